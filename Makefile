@@ -1,0 +1,39 @@
+# `make demo` and `make test` are the two commands; each makes .venv itself.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV ?= $(shell command -v uv 2>/dev/null)
+CORE_SOURCES := setup.py CMakeLists.txt $(shell find csrc -type f 2>/dev/null)
+
+.PHONY: setup demo test lint bench clean
+
+setup: $(VENV)/.ready
+
+# uv when it is at hand, else the one that pip puts into the environment.
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else f"melfast needs Python 3.11 to 3.13, found {v[0]}.{v[1]}: make PYTHON=python3.12")'
+	$(if $(UV),$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV),$(PYTHON) -m venv $(VENV))
+	$(if $(UV),,$(BIN)/python -m pip install --quiet --constraint constraints.txt uv)
+
+$(VENV)/.ready: pyproject.toml constraints.txt $(CORE_SOURCES) | $(BIN)/python
+	$(if $(UV),$(UV),$(BIN)/uv) pip install --quiet --python $(BIN)/python \
+	  --constraint constraints.txt --build-constraint constraints.txt --reinstall-package melfast --editable '.[test,lint]'
+	@touch $@
+
+demo: setup
+	$(BIN)/python benchmarks/demo.py --output demo
+
+test: setup
+	$(BIN)/python -m pytest -n auto --dist loadfile
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $(shell find csrc -name '*.cpp' -o -name '*.h')
+
+bench: setup
+	$(BIN)/python benchmarks/run.py all
+
+clean:
+	rm -rf $(VENV) build demo runs *.egg-info melfast/*.so

@@ -1,0 +1,3 @@
+"""Melanoma classifiers on dermoscopic images, fast, and fair across skin tones."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,89 @@
+"""The melfast command: one file a subcommand, loaded when it is asked for."""
+
+import importlib
+import sys
+import traceback
+
+import click
+
+from melfast.errors import InputError
+
+# name: (module, one line of help). Help is kept here so that `melfast --help` imports no command.
+COMMANDS = {
+    "synth": ("melfast.cli.synth", "Draw a synthetic dermoscopy data set with known truth."),
+    "prepare": ("melfast.cli.prepare", "Import, check and split images into a manifest."),
+    "train": ("melfast.cli.train", "Train a classifier."),
+    "evaluate": ("melfast.cli.evaluate", "Measure a trained classifier on a split."),
+    "export": ("melfast.cli.export", "Write a classifier as a self-contained ONNX file."),
+    "predict": ("melfast.cli.predict", "Predict images with an exported model."),
+}
+
+# --data-path and --data_path are the same option everywhere.
+CONTEXT = {
+    "help_option_names": ["-h", "--help"],
+    "token_normalize_func": lambda token: token.replace("_", "-"),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they run; each module names its command `command`."""
+
+    def __init__(self, *args: object, commands: dict[str, tuple[str, str]], **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+        self.lazy = commands
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.lazy)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in self.lazy:
+            return None
+        command: click.Command = importlib.import_module(self.lazy[name][0]).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in self.lazy.items()])
+
+
+@click.group(cls=LazyGroup, commands=COMMANDS, context_settings=CONTEXT)
+@click.version_option(package_name="melfast")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def main(debug: bool) -> None:
+    """Melanoma classifiers on dermoscopic images, fast, and fair across skin tones.
+
+    Example: melfast synth data --images 800 && melfast train --config configs/quickstart.yaml
+    --data-path data
+    """
+
+
+def run() -> None:
+    """Entry point: an error is one line on stderr and exit code 1 (2 for wrong usage, 130 for Ctrl-C)."""
+    debug = "--debug" in sys.argv
+    # --debug may stand anywhere on the line; click knows it on the group alone.
+    arguments = [word for word in sys.argv[1:] if word != "--debug"]
+    try:
+        code = main.main(arguments, prog_name="melfast", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("melfast: stopped by Ctrl-C", err=True)
+        sys.exit(130)
+    except Exception as error:  # the border to the user: one line, whatever happened
+        if debug:
+            traceback.print_exc()
+        elif isinstance(error, (InputError, OSError)):
+            click.echo(f"melfast: error: {one_line(error)}", err=True)
+        else:
+            kind = type(error).__name__
+            click.echo(f"melfast: unexpected {kind}: {one_line(error)} (--debug shows where)", err=True)
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def one_line(error: BaseException) -> str:
+    """The message without line breaks; an OSError as `FILE: reason`."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split())

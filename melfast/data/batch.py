@@ -1,0 +1,25 @@
+"""Batch: what every executor hands to the model."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from melfast.errors import ImageError
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images in the order of the plan; failed ones are left out and named.
+
+    Attributes:
+        images: [B, H, W, 3] C-contiguous: uint8 sRGB, or float32/float16 normalised as Preprocess
+            says. The memory is the executor's: valid until the next batch is asked for.
+        index: int64 [B], row of the manifest (or place in the list of files) of each image.
+        failures: images of this batch that could not be read; always empty under `on_error=raise`.
+    """
+
+    images: NDArray[Any]
+    index: NDArray[np.int64]
+    failures: tuple[ImageError, ...] = ()

@@ -1,0 +1,57 @@
+"""ModelRecord: what must be known of a model to use it; JSON in the checkpoint and in the ONNX metadata."""
+
+import dataclasses
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from melfast.errors import InputError
+from melfast.preprocess import Preprocess
+
+Head = Literal["plain"]
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """Everything about a model but its weights.
+
+    Attributes:
+        backbone: timm's name; `backbone_options` are passed to timm.create_model.
+        head: how logits become a probability, see melfast.decode.
+        classes: names by class index; the last is the malignant one.
+        groups: names of the tone groups by index; empty where training knew none.
+        preprocess: what is done to an image first.
+        threshold: P(malignant) at or above which an image is called malignant; chosen on the
+            validation split by `threshold_rule`. None until then.
+        training: a summary for people: data, epochs, metrics, versions.
+    """
+
+    backbone: str
+    preprocess: Preprocess
+    backbone_options: dict[str, Any] = field(default_factory=dict)
+    head: Head = "plain"
+    classes: tuple[str, ...] = ("benign", "malignant")
+    groups: tuple[str, ...] = ()
+    threshold: float | None = None
+    threshold_rule: str = ""
+    training: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        return json.dumps({"melfast_format": FORMAT, **asdict(self)}, indent=2)
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> "ModelRecord":
+        """Raises InputError, naming `where`, for anything that `to_json` did not write."""
+        try:
+            record = json.loads(text)
+            if record.pop("melfast_format") != FORMAT:
+                raise InputError(f"{where}: written by another melfast; wanted format {FORMAT}")
+            record["preprocess"] = Preprocess.from_dict(record["preprocess"])
+            record["classes"], record["groups"] = tuple(record["classes"]), tuple(record["groups"])
+            return cls(**record)
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{where}: not a melfast model record ({error!r})") from None
+
+    def replace(self, **changes: Any) -> "ModelRecord":
+        return dataclasses.replace(self, **changes)

@@ -1,0 +1,59 @@
+"""What is done to an image between its file and the network: one record for every executor and engine.
+
+Stored in the checkpoint and in the ONNX metadata. The steps, in order: decode to uint8 sRGB (EXIF
+orientation applied), resize to `height` x `width` (antialiased, stretched), augmentation when
+training, colour conversion, `(value - mean) / std` per channel.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from melfast.errors import InputError
+
+ColourSpace = Literal["rgb", "cielab"]
+
+# Values as the network sees them before mean and std: RGB in 0..1, CIELAB with L in 0..100.
+RGB_MEAN, RGB_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet, as timm's models expect
+LAB_MEAN, LAB_STD = (65.0, 20.0, 10.0), (15.0, 10.0, 10.0)  # round figures near dermoscopy's own
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """Input size, colour space and normalisation of a model.
+
+    Attributes:
+        height, width: pixels of the model's input.
+        colour: `rgb` (0..1) or `cielab` (D65, 2 degrees; L 0..100, a and b about -128..127).
+        mean, std: per channel, in the units of `colour`.
+    """
+
+    height: int
+    width: int
+    colour: ColourSpace = "rgb"
+    mean: tuple[float, float, float] = RGB_MEAN
+    std: tuple[float, float, float] = RGB_STD
+
+    def __post_init__(self) -> None:
+        if self.colour not in ("rgb", "cielab"):
+            raise InputError(f"preprocess.colour must be 'rgb' or 'cielab', got {self.colour!r}")
+        if self.height < 1 or self.width < 1:
+            raise InputError(f"preprocess size must be >= 1 x 1, got {self.height} x {self.width}")
+        if min(self.std) <= 0:
+            raise InputError(f"preprocess.std must be > 0 in each channel, got {self.std}")
+
+    @classmethod
+    def for_colour(cls, height: int, width: int, colour: ColourSpace) -> "Preprocess":
+        """The usual mean and std of a colour space."""
+        mean, std = (LAB_MEAN, LAB_STD) if colour == "cielab" else (RGB_MEAN, RGB_STD)
+        return cls(height, width, colour, mean, std)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> "Preprocess":
+        """Raises InputError where the record has other keys than the fields."""
+        try:
+            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in record.items()})
+        except TypeError as error:
+            raise InputError(f"preprocess record {record}: {error}") from None
