@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+MELFAST := $(BIN)/melfast
 UV ?= $(shell command -v uv 2>/dev/null)
 CORE_SOURCES := setup.py CMakeLists.txt $(shell find csrc -type f 2>/dev/null)
 
@@ -20,8 +21,19 @@ $(VENV)/.ready: pyproject.toml constraints.txt $(CORE_SOURCES) | $(BIN)/python
 	  --constraint constraints.txt --build-constraint constraints.txt --reinstall-package melfast --editable '.[test,lint]'
 	@touch $@
 
+# The main job, each step as a user would type it (make prints the commands).
 demo: setup
-	$(BIN)/python benchmarks/demo.py --output demo
+	rm -rf demo
+	$(MELFAST) synth demo/data --images 800 --size 300x225 --sheet demo/sheet.png
+	$(MELFAST) prepare import demo/data --output demo/imported.csv
+	$(MELFAST) prepare split demo/imported.csv --output demo/manifest.csv
+	$(MELFAST) train --config configs/quickstart.yaml --data-path demo/manifest.csv --output-dir demo/run
+	$(MELFAST) evaluate --checkpoint demo/run --split valid
+	$(MELFAST) evaluate --checkpoint demo/run --split test
+	$(MELFAST) export --checkpoint demo/run --format onnx --output demo/model.onnx
+	$(MELFAST) predict --model demo/model.onnx --images demo/data/images --output demo/predictions.csv
+	@echo "Look at: demo/sheet.png (the images), demo/run (checkpoints, logs, metrics),"
+	@echo "         demo/model.onnx (the classifier, self-contained), demo/predictions.csv"
 
 test: setup
 	$(BIN)/python -m pytest -n auto --dist loadfile
