@@ -1,0 +1,69 @@
+#include "dispatch.h"
+
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+
+namespace melfast {
+namespace {
+
+struct Isa {
+  const char* name;
+  bool supported;
+  const Rows* rows;
+};
+
+// From the worst to the best.
+// __builtin_cpu_supports asks the operating system too whether it saves the wide registers.
+const Isa* known(size_t* count) {
+  static const Isa table[] = {
+      {"baseline", true, &baseline::kRows},
+#ifdef MELFAST_X86
+      {"avx2",
+       __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           __builtin_cpu_supports("f16c"),
+       &avx2::kRows},
+      {"avx512",
+       __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"),
+       &avx512::kRows},
+#endif
+  };
+  *count = sizeof table / sizeof *table;
+  return table;
+}
+
+const Isa& choose() {
+  size_t count = 0;
+  const Isa* table = known(&count);
+  const Isa* best = table;
+  for (size_t i = 0; i < count; ++i)
+    if (table[i].supported) best = &table[i];
+
+  const char* wanted = std::getenv("MELFAST_ISA");
+  if (wanted == nullptr || *wanted == '\0') return *best;
+  std::string names;
+  for (size_t i = 0; i < count; ++i) {
+    if (std::string(wanted) != table[i].name) {
+      names += (i ? ", " : "") + std::string(table[i].name);
+      continue;
+    }
+    if (table[i].supported) return table[i];
+    throw std::runtime_error("MELFAST_ISA is '" + std::string(wanted) +
+                             "', but the best this machine has is '" + best->name + "'");
+  }
+  throw std::runtime_error("MELFAST_ISA must be one of " + names + ", got '" + wanted + "'");
+}
+
+const Isa& chosen() {
+  static const Isa& isa = choose();
+  return isa;
+}
+
+}  // namespace
+
+const char* isa() { return chosen().name; }
+const Rows& rows() { return *chosen().rows; }
+
+}  // namespace melfast
