@@ -1,0 +1,62 @@
+"""The files that set the project up say the same thing."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def requirement_names() -> set[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    lists = [
+        project["build-system"]["requires"],
+        project["project"]["dependencies"],
+        *project["project"]["optional-dependencies"].values(),
+    ]
+    return {re.split(r"[<>=!~\[; ]", line)[0].lower() for names in lists for line in names}
+
+
+def test_every_requirement_is_pinned() -> None:
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line[0] != "#"]
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+!]+", line) for line in lines)
+    assert requirement_names() <= {line.split("==")[0].lower() for line in lines}
+
+
+def test_help_imports_nothing_heavy() -> None:
+    heavy = {"torch", "timm", "numpy", "pandas", "sklearn", "onnxruntime", "PIL", "scipy", "rich"}
+    code = (
+        "import sys, melfast.cli as cli\n"
+        "cli.main.main(['--help'], standalone_mode=False)\n"
+        f"print('imported', sorted({heavy!r} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "imported []"
+
+
+def test_every_command_shows_help_with_an_example() -> None:
+    from melfast.cli import COMMANDS, main
+
+    for name in COMMANDS:
+        code = f"from melfast.cli import main; main.main(['{name}', '--help'])"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert f"melfast {name}" in done.stdout.split("Options:")[0].split("\n", 1)[1], name
+    assert set(main.list_commands(None)) == set(COMMANDS)  # type: ignore[arg-type]
+
+
+def test_errors_are_one_line_with_exit_code(tmp_path: Path) -> None:
+    def melfast(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "melfast", *words], capture_output=True, text=True, cwd=tmp_path
+        )
+
+    missing = ("prepare", "check", "missing.csv")
+    plain, debug = melfast(*missing), melfast(*missing, "--debug")
+    assert plain.returncode == debug.returncode == 1
+    assert plain.stderr.count("\n") == 1
+    assert "missing.csv" in plain.stderr
+    assert "Traceback" not in plain.stderr
+    assert "Traceback" in debug.stderr
+    assert melfast("trian").returncode == 2
