@@ -85,12 +85,41 @@ def check_image(path: str | Path) -> ImageInfo:
     return ImageInfo(width=image.shape[1], height=image.shape[0], format=kind)
 
 
+def read_mask(path: str | Path) -> NDArray[np.bool_]:
+    """Decodes a mask: a grey, black-and-white, palette or RGB picture that is light inside.
+
+    Returns:
+        bool [H, W]: True above half of the largest value in a PNG (0/255 and 0/1 alike), above 127
+        in a JPEG, whose black is not quite 0.
+    Raises:
+        ImageError: as read_image, but greyscale is what is wanted.
+    """
+    data = read_bytes(path)
+    try:
+        if data.startswith(JPEG_MAGIC):
+            return _decode_jpeg(data, 0, 0, grey=True)[..., 0] > 127
+        if data.startswith(PNG_MAGIC):
+            values = _decode_png(data, grey=True)[..., 0]
+            return values * 2.0 > values.max()
+        raise ValueError(f"found {_describe(data)}, wanted a JPEG or PNG")
+    except ValueError as error:
+        raise ImageError(path, str(error)) from None
+
+
 def list_images(folder: str | Path) -> list[Path]:
     """JPEG and PNG files under a folder, by suffix in any case, sorted; hidden ones are left out.
 
     Raises:
         InputError: the folder is missing or holds no image.
     """
+    files = scan_images(folder)
+    if not files:
+        raise InputError(f"{folder}: holds no {', '.join(IMAGE_SUFFIXES)} file")
+    return [Path(folder, file) for file in files]
+
+
+def scan_images(folder: str | Path) -> list[str]:
+    """As list_images, but as paths relative to the folder, and an empty folder gives none."""
     if not os.path.isdir(folder):
         found = "is a file" if os.path.exists(folder) else "no such folder"
         raise InputError(f"{folder}: {found}, wanted a folder of images")
@@ -102,15 +131,14 @@ def list_images(folder: str | Path) -> list[Path]:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        prefix = "" if root == str(folder) else os.path.relpath(root, folder) + os.sep
         files += [
-            os.path.join(root, name)
+            prefix + name
             for name in names
             if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
         ]
-    if not files:
-        raise InputError(f"{folder}: holds no {', '.join(IMAGE_SUFFIXES)} file")
-    return [Path(file) for file in sorted(files)]
+    return sorted(files)
 
 
 def read_bytes(path: str | Path) -> bytes:
@@ -137,13 +165,15 @@ def decode_image(data: bytes, *, min_height: int = 0, min_width: int = 0) -> NDA
     raise ValueError(f"found {_describe(data)}, wanted a JPEG or PNG")
 
 
-def _decode_jpeg(data: bytes, min_height: int, min_width: int) -> NDArray[np.uint8]:
+def _decode_jpeg(
+    data: bytes, min_height: int, min_width: int, *, grey: bool = False
+) -> NDArray[np.uint8]:
     try:
         height, width, colour, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError:  # libjpeg-turbo's own words here are about subsampling, whatever is wrong
         raise ValueError("found a truncated or damaged JPEG header, wanted a whole JPEG") from None
     _require_size(height, width)
-    if colour not in ("YCbCr", "RGB"):
+    if colour not in (("YCbCr", "RGB", "Gray") if grey else ("YCbCr", "RGB")):
         found = "greyscale" if colour == "Gray" else colour
         raise ValueError(f"found a {found} JPEG, {WANTED}")
     orientation = _jpeg_orientation(data)
@@ -154,7 +184,10 @@ def _decode_jpeg(data: bytes, min_height: int, min_width: int) -> NDArray[np.uin
         # Asking for exactly 1/factor: libjpeg-turbo's 3/8, 5/8, 6/8 and 7/8 have no vector code and
         # take longer than the next power of two.
         image: NDArray[np.uint8] = simplejpeg.decode_jpeg(
-            data, min_height=-(-height // factor), min_width=-(-width // factor)
+            data,
+            "GRAY" if grey else "RGB",
+            min_height=-(-height // factor),
+            min_width=-(-width // factor),
         )
     except ValueError as error:
         raise ValueError(f"found a truncated or damaged JPEG ({error})") from None
@@ -171,22 +204,22 @@ def _scale_factor(height: int, width: int, min_height: int, min_width: int) -> i
     return 1
 
 
-def _decode_png(data: bytes) -> NDArray[np.uint8]:
+def _decode_png(data: bytes, *, grey: bool = False) -> NDArray[np.uint8]:
     if len(data) < 33 or data[12:16] != b"IHDR":
         raise ValueError("found a truncated or damaged PNG header, wanted a whole PNG")
     width, height, depth, colour = struct.unpack(">IIBB", data[16:26])
     _require_size(height, width)
-    if colour in (0, 4):
+    if colour in (0, 4) and not grey:
         raise ValueError(f"found a {depth}-bit greyscale PNG, {WANTED}")
     if depth == 16:  # Pillow would narrow it to 8 bits without a word
-        raise ValueError(f"found a 16-bit PNG, {WANTED}")
+        raise ValueError(f"found a 16-bit PNG, {'wanted 8-bit' if grey else WANTED}")
     try:
         # Not Image.open: it warns, by a global limit of its own, of sizes that MAX_PIXELS allows.
         with PngImageFile(BytesIO(data)) as png:
             png.load()
-            transparent = png.mode == "RGBA" or "transparency" in png.info
-            image = np.array(png.convert("RGBA" if transparent else "RGB"))
             exif = png.info.get("exif", b"")
+            transparent = "A" in png.mode or "transparency" in png.info
+            image = np.array(png.convert("RGBA" if transparent else "RGB"))
     except (
         OSError,
         SyntaxError,
@@ -199,7 +232,8 @@ def _decode_png(data: bytes) -> NDArray[np.uint8]:
         raise ValueError(f"found a truncated or damaged PNG ({error})") from None
     if transparent:
         if image[..., 3].min() < 255:
-            raise ValueError(f"found a PNG with transparent pixels, {WANTED} without transparency")
+            wanted = "8-bit" if grey else "8-bit RGB"
+            raise ValueError(f"found a PNG with transparent pixels, wanted opaque {wanted}")
         image = np.ascontiguousarray(image[..., :3])
     return _upright(image, _tiff_orientation(exif.removeprefix(EXIF_MAGIC)))
 
@@ -227,8 +261,6 @@ def _upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
 
 def _jpeg_orientation(data: bytes) -> int:
     """Orientation from the Exif segment; 1 where none can be read, as viewers do."""
-    if data.find(EXIF_MAGIC, 0, 1 << 18) < 0:
-        return 1
     position = 2
     while position + 10 <= len(data) and data[position] == 0xFF:
         marker = data[position + 1]

@@ -204,14 +204,15 @@ def _move(manifest: Manifest, path: Path) -> Manifest:
             folder, file = os.path.split(cell)
             if cell and not cell.startswith(os.sep):
                 if folder not in prefixes:
-                    prefixes[folder] = _relative(os.path.join(old, folder), new)
+                    prefixes[folder] = relative_folder(os.path.join(old, folder), new)
                 cell = os.path.join(prefixes[folder], file)
             cells.append(cell)
         columns[name] = cells
     return Manifest(path, manifest.with_columns(**columns).table)
 
 
-def _relative(folder: str, start: Path) -> str:
+def relative_folder(folder: str, start: Path) -> str:
+    """`folder` seen from `start`, both absolute; absolute still where only the root is shared."""
     folder = os.path.normpath(folder)
     if os.path.commonpath([folder, start]) == os.sep:
         return folder
