@@ -1,0 +1,272 @@
+"""NativeLoader: files to batches on the CPU, in threads that spend their time in compiled code.
+
+    workers:   claim the next record -> read -> scaled JPEG decode -> core.prepare into the batch
+    consumer:  wait for the oldest open batch -> use it -> give its memory back
+
+There is one task an image, so a large file holds up one thread, not one batch in `threads`. The
+batches come in the plan's order, and a batch's content does not depend on the number of threads.
+"""
+
+import atexit
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from melfast import core
+from melfast.data.batch import Batch
+from melfast.data.plan import EpochPlan
+from melfast.errors import ImageError
+from melfast.images import read_image
+from melfast.preprocess import Preprocess
+
+OnError = Literal["raise", "skip"]
+Allocate = Callable[[tuple[int, ...], np.dtype[Any]], NDArray[Any]]
+DTYPES = tuple(np.dtype(name) for name in ("float32", "float16", "uint8"))
+
+
+def available_cores() -> int:
+    """Cores that this process may use; taskset or a container may allow fewer than there are."""
+    return len(os.sched_getaffinity(0))
+
+
+class NativeLoader:
+    """Iterates the batches of a plan; each iteration starts its own threads and ends them.
+
+    The threads stop when the loop ends, for whatever reason: the last batch, `break`, an exception,
+    Ctrl-C. `close()` and `with` stop an iterator that is kept somewhere.
+
+    The memory of a batch is reused: it is valid until the next batch is asked for. Who copies it
+    to a GPU asynchronously waits for that copy (not for the step) before asking.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str | Path],
+        preprocess: Preprocess,
+        plan: EpochPlan,
+        *,
+        start: int = 0,
+        threads: int | None = None,
+        on_error: OnError = "raise",
+        dtype: DTypeLike = np.float32,
+        prefetch: int = 2,
+        allocate: Allocate = np.empty,
+    ) -> None:
+        """
+        Args:
+            paths: image files; `plan.index` counts in this list.
+            preprocess: size, colour and normalisation of the batches.
+            start: the first batch to give; a resumed epoch begins in its middle.
+            threads: worker threads; None: one a core that the process may use.
+            on_error: what an unreadable image does. `raise`: its ImageError comes out of the
+                iterator at its batch. `skip`: its batch is shorter, down to no image at all, and
+                lists it in `failures`.
+            dtype: float32 or float16: normalised; uint8: sRGB, resized and warped only.
+            prefetch: batches made, or being made, ahead of the one in use.
+            allocate: makes the `prefetch + 1` buffers, given shape and dtype (for pinned memory).
+        Raises:
+            ValueError: an argument is out of its range.
+        """
+        threads = available_cores() if threads is None else threads
+        for name, value, low in (("threads", threads, 1), ("prefetch", prefetch, 1)):
+            if value < low:
+                raise ValueError(f"{name} must be >= {low}, got {value}")
+        if on_error not in ("raise", "skip"):
+            raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
+        if np.dtype(dtype) not in DTYPES:
+            raise ValueError(f"dtype must be float32, float16 or uint8, got {np.dtype(dtype)}")
+        if not 0 <= start <= plan.num_batches:
+            raise ValueError(f"start must be in 0..{plan.num_batches}, got {start}")
+        if len(plan.index) and not 0 <= plan.index.min() <= plan.index.max() < len(paths):
+            raise ValueError(
+                f"plan.index must be in 0..{len(paths) - 1}, "
+                f"got {plan.index.min()}..{plan.index.max()}"
+            )
+        self.paths, self.preprocess, self.plan, self.start = paths, preprocess, plan, start
+        self.threads, self.on_error, self.prefetch = threads, on_error, prefetch
+        self.dtype, self.allocate = np.dtype(dtype), allocate
+        self._running: weakref.ref[Generator[Batch]] | None = None
+
+    def __len__(self) -> int:
+        """Batches that an iteration gives."""
+        return self.plan.num_batches - self.start
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The batches from `start` on. A second iteration ends the first.
+
+        Raises:
+            ImageError: while iterating, under `on_error="raise"`.
+        """
+        self.close()
+        batches = self._batches()
+        # A strong reference would keep the threads alive after a `break`.
+        self._running = weakref.ref(batches)
+        return batches
+
+    def close(self) -> None:
+        """Ends the iteration under way and its threads, if there is one."""
+        batches = self._running() if self._running is not None else None
+        if batches is not None:
+            batches.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _batches(self) -> Generator[Batch]:
+        plan = self.plan
+        sizes = np.diff(plan.bounds)[self.start :]
+        shape = (int(sizes.max(initial=0)), self.preprocess.height, self.preprocess.width, 3)
+        count = min(self.prefetch + 1, len(sizes))
+        buffers = [self.allocate(shape, self.dtype) for _ in range(count)]
+        assert all(b.shape == shape and b.dtype == self.dtype for b in buffers)
+        crew = _Crew(self._load, plan.batches(self.start), buffers)
+        try:
+            crew.hire(self.threads)
+            for _ in range(len(sizes)):
+                work = crew.finished()
+                yield self._batch(work)
+                crew.reuse(work.images)
+        finally:
+            crew.dismiss()
+
+    def _load(self, record: int, out: NDArray[Any]) -> None:
+        """One image into its place in a batch.
+
+        The decoded image is at least the model's size. Augmentation that zooms in needs no more:
+        it works on the resized image.
+        """
+        p, plan = self.preprocess, self.plan
+        path = self.paths[plan.index[record]]
+        image = read_image(path, min_height=p.height, min_width=p.width)
+        core.prepare(image, plan.affine[record], out, p.colour, p.mean, p.std)
+
+    def _batch(self, work: "_Work") -> Batch:
+        images, index = work.images[: work.size], self.plan.index[work.records]
+        if not work.failures:
+            return Batch(images, index)
+        failures = [work.failures[row] for row in sorted(work.failures)]
+        if self.on_error == "raise":
+            raise failures[0]
+        kept = np.setdiff1d(np.arange(work.size), list(work.failures))
+        images[: len(kept)] = images[kept]
+        return Batch(images[: len(kept)], index[kept], tuple(failures))
+
+
+@dataclass
+class _Work:
+    """A batch in the making: its records, the memory it goes to, and how far it is."""
+
+    records: slice
+    images: NDArray[Any]
+    claimed: int = 0
+    done: int = 0
+    failures: dict[int, ImageError] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        return int(self.records.stop - self.records.start)
+
+
+class _Crew:
+    """Worker threads that fill batches in order, and never more batches than there are buffers.
+
+    They do not hold the iterator they work for: when nobody else does, it goes, and dismisses them.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[int, NDArray[Any]], None],
+        batches: Iterator[slice],
+        buffers: list[NDArray[Any]],
+    ) -> None:
+        self.load, self.batches, self.free = load, batches, buffers
+        self.open: deque[_Work] = deque()  # begun and not yet taken by the consumer, oldest first
+        self.crash: BaseException | None = None
+        self.stopped = False
+        lock = threading.Lock()
+        self.room = threading.Condition(lock)  # for workers: a buffer is free, or all is over
+        self.ready = threading.Condition(lock)  # for the consumer: a batch is done, or a crash
+        self.threads: list[threading.Thread] = []
+
+    def hire(self, count: int) -> None:
+        # An iterator still held when Python ends: threads must be out of compiled code by then.
+        atexit.register(self.dismiss)
+        for number in range(count):
+            thread = threading.Thread(
+                target=self._run, name=f"melfast-loader-{number}", daemon=True
+            )
+            thread.start()
+            self.threads.append(thread)
+
+    def dismiss(self) -> None:
+        """Each worker ends after the image it is at; returns when all have."""
+        with self.room:
+            self.stopped = True
+            self.room.notify_all()
+        for thread in self.threads:
+            thread.join()
+        atexit.unregister(self.dismiss)
+
+    def finished(self) -> _Work:
+        """Waits for the oldest batch. Raises what a worker fell over, other than ImageError."""
+        with self.ready:
+            while self.crash is None and not (self.open and self.open[0].done == self.open[0].size):
+                self.ready.wait()
+            if self.crash is not None:
+                raise self.crash
+            return self.open.popleft()
+
+    def reuse(self, images: NDArray[Any]) -> None:
+        with self.room:
+            self.free.append(images)
+            self.room.notify_all()
+
+    def _run(self) -> None:
+        try:
+            while (claim := self._claim()) is not None:
+                work, row = claim
+                try:
+                    self.load(work.records.start + row, work.images[row])
+                except ImageError as error:
+                    # Without its traceback, which would keep the file's bytes and the batch alive.
+                    work.failures[row] = ImageError(error.path, error.reason)
+                self._done(work)
+        except BaseException as error:  # whatever it is, the consumer must hear of it, not hang
+            with self.ready:
+                self.crash, self.stopped = error, True
+                self.room.notify_all()
+                self.ready.notify()
+
+    def _claim(self) -> tuple[_Work, int] | None:
+        """The next image nobody has begun; None when there is no more to do."""
+        with self.room:
+            while not self.stopped:
+                if self.open and (work := self.open[-1]).claimed < work.size:
+                    work.claimed += 1
+                    return work, work.claimed - 1
+                if not self.free:
+                    self.room.wait()
+                elif (records := next(self.batches, None)) is not None:
+                    self.open.append(_Work(records, self.free.pop()))
+                    self.ready.notify()  # a batch without records is done at once
+                else:
+                    self.stopped = True
+                    self.room.notify_all()
+            return None
+
+    def _done(self, work: _Work) -> None:
+        with self.ready:
+            work.done += 1
+            if work.done == work.size:
+                self.ready.notify()
