@@ -101,7 +101,7 @@ def evaluation_plan(
 
     Whole batches are dealt to ranks, so a batch holds the same images on any number of ranks.
     """
-    starts = np.arange(rank * batch_size, num_images, batch_size * world_size)
+    starts = range(rank * batch_size, num_images, batch_size * world_size)
     pieces = [np.arange(s, min(s + batch_size, num_images), dtype=np.int64) for s in starts]
     bounds = np.cumsum([0, *(len(p) for p in pieces)], dtype=np.int64)
     index = np.concatenate(pieces) if pieces else np.zeros(0, np.int64)
@@ -112,7 +112,7 @@ def _draw_affine(
     rng: np.random.Generator, count: int, augment: Augment, aspect: float
 ) -> NDArray[np.float32]:
     """Flip, rotation, scale and translation composed into one matrix a record."""
-    # Every number is drawn whether used or not: switching one part off leaves the others as they were.
+    # Every number is drawn whether used or not: switching one part off leaves the others alone.
     flip_x = np.where(rng.random(count) < augment.hflip, -1.0, 1.0)
     flip_y = np.where(rng.random(count) < augment.vflip, -1.0, 1.0)
     angle = np.deg2rad(augment.rotation_deg) * rng.uniform(-1, 1, count)
