@@ -1,0 +1,197 @@
+"""EpochPlan: who sees which image when, and how it is turned, by hand and against homogeneous matrices."""
+
+import re
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from melfast.data.plan import IDENTITY, Augment, EpochPlan, evaluation_plan, training_plan
+from melfast.errors import InputError
+
+NO_CHANGE = Augment(hflip=0, vflip=0, rotation_deg=0, translation=0, scale=0)
+MANY = 4000  # records for what is only true on average
+
+
+def plan_of(augment: Augment, **changes: object) -> EpochPlan:
+    options = {"batch_size": 8, "seed": 3, "epoch": 0} | changes
+    return training_plan(MANY, augment, **options)  # type: ignore[arg-type]
+
+
+def only(**parts: float) -> Augment:
+    return Augment(
+        **{"hflip": 0, "vflip": 0, "rotation_deg": 0, "translation": 0, "scale": 0} | parts
+    )
+
+
+# By hand.
+
+
+def test_without_augmentation_the_affine_is_the_identity() -> None:
+    plan = plan_of(NO_CHANGE)
+    assert plan.affine.dtype == np.float32
+    assert np.array_equal(plan.affine, np.broadcast_to(IDENTITY, (MANY, 2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("augment", "wanted"),
+    [
+        (only(hflip=1), [[-1, 0, 0], [0, 1, 0]]),
+        (only(vflip=1), [[1, 0, 0], [0, -1, 0]]),
+        (only(hflip=1, vflip=1), [[-1, 0, 0], [0, -1, 0]]),
+    ],
+)
+def test_flips_mirror_one_axis(augment: Augment, wanted: list[list[int]]) -> None:
+    assert np.array_equal(plan_of(augment).affine[17], wanted)
+
+
+def test_every_image_once_in_whole_batches() -> None:
+    plan = training_plan(10, NO_CHANGE, batch_size=3, seed=0, epoch=0)
+    assert plan.num_batches == 3
+    assert plan.bounds.tolist() == [0, 3, 6, 9]
+    assert plan.index.dtype == np.int64
+    assert len(set(plan.index.tolist())) == 9
+    assert set(plan.index.tolist()) < set(range(10))
+
+
+def test_evaluation_deals_whole_batches_to_ranks() -> None:
+    first = evaluation_plan(10, batch_size=3, rank=0, world_size=2)
+    second = evaluation_plan(10, batch_size=3, rank=1, world_size=2)
+    assert [first.index[s].tolist() for s in first.batches()] == [[0, 1, 2], [6, 7, 8]]
+    assert [second.index[s].tolist() for s in second.batches()] == [[3, 4, 5], [9]]
+    assert np.array_equal(second.affine, np.broadcast_to(IDENTITY, (4, 2, 3)))
+
+
+def test_batches_from_the_middle() -> None:
+    plan = evaluation_plan(10, batch_size=4)
+    assert list(plan.batches()) == [slice(0, 4), slice(4, 8), slice(8, 10)]
+    assert list(plan.batches(start=2)) == [slice(8, 10)]
+    assert list(plan.batches(start=3)) == []
+
+
+# Against homogeneous float64 matrices in pixels.
+
+
+@pytest.mark.parametrize("aspect", [1.0, 4 / 3, 0.5])
+def test_affine_is_rotation_zoom_and_shift_in_pixels(aspect: float) -> None:
+    """In pixels the matrix is a similarity: output circles come from input circles, at any aspect."""
+    augment = only(rotation_deg=30, scale=0.2, translation=0.1)
+    affine = plan_of(augment, aspect=aspect).affine.astype(np.float64)
+    width, height = 120.0 * aspect, 120.0
+    to_pixels = np.diag([width / 2, height / 2])
+    linear = to_pixels @ affine[:, :, :2] @ np.linalg.inv(to_pixels)
+    zoom = 1 / np.sqrt(np.linalg.det(linear))
+    similarity = linear * zoom[:, None, None]
+    np.testing.assert_allclose(similarity @ similarity.transpose(0, 2, 1),
+                               np.broadcast_to(np.eye(2), (MANY, 2, 2)), atol=1e-6)  # fmt: skip
+    angle_deg = np.rad2deg(np.arctan2(similarity[:, 1, 0], similarity[:, 0, 0]))
+    shift = affine[:, :, 2] / 2  # -1..1 over the side: half of it is a fraction of the side
+    for found, low, high in [
+        (angle_deg, -30, 30), (zoom, 0.8, 1.2), (shift[:, 0], -0.1, 0.1), (shift[:, 1], -0.1, 0.1)
+    ]:  # fmt: skip
+        span = high - low
+        assert low - 1e-6 * span <= found.min() < low + 0.01 * span
+        assert high - 0.01 * span < found.max() <= high + 1e-6 * span
+        assert abs(found.mean() - (low + high) / 2) < 0.03 * span  # 3 % is > 6 sigma of the mean
+
+
+def test_flip_is_done_before_the_rotation() -> None:
+    plain = plan_of(only(rotation_deg=40, translation=0.2)).affine
+    flipped = plan_of(only(rotation_deg=40, translation=0.2, hflip=1)).affine
+    mirror = np.diag([-1.0, 1.0, 1.0])
+    np.testing.assert_allclose(flipped, plain @ mirror, atol=1e-6)
+
+
+def test_flip_probability() -> None:
+    flipped = plan_of(only(hflip=0.25)).affine[:, 0, 0] < 0
+    assert abs(flipped.mean() - 0.25) < 0.04  # > 5 sigma
+
+
+# Randomness: the same again, and otherwise another.
+
+
+def test_same_arguments_same_plan_and_others_differ() -> None:
+    first, again = plan_of(Augment()), plan_of(Augment())
+    assert np.array_equal(first.index, again.index)
+    assert np.array_equal(first.affine, again.affine)
+    for changes in ({"epoch": 1}, {"seed": 4}, {"seed": 0, "epoch": 3}):
+        other = plan_of(Augment(), **changes)
+        assert (first.index == other.index).mean() < 0.01
+        assert (first.affine == other.affine).mean() < 0.01
+
+
+def test_switching_one_part_off_leaves_the_others() -> None:
+    full, no_shift = plan_of(Augment()), plan_of(Augment(translation=0))
+    assert np.array_equal(full.index, no_shift.index)
+    assert np.array_equal(full.affine[:, :, :2], no_shift.affine[:, :, :2])
+    assert not no_shift.affine[:, :, 2].any()
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_ranks_together_see_the_batches_of_one_process(world_size: int) -> None:
+    whole = training_plan(103, Augment(), batch_size=8, seed=1, epoch=2)
+    ranks = [
+        training_plan(103, Augment(), batch_size=8 // world_size, seed=1, epoch=2,
+                      rank=rank, world_size=world_size)
+        for rank in range(world_size)
+    ]  # fmt: skip
+    assert {plan.num_batches for plan in [whole, *ranks]} == {103 // 8}
+    for pieces in zip(whole.batches(), *(plan.batches() for plan in ranks), strict=True):
+        dealt = list(zip(ranks, pieces[1:], strict=True))
+        assert np.array_equal(
+            whole.index[pieces[0]], np.concatenate([p.index[s] for p, s in dealt])
+        )
+        assert np.array_equal(
+            whole.affine[pieces[0]], np.concatenate([p.affine[s] for p, s in dealt])
+        )
+
+
+def test_another_epoch_uses_what_one_left_out() -> None:
+    seen = set()
+    for epoch in range(20):
+        seen |= set(training_plan(10, NO_CHANGE, batch_size=7, seed=0, epoch=epoch).index.tolist())
+    assert seen == set(range(10))
+
+
+@pytest.mark.parametrize("num_images", [0, 1, 7, 8, 9, 100])
+@pytest.mark.parametrize("world_size", [1, 2, 3, 16])
+def test_evaluation_sees_each_image_once(num_images: int, world_size: int) -> None:
+    plans = [
+        evaluation_plan(num_images, batch_size=4, rank=rank, world_size=world_size)
+        for rank in range(world_size)
+    ]
+    assert sorted(np.concatenate([plan.index for plan in plans]).tolist()) == list(
+        range(num_images)
+    )
+    for plan in plans:
+        assert plan.bounds[0] == 0
+        assert plan.bounds[-1] == len(plan.index) == len(plan.affine)
+        assert all(0 < last - first <= 4 for first, last in pairwise(plan.bounds))
+
+
+# Bad input.
+
+
+def test_batch_larger_than_the_data() -> None:
+    message = "batch of 12 images (6 x 2 processes) is larger than the training split of 11"
+    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+        training_plan(11, Augment(), batch_size=6, seed=0, epoch=0, world_size=2)
+    assert (
+        training_plan(12, Augment(), batch_size=6, seed=0, epoch=0, world_size=2).num_batches == 1
+    )
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"hflip": 1.5}, "augment.hflip must be in 0..1, got 1.5"),
+        ({"vflip": -0.1}, "augment.vflip must be in 0..1, got -0.1"),
+        ({"rotation_deg": 181.0}, "augment.rotation_deg must be in 0..180, got 181"),
+        ({"translation": -1.0}, "augment.translation must be in 0..1, got -1"),
+        ({"scale": 1.0}, "augment.scale must be in 0..0.9, got 1"),
+        ({"scale": float("nan")}, "augment.scale must be in 0..0.9, got nan"),
+    ],
+)
+def test_strength_out_of_range(parts: dict[str, float], message: str) -> None:
+    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+        Augment(**parts)
