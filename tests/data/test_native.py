@@ -80,8 +80,9 @@ def assert_same(found: list[Batch], wanted: list[Batch]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "wanted"), [(np.float32, (1, -1, 0.2)), (np.float16, (1, -1, 0.2)), (np.uint8, (255, 0, 153))]
-)  # fmt: skip
+    ("dtype", "wanted"),
+    [(np.float32, (1, -1, 0.2)), (np.float16, (1, -1, 0.2)), (np.uint8, (255, 0, 153))],
+)
 def test_one_colour(dtype: type, wanted: tuple[float, ...], tmp_path: Path) -> None:
     """(255, 0, 153) is (1, 0, 0.6); less a mean of 0.5 over 0.5: (1, -1, 0.2)."""
     path = tmp_path / "one.png"
@@ -297,6 +298,11 @@ def test_what_nobody_expected_comes_out(
 # Stopping.
 
 
+def fail_at_the_first_batch(loader: NativeLoader) -> None:
+    for _ in loader:
+        raise ZeroDivisionError
+
+
 def test_three_hundred_restarts_leave_no_thread_and_no_file(bad_files: list[Path]) -> None:
     def once(way: int) -> None:
         loader = eval_loader(bad_files, threads=4, prefetch=1 + way % 3)
@@ -305,8 +311,7 @@ def test_three_hundred_restarts_leave_no_thread_and_no_file(bad_files: list[Path
                 break
         elif way == 1:  # the consumer fails
             with pytest.raises(ZeroDivisionError):
-                for _ in loader:
-                    _ = 1 / 0
+                fail_at_the_first_batch(loader)
         elif way == 2:  # an image fails
             with pytest.raises(ImageError):
                 list(loader)
@@ -351,7 +356,8 @@ from melfast.data.plan import evaluation_plan
 from melfast.preprocess import Preprocess
 
 assert "torch" not in sys.modules
-loader = NativeLoader([sys.argv[1]] * 10_000, Preprocess(8, 8), evaluation_plan(10_000, batch_size=4))
+plan = evaluation_plan(10_000, batch_size=4)
+loader = NativeLoader([sys.argv[1]] * 10_000, Preprocess(8, 8), plan)
 batches = iter(loader)
 next(batches)
 print("going", flush=True)

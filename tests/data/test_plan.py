@@ -1,4 +1,4 @@
-"""EpochPlan: who sees which image when, and how it is turned, by hand and against homogeneous matrices."""
+"""EpochPlan: who sees which image when, and how it is turned."""
 
 import re
 from itertools import pairwise
@@ -74,7 +74,7 @@ def test_batches_from_the_middle() -> None:
 
 @pytest.mark.parametrize("aspect", [1.0, 4 / 3, 0.5])
 def test_affine_is_rotation_zoom_and_shift_in_pixels(aspect: float) -> None:
-    """In pixels the matrix is a similarity: output circles come from input circles, at any aspect."""
+    """In pixels the matrix is a similarity: circles stay circles, at any aspect."""
     augment = only(rotation_deg=30, scale=0.2, translation=0.1)
     affine = plan_of(augment, aspect=aspect).affine.astype(np.float64)
     width, height = 120.0 * aspect, 120.0
