@@ -158,7 +158,7 @@ def check_table(table: Table) -> Manifest:
     frame = table.frame.copy()
     for name in set(COLUMNS) & set(frame.columns):
         missing = MISSING_ID if name in ("patient_id", "lesion_id") else MISSING
-        cells = [cell.strip() for cell in frame[name]]
+        cells = [cell.strip() for cell in frame[name].to_numpy(dtype=object)]
         if name not in REQUIRED:
             cells = ["" if cell.lower() in missing else cell for cell in cells]
         if name in _CHECKS:

@@ -4,7 +4,7 @@ import csv
 import difflib
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,6 +73,14 @@ def require_columns(path: Path, present: Iterable[str], wanted: Iterable[str]) -
             hint = f"; did you mean {near[0]!r}?" if near else ""
             columns = ", ".join(present)
             raise InputError(f"{path}: no column {name!r}; columns are {columns}{hint}")
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Writes a UTF-8 CSV file with commas and quotes where they are needed."""
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
 
 
 def _read_text(path: Path) -> str:

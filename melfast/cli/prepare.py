@@ -1,0 +1,20 @@
+"""melfast prepare: commands that read a source or a manifest and write a manifest."""
+
+import click
+
+from melfast.cli import CONTEXT, LazyGroup
+
+COMMANDS = {
+    "import": ("melfast.cli.prepare_import", "Import a table or a folder as a manifest."),
+    "check": ("melfast.cli.prepare_check", "Decode every image; put the bad ones aside."),
+    "split": ("melfast.cli.prepare_split", "Split by patient, lesion or image, stratified."),
+}
+
+
+@click.group(cls=LazyGroup, commands=COMMANDS, context_settings=CONTEXT)
+def command() -> None:
+    """Import, check and split images into a manifest.
+
+    \b
+    Example: melfast prepare import data --output manifest.csv
+    """

@@ -1,0 +1,66 @@
+"""melfast prepare check."""
+
+import os
+from pathlib import Path
+
+import click
+
+FILE = click.Path(path_type=Path)
+
+
+@click.command("check")
+@click.argument("manifest", type=FILE)
+@click.option(
+    "--output", type=FILE, help="Write the manifest of the good images, with their sizes."
+)
+@click.option(
+    "--quarantine",
+    type=FILE,
+    help="Table of the bad images with reasons.  [default: quarantine.csv beside the output]",
+)
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="Images at a time.  [default: all cores]"
+)
+@click.pass_context
+def command(
+    ctx: click.Context,
+    manifest: Path,
+    output: Path | None,
+    quarantine: Path | None,
+    threads: int | None,
+) -> None:
+    """Decode every image and mask of MANIFEST in full; put the bad ones aside.
+
+    Bad images are listed with reasons in quarantine.csv; nothing is deleted. The exit code is 0
+    when all images are good, or when the good ones were written to --output; else 1.
+
+    \b
+    Example: melfast prepare check manifest.csv --output good.csv
+    """
+    from melfast.cli.progress import progress_bar
+    from melfast.errors import InputError
+    from melfast.manifest import read_manifest, write_manifest
+    from melfast.prepare.check import check_manifest, remarks, write_quarantine
+
+    rows = read_manifest(manifest)
+    count = threads or len(os.sched_getaffinity(0))
+    with progress_bar("checking", len(rows)) as advance:
+        checked = check_manifest(rows, threads=count, progress=advance)
+    quarantine = quarantine or (output or manifest).with_name("quarantine.csv")
+    write_quarantine(checked.bad, quarantine)
+    for name, _, reason in checked.bad[:5]:
+        click.echo(f"bad: {name}: {reason}", err=True)
+    if len(checked.bad) > 5:
+        click.echo(f"bad: and {len(checked.bad) - 5} more, see {quarantine}", err=True)
+    if len(checked.good) == 0:
+        raise InputError(f"{manifest}: no image is good, see {quarantine}")
+    for note in remarks(checked.good):
+        click.echo(f"note: {note}", err=True)
+    if output:
+        write_manifest(checked.good, output)
+    written = f"; {output} holds the good ones" if output else ""
+    click.echo(f"{manifest}: {len(checked.good):,} images good, {len(checked.bad):,} bad{written}")
+    if checked.bad:
+        click.echo(f"{quarantine} lists the bad ones")
+        if not output:
+            ctx.exit(1)

@@ -1,0 +1,60 @@
+"""melfast prepare import."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+KINDS = ("auto", "isic2020-full", "ham10000", "isic2020", "kaggle", "csv", "folder", "images")
+FOLDER = click.Path(path_type=Path)
+
+
+@click.command("import")
+@click.argument("source", type=FOLDER)
+@click.option("--output", type=FOLDER, required=True, help="The manifest to write.")
+@click.option(
+    "--kind",
+    type=click.Choice(KINDS),
+    default="auto",
+    show_default=True,
+    help="What the source is; auto goes by header and folders.",
+)
+@click.option("--images", type=FOLDER, help="Folder of a table's images.  [default: beside it]")
+@click.option("--masks", type=FOLDER, help="Folder of their lesion masks.  [default: beside them]")
+@click.option("--no-images", is_flag=True, help="Import a table alone, without paths.")
+@click.option(
+    "--on-missing",
+    type=click.Choice(("error", "drop")),
+    default="error",
+    show_default=True,
+    help="What to do with listed images that have no file.",
+)
+def command(source: Path, output: Path, no_images: bool, **options: Any) -> None:
+    """Import SOURCE, a table or a folder, as a manifest.
+
+    Known are the HAM10000 metadata (target: melanoma), the ISIC 2020 ground truth, Kaggle's
+    train.csv, the published ISIC_2020_full.csv, any CSV with image_name or path and perhaps a
+    target (0, 1, benign, malignant), class folders ([train|valid|test/]{benign,malignant}/) and
+    bare folders of images. A folder with labels.csv is imported by that table. Masks are paired
+    by name: x.png, x_mask.jpg and x_segmentation.png belong to image x.
+
+    With --on-missing drop, the images that were left out are listed beside the output, in
+    NAME.missing.csv.
+
+    \b
+    Example: melfast prepare import data/ham10000 --output ham10000.csv
+    """
+    from melfast.manifest import write_manifest
+    from melfast.prepare.sources import import_dataset, summary, write_missing
+
+    found = import_dataset(source, require_images=not no_images, **options)
+    manifest = write_manifest(found.manifest, output)
+    for note in found.notes:
+        click.echo(f"note: {note}", err=True)
+    if found.dropped:
+        listed = output.with_name(f"{output.stem}.missing.csv")
+        write_missing(found.dropped, listed)
+        click.echo(f"note: they are listed in {listed}", err=True)
+    click.echo(f"{output}: imported {source} as {found.kind}")
+    for what, counts in summary(manifest):
+        click.echo(f"  {what:<9} {counts}")

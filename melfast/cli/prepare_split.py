@@ -1,0 +1,48 @@
+"""melfast prepare split."""
+
+from pathlib import Path
+
+import click
+
+FILE = click.Path(path_type=Path)
+
+
+@click.command("split")
+@click.argument("manifest", type=FILE)
+@click.option("--output", type=FILE, required=True, help="The manifest to write.")
+@click.option(
+    "--fractions",
+    default="0.7,0.15,0.15",
+    show_default=True,
+    help="Of the labelled images for train, valid and test.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Another seed, another split.")
+@click.option("--force", is_flag=True, help="Replace the split that the manifest has.")
+def command(manifest: Path, output: Path, fractions: str, seed: int, force: bool) -> None:
+    """Split MANIFEST into train, valid and test.
+
+    Images that share a patient or a lesion stay together; targets and skin-tone groups are spread
+    as evenly as that allows. The same seed gives the same split, whatever the order of the rows.
+    Unlabelled images get no split.
+
+    \b
+    Example: melfast prepare split manifest.csv --output split.csv --fractions 0.8,0.1,0.1
+    """
+    from melfast.errors import InputError
+    from melfast.manifest import read_manifest, write_manifest
+    from melfast.prepare.split import balance, split_manifest
+
+    try:
+        wanted = [float(word) for word in fractions.split(",")]
+    except ValueError:
+        raise click.BadParameter(
+            f"wanted three numbers as 0.7,0.15,0.15, got {fractions!r}", param_hint="--fractions"
+        ) from None
+    rows = read_manifest(manifest)
+    if (rows.splits != "").any() and not force:
+        raise InputError(f"{manifest}: has a split already; --force draws a new one")
+    split = split_manifest(rows, wanted, seed)
+    write_manifest(split, output)
+    click.echo(f"{output}:")
+    for line in balance(split):
+        click.echo(f"  {line}")

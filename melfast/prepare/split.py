@@ -1,0 +1,176 @@
+"""Split: train, valid and test that share no patient and no lesion, alike in targets and groups."""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from melfast.errors import InputError
+from melfast.manifest import SPLITS, Manifest
+
+FRACTIONS = (0.7, 0.15, 0.15)
+IDS = {"patient_id": "patient", "lesion_id": "lesion"}
+
+
+def split_manifest(
+    manifest: Manifest, fractions: Sequence[float] = FRACTIONS, seed: int = 0
+) -> Manifest:
+    """Draws a split column.
+
+    Images that share a patient or a lesion stay together, also by way of a third. The parts are
+    dealt out, those with the rarest stratum (target x group) and the largest first, each to the
+    split that lacks most of what it holds (after Sechidis et al. 2011). Unlabelled images get no
+    split. The result depends on names, ids, targets, groups and the seed, not on the rows' order.
+
+    Args:
+        fractions: of the labelled images for train, valid and test; they sum to 1.
+    Raises:
+        InputError: the fractions are none, no image is labelled, or a wanted split comes out empty.
+    """
+    wanted = _require_fractions(fractions)
+    labelled = manifest.targets >= 0
+    if not labelled.any():
+        manifest.require("target")
+        raise InputError(f"{manifest.path}: no image is labelled, nothing to split by target")
+    parts = connected_parts(manifest)
+    counts = _stratum_counts(manifest, parts, labelled)
+    order = _order(manifest, parts, counts, seed)
+    split_of_part = _deal(counts, order, wanted)
+    names = np.array(SPLITS, dtype=object)[split_of_part[parts]]
+    names[~labelled] = ""
+    for name, fraction in zip(SPLITS, wanted, strict=True):
+        if fraction > 0 and not (names == name).any():
+            raise InputError(
+                f"{manifest.path}: split {name!r} comes out empty: {len(counts)} patients, lesions "
+                f"or images cannot be parted {' : '.join(f'{f:g}' for f in wanted)}"
+            )
+    return manifest.with_columns(split=names)
+
+
+def connected_parts(manifest: Manifest) -> NDArray[np.intp]:
+    """Part of each row [N]: rows that share a patient or a lesion, directly or by others."""
+    count = len(manifest)
+    rows: list[NDArray[np.intp]] = [np.arange(count)]
+    nodes: list[NDArray[np.intp]] = [np.arange(count)]
+    size = count
+    for column in IDS:
+        cells = manifest.column(column)
+        known = np.flatnonzero(cells != "")
+        ids, inverse = np.unique(cells[known].astype(str), return_inverse=True)
+        rows.append(known)
+        nodes.append(size + inverse)
+        size += len(ids)
+    ends = (np.concatenate(rows), np.concatenate(nodes))
+    graph = coo_array((np.ones(len(ends[0]), np.int8), ends), shape=(size, size))
+    labels = connected_components(graph, directed=False)[1][:count]
+    # Numbered anew: ids without a row would leave gaps.
+    return np.unique(labels, return_inverse=True)[1]
+
+
+def require_disjoint(manifest: Manifest) -> None:
+    """Raises InputError when a patient or a lesion stands in more than one split."""
+    found = []
+    for column, word in IDS.items():
+        shared = shared_ids(manifest, column)
+        if shared:
+            listed = ", ".join(shared[:5]) + (", …" if len(shared) > 5 else "")
+            found.append(f"{len(shared)} {word}{'s' if len(shared) > 1 else ''} ({listed})")
+    if found:
+        raise InputError(
+            f"{manifest.path}: {' and '.join(found)} in more than one split; wanted each in one: "
+            "split with 'melfast prepare split --force', or set data.allow_overlap"
+        )
+
+
+def shared_ids(manifest: Manifest, column: str, splits: Sequence[str] = SPLITS) -> list[str]:
+    """Ids of a column that stand in more than one of the splits, sorted."""
+    cells, names = manifest.column(column), manifest.splits
+    seen = [set(cells[names == name]) - {""} for name in splits]
+    return sorted(
+        {cell for i, one in enumerate(seen) for other in seen[i + 1 :] for cell in one & other}
+    )
+
+
+def balance(manifest: Manifest) -> list[str]:
+    """How each split is made up, a line each."""
+    lines = []
+    targets, groups, splits = manifest.targets, manifest.groups, manifest.splits
+    for name in (*SPLITS, ""):
+        rows = splits == name
+        if not rows.any():
+            continue
+        known = targets[rows & (targets >= 0)]
+        line = f"{name or 'none':<5} {rows.sum():>6,} images"
+        if known.size:
+            line += f", {known.sum():,} malignant ({known.mean():.2%})"
+        for column, word in IDS.items():
+            if ids := set(manifest.column(column)[rows]) - {""}:
+                line += f", {len(ids):,} {word}s"
+        if (groups >= 0).any():
+            shares = [
+                f"{group} {(groups[rows] == index).mean():.1%}"
+                for index, group in enumerate(manifest.group_names)
+            ]
+            line += f"; {', '.join(shares)}"
+        lines.append(line)
+    return lines
+
+
+def _require_fractions(fractions: Sequence[float]) -> NDArray[np.float64]:
+    wanted = np.asarray(fractions, dtype=np.float64)
+    if wanted.shape != (3,) or not (wanted >= 0).all() or abs(wanted.sum() - 1) > 1e-6:
+        got = ",".join(f"{f:g}" for f in wanted.ravel())
+        raise InputError(f"fractions must be three for train, valid, test with sum 1, got {got}")
+    return wanted
+
+
+def _stratum_counts(
+    manifest: Manifest, parts: NDArray[np.intp], labelled: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Labelled images of each part by stratum [P, S]."""
+    keys = manifest.targets.astype(np.int64) * 2000 + manifest.groups
+    strata, inverse = np.unique(keys[labelled], return_inverse=True)
+    counts = np.zeros((int(parts.max()) + 1, len(strata)))
+    np.add.at(counts, (parts[labelled], inverse), 1.0)
+    return counts
+
+
+def _order(
+    manifest: Manifest, parts: NDArray[np.intp], counts: NDArray[np.float64], seed: int
+) -> list[int]:
+    """Parts by rarest stratum, then size, then a draw from the seed and the part's name."""
+    first: dict[int, str] = {}
+    for part, name in zip(parts.tolist(), manifest.image_names, strict=True):
+        if part not in first or name < first[part]:
+            first[part] = name
+    draws = {
+        part: hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=16).digest()
+        for part, name in first.items()
+    }
+    totals = counts.sum(axis=0)
+    rarest = np.where(counts > 0, totals, np.inf).min(axis=1)
+    size = counts.sum(axis=1)
+    return sorted(first, key=lambda part: (rarest[part], -size[part], draws[part]))
+
+
+def _deal(
+    counts: NDArray[np.float64], order: list[int], wanted: NDArray[np.float64]
+) -> NDArray[np.intp]:
+    """Split of each part [P]: the one with the largest deficit in what the part holds.
+
+    Deficits are taken by stratum and in all, each as a fraction of its total, so that a rare
+    stratum weighs as much as a common one.
+    """
+    counts = np.hstack([counts, counts.sum(axis=1, keepdims=True)])
+    totals = counts.sum(axis=0)
+    deficit = wanted[:, None] * totals
+    choice = np.zeros(len(counts), dtype=np.intp)
+    open_splits = np.where(wanted > 0, 0.0, -np.inf)
+    for part in order:
+        gain = deficit @ (counts[part] / totals) + open_splits
+        choice[part] = int(gain.argmax())
+        deficit[choice[part]] -= counts[part]
+    return choice
