@@ -1,5 +1,6 @@
 """Builds the C++ core with CMake; everything else stands in pyproject.toml."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,9 @@ class CMakeBuild(build_ext):
         source = Path(__file__).parent.resolve()
         destination = Path(self.get_ext_fullpath(ext.name)).parent.resolve()
         build = Path(self.build_temp).resolve() / ext.name
-        build.mkdir(parents=True, exist_ok=True)
+        # CMake would believe what it remembers of another interpreter or build environment.
+        shutil.rmtree(build, ignore_errors=True)
+        build.mkdir(parents=True)
         configure = [
             "cmake", "-S", source, "-B", build, "-G", "Ninja",
             f"-DPython_EXECUTABLE={sys.executable}",

@@ -2,6 +2,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <string>
@@ -18,6 +19,9 @@ using melfast::Normalization;
 using melfast::Output;
 
 namespace {
+
+// Coordinates are float32, which counts no further in steps of one.
+constexpr ptrdiff_t kLongestSide = 1 << 24;
 
 std::string type_name(const py::handle& object) {
   return py::str(py::type::handle_of(object).attr("__name__"));
@@ -38,6 +42,10 @@ void check_pixels(const py::array& array, const std::string& name) {
     throw py::value_error(name + " must have 3 channels, got " + std::to_string(array.shape(2)));
   if (array.shape(0) == 0 || array.shape(1) == 0)
     throw py::value_error(name + " has no pixels: its shape is " + shape_of(array));
+  const ptrdiff_t longest = std::max(array.shape(0), array.shape(1));
+  if (longest > kLongestSide)
+    throw py::value_error(name + " must have sides of at most " + std::to_string(kLongestSide) +
+                          " pixels, got " + std::to_string(longest));
 }
 
 Image image_of(const py::object& object) {
@@ -92,8 +100,8 @@ Output output_of(const py::object& object, const Image& image, const std::string
   void* data = array.mutable_data();
   if (reinterpret_cast<intptr_t>(data) % item != 0 || array.strides(0) % item != 0)
     throw py::value_error("out must be aligned to its " + std::to_string(item) + "-byte elements");
-  const Extent read = extent_of(image.data, image.height, image.width, image.row_stride,
-                                image.pixel_stride, 3);
+  const Extent read =
+      extent_of(image.data, image.height, image.width, image.row_stride, image.pixel_stride, 3);
   const Extent written =
       extent_of(data, array.shape(0), array.shape(1), array.strides(0), 3 * item, 3 * item);
   if (read.low < written.high && written.low < read.high)
@@ -111,8 +119,7 @@ void check_same_size(const Image& image, const Output& out) {
 }
 
 Affine affine_of(const py::object& object) {
-  const auto array =
-      py::array_t<double, py::array::c_style | py::array::forcecast>::ensure(object);
+  const auto array = py::array_t<double, py::array::c_style | py::array::forcecast>::ensure(object);
   if (!array) {
     PyErr_Clear();
     throw py::type_error("affine must be an array of numbers, got " + type_name(object));
@@ -129,8 +136,7 @@ Affine affine_of(const py::object& object) {
 }
 
 void three_numbers(const py::object& object, const std::string& name, double* out) {
-  const auto array =
-      py::array_t<double, py::array::c_style | py::array::forcecast>::ensure(object);
+  const auto array = py::array_t<double, py::array::c_style | py::array::forcecast>::ensure(object);
   if (!array) {
     PyErr_Clear();
     throw py::type_error(name + " must be 3 numbers, got " + std::string(py::repr(object)));
@@ -216,14 +222,71 @@ void prepare(const py::object& image, const py::object& affine, const py::object
 }  // namespace
 
 PYBIND11_MODULE(_core, m) {
-  m.doc() = "melfast's compiled core";
+  m.doc() = "melfast's compiled core: uint8 images, without the GIL.";
   melfast::isa();  // a wrong MELFAST_ISA is an error of the import, not of the first image
-  m.def("isa", &melfast::isa);
-  m.def("resize", &resize, py::arg("image"), py::arg("out"));
-  m.def("warp_affine", &warp_affine, py::arg("image"), py::arg("affine"), py::arg("out"));
-  m.def("srgb_to_lab", &srgb_to_lab, py::arg("image"));
+
+  m.def("isa", &melfast::isa, R"(The instruction set in use: "baseline", "avx2" or "avx512".
+
+The best that the machine has, chosen at import; the environment variable MELFAST_ISA forces one. All of
+them give the same bits.)");
+
+  m.def("resize", &resize, py::arg("image"), py::arg("out"),
+        R"(Stretches an image to the size of `out`, antialiased.
+
+The triangle filter of Pillow's BILINEAR: its support grows with the reduction; rounds to nearest.
+
+Args:
+    image: uint8 [H, W, 3]; any strides, but channels adjacent.
+    out: uint8 [h, w, 3] to write to; rows contiguous, any stride between them.
+Raises:
+    TypeError: something is not an array, or of another dtype.
+    ValueError: a shape, strides or memory that do not fit; the message says found and wanted.)");
+
+  m.def("warp_affine", &warp_affine, py::arg("image"), py::arg("affine"), py::arg("out"),
+        R"(Samples an image through an affine map: bilinear, edges clamped.
+
+Args:
+    image: uint8 [H, W, 3]; any strides, but channels adjacent.
+    affine: finite [2, 3], output to input in centred coordinates: with x and y running from -1 to 1
+        over the width and height, input = affine @ (x, y, 1). See melfast.data.plan.
+    out: uint8 [H, W, 3] to write to; rows contiguous, any stride between them.
+Raises:
+    TypeError, ValueError: as resize.)");
+
+  m.def("srgb_to_lab", &srgb_to_lab, py::arg("image"),
+        R"(CIELAB (D65, 2 degrees) of sRGB colours, within 0.001 of float64 in each of L, a and b.
+
+IEC 61966-2-1 and CIE 15, with the constants of scikit-image's rgb2lab.
+
+Args:
+    image: uint8 [..., 3].
+Returns:
+    float32 [..., 3]; L in 0..100, a and b in about -108..99.
+Raises:
+    TypeError, ValueError: the dtype or shape does not fit.)");
+
   m.def("normalize", &normalize, py::arg("image"), py::arg("out"), py::arg("colour"),
-        py::arg("mean"), py::arg("std"));
-  m.def("prepare", &prepare, py::arg("image"), py::arg("affine"), py::arg("out"),
-        py::arg("colour"), py::arg("mean"), py::arg("std"));
+        py::arg("mean"), py::arg("std"),
+        R"((value - mean) / std of each channel, in RGB or CIELAB.
+
+Args:
+    image: uint8 sRGB [H, W, 3]; any strides, but channels adjacent.
+    out: float32 or float16 [H, W, 3] to write to; rows contiguous, any stride between them.
+    colour: "rgb" (values 0..1) or "cielab" (L 0..100).
+    mean, std: three numbers each, in the units of `colour`.
+Raises:
+    TypeError, ValueError: as resize.)");
+
+  m.def("prepare", &prepare, py::arg("image"), py::arg("affine"), py::arg("out"), py::arg("colour"),
+        py::arg("mean"), py::arg("std"),
+        R"(An image as the network sees it: resize, warp_affine and normalize in one call.
+
+Args:
+    image: uint8 sRGB [H, W, 3]; any strides, but channels adjacent.
+    affine: [2, 3], applied after the resize; the identity costs nothing.
+    out: [h, w, 3] to write to; rows contiguous, any stride between them. float32 or float16 is
+        normalised; uint8 is not, and `colour`, `mean` and `std` are only checked.
+    colour, mean, std: as normalize.
+Raises:
+    TypeError, ValueError: as resize.)");
 }

@@ -6,7 +6,8 @@
 
 namespace melfast {
 
-// uint8 RGB to read: channels adjacent, any strides (in bytes, negative ones too) between pixels and rows.
+// uint8 RGB to read: channels adjacent, any strides (in bytes, negative ones too) between pixels
+// and rows.
 struct Image {
   const uint8_t* data;
   ptrdiff_t height, width;

@@ -1,105 +1,252 @@
-// Compiled once per instruction set, with MELFAST_NAMESPACE naming it. Everything but kRows has internal
-// linkage and no C++ library template is used: a function that the linker shares between the builds could
-// bring AVX code to a machine without it.
+// Compiled once per instruction set, with MELFAST_NAMESPACE naming it. Everything but kRows has
+// internal linkage and no C++ library template is used: a function that the linker shares between
+// the builds could bring AVX code to a machine without it.
 #include "rows.h"
 
-#include <cmath>
-#include <cstring>
+#include "simd.h"
 
 namespace melfast::MELFAST_NAMESPACE {
 namespace {
 
-uint8_t round_to_u8(float value) {
-  const int level = static_cast<int>(value + 0.5f);
-  return static_cast<uint8_t>(level > 255 ? 255 : level);
+// Half of what multiply_high drops: up to one unit at each tap.
+uint16_t dropped(ptrdiff_t taps) { return static_cast<uint16_t>(taps / 2); }
+
+// Elements of a row whose sums stay in registers while the taps go by.
+constexpr ptrdiff_t kBlend = 64;
+
+void blend_block(const uint8_t* const* rows, const uint16_t* weight, ptrdiff_t taps, ptrdiff_t at,
+                 uint16_t* out) {
+  Words sum[kBlend / kWords];
+  for (Words& part : sum) part = all(dropped(taps));
+  for (ptrdiff_t k = 0; k < taps; ++k) {
+    const uint8_t* row = rows[k] + at;
+    for (int j = 0; j < kBlend / kWords; ++j)
+      sum[j] += multiply_high(load_high(row + kWords * j), all(weight[k]));
+  }
+  memcpy(out + at, sum, sizeof sum);
 }
 
-void blend_rows(const uint8_t* const* rows, const float* weight, ptrdiff_t taps, ptrdiff_t n,
-                float* out) {
-  for (ptrdiff_t i = 0; i < n; ++i) out[i] = weight[0] * rows[0][i];
-  for (ptrdiff_t k = 1; k < taps; ++k)
-    for (ptrdiff_t i = 0; i < n; ++i) out[i] += weight[k] * rows[k][i];
-}
-
-void resample_row(const float* in, const Taps& taps, uint8_t* out) {
-  for (ptrdiff_t x = 0; x < taps.size; ++x) {
-    const float* source = in + 3 * taps.first[x];
-    const float* weight = taps.weight + x * taps.stride;
-    float sum[3] = {0, 0, 0};
-    for (ptrdiff_t k = 0; k < taps.count[x]; ++k)
-      for (int c = 0; c < 3; ++c) sum[c] += weight[k] * source[3 * k + c];
-    for (int c = 0; c < 3; ++c) out[3 * x + c] = round_to_u8(sum[c]);
+void blend_u16(const uint8_t* const* rows, const uint16_t* weight, ptrdiff_t taps, ptrdiff_t n,
+               uint16_t* out) {
+  if (n >= kBlend) {
+    for (ptrdiff_t at = 0; at < n - kBlend; at += kBlend) blend_block(rows, weight, taps, at, out);
+    return blend_block(rows, weight, taps, n - kBlend, out);  // overlaps the one before
+  }
+  for (ptrdiff_t i = 0; i < n; ++i) {
+    uint32_t sum = dropped(taps);
+    for (ptrdiff_t k = 0; k < taps; ++k)
+      sum += ((static_cast<uint32_t>(rows[k][i]) << 8) * weight[k]) >> 16;
+    out[i] = static_cast<uint16_t>(sum);
   }
 }
 
-float clamp(float value, float high) { return value < 0 ? 0 : value > high ? high : value; }
-
-void warp_row(const uint8_t* source, ptrdiff_t height, ptrdiff_t width, const WarpRow& at,
-              ptrdiff_t n, uint8_t* out) {
-  for (ptrdiff_t i = 0; i < n; ++i) {
-    const float x = clamp(static_cast<float>(at.x0 + i * at.dx), static_cast<float>(width - 1));
-    const float y = clamp(static_cast<float>(at.y0 + i * at.dy), static_cast<float>(height - 1));
-    const auto x0 = static_cast<ptrdiff_t>(x), y0 = static_cast<ptrdiff_t>(y);
-    const ptrdiff_t x1 = x0 + 1 < width ? x0 + 1 : x0, y1 = y0 + 1 < height ? y0 + 1 : y0;
-    const float fx = x - x0, fy = y - y0;
-    for (int c = 0; c < 3; ++c) {
-      const float a = source[(y0 * width + x0) * 3 + c], b = source[(y0 * width + x1) * 3 + c];
-      const float d = source[(y1 * width + x0) * 3 + c], e = source[(y1 * width + x1) * 3 + c];
-      const float top = a + fx * (b - a), bottom = d + fx * (e - d);
-      out[3 * i + c] = round_to_u8(top + fy * (bottom - top));
+// mixed[4 i + r] is element i of row r, so that one weight serves twelve neighbours: a pixel of
+// four rows. kCount is the number of taps where that is known, else 0.
+template <int kCount>
+void resample_mixed(const uint16_t* mixed, const Taps<uint16_t>& taps, uint8_t* levels) {
+  const ptrdiff_t count = kCount ? kCount : taps.count;
+  const uint16_t* weight = taps.weight;
+  const Words half = all(static_cast<uint16_t>(128 + dropped(count)));
+  for (ptrdiff_t x = 0; x < taps.size; ++x, weight += count) {
+    const uint16_t* in = mixed + 12 * static_cast<ptrdiff_t>(taps.first[x]);
+    for (int j = 0; j < 12; j += kWords) {
+      Words sum = half;
+      for (ptrdiff_t k = 0; k < count; ++k)
+        sum += multiply_high(load<Words>(in + 12 * k + j), all(weight[k]));
+      const Bytes level = __builtin_convertvector(sum >> 8, Bytes);
+      memcpy(levels + 12 * x + j, &level, sizeof level);
     }
   }
 }
 
+void resample_u16(const uint16_t* const* in, ptrdiff_t n, const Taps<uint16_t>& taps,
+                  uint16_t* __restrict mixed, uint8_t* __restrict levels, uint8_t* const* out) {
+  static_assert(kRowsAtOnce == 4);
+  const uint16_t *in0 = in[0], *in1 = in[1], *in2 = in[2], *in3 = in[3];
+  for (ptrdiff_t i = 0; i < n; ++i) {
+    mixed[4 * i] = in0[i];
+    mixed[4 * i + 1] = in1[i];
+    mixed[4 * i + 2] = in2[i];
+    mixed[4 * i + 3] = in3[i];
+  }
+  switch (taps.count) {
+    case 1: resample_mixed<1>(mixed, taps, levels); break;
+    case 2: resample_mixed<2>(mixed, taps, levels); break;
+    case 3: resample_mixed<3>(mixed, taps, levels); break;
+    case 4: resample_mixed<4>(mixed, taps, levels); break;
+    case 5: resample_mixed<5>(mixed, taps, levels); break;
+    case 6: resample_mixed<6>(mixed, taps, levels); break;
+    default: resample_mixed<0>(mixed, taps, levels);
+  }
+  const ptrdiff_t width = 3 * taps.size;
+  for (int r = 0; r < 4; ++r) {
+    uint8_t* __restrict row = out[r];
+    for (ptrdiff_t i = 0; i < width; ++i) row[i] = levels[4 * i + r];
+  }
+}
+
+void blend_f32(const uint8_t* const* rows, const float* weight, ptrdiff_t taps, ptrdiff_t n,
+               float* __restrict out) {
+  for (ptrdiff_t i = 0; i < n; ++i) out[i] = 0;
+  for (ptrdiff_t k = 0; k < taps; ++k) {
+    const uint8_t* row = rows[k];
+    const float w = weight[k];
+    for (ptrdiff_t i = 0; i < n; ++i) out[i] += w * static_cast<float>(row[i]);
+  }
+}
+
+void resample_f32(const float* in, const Taps<float>& taps, uint8_t* out) {
+  const float* weight = taps.weight;
+  for (ptrdiff_t x = 0; x < taps.size; ++x, weight += taps.count) {
+    const float* pixel = in + 3 * static_cast<ptrdiff_t>(taps.first[x]);
+    F4 sum = {};
+    for (ptrdiff_t k = 0; k < taps.count; ++k) sum += weight[k] * load<F4>(pixel + 3 * k);
+    store_pixel(round_pixel(sum), x + 1 == taps.size, out + 3 * x);
+  }
+}
+
+void widen_row(const uint8_t* __restrict rgb, ptrdiff_t n, uint8_t* __restrict rgbx) {
+  for (ptrdiff_t i = 0; i + 1 < n; ++i) memcpy(rgbx + 4 * i, rgb + 3 * i, 4);
+  memcpy(rgbx + 4 * (n - 1), rgb + 3 * (n - 1), 3);
+  rgbx[4 * n - 1] = 0;
+}
+
+// Pixels whose coordinates or colours are worked out together, one coordinate or channel at a time.
+constexpr int kBlock = 64;
+
+struct Samples {
+  int32_t x[kBlock], y[kBlock];
+  float fx[kBlock], fy[kBlock];
+};
+
+float clamp(float value, float high) {
+  value = value > 0 ? value : 0;
+  return value < high ? value : high;
+}
+
+// Column and row of the upper left neighbour, and how far the sample lies from it. The neighbour
+// stays inside by one, so that the last column is reached with a fraction of 1.
+void locate(const WarpRow& at, ptrdiff_t first, ptrdiff_t height, ptrdiff_t width, Samples& to) {
+  const float x0 = static_cast<float>(at.x0 + at.dx * static_cast<double>(first));
+  const float y0 = static_cast<float>(at.y0 + at.dy * static_cast<double>(first));
+  const float dx = static_cast<float>(at.dx), dy = static_cast<float>(at.dy);
+  const float right = static_cast<float>(width - 1), bottom = static_cast<float>(height - 1);
+  const int32_t last_x = width > 1 ? static_cast<int32_t>(width - 2) : 0;
+  const int32_t last_y = height > 1 ? static_cast<int32_t>(height - 2) : 0;
+  for (int i = 0; i < kBlock; ++i) {
+    const float x = clamp(x0 + static_cast<float>(i) * dx, right);
+    const float y = clamp(y0 + static_cast<float>(i) * dy, bottom);
+    const int32_t left = static_cast<int32_t>(x), top = static_cast<int32_t>(y);
+    to.x[i] = left < last_x ? left : last_x;
+    to.y[i] = top < last_y ? top : last_y;
+    to.fx[i] = x - static_cast<float>(to.x[i]);
+    to.fy[i] = y - static_cast<float>(to.y[i]);
+  }
+}
+
+void warp_row(const uint8_t* rgbx, ptrdiff_t height, ptrdiff_t width, const WarpRow& at,
+              ptrdiff_t n, uint8_t* out) {
+  const ptrdiff_t row_bytes = 4 * width, below = height > 1 ? row_bytes : 0;
+  Samples s;
+  for (ptrdiff_t first = 0; first < n; first += kBlock) {
+    locate(at, first, height, width, s);
+    const ptrdiff_t count = n - first < kBlock ? n - first : kBlock;
+    for (ptrdiff_t i = 0; i < count; ++i, out += 3) {
+      const uint8_t* from = rgbx + s.y[i] * row_bytes + 4 * static_cast<ptrdiff_t>(s.x[i]);
+      const F8 top = load_f8(from), bottom = load_f8(from + below);
+      const F8 both = top + s.fy[i] * (bottom - top);
+      const F4 left = lower(both), right = upper(both);
+      store_pixel(round_pixel(left + s.fx[i] * (right - left)), first + i + 1 == n, out);
+    }
+  }
+}
+
+void rgb_row(const uint8_t* __restrict rgb, ptrdiff_t n, const float* scale, const float* offset,
+             float* __restrict out) {
+  constexpr int kPeriod = 48;  // whole pixels and whole vectors
+  float s[kPeriod], o[kPeriod];
+  for (int i = 0; i < kPeriod; ++i) s[i] = scale[i % 3], o[i] = offset[i % 3];
+  ptrdiff_t done = 0;
+  for (; done + kPeriod <= 3 * n; done += kPeriod)
+    for (int i = 0; i < kPeriod; ++i)
+      out[done + i] = static_cast<float>(rgb[done + i]) * s[i] + o[i];
+  for (int i = 0; done + i < 3 * n; ++i)
+    out[done + i] = static_cast<float>(rgb[done + i]) * s[i] + o[i];
+}
+
+// Cube root of t in 0.008..1.1, within 3e-7 of itself. The start is 1 / cbrt(t) within 4 % by
+// taking a third of the exponent; it is mended twice by r *= 1 + h/3 + 2 h^2/9 with h = 1 - t r^3,
+// which needs no division.
+float cube_root(float t) {
+  const float third = static_cast<float>(bits_as<int32_t>(t)) * (1.0f / 3.0f);
+  float r = bits_as<float>(0x54a20000 - static_cast<int32_t>(third));
+  for (int step = 0; step < 2; ++step) {
+    const float h = 1.0f - t * (r * r * r);
+    r += r * h * (1.0f / 3.0f + 2.0f / 9.0f * h);
+  }
+  return t * (r * r);
+}
+
+// CIE 15: a cube root with a straight piece near black.
 float lab_curve(float t) {
-  return t > 0.008856f ? std::cbrt(t) : 7.787f * t + 16.0f / 116.0f;
+  const float root = cube_root(t), line = 7.787f * t + 16.0f / 116.0f;
+  return t > 0.008856f ? root : line;
 }
 
 void lab_row(const uint8_t* rgb, ptrdiff_t n, const float* linear, const float* scale,
              const float* offset, float* out) {
-  for (ptrdiff_t i = 0; i < n; ++i) {
-    const float r = linear[rgb[3 * i]], g = linear[rgb[3 * i + 1]], b = linear[rgb[3 * i + 2]];
-    const float x = lab_curve((0.412453f * r + 0.357580f * g + 0.180423f * b) / 0.95047f);
-    const float y = lab_curve(0.212671f * r + 0.715160f * g + 0.072169f * b);
-    const float z = lab_curve((0.019334f * r + 0.119193f * g + 0.950227f * b) / 1.08883f);
-    out[3 * i] = (116.0f * y - 16.0f) * scale[0] + offset[0];
-    out[3 * i + 1] = 500.0f * (x - y) * scale[1] + offset[1];
-    out[3 * i + 2] = 200.0f * (y - z) * scale[2] + offset[2];
+  float r[kBlock] = {}, g[kBlock] = {}, b[kBlock] = {};
+  for (ptrdiff_t first = 0; first < n; first += kBlock, rgb += 3 * kBlock, out += 3 * kBlock) {
+    const int count = n - first < kBlock ? static_cast<int>(n - first) : kBlock;
+    for (int i = 0; i < count; ++i) {
+      r[i] = linear[rgb[3 * i]];
+      g[i] = linear[rgb[3 * i + 1]];
+      b[i] = linear[rgb[3 * i + 2]];
+    }
+    // XYZ over the white of D65, 2 degrees; both as scikit-image has them.
+    for (int i = 0; i < kBlock; ++i) {
+      const float x = lab_curve(0.412453f / 0.95047f * r[i] + 0.357580f / 0.95047f * g[i] +
+                                0.180423f / 0.95047f * b[i]);
+      const float y = lab_curve(0.212671f * r[i] + 0.715160f * g[i] + 0.072169f * b[i]);
+      const float z = lab_curve(0.019334f / 1.08883f * r[i] + 0.119193f / 1.08883f * g[i] +
+                                0.950227f / 1.08883f * b[i]);
+      r[i] = (116.0f * y - 16.0f) * scale[0] + offset[0];
+      g[i] = 500.0f * (x - y) * scale[1] + offset[1];
+      b[i] = 200.0f * (y - z) * scale[2] + offset[2];
+    }
+    for (int i = 0; i < count; ++i) {
+      out[3 * i] = r[i];
+      out[3 * i + 1] = g[i];
+      out[3 * i + 2] = b[i];
+    }
   }
-}
-
-template <class T>
-void look_up(const uint8_t* rgb, ptrdiff_t n, const T* table, T* out) {
-  for (ptrdiff_t i = 0; i < n; ++i)
-    for (int c = 0; c < 3; ++c) out[3 * i + c] = table[256 * c + rgb[3 * i + c]];
 }
 
 uint16_t half_of(float value) {
-  uint32_t bits;
-  std::memcpy(&bits, &value, sizeof bits);
-  const uint32_t sign = (bits >> 16) & 0x8000u;
-  bits &= 0x7fffffffu;
-  if (bits > 0x7f800000u) return static_cast<uint16_t>(sign | 0x7e00u);
-  if (bits >= 0x477ff000u) return static_cast<uint16_t>(sign | 0x7c00u);
-  if (bits < 0x38800000u) {
-    // Subnormal: adding 0.5 leaves the rounded multiple of 2^-24 in the low bits.
-    float magnitude;
-    std::memcpy(&magnitude, &bits, sizeof bits);
-    magnitude += 0.5f;
-    std::memcpy(&bits, &magnitude, sizeof bits);
-    return static_cast<uint16_t>(sign | (bits - 0x3f000000u));
-  }
-  bits += 0xfffu + ((bits >> 13) & 1u);
-  return static_cast<uint16_t>(sign | ((bits - 0x38000000u) >> 13));
+  const int32_t bits = bits_as<int32_t>(value);
+  const int32_t magnitude = bits & 0x7fffffff;
+  // Below 2^-14, adding 0.5 leaves the multiple of 2^-24 in the low bits, rounded.
+  const int32_t small = bits_as<int32_t>(bits_as<float>(magnitude) + 0.5f) - 0x3f000000;
+  const int32_t normal = (magnitude + 0xfff + ((magnitude >> 13) & 1) - 0x38000000) >> 13;
+  int32_t half = magnitude < 0x38800000 ? small : normal;
+  half = magnitude >= 0x477ff000 ? 0x7c00 : half;  // 65520 rounds to infinity
+  half = magnitude > 0x7f800000 ? 0x7e00 : half;
+  return static_cast<uint16_t>(half | ((bits >> 16) & 0x8000));
 }
 
-void to_half(const float* in, ptrdiff_t n, uint16_t* out) {
-  for (ptrdiff_t i = 0; i < n; ++i) out[i] = half_of(in[i]);
+void to_half(const float* __restrict in, ptrdiff_t n, uint16_t* __restrict out) {
+  ptrdiff_t i = 0;
+#if defined(__F16C__)
+  for (; i + 8 <= n; i += 8)
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i),
+                     _mm256_cvtps_ph(_mm256_loadu_ps(in + i), _MM_FROUND_TO_NEAREST_INT));
+#endif
+  for (; i < n; ++i) out[i] = half_of(in[i]);
 }
 
 }  // namespace
 
-const Rows kRows = {blend_rows,     resample_row,      warp_row, lab_row,
-                    look_up<float>, look_up<uint16_t>, to_half};
+const Rows kRows = {blend_u16, resample_u16, blend_f32, resample_f32, widen_row,
+                    warp_row,  rgb_row,      lab_row,   to_half};
 
 }  // namespace melfast::MELFAST_NAMESPACE

@@ -1,24 +1,30 @@
-// The inner loops, one row at a time. rows.cpp is compiled once per instruction set; every build of it
-// gives the same bits, so results do not depend on the machine.
+// The inner loops, a few rows at a time. rows.cpp is compiled once per instruction set; every build
+// of it gives the same bits, so results do not depend on the machine.
 #pragma once
 
-#include <cstddef>
-#include <cstdint>
+#include <stddef.h>
+#include <stdint.h>
 
 namespace melfast {
 
 // Elements that the loops may read past the end of a scratch row, or write past the end of one.
 inline constexpr ptrdiff_t kRowPadding = 64;
 
-// Taps of a resampling filter along one axis: output i is the sum over k < count[i] of
-// weight[i * stride + k] * input[first[i] + k].
+// A resampling filter along one axis: output i is the sum over k < count of
+// weight[i * count + k] * input[first[i] + k]; first[i] + count never passes the end of the input.
+template <class Weight>
 struct Taps {
-  ptrdiff_t size;    // outputs
-  ptrdiff_t stride;  // most taps of any output
+  ptrdiff_t size;   // outputs
+  ptrdiff_t count;  // taps of each output; those at the ends may weigh nothing
   const int32_t* first;
-  const int32_t* count;
-  const float* weight;
+  const Weight* weight;
 };
+
+// Most taps of the 16-bit resampling: each is rounded to 1/256 of a level.
+inline constexpr ptrdiff_t kMostTapsU16 = 32;
+
+// Rows that the 16-bit resampling works on side by side.
+inline constexpr ptrdiff_t kRowsAtOnce = 4;
 
 // Where a row of a warp samples its source: column i reads (x0 + i * dx, y0 + i * dy), in pixels.
 struct WarpRow {
@@ -26,21 +32,30 @@ struct WarpRow {
 };
 
 struct Rows {
+  // Resampling in 16 bits: weights are 1/65536, sums 1/256 of a level. Down the columns:
   // out[i] = sum over k < taps of weight[k] * rows[k][i], for i < n.
-  void (*blend_rows)(const uint8_t* const* rows, const float* weight, ptrdiff_t taps, ptrdiff_t n,
-                     float* out);
-  // One RGB row through the horizontal taps, rounded to nearest. `in` is padded.
-  void (*resample_row)(const float* in, const Taps& taps, uint8_t* out);
-  // Bilinear, edges clamped; `source` is contiguous, with padding behind it.
-  void (*warp_row)(const uint8_t* source, ptrdiff_t height, ptrdiff_t width, const WarpRow& at,
+  void (*blend_u16)(const uint8_t* const* rows, const uint16_t* weight, ptrdiff_t taps, ptrdiff_t n,
+                    uint16_t* out);
+  // Along kRowsAtOnce RGB rows of n elements: rounds to nearest. `mixed` (kRowsAtOnce * n) and
+  // `levels` (kRowsAtOnce * 3 * taps.size) are scratch.
+  void (*resample_u16)(const uint16_t* const* in, ptrdiff_t n, const Taps<uint16_t>& taps,
+                       uint16_t* mixed, uint8_t* levels, uint8_t* const* out);
+  // The same in float32, a row at a time, for any number of taps.
+  void (*blend_f32)(const uint8_t* const* rows, const float* weight, ptrdiff_t taps, ptrdiff_t n,
+                    float* out);
+  void (*resample_f32)(const float* in, const Taps<float>& taps, uint8_t* out);
+  // n pixels of RGB as RGBx, four bytes a pixel.
+  void (*widen_row)(const uint8_t* rgb, ptrdiff_t n, uint8_t* rgbx);
+  // Bilinear, edges clamped, n pixels of RGB from contiguous RGBx with padding behind it.
+  void (*warp_row)(const uint8_t* rgbx, ptrdiff_t height, ptrdiff_t width, const WarpRow& at,
                    ptrdiff_t n, uint8_t* out);
-  // CIELAB times scale plus offset, per channel; `linear` is the sRGB decoding table.
+  // n RGB pixels times scale plus offset per channel.
+  void (*rgb_row)(const uint8_t* rgb, ptrdiff_t n, const float* scale, const float* offset,
+                  float* out);
+  // The same of their CIELAB; `linear` is the sRGB decoding table.
   void (*lab_row)(const uint8_t* rgb, ptrdiff_t n, const float* linear, const float* scale,
                   const float* offset, float* out);
-  // out[i] = table[i % 3][in[i]].
-  void (*look_up_f32)(const uint8_t* rgb, ptrdiff_t n, const float* table, float* out);
-  void (*look_up_f16)(const uint8_t* rgb, ptrdiff_t n, const uint16_t* table, uint16_t* out);
-  // IEEE 754 binary16, to nearest, ties to even.
+  // n numbers as IEEE 754 binary16, to nearest, ties to even.
   void (*to_half)(const float* in, ptrdiff_t n, uint16_t* out);
 };
 

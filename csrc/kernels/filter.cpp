@@ -1,0 +1,61 @@
+#include "filter.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace melfast {
+
+Filter::Filter(ptrdiff_t in_size, ptrdiff_t out_size) : out_size_(out_size) {
+  const double scale = static_cast<double>(in_size) / static_cast<double>(out_size);
+  const double support = std::max(scale, 1.0);
+  const auto centre_of = [&](ptrdiff_t i) { return (static_cast<double>(i) + 0.5) * scale; };
+  // Pixel k counts where |k + 0.5 - centre| < support.
+  const auto low_of = [&](double centre) {
+    const double low = std::floor(centre - support - 0.5) + 1;
+    return static_cast<ptrdiff_t>(std::max(low, 0.0));
+  };
+  const auto high_of = [&](double centre) {
+    const double high = std::ceil(centre + support - 0.5);
+    return static_cast<ptrdiff_t>(std::min(high, static_cast<double>(in_size)));
+  };
+
+  for (ptrdiff_t i = 0; i < out_size; ++i)
+    count_ = std::max(count_, high_of(centre_of(i)) - low_of(centre_of(i)));
+  first_.resize(static_cast<size_t>(out_size));
+  weight_.resize(static_cast<size_t>(out_size * count_));
+  for (ptrdiff_t i = 0; i < out_size; ++i) {
+    const double centre = centre_of(i);
+    const ptrdiff_t low = low_of(centre), high = high_of(centre);
+    const ptrdiff_t first = std::min(low, in_size - count_);
+    first_[static_cast<size_t>(i)] = static_cast<int32_t>(first);
+    double* weight = weight_.data() + i * count_ + (low - first);
+    double total = 0;
+    for (ptrdiff_t k = low; k < high; ++k)
+      total += weight[k - low] = 1 - std::abs(static_cast<double>(k) + 0.5 - centre) / support;
+    for (ptrdiff_t k = low; k < high; ++k) weight[k - low] /= total;
+  }
+}
+
+Taps<float> Filter::taps_f32(std::vector<float>& weight) const {
+  weight.assign(weight_.begin(), weight_.end());
+  return {out_size_, count_, first_.data(), weight.data()};
+}
+
+Taps<uint16_t> Filter::taps_u16(std::vector<uint16_t>& weight) const {
+  weight.resize(weight_.size());
+  for (ptrdiff_t i = 0; i < out_size_; ++i) {
+    const double* exact = weight_.data() + i * count_;
+    uint16_t* rounded = weight.data() + i * count_;
+    ptrdiff_t largest = 0;
+    int rest = 65536;
+    for (ptrdiff_t k = 0; k < count_; ++k) {
+      if (exact[k] > exact[largest]) largest = k;
+      rounded[k] = static_cast<uint16_t>(std::min(static_cast<int>(exact[k] * 65536 + 0.5), 65535));
+      rest -= rounded[k];
+    }
+    rounded[largest] = static_cast<uint16_t>(std::min(rounded[largest] + rest, 65535));
+  }
+  return {out_size_, count_, first_.data(), weight.data()};
+}
+
+}  // namespace melfast
