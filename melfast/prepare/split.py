@@ -21,9 +21,9 @@ def split_manifest(
     """Draws a split column.
 
     Images that share a patient or a lesion stay together, also by way of a third. The parts are
-    dealt out, those with the rarest stratum (target x group) and the largest first, each to the
-    split that lacks most of what it holds (after Sechidis et al. 2011). Unlabelled images get no
-    split. The result depends on names, ids, targets, groups and the seed, not on the rows' order.
+    dealt out greedily, those with the rarest stratum (target x group) and the largest first (the
+    order of Sechidis et al. 2011). Unlabelled images get no split. The result depends on names,
+    ids, targets, groups and the seed, not on the order of the rows.
 
     Args:
         fractions: of the labelled images for train, valid and test; they sum to 1.
@@ -130,12 +130,13 @@ def _require_fractions(fractions: Sequence[float]) -> NDArray[np.float64]:
 def _stratum_counts(
     manifest: Manifest, parts: NDArray[np.intp], labelled: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Labelled images of each part by stratum [P, S]."""
-    keys = manifest.targets.astype(np.int64) * 2000 + manifest.groups
-    strata, inverse = np.unique(keys[labelled], return_inverse=True)
-    counts = np.zeros((int(parts.max()) + 1, len(strata)))
+    """Labelled images of each part [P, S]: by target and group, by target, and in all."""
+    targets, groups = manifest.targets[labelled], manifest.groups[labelled]
+    strata, inverse = np.unique(np.stack([targets, groups]), axis=1, return_inverse=True)
+    counts = np.zeros((int(parts.max()) + 1, strata.shape[1]))
     np.add.at(counts, (parts[labelled], inverse), 1.0)
-    return counts
+    by_target = [counts[:, strata[0] == target].sum(axis=1) for target in np.unique(strata[0])]
+    return np.column_stack([counts, *by_target, counts.sum(axis=1)])
 
 
 def _order(
@@ -152,25 +153,28 @@ def _order(
     }
     totals = counts.sum(axis=0)
     rarest = np.where(counts > 0, totals, np.inf).min(axis=1)
-    size = counts.sum(axis=1)
+    size = counts[:, -1]
     return sorted(first, key=lambda part: (rarest[part], -size[part], draws[part]))
 
 
 def _deal(
     counts: NDArray[np.float64], order: list[int], wanted: NDArray[np.float64]
 ) -> NDArray[np.intp]:
-    """Split of each part [P]: the one with the largest deficit in what the part holds.
+    """Split of each part [P]: the one that adds least to the distance from the wanted counts.
 
-    Deficits are taken by stratum and in all, each as a fraction of its total, so that a rare
-    stratum weighs as much as a common one.
+    The distance is sum over splits k and columns s of (have - want)^2 / (fraction_k total_s^2): a
+    rare stratum weighs as much as a common one, and small splits fill as evenly as large ones.
     """
-    counts = np.hstack([counts, counts.sum(axis=1, keepdims=True)])
     totals = counts.sum(axis=0)
-    deficit = wanted[:, None] * totals
+    kept = np.flatnonzero(wanted > 0)
+    fractions = wanted[kept, None]
+    surplus = -np.broadcast_to(fractions, (len(kept), len(totals))).copy()
+    shares = counts / totals
     choice = np.zeros(len(counts), dtype=np.intp)
-    open_splits = np.where(wanted > 0, 0.0, -np.inf)
     for part in order:
-        gain = deficit @ (counts[part] / totals) + open_splits
-        choice[part] = int(gain.argmax())
-        deficit[choice[part]] -= counts[part]
+        share = shares[part]
+        cost = ((share * (share + 2.0 * surplus)) / fractions).sum(axis=1)
+        best = int(cost.argmin())
+        surplus[best] += share
+        choice[part] = kept[best]
     return choice
