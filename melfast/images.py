@@ -170,8 +170,10 @@ def _decode_jpeg(
 ) -> NDArray[np.uint8]:
     try:
         height, width, colour, _ = simplejpeg.decode_jpeg_header(data)
-    except ValueError:  # libjpeg-turbo's own words here are about subsampling, whatever is wrong
-        raise ValueError("found a truncated or damaged JPEG header, wanted a whole JPEG") from None
+    except ValueError as error:
+        # "Could not determine subsampling" is what libjpeg-turbo says of any header cut short.
+        words = "no whole header" if "subsampling" in str(error) else str(error)
+        raise ValueError(f"found a truncated or damaged JPEG ({words})") from None
     _require_size(height, width)
     if colour not in (("YCbCr", "RGB", "Gray") if grey else ("YCbCr", "RGB")):
         found = "greyscale" if colour == "Gray" else colour
@@ -213,6 +215,8 @@ def _decode_png(data: bytes, *, grey: bool = False) -> NDArray[np.uint8]:
         raise ValueError(f"found a {depth}-bit greyscale PNG, {WANTED}")
     if depth == 16:  # Pillow would narrow it to 8 bits without a word
         raise ValueError(f"found a 16-bit PNG, {'wanted 8-bit' if grey else WANTED}")
+    if b"acTL" in data[: data.find(b"IDAT")]:
+        raise ValueError("found an animated PNG, wanted one picture")
     try:
         # Not Image.open: it warns, by a global limit of its own, of sizes that MAX_PIXELS allows.
         with PngImageFile(BytesIO(data)) as png:

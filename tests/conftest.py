@@ -1,9 +1,14 @@
 """Fixtures that every test file may use."""
 
+import io
 import os
+import struct
+import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +19,62 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real images at {folder} (MELFAST_TEST_DATA)")
     return folder
+
+
+def png_chunk(name: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+
+def png_bytes(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
+    """A PNG by hand, for what Pillow cannot write; `rows` with their filter bytes."""
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(name, body) for name, body in chunks)
+
+
+def skin_rgb(height: int = 24, width: int = 32) -> np.ndarray:
+    """A small smooth picture whose four corners differ; uint8 [H, W, 3]."""
+    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
+    return np.stack([230 - 60 * x, 170 - 90 * y, 140 - 50 * x * y], -1).astype(np.uint8)
+
+
+@pytest.fixture
+def bad_images(tmp_path: Path) -> dict[str, Path]:
+    """Files and places under tmp_path/bad that are no image to be used, by what is wrong."""
+    folder = tmp_path / "bad"
+    folder.mkdir()
+    picture = Image.fromarray(skin_rgb())
+
+    def encoded(kind: str, mode: str = "RGB") -> bytes:
+        buffer = io.BytesIO()
+        picture.convert(mode).save(buffer, kind)
+        return buffer.getvalue()
+
+    jpeg, png = encoded("JPEG"), encoded("PNG")
+    sizes = jpeg.index(b"\xff\xc0") + 5  # height and width in the start-of-frame segment
+    transparent = picture.convert("RGBA")
+    transparent.putpixel((3, 5), (0, 0, 0, 254))
+    transparent.save(folder / "transparent.png")
+    contents = {
+        "empty.jpg": b"",
+        "zeros.jpg": bytes(5000),
+        "truncated.jpg": jpeg[: (jpeg.index(b"\xff\xda") + len(jpeg)) // 2],
+        "header.jpg": jpeg[:40],
+        "truncated.png": png[: len(png) * 2 // 3],
+        "header.png": png[:20],
+        "html.jpg": b"<!DOCTYPE html><html><body>404</body></html>",
+        "text.png": b"not found\n",
+        "gif.jpg": encoded("GIF"),
+        "noise.jpg": bytes(range(255, 0, -1)),
+        "cmyk.jpg": encoded("JPEG", "CMYK"),
+        "grey.jpg": encoded("JPEG", "L"),
+        "grey.png": encoded("PNG", "L"),
+        "sixteen.png": png_bytes(2, 1, 16, 2, bytes(13)),
+        "huge.jpg": jpeg[:sizes] + struct.pack(">HH", 30000, 30000) + jpeg[sizes + 4 :],
+        "huge.png": png_bytes(30000, 30000, 8, 2, b""),
+    }
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    (folder / "folder.jpg").mkdir()
+    names = [*contents, "transparent.png", "folder.jpg", "missing.jpg"]
+    return {name: folder / name for name in names}
