@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from melfast.errors import InputError
@@ -34,7 +34,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             raise
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # nothing can be left behind where nothing could be made
+            temporary.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:
