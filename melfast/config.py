@@ -1,0 +1,191 @@
+"""The config of a training run: one typed schema; defaults < YAML < command line."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from melfast import settings
+from melfast.data.plan import Augment
+from melfast.evaluate.threshold import ThresholdRule
+from melfast.models.record import Head
+from melfast.preprocess import ColourSpace, Preprocess
+from melfast.settings import require
+
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the images are and how they are read.
+
+    Attributes:
+        path: a manifest, or anything `melfast prepare import` knows.
+        kind: what `path` is, as `melfast prepare import --kind`; for imports only.
+        images: folder of the images, where the import needs one.
+        split: fractions of train, valid and test; for data that comes without a split.
+        split_seed: seed of that split.
+        allow_overlap: train although a patient or lesion stands on both sides of the split.
+        on_error: an unreadable image stops the run (`raise`) or is left out and counted (`skip`).
+        threads: loader threads of each process; 0: chosen by the number of cores.
+    """
+
+    path: str = ""
+    kind: str = "auto"
+    images: str = ""
+    split: Triple = (0.7, 0.15, 0.15)
+    split_seed: int = 0
+    allow_overlap: bool = False
+    on_error: Literal["raise", "skip"] = "raise"
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.threads >= 0, "data.threads", ">= 0", self.threads)
+        # 1e-6: 0.7 + 0.15 + 0.15 is not 1 in floating point.
+        fractions_ok = min(self.split) >= 0 and abs(sum(self.split) - 1) < 1e-6
+        require(fractions_ok, "data.split", "fractions that add up to 1", list(self.split))
+
+
+@dataclass(frozen=True)
+class PreprocessConfig:
+    """Input of the network; `mean` and `std` default to the usual ones of the colour space."""
+
+    height: int = 96
+    width: int = 128
+    colour: ColourSpace = "rgb"
+    mean: Triple | None = None
+    std: Triple | None = None
+
+    def __post_init__(self) -> None:
+        self.resolve()
+
+    def resolve(self) -> Preprocess:
+        usual = Preprocess.for_colour(self.height, self.width, self.colour)
+        mean, std = self.mean or usual.mean, self.std or usual.std
+        return Preprocess(self.height, self.width, self.colour, mean, std)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A timm backbone; `backbone_options` are passed to timm.create_model."""
+
+    backbone: str = "resnet18"
+    backbone_options: dict[str, Any] = field(default_factory=dict)
+    pretrained: bool = False
+    head: Head = "plain"
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """See melfast.losses.
+
+    Attributes:
+        name: `ce`: cross-entropy.
+        label_smoothing: share of the target spread evenly over the classes.
+        class_weights: `inverse`: each class weighs the same in total, however rare.
+    """
+
+    name: Literal["ce"] = "ce"
+    label_smoothing: float = 0.0
+    class_weights: Literal["none", "inverse"] = "none"
+
+    def __post_init__(self) -> None:
+        smoothing = self.label_smoothing
+        require(0 <= smoothing < 1, "loss.label_smoothing", "in 0..1 (1 left out)", smoothing)
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW; the rate rises in a line, then falls along a cosine to `min_lr_ratio * lr`.
+
+    Attributes:
+        lr: the highest learning rate.
+        weight_decay: on matrices and kernels only, not on norms and biases.
+        warmup: fraction of all steps over which the rate rises.
+        clip_norm: largest norm of the gradient; 0: no clipping.
+    """
+
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.999)
+    warmup: float = 0.05
+    min_lr_ratio: float = 0.0
+    clip_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(self.lr > 0, "optim.lr", "> 0", self.lr)
+        require(self.weight_decay >= 0, "optim.weight_decay", ">= 0", self.weight_decay)
+        require(all(0 <= b < 1 for b in self.betas), "optim.betas", "in 0..1", list(self.betas))
+        require(0 <= self.warmup < 1, "optim.warmup", "in 0..1 (1 left out)", self.warmup)
+        require(0 <= self.min_lr_ratio <= 1, "optim.min_lr_ratio", "in 0..1", self.min_lr_ratio)
+        require(self.clip_norm >= 0, "optim.clip_norm", ">= 0", self.clip_norm)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How long, on what and with which precision.
+
+    Attributes:
+        batch_size: images of one optimizer step, over all processes and accumulated pieces; the
+            same number gives the same steps on any number of processes.
+        accumulate: pieces that a process works a step through in; saves memory.
+        device: `auto`: CUDA where there is a device.
+        precision: `fp32`, or mixed: `bf16`, `fp16`.
+        best_metric: which metric of the validation split names the best checkpoint.
+        threshold_rule: how the threshold is chosen on the validation split, see evaluate/threshold.
+        checkpoint_minutes: a checkpoint also within an epoch, this often; 0: after epochs only.
+        log_every: steps between two log lines.
+        threads: torch's threads of each process on the CPU; 0: chosen by the number of cores.
+    """
+
+    epochs: int = 20
+    batch_size: int = 64
+    accumulate: int = 1
+    seed: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    compile: bool = False
+    best_metric: Literal["auc", "average_precision", "balanced_accuracy", "f1"] = "auc"
+    threshold_rule: ThresholdRule = "youden"
+    checkpoint_minutes: float = 10.0
+    log_every: int = 10
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "accumulate", "log_every"):
+            require(getattr(self, name) >= 1, f"train.{name}", ">= 1", getattr(self, name))
+        for name in ("seed", "checkpoint_minutes", "threads"):
+            require(getattr(self, name) >= 0, f"train.{name}", ">= 0", getattr(self, name))
+        divides = self.batch_size % self.accumulate == 0
+        multiple = f"a multiple of train.accumulate ({self.accumulate})"
+        require(divides, "train.batch_size", multiple, self.batch_size)
+
+
+@dataclass(frozen=True)
+class OutputConfig:
+    """Where the run is written; empty: runs/NAME, NAME the config file's."""
+
+    dir: str = ""
+
+
+@dataclass(frozen=True)
+class Config:
+    data: DataConfig = field(default_factory=DataConfig)
+    preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
+    augment: Augment = field(default_factory=Augment)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    output: OutputConfig = field(default_factory=OutputConfig)
+
+    def to_yaml(self) -> str:
+        """YAML that `load_config` reads back to an equal Config."""
+        return settings.to_yaml(self)
+
+
+def load_config(
+    path: Path | None, overrides: Iterable[settings.Override] = ()
+) -> tuple[Config, dict[str, str]]:
+    """Defaults, then the YAML file, then the overrides (see `settings.load`)."""
+    return settings.load(Config, path, overrides)

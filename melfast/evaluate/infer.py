@@ -1,0 +1,87 @@
+"""Logits of many images, each exactly once, on one process or several."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from melfast.data.native import OnError
+from melfast.data.plan import evaluation_plan
+from melfast.decode import decode
+from melfast.errors import ImageError, InputError
+from melfast.models.record import Head
+from melfast.preprocess import Preprocess
+from melfast.train.distributed import World
+from melfast.train.feed import Precision, autocast, feed, open_loader
+
+# Always the same, so that training and `melfast evaluate` see the same batches.
+BATCH_SIZE = 64
+
+
+@dataclass(frozen=True)
+class Inference:
+    """What a model says of the images that could be read.
+
+    Attributes:
+        index: int64 [N], place in the list of files, ascending.
+        logits: float32 [N, C].
+        failures: one a file that could not be read.
+    """
+
+    index: NDArray[np.int64]
+    logits: NDArray[np.float32]
+    failures: tuple[ImageError, ...] = ()
+
+    def probabilities(self, head: Head) -> NDArray[np.float32]:
+        """P(malignant) [N]."""
+        probability: NDArray[np.float32] = decode(torch.from_numpy(self.logits), head).numpy()
+        return probability
+
+
+def infer(
+    model: torch.nn.Module, paths: Sequence[Path], preprocess: Preprocess, world: World, *,
+    batch_size: int = BATCH_SIZE, precision: Precision = "fp32", threads: int = 0,
+    on_error: OnError = "raise", advance: Callable[[int], None] = lambda images: None,
+) -> Inference:  # fmt: skip
+    """Runs a model, which stands on `world.device` in eval mode, over image files.
+
+    Whole batches are dealt to the processes and their results gathered, so every process returns
+    the same whole answer, and each batch is the same however many processes there are.
+
+    Args:
+        advance: told how many images this process has done since it was last told.
+    Raises:
+        ImageError: a file cannot be read, under `on_error="raise"`.
+        InputError: no file at all could be read.
+    """
+    plan = evaluation_plan(
+        len(paths), batch_size=batch_size, rank=world.rank, world_size=world.size
+    )
+    index: list[NDArray[np.int64]] = []
+    logits: list[torch.Tensor] = []
+    failures: list[ImageError] = []
+    loader = open_loader(
+        paths, preprocess, plan, world, threads=threads, on_error=on_error, precision=precision
+    )
+    with loader, torch.inference_mode():
+        for images, batch in feed(loader, world.device):
+            failures.extend(batch.failures)
+            if len(batch.index):
+                with autocast(world.device, precision):
+                    logits.append(model(images).float())
+                index.append(batch.index)
+            advance(len(batch.index) + len(batch.failures))
+    # Host-device sync, once: the logits come to the host together.
+    mine = (np.concatenate(index), torch.cat(logits).cpu().numpy()) if index else None
+    parts = world.gather((mine, failures))
+    found = [part for part, _ in parts if part is not None]
+    failed = tuple(failure for _, part in parts for failure in part)
+    if not found:
+        raise InputError(f"none of the {len(paths)} images can be read; the first: {failed[0]}")
+    all_index = np.concatenate([part[0] for part in found])
+    order = np.argsort(all_index)
+    assert len(np.unique(all_index)) == len(all_index), "an image was seen twice"
+    return Inference(all_index[order], np.concatenate([part[1] for part in found])[order], failed)

@@ -1,0 +1,47 @@
+"""The threshold on P(malignant), chosen on the validation split by a named rule."""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from melfast.errors import InputError
+
+ThresholdRule = Literal["youden", "f1"]
+
+
+def choose_threshold(y_true: ArrayLike, score: ArrayLike, rule: ThresholdRule) -> float:
+    """The threshold that is best by a rule when `score >= threshold` is called malignant.
+
+    Args:
+        y_true: 0 and 1, both present.
+        score: P(malignant).
+        rule: `youden`: largest recall + specificity (Youden 1950); `f1`: largest F1.
+    Returns:
+        Halfway between the lowest score called malignant and the next one below, so that rounding
+        in another engine does not flip the calls. The highest of equally good ones.
+    Raises:
+        InputError: one class only.
+    """
+    malignant, score = np.asarray(y_true) == 1, np.asarray(score, dtype=np.float64)
+    num_malignant = int(malignant.sum())
+    num_benign = len(malignant) - num_malignant
+    if num_malignant == 0 or num_benign == 0:
+        raise InputError(
+            f"a threshold needs images of both classes, got {num_malignant} malignant and "
+            f"{num_benign} benign"
+        )
+    order = np.argsort(-score, kind="stable")
+    score, malignant = score[order], malignant[order]
+    last_of_tie = np.flatnonzero(np.append(score[1:] != score[:-1], True))
+    tp = np.cumsum(malignant)[last_of_tie]
+    called = last_of_tie + 1
+    if rule == "youden":
+        value = tp / num_malignant - (called - tp) / num_benign
+    elif rule == "f1":
+        value = 2 * tp / (called + num_malignant)
+    else:
+        raise ValueError(f"unknown threshold rule {rule!r}")
+    lowest = last_of_tie[int(np.argmax(value))]
+    below = score[lowest + 1] if lowest + 1 < len(score) else 0.0
+    return float((score[lowest] + below) / 2)

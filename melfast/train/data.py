@@ -1,0 +1,142 @@
+"""The data of a run: taken in, split and checked once, kept as RUN/manifest.csv."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from melfast.config import DataConfig
+from melfast.errors import InputError
+from melfast.manifest import REQUIRED, Manifest, read_manifest, write_manifest
+from melfast.prepare.sources import import_source
+from melfast.prepare.split import require_disjoint, split_manifest
+from melfast.tables import read_table
+
+MANIFEST = "manifest.csv"
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """One split's images that have a target.
+
+    Attributes:
+        paths: image files.
+        names: their image_name.
+        targets: int64 [N], 0 benign and 1 malignant.
+        groups: int16 [N], -1 unknown.
+    """
+
+    paths: list[Path]
+    names: list[str]
+    targets: NDArray[np.int64]
+    groups: NDArray[np.int16]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def class_counts(self) -> list[int]:
+        return np.bincount(self.targets, minlength=2).tolist()
+
+    @property
+    def digest(self) -> str:
+        """The same for the same images with the same targets in the same order."""
+        rows = "\n".join(f"{n},{t}" for n, t in zip(self.names, self.targets, strict=True))
+        return hashlib.sha256(rows.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a run trains on and chooses its best checkpoint by."""
+
+    train: LabelledImages
+    valid: LabelledImages
+    group_names: tuple[str, ...]
+
+
+def take_in(config: DataConfig, run: Path, say: Say, set_by_user: set[str]) -> None:
+    """Reads or imports `data.path`, splits it where it is not, checks it, writes RUN/manifest.csv.
+
+    Raises:
+        InputError: nothing known at the path, splits or classes missing, patients or lesions on
+            both sides of the split, or image files that are not there.
+    """
+    if not config.path:
+        raise InputError("data.path is empty; wanted a manifest or a data set: --data-path PATH")
+    source = Path(config.path)
+    unused = set_by_user & {"data.kind", "data.images"}
+    if is_manifest(source) and config.kind == "auto":
+        manifest = read_manifest(source)
+        _warn_unused(unused, f"{source} is a manifest already", say)
+    else:
+        images = Path(config.images) if config.images else None
+        manifest = import_source(source, config.kind, images)
+        say(f"{source}: imported {len(manifest):,} images")
+    if (manifest.splits == "").all():
+        manifest = split_manifest(manifest, config.split, config.split_seed)
+        say(f"{source}: split by {config.split} with seed {config.split_seed}")
+    else:
+        unused = set_by_user & {"data.split", "data.split_seed"}
+        _warn_unused(unused, f"{source} has a split already", say)
+    if not config.allow_overlap:
+        require_disjoint(manifest)
+    data = training_data(manifest, say)
+    _require_files(data, config.on_error == "skip", say)
+    write_manifest(manifest, run / MANIFEST)
+
+
+def is_manifest(path: Path) -> bool:
+    """Whether a path is a table with a manifest's columns."""
+    return path.is_file() and set(REQUIRED) <= set(read_table(path).frame.columns)
+
+
+def training_data(manifest: Manifest, say: Say = lambda message: None) -> TrainingData:
+    """The training and validation splits of a manifest.
+
+    Raises:
+        InputError: a split is missing, or one of them has one class only.
+    """
+    train, valid = (labelled(manifest.split(name), name, say) for name in ("train", "valid"))
+    return TrainingData(train, valid, manifest.group_names)
+
+
+def labelled(manifest: Manifest, split: str, say: Say) -> LabelledImages:
+    """The rows that have a target; tells how many have none.
+
+    Raises:
+        InputError: one class only.
+    """
+    known = manifest.targets >= 0
+    if unlabelled := int((~known).sum()):
+        say(f"{manifest.path}: {unlabelled:,} images of split {split!r} have no target: left out")
+        manifest = manifest.select(known)
+    targets = manifest.targets.astype(np.int64)
+    malignant = int(targets.sum())
+    if malignant in (0, len(targets)):
+        raise InputError(
+            f"{manifest.path}: split {split!r} has {malignant} malignant and "
+            f"{len(targets) - malignant} benign images; wanted both classes"
+        )
+    return LabelledImages(manifest.image_paths, manifest.image_names, targets, manifest.groups)
+
+
+def _require_files(data: TrainingData, skip: bool, say: Say) -> None:
+    paths = data.train.paths + data.valid.paths
+    missing = [str(path) for path in paths if not os.path.isfile(path)]
+    if not missing:
+        return
+    listed = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+    message = f"{len(missing)} of {len(paths)} image files are missing: {listed}"
+    if not skip:
+        raise InputError(f"{message} (--on-error skip trains without them)")
+    say(f"warning: {message}: left out")
+
+
+def _warn_unused(keys: set[str], why: str, say: Say) -> None:
+    for key in sorted(keys):
+        say(f"warning: {key} is not used: {why}")

@@ -1,0 +1,107 @@
+"""Processes of a run: one alone, or those that torchrun started."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, cast
+
+import torch
+from torch import distributed
+
+from melfast.errors import InputError
+
+Value = TypeVar("Value")
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes that work together, seen from one of them.
+
+    Attributes:
+        rank: this process; 0 alone writes and prints.
+        size: how many there are.
+        local_size: how many of them share this machine's cores.
+        device: where this process computes.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_size: int = 1
+    device: torch.device = CPU
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every process's value, by rank, in every process; any object that pickles."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        distributed.all_gather_object(values, value)
+        return values
+
+    def first_does(self, work: Callable[[], Value]) -> Value:
+        """What the first process's work returns; the others wait for it.
+
+        Its InputError or OSError is raised there and ends the others.
+        """
+        value: Value | None = None
+        error: Exception | None = None
+        if self.first:
+            try:
+                value = work()
+            except (InputError, OSError) as caught:
+                error = caught
+        value, failed = self.gather((value, error is not None))[0]
+        if error is not None:
+            raise error
+        if failed:
+            sys.exit(1)  # without a word: the first process has said it
+        return cast(Value, value)
+
+    def share_buffers(self, model: torch.nn.Module) -> None:
+        """The first process's buffers to all: batch norm's averages differ between processes."""
+        if self.size > 1:
+            for buffer in model.buffers():
+                distributed.broadcast(buffer, 0)
+
+
+@contextmanager
+def start_world(device: Literal["auto", "cpu", "cuda"] = "auto") -> Iterator[World]:
+    """The world as torchrun's environment says: gloo on the CPU, nccl on CUDA; alone without it.
+
+    Raises:
+        InputError: CUDA is asked for and there is none, or torchrun's variables are not whole.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("train.device is 'cuda', but torch sees no CUDA device here")
+    kind = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    size = _variable("WORLD_SIZE", 1)
+    if size == 1:
+        yield World(device=torch.device(kind))
+        return
+    rank, local_rank = _variable("RANK"), _variable("LOCAL_RANK")
+    if kind == "cuda":
+        if local_rank >= torch.cuda.device_count():
+            raise InputError(
+                f"{_variable('LOCAL_WORLD_SIZE', size)} processes on this machine, but only "
+                f"{torch.cuda.device_count()} CUDA devices; wanted one each, or --device cpu"
+            )
+        torch.cuda.set_device(local_rank)
+    own = torch.device(kind, local_rank) if kind == "cuda" else torch.device("cpu")
+    distributed.init_process_group("nccl" if kind == "cuda" else "gloo", rank=rank, world_size=size)
+    try:
+        yield World(rank, size, _variable("LOCAL_WORLD_SIZE", size), own)
+    finally:
+        distributed.destroy_process_group()
+
+
+def _variable(name: str, default: int | None = None) -> int:
+    text = os.environ.get(name, default)
+    if text is None:
+        raise InputError(f"WORLD_SIZE is set and {name} is not; start the processes with torchrun")
+    return int(text)

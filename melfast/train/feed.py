@@ -1,0 +1,83 @@
+"""From files to the device: the loader with this machine's settings, and its batches as tensors."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from melfast.data.batch import Batch
+from melfast.data.native import NativeLoader, OnError, available_cores
+from melfast.data.plan import EpochPlan
+from melfast.preprocess import Preprocess
+from melfast.train.distributed import World
+
+Precision = Literal["fp32", "bf16", "fp16"]
+AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
+    """Mixed precision as named; does nothing under `fp32`."""
+    enabled = precision != "fp32"
+    return torch.autocast(device.type, dtype=AUTOCAST[precision], enabled=enabled)
+
+
+def set_threads(threads: int, world: World) -> None:
+    """Torch's threads of this process; 0: its share of the cores.
+
+    Said in full because torchrun sets OMP_NUM_THREADS=1 for each of several processes.
+    """
+    torch.set_num_threads(threads or max(1, available_cores() // world.local_size))
+
+
+def open_loader(
+    paths: Sequence[Path], preprocess: Preprocess, plan: EpochPlan, world: World, *,
+    threads: int = 0, on_error: OnError = "raise", precision: Precision = "fp32", start: int = 0,
+) -> NativeLoader:  # fmt: skip
+    """A loader for `feed`.
+
+    Args:
+        threads: 0: this process's share of the cores.
+        precision: under mixed precision on CUDA the images travel in float16, half the bytes;
+            float16 is finer than their 8 bits.
+    """
+    cuda = world.device.type == "cuda"
+    return NativeLoader(
+        paths, preprocess, plan, start=start, on_error=on_error,
+        threads=threads or max(1, available_cores() // world.local_size),
+        dtype=np.float16 if cuda and precision != "fp32" else np.float32,
+        allocate=_pinned if cuda else np.empty,
+    )  # fmt: skip
+
+
+def feed(loader: NativeLoader, device: torch.device) -> Iterator[tuple[torch.Tensor, Batch]]:
+    """Each batch's images [B, 3, H, W] on the device, channels last, and the batch itself.
+
+    Valid until the next batch is asked for, as the batch is.
+    """
+    if device.type != "cuda":
+        for batch in loader:
+            yield _channels_first(torch.from_numpy(batch.images)), batch
+        return
+    copies = torch.cuda.Stream(device)
+    for batch in loader:
+        with torch.cuda.stream(copies):
+            images = torch.from_numpy(batch.images).to(device, non_blocking=True)
+        # Host-device sync, with the copy alone: the step before is still at work meanwhile, and
+        # the loader may now write to its memory again.
+        copies.synchronize()
+        images.record_stream(torch.cuda.current_stream(device))
+        yield _channels_first(images), batch
+
+
+def _channels_first(images: torch.Tensor) -> torch.Tensor:
+    return images.permute(0, 3, 1, 2)  # a view: NHWC memory is torch's channels_last
+
+
+def _pinned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    torch_dtype = torch.float16 if dtype == np.float16 else torch.float32
+    array: NDArray[Any] = torch.empty(shape, dtype=torch_dtype, pin_memory=True).numpy()
+    return array

@@ -1,0 +1,89 @@
+"""Learner: everything that training changes, in one place, so that a checkpoint holds all of it."""
+
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.parallel import DistributedDataParallel
+
+import melfast
+from melfast.config import Config
+from melfast.models.classifier import build_classifier
+from melfast.models.record import ModelRecord
+from melfast.train.checkpoint import WEIGHTS, load_training, load_weights
+from melfast.train.data import TrainingData
+from melfast.train.distributed import World
+from melfast.train.optim import build_optimizer
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A network in training.
+
+    Attributes:
+        model: the plain network.
+        forward: the same network as it is called: compiled, under DistributedDataParallel.
+    """
+
+    model: torch.nn.Module
+    forward: Any
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+
+    def training_state(self) -> dict[str, Any]:
+        """What going on needs beside the weights.
+
+        No random state is among it: each step seeds itself, see `loop.seed_step`.
+        """
+        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+
+    def restore(self, checkpoint: Path) -> None:
+        """Takes over the weights and the training state of a checkpoint folder."""
+        training = load_training(checkpoint)
+        load_weights(self.model, checkpoint / WEIGHTS)
+        self.optimizer.load_state_dict(training["optimizer"])
+        self.scaler.load_state_dict(training["scaler"])
+
+
+def build_learner(config: Config, record: ModelRecord, world: World) -> Learner:
+    """The network with its seeded start, optimizer and helpers, on the world's device."""
+    torch.manual_seed(config.train.seed)
+    model = build_classifier(record, pretrained=config.model.pretrained)
+    model = model.to(world.device).to(memory_format=torch.channels_last)
+    forward: Any = model
+    if world.size > 1:
+        on_cuda = world.device.type == "cuda"
+        forward = DistributedDataParallel(model, device_ids=[world.device] if on_cuda else None)
+    if config.train.compile:
+        forward = torch.compile(forward)
+    return Learner(
+        model=model,
+        forward=forward,
+        optimizer=build_optimizer(model, config.optim),
+        # Half precision has too narrow a range for small gradients; bfloat16 has float32's.
+        scaler=torch.amp.GradScaler(world.device.type, enabled=config.train.precision == "fp16"),
+    )
+
+
+def new_record(config: Config, data: TrainingData) -> ModelRecord:
+    """The record of a model that is about to be trained."""
+    train, valid = data.train.class_counts, data.valid.class_counts
+    return ModelRecord(
+        backbone=config.model.backbone,
+        backbone_options=config.model.backbone_options,
+        head=config.model.head,
+        groups=data.group_names,
+        preprocess=config.preprocess.resolve(),
+        training={
+            "train": {"benign": train[0], "malignant": train[1]},
+            "valid": {"benign": valid[0], "malignant": valid[1]},
+            "seed": config.train.seed,
+            "versions": {
+                "melfast": melfast.__version__,
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+            },
+        },
+    )

@@ -1,0 +1,119 @@
+"""What a run says: one progress line, training.log to read, log.jsonl and TensorBoard to plot."""
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch.utils.tensorboard import SummaryWriter
+
+from melfast.files import atomic_path
+from melfast.train.distributed import World
+
+
+class Log(Protocol):
+    """Where the loop reports to; see RunLog."""
+
+    def say(self, message: str) -> None: ...
+    def record(self, kind: str, step: int, epoch: float, values: Mapping[str, float]) -> None: ...
+    def advance(self, step: int, description: str) -> None: ...
+
+
+class SilentLog:
+    """The log of the processes that are not the first."""
+
+    def say(self, message: str) -> None:
+        pass
+
+    def record(self, kind: str, step: int, epoch: float, values: Mapping[str, float]) -> None:
+        pass
+
+    def advance(self, step: int, description: str) -> None:
+        pass
+
+
+class RunLog:
+    """The log of a run folder; goes on in the files of an earlier part of the run.
+
+    Args:
+        step: optimizer steps done; what an interrupted part wrote after them is taken back.
+        total: length of the progress line.
+    """
+
+    def __init__(self, run: Path, *, step: int, total: int) -> None:
+        _drop_after(run / "log.jsonl", step)
+        self.text = open(run / "training.log", "a", encoding="utf-8")  # noqa: SIM115
+        self.lines = open(run / "log.jsonl", "a", encoding="utf-8")  # noqa: SIM115
+        self.board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1 if step else None)
+        self.console = Console(stderr=True)
+        self.progress = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+            TimeRemainingColumn(), console=self.console, transient=True,
+            disable=not self.console.is_terminal,
+        )  # fmt: skip
+        self.task = self.progress.add_task("", total=total, completed=step)
+
+    def __enter__(self) -> Self:
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.progress.stop()
+        if error is not None:
+            message = " ".join(str(error).split())
+            self._write(f"stopped by {type(error).__name__}: {message}")
+        self.board.close()
+        self.lines.close()
+        self.text.close()
+
+    def say(self, message: str) -> None:
+        """One line to the terminal and training.log."""
+        self.console.print(message, markup=False, highlight=False, soft_wrap=True)
+        self._write(message)
+
+    def record(self, kind: str, step: int, epoch: float, values: Mapping[str, float]) -> None:
+        """One object to log.jsonl and a scalar each to TensorBoard; NaN becomes null."""
+        entry: dict[str, object] = {"kind": kind, "step": step, "epoch": round(epoch, 4)}
+        for name, value in values.items():
+            entry[name] = value if math.isfinite(value) else None
+            self.board.add_scalar(f"{kind}/{name}", value, step)
+        self.lines.write(json.dumps(entry) + "\n")
+        self.lines.flush()
+
+    def advance(self, step: int, description: str) -> None:
+        self.progress.update(self.task, completed=step, description=description)
+
+    def _write(self, message: str) -> None:
+        self.text.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}\n")
+        self.text.flush()
+
+
+def open_log(
+    run: Path, world: World, *, step: int, total: int
+) -> AbstractContextManager[RunLog | SilentLog]:
+    """The log of this process; the first alone writes."""
+    return RunLog(run, step=step, total=total) if world.first else nullcontext(SilentLog())
+
+
+def _drop_after(path: Path, step: int) -> None:
+    """Keeps the whole lines up to a step: the steps after it are done again."""
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        # A killed process may leave half a line, the last.
+        if line.endswith("\n") and json.loads(line)["step"] <= step:
+            kept.append(line)
+    with atomic_path(path) as temporary:
+        temporary.write_text("".join(kept), encoding="utf-8")

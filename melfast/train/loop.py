@@ -1,0 +1,284 @@
+"""The training loop. Read from top to bottom: that is the order in which things happen."""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from melfast.config import Config
+from melfast.data.batch import Batch
+from melfast.data.plan import EpochPlan, training_plan
+from melfast.errors import ImageError, InputError
+from melfast.evaluate.infer import infer
+from melfast.evaluate.metrics import binary_metrics
+from melfast.evaluate.threshold import choose_threshold
+from melfast.losses import build_loss
+from melfast.models.record import ModelRecord
+from melfast.train.checkpoint import State, save_checkpoint
+from melfast.train.data import TrainingData
+from melfast.train.distributed import World
+from melfast.train.feed import autocast, feed, open_loader
+from melfast.train.learner import Learner
+from melfast.train.logging import Log
+from melfast.train.optim import set_rate
+from melfast.train.schedule import learning_rate
+
+Batches = Iterator[tuple[torch.Tensor, Batch]]
+
+
+class Trainer:
+    """Trains a learner from where its state is to the last epoch.
+
+    Every process of the world makes one and calls `train`.
+    """
+
+    def __init__(
+        self, config: Config, data: TrainingData, run: Path, world: World,
+        record: ModelRecord, learner: Learner, state: State, log: Log,
+    ) -> None:  # fmt: skip
+        self.config, self.data, self.run, self.world = config, data, run, world
+        self.record, self.learner, self.state, self.log = record, learner, state, log
+        self.loss = build_loss(config.loss, data.train.class_counts, world.device)
+        self.targets = torch.from_numpy(data.train.targets)
+        self.steps_per_epoch = require_steps(config, len(data.train), world)
+        self.total_steps = self.steps_per_epoch * config.train.epochs
+        self.saved_at = time.monotonic()
+        self.left_out: set[str] = set()
+
+    def train(self) -> None:
+        """Epochs of training, validation and a checkpoint.
+
+        Raises:
+            InputError: an image cannot be read, the loss is not finite, a checkpoint cannot be
+                written.
+        """
+        state, name = self.state, self.config.train.best_metric
+        while state.epoch < self.config.train.epochs:
+            totals = self.train_epoch()
+            record, metrics = self.validate()
+            state.epoch, state.step_in_epoch = state.epoch + 1, 0
+            best = not state.best or metrics[name] > state.best[name]
+            if best:
+                state.best = {"epoch": state.epoch, **metrics}
+            self.log.record("valid", state.step, state.epoch, metrics)
+            self.log.say(self._epoch_line(totals, metrics, best))
+            self.save(record, best)
+
+    def train_epoch(self) -> "Window":
+        """The steps of the epoch that are not done yet."""
+        train, state = self.config.train, self.state
+        plan = epoch_plan(self.config, len(self.data.train), state.epoch, self.world)
+        totals, window = Window(), Window()
+        self.learner.model.train()
+        with open_loader(
+            self.data.train.paths, self.record.preprocess, plan, self.world,
+            threads=self.config.data.threads, on_error=self.config.data.on_error,
+            precision=train.precision, start=state.step_in_epoch * train.accumulate,
+        ) as loader:  # fmt: skip
+            batches = feed(loader, self.world.device)
+            while state.step_in_epoch < self.steps_per_epoch:
+                seed_step(train.seed, state.step, self.world.rank)
+                rate = learning_rate(state.step, self.total_steps, self.config.optim)
+                set_rate(self.learner.optimizer, rate)
+                self.forward_backward(batches, window)
+                self.update_weights()
+                state.step, state.step_in_epoch = state.step + 1, state.step_in_epoch + 1
+                last = state.step_in_epoch == self.steps_per_epoch
+                if last or state.step % train.log_every == 0:
+                    self.report(window, rate)
+                    totals.add(window)
+                    window = Window()
+                    if not last and self._checkpoint_is_due():
+                        self.save(self.record, best=False)
+        return totals
+
+    def forward_backward(self, batches: Batches, window: "Window") -> None:
+        """The gradient of the mean loss of one step's images, piece by piece.
+
+        The sum is divided by the images a step should have, not by those of a piece: so it is the
+        same gradient however the step is dealt over processes and pieces, and whatever is left out.
+        """
+        train, learner, device = self.config.train, self.learner, self.world.device
+        images_per_step = train.batch_size // self.world.size
+        for piece in range(train.accumulate):
+            asked = time.perf_counter()
+            images, batch = next(batches)
+            window.waited += time.perf_counter() - asked
+            self._note_failures(batch)
+            targets = self.targets[batch.index].to(device)
+            # Gradients are averaged over the processes once a step, in its last backward.
+            last = piece + 1 == train.accumulate
+            apart = self.world.size > 1 and not last
+            with learner.forward.no_sync() if apart else contextlib.nullcontext():
+                with autocast(device, train.precision):
+                    logits = learner.forward(images)
+                loss_b = self.loss(logits, targets)
+                learner.scaler.scale(loss_b.sum() / images_per_step).backward()
+            window.losses.append(loss_b.detach())
+            window.index.append(batch.index)
+
+    def update_weights(self) -> None:
+        """One optimizer step with the gradient that is there, clipped."""
+        learner, clip_norm = self.learner, self.config.optim.clip_norm
+        if clip_norm:
+            learner.scaler.unscale_(learner.optimizer)
+            torch.nn.utils.clip_grad_norm_(learner.model.parameters(), clip_norm)
+        learner.scaler.step(learner.optimizer)
+        learner.scaler.update()
+        learner.optimizer.zero_grad(set_to_none=True)
+
+    def report(self, window: "Window", rate: float) -> None:
+        """Reads the losses since the last report, refuses what is not finite, and logs."""
+        # Host-device sync, once every `log_every` steps.
+        losses = torch.cat(window.losses).cpu().numpy()
+        bad = np.flatnonzero(~np.isfinite(losses))
+        if bad.size:
+            rows = np.concatenate(window.index)[bad]
+            names = [self.data.train.names[row] for row in rows[:5]]
+            raise InputError(
+                f"the loss is {losses[bad[0]]} by step {self.state.step} for {bad.size} images: "
+                f"{', '.join(names)}{', ...' if bad.size > 5 else ''}; "
+                "try a lower optim.lr, or train.precision fp32"
+            )
+        parts = self.world.gather((float(losses.sum()), len(losses)))
+        window.loss_sum, window.images = (sum(part[i] for part in parts) for i in (0, 1))
+        window.seconds = time.perf_counter() - window.started
+        epoch = self.state.epoch + self.state.step_in_epoch / self.steps_per_epoch
+        values = {"loss": window.loss, "lr": rate, "images_per_s": window.images_per_s,
+                  "waited": window.waited / window.seconds}  # fmt: skip
+        self.log.record("train", self.state.step, epoch, values)
+        self.log.advance(
+            self.state.step,
+            f"epoch {self.state.epoch + 1}/{self.config.train.epochs}  loss {window.loss:.3f}  "
+            f"lr {rate:.1e}  {window.images_per_s:.0f} images/s  waited {values['waited']:.0%}",
+        )
+
+    def validate(self) -> tuple[ModelRecord, dict[str, float]]:
+        """Metrics on the validation split, and the record with the threshold chosen there."""
+        train, valid = self.config.train, self.data.valid
+        self.world.share_buffers(self.learner.model)
+        found = infer(
+            self.learner.model.eval(), valid.paths, self.record.preprocess, self.world,
+            precision=train.precision, threads=self.config.data.threads,
+            on_error=self.config.data.on_error,
+        )  # fmt: skip
+        self._leave_out(found.failures)
+        targets, score = valid.targets[found.index], found.probabilities(self.record.head)
+        threshold = choose_threshold(targets, score, train.threshold_rule)
+        metrics = binary_metrics(targets, score, threshold) | {"threshold": threshold}
+        summary = self.record.training | {
+            "epoch": self.state.epoch + 1,
+            "step": self.state.step,
+            "valid_metrics": metrics,
+        }
+        record = self.record.replace(
+            threshold=threshold, threshold_rule=train.threshold_rule, training=summary
+        )
+        return record, metrics
+
+    def save(self, record: ModelRecord, best: bool) -> None:
+        """Writes a checkpoint; the first process alone does."""
+        self.saved_at = time.monotonic()
+        if self.world.first:
+            weights = self.learner.model.state_dict()
+            training = self.learner.training_state()
+            save_checkpoint(self.run, weights, record, self.state, training, best=best)
+
+    def _checkpoint_is_due(self) -> bool:
+        minutes = self.config.train.checkpoint_minutes
+        return minutes > 0 and time.monotonic() - self.saved_at >= 60 * minutes
+
+    def _note_failures(self, batch: Batch) -> None:
+        self._leave_out(batch.failures)
+        if not len(batch.index):
+            raise InputError(
+                f"none of a batch's {len(batch.failures)} images can be read: {batch.failures[0]}"
+            )
+
+    def _leave_out(self, failures: tuple[ImageError, ...]) -> None:
+        """Says each image that is left out once, not once an epoch."""
+        for failure in failures:
+            if failure.path not in self.left_out:
+                self.left_out.add(failure.path)
+                self.log.say(f"warning: left out ({len(self.left_out)} by now): {failure}")
+
+    def _epoch_line(self, totals: "Window", metrics: dict[str, float], best: bool) -> str:
+        return (
+            f"epoch {self.state.epoch}/{self.config.train.epochs}  loss {totals.loss:.3f}  "
+            f"valid auc {metrics['auc']:.4f}  ap {metrics['average_precision']:.4f}  "
+            f"balanced accuracy {metrics['balanced_accuracy']:.4f}  "
+            f"{totals.images_per_s:.0f} images/s  waited {totals.waited / totals.seconds:.0%}"
+            f"{'  best' if best else ''}"
+        )
+
+
+@dataclass
+class Window:
+    """Losses and times of some steps; sums are over all processes, times this process's."""
+
+    losses: list[torch.Tensor] = field(default_factory=list)
+    index: list[np.ndarray] = field(default_factory=list)
+    loss_sum: float = 0.0
+    images: int = 0
+    waited: float = 0.0
+    seconds: float = 0.0
+    started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def loss(self) -> float:
+        return self.loss_sum / self.images
+
+    @property
+    def images_per_s(self) -> float:
+        return self.images / self.seconds
+
+    def add(self, other: "Window") -> None:
+        self.loss_sum += other.loss_sum
+        self.images += other.images
+        self.waited += other.waited
+        self.seconds += other.seconds
+
+
+def require_steps(config: Config, num_images: int, world: World) -> int:
+    """Optimizer steps an epoch.
+
+    Raises:
+        InputError: the batch cannot be dealt evenly, or is larger than the training split.
+    """
+    train = config.train
+    pieces = world.size * train.accumulate
+    if train.batch_size % pieces:
+        raise InputError(
+            f"train.batch_size must be a multiple of {world.size} processes x train.accumulate "
+            f"{train.accumulate}, got {train.batch_size}"
+        )
+    if train.batch_size > num_images:
+        raise InputError(
+            f"train.batch_size {train.batch_size} is larger than the training split of "
+            f"{num_images} images"
+        )
+    return num_images // train.batch_size
+
+
+def epoch_plan(config: Config, num_images: int, epoch: int, world: World) -> EpochPlan:
+    """The plan of an epoch for this process, its batches cut into pieces to accumulate."""
+    train, preprocess = config.train, config.preprocess
+    plan = training_plan(
+        num_images, config.augment, batch_size=train.batch_size // world.size, seed=train.seed,
+        epoch=epoch, rank=world.rank, world_size=world.size,
+        aspect=preprocess.width / preprocess.height,
+    )  # fmt: skip
+    piece = train.batch_size // world.size // train.accumulate
+    bounds = np.arange(0, len(plan.index) + 1, piece, dtype=np.int64)
+    return dataclasses.replace(plan, bounds=bounds)
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Dropout and its like are drawn anew from the step, so that a resumed run draws the same."""
+    state = np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)
+    torch.manual_seed(int(state[0]))

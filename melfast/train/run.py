@@ -1,0 +1,130 @@
+"""A run: a folder with config, manifest, logs and checkpoints, begun or gone on with."""
+
+from pathlib import Path
+from typing import Any
+
+from melfast import settings
+from melfast.config import Config
+from melfast.errors import InputError
+from melfast.files import atomic_path
+from melfast.manifest import read_manifest
+from melfast.train.checkpoint import State, find_checkpoint, has_checkpoint, load_state
+from melfast.train.data import MANIFEST, Say, TrainingData, take_in, training_data
+from melfast.train.distributed import World, start_world
+from melfast.train.feed import set_threads
+from melfast.train.learner import Learner, build_learner, new_record
+from melfast.train.logging import open_log
+from melfast.train.loop import Trainer, require_steps
+
+CONFIG = "config.yaml"
+# Under other values of these a checkpoint means nothing.
+FIXED = ("preprocess.", "model.", "train.batch_size", "train.seed")
+# The run's own manifest holds what these led to.
+SETTLED = ("data.path", "data.kind", "data.images", "data.split", "data.split_seed",
+           "data.allow_overlap")  # fmt: skip
+# These change where and how fast a run goes, not what comes out.
+FREE = ("output.dir", "data.threads", "train.threads", "train.device", "train.log_every",
+        "train.checkpoint_minutes")  # fmt: skip
+
+
+def run_training(config: Config, sources: dict[str, str], *, going_on: bool) -> None:
+    """Trains into `config.output.dir`; under torchrun every process calls it.
+
+    Args:
+        sources: where the user set the keys that are not defaults.
+        going_on: from the last checkpoint, where there is one.
+    Raises:
+        InputError: the data, the config or the checkpoint cannot be used, or the folder holds a
+            run and `going_on` is not asked for.
+    """
+    run = Path(config.output.dir)
+    notes: list[str] = []
+    with start_world(config.train.device) as world:
+        world.first_does(lambda: prepare_run(config, sources, run, going_on, notes.append))
+        set_threads(config.train.threads, world)
+        data = training_data(read_manifest(run / MANIFEST))
+        steps = require_steps(config, len(data.train), world)
+        record = new_record(config, data)
+        learner = build_learner(config, record, world)
+        state = State(config=settings.plain(config), data_digest=data.train.digest)
+        if has_checkpoint(run):
+            state = go_on(config, data, run, learner)
+            notes.append(f"going on from {state.name}, step {state.step:,}")
+        with open_log(run, world, step=state.step, total=steps * config.train.epochs) as log:
+            for note in notes:
+                log.say(note)
+            log.say(opening(config, data, learner, world))
+            Trainer(config, data, run, world, record, learner, state, log).train()
+            log.say(closing(config, run, state))
+
+
+def prepare_run(
+    config: Config, sources: dict[str, str], run: Path, going_on: bool, say: Say
+) -> None:
+    """Makes the run folder with its manifest and config; a run gone on with keeps its manifest."""
+    if has_checkpoint(run) and not going_on:
+        raise InputError(
+            f"{run}: holds a run already; --resume goes on with it, or choose another --output-dir"
+        )
+    if has_checkpoint(run):
+        state = load_state(find_checkpoint(run, "last"))
+        compare_configs(settings.dotted(config), state.config, run, say)
+    elif going_on:
+        say(f"{run}: no checkpoint yet, training begins at the beginning")
+    run.mkdir(parents=True, exist_ok=True)
+    if not (going_on and (run / MANIFEST).is_file()):
+        take_in(config.data, run, say, set(sources))
+    with atomic_path(run / CONFIG) as file:
+        file.write_text(config.to_yaml(), encoding="utf-8")
+
+
+def compare_configs(
+    now: dict[str, Any], before: dict[str, dict[str, Any]], run: Path, say: Say
+) -> None:
+    """Says which keys differ from those of the run's checkpoint.
+
+    Raises:
+        InputError: a key differs that must not.
+    """
+    then = {f"{name}.{key}": v for name, section in before.items() for key, v in section.items()}
+    differing = [key for key in now if key not in FREE and now[key] != then.get(key)]
+    changes = {key: f"{key} {then.get(key)} -> {now[key]}" for key in differing}
+    if fixed := [changes[key] for key in differing if key.startswith(FIXED)]:
+        raise InputError(f"{run}: cannot go on with another {', another '.join(fixed)}")
+    if changed := [changes[key] for key in differing if key not in SETTLED]:
+        say(f"warning: goes on with another config: {', '.join(changed)}")
+    for key in differing:
+        if key in SETTLED:
+            say(f"warning: {changes[key]} is not used: the run has its own {MANIFEST}")
+
+
+def go_on(config: Config, data: TrainingData, run: Path, learner: Learner) -> State:
+    """Restores the learner and the state of the run's last checkpoint."""
+    folder = find_checkpoint(run, "last")
+    state = load_state(folder)
+    if state.data_digest != data.train.digest:
+        raise InputError(
+            f"{run / MANIFEST}: its training images are not those that {folder} was trained on"
+        )
+    learner.restore(folder)
+    state.config = settings.plain(config)
+    return state
+
+
+def opening(config: Config, data: TrainingData, learner: Learner, world: World) -> str:
+    parameters = sum(p.numel() for p in learner.model.parameters())
+    train, valid = data.train.class_counts, data.valid.class_counts
+    return (
+        f"{config.model.backbone}, {parameters / 1e6:.2f} M parameters, on {world.size} x "
+        f"{world.device.type} in {config.train.precision}; "
+        f"train {sum(train):,} images ({train[1]:,} malignant), "
+        f"valid {sum(valid):,} ({valid[1]:,})"
+    )
+
+
+def closing(config: Config, run: Path, state: State) -> str:
+    name = config.train.best_metric
+    return (
+        f"done: best epoch {state.best['epoch']} of {state.epoch} with valid {name} "
+        f"{state.best[name]:.4f}: {find_checkpoint(run, 'best')}"
+    )
