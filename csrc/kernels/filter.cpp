@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 namespace melfast {
 
@@ -41,8 +42,10 @@ Taps<float> Filter::taps_f32(std::vector<float>& weight) const {
   return {out_size_, count_, first_.data(), weight.data()};
 }
 
-Taps<uint16_t> Filter::taps_u16(std::vector<uint16_t>& weight) const {
+TapsU16 Filter::taps_u16(int steps, std::vector<uint16_t>& weight,
+                         std::vector<uint16_t>& start) const {
   weight.resize(weight_.size());
+  start.resize(first_.size());
   for (ptrdiff_t i = 0; i < out_size_; ++i) {
     const double* exact = weight_.data() + i * count_;
     uint16_t* rounded = weight.data() + i * count_;
@@ -53,9 +56,18 @@ Taps<uint16_t> Filter::taps_u16(std::vector<uint16_t>& weight) const {
       rounded[k] = static_cast<uint16_t>(std::min(static_cast<int>(exact[k] * 65536 + 0.5), 65535));
       rest -= rounded[k];
     }
-    rounded[largest] = static_cast<uint16_t>(std::min(rounded[largest] + rest, 65535));
+    const int mended = rounded[largest] + rest;
+    rounded[largest] = static_cast<uint16_t>(std::min(mended, 65535));
+
+    // The products are multiples of gcd(weight, whole) / whole, in 1/256 of a level. Rounding down
+    // drops any remainder alike, on average half of the largest.
+    const int whole = 256 * steps;
+    double lost = 0.5 * (mended - rounded[largest]);
+    for (ptrdiff_t k = 0; k < count_; ++k)
+      lost += 0.5 * (1 - static_cast<double>(std::gcd<int>(rounded[k], whole)) / whole);
+    start[static_cast<size_t>(i)] = static_cast<uint16_t>(lost + 0.5);
   }
-  return {out_size_, count_, first_.data(), weight.data()};
+  return {{out_size_, count_, first_.data(), weight.data()}, start.data()};
 }
 
 }  // namespace melfast

@@ -18,9 +18,10 @@ class Filter {
   // The weights are written to `weight`, which must outlive the taps; so must this filter.
   Taps<float> taps_f32(std::vector<float>& weight) const;
 
-  // In 1/65536, those of one output adding up to it, so that a plain image stays as it is. A lone
-  // weight of 1 becomes 65535, which is less than the rounding to a level.
-  Taps<uint16_t> taps_u16(std::vector<uint16_t>& weight) const;
+  // In 1/65536, those of one output adding up to it, so that a plain image stays as it is; a lone 1
+  // becomes 65535. `steps` is the number of steps to a level in the input: 1 for
+  // an image, 256 for the sums of another pass.
+  TapsU16 taps_u16(int steps, std::vector<uint16_t>& weight, std::vector<uint16_t>& start) const;
 
  private:
   ptrdiff_t out_size_, count_ = 0;

@@ -34,8 +34,8 @@ struct Column {
 void resize_u16(const Image& image, const Filter& vertical, const Filter& horizontal,
                 const RowAt& row_at, const Done& done) {
   Scratch& s = scratch();
-  const Taps<uint16_t> down = vertical.taps_u16(s.down_u16);
-  const Taps<uint16_t> across = horizontal.taps_u16(s.across_u16);
+  const TapsU16 down = vertical.taps_u16(1, s.down_u16, s.down_start);
+  const TapsU16 across = horizontal.taps_u16(256, s.across_u16, s.across_start);
   const ptrdiff_t n = 3 * image.width, stride = n + kRowPadding;
   uint16_t* blended = grow(s.blended_u16, kRowsAtOnce * stride);
   uint16_t* mixed = grow(s.mixed, kRowsAtOnce * n);
@@ -48,7 +48,8 @@ void resize_u16(const Image& image, const Filter& vertical, const Filter& horizo
       const Column<uint16_t> column(image, down, y + r);
       in[r] = blended + r * stride;
       out[r] = row_at(y + r);
-      rows().blend_u16(column.rows, column.weight, column.count, n, blended + r * stride);
+      rows().blend_u16(column.rows, column.weight, column.count, down.start[y + r], n,
+                       blended + r * stride);
     }
     for (ptrdiff_t r = count; r < kRowsAtOnce; ++r) in[r] = in[count - 1], out[r] = out[count - 1];
     rows().resample_u16(in, n, across, mixed, levels, out);

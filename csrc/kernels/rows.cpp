@@ -8,16 +8,13 @@
 namespace melfast::MELFAST_NAMESPACE {
 namespace {
 
-// Half of what multiply_high drops: up to one unit at each tap.
-uint16_t dropped(ptrdiff_t taps) { return static_cast<uint16_t>(taps / 2); }
-
 // Elements of a row whose sums stay in registers while the taps go by.
 constexpr ptrdiff_t kBlend = 64;
 
-void blend_block(const uint8_t* const* rows, const uint16_t* weight, ptrdiff_t taps, ptrdiff_t at,
-                 uint16_t* out) {
+void blend_block(const uint8_t* const* rows, const uint16_t* weight, ptrdiff_t taps, uint16_t start,
+                 ptrdiff_t at, uint16_t* out) {
   Words sum[kBlend / kWords];
-  for (Words& part : sum) part = all(dropped(taps));
+  for (Words& part : sum) part = all(start);
   for (ptrdiff_t k = 0; k < taps; ++k) {
     const uint8_t* row = rows[k] + at;
     for (int j = 0; j < kBlend / kWords; ++j)
@@ -26,14 +23,15 @@ void blend_block(const uint8_t* const* rows, const uint16_t* weight, ptrdiff_t t
   memcpy(out + at, sum, sizeof sum);
 }
 
-void blend_u16(const uint8_t* const* rows, const uint16_t* weight, ptrdiff_t taps, ptrdiff_t n,
-               uint16_t* out) {
+void blend_u16(const uint8_t* const* rows, const uint16_t* weight, ptrdiff_t taps, uint16_t start,
+               ptrdiff_t n, uint16_t* out) {
   if (n >= kBlend) {
-    for (ptrdiff_t at = 0; at < n - kBlend; at += kBlend) blend_block(rows, weight, taps, at, out);
-    return blend_block(rows, weight, taps, n - kBlend, out);  // overlaps the one before
+    for (ptrdiff_t at = 0; at < n - kBlend; at += kBlend)
+      blend_block(rows, weight, taps, start, at, out);
+    return blend_block(rows, weight, taps, start, n - kBlend, out);  // overlaps the one before
   }
   for (ptrdiff_t i = 0; i < n; ++i) {
-    uint32_t sum = dropped(taps);
+    uint32_t sum = start;
     for (ptrdiff_t k = 0; k < taps; ++k)
       sum += ((static_cast<uint32_t>(rows[k][i]) << 8) * weight[k]) >> 16;
     out[i] = static_cast<uint16_t>(sum);
@@ -43,14 +41,14 @@ void blend_u16(const uint8_t* const* rows, const uint16_t* weight, ptrdiff_t tap
 // mixed[4 i + r] is element i of row r, so that one weight serves twelve neighbours: a pixel of
 // four rows. kCount is the number of taps where that is known, else 0.
 template <int kCount>
-void resample_mixed(const uint16_t* mixed, const Taps<uint16_t>& taps, uint8_t* levels) {
+void resample_mixed(const uint16_t* mixed, const TapsU16& taps, uint8_t* levels) {
   const ptrdiff_t count = kCount ? kCount : taps.count;
   const uint16_t* weight = taps.weight;
-  const Words half = all(static_cast<uint16_t>(128 + dropped(count)));
   for (ptrdiff_t x = 0; x < taps.size; ++x, weight += count) {
+    const Words start = all(static_cast<uint16_t>(taps.start[x] + 128));
     const uint16_t* in = mixed + 12 * static_cast<ptrdiff_t>(taps.first[x]);
     for (int j = 0; j < 12; j += kWords) {
-      Words sum = half;
+      Words sum = start;
       for (ptrdiff_t k = 0; k < count; ++k)
         sum += multiply_high(load<Words>(in + 12 * k + j), all(weight[k]));
       const Bytes level = __builtin_convertvector(sum >> 8, Bytes);
@@ -59,7 +57,7 @@ void resample_mixed(const uint16_t* mixed, const Taps<uint16_t>& taps, uint8_t* 
   }
 }
 
-void resample_u16(const uint16_t* const* in, ptrdiff_t n, const Taps<uint16_t>& taps,
+void resample_u16(const uint16_t* const* in, ptrdiff_t n, const TapsU16& taps,
                   uint16_t* __restrict mixed, uint8_t* __restrict levels, uint8_t* const* out) {
   static_assert(kRowsAtOnce == 4);
   const uint16_t *in0 = in[0], *in1 = in[1], *in2 = in[2], *in3 = in[3];

@@ -20,6 +20,11 @@ struct Taps {
   const Weight* weight;
 };
 
+// Sums start at start[i], in 1/256 of a level: what rounding down at each tap loses on average.
+struct TapsU16 : Taps<uint16_t> {
+  const uint16_t* start;
+};
+
 // Most taps of the 16-bit resampling: each is rounded to 1/256 of a level.
 inline constexpr ptrdiff_t kMostTapsU16 = 32;
 
@@ -33,14 +38,14 @@ struct WarpRow {
 
 struct Rows {
   // Resampling in 16 bits: weights are 1/65536, sums 1/256 of a level. Down the columns:
-  // out[i] = sum over k < taps of weight[k] * rows[k][i], for i < n.
-  void (*blend_u16)(const uint8_t* const* rows, const uint16_t* weight, ptrdiff_t taps, ptrdiff_t n,
-                    uint16_t* out);
+  // out[i] = start + sum over k < taps of weight[k] * rows[k][i], for i < n.
+  void (*blend_u16)(const uint8_t* const* rows, const uint16_t* weight, ptrdiff_t taps,
+                    uint16_t start, ptrdiff_t n, uint16_t* out);
   // Along kRowsAtOnce RGB rows of n elements: rounds to nearest. `mixed` (kRowsAtOnce * n) and
   // `levels` (kRowsAtOnce * 3 * taps.size) are scratch.
-  void (*resample_u16)(const uint16_t* const* in, ptrdiff_t n, const Taps<uint16_t>& taps,
-                       uint16_t* mixed, uint8_t* levels, uint8_t* const* out);
-  // The same in float32, a row at a time, for any number of taps.
+  void (*resample_u16)(const uint16_t* const* in, ptrdiff_t n, const TapsU16& taps, uint16_t* mixed,
+                       uint8_t* levels, uint8_t* const* out);
+  // The same in float32, a row at a time, for any number of taps; sums start at 0.
   void (*blend_f32)(const uint8_t* const* rows, const float* weight, ptrdiff_t taps, ptrdiff_t n,
                     float* out);
   void (*resample_f32)(const float* in, const Taps<float>& taps, uint8_t* out);

@@ -18,7 +18,8 @@ struct Scratch {
   std::vector<float> values;    // a row that becomes half precision
   // Between the two passes of a resize.
   std::vector<const uint8_t*> source_rows;
-  std::vector<uint16_t> blended_u16, mixed, down_u16, across_u16;
+  std::vector<uint16_t> blended_u16, mixed;
+  std::vector<uint16_t> down_u16, down_start, across_u16, across_start;
   std::vector<uint8_t> levels;
   std::vector<float> blended_f32, down_f32, across_f32;
 };

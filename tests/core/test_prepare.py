@@ -1,0 +1,50 @@
+"""core.prepare is its parts, one after the other."""
+
+import numpy as np
+import pytest
+
+from melfast import core
+from melfast.data.plan import IDENTITY
+
+AFFINE = np.array([[0.9, -0.2, 0.05], [0.2, 0.95, -0.1]], np.float32)
+MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
+
+
+def random_image(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("affine", [IDENTITY, AFFINE], ids=["identity", "warped"])
+@pytest.mark.parametrize("colour", ["rgb", "cielab"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32])
+@pytest.mark.parametrize(
+    ("in_size", "size"),
+    [((90, 120), (64, 64)), ((64, 64), (64, 64)), ((30, 40), (64, 48)), ((1, 1), (5, 3)),
+     ((900, 70), (7, 7)), ((33, 21), (1, 1)), ((50, 50), (6, 130))],
+)  # fmt: skip
+def test_is_its_parts(in_size, size, dtype, colour, affine, guarded):
+    image = random_image(*in_size)
+    expected = np.empty((*size, 3), np.uint8)
+    core.resize(image, expected)
+    if affine is AFFINE:
+        turned = np.empty_like(expected)
+        core.warp_affine(expected, affine, turned)
+        expected = turned
+    if dtype != np.uint8:
+        values = np.empty(expected.shape, dtype)
+        core.normalize(expected, values, colour, MEAN, STD)
+        expected = values
+    out = guarded((*size, 3), dtype, gap=size[1] % 4, shift=3)
+    core.prepare(image, affine, out, colour, MEAN, STD)
+    assert (out == expected).all()
+
+
+def test_scratch_of_another_call_does_not_show():
+    """Sizes that grow and shrink in one thread: memory used again still holds other images."""
+    small, large = random_image(20, 30, 1), random_image(400, 500, 2)
+    fresh = [np.empty((16, 16, 3), np.float32) for _ in range(2)]
+    core.prepare(small, AFFINE, fresh[0], "cielab", MEAN, STD)
+    core.prepare(large, AFFINE, np.empty((224, 224, 3), np.float16), "rgb", MEAN, STD)
+    core.prepare(large[::40, ::60], IDENTITY, np.empty((9, 9, 3), np.uint8), "rgb", MEAN, STD)
+    core.prepare(small, AFFINE, fresh[1], "cielab", MEAN, STD)
+    assert (fresh[0] == fresh[1]).all()
