@@ -1,0 +1,79 @@
+"""Images to measure with: the user's, the project's real ones, or drawn ones, grouped by size."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import simplejpeg
+from PIL import Image
+
+from benchmarks.machine import ROOT
+from melfast.errors import InputError
+from melfast.images import list_images
+
+LARGE_WIDTH = 1500
+LARGE, SMALL = f"at least {LARGE_WIDTH} px wide", f"under {LARGE_WIDTH} px wide"
+REAL = {LARGE: "isic_fullres/images", SMALL: "lesion_masks/ham10000_native_pairs/images"}
+DRAWN = {LARGE: (24, 1536, 2048), SMALL: (48, 450, 600)}  # number, height, width
+MOST = 100  # files a group: what fits into the page cache and into a minute
+
+
+@contextmanager
+def groups(data: Path | None) -> Iterator[tuple[str, dict[str, list[Path]]]]:
+    """Where the images are from, and the JPEG files of each size; a group may be absent.
+
+    Raises:
+        InputError: `data` holds no images.
+    """
+    real = Path(os.environ.get("MELFAST_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if data is not None:
+        yield str(data), by_size(list_images(data))
+    elif all((real / folder).is_dir() for folder in REAL.values()):
+        yield (
+            "real dermoscopic images",
+            {name: jpegs(list_images(real / folder)) for name, folder in REAL.items()},
+        )
+    else:
+        with TemporaryDirectory(prefix="melfast-bench-") as folder:
+            yield "drawn images", {name: draw(Path(folder), *size) for name, size in DRAWN.items()}
+
+
+def jpegs(paths: list[Path]) -> list[Path]:
+    return [path for path in paths if path.suffix.lower() in (".jpg", ".jpeg")]
+
+
+def by_size(paths: list[Path]) -> dict[str, list[Path]]:
+    """Groups of at most MOST files, taken evenly over the list."""
+    found: dict[str, list[Path]] = {}
+    for path in jpegs(paths):
+        with open_image(path) as image:
+            found.setdefault(LARGE if image.width >= LARGE_WIDTH else SMALL, []).append(path)
+    return {name: group[:: -(-len(group) // MOST)] for name, group in found.items()}
+
+
+def open_image(path: Path) -> Image.Image:
+    """Pillow's open, with an error that names the file."""
+    try:
+        return Image.open(path)
+    except OSError as error:
+        raise InputError(f"{path}: Pillow cannot read it: {error}") from None
+
+
+def draw(folder: Path, count: int, height: int, width: int) -> list[Path]:
+    """JPEGs with as many bytes a pixel as dermoscopic photographs: skin, a lesion, grain."""
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
+    paths = []
+    for number in range(count):
+        rng = np.random.default_rng([height, number])
+        centre, radius = rng.uniform(-0.3, 0.3, 2), rng.uniform(0.2, 0.5)
+        lesion = 1 / (1 + np.exp((np.hypot(x - centre[0], y - centre[1]) - radius) * 20))
+        grain = rng.normal(0, 6, (height, width)).astype(np.float32)
+        skin, dark = np.array([205, 160, 140]), np.array([110, 75, 65])
+        pixels = skin + lesion[..., None] * (dark - skin) + grain[..., None]
+        encoded = simplejpeg.encode_jpeg(np.clip(pixels, 0, 255).astype(np.uint8), quality=90)
+        paths.append(folder / f"{width}x{height}-{number:03d}.jpg")
+        paths[-1].write_bytes(encoded)
+    return paths

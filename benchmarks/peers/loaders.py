@@ -1,0 +1,184 @@
+"""File-to-batch loaders: each a context that gives `epoch()`, which iterates normalised batches.
+
+All take the same arguments and give float32 [B, H, W, 3] (or a view that looks like it): decoded,
+resized (stretched, antialiased) and normalised with ImageNet's mean and std. Set-up, worker
+processes included, happens once, outside of what is timed.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from melfast.preprocess import RGB_MEAN, RGB_STD, Preprocess
+
+Batches = Iterator[NDArray[np.float32]]
+Epoch = Callable[[], Batches]
+
+
+@contextmanager
+def melfast(paths: Sequence[Path], size: int, threads: int, batch: int) -> Iterator[Epoch]:
+    """NativeLoader."""
+    from melfast.data.native import NativeLoader
+    from melfast.data.plan import evaluation_plan
+
+    plan = evaluation_plan(len(paths), batch_size=batch)
+    with NativeLoader(paths, Preprocess(size, size), plan, threads=threads) as loader:
+        yield lambda: (batch.images for batch in loader)
+
+
+@contextmanager
+def melfast_augmented(
+    paths: Sequence[Path], size: int, threads: int, batch: int
+) -> Iterator[Epoch]:
+    """NativeLoader with the order and the affine warps of training."""
+    from melfast.data.native import NativeLoader
+    from melfast.data.plan import Augment, training_plan
+
+    plan = training_plan(len(paths), Augment(), batch_size=batch, seed=0, epoch=0)
+    with NativeLoader(paths, Preprocess(size, size), plan, threads=threads) as loader:
+        yield lambda: (batch.images for batch in loader)
+
+
+class TorchImages:
+    """A map-style dataset. At the top of a module: worker processes must find it by name."""
+
+    def __init__(self, paths: Sequence[Path], size: int, decoder: str) -> None:
+        self.paths, self.size, self.decoder = [str(path) for path in paths], size, decoder
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Any:
+        from torchvision.transforms import functional
+
+        image = functional.resize(self.decode(index), [self.size, self.size], antialias=True)
+        pixels = (
+            functional.to_tensor(image) if self.decoder != "torchvision" else image.float() / 255
+        )
+        return functional.normalize(pixels, RGB_MEAN, RGB_STD)
+
+    def decode(self, index: int) -> Any:
+        if self.decoder == "torchvision":
+            from torchvision.io import ImageReadMode, decode_jpeg, read_file
+
+            return decode_jpeg(read_file(self.paths[index]), mode=ImageReadMode.RGB)
+        from PIL import Image
+
+        with Image.open(self.paths[index]) as image:
+            if self.decoder == "draft":
+                image.draft("RGB", (self.size, self.size))
+            return image.convert("RGB")
+
+
+def torch_loader(decoder: str) -> Callable[..., Any]:
+    """torch DataLoader over `threads` worker processes that live as long as the context.
+
+    decoder: `pil` (the usual idiom), `draft` (PIL's scaled decode) or `torchvision` (its own).
+    """
+
+    @contextmanager
+    def open_loader(paths: Sequence[Path], size: int, threads: int, batch: int) -> Iterator[Epoch]:
+        from torch.utils.data import DataLoader
+
+        # Not fork: the threads of the other contestants would be copied in mid-air.
+        dataset: Any = TorchImages(paths, size, decoder)
+        loader: DataLoader[Any] = DataLoader(
+            dataset, batch_size=batch, num_workers=threads,
+            persistent_workers=True, multiprocessing_context="forkserver",
+        )  # fmt: skip
+        yield lambda: (images.permute(0, 2, 3, 1).numpy() for images in loader)
+
+    return open_loader
+
+
+@contextmanager
+def dali_cpu(paths: Sequence[Path], size: int, threads: int, batch: int) -> Iterator[Epoch]:
+    """DALI's CPU operators; no GPU is touched.
+
+    The files come from an external source that ends with the epoch: a reader that runs on would
+    have the first batches of the next timed epoch ready before its clock starts.
+    """
+    from nvidia.dali import fn
+    from nvidia.dali.pipeline import Pipeline
+    from nvidia.dali.types import FLOAT, INTERP_TRIANGULAR, RGB
+
+    class Files:
+        def __iter__(self) -> Iterator[list[NDArray[np.uint8]]]:
+            for first in range(0, len(paths), batch):
+                yield [np.fromfile(path, np.uint8) for path in paths[first : first + batch]]
+
+    mean, std = [255 * value for value in RGB_MEAN], [255 * value for value in RGB_STD]
+    with Pipeline(batch_size=batch, num_threads=threads, device_id=None) as pipe:
+        encoded: Any = fn.external_source(source=Files(), cycle="raise")
+        images: Any = fn.decoders.image(encoded, device="cpu", output_type=RGB)
+        images = fn.resize(images, size=[size, size], interp_type=INTERP_TRIANGULAR, antialias=True)
+        layout = {"dtype": FLOAT, "output_layout": "HWC"}
+        pipe.set_outputs(fn.crop_mirror_normalize(images, mean=mean, std=std, **layout))
+    pipe.build()
+
+    def epoch() -> Batches:
+        pipe.reset()
+        for _ in range(0, len(paths), batch):
+            (images,) = pipe.run()
+            yield np.asarray(images.as_tensor())
+
+    yield epoch
+
+
+@contextmanager
+def opencv(paths: Sequence[Path], size: int, threads: int, batch: int) -> Iterator[Epoch]:
+    """OpenCV in a pool of threads: imread, area resize, normalise."""
+    import cv2
+
+    cv2.setNumThreads(0)  # the parallelism is ours; two levels of it would fight for the cores
+    scale = (1 / (255 * np.array(RGB_STD))).astype(np.float32)
+    offset = (-np.array(RGB_MEAN) / RGB_STD).astype(np.float32)
+
+    def load(path: Path, out: NDArray[np.float32]) -> None:
+        image = cv2.imread(os.fspath(path), cv2.IMREAD_COLOR_RGB)
+        assert image is not None, path
+        small = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+        np.multiply(small, scale, out=out)
+        out += offset
+
+    # Memory for the whole epoch, made once: no back-pressure, no page faults.
+    images = np.zeros((len(paths), size, size, 3), np.float32)
+    with ThreadPoolExecutor(threads) as pool:
+
+        def epoch() -> Batches:
+            jobs: list[Future[None]] = [
+                pool.submit(load, *job) for job in zip(paths, images, strict=True)
+            ]
+            for first in range(0, len(paths), batch):
+                for job in jobs[first : first + batch]:
+                    job.result()
+                yield images[first : first + batch]
+
+        yield epoch
+
+
+@contextmanager
+def scaled_decode(paths: Sequence[Path], size: int, threads: int) -> Iterator[Callable[[], int]]:
+    """simplejpeg's scaled decode alone, from bytes in memory, to an image at least `size` large.
+
+    No batches come out: it is the limit of what any loader with this decoder can reach.
+    """
+    import simplejpeg
+
+    encoded = {path: path.read_bytes() for path in set(paths)}
+
+    def work(todo: Iterator[Path]) -> int:
+        done = 0
+        for path in todo:  # threads share it: next() on a list's iterator is atomic
+            simplejpeg.decode_jpeg(encoded[path], min_height=size, min_width=size)
+            done += 1
+        return done
+
+    with ThreadPoolExecutor(threads) as pool:
+        yield lambda: sum(pool.map(work, [iter(list(paths))] * threads))

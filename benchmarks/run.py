@@ -1,0 +1,97 @@
+"""python benchmarks/run.py SUITE: results checked, timed beside their peers, printed and kept."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import click
+
+from benchmarks import machine, suites
+from benchmarks.harness import SUITES, CheckFailedError, Run
+from melfast.data.native import available_cores
+from melfast.errors import InputError
+from melfast.files import atomic_path
+
+CONTEXT = {"help_option_names": ["-h", "--help"]}
+
+
+def show_list(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        for name, function in SUITES.items():
+            click.echo(f"{name:12}{(function.__doc__ or '').strip().splitlines()[0]}")
+        context.exit()
+
+
+@click.command(context_settings=CONTEXT)
+@click.argument("names", metavar="SUITE...", nargs=-1, required=True)
+@click.option("--list", callback=show_list, is_flag=True, is_eager=True, expose_value=False,
+              help="Show the suites.")  # fmt: skip
+@click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path),
+              help="Folder of images; default: real ones if at hand, else drawn.")  # fmt: skip
+@click.option("--json", "output", type=click.Path(dir_okay=False, path_type=Path),
+              help="Write every sample, with commit, versions and hardware.")  # fmt: skip
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="For each contestant; default: one a core."
+)
+@click.option("--repeats", type=click.IntRange(min=1), default=7, show_default=True,
+              help="Timed runs of each contestant.")  # fmt: skip
+def main(
+    names: tuple[str, ...],
+    data: Path | None,
+    output: Path | None,
+    threads: int | None,
+    repeats: int,
+) -> None:
+    """Run a SUITE of measurements, several, or `all`.
+
+    The exit code is 1 when a result is wrong; a missed target of speed is only marked.
+
+    \b
+    Example: python benchmarks/run.py loader --threads 4 --json loader.json
+    """
+    chosen = list(SUITES) if names == ("all",) else list(names)
+    for name in chosen:
+        if name not in SUITES:
+            raise click.BadParameter(f"no suite {name!r}; there are: all, {', '.join(SUITES)}")
+    threads = threads or available_cores()
+    record: dict[str, Any] = machine.describe()
+    record |= {
+        "settings": {"threads": threads, "repeats": repeats, "data": str(data) if data else None}
+    }
+    record["suites"] = {}
+    load = record["hardware"]["load_average"]
+    if load > 0.25 * os.cpu_count():  # type: ignore[operator]
+        click.echo(
+            f"warning: the machine is busy (load {load:.1f}): not figures to report", err=True
+        )
+    failed = False
+    for name in chosen:
+        run = Run(data, threads, repeats)
+        run.console.print(f"[bold]{name}[/]", highlight=False)
+        failure = attempt(name, run)
+        record["suites"][name] = run.to_dict() | {"failure": failure}
+        if failure is not None:
+            failed = True
+            click.echo(f"error: {name}: {failure}", err=True)
+    if output is not None:
+        with atomic_path(output) as temporary:
+            temporary.write_text(json.dumps(record, indent=1) + "\n")
+    sys.exit(1 if failed else 0)
+
+
+def attempt(name: str, run: Run) -> str | None:
+    """Runs a suite; one line of what went wrong, if something did."""
+    try:
+        SUITES[name](run)
+    except (CheckFailedError, InputError) as error:
+        return " ".join(str(error).split())
+    return None
+
+
+if __name__ == "__main__":
+    suites.load()
+    main()

@@ -1,0 +1,128 @@
+"""Suite loader: JPEG files to normalised 224 px float32 batches on the CPU."""
+
+import importlib.util
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmarks import images
+from benchmarks.harness import CheckFailedError, Contestant, Run, suite
+from benchmarks.peers import loaders
+from benchmarks.peers.loaders import Epoch
+from melfast.preprocess import RGB_MEAN, RGB_STD
+
+SIZE, BATCH = 224, 32
+IMAGES_PER_RUN = 200  # at least: shorter runs would measure how an epoch begins and ends
+
+# Against a full decode and a resize in floating point, per image, over 8-bit units. Half a pixel of
+# shift costs a detailed image 20 dB; wrong order, channels or normalisation end below 20 dB.
+MEDIAN_PSNR_DB, LEAST_PSNR_DB = 40, 25
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A loader in the race: the module it needs, and the target where images are large."""
+
+    name: str
+    open: Callable[..., AbstractContextManager[Epoch]]
+    needs: str
+    target: float | None = None
+
+
+ENTRIES = (
+    Entry("melfast native", loaders.melfast, "melfast"),
+    Entry("torch DataLoader, PIL", loaders.torch_loader("pil"), "torchvision", 3.5),
+    Entry("torch DataLoader, PIL draft", loaders.torch_loader("draft"), "torchvision"),
+    Entry("torch DataLoader, torchvision", loaders.torch_loader("torchvision"), "torchvision"),
+    Entry("DALI cpu", loaders.dali_cpu, "nvidia.dali", 3.5),
+    Entry("OpenCV threads", loaders.opencv, "cv2"),
+)
+LIMIT = "simplejpeg scaled decode alone"
+LIMIT_TARGET = 0.85
+
+
+@suite("loader")
+def loader(run: Run) -> None:
+    """JPEG files in the page cache to normalised 224 px float32 batches, images per second."""
+    with images.groups(run.data) as (source, groups):
+        run.note(f"{source}; {run.threads} threads or worker processes each, batches of {BATCH}")
+        for name in (images.LARGE, images.SMALL):
+            if groups.get(name):
+                race(run, name, groups[name])
+            else:
+                run.miss(f"images {name}", f"none in {source}")
+
+
+def race(run: Run, group: str, files: list[Path]) -> None:
+    """Checks and times all loaders on files of one size."""
+    run.note(f"{len(files)} images {group}, each {-(-IMAGES_PER_RUN // len(files))} times an epoch")
+    paths = files * -(-IMAGES_PER_RUN // len(files))
+    wanted = references(files, run.threads)
+    large = group == images.LARGE
+    with ExitStack() as stack:
+        contestants = []
+        for entry in ENTRIES:
+            if not installed(entry.needs):
+                run.miss(entry.name, f"no module {entry.needs}")
+                continue
+            epoch = stack.enter_context(entry.open(paths, SIZE, run.threads, BATCH))
+            check(run, entry.name, epoch, len(paths), wanted)
+            target = entry.target if large else None
+            contestants.append(Contestant(entry.name, counter(epoch), target))
+        augmented = stack.enter_context(loaders.melfast_augmented(paths, SIZE, run.threads, BATCH))
+        contestants.append(Contestant("melfast native, augmenting", counter(augmented)))
+        decode = stack.enter_context(loaders.scaled_decode(paths, SIZE, run.threads))
+        contestants.append(Contestant(LIMIT, decode, LIMIT_TARGET if large else None))
+        run.compare(f"{len(files)} images {group}, to {SIZE} px", "images/s", contestants)
+
+
+def installed(module: str) -> bool:
+    """Whether a module can be imported, without importing it."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # its parent package is not there either
+        return False
+
+
+def counter(epoch: Epoch) -> Callable[[], int]:
+    return lambda: sum(len(batch) for batch in epoch())
+
+
+def references(files: list[Path], threads: int) -> list[NDArray[np.float32]]:
+    """Every pixel decoded by Pillow, then its triangle filter in floating point: 0..255."""
+
+    def reference(path: Path) -> NDArray[np.float32]:
+        with images.open_image(path) as image:
+            bands = image.convert("RGB").split()
+        small = [b.convert("F").resize((SIZE, SIZE), Image.Resampling.BILINEAR) for b in bands]
+        return np.stack([np.asarray(band) for band in small], axis=-1)
+
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(reference, files))
+
+
+def check(run: Run, name: str, epoch: Epoch, count: int, wanted: list[NDArray[np.float32]]) -> None:
+    """One epoch against the references, which repeat: the right images, in the right order."""
+    psnr_db, done = [], 0
+    for batch in epoch():
+        for image in batch:
+            if done < len(wanted):
+                psnr_db.append(psnr(255 * (image * RGB_STD + RGB_MEAN), wanted[done]))
+            done += 1
+    if done != count:
+        raise CheckFailedError(f"{name} gave {done} images, wanted {count}")
+    run.check(f"{name}: median PSNR in dB", float(np.median(psnr_db)), at_least=MEDIAN_PSNR_DB)
+    run.check(f"{name}: least PSNR in dB", min(psnr_db), at_least=LEAST_PSNR_DB)
+
+
+def psnr(found: NDArray[Any], wanted: NDArray[Any]) -> float:
+    """Peak signal-to-noise ratio in dB of images in 0..255."""
+    error = np.square(np.subtract(found, wanted, dtype=np.float64)).mean()
+    return float(10 * np.log10(255**2 / error)) if error else float("inf")
