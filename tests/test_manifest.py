@@ -191,11 +191,14 @@ def test_paths_lead_to_the_same_files_from_another_folder(tmp_path: Path, place:
 
 def test_paths_by_way_of_a_linked_folder(tmp_path: Path) -> None:
     real = tmp_path / "deep" / "er" / "real"
-    manifest_file(real)
-    (real / "c.jpg").write_text("here")
+    real.mkdir(parents=True)
     (tmp_path / "link").symlink_to(real)
-    write_manifest(read_manifest(tmp_path / "link" / "m.csv"), tmp_path / "n.csv")
-    assert read_manifest(tmp_path / "n.csv").image_paths[2].read_text() == "here"
+    data = manifest_file(tmp_path / "data")
+    (tmp_path / "data" / "c.jpg").write_text("here")
+    there = write_manifest(read_manifest(data), tmp_path / "link" / "m.csv")
+    assert read_manifest(there.path).image_paths[2].read_text() == "here"
+    back = write_manifest(there, tmp_path / "n.csv")
+    assert read_manifest(back.path).image_paths[2].read_text() == "here"
 
 
 def test_paths_that_share_only_the_root_become_absolute() -> None:
