@@ -78,3 +78,28 @@ def bad_images(tmp_path: Path) -> dict[str, Path]:
     (folder / "folder.jpg").mkdir()
     names = [*contents, "transparent.png", "folder.jpg", "missing.jpg"]
     return {name: folder / name for name in names}
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A manifest of 80 images of 32x24, malignant ones with a dark centre; do not change it.
+
+    32 images in train, 24 each in valid and test, half of each malignant; two tone groups, and a
+    patient an image.
+    """
+    folder = tmp_path_factory.mktemp("tiny")
+    rng = np.random.default_rng(0)
+    lines = ["image_name,path,target,patient_id,split,group,group_str"]
+    for i in range(80):
+        target, group = i % 2, i // 2 % 2
+        split = "train" if i < 32 else "valid" if i < 56 else "test"
+        pixels = rng.normal((200 - 60 * group, 160, 140), 25, (24, 32, 3))
+        # Images 4, 9, 14, ... look like the other class: no model gets every one right.
+        if target != (i % 5 == 4):
+            pixels[6:18, 8:24] -= 70
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"t{i:02d}.png")
+        name = ("light", "dark")[group]
+        lines.append(f"t{i:02d},t{i:02d}.png,{target},p{i},{split},{group},{name}")
+    manifest = folder / "manifest.csv"
+    manifest.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return manifest

@@ -10,6 +10,7 @@ RUN/checkpoints/epoch-012/          model.safetensors  weights
 import io
 import json
 import os
+import pickle
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -190,8 +191,11 @@ def load_training(folder: Path) -> dict[str, Any]:
     path = folder / TRAINING
     try:
         training: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError):
+        # torch's own words are long and advise to switch its guard off.
+        raise InputError(f"{path}: broken, or not written by 'melfast train'") from None
     return training
 
 
