@@ -125,7 +125,7 @@ def scan_images(folder: str | Path) -> list[str]:
         raise InputError(f"{folder}: {found}, wanted a folder of images")
     files: list[str] = []
     seen: set[str] = set()
-    for root, folders, names in os.walk(folder, followlinks=True):
+    for root, folders, names in os.walk(folder, onerror=_cannot_list, followlinks=True):
         real = os.path.realpath(root)
         if real in seen:  # a link back up the tree
             folders.clear()
@@ -139,6 +139,10 @@ def scan_images(folder: str | Path) -> list[str]:
             if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
         ]
     return sorted(files)
+
+
+def _cannot_list(error: OSError) -> None:
+    raise InputError(f"{error.filename}: cannot be listed: {error.strerror}") from error
 
 
 def read_bytes(path: str | Path) -> bytes:

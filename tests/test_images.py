@@ -1,4 +1,6 @@
+import errno
 import io
+import os
 import struct
 import threading
 from pathlib import Path
@@ -329,6 +331,23 @@ def test_list_images_of_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"file: is a file, wanted a folder of images$"):
         list_images(tmp_path / "file")
+
+
+def test_a_folder_that_cannot_be_listed_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shut").mkdir()
+    (tmp_path / "a.png").touch()
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path).endswith("shut"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(InputError, match=r"shut: cannot be listed: Permission denied$"):
+        list_images(tmp_path)
 
 
 def test_real_images_as_pillow_decodes_them(real_data: Path) -> None:
