@@ -8,21 +8,24 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from melfast import core
 from melfast.data import native
 from melfast.data.batch import Batch
 from melfast.data.native import NativeLoader
 from melfast.data.plan import Augment, EpochPlan, evaluation_plan, training_plan
 from melfast.errors import ImageError
+from melfast.images import read_image
 from melfast.preprocess import Preprocess
 
 PLAIN = Preprocess(12, 16, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
@@ -105,6 +108,13 @@ def test_batches_follow_the_plan(files: list[Path]) -> None:
     assert batches[0].images.flags.c_contiguous
 
 
+@pytest.mark.parametrize("bounds", [[0, 0], [0, 2, 2], [0, 0, 0, 2, 2, 2]])
+def test_batches_without_a_record(bounds: list[int], files: list[Path]) -> None:
+    plan = evaluation_plan(2, batch_size=2)
+    loader = NativeLoader(files, PLAIN, replace(plan, bounds=np.array(bounds)), prefetch=1)
+    assert [len(batch.index) for batch in loader] == np.diff(bounds).tolist()
+
+
 def test_flip_in_the_plan_is_a_flip_of_the_image(files: list[Path]) -> None:
     straight = copies(eval_loader(files))
     flip = Augment(hflip=1, vflip=0, rotation_deg=0, translation=0, scale=0)
@@ -150,6 +160,42 @@ def test_real_images_are_near_a_full_decode(real_data: Path) -> None:
         psnr_db.append(10 * np.log10(255**2 / error))
     assert np.median(psnr_db) > 46
     assert min(psnr_db) > 25
+
+
+def test_decodes_no_more_than_the_model_needs(
+    files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = set()
+    read = native.read_image
+
+    def recorded(path: Path, *, min_height: int, min_width: int) -> NDArray[np.uint8]:
+        asked.add((min_height, min_width))
+        return read(path, min_height=min_height, min_width=min_width)
+
+    monkeypatch.setattr(native, "read_image", recorded)
+    list(eval_loader(files))
+    assert asked == {(12, 16)}
+
+
+# Against the steps done one by one.
+
+
+@pytest.mark.parametrize("colour", ["rgb", "cielab"])
+def test_each_image_gets_its_own_affine(
+    colour: Literal["rgb", "cielab"], files: list[Path]
+) -> None:
+    plan = training_plan(len(files), Augment(), batch_size=6, seed=2, epoch=0)
+    how = Preprocess.for_colour(12, 16, colour)
+    record = 0
+    for batch in NativeLoader(files, how, plan, threads=3):
+        for index, image in zip(batch.index, batch.images, strict=True):
+            wanted = np.empty((12, 16, 3), np.float32)
+            pixels = read_image(files[index], min_height=12, min_width=16)
+            core.prepare(pixels, plan.affine[record], wanted, colour, how.mean, how.std)
+            assert index == plan.index[record]
+            assert np.array_equal(image, wanted)
+            record += 1
+    assert record == 18
 
 
 # Threads, dtypes and resuming change nothing.
@@ -213,6 +259,22 @@ def test_buffers_come_from_allocate(files: list[Path]) -> None:
     for batch in eval_loader(files, prefetch=3, allocate=allocate):
         assert any(np.shares_memory(batch.images, buffer) for buffer in made)
     assert [buffer.shape for buffer in made] == [(4, 12, 16, 3)] * 4
+
+
+def test_buffers_go_when_the_iteration_is_over(files: list[Path]) -> None:
+    made: list[weakref.ref[NDArray[Any]]] = []
+
+    def allocate(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        buffer = np.empty(shape, dtype)
+        made.append(weakref.ref(buffer))
+        return buffer
+
+    for restart in range(3):
+        for _ in eval_loader(files, allocate=allocate):
+            if restart:
+                break
+    assert len(made) == 9
+    assert [buffer() for buffer in made] == [None] * 9
 
 
 def test_workers_stay_within_prefetch(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -357,7 +419,7 @@ from melfast.preprocess import Preprocess
 
 assert "torch" not in sys.modules
 plan = evaluation_plan(10_000, batch_size=4)
-loader = NativeLoader([sys.argv[1]] * 10_000, Preprocess(8, 8), plan)
+loader = NativeLoader([sys.argv[1]] * 10_000, Preprocess(99, 99), plan, prefetch=200)
 batches = iter(loader)
 next(batches)
 print("going", flush=True)
