@@ -269,10 +269,10 @@ def test_buffers_go_when_the_iteration_is_over(files: list[Path]) -> None:
         made.append(weakref.ref(buffer))
         return buffer
 
-    for restart in range(3):
-        for _ in eval_loader(files, allocate=allocate):
-            if restart:
-                break
+    list(eval_loader(files, allocate=allocate))
+    next(iter(eval_loader(files, allocate=allocate)))
+    with pytest.raises(ZeroDivisionError):
+        fail_at_the_first_batch(eval_loader(files, allocate=allocate))
     assert len(made) == 9
     assert [buffer() for buffer in made] == [None] * 9
 
