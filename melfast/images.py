@@ -21,6 +21,8 @@ WANTED = "wanted 8-bit RGB"
 
 JPEG_MAGIC = b"\xff\xd8\xff"
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+# What Pillow raises on damaged files.
+PNG_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
 EXIF_MAGIC = b"Exif\0\0"
 ORIENTATION_TAG = 0x0112
 
@@ -100,7 +102,7 @@ def read_mask(path: str | Path) -> NDArray[np.bool_]:
             return _decode_jpeg(data, 0, 0, grey=True)[..., 0] > 127
         if data.startswith(PNG_MAGIC):
             values = _decode_png(data, grey=True)[..., 0]
-            return values * 2.0 > values.max()
+            return values > values.max() // 2
         raise ValueError(f"found {_describe(data)}, wanted a JPEG or PNG")
     except ValueError as error:
         raise ImageError(path, str(error)) from None
@@ -219,7 +221,7 @@ def _decode_png(data: bytes, *, grey: bool = False) -> NDArray[np.uint8]:
         raise ValueError(f"found a {depth}-bit greyscale PNG, {WANTED}")
     if depth == 16:  # Pillow would narrow it to 8 bits without a word
         raise ValueError(f"found a 16-bit PNG, {'wanted 8-bit' if grey else WANTED}")
-    if b"acTL" in data[: data.find(b"IDAT")]:
+    if data.find(b"acTL", 0, data.find(b"IDAT")) >= 0:
         raise ValueError("found an animated PNG, wanted one picture")
     try:
         # Not Image.open: it warns, by a global limit of its own, of sizes that MAX_PIXELS allows.
@@ -227,22 +229,16 @@ def _decode_png(data: bytes, *, grey: bool = False) -> NDArray[np.uint8]:
             png.load()
             exif = png.info.get("exif", b"")
             transparent = "A" in png.mode or "transparency" in png.info
-            image = np.array(png.convert("RGBA" if transparent else "RGB"))
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        EOFError,
-        IndexError,
-        struct.error,
-        zlib.error,
-    ) as error:
+            layers = png.convert("RGBA") if transparent else png
+            opaque = not transparent or layers.getchannel("A").getextrema() == (255, 255)
+            image = np.array(layers.convert("L" if grey else "RGB"))
+    except PNG_ERRORS as error:
         raise ValueError(f"found a truncated or damaged PNG ({error})") from None
-    if transparent:
-        if image[..., 3].min() < 255:
-            wanted = "8-bit" if grey else "8-bit RGB"
-            raise ValueError(f"found a PNG with transparent pixels, wanted opaque {wanted}")
-        image = np.ascontiguousarray(image[..., :3])
+    if not opaque:
+        wanted = "8-bit" if grey else "8-bit RGB"
+        raise ValueError(f"found a PNG with transparent pixels, wanted opaque {wanted}")
+    if grey:
+        image = image[..., None]
     return _upright(image, _tiff_orientation(exif.removeprefix(EXIF_MAGIC)))
 
 

@@ -187,6 +187,24 @@ def test_transparent_palette_is_refused(tmp_path: Path) -> None:
         read_image(tmp_path / "a.png")
 
 
+def test_palette_with_an_alpha_for_each_colour(tmp_path: Path) -> None:
+    palette = Image.fromarray(gradient()).convert("P")
+    palette.save(tmp_path / "opaque.png", transparency=bytes([255] * 256))
+    assert (read_image(tmp_path / "opaque.png") == np.asarray(palette.convert("RGB"))).all()
+    palette.save(tmp_path / "clear.png", transparency=bytes([254] * 256))
+    with pytest.raises(ImageError, match="found a PNG with transparent pixels"):
+        read_image(tmp_path / "clear.png")
+
+
+def test_rgb_png_with_a_transparent_colour(tmp_path: Path) -> None:
+    colour = tuple(gradient()[3, 4].tolist())
+    Image.fromarray(gradient()).save(tmp_path / "a.png", transparency=colour)
+    with pytest.raises(ImageError, match="found a PNG with transparent pixels"):
+        read_image(tmp_path / "a.png")
+    Image.fromarray(gradient()).save(tmp_path / "b.png", transparency=(1, 2, 3))
+    assert (read_image(tmp_path / "b.png") == gradient()).all()
+
+
 def test_animated_png_is_refused(tmp_path: Path) -> None:
     data = encode(
         gradient(), "PNG", save_all=True, append_images=[Image.fromarray(255 - gradient())]
