@@ -20,8 +20,8 @@ using melfast::Output;
 
 namespace {
 
-// Coordinates are float32, which counts no further in steps of one.
-constexpr ptrdiff_t kLongestSide = 1 << 24;
+// Coordinates are float32, which counts no further in steps of one; pixels are counted in int32.
+constexpr ptrdiff_t kLongestSide = 1 << 24, kMostPixels = INT32_MAX;
 
 std::string type_name(const py::handle& object) {
   return py::str(py::type::handle_of(object).attr("__name__"));
@@ -46,6 +46,10 @@ void check_pixels(const py::array& array, const std::string& name) {
   if (longest > kLongestSide)
     throw py::value_error(name + " must have sides of at most " + std::to_string(kLongestSide) +
                           " pixels, got " + std::to_string(longest));
+  if (array.shape(0) * array.shape(1) > kMostPixels)
+    throw py::value_error(name + " must have at most " + std::to_string(kMostPixels) +
+                          " pixels, got " + std::to_string(array.shape(0)) + " x " +
+                          std::to_string(array.shape(1)));
 }
 
 Image image_of(const py::object& object) {

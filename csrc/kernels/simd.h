@@ -89,8 +89,13 @@ inline F8 load_f8(const uint8_t* from) {
 #endif
 }
 
-inline F4 lower(F8 value) { return __builtin_shufflevector(value, value, 0, 1, 2, 3); }
-inline F4 upper(F8 value) { return __builtin_shufflevector(value, value, 4, 5, 6, 7); }
+#if defined(__AVX2__)
+inline F4 lower(F8 value) { return (F4)_mm256_castps256_ps128((__m256)value); }
+inline F4 upper(F8 value) { return (F4)_mm256_extractf128_ps((__m256)value, 1); }
+#else
+inline F4 lower(F8 value) { return F4{value[0], value[1], value[2], value[3]}; }
+inline F4 upper(F8 value) { return F4{value[4], value[5], value[6], value[7]}; }
+#endif
 
 // Four channels within 0..255 rounded to nearest, as bytes.
 inline B4 round_pixel(F4 value) {
@@ -103,13 +108,9 @@ inline B4 round_pixel(F4 value) {
 #endif
 }
 
-// An RGB pixel: four bytes where another pixel follows and overwrites the fourth, else three.
-inline void store_pixel(B4 pixel, bool last, uint8_t* out) {
-  if (last)
-    memcpy(out, &pixel, 3);
-  else
-    memcpy(out, &pixel, 4);
-}
+// An RGB pixel, and one byte more that the next pixel overwrites.
+inline void store_pixel(B4 pixel, uint8_t* out) { memcpy(out, &pixel, 4); }
+inline void store_last_pixel(B4 pixel, uint8_t* out) { memcpy(out, &pixel, 3); }
 
 }  // namespace
 }  // namespace melfast::MELFAST_NAMESPACE
