@@ -79,7 +79,8 @@ def take_in(config: DataConfig, run: Path, say: Say, set_by_user: set[str]) -> N
         say(f"{source}: imported {len(manifest):,} images")
     if (manifest.splits == "").all():
         manifest = split_manifest(manifest, config.split, config.split_seed)
-        say(f"{source}: split by {config.split} with seed {config.split_seed}")
+        shares = " : ".join(f"{share:g}" for share in config.split)
+        say(f"{source}: split {shares} with seed {config.split_seed}")
     else:
         unused = set_by_user & {"data.split", "data.split_seed"}
         _warn_unused(unused, f"{source} has a split already", say)

@@ -68,7 +68,7 @@ def prepare_run(
         )
     if has_checkpoint(run):
         state = load_state(find_checkpoint(run, "last"))
-        compare_configs(settings.dotted(config), state.config, run, say)
+        compare_configs(settings.dotted(config), state.config, run, set(sources), say)
     elif going_on:
         say(f"{run}: no checkpoint yet, training begins at the beginning")
     run.mkdir(parents=True, exist_ok=True)
@@ -79,8 +79,9 @@ def prepare_run(
 
 
 def compare_configs(
-    now: dict[str, Any], before: dict[str, dict[str, Any]], run: Path, say: Say
-) -> None:
+    now: dict[str, Any], before: dict[str, dict[str, Any]], run: Path, set_by_user: set[str],
+    say: Say,
+) -> None:  # fmt: skip
     """Says which keys differ from those of the run's checkpoint.
 
     Raises:
@@ -94,7 +95,7 @@ def compare_configs(
     if changed := [changes[key] for key in differing if key not in SETTLED]:
         say(f"warning: goes on with another config: {', '.join(changed)}")
     for key in differing:
-        if key in SETTLED:
+        if key in SETTLED and key in set_by_user:
             say(f"warning: {changes[key]} is not used: the run has its own {MANIFEST}")
 
 

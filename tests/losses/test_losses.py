@@ -57,4 +57,6 @@ def test_same_as_torch_over_the_batch() -> None:
 def test_half_precision_logits_lose_nothing_more() -> None:
     logits = torch.tensor([[0.0, 12.0]], dtype=torch.float16)
     expected = torch.tensor([math.log1p(math.exp(-12.0))])  # 6.1e-6: 0 if it were taken in float16
-    torch.testing.assert_close(cross_entropy(logits, torch.tensor([1])), expected, rtol=0.02, atol=0)
+    torch.testing.assert_close(
+        cross_entropy(logits, torch.tensor([1])), expected, rtol=0.02, atol=0
+    )

@@ -234,7 +234,9 @@ def test_broken_weights(tmp_path: Path, model: torch.nn.Module, content: bytes |
 def test_broken_record_state_and_index(tmp_path: Path, model: torch.nn.Module) -> None:
     folder = save(tmp_path, model, 1)
     (folder / "training.pt").write_bytes(b"PK\x03\x04 cut short")
-    with pytest.raises(InputError, match=r"training.pt: broken, or not written by 'melfast train'$"):
+    with pytest.raises(
+        InputError, match=r"training.pt: broken, or not written by 'melfast train'$"
+    ):
         load_training(folder)
     (folder / "state.json").write_text('{"format": 1, "epocs": 3}')
     with pytest.raises(InputError, match=r"state.json: not the state of a melfast run"):
@@ -256,7 +258,9 @@ def test_broken_record_state_and_index(tmp_path: Path, model: torch.nn.Module) -
 def test_files_run_no_code(tmp_path: Path, model: torch.nn.Module) -> None:
     folder = save(tmp_path, model, 1)
     torch.save({"optimizer": os.getcwd}, folder / "training.pt")
-    with pytest.raises(InputError, match=r"training.pt: broken, or not written by 'melfast train'$"):
+    with pytest.raises(
+        InputError, match=r"training.pt: broken, or not written by 'melfast train'$"
+    ):
         load_training(folder)
 
 

@@ -1,0 +1,150 @@
+"""melfast evaluate, as a user types it."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from sklearn import metrics as sk
+
+from melfast.cli import main
+from melfast.config import load_config
+from melfast.settings import Override
+from melfast.train.checkpoint import find_checkpoint, load_state
+from melfast.train.run import run_training
+
+
+@pytest.fixture(scope="module")
+def run(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    values = {
+        "preprocess.height": 24, "preprocess.width": 32, "model.backbone": "resnet10t",
+        "model.backbone_options": {"channels": [4, 4, 8, 8], "stem_width": 4}, "optim.lr": 0.03,
+        "train.epochs": 4, "train.batch_size": 8, "train.threads": 1, "data.threads": 1,
+        "data.path": str(tiny_data), "output.dir": str(folder),
+    }  # fmt: skip
+    config, _ = load_config(None, [Override(k, v, "test") for k, v in values.items()])
+    run_training(config, {}, going_on=False)
+    return folder
+
+
+def evaluate(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["evaluate", *map(str, arguments)])
+
+
+def test_help_ends_with_examples() -> None:
+    found = evaluate("--help")
+    assert found.exit_code == 0
+    assert "melfast evaluate --checkpoint runs/first --data-path" in found.output
+
+
+def test_run(run: Path) -> None:
+    found = evaluate("--checkpoint", run)
+    assert found.exit_code == 0, found.output
+    metrics = json.loads((run / "evaluation" / "test" / "metrics.json").read_text())
+    with open(run / "evaluation" / "test" / "predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["image_name"] for row in rows] == [f"t{i}" for i in range(56, 80)]
+    true = [int(row["target"]) for row in rows]
+    score = [float(row["probability"]) for row in rows]
+    called = [int(row["target_predicted"]) for row in rows]
+    assert metrics["all"]["auc"] == pytest.approx(sk.roc_auc_score(true, score))
+    assert metrics["all"]["f1"] == pytest.approx(sk.f1_score(true, called))
+    assert called == [s >= metrics["threshold"] for s in score]
+    assert f"{metrics['all']['auc']:.4f}" in found.output
+    assert list(metrics["groups"]) == ["light", "dark"]
+    dark = [i for i, row in enumerate(rows) if row["group"] == "dark"]
+    assert metrics["groups"]["dark"]["images"] == len(dark) == 12
+    assert metrics["groups"]["dark"]["auc"] == pytest.approx(
+        sk.roc_auc_score([true[i] for i in dark], [score[i] for i in dark])
+    )
+
+
+def test_valid_split_gives_what_training_said(run: Path, tmp_path: Path) -> None:
+    evaluate("--checkpoint", run, "--split", "valid", "--output-dir", tmp_path)
+    found = json.loads((tmp_path / "metrics.json").read_text())
+    best = load_state(find_checkpoint(run, "last")).best
+    for name in ("auc", "average_precision", "recall", "f1", "balanced_accuracy"):
+        assert found["all"][name] == pytest.approx(best[name], abs=1e-9)
+    assert found["threshold"] == best["threshold"]
+
+
+def test_two_processes_say_the_same(run: Path, tmp_path: Path) -> None:
+    alone = evaluate("--checkpoint", run, "--output-dir", tmp_path / "1", "--batch-size", 5)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
+               "2", "-m", "melfast", "evaluate", "--checkpoint", run, "--batch-size", "5",
+               "--output-dir", tmp_path / "2"]  # fmt: skip
+    found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=200)
+    assert found.stdout == alone.stdout.replace(str(tmp_path / "1"), str(tmp_path / "2"))
+    for name in ("metrics.json", "predictions.csv"):
+        assert (tmp_path / "2" / name).read_text() == (tmp_path / "1" / name).read_text()
+
+
+def test_all_of_another_data_set(run: Path, tiny_data: Path, tmp_path: Path) -> None:
+    table = tmp_path / "manifest.csv"
+    rows = [f"x{i},{tiny_data.parent}/t{i:02d}.png,{'' if i == 9 else i % 2}" for i in range(10)]
+    table.write_text("image_name,path,target\n" + "\n".join(rows) + "\n")
+    found = evaluate("--checkpoint", run, "--data-path", table, "--split", "all",
+                     "--output-dir", tmp_path / "out")  # fmt: skip
+    assert found.exit_code == 0, found.output
+    assert "note: 1 images have no target: predicted, not measured" in found.output
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["all"]["images"] == 9
+    assert metrics["groups"] == {}
+    assert len((tmp_path / "out" / "predictions.csv").read_text().splitlines()) == 11
+
+
+def test_skipped_images_are_counted(run: Path, tiny_data: Path, tmp_path: Path) -> None:
+    table = tmp_path / "manifest.csv"
+    (tmp_path / "bad.png").write_bytes(b"")
+    rows = [f"x{i},{tiny_data.parent}/t{i:02d}.png,{i % 2}" for i in range(6)]
+    table.write_text("image_name,path,target\n" + "\n".join(rows) + "\nbad,bad.png,1\n")
+    arguments = ["--checkpoint", run, "--data-path", table, "--split", "all",
+                 "--output-dir", tmp_path / "out"]  # fmt: skip
+    found = evaluate(*arguments)
+    assert "bad.png: " in str(found.exception)
+    assert not (tmp_path / "out").exists()
+    found = evaluate(*arguments, "--on-error", "skip")
+    assert "note: 1 of 7 images left out; the first: " in found.output
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["all"]["images"] == 6
+    assert len(metrics["left_out"]) == 1
+
+
+def test_errors(run: Path, tiny_data: Path, tmp_path: Path) -> None:
+    def message(*arguments: object) -> str:
+        found = evaluate(*arguments)
+        assert found.exit_code != 0
+        return str(found.exception)
+
+    assert message("--checkpoint", tmp_path).startswith(f"{tmp_path}: no checkpoint here; wanted")
+    assert message("--checkpoint", run, "--split", "validation") == (
+        "--split must be train, valid, test or all, got 'validation'"
+    )
+    alone = tmp_path / "alone"
+    shutil.copytree(find_checkpoint(run), alone)
+    assert message("--checkpoint", alone) == (
+        f"{alone}: is in no run folder with a manifest.csv: wanted --data-path"
+    )
+    table = tmp_path / "t.csv"
+    table.write_text(f"image_name,path\na,{tiny_data.parent}/t00.png\n")
+    assert message("--checkpoint", run, "--data-path", table, "--split", "all") == (
+        f"{table}: none of the 1 images has a target; 'melfast predict' needs none"
+    )
+    assert "no image in split 'test' (images by split: none: 1)" in message(
+        "--checkpoint", run, "--data-path", table
+    )
+
+
+def test_checkpoint_without_a_threshold(run: Path, tiny_data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "early"
+    shutil.copytree(find_checkpoint(run), folder)
+    record = json.loads((folder / "record.json").read_text())
+    (folder / "record.json").write_text(json.dumps(record | {"threshold": None}))
+    found = evaluate("--checkpoint", folder, "--data-path", tiny_data)
+    assert "note: the checkpoint has no threshold yet" in found.output
+    assert json.loads((folder / "evaluation/test/metrics.json").read_text())["threshold"] == 0.5

@@ -1,0 +1,324 @@
+"""The loop: the same as steps written out by hand, on any number of pieces, processes and parts."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from torch.nn import functional
+
+from melfast.config import Config
+from melfast.data.native import NativeLoader
+from melfast.data.plan import evaluation_plan, training_plan
+from melfast.errors import InputError
+from melfast.evaluate.metrics import roc_auc
+from melfast.manifest import read_manifest
+from melfast.models.classifier import build_classifier
+from melfast.train import loop
+from melfast.train.checkpoint import State, find_checkpoint, load_model, load_state
+from melfast.train.data import training_data
+from melfast.train.distributed import World
+from melfast.train.feed import feed, open_loader
+from melfast.train.learner import build_learner, new_record
+from melfast.train.logging import SilentLog
+from melfast.train.loop import Trainer, Window, epoch_plan, require_steps
+from melfast.train.run import run_training
+from melfast.train.schedule import learning_rate
+
+MakeConfig = Callable[..., Config]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Tests run side by side; and with one thread the same sums come out bit by bit."""
+    torch.set_num_threads(1)
+
+
+def make_trainer(config: Config, run: Path) -> Trainer:
+    world, data = World(), training_data(read_manifest(config.data.path))
+    record = new_record(config, data)
+    learner = build_learner(config, record, world)
+    return Trainer(config, data, run, world, record, learner, State(), SilentLog())
+
+
+def weights_of(run: Path) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = safetensors.torch.load_file(
+        find_checkpoint(run, "last") / "model.safetensors"
+    )
+    return found
+
+
+def log_of(run: Path, kind: str) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["kind"] == kind]
+
+
+def test_an_epoch_is_what_it_would_be_by_hand(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    config = tiny_config(loss__label_smoothing=0.1, optim__clip_norm=0.5)
+    trainer = make_trainer(config, tmp_path)
+    data = trainer.data.train
+    torch.manual_seed(config.train.seed)
+    model = build_classifier(trainer.record).to(memory_format=torch.channels_last).train()
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
+    )
+    plan = training_plan(32, config.augment, batch_size=8, seed=0, epoch=0, aspect=32 / 24)
+    loader = NativeLoader(data.paths, trainer.record.preprocess, plan, threads=1)
+    for step, batch in enumerate(loader):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, 8, config.optim)
+        images = torch.from_numpy(batch.images).permute(0, 3, 1, 2)
+        targets = torch.from_numpy(data.targets[batch.index])
+        functional.cross_entropy(model(images), targets, label_smoothing=0.1).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    trainer.train_epoch()
+
+    for name, expected in model.state_dict().items():
+        found = trainer.learner.model.state_dict()[name]
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def one_gradient(config: Config, run: Path) -> dict[str, torch.Tensor]:
+    trainer = make_trainer(config, run)
+    plan = epoch_plan(config, len(trainer.data.train), 0, trainer.world)
+    with open_loader(
+        trainer.data.train.paths, trainer.record.preprocess, plan, trainer.world
+    ) as loader:
+        trainer.forward_backward(feed(loader, trainer.world.device), Window())
+    return {name: p.grad for name, p in trainer.learner.model.named_parameters()}
+
+
+# Without batch norm, whose statistics are those of a piece.
+NO_BATCH_NORM = {"model__backbone": "test_convnext", "model__backbone_options": {},
+                 "preprocess__height": 32, "loss__class_weights": "inverse"}  # fmt: skip
+
+
+def test_gradient_is_the_same_in_pieces(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    whole = one_gradient(tiny_config(**NO_BATCH_NORM), tmp_path)
+    pieces = one_gradient(tiny_config(train__accumulate=4, **NO_BATCH_NORM), tmp_path)
+    for name, gradient in whole.items():
+        torch.testing.assert_close(pieces[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
+    assert max(g.abs().max() for g in whole.values()) > 0.01
+
+
+WORKER = """
+import sys, torch
+from pathlib import Path
+from melfast.config import load_config
+from melfast.manifest import read_manifest
+from melfast.train.checkpoint import State
+from melfast.train.data import training_data
+from melfast.train.distributed import start_world
+from melfast.train.feed import feed, open_loader
+from melfast.train.learner import build_learner, new_record
+from melfast.train.logging import SilentLog
+from melfast.train.loop import Trainer, Window, epoch_plan
+
+config = load_config(Path(sys.argv[1]))[0]
+with start_world("cpu") as world:
+    data = training_data(read_manifest(config.data.path))
+    record = new_record(config, data)
+    learner = build_learner(config, record, world)
+    trainer = Trainer(config, data, Path("."), world, record, learner, State(), SilentLog())
+    plan = epoch_plan(config, len(data.train), 0, world)
+    assert world.size == 2 and len(plan.index) == 16
+    with open_loader(data.train.paths, record.preprocess, plan, world, threads=1) as loader:
+        trainer.forward_backward(feed(loader, world.device), Window())
+    torch.save({n: p.grad for n, p in learner.model.named_parameters()}, f"{sys.argv[2]}{world.rank}")
+"""
+
+
+def test_gradient_is_the_same_on_two_processes(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    config = tiny_config(train__accumulate=2, **NO_BATCH_NORM)
+    (tmp_path / "config.yaml").write_text(config.to_yaml())
+    (tmp_path / "worker.py").write_text(WORKER)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
+               "2", "worker.py", "config.yaml", "gradient"]  # fmt: skip
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=200)
+    whole = one_gradient(tiny_config(**NO_BATCH_NORM), tmp_path)
+    first, second = (torch.load(tmp_path / f"gradient{rank}") for rank in (0, 1))
+    for name, gradient in whole.items():
+        assert torch.equal(first[name], second[name]), name
+        torch.testing.assert_close(first[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_the_same_images_however_they_are_dealt(tiny_config: MakeConfig) -> None:
+    plans = [
+        epoch_plan(tiny_config(train__accumulate=pieces), 32, 3, World(rank, size))
+        for size, pieces in ((1, 1), (2, 2), (4, 1))
+        for rank in range(size)
+    ]
+    steps = [np.sort(plan.index.reshape(4, -1)) for plan in plans]
+    np.testing.assert_array_equal(steps[0], np.sort(np.hstack(steps[1:3])))
+    np.testing.assert_array_equal(steps[0], np.sort(np.hstack(steps[3:])))
+    assert [plan.num_batches for plan in plans] == [4, 8, 8, 4, 4, 4, 4]
+
+
+def test_a_run(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    config = tiny_config(train__epochs=8, optim__lr=0.03)
+    run_training(config, {}, going_on=False)
+    run = tmp_path / "run"
+    assert {path.name for path in run.iterdir()} == {
+        "checkpoints", "config.yaml", "log.jsonl", "manifest.csv", "tensorboard", "training.log"
+    }  # fmt: skip
+    train, valid = log_of(run, "train"), log_of(run, "valid")
+    assert [line["step"] for line in train] == list(range(1, 33))
+    assert [line["epoch"] for line in valid] == list(range(1, 9))
+    assert np.mean([line["loss"] for line in train[-4:]]) < 0.8 * train[0]["loss"]
+    assert max(line["auc"] for line in valid) > 0.7
+    assert all(0 <= line["waited"] <= 1 and line["images_per_s"] > 0 for line in train)
+
+    best = max(valid, key=lambda line: line["auc"])  # the first of equals
+    assert find_checkpoint(run).name == f"epoch-{best['epoch']:03d}"
+    state = load_state(find_checkpoint(run, "last"))
+    assert (state.epoch, state.step, state.best["epoch"]) == (8, 32, best["epoch"])
+
+    # The kept model gives the metrics that the log says, and its record holds the threshold.
+    model, record = load_model(run)
+    images = training_data(read_manifest(run / "manifest.csv")).valid
+    loader = NativeLoader(images.paths, record.preprocess, evaluation_plan(24, batch_size=24))
+    (batch,) = loader
+    with torch.inference_mode():
+        score = model(torch.from_numpy(batch.images).permute(0, 3, 1, 2)).softmax(1)[:, 1]
+    assert roc_auc(images.targets, score.numpy()) == pytest.approx(best["auc"], abs=1e-6)
+    assert record.threshold == pytest.approx(best["threshold"])
+    assert record.threshold_rule == "youden"
+    assert record.groups == ("light", "dark")
+    assert record.training["train"] == {"benign": 16, "malignant": 16}
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.mark.parametrize("stop_at", [3, 4, 6])  # in the first epoch, at its end, in the second
+def test_a_resumed_run_is_bitwise_the_run(
+    tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
+) -> None:
+    # Dropout draws from torch's generator, which is no part of a checkpoint.
+    options = {"channels": [4, 4, 8, 8], "stem_width": 4, "drop_rate": 0.5}
+    changes = {"model__backbone_options": options, "train__checkpoint_minutes": 1e-9}
+    run_training(tiny_config(**changes), {}, going_on=False)
+    whole, other = tmp_path / "run", tmp_path / "other"
+
+    config = tiny_config(**changes, output__dir=str(other))
+    step = loop.seed_step
+
+    def stop(seed: int, at: int, rank: int) -> None:
+        if at == stop_at:
+            raise Stopped
+        step(seed, at, rank)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "seed_step", stop)
+        with pytest.raises(Stopped):
+            run_training(config, {}, going_on=False)
+    assert load_state(find_checkpoint(other, "last")).step == stop_at
+    run_training(config, {}, going_on=True)
+
+    expected, found = weights_of(whole), weights_of(other)
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    for kind, key in (("train", "loss"), ("valid", "auc")):
+        assert [(line["step"], line[key]) for line in log_of(other, kind)] == [
+            (line["step"], line[key]) for line in log_of(whole, kind)
+        ]
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_mixed_precision(tiny_config: MakeConfig, tmp_path: Path, precision: str) -> None:
+    config = tiny_config(train__precision=precision)
+    trainer = make_trainer(config, tmp_path)
+    assert trainer.learner.scaler.is_enabled() == (precision == "fp16")
+    dtypes = []
+    trainer.learner.model.fc.register_forward_hook(lambda m, i, out: dtypes.append(out.dtype))
+    trainer.train()
+    assert set(dtypes) == {torch.bfloat16 if precision == "bf16" else torch.float16}
+    assert all(p.dtype == torch.float32 for p in trainer.learner.model.parameters())
+
+
+def test_compile(tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = []
+
+    def fake(module: torch.nn.Module) -> torch.nn.Module:  # the real one takes a minute
+        compiled.append(module)
+        return module
+
+    monkeypatch.setattr(torch, "compile", fake)
+    trainer = make_trainer(tiny_config(train__compile=True), tmp_path)
+    assert compiled == [trainer.learner.model]
+
+
+def test_loss_that_is_not_finite_stops_the_run(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    config = tiny_config(optim__lr=1e30, optim__clip_norm=0.0, optim__warmup=0.0)
+    with pytest.raises(InputError) as caught:
+        run_training(config, {}, going_on=False)
+    assert str(caught.value).startswith("the loss is nan by step 2 for 8 images: t")
+    assert str(caught.value).endswith(", ...; try a lower optim.lr, or train.precision fp32")
+    log = (tmp_path / "run" / "training.log").read_text()
+    assert "stopped by InputError: the loss is nan by step 2" in log
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "world", "message"),
+    [
+        ({"train__batch_size": 40}, World(),
+         "train.batch_size 40 is larger than the training split of 32 images"),
+        ({"train__batch_size": 9}, World(0, 2),
+         "train.batch_size must be a multiple of 2 processes x train.accumulate 1, got 9"),
+    ],
+)  # fmt: skip
+def test_batch_that_does_not_fit(
+    tiny_config: MakeConfig, changes: dict[str, Any], world: World, message: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        require_steps(tiny_config(**changes), 32, world)
+    assert str(caught.value) == message
+
+
+def copied(tiny_data: Path, folder: Path) -> Path:
+    """The tiny data where it may be spoilt."""
+    folder.mkdir()
+    for file in tiny_data.parent.iterdir():
+        os.link(file, folder / file.name)
+    return folder / "manifest.csv"
+
+
+def test_unreadable_images(
+    tiny_config: MakeConfig, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = copied(tiny_data, tmp_path / "data")
+    bad = tmp_path / "data" / "t03.png"
+    bad.unlink()
+    bad.write_bytes(b"no image")
+    config = tiny_config(data__path=str(manifest))
+    with pytest.raises(InputError, match=r"t03.png: "):
+        run_training(config, {}, going_on=False)
+    config = tiny_config(data__path=str(manifest), data__on_error="skip")
+    run_training(config, {}, going_on=False)
+    lines = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
+    assert len(lines) == 1  # once, not once an epoch
+    assert lines[0].startswith("warning: left out (1 by now): ")
+    assert "/data/t03.png: " in lines[0]
+
+
+def test_batch_without_an_image(tiny_config: MakeConfig, tiny_data: Path, tmp_path: Path) -> None:
+    manifest = copied(tiny_data, tmp_path / "data")
+    for i in range(32):
+        (tmp_path / "data" / f"t{i:02d}.png").unlink()
+        (tmp_path / "data" / f"t{i:02d}.png").write_bytes(b"no image")
+    config = tiny_config(data__path=str(manifest), data__on_error="skip")
+    with pytest.raises(InputError, match="none of a batch's 8 images can be read: .*png: "):
+        run_training(config, {}, going_on=False)

@@ -1,0 +1,126 @@
+"""Beginning a run and going on with it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from melfast.config import Config, load_config
+from melfast.errors import InputError
+from melfast.train.checkpoint import find_checkpoint, load_state
+from melfast.train.logging import RunLog
+from melfast.train.run import run_training
+
+MakeConfig = Callable[..., Config]
+Capture = pytest.CaptureFixture[str]
+
+
+def test_config_is_kept_and_loads(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    config = tiny_config(train__epochs=1)
+    run_training(config, {}, going_on=False)
+    assert load_config(tmp_path / "run" / "config.yaml")[0] == config
+
+
+def test_a_run_is_not_written_over(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    config = tiny_config(train__epochs=1)
+    run_training(config, {}, going_on=False)
+    with pytest.raises(InputError) as caught:
+        run_training(config, {}, going_on=False)
+    assert str(caught.value) == (
+        f"{tmp_path}/run: holds a run already; --resume goes on with it, or choose another "
+        "--output-dir"
+    )
+
+
+def test_going_on_before_the_first_checkpoint(tiny_config: MakeConfig, capsys: Capture) -> None:
+    run_training(tiny_config(train__epochs=1), {}, going_on=True)
+    assert "no checkpoint yet, training begins at the beginning" in capsys.readouterr().err
+
+
+def test_going_on_with_another_config(
+    tiny_config: MakeConfig, tmp_path: Path, capsys: Capture
+) -> None:
+    run_training(tiny_config(train__epochs=1), {}, going_on=False)
+    capsys.readouterr()
+    config = tiny_config(train__epochs=2, optim__lr=0.5, data__path="x", train__log_every=3)
+    run_training(config, {"data.path": "--data-path"}, going_on=True)
+    said = capsys.readouterr().err.splitlines()
+    assert said[:2] == [
+        "warning: goes on with another config: optim.lr 0.01 -> 0.5, train.epochs 1 -> 2",
+        f"warning: data.path {tiny_config().data.path} -> x is not used: the run has its own "
+        "manifest.csv",
+    ]
+    assert said[2] == "going on from epoch-001, step 4"
+    state = load_state(find_checkpoint(tmp_path / "run", "last"))
+    assert (state.epoch, state.config["optim"]["lr"]) == (2, 0.5)
+
+
+def test_going_on_with_another_model(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    run_training(tiny_config(train__epochs=1), {}, going_on=False)
+    kept = (tmp_path / "run" / "config.yaml").read_text()
+    with pytest.raises(InputError) as caught:
+        run_training(
+            tiny_config(model__backbone="resnet18", train__batch_size=4), {}, going_on=True
+        )
+    assert str(caught.value) == (
+        f"{tmp_path}/run: cannot go on with another model.backbone resnet10t -> resnet18, "
+        "another train.batch_size 8 -> 4"
+    )
+    assert (tmp_path / "run" / "config.yaml").read_text() == kept
+
+
+def test_going_on_with_other_data(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    run_training(tiny_config(train__epochs=1), {}, going_on=False)
+    manifest = tmp_path / "run" / "manifest.csv"
+    lines = manifest.read_text().splitlines()
+    manifest.write_text("\n".join([lines[0], *lines[3:]]) + "\n")
+    with pytest.raises(InputError, match="its training images are not those that .*epoch-001 was"):
+        run_training(tiny_config(), {}, going_on=True)
+
+
+def test_a_finished_run_stays(tiny_config: MakeConfig, tmp_path: Path, capsys: Capture) -> None:
+    run_training(tiny_config(), {}, going_on=False)
+    before = find_checkpoint(tmp_path / "run", "last").stat()
+    run_training(tiny_config(), {}, going_on=True)
+    assert find_checkpoint(tmp_path / "run", "last").stat() == before
+    assert capsys.readouterr().err.splitlines()[-1].startswith("done: best epoch ")
+
+
+def test_log_takes_back_what_is_done_again(tmp_path: Path) -> None:
+    with RunLog(tmp_path, step=0, total=9) as log:
+        for step in (1, 2, 3):
+            log.record("train", step, step / 3, {"loss": float(step), "auc": float("nan")})
+    with open(tmp_path / "log.jsonl", "a") as file:
+        file.write('{"kind": "tra')  # killed in the middle of a line
+    with RunLog(tmp_path, step=2, total=9) as log:
+        log.record("train", 3, 1.0, {"loss": 5.0})
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["loss"]) for line in lines] == [(1, 1.0), (2, 2.0), (3, 5.0)]
+    assert lines[0]["auc"] is None
+
+
+def test_tensorboard_has_the_scalars(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run_training(tiny_config(train__epochs=1), {}, going_on=False)
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    tags = set(events.Tags()["scalars"])
+    assert {"train/loss", "train/lr", "train/images_per_s", "train/waited", "valid/auc"} <= tags
+    assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3, 4]
+
+
+def test_cuda_where_there_is_none(tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(InputError, match="train.device is 'cuda', but torch sees no CUDA device"):
+        run_training(tiny_config(train__device="cuda"), {}, going_on=False)
+
+
+def test_half_of_torchruns_variables(
+    tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(InputError, match="WORLD_SIZE is set and RANK is not; start the processes"):
+        run_training(tiny_config(), {}, going_on=False)
