@@ -146,9 +146,9 @@ def test_missing_files(tiny_config: MakeConfig, tiny_data: Path, tmp_path: Path)
 
 
 def test_no_data(tiny_config: MakeConfig, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="data.path is empty; wanted a manifest or a data set"):
+    with pytest.raises(InputError, match=r"data.path is empty; wanted a manifest or a data set"):
         taken_in(tiny_config(data__path=""), tmp_path)
-    with pytest.raises(InputError, match="nowhere.csv: no such file or folder"):
+    with pytest.raises(InputError, match=r"nowhere.csv: no such file or folder"):
         taken_in(tiny_config(data__path=str(tmp_path / "nowhere.csv")), tmp_path)
 
 

@@ -136,7 +136,8 @@ with start_world("cpu") as world:
     assert world.size == 2 and len(plan.index) == 16
     with open_loader(data.train.paths, record.preprocess, plan, world, threads=1) as loader:
         trainer.forward_backward(feed(loader, world.device), Window())
-    torch.save({n: p.grad for n, p in learner.model.named_parameters()}, f"{sys.argv[2]}{world.rank}")
+    gradients = {name: p.grad for name, p in learner.model.named_parameters()}
+    torch.save(gradients, f"{sys.argv[2]}{world.rank}")
 """
 
 
@@ -199,7 +200,7 @@ def test_a_run(tiny_config: MakeConfig, tmp_path: Path) -> None:
     assert record.training["train"] == {"benign": 16, "malignant": 16}
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     pass
 
 
@@ -218,12 +219,12 @@ def test_a_resumed_run_is_bitwise_the_run(
 
     def stop(seed: int, at: int, rank: int) -> None:
         if at == stop_at:
-            raise Stopped
+            raise StoppedError
         step(seed, at, rank)
 
     with monkeypatch.context() as patch:
         patch.setattr(loop, "seed_step", stop)
-        with pytest.raises(Stopped):
+        with pytest.raises(StoppedError):
             run_training(config, {}, going_on=False)
     assert load_state(find_checkpoint(other, "last")).step == stop_at
     run_training(config, {}, going_on=True)
@@ -320,5 +321,5 @@ def test_batch_without_an_image(tiny_config: MakeConfig, tiny_data: Path, tmp_pa
         (tmp_path / "data" / f"t{i:02d}.png").unlink()
         (tmp_path / "data" / f"t{i:02d}.png").write_bytes(b"no image")
     config = tiny_config(data__path=str(manifest), data__on_error="skip")
-    with pytest.raises(InputError, match="none of a batch's 8 images can be read: .*png: "):
+    with pytest.raises(InputError, match=r"none of a batch's 8 images can be read: .*png: "):
         run_training(config, {}, going_on=False)

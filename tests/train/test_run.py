@@ -75,7 +75,7 @@ def test_going_on_with_other_data(tiny_config: MakeConfig, tmp_path: Path) -> No
     manifest = tmp_path / "run" / "manifest.csv"
     lines = manifest.read_text().splitlines()
     manifest.write_text("\n".join([lines[0], *lines[3:]]) + "\n")
-    with pytest.raises(InputError, match="its training images are not those that .*epoch-001 was"):
+    with pytest.raises(InputError, match=r"its training images are not those that .*epoch-001 was"):
         run_training(tiny_config(), {}, going_on=True)
 
 
@@ -113,7 +113,7 @@ def test_tensorboard_has_the_scalars(tiny_config: MakeConfig, tmp_path: Path) ->
 
 def test_cuda_where_there_is_none(tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(InputError, match="train.device is 'cuda', but torch sees no CUDA device"):
+    with pytest.raises(InputError, match=r"train.device is 'cuda', but torch sees no CUDA device"):
         run_training(tiny_config(train__device="cuda"), {}, going_on=False)
 
 
