@@ -1,4 +1,4 @@
-"""decode: logits to P(malignant). Training metrics, evaluation and the exported graph all call this."""
+"""decode: logits to P(malignant), for training metrics, evaluation and the exported graph alike."""
 
 import torch
 

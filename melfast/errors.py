@@ -1,4 +1,4 @@
-"""The errors that a user can mend. Each message is one line: where, what was found, what is wanted."""
+"""The errors that a user can mend; each message is one line: where, found, wanted."""
 
 from pathlib import Path
 

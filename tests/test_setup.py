@@ -41,7 +41,9 @@ def test_every_command_shows_help_with_an_example() -> None:
 
     for name in COMMANDS:
         code = f"from melfast.cli import main; main.main(['{name}', '--help'])"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
         assert f"melfast {name}" in done.stdout.split("Options:")[0].split("\n", 1)[1], name
     assert set(main.list_commands(None)) == set(COMMANDS)  # type: ignore[arg-type]
 

@@ -26,9 +26,11 @@ CONTEXT = {
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when they run; each module names its command `command`."""
+    """A group whose commands are imported when they run; each module calls its `command`."""
 
-    def __init__(self, *args: object, commands: dict[str, tuple[str, str]], **kwargs: object) -> None:
+    def __init__(
+        self, *args: object, commands: dict[str, tuple[str, str]], **kwargs: object
+    ) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
         self.lazy = commands
 
@@ -58,7 +60,10 @@ def main(debug: bool) -> None:
 
 
 def run() -> None:
-    """Entry point: an error is one line on stderr and exit code 1 (2 for wrong usage, 130 for Ctrl-C)."""
+    """Entry point: an error is one line on stderr and exit code 1.
+
+    2 is wrong usage, 130 Ctrl-C.
+    """
     debug = "--debug" in sys.argv
     # --debug may stand anywhere on the line; click knows it on the group alone.
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
@@ -77,7 +82,9 @@ def run() -> None:
             click.echo(f"melfast: error: {one_line(error)}", err=True)
         else:
             kind = type(error).__name__
-            click.echo(f"melfast: unexpected {kind}: {one_line(error)} (--debug shows where)", err=True)
+            click.echo(
+                f"melfast: unexpected {kind}: {one_line(error)} (--debug shows where)", err=True
+            )
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -1,4 +1,4 @@
-"""ModelRecord: what must be known of a model to use it; JSON in the checkpoint and in the ONNX metadata."""
+"""ModelRecord: what must be known of a model to use it; JSON in checkpoints and ONNX metadata."""
 
 import dataclasses
 import json
