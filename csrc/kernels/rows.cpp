@@ -126,24 +126,23 @@ float clamp(float value, float high) {
 }
 
 // The upper left neighbour of each sample, and how far the sample lies from it. The neighbour stays
-// inside by one, so that the last column is reached with a fraction of 1.
+// a row above the last, which is reached with a fraction of 1; right of the last column is memory
+// to read, and it weighs nothing.
 void locate(const WarpRow& at, ptrdiff_t first, ptrdiff_t height, ptrdiff_t width, Samples& to) {
   const float x0 = static_cast<float>(at.x0 + at.dx * static_cast<double>(first));
   const float y0 = static_cast<float>(at.y0 + at.dy * static_cast<double>(first));
   const float dx = static_cast<float>(at.dx), dy = static_cast<float>(at.dy);
   const float right = static_cast<float>(width - 1), bottom = static_cast<float>(height - 1);
-  const int32_t last_x = width > 1 ? static_cast<int32_t>(width - 2) : 0;
-  const int32_t last_y = height > 1 ? static_cast<int32_t>(height - 2) : 0;
-  const int32_t w = static_cast<int32_t>(width);
+  const int32_t stride = static_cast<int32_t>(width);
+  const int32_t last = height > 1 ? static_cast<int32_t>(height - 2) : 0;
   for (int i = 0; i < kBlock; ++i) {
     const float x = clamp(x0 + static_cast<float>(i) * dx, right);
     const float y = clamp(y0 + static_cast<float>(i) * dy, bottom);
-    int32_t left = static_cast<int32_t>(x), top = static_cast<int32_t>(y);
-    left = left < last_x ? left : last_x;
-    top = top < last_y ? top : last_y;
-    to.pixel[i] = top * w + left;
-    to.fx[i] = x - static_cast<float>(left);
-    to.fy[i] = y - static_cast<float>(top);
+    const int32_t column = static_cast<int32_t>(x);
+    const int32_t row = static_cast<int32_t>(y) < last ? static_cast<int32_t>(y) : last;
+    to.pixel[i] = row * stride + column;
+    to.fx[i] = x - static_cast<float>(column);
+    to.fy[i] = y - static_cast<float>(row);
   }
 }
 

@@ -1,6 +1,9 @@
 """What the border to Python takes and refuses, and that it lets go of the GIL."""
 
+import sys
 import threading
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -93,6 +96,16 @@ def test_refuses(function, arguments, error, message):
     assert type(caught.value) is error
 
 
+def test_refuses_memory_that_overlaps_in_part():
+    memory = np.zeros((30, 8, 3), np.uint8)
+    for out in (memory[15:25], memory[5:12], memory[12:14], memory[19:20], memory[::-1][14:18]):
+        for image in (memory[10:20], memory[10:20][::-1], memory[10:20, ::-1]):
+            with pytest.raises(ValueError, match="share memory"):
+                core.resize(image, out)
+    core.resize(memory[10:20], memory[:10])
+    core.resize(memory[10:20], memory[20:])
+
+
 def test_keywords():
     core.prepare(image=IMAGE, affine=EYE, out=FLOATS, colour="rgb", mean=[0, 0, 0], std=np.ones(3))
 
@@ -125,31 +138,47 @@ def test_threads_agree():
                 assert (result == expected).all()
 
 
+@pytest.fixture
+def eager_switching() -> Iterator[None]:
+    """A thread that wants the GIL waits for it no longer than 0.1 ms, if it can be had at all."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-4)
+    yield
+    sys.setswitchinterval(interval)
+
+
+@pytest.mark.usefixtures("eager_switching")
 @pytest.mark.parametrize("name", ["resize", "warp_affine", "srgb_to_lab", "normalize", "prepare"])
 def test_other_threads_run_meanwhile(name):
-    """Holding the GIL, the call would let this thread count no further than one switch."""
-    image = np.zeros((1500, 2000, 3), np.uint8)
-    u8, f32 = np.empty((1500, 2000, 3), np.uint8), np.empty((1500, 2000, 3), np.float32)
+    image = np.zeros((2000, 3000, 3), np.uint8)
+    u8, f32 = np.empty((2000, 3000, 3), np.uint8), np.empty((2000, 3000, 3), np.float32)
     turn = [[0.9, 0.1, 0], [-0.1, 0.9, 0]]
     calls = {
-        "resize": lambda: core.resize(image, np.empty((1499, 1999, 3), np.uint8)),
+        "resize": lambda: core.resize(image, u8[1:, 1:-1]),
         "warp_affine": lambda: core.warp_affine(image, turn, u8),
         "srgb_to_lab": lambda: core.srgb_to_lab(image),
         "normalize": lambda: core.normalize(image, f32, "cielab", (0, 0, 0), (1, 1, 1)),
         "prepare": lambda: core.prepare(image, turn, f32, *RGB),
     }
-    begun, ended = threading.Event(), threading.Event()
+    # On a busy machine this thread may get no turn at all in one call; with the GIL held, in none.
+    assert any(runs_during(calls[name]) for _ in range(10))
 
-    def work():
-        begun.set()
-        calls[name]()
-        ended.set()
+
+def runs_during(call: Callable[[], object]) -> bool:
+    """Whether this thread gets a turn while another one is well inside of `call`."""
+    begin, end = 0.0, 0.0
+
+    def work() -> None:
+        nonlocal begin, end
+        begin = time.perf_counter()
+        call()
+        end = time.perf_counter()
 
     worker = threading.Thread(target=work)
     worker.start()
-    begun.wait()
-    turns = 0
-    while not ended.is_set():
-        turns += 1
-    worker.join()
-    assert turns > 1000
+    ticks = []
+    while worker.is_alive():
+        ticks.append(time.perf_counter())
+    # This thread may also run just before the call takes hold and just after it returns.
+    half, three_quarters = (begin + end) / 2, (begin + 3 * end) / 4
+    return any(half < tick < three_quarters for tick in ticks)

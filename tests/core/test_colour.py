@@ -95,6 +95,24 @@ def test_half_precision_rounds_as_numpy_does(colour, mean, std):
     assert (half.view(np.uint16) == expected.view(np.uint16)).all()
 
 
+@pytest.mark.parametrize("width", [1, 16], ids=["tail", "vector"])
+def test_half_precision_of_every_kind_of_number(width):
+    """The ends of the ranges, ties and their neighbours, and random bits, by way of the mean."""
+    corners = [0, 2.0**-25, 2.0**-24, 2.0**-14, 2049 / 2048, 65504, 65520, 65536, 3e38, 1e-40]
+    corners = np.array(corners, np.float32)
+    halves = np.arange(0, 0x7C00, 7, dtype=np.uint16).view(np.float16).astype(np.float32)
+    ties = (halves[:-1] + halves[1:]) / 2
+    bits = np.random.default_rng(0).integers(0, 0x7F800000, 3000, dtype=np.uint32)
+    values = np.concatenate([corners, ties, bits.view(np.float32)])
+    values = np.concatenate([values, np.nextafter(values, np.float32(1)), -values])
+    black, out = np.zeros((1, width, 3), np.uint8), np.empty((1, width, 3), np.float16)
+    with np.errstate(over="ignore"):
+        expected = np.resize(values, (-(-len(values) // 3), 3)).astype(np.float16)
+    for three, half in zip(np.resize(values, expected.shape), expected, strict=True):
+        core.normalize(black, out, "rgb", -three, (1, 1, 1))
+        assert (out == half).all()
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 @pytest.mark.parametrize("colour", ["rgb", "cielab"])
 @pytest.mark.parametrize("width", [*range(1, 40), 63, 64, 65, 127, 128, 129])
