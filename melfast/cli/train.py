@@ -7,7 +7,7 @@ import click
 
 from melfast.cli import CONTEXT
 
-# Option, config key, type, help. Each is the short form of `--set KEY=VALUE`.
+# Option with its other names, config key, type, help. Each is the short form of `--set KEY=VALUE`.
 SHORTHANDS: tuple[tuple[str, str, Any, str], ...] = (
     ("--data-path", "data.path", str, "Manifest, or data set that `prepare import` knows."),
     ("--output-dir", "output.dir", str, "Folder of the run; runs/NAME of the config without it."),
@@ -18,15 +18,15 @@ SHORTHANDS: tuple[tuple[str, str, Any, str], ...] = (
     ("--seed", "train.seed", int, "Of weights, order and augmentation."),
     ("--device", "train.device", str, "auto, cpu or cuda."),
     ("--precision", "train.precision", str, "fp32, bf16 or fp16."),
-    ("--threads", "data.threads", int, "Loader threads of each process."),
+    ("--threads --num-workers", "data.threads", int, "Loader threads of each process."),
     ("--on-error", "data.on_error", str, "Unreadable images: raise, or skip and count them."),
 )
 
 
 def shorthand_options(function: Any) -> Any:
     for option, key, kind, text in reversed(SHORTHANDS):
-        help_text = f"{text} [{key}]"
-        function = click.option(option, key.replace(".", "__"), type=kind, help=help_text)(function)
+        names = (*option.split(), key.replace(".", "__"))
+        function = click.option(*names, type=kind, help=f"{text} [{key}]")(function)
     return function
 
 
@@ -65,7 +65,7 @@ def command(
     for option, key, _, _ in SHORTHANDS:
         value = shorthands[key.replace(".", "__")]
         if value is not None:
-            overrides.append(Override(key, value, option))
+            overrides.append(Override(key, value, option.split()[0]))
     if input_size is not None:
         width, height = parse_size(input_size)
         overrides.append(Override("preprocess.width", width, "--input-size"))

@@ -13,10 +13,11 @@ def build_classifier(record: ModelRecord, *, pretrained: bool = False) -> torch.
     """The network of a record: normalised images [B, 3, H, W] to logits [B, C].
 
     Raises:
-        InputError: timm has no such backbone, or it does not take the options.
+        InputError: timm has no such backbone, it does not take the options, or its pretrained
+            weights cannot be fetched.
     """
     options: dict[str, Any] = {"num_classes": len(record.classes), **record.backbone_options}
     try:
         return timm.create_model(record.backbone, pretrained=pretrained, **options)
-    except (RuntimeError, TypeError, AssertionError) as error:
+    except (RuntimeError, TypeError, AssertionError, OSError) as error:
         raise InputError(f"model.backbone {record.backbone!r}: {error}") from error

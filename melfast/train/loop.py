@@ -72,15 +72,9 @@ class Trainer:
     def train_epoch(self) -> "Window":
         """The steps of the epoch that are not done yet."""
         train, state = self.config.train, self.state
-        plan = epoch_plan(self.config, len(self.data.train), state.epoch, self.world)
         totals, window = Window(), Window()
         self.learner.model.train()
-        with open_loader(
-            self.data.train.paths, self.record.preprocess, plan, self.world,
-            threads=self.config.data.threads, on_error=self.config.data.on_error,
-            precision=train.precision, start=state.step_in_epoch * train.accumulate,
-        ) as loader:  # fmt: skip
-            batches = feed(loader, self.world.device)
+        with self.open_batches() as batches:
             while state.step_in_epoch < self.steps_per_epoch:
                 seed_step(train.seed, state.step, self.world.rank)
                 rate = learning_rate(state.step, self.total_steps, self.config.optim)
@@ -96,6 +90,18 @@ class Trainer:
                     if not last and self._checkpoint_is_due():
                         self.save(self.record, best=False)
         return totals
+
+    @contextlib.contextmanager
+    def open_batches(self) -> Iterator[Batches]:
+        """The batches of the epoch that are not used yet."""
+        config, state = self.config, self.state
+        plan = epoch_plan(config, len(self.data.train), state.epoch, self.world)
+        with open_loader(
+            self.data.train.paths, self.record.preprocess, plan, self.world,
+            threads=config.data.threads, on_error=config.data.on_error,
+            precision=config.train.precision, start=state.step_in_epoch * config.train.accumulate,
+        ) as loader:  # fmt: skip
+            yield feed(loader, self.world.device)
 
     def forward_backward(self, batches: Batches, window: "Window") -> None:
         """The gradient of the mean loss of one step's images, piece by piece.

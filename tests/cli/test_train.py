@@ -62,7 +62,7 @@ def test_every_shorthand(config: Path) -> None:
     printed = train(
         "--config", config, "--data-path", "d", "--output_dir", "o", "--model", "m", "--epochs", 3,
         "--batch-size", 6, "--lr", 0.5, "--seed", 7, "--device", "cpu", "--precision", "bf16",
-        "--threads", 2, "--on-error", "skip", "--input-size", "40x30", "--print-config",
+        "--num-workers", 2, "--on-error", "skip", "--input-size", "40x30", "--print-config",
         "--set", "loss.label_smoothing=0.25", "--set", "optim.betas=[0.5, 0.75]",
     ).output  # fmt: skip
     found = yaml.safe_load(printed)

@@ -1,0 +1,141 @@
+"""Suite train: does the training loop keep up with random batches that lie in memory?"""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from benchmarks import images
+from benchmarks.harness import Contestant, Run, suite
+from benchmarks.machine import ROOT
+from melfast.data.batch import Batch
+from melfast.images import list_images
+
+if TYPE_CHECKING:
+    from melfast.train.loop import Batches, Trainer
+
+RECIPE = ROOT / "configs" / "ham10000.yaml"
+STEPS = 24  # an epoch; one of a few seconds
+FILES_TARGET = 0.95  # of the rate with batches in memory
+DRAWN = (64, 150, 200)  # number, height, width
+
+
+@suite("train")
+def train(run: Run) -> None:
+    """Images/s of training on files, beside batches in memory and a step written out by hand."""
+    with small_images(run.data) as (source, files):
+        on_files, in_memory, bare = (make_trainer(files, run.threads) for _ in range(3))
+        config, preprocess = on_files.config, on_files.record.preprocess
+        run.note(
+            f"{len(set(files))} files, {source}; {config.model.backbone} at {preprocess.width}x"
+            f"{preprocess.height}, batches of {config.train.batch_size}, {run.threads} threads"
+        )
+        check(run, on_files, in_memory)
+        in_memory.open_batches = lambda: in_memory_batches(in_memory)  # type: ignore[method-assign]
+        contestants = [
+            Contestant("melfast train, files", epoch(on_files)),
+            Contestant("melfast train, batches in memory", epoch(in_memory), FILES_TARGET),
+            Contestant("bare step by hand, batches in memory", epoch_by_hand(bare)),
+        ]
+        run.compare(f"{STEPS} steps of {RECIPE.name}", "images/s", contestants)
+
+
+@contextlib.contextmanager
+def small_images(data: Path | None) -> Iterator[tuple[str, list[Path]]]:
+    """Files of the size that the recipe is for: the user's, HAM10000's or drawn ones."""
+    real = Path(os.environ.get("MELFAST_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if data is not None:
+        yield str(data), images.jpegs(list_images(data))
+    elif (real / "ham10000" / "images").is_dir():
+        yield "HAM10000 at 200x150", images.jpegs(list_images(real / "ham10000" / "images"))
+    else:
+        with TemporaryDirectory(prefix="melfast-bench-") as folder:
+            yield "drawn at 200x150", images.draw(Path(folder), *DRAWN)
+
+
+def make_trainer(files: list[Path], threads: int) -> "Trainer":
+    """The recipe's trainer with an epoch of STEPS steps on these files, repeated if need be."""
+    from melfast.config import load_config
+    from melfast.settings import Override
+    from melfast.train.checkpoint import State
+    from melfast.train.data import LabelledImages, TrainingData
+    from melfast.train.distributed import World
+    from melfast.train.feed import set_threads
+    from melfast.train.learner import build_learner, new_record
+    from melfast.train.logging import SilentLog
+    from melfast.train.loop import Trainer
+
+    settings = {"data.threads": threads, "train.threads": threads, "train.device": "cpu"}
+    config, _ = load_config(RECIPE, [Override(k, v, "suite") for k, v in settings.items()])
+    count = STEPS * config.train.batch_size
+    paths = (files * -(-count // len(files)))[:count]
+    split = LabelledImages(
+        paths, [path.stem for path in paths], np.arange(count) % 2, np.full(count, -1, np.int16)
+    )
+    data, world = TrainingData(split, split, ()), World()
+    set_threads(threads, world)
+    record = new_record(config, data)
+    learner = build_learner(config, record, world)
+    return Trainer(config, data, Path(), world, record, learner, State(), SilentLog())
+
+
+@contextlib.contextmanager
+def in_memory_batches(trainer: "Trainer") -> "Iterator[Batches]":
+    """One random batch over and over: no loader is faster."""
+    import torch
+
+    size, preprocess = trainer.config.train.batch_size, trainer.record.preprocess
+    shape = (size, preprocess.height, preprocess.width, 3)
+    pixels = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+    batch = Batch(pixels, np.arange(size))
+    tensor = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    yield ((tensor, batch) for _ in range(STEPS))
+
+
+def check(run: Run, on_files: "Trainer", in_memory: "Trainer") -> None:
+    """The model gets the same kind of tensors from both, and training on files works."""
+    with on_files.open_batches() as files, in_memory_batches(in_memory) as memory:
+        (mine, batch), (other, _) = next(files), next(memory)
+        same = mine.shape == other.shape and mine.stride() == other.stride()
+        run.check("tensors of one shape and layout", same, at_least=1)
+        run.check("largest pixel after normalisation", np.abs(batch.images).max(), at_most=10)
+        run.check("spread of the pixels", batch.images.std(), at_least=0.1)
+    run.check("mean loss of an epoch on files", on_files.train_epoch().loss, at_most=2)
+
+
+def epoch(trainer: "Trainer") -> Callable[[], int]:
+    """One epoch of the loop as `melfast train` runs it; images done."""
+    from melfast.train.checkpoint import State
+
+    def run() -> int:
+        trainer.state = State()
+        return trainer.train_epoch().images
+
+    return run
+
+
+def epoch_by_hand(trainer: "Trainer") -> Callable[[], int]:
+    """As many steps of forward, backward and optimizer, and nothing else."""
+    import torch
+    from torch.nn import functional
+
+    model, optimizer = trainer.learner.model, trainer.learner.optimizer
+
+    def run() -> int:
+        done = 0
+        model.train()
+        with in_memory_batches(trainer) as batches:
+            for images_b3hw, batch in batches:
+                loss = functional.cross_entropy(model(images_b3hw), trainer.targets[batch.index])
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                done += len(batch.index)
+        return done
+
+    return run
