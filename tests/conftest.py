@@ -4,6 +4,7 @@ import io
 import os
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -103,3 +104,55 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     manifest = folder / "manifest.csv"
     manifest.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return manifest
+
+
+@pytest.fixture(scope="session")
+def red_model() -> Callable[..., Path]:
+    """Writes an ONNX file like those of `melfast export`, whose probability is mean red / 255.
+
+    Input 6 x 4 (width x height); logits are the means of green and of red, 0..255. Keywords change
+    the model record; without them the threshold is 0.25.
+    """
+    import onnx
+    from onnx import TensorProto, helper
+
+    from melfast.models.record import ModelRecord
+    from melfast.preprocess import Preprocess
+
+    def write(path: Path, **changes: object) -> Path:
+        size = Preprocess(4, 6)
+        record = ModelRecord("red", size, threshold=0.25, threshold_rule="youden")
+        record = record.replace(**changes)
+        nodes = [
+            helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT),
+            helper.make_node("ReduceMean", ["float", "axes"], ["means"], keepdims=0),
+            helper.make_node("Gather", ["means", "green_red"], ["logits"], axis=1),
+            helper.make_node("Gather", ["means", "red"], ["mean_red"], axis=1),
+            helper.make_node("Div", ["mean_red", "white"], ["probability"]),
+        ]
+        constants = [
+            onnx.numpy_helper.from_array(np.array(value, dtype), name)
+            for name, value, dtype in (
+                ("axes", [1, 2], np.int64),
+                ("green_red", [1, 0], np.int64),
+                ("red", 0, np.int64),
+                ("white", 255, np.float32),
+            )
+        ]
+        shape = ["batch", size.height, size.width, 3]
+        graph = helper.make_graph(
+            nodes,
+            "red",
+            [helper.make_tensor_value_info("images", TensorProto.UINT8, shape)],
+            [
+                helper.make_tensor_value_info("probability", TensorProto.FLOAT, ["batch"]),
+                helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 2]),
+            ],
+            constants,
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+        helper.set_model_props(model, {"melfast": record.to_json()})
+        onnx.save(model, path)
+        return path
+
+    return write

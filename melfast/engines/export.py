@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import melfast
 from melfast import core
@@ -100,16 +101,19 @@ def build_graph(classifier: torch.nn.Module, record: ModelRecord) -> onnx.ModelP
     # A batch of 1 would be taken for a constant.
     example = torch.zeros((2, size.height, size.width, 3), dtype=torch.uint8)
     try:
-        program = torch.onnx.export(
-            ExportedClassifier(classifier, record).eval(),
-            (example,),
-            input_names=[INPUT],
-            output_names=list(OUTPUTS),
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            opset_version=OPSET,
-            dynamo=True,
-            verbose=False,
-        )
+        # The fused attention kernels lay their results out in memory as nothing else does, and the
+        # exporter takes views of them for granted.
+        with sdpa_kernel(SDPBackend.MATH):
+            program = torch.onnx.export(
+                ExportedClassifier(classifier, record).eval(),
+                (example,),
+                input_names=[INPUT],
+                output_names=list(OUTPUTS),
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                opset_version=OPSET,
+                dynamo=True,
+                verbose=False,
+            )
     except torch.onnx.OnnxExporterError as error:
         cause = error.__cause__ or error
         reason = str(cause).strip().split("\n")[0] or repr(cause)
@@ -137,7 +141,7 @@ def metadata(record: ModelRecord) -> dict[str, str]:
         "input": f"{INPUT}: uint8 sRGB [B, {size.height}, {size.width}, 3]; the upright image, "
         "resized to that size (antialiased, stretched)",
         "outputs": f"probability [B]: of {record.classes[-1]}; logits [B, {len(record.classes)}]",
-        "preprocess": f"inside the graph: {size.colour}, minus {mean}, by {std}",
+        "preprocess": f"inside the graph: ({size.colour} - [{mean}]) / [{std}]",
         "backbone": record.backbone,
         "classes": ", ".join(record.classes),
         "groups": ", ".join(record.groups) or "none",

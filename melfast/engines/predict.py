@@ -68,7 +68,7 @@ def find_images(images: str) -> ImageFiles:
         InputError: there are none.
     """
     path = Path(images)
-    if path.is_dir():
+    if os.path.isdir(images):  # not path.is_dir(): '' would be the current folder
         paths, root = list_images(path), path
     elif path.is_file():
         paths, root = [path], path.parent
@@ -79,7 +79,7 @@ def find_images(images: str) -> ImageFiles:
             raise InputError(f"{images}: matches no {', '.join(IMAGE_SUFFIXES)} file")
         root = Path(os.path.commonpath([file.parent for file in paths]))
     else:
-        raise InputError(f"{images}: no such file or folder")
+        raise InputError(f"{images or repr(images)}: no such file or folder of images")
     return ImageFiles(paths, root, by_stem=len({p.stem for p in paths}) == len(paths))
 
 
@@ -171,7 +171,7 @@ class Predictor:
             images: all file names, or all uint8 sRGB arrays [H, W, 3] of any size, upright.
         Raises:
             ImageError: a file cannot be read.
-            ValueError: an array is no such image.
+            TypeError, ValueError: an array is no such image.
         """
         if isinstance(images, str | Path):
             raise TypeError(f"images must be a sequence of files, got {images!r}; wanted [...]")

@@ -1,0 +1,131 @@
+"""OnnxCpuEngine: numbers worked by hand, and every file that is no model of ours."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from melfast.engines.onnx_cpu import OnnxCpuEngine
+from melfast.errors import InputError
+from melfast.preprocess import Preprocess
+
+RedModel = Callable[..., Path]
+
+
+@pytest.fixture
+def model(red_model: RedModel, tmp_path: Path) -> Path:
+    return red_model(tmp_path / "model.onnx")
+
+
+def test_by_hand(model: Path) -> None:
+    engine = OnnxCpuEngine(model, threads=2)
+    images = np.zeros((3, 4, 6, 3), np.uint8)
+    images[1, ..., 0] = 51
+    images[2, :2, ..., 0] = 255
+    images[2, ..., 1] = 100
+    probability, logits = engine.run(images)
+    np.testing.assert_allclose(probability, [0, 0.2, 0.5], rtol=1e-6)
+    np.testing.assert_array_equal(logits, [[0, 0], [0, 51], [100, 127.5]])
+    assert probability.dtype == logits.dtype == np.float32
+
+
+@pytest.mark.parametrize("count", [1, 2, 33])
+def test_any_batch(model: Path, count: int) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (count, 4, 6, 3), dtype=np.uint8)
+    probability, logits = OnnxCpuEngine(model, threads=1).run(images)
+    assert (probability.shape, logits.shape) == ((count,), (count, 2))
+    np.testing.assert_allclose(probability, images[..., 0].mean((1, 2)) / 255, rtol=1e-6)
+
+
+def test_says_what_it_is_and_runs_on(model: Path) -> None:
+    engine = OnnxCpuEngine(model)
+    assert engine.record.backbone == "red"
+    assert engine.record.threshold == 0.25
+    assert engine.provider == "CPUExecutionProvider" == engine.session.get_providers()[0]
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [((4, 6, 3), np.uint8), ((1, 6, 4, 3), np.uint8), ((1, 4, 6, 3), np.float32)],
+)
+def test_wrong_images(model: Path, shape: tuple[int, ...], dtype: type) -> None:
+    with pytest.raises(ValueError, match="images must be uint8") as caught:
+        OnnxCpuEngine(model).run(np.zeros(shape, dtype))
+    found = f"{np.dtype(dtype)} {list(shape)}"
+    assert str(caught.value) == f"images must be uint8 [B, 4, 6, 3], got {found}"
+
+
+def test_threads(model: Path) -> None:
+    with pytest.raises(ValueError, match="threads must be >= 1, got 0"):
+        OnnxCpuEngine(model, threads=0)
+
+
+def test_missing_or_folder(tmp_path: Path) -> None:
+    for path, found in ((tmp_path / "no.onnx", "no such file"), (tmp_path, "is a folder")):
+        with pytest.raises(InputError) as caught:
+            OnnxCpuEngine(path)
+        assert str(caught.value) == f"{path}: {found}, wanted a model that melfast export wrote"
+
+
+@pytest.mark.parametrize("content", [b"", b"hello\n", bytes(1000), b"\x89PNG\r\n\x1a\n"])
+def test_no_onnx_file(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="cannot be loaded as an ONNX file; is it whole") as caught:
+        OnnxCpuEngine(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_truncated_anywhere(model: Path) -> None:
+    whole = model.read_bytes()
+    for size in range(1, len(whole), 7):
+        model.write_bytes(whole[:size])
+        with pytest.raises(InputError, match=r"model\.onnx: "):
+            OnnxCpuEngine(model)
+
+
+def edit(model: Path, change: Callable[[onnx.ModelProto], None]) -> None:
+    proto = onnx.load(model)
+    change(proto)
+    onnx.save(proto, model)
+
+
+def test_not_ours(model: Path) -> None:
+    edit(model, lambda proto: onnx.helper.set_model_props(proto, {"author": "somebody"}))
+    with pytest.raises(InputError) as caught:
+        OnnxCpuEngine(model)
+    assert str(caught.value) == (
+        f"{model}: an ONNX model without 'melfast' in its metadata, "
+        "wanted one that melfast export wrote"
+    )
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ("{", "not a melfast model record"),
+        ("{}", "not a melfast model record"),
+        ('{"melfast_format": 99}', "written by another melfast; wanted format 1"),
+    ],
+)
+def test_broken_record(model: Path, record: str, message: str) -> None:
+    edit(model, lambda proto: onnx.helper.set_model_props(proto, {"melfast": record}))
+    with pytest.raises(InputError, match=message) as caught:
+        OnnxCpuEngine(model)
+    assert str(caught.value).startswith(f"{model}: metadata 'melfast': ")
+
+
+def test_record_of_another_size(red_model: RedModel, tmp_path: Path) -> None:
+    model = red_model(tmp_path / "model.onnx", preprocess=Preprocess(8, 6))
+    with pytest.raises(InputError, match=r"wanted .*\[8, 6, 3\].* got .*\[4, 6, 3\]"):
+        OnnxCpuEngine(model)
+
+
+def test_another_provider_is_no_silent_matter(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxruntime.InferenceSession, "get_providers", lambda self: ["Other"])
+    with pytest.raises(AssertionError, match="Other"):
+        OnnxCpuEngine(model)

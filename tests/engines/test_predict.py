@@ -1,0 +1,346 @@
+"""Images to predictions.csv: by hand with a model whose probability is mean red / 255."""
+
+import csv
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+import melfast
+from melfast import images as images_module
+from melfast.data import native
+from melfast.engines.base import Engine
+from melfast.engines.onnx_cpu import OnnxCpuEngine
+from melfast.engines.predict import (
+    ImageFiles,
+    Predictor,
+    Summary,
+    choose_threshold,
+    find_images,
+    predictions,
+    write_predictions,
+)
+from melfast.errors import ImageError, InputError
+from melfast.models.record import ModelRecord
+from melfast.preprocess import Preprocess
+
+RedModel = Callable[..., Path]
+
+
+@pytest.fixture
+def model(red_model: RedModel, tmp_path: Path) -> Path:
+    return red_model(tmp_path / "model.onnx")
+
+
+@pytest.fixture
+def engine(model: Path) -> OnnxCpuEngine:
+    return OnnxCpuEngine(model, threads=1)
+
+
+def write_png(path: Path, red: int, size: tuple[int, int] = (6, 4)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (red, 7, 9)).save(path)
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Red 0, 51, 102, ... 255 in p0.png ... p5.png, of different sizes."""
+    folder = tmp_path / "photos"
+    for n in range(6):
+        write_png(folder / f"p{n}.png", 51 * n, size=(6 + 5 * n, 4 + 3 * n))
+    return folder
+
+
+def table(path: Path) -> list[list[str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))
+
+
+def write(engine: Engine, images: Path, output: Path, **options: object) -> Summary:
+    options = {"threshold": 0.25, "batch_size": 4, "threads": 2} | options
+    return write_predictions(engine, find_images(str(images)), output, **options)  # type: ignore[arg-type]
+
+
+def test_by_hand(engine: OnnxCpuEngine, photos: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out" / "predictions.csv"
+    done: list[int] = []
+    summary = write(engine, photos, output, progress=done.append)
+    assert output.read_text() == (
+        "image_name,target,probability\n"
+        "p0,0,0.0\np1,0,0.2\np2,1,0.4\np3,1,0.6\np4,1,0.8\np5,1,1.0\n"
+    )
+    assert summary == Summary(predicted=6, malignant=4, failures=(), failed_path=None)
+    assert done == [4, 2]
+    assert list(output.parent.iterdir()) == [output]
+
+
+@pytest.mark.parametrize(("threshold", "malignant"), [(0.0, 6), (1.0, 1), (0.25, 4)])
+def test_target_is_one_at_or_above_the_threshold(
+    engine: OnnxCpuEngine, photos: Path, tmp_path: Path, threshold: float, malignant: int
+) -> None:
+    assert write(engine, photos, tmp_path / "p.csv", threshold=threshold).malignant == malignant
+
+
+class FixedEngine:
+    """Gives the probabilities it is told, whatever the images."""
+
+    record = ModelRecord("fixed", Preprocess(4, 6))
+    provider = "none"
+
+    def __init__(self, probability: NDArray[np.float32]) -> None:
+        self.probability, self.calls = probability, 0
+
+    def run(
+        self, images_bhw3: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        first = self.calls
+        self.calls += len(images_bhw3)
+        p = self.probability[first : self.calls]
+        return p, np.stack([1 - p, p], 1)
+
+
+def test_digits_give_back_every_float32(tmp_path: Path) -> None:
+    bits = np.random.default_rng(0).integers(0, 0x3F800001, 200, dtype=np.uint32)
+    wanted = bits.view(np.float32)  # of any size in 0..1
+    png = write_png(tmp_path / "a.png", 0)
+    files = ImageFiles([png] * 200, tmp_path, by_stem=True)
+    write_predictions(FixedEngine(wanted), files, tmp_path / "p.csv", threshold=0.5)
+    rows = table(tmp_path / "p.csv")[1:]
+    found = np.array([row[2] for row in rows]).astype(np.float32)
+    np.testing.assert_array_equal(found.view(np.uint32), bits)
+    assert [row[1] for row in rows] == [str(int(p >= 0.5)) for p in wanted]
+
+
+def test_threshold_is_not_rounded_to_float32(tmp_path: Path) -> None:
+    p = np.array([0.3], np.float32)  # 0.300000012 as float64
+    files = ImageFiles([write_png(tmp_path / "a.png", 0)], tmp_path, by_stem=True)
+    for threshold, called in ((0.30000001, 1), (0.30000002, 0)):
+        assert np.float32(threshold) == p[0]
+        summary = write_predictions(FixedEngine(p), files, tmp_path / "p.csv", threshold=threshold)
+        assert summary.malignant == called
+
+
+def test_bad_images_are_listed_and_the_rest_answered(
+    engine: OnnxCpuEngine, photos: Path, bad_images: dict[str, Path], tmp_path: Path
+) -> None:
+    for name in ("empty.jpg", "truncated.jpg", "cmyk.jpg", "grey.png", "sixteen.png", "huge.jpg"):
+        os.rename(bad_images[name], photos / f"bad_{name}")
+    summary = write(engine, photos, tmp_path / "p.csv")
+    assert [row[0] for row in table(tmp_path / "p.csv")[1:]] == [f"p{n}" for n in range(6)]
+    assert summary.failed_path == tmp_path / "p.failed.csv"
+    rows = table(summary.failed_path)
+    assert rows[0] == ["image_name", "path", "reason"]
+    names = ["bad_cmyk", "bad_empty", "bad_grey", "bad_huge", "bad_sixteen", "bad_truncated"]
+    assert [row[0] for row in rows[1:]] == names
+    assert rows[2][1:] == [
+        str(photos / "bad_empty.jpg"), "found an empty file, wanted a JPEG or PNG"
+    ]  # fmt: skip
+    assert [str(failure) for failure in summary.failures] == [f"{r[1]}: {r[2]}" for r in rows[1:]]
+
+
+def test_a_batch_of_bad_images_alone(engine: OnnxCpuEngine, photos: Path, tmp_path: Path) -> None:
+    for n in range(5):
+        (photos / f"a{n}.jpg").write_bytes(b"")
+    summary = write(engine, photos, tmp_path / "p.csv", batch_size=2)
+    assert (summary.predicted, len(summary.failures)) == (6, 5)
+
+
+def test_a_list_of_failures_that_is_over_goes(
+    engine: OnnxCpuEngine, photos: Path, tmp_path: Path
+) -> None:
+    (photos / "bad.jpg").write_bytes(b"")
+    write(engine, photos, tmp_path / "p.csv")
+    assert (tmp_path / "p.failed.csv").exists()
+    (photos / "bad.jpg").unlink()
+    write(engine, photos, tmp_path / "p.csv")
+    assert not (tmp_path / "p.failed.csv").exists()
+
+
+def test_nothing_readable(engine: OnnxCpuEngine, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("a.jpg", "b.png"):
+        (folder / name).write_bytes(b"")
+    (tmp_path / "p.csv").write_text("as it was")
+    with pytest.raises(InputError) as caught:
+        write(engine, folder, tmp_path / "p.csv")
+    assert str(caught.value) == (
+        f"none of 2 images could be read, see {tmp_path / 'p.failed.csv'}; the first: "
+        f"{folder / 'a.jpg'}: found an empty file, wanted a JPEG or PNG"
+    )
+    assert (tmp_path / "p.csv").read_text() == "as it was"
+    assert len(table(tmp_path / "p.failed.csv")) == 3
+
+
+def test_on_error_raise(engine: OnnxCpuEngine, photos: Path, tmp_path: Path) -> None:
+    (photos / "p3.png").write_bytes(b"")
+    before = set(tmp_path.iterdir())
+    with pytest.raises(ImageError, match=r"p3\.png: found an empty file"):
+        write(engine, photos, tmp_path / "p.csv", on_error="raise")
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_interrupted_leaves_the_table_that_was(photos: Path, tmp_path: Path) -> None:
+    class Interrupted(FixedEngine):
+        def run(self, images_bhw3):  # type: ignore[no-untyped-def]
+            if self.calls:
+                raise KeyboardInterrupt
+            return super().run(images_bhw3)
+
+    output = tmp_path / "p.csv"
+    output.write_text("as it was")
+    engine = Interrupted(np.ones(6, np.float32))
+    with pytest.raises(KeyboardInterrupt):
+        write(engine, photos, output)
+    assert engine.calls == 4
+    assert output.read_text() == "as it was"
+    assert {path.name for path in tmp_path.iterdir()} == {"photos", "p.csv"}
+    names = [thread.name for thread in threading.enumerate()]
+    assert not [name for name in names if name.startswith("melfast-loader")]
+
+
+def test_output_that_cannot_be_written(engine: OnnxCpuEngine, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        write(engine, photos, tmp_path / "file" / "p.csv")
+    with pytest.raises(InputError, match="is a folder, wanted a file name to write"):
+        write(engine, photos, photos)
+
+
+def test_decoding_goes_on_while_the_model_runs(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    next_is_read = threading.Event()
+    read = images_module.read_image
+
+    def noting(path: Path, **sizes: int) -> NDArray[np.uint8]:
+        if path.name == "p2.png":
+            next_is_read.set()
+        return read(path, **sizes)
+
+    class Waiting(FixedEngine):
+        def run(self, images_bhw3):  # type: ignore[no-untyped-def]
+            # Image 2 is of the second batch: in a loader that sleeps it would come after this.
+            assert next_is_read.wait(timeout=60)
+            return super().run(images_bhw3)
+
+    monkeypatch.setattr(native, "read_image", noting)
+    write(Waiting(np.ones(6, np.float32)), photos, tmp_path / "p.csv", batch_size=2)
+
+
+def test_predictions_in_order(engine: OnnxCpuEngine, photos: Path) -> None:
+    paths = [photos / f"p{n}.png" for n in (5, 0, 3)]
+    batches = list(predictions(engine, paths, batch_size=2, threads=3))
+    assert [list(index) for index, _, _ in batches] == [[0, 1], [2]]
+    np.testing.assert_allclose(np.concatenate([p for _, p, _ in batches]), [1, 0, 0.6], rtol=1e-6)
+
+
+def test_find_images(tmp_path: Path) -> None:
+    for name in ("b/two.JPG", "one.png", "c/d/three.jpeg", "notes.txt", ".hidden.png"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    files = find_images(str(tmp_path))
+    assert files.by_stem
+    assert [files.name(path) for path in files.paths] == ["two", "three", "one"]
+
+    one = find_images(str(tmp_path / "notes.txt"))  # whoever names a file means it
+    assert [one.name(path) for path in one.paths] == ["notes"]
+
+    matched = find_images(f"{tmp_path}/**/t*")
+    assert [path.name for path in matched.paths] == ["two.JPG", "three.jpeg"]
+    assert matched.root == tmp_path
+
+
+def test_find_images_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a/x.png", "b/x.png"):
+        write_png(tmp_path / name, 0)
+    monkeypatch.chdir(tmp_path)
+    for images in (".", "*/*.png", str(tmp_path)):
+        files = find_images(images)
+        assert [files.name(path) for path in files.paths] == ["a/x.png", "b/x.png"]
+
+
+@pytest.mark.parametrize(
+    "names", [("a/x.jpg", "b/x.jpg", "c.png"), ("x.jpg", "x.png"), ("x.jpg", "x.png", "x.jpg.png")]
+)
+def test_names_are_never_ambiguous(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    files = find_images(str(tmp_path))
+    assert not files.by_stem
+    assert [files.name(path) for path in files.paths] == sorted(names)
+
+
+def test_no_images(tmp_path: Path) -> None:
+    suffixes = ".jpg, .jpeg, .png"
+    for images, message in (
+        (str(tmp_path), f"{tmp_path}: holds no {suffixes} file"),
+        (f"{tmp_path}/*.jpg", f"{tmp_path}/*.jpg: matches no {suffixes} file"),
+        (f"{tmp_path}/no", f"{tmp_path}/no: no such file or folder of images"),
+        ("", "'': no such file or folder of images"),
+    ):
+        with pytest.raises(InputError) as caught:
+            find_images(images)
+        assert str(caught.value) == message
+
+
+def test_a_name_that_is_not_utf8(engine: OnnxCpuEngine, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    write_png(folder / "a.png", 51)
+    os.rename(folder / "a.png", os.fsencode(folder) + b"/\xe9.png")
+    write(engine, folder, tmp_path / "p.csv")
+    assert (tmp_path / "p.csv").read_bytes() == b"image_name,target,probability\n\xe9,0,0.2\n"
+
+
+def test_choose_threshold() -> None:
+    record = ModelRecord("red", Preprocess(4, 6))
+    assert choose_threshold(record, None) == (0.5, "the model has none")
+    assert choose_threshold(record, 0.0) == (0.0, "as asked for")
+    record = record.replace(threshold=0.1, threshold_rule="f1")
+    assert choose_threshold(record, None) == (0.1, "the model's, by f1")
+    assert choose_threshold(record, 1.0) == (1.0, "as asked for")
+    for wrong, shown in ((-0.1, "-0.1"), (1.01, "1.01"), (float("nan"), "nan")):
+        with pytest.raises(InputError) as caught:
+            choose_threshold(record, wrong)
+        assert str(caught.value) == f"--threshold must be in 0..1, got {shown}"
+
+
+def test_predictor(model: Path, photos: Path) -> None:
+    predict = melfast.Predictor(model, threads=2)
+    assert isinstance(predict, Predictor)
+    assert predict.record.threshold == 0.25
+    files = [photos / "p4.png", str(photos / "p1.png"), photos / "p0.png"]
+    found = predict(files, batch_size=2)
+    np.testing.assert_allclose(found, [0.8, 0.2, 0], rtol=1e-6)
+    assert found.dtype == np.float32
+    arrays = [np.asarray(Image.open(file)) for file in files]
+    np.testing.assert_array_equal(predict(arrays, batch_size=2), found)
+    assert predict([]).shape == (0,)
+
+
+def test_predictor_refuses(model: Path, photos: Path) -> None:
+    predict = Predictor(model)
+    with pytest.raises(TypeError, match="images must be a sequence of files, got"):
+        predict(str(photos))  # type: ignore[arg-type]
+    with pytest.raises(ImageError, match="no such file"):
+        predict([photos / "no.png"])
+    with pytest.raises(TypeError, match="image must be uint8, got float64"):
+        predict([np.zeros((4, 6, 3))])  # type: ignore[list-item]
+
+
+def test_import_of_the_package_stays_light() -> None:
+    code = "import sys, melfast; print(sorted({'numpy', 'onnxruntime', 'PIL'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+    with pytest.raises(AttributeError, match="module 'melfast' has no attribute 'Nothing'"):
+        _ = melfast.Nothing
