@@ -1,0 +1,106 @@
+"""melfast export, from a checkpoint to a file that melfast predict answers with."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from melfast.cli import main
+from melfast.data.native import NativeLoader
+from melfast.data.plan import evaluation_plan
+from melfast.decode import decode
+from melfast.engines import export
+from melfast.engines.export import Check
+from melfast.errors import InputError
+from melfast.models.classifier import build_classifier
+from melfast.models.record import ModelRecord
+from melfast.preprocess import Preprocess
+from melfast.train.checkpoint import State, load_model, save_checkpoint
+
+RECORD = ModelRecord(
+    "resnet10t",
+    Preprocess.for_colour(24, 32, "cielab"),
+    {"channels": [4, 4, 8, 8], "stem_width": 4},
+    threshold=0.5,
+    threshold_rule="youden",
+)
+
+
+def melfast(*words: object) -> None:
+    """In this process: torch takes seconds to import."""
+    main.main([str(word) for word in words], standalone_mode=False)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    weights = build_classifier(RECORD).state_dict()
+    save_checkpoint(tmp_path / "run", weights, RECORD, State(epoch=1), {}, best=True)
+    return tmp_path / "run"
+
+
+def test_export_then_predict(run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    photos, model, output = tmp_path / "photos", tmp_path / "model.onnx", tmp_path / "p.csv"
+    photos.mkdir()
+    rng = np.random.default_rng(0)
+    for n in range(5):
+        pixels = rng.integers(0, 256, (30 + n, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(photos / f"{n}.png")
+
+    melfast("export", "--checkpoint", run, "--format", "onnx", "--output", model)
+    printed = capfd.readouterr()
+    assert printed.err == "", "torch's exporter is not to be heard"
+    size = f"{model.stat().st_size / 1e6:.1f} MB"
+    first, second = printed.out.splitlines()
+    assert first == f"{model}: {size}, resnet10t, opset 20, input uint8 RGB [B, 24, 32, 3]"
+    assert "checked against torch on 42 drawn images" in second
+
+    melfast("predict", "--model", model, "--images", photos, "--output", output)
+    with open(output, newline="") as file:
+        rows = list(csv.DictReader(file))
+    classifier, _ = load_model(run)
+    paths = sorted(photos.iterdir())
+    (batch,) = NativeLoader(paths, RECORD.preprocess, evaluation_plan(5, batch_size=5))
+    with torch.inference_mode():
+        wanted = decode(classifier(torch.from_numpy(batch.images).permute(0, 3, 1, 2))).numpy()
+    assert [row["image_name"] for row in rows] == [path.stem for path in paths]
+    found = np.array([row["probability"] for row in rows], float)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
+    assert [int(row["target"]) for row in rows] == [int(p >= 0.5) for p in found]
+
+
+def test_no_checkpoint_or_place(run: Path, tmp_path: Path) -> None:
+    for checkpoint, output, message in (
+        (tmp_path / "no", tmp_path / "m.onnx", f"{tmp_path / 'no'}: no such run"),
+        (run, run, f"{run}: is a folder, wanted a file name to write"),
+    ):
+        with pytest.raises(InputError) as caught:
+            melfast("export", "--checkpoint", checkpoint, "--output", output)
+        assert str(caught.value).startswith(message)
+    assert not list(tmp_path.glob("*.onnx"))
+
+
+def test_says_that_there_is_no_threshold(
+    run: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def written(model: torch.nn.Module, record: ModelRecord, path: Path) -> Check:
+        path.write_bytes(b"x" * 2_000_000)
+        return Check(42, 1.2e-7, 3e-7, 0.25, 0.75)
+
+    monkeypatch.setattr(export, "export_onnx", written)
+    record = run / "checkpoints" / "epoch-001" / "record.json"
+    record.write_text(record.read_text().replace('"threshold": 0.5', '"threshold": null'))
+    melfast("export", "--checkpoint", run, "--output", tmp_path / "model.onnx")
+    printed = capfd.readouterr()
+    assert printed.err == "note: the model has no threshold; melfast predict will use 0.5\n"
+    assert printed.out == (
+        f"{tmp_path / 'model.onnx'}: 2.0 MB, resnet10t, opset 20, input uint8 RGB [B, 24, 32, 3]\n"
+        "  checked against torch on 42 drawn images, batches of 1, 2, 7, 32: probability within "
+        "1.2e-07 (of 0.250 to 0.750)\n"
+    )
