@@ -2,7 +2,6 @@
 
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -139,19 +138,19 @@ def test_threads_agree():
 
 
 @pytest.fixture
-def eager_switching() -> Iterator[None]:
-    """A thread that wants the GIL waits for it no longer than 0.1 ms, if it can be had at all."""
+def no_switching() -> Iterator[None]:
+    """No thread is made to hand the GIL on: another one runs only when it is let go of."""
     interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-4)
+    sys.setswitchinterval(60)
     yield
     sys.setswitchinterval(interval)
 
 
-@pytest.mark.usefixtures("eager_switching")
+@pytest.mark.usefixtures("no_switching")
 @pytest.mark.parametrize("name", ["resize", "warp_affine", "srgb_to_lab", "normalize", "prepare"])
 def test_other_threads_run_meanwhile(name):
-    image = np.zeros((2000, 3000, 3), np.uint8)
-    u8, f32 = np.empty((2000, 3000, 3), np.uint8), np.empty((2000, 3000, 3), np.float32)
+    image = np.zeros((1000, 2000, 3), np.uint8)
+    u8, f32 = np.empty((1000, 2000, 3), np.uint8), np.empty((1000, 2000, 3), np.float32)
     turn = [[0.9, 0.1, 0], [-0.1, 0.9, 0]]
     calls = {
         "resize": lambda: core.resize(image, u8[1:, 1:-1]),
@@ -160,25 +159,22 @@ def test_other_threads_run_meanwhile(name):
         "normalize": lambda: core.normalize(image, f32, "cielab", (0, 0, 0), (1, 1, 1)),
         "prepare": lambda: core.prepare(image, turn, f32, *RGB),
     }
-    # On a busy machine this thread may get no turn at all in one call; with the GIL held, in none.
-    assert any(runs_during(calls[name]) for _ in range(10))
+    # A busy machine may not wake this thread in time, but not every time.
+    assert any(runs_during(calls[name]) for _ in range(50))
 
 
 def runs_during(call: Callable[[], object]) -> bool:
-    """Whether this thread gets a turn while another one is well inside of `call`."""
-    begin, end = 0.0, 0.0
+    """Whether this thread gets a turn while another one is inside of `call`."""
+    inside = False
 
     def work() -> None:
-        nonlocal begin, end
-        begin = time.perf_counter()
+        nonlocal inside
+        inside = True
         call()
-        end = time.perf_counter()
+        inside = False
 
     worker = threading.Thread(target=work)
-    worker.start()
-    ticks = []
-    while worker.is_alive():
-        ticks.append(time.perf_counter())
-    # This thread may also run just before the call takes hold and just after it returns.
-    half, three_quarters = (begin + end) / 2, (begin + 3 * end) / 4
-    return any(half < tick < three_quarters for tick in ticks)
+    worker.start()  # returns when this thread gets its first turn
+    seen = inside
+    worker.join()
+    return seen
