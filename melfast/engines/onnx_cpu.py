@@ -1,6 +1,5 @@
 """OnnxCpuEngine: an exported model on the CPU with ONNX Runtime."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
+from melfast.data.native import available_cores
 from melfast.engines.base import INPUT, METADATA_KEY, OUTPUTS
 from melfast.errors import InputError
 from melfast.models.record import ModelRecord
@@ -38,7 +38,7 @@ class OnnxCpuEngine:
         Raises:
             InputError: the file is missing, no whole ONNX file, or not melfast's.
         """
-        threads = len(os.sched_getaffinity(0)) if threads is None else threads
+        threads = available_cores() if threads is None else threads
         if threads < 1:
             raise ValueError(f"threads must be >= 1, got {threads}")
         self.session = load_session(Path(path), threads)

@@ -96,7 +96,8 @@ def open_engine(
     """
     from melfast.engines.onnx_cpu import OnnxCpuEngine
 
-    assert backend in ("auto", "onnx-cpu"), backend
+    if backend not in ("auto", "onnx-cpu"):
+        raise ValueError(f"backend must be 'auto' or 'onnx-cpu', got {backend!r}")
     return OnnxCpuEngine(model, threads=threads)
 
 
@@ -132,6 +133,7 @@ def predictions(
         the images of the batch that could not be read.
     Raises:
         ImageError: an image cannot be read, under `on_error="raise"`.
+        InputError: the model gives no number for an image.
     """
     plan = evaluation_plan(len(paths), batch_size=batch_size)
     preprocess = engine.record.preprocess
@@ -142,6 +144,9 @@ def predictions(
             probability = np.empty(0, np.float32)
             if len(batch.index):
                 probability, _ = engine.run(batch.images)
+            for row in np.flatnonzero(~np.isfinite(probability)):
+                path = paths[batch.index[row]]
+                raise InputError(f"{path}: the model's probability is {probability[row]}")
             yield batch.index, probability, batch.failures
 
 
@@ -216,7 +221,6 @@ def write_predictions(
         InputError: no image could be read, or a table cannot be written; none is left half-written.
         ImageError: an image cannot be read, under `on_error="raise"`.
     """
-    failed_path = output.with_name(f"{output.stem}.failed.csv")
     failures: list[ImageError] = []
     predicted = malignant = 0
     with atomic_path(output) as temporary, open_csv(temporary) as file:
@@ -232,6 +236,7 @@ def write_predictions(
             failures += failed
             predicted, malignant = predicted + len(index), malignant + int(called.sum())
             progress(len(index) + len(failed))
+        failed_path = output.with_name(f"{output.stem}.failed.csv")
         _write_failures(failures, files, failed_path)
         if not predicted:
             raise InputError(

@@ -207,12 +207,22 @@ def test_interrupted_leaves_the_table_that_was(photos: Path, tmp_path: Path) -> 
     assert not [name for name in names if name.startswith("melfast-loader")]
 
 
+def test_a_model_that_gives_nan(photos: Path, tmp_path: Path) -> None:
+    probability = np.array([0.5, 0.5, 0.5, 0.5, np.nan, 0.5], np.float32)
+    with pytest.raises(InputError) as caught:
+        write(FixedEngine(probability), photos, tmp_path / "p.csv")
+    assert str(caught.value) == f"{photos / 'p4.png'}: the model's probability is nan"
+    assert not list(tmp_path.glob("*.csv"))
+
+
 def test_output_that_cannot_be_written(engine: OnnxCpuEngine, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         write(engine, photos, tmp_path / "file" / "p.csv")
     with pytest.raises(InputError, match="is a folder, wanted a file name to write"):
         write(engine, photos, photos)
+    with pytest.raises(InputError, match="is a folder, wanted a file name to write"):
+        write(engine, photos, Path())
 
 
 def test_decoding_goes_on_while_the_model_runs(
@@ -329,6 +339,8 @@ def test_predictor(model: Path, photos: Path) -> None:
 
 
 def test_predictor_refuses(model: Path, photos: Path) -> None:
+    with pytest.raises(ValueError, match="backend must be 'auto' or 'onnx-cpu', got 'gpu'"):
+        Predictor(model, backend="gpu")  # type: ignore[arg-type]
     predict = Predictor(model)
     with pytest.raises(TypeError, match="images must be a sequence of files, got"):
         predict(str(photos))  # type: ignore[arg-type]
