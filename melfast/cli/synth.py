@@ -1,0 +1,67 @@
+"""melfast synth."""
+
+from pathlib import Path
+
+import click
+
+FILE = click.Path(path_type=Path)
+
+
+@click.command("synth")
+@click.argument("folder", metavar="DIR", type=FILE)
+@click.option("--images", type=int, required=True, help="How many images to draw.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Another seed, other images.")
+@click.option(
+    "--size", default="600x450", show_default=True, metavar="WxH", help="Pixels, width x height."
+)
+@click.option(
+    "--malignant", type=float, default=0.3, show_default=True,
+    help="Fraction of the lesions that are malignant.",
+)  # fmt: skip
+@click.option(
+    "--groups", type=click.Choice(["six", "four"]), default="six", show_default=True,
+    help="Skin-tone groups of the table.",
+)  # fmt: skip
+@click.option("--sheet", type=FILE, help="Write a contact sheet, light skin to dark (PNG or JPEG).")
+@click.option("--threads", "--workers", type=int, help="Processes that draw.  [default: all cores]")
+@click.option("--overwrite", is_flag=True, help="Draw into a folder that holds something else.")
+def command(
+    folder: Path, images: int, seed: int, size: str, malignant: float, groups: str,
+    sheet: Path | None, threads: int | None, overwrite: bool,
+) -> None:  # fmt: skip
+    """Draw synthetic dermoscopic images with known truth into DIR.
+
+    Writes images/*.jpg, exact lesion masks in masks/*.png, and labels.csv with class, patient,
+    lesion, true ITA and tone group of each image: a manifest, which `melfast prepare import DIR`
+    reads. Six tone groups are equally frequent. The same seed gives the same images.
+
+    \b
+    Example: melfast synth data --images 800 --sheet sheet.png
+    """
+    from melfast.cli.progress import progress_bar
+    from melfast.prepare.synth import SynthSettings, check_sheet_path, synthesize, write_sheet
+
+    settings = SynthSettings(images, seed, _parse_size(size), malignant, groups)  # type: ignore[arg-type]
+    if sheet:
+        check_sheet_path(sheet)
+    with progress_bar("drawing", images) as advance:
+        manifest = synthesize(
+            folder, settings, workers=threads, overwrite=overwrite, progress=advance
+        )
+    count = int(manifest.targets.sum())
+    patients = len(set(manifest.column("patient_id")))
+    click.echo(
+        f"{manifest.path}: {images:,} images of {patients:,} patients, {count:,} of them malignant"
+    )
+    if sheet:
+        write_sheet(manifest, sheet)
+        click.echo(f"{sheet}: contact sheet")
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    from melfast.errors import InputError
+
+    width, x, height = text.lower().partition("x")
+    if not (x and width.isdecimal() and height.isdecimal()):
+        raise InputError(f"--size must be WIDTHxHEIGHT as in 600x450, got {text!r}")
+    return int(width), int(height)

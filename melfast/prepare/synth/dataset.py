@@ -1,0 +1,231 @@
+"""synthesize: a folder of synthetic images, masks and the table of their truth."""
+
+import json
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import simplejpeg
+from PIL import Image
+
+from melfast.errors import InputError
+from melfast.files import atomic_path
+from melfast.manifest import Manifest, write_manifest
+from melfast.prepare.synth.draw import DEFAULT_MALIGNANT, DEFAULT_SIZE, Sample, draw_sample
+from melfast.skin.tone import FITZPATRICK, TONE_GROUPS, ToneGroups, classify
+
+LABELS = "labels.csv"
+RECORD = "synth.json"
+# Goes into the record: raise it when the same settings draw other images than before.
+VERSION = 1
+SMALLEST, LARGEST = 64, 4096
+JPEG_QUALITY = 92
+
+
+@dataclass(frozen=True)
+class SynthSettings:
+    """What a synthetic data set is made by.
+
+    Attributes:
+        images: number of images.
+        seed: the same seed gives the same images; more images begin with the fewer.
+        size: (width, height) in pixels.
+        malignant: fraction of the lesions that are malignant.
+        groups: the tone scale of the columns `group` and `group_str`.
+    """
+
+    images: int
+    seed: int = 0
+    size: tuple[int, int] = DEFAULT_SIZE
+    malignant: float = DEFAULT_MALIGNANT
+    groups: ToneGroups = "six"
+
+    def __post_init__(self) -> None:
+        if self.images < 1:
+            raise InputError(f"--images must be 1 or more, got {self.images}")
+        if self.seed < 0:
+            raise InputError(f"--seed must be 0 or more, got {self.seed}")
+        if not SMALLEST <= min(self.size) <= max(self.size) <= LARGEST:
+            raise InputError(
+                f"--size must be {SMALLEST} to {LARGEST} pixels a side, "
+                f"got {self.size[0]}x{self.size[1]}"
+            )
+        if not 0.0 <= self.malignant <= 1.0:
+            raise InputError(f"--malignant must be a fraction in 0..1, got {self.malignant:g}")
+        if self.groups not in TONE_GROUPS:
+            raise InputError(f"--groups must be {' or '.join(TONE_GROUPS)}, got {self.groups!r}")
+
+    def record(self) -> dict[str, Any]:
+        """As it stands in synth.json."""
+        return {"synth_version": VERSION, **asdict(self), "size": list(self.size)}
+
+
+def synthesize(
+    folder: str | Path,
+    settings: SynthSettings,
+    *,
+    workers: int | None = None,
+    overwrite: bool = False,
+    progress: Callable[[], None] = lambda: None,
+) -> Manifest:
+    """Writes images/, masks/ and, when all are written, labels.csv: a manifest of them.
+
+    Worker processes are spawned: a script that calls this stands under `if __name__ ==
+    "__main__"`, or asks for one worker, which is this process.
+
+    Args:
+        folder: new or empty, or a synthetic data set of the same settings, which is drawn again.
+        workers: processes; all cores by default. The images do not depend on it.
+        overwrite: draw over a data set of other settings, or into a folder that holds other files;
+            those that this does not write stay.
+        progress: called as each image is done.
+    Returns:
+        The manifest, at folder/labels.csv.
+    Raises:
+        InputError: the folder holds something else, or cannot be written to.
+    """
+    folder = Path(folder)
+    if workers is not None and workers < 1:
+        raise InputError(f"--threads must be 1 or more, got {workers}")
+    _claim(folder, settings, overwrite)
+    count = min(settings.images, workers or len(os.sched_getaffinity(0)))
+    rows: list[dict[str, Any]] = [{}] * settings.images
+    with _drawn(folder, settings, count) as drawn:
+        for index, row in drawn:
+            rows[index] = row
+            progress()
+    path = folder / LABELS
+    empty = Manifest(path, pd.DataFrame(index=range(settings.images)))
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    return write_manifest(empty.with_columns(**columns), path)
+
+
+def _claim(folder: Path, settings: SynthSettings, overwrite: bool) -> None:
+    """Makes the folder ready: no labels.csv of an earlier run, the record of this one."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file, wanted a folder")
+    record = folder / RECORD
+    try:
+        if folder.is_dir() and any(folder.iterdir()) and not overwrite:
+            _require_same(folder, settings)
+        (folder / "images").mkdir(parents=True, exist_ok=True)
+        (folder / "masks").mkdir(exist_ok=True)
+        (folder / LABELS).unlink(missing_ok=True)
+        _remove_others(folder, settings.images)
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"{error.filename or folder}: cannot be written: {reason}") from None
+    with atomic_path(record) as temporary:
+        temporary.write_text(json.dumps(settings.record(), indent=2) + "\n", encoding="utf-8")
+
+
+def _require_same(folder: Path, settings: SynthSettings) -> None:
+    hint = "wanted an empty folder, or --overwrite"
+    record = folder / RECORD
+    if not record.is_file():
+        raise InputError(f"{folder}: holds other files, {hint}")
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))
+    except ValueError:
+        raise InputError(f"{record}: not a record of melfast synth, {hint}") from None
+    wanted = settings.record()
+    if found != wanted:
+        names = [
+            key for key in wanted if not isinstance(found, dict) or found.get(key) != wanted[key]
+        ]
+        raise InputError(f"{folder}: drawn with another {', '.join(names) or 'record'}, {hint}")
+
+
+def _remove_others(folder: Path, images: int) -> None:
+    """Images and masks of an earlier, larger set: labels.csv would not list them."""
+    wanted = {image_name(index) for index in range(images)}
+    for pattern in ("images/SYN_*.jpg", "masks/SYN_*.png"):
+        for path in folder.glob(pattern):
+            if path.stem not in wanted:
+                path.unlink()
+
+
+def image_name(index: int) -> str:
+    return f"SYN_{index + 1:07d}"
+
+
+@contextmanager
+def _drawn(
+    folder: Path, settings: SynthSettings, workers: int
+) -> Iterator[Iterator[tuple[int, dict[str, Any]]]]:
+    """(index, row) of each image as it is written, in any order."""
+    if workers == 1:
+        yield ((i, _write_image(folder, settings, i)) for i in range(settings.images))
+        return
+    # Spawned, not forked: the caller may hold threads (torch, a progress bar) that a fork breaks.
+    pool = ProcessPoolExecutor(
+        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_ignore_interrupt
+    )
+    try:
+        yield _results(pool, folder, settings, workers)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _results(
+    pool: ProcessPoolExecutor, folder: Path, settings: SynthSettings, workers: int
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Keeps a few images a worker under way, so that Ctrl-C waits for few."""
+    pending: dict[Future[dict[str, Any]], int] = {}
+    todo = iter(range(settings.images))
+    while True:
+        for index in islice(todo, 4 * workers - len(pending)):
+            pending[pool.submit(_write_image, folder, settings, index)] = index
+        if not pending:
+            return
+        for done in wait(pending, return_when=FIRST_COMPLETED).done:
+            yield pending.pop(done), done.result()
+
+
+def _ignore_interrupt() -> None:
+    """Ctrl-C reaches every process of a terminal; the first one tells the others when to stop."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _write_image(folder: Path, settings: SynthSettings, index: int) -> dict[str, Any]:
+    """Draws and writes one image and its mask; returns its row."""
+    sample = draw_sample(settings.seed, index, settings.size, settings.malignant)
+    name = image_name(index)
+    image, mask = f"images/{name}.jpg", f"masks/{name}.png"
+    path = folder / image
+    try:
+        path.write_bytes(simplejpeg.encode_jpeg(sample.image, JPEG_QUALITY, colorsubsampling="420"))
+        path = folder / mask
+        Image.fromarray(sample.mask).save(path, optimize=False)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
+    return {"image_name": name, "path": image, "mask_path": mask, **_truth(sample, settings)}
+
+
+def _truth(sample: Sample, settings: SynthSettings) -> dict[str, Any]:
+    scale = TONE_GROUPS[settings.groups]
+    fitzpatrick = FITZPATRICK["kinyanjui_groh"]
+    group = int(classify(sample.ita_deg, scale))
+    return {
+        "patient_id": f"SYNP_{sample.patient + 1:06d}",
+        "lesion_id": f"SYNL_{sample.lesion + 1:06d}",
+        "target": sample.target,
+        "ita": f"{sample.ita_deg:.4f}",
+        "group": group,
+        "group_str": scale.names[group],
+        "fitzpatrick": fitzpatrick.names[int(classify(sample.ita_deg, fitzpatrick))],
+        "skin_l": f"{sample.colour.l:.4f}",
+        "skin_a": f"{sample.colour.a:.4f}",
+        "skin_b": f"{sample.colour.b:.4f}",
+        "lesion_area": f"{np.mean(sample.mask):.5f}",
+        **{name: int(value) for name, value in asdict(sample.artefacts).items()},
+    }

@@ -1,0 +1,46 @@
+"""Traits: the scores that a lesion is drawn by, and how the classes differ in them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What is drawn of a lesion: standard scores, higher in malignant lesions on average.
+
+    None tells the classes apart alone: see SHIFT and draw_traits.
+    """
+
+    asymmetry: float
+    border: float
+    colours: float
+    network: float
+    globules: float
+    streaks: float
+    veil: float
+    regression: float
+    abruptness: float
+    darkness: float
+    size: float
+
+
+# Mean of each score in a typical melanoma, in standard deviations above a typical naevus: the ABCD
+# rule and the seven-point checklist's features, weighed to overlap (AUC of one alone: 0.6 to 0.8).
+SHIFT = {
+    "asymmetry": 1.9, "border": 1.1, "colours": 2.2, "network": 1.6, "globules": 1.6,
+    "streaks": 1.6, "veil": 2.4, "regression": 2.0, "abruptness": 1.5, "darkness": 0.8,
+    "size": 0.7,
+}  # fmt: skip
+
+
+def draw_traits(rng: np.random.Generator, target: int) -> Traits:
+    """Scores of a lesion: some melanomas are bland and some naevi atypical, as in the clinic."""
+    typical = float(np.clip(rng.normal(1.0, 0.25), 0.25, 1.5))
+    atypia = typical if target else float(max(0.0, rng.normal(0.0, 0.22)))
+    return Traits(**{n: shift * atypia + float(rng.normal()) for n, shift in SHIFT.items()})
+
+
+def lesion_radius(traits: Traits) -> float:
+    """In units of sqrt(height * width) of the image, before the view's zoom."""
+    return float(np.clip(0.22 * np.exp(0.33 * traits.size), 0.08, 0.37))
