@@ -12,11 +12,14 @@ import numpy as np
 from benchmarks import images
 from benchmarks.harness import Contestant, Run, suite
 from benchmarks.machine import ROOT
+from melfast.cli import calm_openmp
 from melfast.data.batch import Batch
 from melfast.images import list_images
 
 if TYPE_CHECKING:
     from melfast.train.loop import Batches, Trainer
+
+calm_openmp()  # as the melfast command does, before torch is loaded
 
 RECIPE = ROOT / "configs" / "ham10000.yaml"
 STEPS = 24  # an epoch; one of a few seconds

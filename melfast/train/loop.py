@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -115,7 +115,7 @@ class Trainer:
             asked = time.perf_counter()
             images, batch = next(batches)
             window.waited += time.perf_counter() - asked
-            self._note_failures(batch)
+            require_images(batch)
             targets = self.targets[batch.index].to(device)
             # Gradients are averaged over the processes once a step, in its last backward.
             last = piece + 1 == train.accumulate
@@ -127,6 +127,7 @@ class Trainer:
                 learner.scaler.scale(loss_b.sum() / images_per_step).backward()
             window.losses.append(loss_b.detach())
             window.index.append(batch.index)
+            window.failures.extend(batch.failures)
 
     def update_weights(self) -> None:
         """One optimizer step with the gradient that is there, clipped."""
@@ -151,8 +152,9 @@ class Trainer:
                 f"{', '.join(names)}{', ...' if bad.size > 5 else ''}; "
                 "try a lower optim.lr, or train.precision fp32"
             )
-        parts = self.world.gather((float(losses.sum()), len(losses)))
+        parts = self.world.gather((float(losses.sum()), len(losses), window.failures))
         window.loss_sum, window.images = (sum(part[i] for part in parts) for i in (0, 1))
+        self._leave_out([failure for part in parts for failure in part[2]])
         window.seconds = time.perf_counter() - window.started
         epoch = self.state.epoch + self.state.step_in_epoch / self.steps_per_epoch
         values = {"loss": window.loss, "lr": rate, "images_per_s": window.images_per_s,
@@ -199,14 +201,7 @@ class Trainer:
         minutes = self.config.train.checkpoint_minutes
         return minutes > 0 and time.monotonic() - self.saved_at >= 60 * minutes
 
-    def _note_failures(self, batch: Batch) -> None:
-        self._leave_out(batch.failures)
-        if not len(batch.index):
-            raise InputError(
-                f"none of a batch's {len(batch.failures)} images can be read: {batch.failures[0]}"
-            )
-
-    def _leave_out(self, failures: tuple[ImageError, ...]) -> None:
+    def _leave_out(self, failures: Sequence[ImageError]) -> None:
         """Says each image that is left out once, not once an epoch."""
         for failure in failures:
             if failure.path not in self.left_out:
@@ -225,10 +220,11 @@ class Trainer:
 
 @dataclass
 class Window:
-    """Losses and times of some steps; sums are over all processes, times this process's."""
+    """Some steps: sums are over all processes, the rest is of this process."""
 
     losses: list[torch.Tensor] = field(default_factory=list)
     index: list[np.ndarray] = field(default_factory=list)
+    failures: list[ImageError] = field(default_factory=list)
     loss_sum: float = 0.0
     images: int = 0
     waited: float = 0.0
@@ -248,6 +244,13 @@ class Window:
         self.images += other.images
         self.waited += other.waited
         self.seconds += other.seconds
+
+
+def require_images(batch: Batch) -> None:
+    """Raises InputError where a batch has lost all its images."""
+    if not len(batch.index):
+        count, first = len(batch.failures), batch.failures[0]
+        raise InputError(f"none of a batch's {count} images can be read: {first}")
 
 
 def require_steps(config: Config, num_images: int, world: World) -> int:

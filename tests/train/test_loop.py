@@ -17,7 +17,7 @@ from torch.nn import functional
 from melfast.config import Config
 from melfast.data.native import NativeLoader
 from melfast.data.plan import evaluation_plan, training_plan
-from melfast.errors import InputError
+from melfast.errors import ImageError, InputError
 from melfast.evaluate.metrics import roc_auc
 from melfast.manifest import read_manifest
 from melfast.models.classifier import build_classifier
@@ -313,6 +313,25 @@ def test_unreadable_images(
     assert len(lines) == 1  # once, not once an epoch
     assert lines[0].startswith("warning: left out (1 by now): ")
     assert "/data/t03.png: " in lines[0]
+
+
+class Neighbour(World):
+    """A world with a second process that has done two images and could not read a third."""
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value, (1.0, 2, [ImageError("other.png", "is broken")])]
+
+
+def test_report_is_of_all_processes(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    trainer = make_trainer(tiny_config(), tmp_path)
+    trainer.world = Neighbour()
+    said: list[str] = []
+    trainer.log.say = said.append  # type: ignore[method-assign]
+    window = Window([torch.tensor([2.0, 3.0])], [np.array([0, 1])])
+    trainer.report(window, rate=0.1)
+    trainer.report(Window([torch.tensor([0.0])], [np.array([2])]), rate=0.1)
+    assert (window.images, window.loss) == (4, 1.5)
+    assert said == ["warning: left out (1 by now): other.png: is broken"]
 
 
 def test_batch_without_an_image(tiny_config: MakeConfig, tiny_data: Path, tmp_path: Path) -> None:
