@@ -205,7 +205,7 @@ def _write_image(folder: Path, settings: SynthSettings, index: int) -> dict[str,
     try:
         path.write_bytes(simplejpeg.encode_jpeg(sample.image, JPEG_QUALITY, colorsubsampling="420"))
         path = folder / mask
-        Image.fromarray(sample.mask).save(path, optimize=False)
+        Image.fromarray(sample.mask.astype(np.uint8) * np.uint8(255)).save(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
     return {"image_name": name, "path": image, "mask_path": mask, **_truth(sample, settings)}

@@ -34,7 +34,7 @@ DEFAULT_MALIGNANT = 0.3
 # Optical density in red, green and blue of a unit of each pigment; melanin's is the lesion's hue.
 _DEEP = (1.15, 0.95, 0.7)
 _BLOOD = (0.2, 1.0, 0.85)
-_VEIL = srgb_to_linear(118, 120, 140)
+_VEIL = srgb_to_linear(120, 122, 138)
 _SURFACE = np.float32(0.005)  # what the surface reflects of any lesion, however black
 
 

@@ -160,7 +160,7 @@ def _add_patches(
 
 def _add_veil(rng: np.random.Generator, traits: Traits, x: Float, y: Float, veil: Float) -> None:
     """Blue-white veil: a confluent structureless area, rarely outside melanoma."""
-    if rng.random() < sigmoid(1.8 * (traits.veil - 1.9)):
+    if rng.random() < sigmoid(3.0 * (traits.veil - 2.2)):
         amount = np.float32(rng.uniform(0.35, 0.75))
         uneven = np.clip(1 + np.float32(0.35) * canvas_field(rng, len(x), 0.8, 1.4, 0.04), 0.2, 1.3)
         np.maximum(veil, amount * uneven * _blob(rng, x, y, 0.35, 0.75, 0.45), out=veil)
@@ -168,7 +168,7 @@ def _add_veil(rng: np.random.Generator, traits: Traits, x: Float, y: Float, veil
 
 def _add_white(rng: np.random.Generator, traits: Traits, x: Float, y: Float, white: Float) -> None:
     """Scar-like regression, or the milia-like cysts of keratoses."""
-    if rng.random() < sigmoid(1.6 * (traits.regression - 1.7)):
+    if rng.random() < sigmoid(3.0 * (traits.regression - 2.1)):
         amount = np.float32(rng.uniform(0.4, 0.75))
         np.maximum(white, amount * _blob(rng, x, y, 0.25, 0.55, 0.6), out=white)
     if rng.random() < 0.06:
