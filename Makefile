@@ -24,7 +24,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt $(CORE_SOURCES) | $(BIN)/python
 # The main job, each step as a user would type it (make prints the commands).
 demo: setup
 	rm -rf demo
-	$(MELFAST) synth demo/data --images 800 --size 300x225 --sheet demo/sheet.png
+	$(MELFAST) synth demo/data --images 2000 --size 300x225 --sheet demo/sheet.png
 	$(MELFAST) prepare import demo/data --output demo/imported.csv
 	$(MELFAST) prepare split demo/imported.csv --output demo/manifest.csv
 	$(MELFAST) train --config configs/quickstart.yaml --data-path demo/manifest.csv --output-dir demo/run
