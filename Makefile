@@ -13,10 +13,10 @@ setup: $(VENV)/.ready
 # uv when it is at hand, else the one that pip puts into the environment.
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else f"melfast needs Python 3.11 to 3.13, found {v[0]}.{v[1]}: make PYTHON=python3.12")'
-	$(if $(UV),$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV),$(PYTHON) -m venv $(VENV))
-	$(if $(UV),,$(BIN)/python -m pip install --quiet --constraint constraints.txt uv)
+	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.ready: pyproject.toml constraints.txt $(CORE_SOURCES) | $(BIN)/python
+	$(if $(UV),,test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --constraint constraints.txt uv)
 	$(if $(UV),$(UV),$(BIN)/uv) pip install --quiet --python $(BIN)/python \
 	  --constraint constraints.txt --build-constraint constraints.txt --reinstall-package melfast --editable '.[test,lint]'
 	@touch $@

@@ -1,5 +1,6 @@
 """Manifest: the one table that every stage reads and adds columns to, one row an image."""
 
+import difflib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -155,6 +156,11 @@ def read_manifest(path: str | Path) -> Manifest:
 def check_table(table: Table) -> Manifest:
     """A manifest of a table whose columns have a manifest's names; raises as read_manifest."""
     require_columns(table.path, table.frame.columns, REQUIRED)
+    for near, wanted in _misspelt_columns(list(table.frame.columns)):
+        raise InputError(
+            f"{table.path}: column {near!r} is none of a manifest's; "
+            f"is {wanted!r} meant? Rename it to that, or to something less like it"
+        )
     frame = table.frame.copy()
     for name in set(COLUMNS) & set(frame.columns):
         missing = MISSING_ID if name in ("patient_id", "lesion_id") else MISSING
@@ -166,6 +172,16 @@ def check_table(table: Table) -> Manifest:
         frame[name] = pd.Series(cells, dtype=str)
     _require_unique(table, list(frame["image_name"]))
     return Manifest(table.path, frame)
+
+
+def _misspelt_columns(columns: Sequence[str]) -> list[tuple[str, str]]:
+    """(found, meant) for each column that is nearly, but not quite, one of a manifest's own."""
+    pairs = []
+    for wanted in set(COLUMNS) - set(columns):
+        for near in difflib.get_close_matches(wanted, columns, n=1, cutoff=0.85):
+            if near not in COLUMNS:
+                pairs.append((near, wanted))
+    return sorted(pairs)
 
 
 def write_manifest(manifest: Manifest, path: str | Path) -> Manifest:

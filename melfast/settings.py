@@ -51,8 +51,9 @@ def load(
         values = _dotted(read_yaml(path), schema, str(path))
         sources = dict.fromkeys(values, str(path))
     for override in overrides:
-        values |= _dotted({override.key: override.value}, schema, override.source)
-        sources[override.key] = override.source
+        given = _dotted({override.key: override.value}, schema, override.source)
+        values |= given
+        sources |= dict.fromkeys(given, override.source)
     typed = {k: _convert(v, types_by_key[k], k, sources[k]) for k, v in values.items()}
     sections: dict[str, Any] = {}
     for name, section in get_type_hints(schema).items():

@@ -145,3 +145,8 @@ def test_setting() -> None:
 def test_shipped_configs_load(path: Path) -> None:
     config, _ = load_config(path)
     assert config != Config()
+
+
+def test_a_whole_section_on_the_command_line(tmp_path: Path) -> None:
+    config = load(tmp_path, "optim: {weight_decay: 0.25}", parse_setting("optim={lr: 1e-4}"))
+    assert (config.optim.lr, config.optim.weight_decay) == (1e-4, 0.25)

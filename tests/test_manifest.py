@@ -158,8 +158,8 @@ def test_with_columns(tmp_path: Path) -> None:
 
 
 def test_require(tmp_path: Path) -> None:
-    manifest = read_manifest(manifest_file(tmp_path, "image_name,path,taget\na,a,1\n"))
-    with pytest.raises(InputError, match=r"no column 'target';.*did you mean 'taget'\?$"):
+    manifest = read_manifest(manifest_file(tmp_path, "image_name,path,tags\na,a,1\n"))
+    with pytest.raises(InputError, match=r"no column 'target';.*did you mean 'tags'\?$"):
         manifest.require("target")
 
 

@@ -35,10 +35,9 @@ class Inference:
     logits: NDArray[np.float32]
     failures: tuple[ImageError, ...] = ()
 
-    def probabilities(self, head: Head) -> NDArray[np.float32]:
-        """P(malignant) [N]."""
-        probability: NDArray[np.float32] = decode(torch.from_numpy(self.logits), head).numpy()
-        return probability
+    def probabilities(self, head: Head) -> NDArray[np.float64]:
+        """P(malignant) [N]; float64, as the threshold is: float32 would round that."""
+        return decode(torch.from_numpy(self.logits), head).numpy().astype(np.float64)
 
 
 def infer(
@@ -55,7 +54,7 @@ def infer(
         advance: told how many images this process has done since it was last told.
     Raises:
         ImageError: a file cannot be read, under `on_error="raise"`.
-        InputError: no file at all could be read.
+        InputError: no file at all could be read, or the model gives no number for one.
     """
     plan = evaluation_plan(
         len(paths), batch_size=batch_size, rank=world.rank, world_size=world.size
@@ -83,5 +82,11 @@ def infer(
         raise InputError(f"none of the {len(paths)} images can be read; the first: {failed[0]}")
     all_index = np.concatenate([part[0] for part in found])
     order = np.argsort(all_index)
+    all_logits = np.concatenate([part[1] for part in found])
+    if (bad := np.flatnonzero(~np.isfinite(all_logits).all(axis=1))).size:
+        raise InputError(
+            f"the model's answer is not a number for {bad.size} of {len(all_index)} images, "
+            f"the first: {paths[all_index[bad[0]]]}"
+        )
     assert len(np.unique(all_index)) == len(all_index), "an image was seen twice"
-    return Inference(all_index[order], np.concatenate([part[1] for part in found])[order], failed)
+    return Inference(all_index[order], all_logits[order], failed)

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from melfast.images import IMAGE_SUFFIXES
-from melfast.manifest import COLUMNS
 from melfast.tables import MISSING, Table, require_columns
 
 NAME_COLUMNS = ("image_name", "image_id", "isic_id", "image", "name")
@@ -156,7 +155,6 @@ def convert_table(table: Table, kind: str) -> Draft:
         draft.set("split", [SPLIT_WORDS.get(cell.lower(), cell) for cell in draft.cells("split")])
     if "path" not in draft.table.frame:
         draft.set("path", [""] * len(draft.table.frame))
-    draft.notes += _misspelt(list(draft.table.frame.columns))
     return draft
 
 
@@ -185,15 +183,3 @@ def _set_target(draft: Draft) -> None:
             )
         targets.append(TARGET_WORDS.get(word, ""))
     draft.set("target", targets)
-
-
-def _misspelt(columns: list[str]) -> list[str]:
-    """Remarks on columns that are nearly a manifest's own."""
-    notes = []
-    for wanted in COLUMNS:
-        if wanted in columns:
-            continue
-        for near in difflib.get_close_matches(wanted, columns, n=1, cutoff=0.85):
-            if near not in COLUMNS:
-                notes.append(f"column {near!r} passes through unused; is {wanted!r} meant?")
-    return notes

@@ -44,7 +44,8 @@ class Learner:
         training = load_training(checkpoint)
         load_weights(self.model, checkpoint / WEIGHTS)
         self.optimizer.load_state_dict(training["optimizer"])
-        self.scaler.load_state_dict(training["scaler"])
+        if training["scaler"]:  # empty unless it was fp16
+            self.scaler.load_state_dict(training["scaler"])
 
 
 def build_learner(config: Config, record: ModelRecord, world: World) -> Learner:

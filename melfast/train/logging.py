@@ -4,15 +4,16 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
+from melfast.errors import InputError
 from melfast.files import atomic_path
 from melfast.train.distributed import World
 
@@ -70,12 +71,14 @@ class RunLog:
         trace: TracebackType | None,
     ) -> None:
         self.progress.stop()
-        if error is not None:
-            message = " ".join(str(error).split())
-            self._write(f"stopped by {type(error).__name__}: {message}")
-        self.board.close()
-        self.lines.close()
-        self.text.close()
+        # On a full disk these fail too; the error under way says more than theirs.
+        with suppress(OSError) if error is not None else nullcontext():
+            if error is not None:
+                message = " ".join(str(error).split())
+                self._write(f"stopped by {type(error).__name__}: {message}")
+        for file in (self.board, self.lines, self.text):
+            with suppress(OSError) if error is not None else nullcontext():
+                file.close()
 
     def say(self, message: str) -> None:
         """One line to the terminal and training.log."""
@@ -88,15 +91,13 @@ class RunLog:
         for name, value in values.items():
             entry[name] = value if math.isfinite(value) else None
             self.board.add_scalar(f"{kind}/{name}", value, step)
-        self.lines.write(json.dumps(entry) + "\n")
-        self.lines.flush()
+        _append(self.lines, json.dumps(entry))
 
     def advance(self, step: int, description: str) -> None:
         self.progress.update(self.task, completed=step, description=description)
 
     def _write(self, message: str) -> None:
-        self.text.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}\n")
-        self.text.flush()
+        _append(self.text, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}")
 
 
 def open_log(
@@ -104,6 +105,14 @@ def open_log(
 ) -> AbstractContextManager[RunLog | SilentLog]:
     """The log of this process; the first alone writes."""
     return RunLog(run, step=step, total=total) if world.first else nullcontext(SilentLog())
+
+
+def _append(file: TextIO, line: str) -> None:
+    try:
+        file.write(line + "\n")
+        file.flush()
+    except OSError as error:  # has no file name of its own
+        raise InputError(f"{file.name}: cannot be written: {error.strerror}") from error
 
 
 def _drop_after(path: Path, step: int) -> None:

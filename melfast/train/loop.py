@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -44,7 +45,7 @@ class Trainer:
         self.config, self.data, self.run, self.world = config, data, run, world
         self.record, self.learner, self.state, self.log = record, learner, state, log
         self.loss = build_loss(config.loss, data.train.class_counts, world.device)
-        self.targets = torch.from_numpy(data.train.targets)
+        self.targets = torch.from_numpy(data.train.targets).to(world.device)
         self.steps_per_epoch = require_steps(config, len(data.train), world)
         self.total_steps = self.steps_per_epoch * config.train.epochs
         self.saved_at = time.monotonic()
@@ -60,14 +61,14 @@ class Trainer:
         state, name = self.state, self.config.train.best_metric
         while state.epoch < self.config.train.epochs:
             totals = self.train_epoch()
-            record, metrics = self.validate()
+            self.record, metrics = self.validate()
             state.epoch, state.step_in_epoch = state.epoch + 1, 0
             best = not state.best or metrics[name] > state.best[name]
             if best:
                 state.best = {"epoch": state.epoch, **metrics}
             self.log.record("valid", state.step, state.epoch, metrics)
             self.log.say(self._epoch_line(totals, metrics, best))
-            self.save(record, best)
+            self.save(self.record, best)
 
     def train_epoch(self) -> "Window":
         """The steps of the epoch that are not done yet."""
@@ -80,7 +81,7 @@ class Trainer:
                 rate = learning_rate(state.step, self.total_steps, self.config.optim)
                 set_rate(self.learner.optimizer, rate)
                 self.forward_backward(batches, window)
-                self.update_weights()
+                self.update_weights(window)
                 state.step, state.step_in_epoch = state.step + 1, state.step_in_epoch + 1
                 last = state.step_in_epoch == self.steps_per_epoch
                 if last or state.step % train.log_every == 0:
@@ -116,7 +117,7 @@ class Trainer:
             images, batch = next(batches)
             window.waited += time.perf_counter() - asked
             require_images(batch)
-            targets = self.targets[batch.index].to(device)
+            targets = self.targets[torch.from_numpy(batch.index).to(device, non_blocking=True)]
             # Gradients are averaged over the processes once a step, in its last backward.
             last = piece + 1 == train.accumulate
             apart = self.world.size > 1 and not last
@@ -129,12 +130,14 @@ class Trainer:
             window.index.append(batch.index)
             window.failures.extend(batch.failures)
 
-    def update_weights(self) -> None:
+    def update_weights(self, window: "Window") -> None:
         """One optimizer step with the gradient that is there, clipped."""
         learner, clip_norm = self.learner, self.config.optim.clip_norm
-        if clip_norm:
-            learner.scaler.unscale_(learner.optimizer)
-            torch.nn.utils.clip_grad_norm_(learner.model.parameters(), clip_norm)
+        learner.scaler.unscale_(learner.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(
+            learner.model.parameters(), clip_norm if clip_norm else math.inf
+        )
+        window.gradient_norms.append(norm.detach())
         learner.scaler.step(learner.optimizer)
         learner.scaler.update()
         learner.optimizer.zero_grad(set_to_none=True)
@@ -150,6 +153,13 @@ class Trainer:
             raise InputError(
                 f"the loss is {losses[bad[0]]} by step {self.state.step} for {bad.size} images: "
                 f"{', '.join(names)}{', ...' if bad.size > 5 else ''}; "
+                "try a lower optim.lr, or train.precision fp32"
+            )
+        # The gradient scaler of fp16 looks for such gradients itself, and leaves their step out.
+        norms = [] if self.learner.scaler.is_enabled() else window.gradient_norms
+        if norms and not torch.stack(norms).isfinite().all():
+            raise InputError(
+                f"the gradient is not finite by step {self.state.step}; "
                 "try a lower optim.lr, or train.precision fp32"
             )
         parts = self.world.gather((float(losses.sum()), len(losses), window.failures))
@@ -225,6 +235,7 @@ class Window:
     losses: list[torch.Tensor] = field(default_factory=list)
     index: list[np.ndarray] = field(default_factory=list)
     failures: list[ImageError] = field(default_factory=list)
+    gradient_norms: list[torch.Tensor] = field(default_factory=list)
     loss_sum: float = 0.0
     images: int = 0
     waited: float = 0.0

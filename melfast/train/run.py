@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import click
+
 from melfast import settings
 from melfast.config import Config
 from melfast.errors import InputError
@@ -40,7 +42,12 @@ def run_training(config: Config, sources: dict[str, str], *, going_on: bool) -> 
     run = Path(config.output.dir)
     notes: list[str] = []
     with start_world(config.train.device) as world:
-        world.first_does(lambda: prepare_run(config, sources, run, going_on, notes.append))
+        try:
+            world.first_does(lambda: prepare_run(config, sources, run, going_on, notes.append))
+        except InputError:
+            for note in notes:  # there is no log yet that would show them
+                click.echo(note, err=True)
+            raise
         set_threads(config.train.threads, world)
         data = training_data(read_manifest(run / MANIFEST))
         steps = require_steps(config, len(data.train), world)
@@ -72,7 +79,7 @@ def prepare_run(
     elif going_on:
         say(f"{run}: no checkpoint yet, training begins at the beginning")
     run.mkdir(parents=True, exist_ok=True)
-    if not (going_on and (run / MANIFEST).is_file()):
+    if not has_checkpoint(run):
         take_in(config.data, run, say, set(sources))
     with atomic_path(run / CONFIG) as file:
         file.write_text(config.to_yaml(), encoding="utf-8")

@@ -185,11 +185,16 @@ def test_misspelt_columns(tmp_path: Path, text: str, message: str) -> None:
     assert str(caught.value) == f"{path}: {message}"
 
 
-def test_column_nearly_one_of_ours_is_remarked_on(tmp_path: Path) -> None:
+def test_column_nearly_one_of_ours_is_refused(tmp_path: Path) -> None:
+    # Let through, it would switch the check for patients on both sides of a split off.
     put(tmp_path, "a.jpg")
-    found = import_dataset(table(tmp_path, "image_name,target,patientid\na,1,P\n"))
-    assert found.notes == ["column 'patientid' passes through unused; is 'patient_id' meant?"]
-    assert found.manifest.column("patientid").tolist() == ["P"]
+    path = table(tmp_path, "image_name,target,patientid\na,1,P\n")
+    with pytest.raises(InputError) as caught:
+        import_dataset(path)
+    assert str(caught.value) == (
+        f"{path}: column 'patientid' is none of a manifest's; is 'patient_id' meant? "
+        "Rename it to that, or to something less like it"
+    )
 
 
 @pytest.mark.parametrize(

@@ -272,6 +272,26 @@ def test_loss_that_is_not_finite_stops_the_run(tiny_config: MakeConfig, tmp_path
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
+def test_gradient_that_is_not_finite_stops_the_run(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    trainer = make_trainer(tiny_config(), tmp_path)
+    window = Window([torch.tensor([1.0])], [np.array([0])])
+    for parameter in trainer.learner.model.parameters():
+        parameter.grad = torch.full_like(parameter, torch.inf)
+    trainer.update_weights(window)
+    with pytest.raises(InputError, match=r"^the gradient is not finite by step 0; try a lower"):
+        trainer.report(window, rate=0.1)
+
+
+def test_resume_in_another_precision(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    before = make_trainer(tiny_config(), tmp_path / "a").learner.training_state()
+    assert before["scaler"] == {}
+    run_training(tiny_config(train__epochs=1), {}, going_on=False)
+    again = tiny_config(train__epochs=1, train__precision="fp16")
+    build_learner(again, load_model(tmp_path / "run")[1], World()).restore(
+        find_checkpoint(tmp_path / "run", "last")
+    )
+
+
 @pytest.mark.parametrize(
     ("changes", "world", "message"),
     [
