@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import struct
 import zlib
 from collections.abc import Callable
@@ -10,6 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts background jobs so, and child processes would inherit it: those of the tests
+    # of Ctrl-C would not hear it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
