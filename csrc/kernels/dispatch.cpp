@@ -14,7 +14,6 @@ namespace {
 struct Isa {
   const char* name;
   bool supported;
-  const Rows* rows;
 };
 
 #ifdef MELFAST_X86
@@ -35,10 +34,10 @@ bool has_avx512() {
 // From the worst to the best.
 const Isa* known(size_t* count) {
   static const Isa table[] = {
-      {"baseline", true, &baseline::kRows},
+      {"baseline", true},
 #ifdef MELFAST_X86
-      {"avx2", has_avx2(), &avx2::kRows},
-      {"avx512", has_avx512(), &avx512::kRows},
+      {"avx2", has_avx2()},
+      {"avx512", has_avx512()},
 #endif
   };
   *count = sizeof table / sizeof *table;
@@ -75,6 +74,15 @@ const Isa& chosen() {
 }  // namespace
 
 const char* isa() { return chosen().name; }
-const Rows& rows() { return *chosen().rows; }
+
+int instruction_set() {
+  size_t count = 0;
+  return static_cast<int>(&chosen() - known(&count));
+}
+
+const Rows& rows() {
+  static const Rows* const builds[] = MELFAST_BUILDS(kRows);
+  return *builds[instruction_set()];
+}
 
 }  // namespace melfast

@@ -11,4 +11,14 @@ const char* isa();
 
 const Rows& rows();
 
+// The builds of a table of inner loops, in the order of instruction_set().
+#ifdef MELFAST_X86
+#define MELFAST_BUILDS(table) {&baseline::table, &avx2::table, &avx512::table}
+#else
+#define MELFAST_BUILDS(table) {&baseline::table}
+#endif
+
+// 0 is the baseline.
+int instruction_set();
+
 }  // namespace melfast
