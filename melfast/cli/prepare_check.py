@@ -38,20 +38,17 @@ def command(
     Example: melfast prepare check manifest.csv --output good.csv
     """
     from melfast.cli.progress import progress_bar
+    from melfast.cli.quarantine import put_aside
     from melfast.errors import InputError
     from melfast.manifest import read_manifest, write_manifest
-    from melfast.prepare.check import check_manifest, remarks, write_quarantine
+    from melfast.prepare.check import check_manifest, remarks
 
     rows = read_manifest(manifest)
     count = threads or len(os.sched_getaffinity(0))
     with progress_bar("checking", len(rows)) as advance:
         checked = check_manifest(rows, threads=count, progress=advance)
     quarantine = quarantine or (output or manifest).with_name("quarantine.csv")
-    write_quarantine(checked.bad, quarantine)
-    for name, _, reason in checked.bad[:5]:
-        click.echo(f"bad: {name}: {reason}", err=True)
-    if len(checked.bad) > 5:
-        click.echo(f"bad: and {len(checked.bad) - 5} more, see {quarantine}", err=True)
+    put_aside(checked.bad, quarantine)
     if len(checked.good) == 0:
         raise InputError(f"{manifest}: no image is good, see {quarantine}")
     for note in remarks(checked.good):

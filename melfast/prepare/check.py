@@ -1,17 +1,13 @@
 """Check: every image and mask of a manifest decoded once, in full, in parallel."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from melfast.errors import ImageError
-from melfast.files import atomic_path
-from melfast.images import ImageInfo, check_image, read_mask
+from melfast.images import check_image, read_mask
 from melfast.manifest import Manifest
-from melfast.tables import write_csv
+from melfast.prepare.sweep import Bad, Result, sweep
 
 
 @dataclass(frozen=True)
@@ -20,11 +16,11 @@ class Checked:
 
     Attributes:
         good: the rows that can be used, with their `width` and `height` in pixels.
-        bad: (image_name, path, reason) of the others.
+        bad: the others.
     """
 
     good: Manifest
-    bad: list[tuple[str, str, str]]
+    bad: list[Bad]
 
 
 def check_manifest(
@@ -39,32 +35,15 @@ def check_manifest(
         InputError: a row has no path.
     """
     paths, masks = manifest.image_paths, manifest.mask_paths
-    found = []
-    pool = ThreadPoolExecutor(threads)
-    try:
-        for result in pool.map(_check, paths, masks):
-            found.append(result)
-            progress()
-    finally:
-        pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for thousands of images
-    names = manifest.image_names
-    bad = [
-        (names[row], str(paths[row]), result)
-        for row, result in enumerate(found)
-        if isinstance(result, str)
-    ]
-    sizes = [result for result in found if isinstance(result, ImageInfo)]
-    good = manifest.select(np.array([isinstance(result, ImageInfo) for result in found], bool))
-    good = good.with_columns(
-        width=[size.width for size in sizes], height=[size.height for size in sizes]
+    swept = sweep(
+        manifest, lambda row: _check(paths[row], masks[row]), threads=threads, progress=progress
     )
-    return Checked(good, bad)
-
-
-def write_quarantine(bad: list[tuple[str, str, str]], path: Path) -> None:
-    """Writes image_name, path and reason of each bad image; the header alone if there are none."""
-    with atomic_path(path) as temporary:
-        write_csv(temporary, ("image_name", "path", "reason"), bad)
+    sizes = [size for size in swept.results if size is not None]
+    good = manifest.select([row for row, size in enumerate(swept.results) if size is not None])
+    good = good.with_columns(
+        width=[size["width"] for size in sizes], height=[size["height"] for size in sizes]
+    )
+    return Checked(good, swept.bad)
 
 
 def remarks(manifest: Manifest) -> list[str]:
@@ -84,21 +63,20 @@ def remarks(manifest: Manifest) -> list[str]:
     return notes
 
 
-def _check(path: Path, mask: Path | None) -> ImageInfo | str:
-    """The image's size, or what is wrong with it or its mask."""
-    try:
-        info = check_image(path)
-    except ImageError as error:
-        return error.reason
+def _check(path: Path, mask: Path | None) -> Result:
+    """The image's size; raises ImageError with what is wrong with it or its mask."""
+    info = check_image(path)
+    size = {"width": info.width, "height": info.height}
     if mask is None:
-        return info
+        return size
     try:
         height, width = read_mask(mask).shape
     except ImageError as error:
-        return f"mask {mask}: {error.reason}"
+        raise ImageError(path, f"mask {mask}: {error.reason}") from None
     if (width, height) != (info.width, info.height):
-        return (
+        raise ImageError(
+            path,
             f"mask {mask}: found {width} x {height} pixels, "
-            f"wanted {info.width} x {info.height} as the image"
+            f"wanted {info.width} x {info.height} as the image",
         )
-    return info
+    return size

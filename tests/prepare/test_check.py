@@ -10,7 +10,8 @@ from PIL import Image
 from melfast.images import ImageInfo
 from melfast.manifest import Manifest
 from melfast.prepare import check
-from melfast.prepare.check import check_manifest, remarks, write_quarantine
+from melfast.prepare.check import check_manifest, remarks
+from melfast.prepare.sweep import write_quarantine
 
 
 def manifest_of(folder: Path, paths: dict[str, str], **columns: list[str]) -> Manifest:
