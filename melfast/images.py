@@ -3,6 +3,7 @@
 import os
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -68,6 +69,34 @@ def read_image(path: str | Path, *, min_height: int = 0, min_width: int = 0) -> 
     data = read_bytes(path)
     try:
         return decode_image(data, min_height=min_height, min_width=min_width)
+    except ValueError as error:
+        raise ImageError(path, str(error)) from None
+
+
+def read_scaled(
+    path: str | Path, needed: Callable[[int, int], tuple[int, int]]
+) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """`read_image` for who knows what is needed of an image only from its size.
+
+    Args:
+        needed: (height, width) of the upright image in the file to the (height, width) that the
+            decoded one should have at least.
+    Returns:
+        uint8 [h, w, 3], and (height, width) of the image in the file; upright both.
+    Raises:
+        ImageError: as read_image.
+    """
+    data = read_bytes(path)
+    try:
+        if not data.startswith(JPEG_MAGIC):
+            image = decode_image(data)
+            return image, image.shape[:2]
+        height, width, _ = _jpeg_header(data)
+        if _jpeg_orientation(data) >= 5:
+            height, width = width, height
+        min_height, min_width = needed(height, width)
+        image = decode_image(data, min_height=min_height, min_width=min_width)
+        return image, (height, width)
     except ValueError as error:
         raise ImageError(path, str(error)) from None
 
@@ -174,12 +203,7 @@ def decode_image(data: bytes, *, min_height: int = 0, min_width: int = 0) -> NDA
 def _decode_jpeg(
     data: bytes, min_height: int, min_width: int, *, grey: bool = False
 ) -> NDArray[np.uint8]:
-    try:
-        height, width, colour, _ = simplejpeg.decode_jpeg_header(data)
-    except ValueError as error:
-        # "Could not determine subsampling" is what libjpeg-turbo says of any header cut short.
-        words = "no whole header" if "subsampling" in str(error) else str(error)
-        raise ValueError(f"found a truncated or damaged JPEG ({words})") from None
+    height, width, colour = _jpeg_header(data)
     _require_size(height, width)
     if colour not in (("YCbCr", "RGB", "Gray") if grey else ("YCbCr", "RGB")):
         found = "greyscale" if colour == "Gray" else colour
@@ -200,6 +224,17 @@ def _decode_jpeg(
     except ValueError as error:
         raise ValueError(f"found a truncated or damaged JPEG ({error})") from None
     return _upright(image, orientation)
+
+
+def _jpeg_header(data: bytes) -> tuple[int, int, str]:
+    """Height and width as stored, and the colour space."""
+    try:
+        height, width, colour, _ = simplejpeg.decode_jpeg_header(data)
+    except ValueError as error:
+        # "Could not determine subsampling" is what libjpeg-turbo says of any header cut short.
+        words = "no whole header" if "subsampling" in str(error) else str(error)
+        raise ValueError(f"found a truncated or damaged JPEG ({words})") from None
+    return height, width, colour
 
 
 def _scale_factor(height: int, width: int, min_height: int, min_width: int) -> int:

@@ -17,6 +17,7 @@ from melfast.images import (
     list_images,
     read_image,
     read_mask,
+    read_scaled,
 )
 
 ORIENTATION = 0x0112
@@ -373,3 +374,36 @@ def test_real_images_as_pillow_decodes_them(real_data: Path) -> None:
     for file in files + list_images(real_data / "isic2020" / "images")[:1]:
         want = np.asarray(ImageOps.exif_transpose(Image.open(file)).convert("RGB"))
         assert np.abs(read_image(file).astype(int) - want).max() <= 1
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_read_scaled_knows_the_size_in_the_file(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    path = write(tmp_path / "a.jpg", encode(gradient(80, 120), "JPEG", exif=exif))
+    upright = (80, 120) if orientation < 5 else (120, 80)
+    asked = []
+
+    def third(height: int, width: int) -> tuple[int, int]:
+        asked.append((height, width))
+        return height // 3, width // 3
+
+    image, size = read_scaled(path, third)
+    assert asked == [upright]
+    assert size == upright
+    assert image.shape == (upright[0] // 2, upright[1] // 2, 3)
+    assert (image == read_image(path, min_height=size[0] // 3, min_width=size[1] // 3)).all()
+
+
+def test_read_scaled_reads_a_png_whole(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.png", encode(gradient(), "PNG"))
+    image, size = read_scaled(path, lambda height, width: (1, 1))
+    assert size == (40, 56)
+    assert (image == gradient()).all()
+
+
+def test_read_scaled_says_what_is_wrong(bad_images: dict[str, Path]) -> None:
+    for name, path in bad_images.items():
+        with pytest.raises(ImageError) as raised:
+            read_scaled(path, lambda height, width: (1, 1))
+        assert REASONS[name] in str(raised.value)
