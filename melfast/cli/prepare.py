@@ -12,6 +12,7 @@ COMMANDS = {
         "Make a mask of the lesion, hair or skin of each image.",
     ),
     "ita": ("melfast.cli.prepare_ita", "Estimate skin tone: ITA, group, Fitzpatrick type."),
+    "sheet": ("melfast.cli.prepare_sheet", "Show images, regions and skin moved to other tones."),
     "split": ("melfast.cli.prepare_split", "Split by patient, lesion or image, stratified."),
 }
 
