@@ -23,3 +23,10 @@ def prepare(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> None: ...
+def cluster_colours(
+    colours: NDArray[np.float32],
+    seed: int = 0,
+    attempts: int = 1,
+    iterations: int = 100,
+    epsilon: float = 0.2,
+) -> tuple[NDArray[np.float64], list[NDArray[np.float32]], list[NDArray[np.int64]]]: ...

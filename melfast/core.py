@@ -3,6 +3,6 @@
 The docstrings stand with the bindings, in csrc/bindings/module.cpp.
 """
 
-from melfast._core import isa, normalize, prepare, resize, srgb_to_lab, warp_affine
+from melfast._core import cluster_colours, isa, normalize, prepare, resize, srgb_to_lab, warp_affine
 
-__all__ = ["isa", "normalize", "prepare", "resize", "srgb_to_lab", "warp_affine"]
+__all__ = ["cluster_colours", "isa", "normalize", "prepare", "resize", "srgb_to_lab", "warp_affine"]

@@ -38,6 +38,10 @@ for trial in range(150):
             out = np.empty((height, width, 3), dtype)
             core.prepare(image, affine, out, colour, mean, std)
             digest.update(out)
+    colours = rng.normal(0, 20, (rng.integers(0, 300), 3)).astype(np.float32)
+    inertias, centres, counts = core.cluster_colours(colours, trial, attempts=2)
+    for found in (inertias, *centres, *counts):
+        digest.update(found)
 print(core.isa(), digest.hexdigest())
 """
 

@@ -1,0 +1,90 @@
+// Clustering of colours.
+#include "clusters.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "arguments.h"
+
+namespace melfast::bindings {
+namespace {
+
+// Squares of distances between such coordinates stay below the largest float32.
+constexpr float kLargest = 1e18f;
+
+py::array_t<float, py::array::c_style | py::array::forcecast> colours_of(const py::object& object) {
+  const py::array given = as_array(object, "colours");
+  if (!py::isinstance<py::array_t<float>>(given))
+    throw py::type_error("colours must be float32, got " + std::string(py::str(given.dtype())));
+  if (given.ndim() != 2 || given.shape(1) != 3)
+    throw py::value_error("colours must have shape (count, 3), got " + shape_of(given));
+  auto colours = py::array_t<float, py::array::c_style | py::array::forcecast>::ensure(given);
+  if (!colours) throw py::error_already_set();
+  const float *begin = colours.data(), *end = begin + colours.size();
+  const float* bad = std::find_if(begin, end, [](float v) { return !(std::abs(v) <= kLargest); });
+  if (bad != end)
+    throw py::value_error("colours must be finite and at most 1e18, got " +
+                          std::string(py::str(py::float_(*bad))) + " in row " +
+                          std::to_string((bad - begin) / 3));
+  return colours;
+}
+
+Clustering clustering_of(uint64_t seed, int attempts, int iterations, double epsilon) {
+  if (attempts < 1)
+    throw py::value_error("attempts must be at least 1, got " + std::to_string(attempts));
+  if (iterations < 1)
+    throw py::value_error("iterations must be at least 1, got " + std::to_string(iterations));
+  if (!(epsilon >= 0))
+    throw py::value_error("epsilon must be at least 0, got " +
+                          std::string(py::str(py::float_(epsilon))));
+  return {seed, attempts, iterations, epsilon};
+}
+
+py::tuple cluster_colours(const py::object& object, uint64_t seed, int attempts, int iterations,
+                          double epsilon) {
+  const auto colours = colours_of(object);
+  const Clustering how = clustering_of(seed, attempts, iterations, epsilon);
+  constexpr int kKinds = kMostClusters - kFewestClusters + 1;
+  Clusters found[kKinds];
+  const float* data = colours.data();
+  const ptrdiff_t count = colours.shape(0);
+  {
+    const py::gil_scoped_release release;
+    melfast::cluster_colours(data, count, how, found);
+  }
+  py::array_t<double> inertias(kKinds);
+  py::list centres, counts;
+  for (int i = 0; i < kKinds; ++i) {
+    const ptrdiff_t k = kFewestClusters + i;
+    inertias.mutable_data()[i] = found[i].inertia;
+    centres.append(py::array_t<float>({k, ptrdiff_t{3}}, found[i].centres));
+    counts.append(py::array_t<int64_t>(k, found[i].counts));
+  }
+  return py::make_tuple(inertias, centres, counts);
+}
+
+}  // namespace
+
+void bind_clusters(py::module_& m) {
+  m.def("cluster_colours", &cluster_colours, py::arg("colours"), py::arg("seed") = 0,
+        py::arg("attempts") = 1, py::arg("iterations") = 100, py::arg("epsilon") = 0.2,
+        R"(k-means of colours for every k of 3..9: k-means++ seeds, then Lloyd's iterations.
+
+A pure function of its arguments: the same bits on any machine and thread.
+
+Args:
+    colours: float32 [N, 3], finite and at most 1e18; N may be 0.
+    seed: of the k-means++ draws, 0..2**64 - 1.
+    attempts: seedings, of which each k keeps the one that ends with the least inertia.
+    iterations: at most so many of Lloyd's.
+    epsilon: converged when no centre moves farther than this.
+Returns:
+    inertias float64 [7], sums of squared distances to the nearest centre; and for each k a float32
+    [k, 3] of centres and an int64 [k] of counts. Where there are fewer different colours than k,
+    clusters are left with a count of 0 and a centre of NaN.
+Raises:
+    TypeError, ValueError: the dtype, shape, a colour or a setting does not fit.)");
+}
+
+}  // namespace melfast::bindings
