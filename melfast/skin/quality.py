@@ -1,0 +1,69 @@
+"""Why an ITA should be doubted: scores of 0..1, of which below 0.5 is a doubt.
+
+Each score rises linearly from 0 to 1 between two values of one measure; half-way it is 0.5. The
+values were set by looking at the images of HAM10000 with the lowest and the highest ITA.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from melfast.prepare.synth.colour import _A, _B, _ITA
+
+DOUBTED = 0.5
+
+
+@dataclass(frozen=True)
+class Score:
+    """A measure that is worth 0 at `worst`, 1 at `best`; either may be the larger."""
+
+    doubt: str
+    worst: float
+    best: float
+
+    def of(self, value: float) -> float:
+        return min(1.0, max(0.0, (value - self.worst) / (self.best - self.worst)))
+
+
+# Fraction of the image that is visible skin.
+LITTLE_SKIN = Score("little skin", 0.0, 0.1)
+# Dominant b*: the angle turns fast where b* is near 0 and means nothing below.
+LOW_B = Score("b* <= 0", 0.0, 8.0)
+# Root mean square distance of the skin's colours to the dominant one, in CIELAB.
+UNEVEN = Score("uneven skin", 20.0, 4.0)
+# Dominant L*: the darkest human skin is near 30.
+DARK = Score("under-exposed", 15.0, 35.0)
+# Degrees of hue between the dominant colour and human skin of that ITA.
+CAST = Score("colour cast", 60.0, 0.0)
+
+
+def judge(
+    lab: NDArray[np.float64], skin_fraction: float, colours: NDArray[np.float32]
+) -> tuple[float, tuple[str, ...]]:
+    """Quality, the least of all scores, and the names of the doubts.
+
+    Args:
+        lab: dominant colour [3].
+        skin_fraction: of the image, 0..1.
+        colours: CIELAB of the visible skin [n, 3], n >= 1.
+    """
+    squares = np.square(colours - lab.astype(np.float32)).sum(axis=1)
+    measures = (
+        (LITTLE_SKIN, skin_fraction),
+        (LOW_B, float(lab[2])),
+        (UNEVEN, float(np.sqrt(squares.mean(dtype=np.float64)))),
+        (DARK, float(lab[0])),
+        (CAST, hue_from_skin(lab)),
+    )
+    scores = {score.doubt: score.of(value) for score, value in measures}
+    doubts = tuple(doubt for doubt, score in scores.items() if score < DOUBTED)
+    return min(scores.values()), doubts
+
+
+def hue_from_skin(lab: NDArray[np.float64]) -> float:
+    """Angle in degrees, 0..180, in the a*-b* plane between a colour and human skin of its ITA."""
+    ita_deg = np.rad2deg(np.arctan2(lab[0] - 50, lab[2]))
+    a, b = np.interp(ita_deg, _ITA, _A), np.interp(ita_deg, _ITA, _B)
+    turn = np.rad2deg(np.arctan2(lab[2], lab[1]) - np.arctan2(b, a))
+    return float(abs((turn + 180) % 360 - 180))
