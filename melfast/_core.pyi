@@ -25,6 +25,8 @@ def prepare(
 ) -> None: ...
 def cluster_colours(
     colours: NDArray[np.float32],
+    repeats: NDArray[np.int32] | None = None,
+    *,
     seed: int = 0,
     attempts: int = 1,
     iterations: int = 100,

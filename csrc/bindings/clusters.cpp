@@ -3,12 +3,15 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <string>
 
 #include "arguments.h"
 
 namespace melfast::bindings {
 namespace {
+
+using Repeats = py::array_t<int32_t, py::array::c_style | py::array::forcecast>;
 
 // Squares of distances between such coordinates stay below the largest float32.
 constexpr float kLargest = 1e18f;
@@ -30,6 +33,23 @@ py::array_t<float, py::array::c_style | py::array::forcecast> colours_of(const p
   return colours;
 }
 
+// int32 [count], each at least 1, or None.
+std::optional<Repeats> repeats_of(const py::object& object, ptrdiff_t count) {
+  if (object.is_none()) return std::nullopt;
+  const py::array given = as_array(object, "repeats");
+  if (!py::isinstance<py::array_t<int32_t>>(given))
+    throw py::type_error("repeats must be int32, got " + std::string(py::str(given.dtype())));
+  if (given.ndim() != 1 || given.shape(0) != count)
+    throw py::value_error("repeats must have shape (" + std::to_string(count) +
+                          ",), one for each colour, got " + shape_of(given));
+  auto repeats = Repeats::ensure(given);
+  if (!repeats) throw py::error_already_set();
+  const int32_t* least = std::min_element(repeats.data(), repeats.data() + count);
+  if (count && *least < 1)
+    throw py::value_error("repeats must be at least 1, got " + std::to_string(*least));
+  return repeats;
+}
+
 Clustering clustering_of(uint64_t seed, int attempts, int iterations, double epsilon) {
   if (attempts < 1)
     throw py::value_error("attempts must be at least 1, got " + std::to_string(attempts));
@@ -41,17 +61,19 @@ Clustering clustering_of(uint64_t seed, int attempts, int iterations, double eps
   return {seed, attempts, iterations, epsilon};
 }
 
-py::tuple cluster_colours(const py::object& object, uint64_t seed, int attempts, int iterations,
-                          double epsilon) {
+py::tuple cluster_colours(const py::object& object, const py::object& repeated, uint64_t seed,
+                          int attempts, int iterations, double epsilon) {
   const auto colours = colours_of(object);
+  const auto repeats = repeats_of(repeated, colours.shape(0));
   const Clustering how = clustering_of(seed, attempts, iterations, epsilon);
   constexpr int kKinds = kMostClusters - kFewestClusters + 1;
   Clusters found[kKinds];
   const float* data = colours.data();
+  const int32_t* times = repeats ? repeats->data() : nullptr;
   const ptrdiff_t count = colours.shape(0);
   {
     const py::gil_scoped_release release;
-    melfast::cluster_colours(data, count, how, found);
+    melfast::cluster_colours(data, times, count, how, found);
   }
   py::array_t<double> inertias(kKinds);
   py::list centres, counts;
@@ -67,21 +89,23 @@ py::tuple cluster_colours(const py::object& object, uint64_t seed, int attempts,
 }  // namespace
 
 void bind_clusters(py::module_& m) {
-  m.def("cluster_colours", &cluster_colours, py::arg("colours"), py::arg("seed") = 0,
-        py::arg("attempts") = 1, py::arg("iterations") = 100, py::arg("epsilon") = 0.2,
+  m.def("cluster_colours", &cluster_colours, py::arg("colours"), py::arg("repeats") = py::none(),
+        py::kw_only(), py::arg("seed") = 0, py::arg("attempts") = 1, py::arg("iterations") = 100,
+        py::arg("epsilon") = 0.2,
         R"(k-means of colours for every k of 3..9: k-means++ seeds, then Lloyd's iterations.
 
 A pure function of its arguments: the same bits on any machine and thread.
 
 Args:
     colours: float32 [N, 3], finite and at most 1e18; N may be 0.
+    repeats: int32 [N], how often each colour occurs, once or more; None: once each.
     seed: of the k-means++ draws, 0..2**64 - 1.
     attempts: seedings, of which each k keeps the one that ends with the least inertia.
     iterations: at most so many of Lloyd's.
     epsilon: converged when no centre moves farther than this.
 Returns:
     inertias float64 [7], sums of squared distances to the nearest centre; and for each k a float32
-    [k, 3] of centres and an int64 [k] of counts. Where there are fewer different colours than k,
+    [k, 3] of centres and an int64 [k] of counts (repeats counted). Where there are fewer different colours than k,
     clusters are left with a count of 0 and a centre of NaN.
 Raises:
     TypeError, ValueError: the dtype, shape, a colour or a setting does not fit.)");

@@ -40,23 +40,25 @@ class Random {
   uint64_t state_;
 };
 
-// Summed in four interleaved parts, so that an addition need not wait for the one before.
-double sum_of(const float* values, ptrdiff_t count) {
+// The sum of values[i] * repeats[i], in four interleaved parts, so that an addition need not wait
+// for the one before.
+double sum_of(const float* values, const double* repeats, ptrdiff_t count) {
   double parts[4] = {};
   ptrdiff_t i = 0;
   for (; i + 4 <= count; i += 4)
-    for (int j = 0; j < 4; ++j) parts[j] += static_cast<double>(values[i + j]);
-  for (; i < count; ++i) parts[0] += static_cast<double>(values[i]);
+    for (int j = 0; j < 4; ++j) parts[j] += static_cast<double>(values[i + j]) * repeats[i + j];
+  for (; i < count; ++i) parts[0] += static_cast<double>(values[i]) * repeats[i];
   return (parts[0] + parts[1]) + (parts[2] + parts[3]);
 }
 
-// The first index at which the running sum passes `share`.
-ptrdiff_t index_at(const float* values, ptrdiff_t count, double share) {
+// The first index at which the running sum of values[i] * repeats[i] passes `share`; the last that
+// counts where rounding keeps the sum below it.
+ptrdiff_t index_at(const float* values, const double* repeats, ptrdiff_t count, double share) {
   ptrdiff_t last = 0;
   for (ptrdiff_t i = 0; i < count; ++i) {
     if (values[i] <= 0) continue;
     last = i;
-    share -= static_cast<double>(values[i]);
+    share -= static_cast<double>(values[i]) * repeats[i];
     if (share < 0) break;
   }
   return last;
@@ -64,7 +66,7 @@ ptrdiff_t index_at(const float* values, ptrdiff_t count, double share) {
 
 class Clusterer {
  public:
-  Clusterer(const float* colours, ptrdiff_t count)
+  Clusterer(const float* colours, const int32_t* repeats, ptrdiff_t count)
       : colours_(colours),
         count_(count),
         padded_((count + kColourBlock - 1) / kColourBlock * kColourBlock) {
@@ -76,6 +78,8 @@ class Clusterer {
       x[i] = colour[0], y[i] = colour[1], z[i] = colour[2];
     }
     planes_ = {x, y, z, padded_};
+    repeats_ = grow(s.repeats, count);
+    for (ptrdiff_t i = 0; i < count; ++i) repeats_[i] = repeats ? repeats[i] : 1;
     labels_ = grow(s.labels, padded_);
     squares_ = grow(s.squares, padded_);
     nearer_ = grow(s.nearer, padded_);
@@ -84,13 +88,15 @@ class Clusterer {
 
   // k-means++ (Arthur and Vassilvitskii 2007).
   void seed(int k, Random& random, float* seeds) {
-    std::fill(squares_, squares_ + padded_, std::numeric_limits<float>::infinity());
-    const auto first = static_cast<ptrdiff_t>(random.next() * static_cast<double>(count_));
+    std::fill_n(squares_, padded_, 1.0f);
+    const double all = sum_of(squares_, repeats_, count_);
+    const ptrdiff_t first = index_at(squares_, repeats_, count_, random.next() * all);
     std::copy_n(colours_ + 3 * first, 3, seeds);
+    std::fill_n(squares_, padded_, std::numeric_limits<float>::infinity());
     cluster_rows().approach(planes_, seeds, squares_, nearest_);
     for (int c = 1; c < k; ++c) {
       std::swap(squares_, nearest_);
-      const double total = sum_of(squares_, count_);
+      const double total = sum_of(squares_, repeats_, count_);
       if (total > 0)
         choose_seed(random, total, seeds + 3 * c);
       else
@@ -105,7 +111,7 @@ class Clusterer {
       if (move_centres(k, out) <= how.epsilon) break;
     }
     assign(k, out);
-    out.inertia = sum_of(squares_, count_);
+    out.inertia = sum_of(squares_, repeats_, count_);
     for (int c = 0; c < k; ++c)
       if (out.counts[c] == 0) std::fill_n(out.centres + 3 * c, 3, kNaN);
   }
@@ -115,9 +121,10 @@ class Clusterer {
   void choose_seed(Random& random, double total, float* seed) {
     double least = std::numeric_limits<double>::infinity();
     for (int trial = 0; trial < kTrials; ++trial) {
-      const float* colour = colours_ + 3 * index_at(squares_, count_, random.next() * total);
+      const float* colour =
+          colours_ + 3 * index_at(squares_, repeats_, count_, random.next() * total);
       cluster_rows().approach(planes_, colour, squares_, nearer_);
-      const double inertia = sum_of(nearer_, count_);
+      const double inertia = sum_of(nearer_, repeats_, count_);
       if (inertia >= least) continue;
       least = inertia;
       std::copy_n(colour, 3, seed);
@@ -128,7 +135,8 @@ class Clusterer {
   void assign(int k, Clusters& out) {
     cluster_rows().assign(planes_, out.centres, k, labels_, squares_);
     std::fill_n(out.counts, k, 0);
-    for (ptrdiff_t i = 0; i < count_; ++i) ++out.counts[labels_[i]];
+    for (ptrdiff_t i = 0; i < count_; ++i)
+      out.counts[labels_[i]] += static_cast<int64_t>(repeats_[i]);
   }
 
   // Puts every centre into the mean of its colours; returns how far the one moved that moved most.
@@ -136,7 +144,7 @@ class Clusterer {
     double sums[kMostClusters][3] = {};
     for (ptrdiff_t i = 0; i < count_; ++i) {
       double* sum = sums[labels_[i]];
-      for (int j = 0; j < 3; ++j) sum[j] += static_cast<double>(colours_[3 * i + j]);
+      for (int j = 0; j < 3; ++j) sum[j] += static_cast<double>(colours_[3 * i + j]) * repeats_[i];
     }
     double most = 0;
     for (int c = 0; c < k; ++c) {
@@ -170,13 +178,15 @@ class Clusterer {
   const float* colours_;
   ptrdiff_t count_, padded_;
   ColourPlanes planes_;
+  double* repeats_;
   int32_t* labels_;
   float *squares_, *nearer_, *nearest_;
 };
 
 }  // namespace
 
-void cluster_colours(const float* colours, ptrdiff_t count, const Clustering& how, Clusters* out) {
+void cluster_colours(const float* colours, const int32_t* repeats, ptrdiff_t count,
+                     const Clustering& how, Clusters* out) {
   for (int k = kFewestClusters; k <= kMostClusters; ++k) {
     Clusters& none = out[k - kFewestClusters];
     none.inertia = count ? std::numeric_limits<double>::infinity() : 0;
@@ -184,7 +194,7 @@ void cluster_colours(const float* colours, ptrdiff_t count, const Clustering& ho
     std::fill(std::begin(none.counts), std::end(none.counts), 0);
   }
   if (count == 0) return;
-  Clusterer clusterer(colours, count);
+  Clusterer clusterer(colours, repeats, count);
   Random random(how.seed);
   for (int attempt = 0; attempt < how.attempts; ++attempt) {
     for (int k = kFewestClusters; k <= kMostClusters; ++k) {

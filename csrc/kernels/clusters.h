@@ -24,8 +24,10 @@ struct Clusters {
 };
 
 // Clusters `count` colours (three finite floats each, squares of distances below 3e38) into k =
-// kFewestClusters .. kMostClusters; out[k - kFewestClusters] is the clustering into k. A pure
-// function of its arguments: the same bits on any machine.
-void cluster_colours(const float* colours, ptrdiff_t count, const Clustering& how, Clusters* out);
+// kFewestClusters .. kMostClusters; out[k - kFewestClusters] is the clustering into k. `repeats`
+// says how often each colour occurs, once or more; null: once each. A pure function of its
+// arguments: the same bits on any machine.
+void cluster_colours(const float* colours, const int32_t* repeats, ptrdiff_t count,
+                     const Clustering& how, Clusters* out);
 
 }  // namespace melfast

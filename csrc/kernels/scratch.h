@@ -24,6 +24,7 @@ struct Scratch {
   std::vector<float> blended_f32, down_f32, across_f32;
   // Of colours that are clustered.
   std::vector<float> colour_planes, squares, nearer, nearest;
+  std::vector<double> repeats;
   std::vector<int32_t> labels;
 };
 

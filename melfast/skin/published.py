@@ -102,6 +102,16 @@ _L_SCALE = (116 * 255 + 50) // 100
 _L_SHIFT = -((16 * 255 * (1 << _ROOT_BITS) + 50) // 100)
 
 
+def distinct(lab8: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """The different colours of [n, 3], sorted, as float32 [m, 3], and how often each occurs."""
+    wide = lab8.astype(np.int32)
+    codes, repeats = np.unique(
+        (wide[:, 0] << 16) | (wide[:, 1] << 8) | wide[:, 2], return_counts=True
+    )
+    colours = np.stack([codes >> 16, (codes >> 8) & 255, codes & 255], axis=1)
+    return colours.astype(np.float32), repeats.astype(np.int32)
+
+
 def lab8_to_lab(lab8: NDArray[np.uint8]) -> NDArray[np.float32]:
     """CIELAB of 8-bit CIELAB."""
     wide = lab8.astype(np.float32)

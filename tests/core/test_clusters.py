@@ -108,6 +108,20 @@ def test_a_function_of_the_seed():
     assert (core.cluster_colours(colours, seed=2**64 - 1)[0] > 0).all()
 
 
+def test_repeats_are_as_good_as_copies():
+    """Not the same draws, but the same optimum where it is easy to find."""
+    rng = np.random.default_rng(4)
+    colours, repeats = blobs(300, 4, places=5), rng.integers(1, 9, 300, dtype=np.int32)
+    copies = np.repeat(colours, repeats, axis=0)
+    settings = {"attempts": 20, "epsilon": 0}
+    found = core.cluster_colours(colours, repeats, **settings)
+    expected = core.cluster_colours(copies, **settings)
+    np.testing.assert_allclose(found[0], expected[0], rtol=0.01)
+    np.testing.assert_allclose(found[0][2], expected[0][2], rtol=1e-6)
+    assert sorted(found[2][2]) == sorted(expected[2][2])
+    assert all(count.sum() == repeats.sum() for count in found[2])
+
+
 def test_takes_any_strides():
     memory = np.zeros((2, 400, 4), np.float32)
     memory[0, :, :3] = blobs(400, 2)
@@ -131,6 +145,12 @@ GOOD = np.zeros((4, 3), np.float32)
          "colours must be finite and at most 1e18, got nan in row 1"),
         (np.float32([[0, 0, -np.inf]]), {}, ValueError,
          "colours must be finite and at most 1e18, got -inf in row 0"),
+        (GOOD, {"repeats": [1, 1, 1, 1]}, TypeError, "repeats must be a numpy array, got list"),
+        (GOOD, {"repeats": np.ones(4)}, TypeError, "repeats must be int32, got float64"),
+        (GOOD, {"repeats": np.ones(3, np.int32)}, ValueError,
+         "repeats must have shape (4,), one for each colour, got (3,)"),
+        (GOOD, {"repeats": np.int32([1, 1, 0, 2])}, ValueError,
+         "repeats must be at least 1, got 0"),
         (GOOD, {"attempts": 0}, ValueError, "attempts must be at least 1, got 0"),
         (GOOD, {"iterations": -1}, ValueError, "iterations must be at least 1, got -1"),
         (GOOD, {"epsilon": -0.5}, ValueError, "epsilon must be at least 0, got -0.5"),

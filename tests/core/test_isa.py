@@ -39,7 +39,7 @@ for trial in range(150):
             core.prepare(image, affine, out, colour, mean, std)
             digest.update(out)
     colours = rng.normal(0, 20, (rng.integers(0, 300), 3)).astype(np.float32)
-    inertias, centres, counts = core.cluster_colours(colours, trial, attempts=2)
+    inertias, centres, counts = core.cluster_colours(colours, seed=trial, attempts=2)
     for found in (inertias, *centres, *counts):
         digest.update(found)
 print(core.isa(), digest.hexdigest())
