@@ -9,9 +9,11 @@ namespace melfast {
 // Colours that the loops work on side by side; planes are padded to a multiple of it.
 inline constexpr ptrdiff_t kColourBlock = 64;
 
-// Colours one coordinate at a time; `count` is a multiple of kColourBlock.
+// Colours one coordinate at a time, and how often each occurs. `count` is a multiple of
+// kColourBlock; colours that only fill up the last block occur 0 times.
 struct ColourPlanes {
   const float *x, *y, *z;
+  const double* repeats;
   ptrdiff_t count;
 };
 
@@ -20,9 +22,10 @@ struct ClusterRows {
   // the squared distance to it. A NaN centre is nearest to nothing; k >= 1 and one is no NaN.
   void (*assign)(const ColourPlanes& colours, const float* centres, int k, int32_t* labels,
                  float* squares);
-  // nearer[i] = the lesser of squares[i] and the squared distance of colour i to one colour.
+  // nearer[i] = the lesser of squares[i] and the squared distance of colour i to one colour;
+  // sums[j] = the sum of repeats[i] * nearer[i] over block j.
   void (*approach)(const ColourPlanes& colours, const float* colour, const float* squares,
-                   float* nearer);
+                   float* nearer, double* sums);
 };
 
 namespace baseline {

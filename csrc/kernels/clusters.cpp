@@ -40,63 +40,53 @@ class Random {
   uint64_t state_;
 };
 
-// The sum of values[i] * repeats[i], in four interleaved parts, so that an addition need not wait
-// for the one before.
-double sum_of(const float* values, const double* repeats, ptrdiff_t count) {
-  double parts[4] = {};
-  ptrdiff_t i = 0;
-  for (; i + 4 <= count; i += 4)
-    for (int j = 0; j < 4; ++j) parts[j] += static_cast<double>(values[i + j]) * repeats[i + j];
-  for (; i < count; ++i) parts[0] += static_cast<double>(values[i]) * repeats[i];
-  return (parts[0] + parts[1]) + (parts[2] + parts[3]);
+double sum_of(const double* values, ptrdiff_t count) {
+  double sum = 0;
+  for (ptrdiff_t i = 0; i < count; ++i) sum += values[i];
+  return sum;
 }
 
-// The first index at which the running sum of values[i] * repeats[i] passes `share`; the last that
-// counts where rounding keeps the sum below it.
-ptrdiff_t index_at(const float* values, const double* repeats, ptrdiff_t count, double share) {
-  ptrdiff_t last = 0;
-  for (ptrdiff_t i = 0; i < count; ++i) {
-    if (values[i] <= 0) continue;
-    last = i;
-    share -= static_cast<double>(values[i]) * repeats[i];
-    if (share < 0) break;
-  }
-  return last;
-}
+// Squared distances to the nearest of the seeds, and how much each block of them weighs.
+struct Nearest {
+  float* squares;
+  double* sums;
+};
 
 class Clusterer {
  public:
   Clusterer(const float* colours, const int32_t* repeats, ptrdiff_t count)
-      : colours_(colours),
-        count_(count),
-        padded_((count + kColourBlock - 1) / kColourBlock * kColourBlock) {
+      : colours_(colours), count_(count), blocks_((count + kColourBlock - 1) / kColourBlock) {
+    const ptrdiff_t padded = blocks_ * kColourBlock;
     Scratch& s = scratch();
-    float* planes = grow(s.colour_planes, 3 * padded_);
-    float *x = planes, *y = planes + padded_, *z = planes + 2 * padded_;
-    for (ptrdiff_t i = 0; i < padded_; ++i) {
+    float* planes = grow(s.colour_planes, 3 * padded);
+    float *x = planes, *y = planes + padded, *z = planes + 2 * padded;
+    double* times = grow(s.repeats, padded);
+    for (ptrdiff_t i = 0; i < padded; ++i) {
       const float* colour = colours + 3 * std::min(i, count - 1);
       x[i] = colour[0], y[i] = colour[1], z[i] = colour[2];
+      times[i] = i >= count ? 0 : repeats ? repeats[i] : 1;
     }
-    planes_ = {x, y, z, padded_};
-    repeats_ = grow(s.repeats, count);
-    for (ptrdiff_t i = 0; i < count; ++i) repeats_[i] = repeats ? repeats[i] : 1;
-    labels_ = grow(s.labels, padded_);
-    squares_ = grow(s.squares, padded_);
-    nearer_ = grow(s.nearer, padded_);
-    nearest_ = grow(s.nearest, padded_);
+    planes_ = {x, y, z, times, padded};
+    labels_ = grow(s.labels, padded);
+    float* squares = grow(s.squares, 3 * padded);
+    double* sums = grow(s.block_sums, 3 * blocks_);
+    for (Nearest* nearest : {&now_, &trial_, &best_}) {
+      *nearest = {squares, sums};
+      squares += padded, sums += blocks_;
+    }
   }
 
   // k-means++ (Arthur and Vassilvitskii 2007).
   void seed(int k, Random& random, float* seeds) {
-    std::fill_n(squares_, padded_, 1.0f);
-    const double all = sum_of(squares_, repeats_, count_);
-    const ptrdiff_t first = index_at(squares_, repeats_, count_, random.next() * all);
-    std::copy_n(colours_ + 3 * first, 3, seeds);
-    std::fill_n(squares_, padded_, std::numeric_limits<float>::infinity());
-    cluster_rows().approach(planes_, seeds, squares_, nearest_);
+    std::fill_n(now_.squares, planes_.count, 1.0f);
+    for (ptrdiff_t j = 0; j < blocks_; ++j)
+      now_.sums[j] = sum_of(planes_.repeats + j * kColourBlock, kColourBlock);
+    std::copy_n(draw(random, sum_of(now_.sums, blocks_)), 3, seeds);
+    std::fill_n(now_.squares, planes_.count, std::numeric_limits<float>::infinity());
+    cluster_rows().approach(planes_, seeds, now_.squares, best_.squares, best_.sums);
     for (int c = 1; c < k; ++c) {
-      std::swap(squares_, nearest_);
-      const double total = sum_of(squares_, repeats_, count_);
+      std::swap(now_, best_);
+      const double total = sum_of(now_.sums, blocks_);
       if (total > 0)
         choose_seed(random, total, seeds + 3 * c);
       else
@@ -111,32 +101,50 @@ class Clusterer {
       if (move_centres(k, out) <= how.epsilon) break;
     }
     assign(k, out);
-    out.inertia = sum_of(squares_, repeats_, count_);
+    out.inertia = 0;
+    for (ptrdiff_t i = 0; i < count_; ++i)
+      out.inertia += static_cast<double>(now_.squares[i]) * planes_.repeats[i];
     for (int c = 0; c < k; ++c)
       if (out.counts[c] == 0) std::fill_n(out.centres + 3 * c, 3, kNaN);
   }
 
  private:
-  // The candidate that leaves the least inertia; nearest_ becomes the squares with it.
+  // The candidate that leaves the least inertia; best_ holds what it leaves.
   void choose_seed(Random& random, double total, float* seed) {
     double least = std::numeric_limits<double>::infinity();
     for (int trial = 0; trial < kTrials; ++trial) {
-      const float* colour =
-          colours_ + 3 * index_at(squares_, repeats_, count_, random.next() * total);
-      cluster_rows().approach(planes_, colour, squares_, nearer_);
-      const double inertia = sum_of(nearer_, repeats_, count_);
+      const float* colour = draw(random, total);
+      cluster_rows().approach(planes_, colour, now_.squares, trial_.squares, trial_.sums);
+      const double inertia = sum_of(trial_.sums, blocks_);
       if (inertia >= least) continue;
       least = inertia;
       std::copy_n(colour, 3, seed);
-      std::swap(nearer_, nearest_);
+      std::swap(trial_, best_);
     }
   }
 
+  // A colour, each with a chance as its share of now_.
+  const float* draw(Random& random, double total) const {
+    double share = random.next() * total;
+    ptrdiff_t block = 0;
+    while (block + 1 < blocks_ && share >= now_.sums[block]) share -= now_.sums[block++];
+    // Rounding may leave a share beyond the block: then the last colour that has a chance.
+    while (block > 0 && now_.sums[block] == 0) --block;
+    ptrdiff_t chosen = 0;
+    for (ptrdiff_t i = block * kColourBlock; i < std::min((block + 1) * kColourBlock, count_);
+         ++i) {
+      const double chance = static_cast<double>(now_.squares[i]) * planes_.repeats[i];
+      if (chance > 0) chosen = i;
+      if ((share -= chance) < 0) break;
+    }
+    return colours_ + 3 * chosen;
+  }
+
   void assign(int k, Clusters& out) {
-    cluster_rows().assign(planes_, out.centres, k, labels_, squares_);
+    cluster_rows().assign(planes_, out.centres, k, labels_, now_.squares);
     std::fill_n(out.counts, k, 0);
     for (ptrdiff_t i = 0; i < count_; ++i)
-      out.counts[labels_[i]] += static_cast<int64_t>(repeats_[i]);
+      out.counts[labels_[i]] += static_cast<int64_t>(planes_.repeats[i]);
   }
 
   // Puts every centre into the mean of its colours; returns how far the one moved that moved most.
@@ -144,7 +152,8 @@ class Clusterer {
     double sums[kMostClusters][3] = {};
     for (ptrdiff_t i = 0; i < count_; ++i) {
       double* sum = sums[labels_[i]];
-      for (int j = 0; j < 3; ++j) sum[j] += static_cast<double>(colours_[3 * i + j]) * repeats_[i];
+      for (int j = 0; j < 3; ++j)
+        sum[j] += static_cast<double>(colours_[3 * i + j]) * planes_.repeats[i];
     }
     double most = 0;
     for (int c = 0; c < k; ++c) {
@@ -168,19 +177,18 @@ class Clusterer {
 
   // Puts a centre that lost all its colours on the colour that is farthest from any centre, once.
   bool revive(float* centre) {
-    float* farthest = std::max_element(squares_, squares_ + count_);
+    float* farthest = std::max_element(now_.squares, now_.squares + count_);
     if (*farthest == 0) return false;
     *farthest = 0;
-    std::copy_n(colours_ + 3 * (farthest - squares_), 3, centre);
+    std::copy_n(colours_ + 3 * (farthest - now_.squares), 3, centre);
     return true;
   }
 
   const float* colours_;
-  ptrdiff_t count_, padded_;
+  ptrdiff_t count_, blocks_;
   ColourPlanes planes_;
-  double* repeats_;
   int32_t* labels_;
-  float *squares_, *nearer_, *nearest_;
+  Nearest now_, trial_, best_;
 };
 
 }  // namespace

@@ -23,8 +23,8 @@ struct Scratch {
   std::vector<uint8_t> levels;
   std::vector<float> blended_f32, down_f32, across_f32;
   // Of colours that are clustered.
-  std::vector<float> colour_planes, squares, nearer, nearest;
-  std::vector<double> repeats;
+  std::vector<float> colour_planes, squares;
+  std::vector<double> repeats, block_sums;
   std::vector<int32_t> labels;
 };
 
