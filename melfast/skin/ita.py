@@ -1,7 +1,8 @@
 """Individual typology angle of the visible skin of an image, and how far to trust it."""
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from kneed import KneeLocator
@@ -10,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from melfast import core
 from melfast.skin import published
 from melfast.skin.masks import find_regions, working_size
-from melfast.skin.quality import judge
+from melfast.skin.quality import judge, squared_distances
 
 Convention = Literal["cielab", "published"]
 
@@ -20,6 +21,8 @@ CLUSTERS = range(3, 10)
 SAMPLED_PIXELS = 4000
 # Fewer say nothing of the skin; what is called skin in so small a place may be noise.
 FEWEST_PIXELS = 64
+# Pixels of the image along its shorter side: below is no picture.
+SMALLEST_SIDE = 8
 # Clusters of one skin lie so near to each other, in CIELAB: they differ by its relief and mottling.
 # Half of it is what a glance at two patches tells apart.
 SAME_SKIN = 5.0
@@ -29,7 +32,8 @@ PUBLISHED_ATTEMPTS = 10
 # the end it gives the number that the published table holds.
 PUBLISHED_EPSILON = 0.02
 # Doubts that mean that there is no number.
-NO_SKIN, NO_ELBOW = "no skin visible", "no elbow in the published index"
+NO_SKIN, TOO_SMALL = "no skin visible", "image too small"
+NO_ELBOW = "no elbow in the published index"
 # A pixel with all channels beyond is clipped: it tells that the sensor was, not what the skin is.
 DARKEST, BRIGHTEST = 5, 250
 
@@ -96,19 +100,32 @@ def estimate_tone(
     Raises:
         TypeError, ValueError: an argument does not fit; the message says found and wanted.
     """
-    if convention == "cielab":
-        return _cielab_tone(image, regions)
-    if convention == "published":
-        return _published_tone(image)
-    raise ValueError(f"convention must be 'cielab' or 'published', got {convention!r}")
+    if convention not in get_args(Convention):
+        raise ValueError(f"convention must be 'cielab' or 'published', got {convention!r}")
+    _check_array("image", image, (3,))
+    if regions is not None:
+        _check_array("regions", regions, ())
+    if min(image.shape[:2]) < SMALLEST_SIDE:
+        return _no_tone(0.0, TOO_SMALL)
+    return _published_tone(image) if convention == "published" else _cielab_tone(image, regions)
+
+
+def _check_array(name: str, array: NDArray[np.uint8], channels: tuple[int, ...]) -> None:
+    """uint8 [height, width, *channels], at least one pixel."""
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{name} must be a numpy array, got {type(array).__name__}")
+    if array.dtype != np.uint8:
+        raise TypeError(f"{name} must be uint8, got {array.dtype}")
+    if array.ndim < 2 or array.shape[2:] != channels or array.size == 0:
+        wanted = "(height, width, 3)" if channels else "(height, width)"
+        raise ValueError(f"{name} must have shape {wanted} and a pixel, got {array.shape}")
 
 
 def _cielab_tone(image: NDArray[np.uint8], regions: NDArray[np.uint8] | None) -> SkinTone:
     if regions is None:
-        image = _resized(image, *working_size(*_size(image)))
+        image = _resized(image, *working_size(*image.shape[:2]))
         regions = find_regions(image)
     else:
-        _check_regions(regions)
         image = _resized(image, *regions.shape)
     pixels, skin_fraction = _sample(image, regions)
     if len(pixels) < FEWEST_PIXELS:
@@ -120,37 +137,31 @@ def _cielab_tone(image: NDArray[np.uint8], regions: NDArray[np.uint8] | None) ->
     return _tone(lab, float(ita_degrees(lab)), skin_fraction, k, colours)
 
 
-def _size(image: NDArray[np.uint8]) -> tuple[int, int]:
-    if not isinstance(image, np.ndarray):
-        raise TypeError(f"image must be a numpy array, got {type(image).__name__}")
-    if image.ndim != 3:
-        raise ValueError(f"image must have shape (height, width, 3), got {image.shape}")
-    return image.shape[:2]
-
-
 def _resized(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     out = np.empty((height, width, 3), np.uint8)
     core.resize(image, out)
     return out
 
 
-def _check_regions(regions: NDArray[np.uint8]) -> None:
-    if regions.dtype != np.uint8 or regions.ndim != 2 or regions.size == 0:
-        raise ValueError(
-            f"regions must be uint8 with shape (height, width), got {regions.dtype} {regions.shape}"
-        )
-
-
 def _sample(
     image: NDArray[np.uint8], regions: NDArray[np.uint8]
 ) -> tuple[NDArray[np.uint8], float]:
     """About SAMPLED_PIXELS skin pixels [n, 3], evenly over the image, and the fraction of skin."""
-    places = np.flatnonzero(regions.ravel() == 0)
-    fraction = len(places) / regions.size
-    places = places[:: max(1, len(places) // SAMPLED_PIXELS)]
-    pixels = image.reshape(-1, 3)[places]
-    exposed = (pixels.min(axis=1) <= BRIGHTEST) & (pixels.max(axis=1) >= DARKEST)
-    return pixels[exposed], fraction
+    count = regions.size - int(np.count_nonzero(regions))
+    step = max(1, count // SAMPLED_PIXELS)
+    # A step that shares a factor with the width would see only some of the columns.
+    while math.gcd(step, regions.shape[1]) > 1 and step > 1:
+        step += 1
+    pixels = image.reshape(-1, 3)[::step][regions.reshape(-1)[::step] == 0]
+    return pixels[_exposed(pixels)], count / regions.size
+
+
+def _exposed(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which of pixels [n, 3] are neither black nor white."""
+    red, green, blue = pixels.T
+    lit = np.maximum(np.maximum(red, green), blue) >= DARKEST
+    lit &= np.minimum(np.minimum(red, green), blue) <= BRIGHTEST
+    return lit
 
 
 def _elbow(inertias: NDArray[np.float64]) -> int | None:
@@ -169,10 +180,9 @@ def _dominant(
     Which of two clusters of nearly the same size is larger is chance; so clusters that are one skin
     are taken together, and then the mean of the colours within SAME_SKIN of their middle.
     """
-    largest = centres[counts.argmax()]
-    one_skin = np.square(centres - largest).sum(axis=1) <= SAME_SKIN**2
+    one_skin = squared_distances(centres, centres[counts.argmax()]) <= SAME_SKIN**2
     middle = np.average(centres[one_skin], axis=0, weights=counts[one_skin]).astype(np.float32)
-    near = colours[np.square(colours - middle).sum(axis=1) <= SAME_SKIN**2]
+    near = colours[squared_distances(colours, middle) <= SAME_SKIN**2]
     return near.mean(axis=0, dtype=np.float64) if len(near) else middle.astype(np.float64)
 
 
@@ -180,9 +190,8 @@ def _published_tone(image: NDArray[np.uint8]) -> SkinTone:
     small = published.resize_linear(image, *published.WORK_HW)
     lab8 = published.srgb_to_lab8(small)
     seen = (core.published_mask(small) == 0) & (lab8[..., 0] > 0)
-    pixels = lab8[seen]
-    fraction = len(pixels) / seen.size
-    if len(pixels) < FEWEST_PIXELS:
+    pixels, fraction = lab8[seen], float(seen.mean())
+    if np.count_nonzero(_exposed(small[seen])) < FEWEST_PIXELS:
         return _no_tone(fraction, NO_SKIN)
     inertias, centres, counts = core.cluster_colours(
         *published.distinct(pixels), attempts=PUBLISHED_ATTEMPTS, epsilon=PUBLISHED_EPSILON

@@ -48,7 +48,7 @@ def judge(
         skin_fraction: of the image, 0..1.
         colours: CIELAB of the visible skin [n, 3], n >= 1.
     """
-    squares = np.square(colours - lab.astype(np.float32)).sum(axis=1)
+    squares = squared_distances(colours, lab.astype(np.float32))
     measures = (
         (LITTLE_SKIN, skin_fraction),
         (LOW_B, float(lab[2])),
@@ -59,6 +59,16 @@ def judge(
     scores = {score.doubt: score.of(value) for score, value in measures}
     doubts = tuple(doubt for doubt, score in scores.items() if score < DOUBTED)
     return min(scores.values()), doubts
+
+
+def squared_distances(
+    colours: NDArray[np.float32], colour: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Of colours [n, 3] to one [3]."""
+    difference = colours - colour
+    difference *= difference
+    sums: NDArray[np.float32] = difference[:, 0] + difference[:, 1] + difference[:, 2]
+    return sums
 
 
 def hue_from_skin(lab: NDArray[np.float64]) -> float:
