@@ -4,6 +4,7 @@ Each score rises linearly from 0 to 1 between two values of one measure; half-wa
 values were set by looking at the images of HAM10000 with the lowest and the highest ITA.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,14 +29,16 @@ class Score:
 
 # Fraction of the image that is visible skin.
 LITTLE_SKIN = Score("little skin", 0.0, 0.1)
-# Dominant b*: the angle turns fast where b* is near 0 and means nothing below.
-LOW_B = Score("b* <= 0", 0.0, 8.0)
+# Dominant b*: human skin has 6 and more; nearer to 0 the angle is the white balance's, and below 0
+# there is no skin.
+LOW_B = Score("b* near or below 0", -4.0, 6.0)
 # Root mean square distance of the skin's colours to the dominant one, in CIELAB.
 UNEVEN = Score("uneven skin", 20.0, 4.0)
 # Dominant L*: the darkest human skin is near 30.
 DARK = Score("under-exposed", 15.0, 35.0)
-# Degrees of hue between the dominant colour and human skin of that ITA.
-CAST = Score("colour cast", 60.0, 0.0)
+# Distance in a* and b* to human skin of that ITA. The red of some dermoscopes is 30 from it, the
+# violet of others 20.
+CAST = Score("colour cast", 40.0, 0.0)
 
 
 def judge(
@@ -54,7 +57,7 @@ def judge(
         (LOW_B, float(lab[2])),
         (UNEVEN, float(np.sqrt(squares.mean(dtype=np.float64)))),
         (DARK, float(lab[0])),
-        (CAST, hue_from_skin(lab)),
+        (CAST, cast_of(lab)),
     )
     scores = {score.doubt: score.of(value) for score, value in measures}
     doubts = tuple(doubt for doubt, score in scores.items() if score < DOUBTED)
@@ -71,9 +74,8 @@ def squared_distances(
     return sums
 
 
-def hue_from_skin(lab: NDArray[np.float64]) -> float:
-    """Angle in degrees, 0..180, in the a*-b* plane between a colour and human skin of its ITA."""
-    ita_deg = np.rad2deg(np.arctan2(lab[0] - 50, lab[2]))
-    a, b = np.interp(ita_deg, _ITA, _A), np.interp(ita_deg, _ITA, _B)
-    turn = np.rad2deg(np.arctan2(lab[2], lab[1]) - np.arctan2(b, a))
-    return float(abs((turn + 180) % 360 - 180))
+def cast_of(lab: NDArray[np.float64]) -> float:
+    """Distance in the a*-b* plane between a colour and human skin of the same ITA."""
+    lightness, a, b = lab.tolist()
+    ita_deg = math.degrees(math.atan2(lightness - 50, b))
+    return math.hypot(a - np.interp(ita_deg, _ITA, _A), b - np.interp(ita_deg, _ITA, _B))
