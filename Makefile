@@ -6,7 +6,7 @@ MELFAST := $(BIN)/melfast
 UV ?= $(shell command -v uv 2>/dev/null)
 CORE_SOURCES := setup.py CMakeLists.txt $(shell find csrc -type f 2>/dev/null)
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo test test-sanitize lint bench clean
 
 setup: $(VENV)/.ready
 
@@ -37,6 +37,18 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+# The kernels' tests on a core that stops at any wrong address or undefined behaviour: a second
+# installation of the package, which stands before the first one on the path.
+SANITIZE := build/sanitize
+test-sanitize: setup
+	rm -rf $(SANITIZE)
+	MELFAST_SANITIZE=1 $(if $(UV),$(UV),$(BIN)/uv) pip install --quiet --python $(BIN)/python --no-deps \
+	  --refresh-package melfast --build-constraint constraints.txt --target $(SANITIZE) .
+	export PYTHONPATH=$(CURDIR)/$(SANITIZE) PYTHONSAFEPATH=1 ASAN_OPTIONS=detect_leaks=0 \
+	  LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" && \
+	$(BIN)/python -c 'from melfast import _core; assert b"__asan_init" in open(_core.__file__, "rb").read()' && \
+	$(BIN)/pytest -n auto --dist loadfile tests/core tests/skin
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -1,5 +1,6 @@
 """Builds the C++ core with CMake; everything else stands in pyproject.toml."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ class CMakeBuild(build_ext):
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
             f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={destination}",
+            f"-DMELFAST_SANITIZE={os.environ.get('MELFAST_SANITIZE', 'OFF')}",
         ]  # fmt: skip
         subprocess.run([str(word) for word in configure], check=True)
         subprocess.run(["cmake", "--build", str(build)], check=True)
