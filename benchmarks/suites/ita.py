@@ -22,7 +22,7 @@ THREADS = (1, 2, 4)
 
 @suite("ita")
 def ita(run: Run) -> None:
-    """JPEG files at least 1500 px wide, in the page cache, to the ITA of the skin, images a second."""
+    """JPEG files at least 1500 px wide, in the page cache, to the ITA of the skin."""
     check_drawn(run)
     with images.groups(run.data) as (source, groups):
         files = groups.get(images.LARGE)
@@ -41,9 +41,10 @@ def some_of(files: list[Path]) -> list[Path]:
 
 
 def tone_of(path: Path, **how: Any) -> Any:
+    from melfast.skin.masks import working_size
+
     from melfast.images import read_scaled
     from melfast.skin.ita import estimate_tone
-    from melfast.skin.masks import working_size
 
     image, _ = read_scaled(path, working_size)
     return estimate_tone(image, **how)
