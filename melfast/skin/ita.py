@@ -23,9 +23,9 @@ SAMPLED_PIXELS = 4000
 FEWEST_PIXELS = 64
 # Pixels of the image along its shorter side: below is no picture.
 SMALLEST_SIDE = 8
-# Colours of one skin lie so near to their middle, in CIELAB: they differ by relief and mottling. At 5
-# the angle of one in ten real images hangs on the draws of the clustering by more than a degree, at
-# 8 that of one in fifty; farther off, the border of the lesion is drawn in.
+# Colours of one skin lie so near to their middle, in CIELAB: they differ by relief and mottling. At
+# 5 the angle of one in ten real images hangs on the draws of the clustering by more than a degree,
+# at 8 that of one in fifty; farther off, the border of the lesion is drawn in.
 SAME_SKIN = 8.0
 MOST_SHIFTS, SHIFT_EPSILON = 20, 0.05
 PUBLISHED_ATTEMPTS = 10
