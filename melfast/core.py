@@ -1,8 +1,30 @@
-"""The compiled core: resize, warp, colour and normalisation of uint8 images, without the GIL.
+"""The compiled core: resize, warp, colour and normalisation of uint8 images, clustering, without the GIL.
 
-The docstrings stand with the bindings, in csrc/bindings/module.cpp.
+The docstrings stand with the bindings, in csrc/bindings.
 """
 
-from melfast._core import cluster_colours, isa, normalize, prepare, resize, srgb_to_lab, warp_affine
+from melfast._core import (
+    apply_curves,
+    cluster_colours,
+    isa,
+    lab_to_srgb,
+    normalize,
+    prepare,
+    resize,
+    shift_lab,
+    srgb_to_lab,
+    warp_affine,
+)
 
-__all__ = ["cluster_colours", "isa", "normalize", "prepare", "resize", "srgb_to_lab", "warp_affine"]
+__all__ = [
+    "apply_curves",
+    "cluster_colours",
+    "isa",
+    "lab_to_srgb",
+    "normalize",
+    "prepare",
+    "resize",
+    "shift_lab",
+    "srgb_to_lab",
+    "warp_affine",
+]

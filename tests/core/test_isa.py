@@ -33,6 +33,13 @@ for trial in range(150):
     core.warp_affine(image, affine, out)
     digest.update(out)
     digest.update(core.srgb_to_lab(image))
+    lab = rng.uniform((-10, -130, -130), (110, 130, 130), image.shape).astype(np.float32)
+    digest.update(core.lab_to_srgb(lab))
+    weights, out = image[..., 1].copy(), np.empty_like(image)
+    core.shift_lab(image, weights, *rng.normal(0, 20, 3), out)
+    digest.update(out)
+    core.apply_curves(image, weights, rng.integers(0, 256, (3, 256), dtype=np.uint8), out)
+    digest.update(out)
     for colour in ("rgb", "cielab"):
         for dtype in (np.uint8, np.float16, np.float32):
             out = np.empty((height, width, 3), dtype)
