@@ -32,12 +32,15 @@ LITTLE_SKIN = Score("little skin", 0.0, 0.1)
 # Dominant b*: human skin has 6 and more; nearer to 0 the angle is the white balance's, and below 0
 # there is no skin.
 LOW_B = Score("b* near or below 0", -4.0, 6.0)
+# Distance of (L*, b*) to (50, 0), around which the angle turns: an error of one unit turns it by
+# 57 degrees over this distance, which is 16 and more for human skin and less for dull grey images.
+ILL_DEFINED = Score("ill-defined angle", 0.0, 16.0)
 # Root mean square distance of the skin's colours to the dominant one, in CIELAB.
 UNEVEN = Score("uneven skin", 20.0, 4.0)
 # Dominant L*: the darkest human skin is near 30.
 DARK = Score("under-exposed", 15.0, 35.0)
-# Distance in a* and b* to human skin of that ITA. The red of some dermoscopes is 30 from it, the
-# violet of others 20.
+# Distance in a* and b* to human skin of that ITA: some 25 for the red of some dermoscopes and 15 for
+# the violet of others.
 CAST = Score("colour cast", 40.0, 0.0)
 
 
@@ -55,6 +58,7 @@ def judge(
     measures = (
         (LITTLE_SKIN, skin_fraction),
         (LOW_B, float(lab[2])),
+        (ILL_DEFINED, math.hypot(lab[0] - 50, lab[2])),
         (UNEVEN, float(np.sqrt(squares.mean(dtype=np.float64)))),
         (DARK, float(lab[0])),
         (CAST, cast_of(lab)),

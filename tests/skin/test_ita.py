@@ -98,7 +98,7 @@ def test_colours_far_apart():
 @pytest.mark.parametrize(
     ("colour", "doubt"),
     [((30, 18, 14), "under-exposed"), ((190, 170, 200), "b* near or below 0"),
-     ((120, 190, 120), "colour cast")],
+     ((130, 115, 112), "ill-defined angle"), ((120, 190, 120), "colour cast")],
 )  # fmt: skip
 def test_doubts(colour, doubt):
     image = plain(colour)
