@@ -39,8 +39,8 @@ ILL_DEFINED = Score("ill-defined angle", 0.0, 16.0)
 UNEVEN = Score("uneven skin", 20.0, 4.0)
 # Dominant L*: the darkest human skin is near 30.
 DARK = Score("under-exposed", 15.0, 35.0)
-# Distance in a* and b* to human skin of that ITA: some 25 for the red of some dermoscopes and 15 for
-# the violet of others.
+# Distance in a* and b* to human skin of that ITA: some 25 for the red of some dermoscopes, and 15
+# for the violet of others.
 CAST = Score("colour cast", 40.0, 0.0)
 
 
