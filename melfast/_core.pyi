@@ -47,3 +47,11 @@ def cluster_colours(
     iterations: int = 100,
     epsilon: float = 0.2,
 ) -> tuple[NDArray[np.float64], list[NDArray[np.float32]], list[NDArray[np.int64]]]: ...
+def mean_shift(
+    colours: NDArray[np.float32],
+    start: NDArray[np.float32],
+    radius: float,
+    *,
+    iterations: int = 20,
+    epsilon: float = 0.05,
+) -> NDArray[np.float32]: ...

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from melfast import core
 from melfast.skin import published
 from melfast.skin.masks import find_regions, working_size
-from melfast.skin.quality import judge, squared_distances
+from melfast.skin.quality import judge
 
 Convention = Literal["cielab", "published"]
 
@@ -27,7 +27,6 @@ SMALLEST_SIDE = 8
 # 5 the angle of one in ten real images hangs on the draws of the clustering by more than a degree,
 # at 8 that of one in fifty; farther off, the border of the lesion is drawn in.
 SAME_SKIN = 8.0
-MOST_SHIFTS, SHIFT_EPSILON = 20, 0.05
 PUBLISHED_ATTEMPTS = 10
 # The published clustering stops at 0.2 and so depends on its draws, by more than a degree; run to
 # the end it gives the number that the published table holds.
@@ -183,16 +182,9 @@ def _dominant(
     within SAME_SKIN until it stays (mean shift: the nearest place where colours are densest).
     """
     centres, counts = centres[counts > 0], counts[counts > 0]
-    support = [counts[squared_distances(centres, one) <= SAME_SKIN**2].sum() for one in centres]
-    middle = centres[np.argmax(support)]
-    for _ in range(MOST_SHIFTS):
-        near = colours[squared_distances(colours, middle) <= SAME_SKIN**2]
-        if not len(near):
-            break
-        before, middle = middle, near.mean(axis=0, dtype=np.float64).astype(np.float32)
-        if np.abs(middle - before).max() <= SHIFT_EPSILON:
-            break
-    return middle.astype(np.float64)
+    near = np.square(centres[:, None] - centres).sum(axis=2) <= SAME_SKIN**2
+    best = int(np.argmax((near * counts).sum(axis=1)))
+    return core.mean_shift(colours, centres[best : best + 1], SAME_SKIN).astype(np.float64)
 
 
 def _published_tone(image: NDArray[np.uint8]) -> SkinTone:
