@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from melfast.prepare.synth.colour import _A, _B, _ITA
+from melfast.skin import locus
 
 DOUBTED = 0.5
 
@@ -74,6 +74,6 @@ def squared_distances(
 def hue_from_skin(lab: NDArray[np.float64]) -> float:
     """Angle in degrees, 0..180, in the a*-b* plane between a colour and human skin of its ITA."""
     ita_deg = np.rad2deg(np.arctan2(lab[0] - 50, lab[2]))
-    a, b = np.interp(ita_deg, _ITA, _A), np.interp(ita_deg, _ITA, _B)
+    a, b = locus.chroma(float(ita_deg))
     turn = np.rad2deg(np.arctan2(lab[2], lab[1]) - np.arctan2(b, a))
     return float(abs((turn + 180) % 360 - 180))
