@@ -12,7 +12,7 @@ def lab_to_srgb(lab: NDArray[np.float32]) -> NDArray[np.uint8]: ...
 def shift_lab(
     image: NDArray[np.uint8],
     weights: NDArray[np.uint8],
-    l: float,  # noqa: E741
+    l: float,
     a: float,
     b: float,
     out: NDArray[np.uint8],

@@ -1,4 +1,4 @@
-"""The compiled core: resize, warp, colour and normalisation of uint8 images, clustering, without the GIL.
+"""The compiled core: resize, warp, colour and clustering of uint8 images, without the GIL.
 
 The docstrings stand with the bindings, in csrc/bindings.
 """

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from melfast.prepare.synth.colour import _A, _B, _ITA
+from melfast.skin import locus
 
 DOUBTED = 0.5
 
@@ -81,5 +81,5 @@ def squared_distances(
 def cast_of(lab: NDArray[np.float64]) -> float:
     """Distance in the a*-b* plane between a colour and human skin of the same ITA."""
     lightness, a, b = lab.tolist()
-    ita_deg = math.degrees(math.atan2(lightness - 50, b))
-    return math.hypot(a - np.interp(ita_deg, _ITA, _A), b - np.interp(ita_deg, _ITA, _B))
+    skin_a, skin_b = locus.chroma(math.degrees(math.atan2(lightness - 50, b)))
+    return math.hypot(a - skin_a, b - skin_b)

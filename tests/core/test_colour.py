@@ -191,7 +191,7 @@ def test_moves_refuse():
         core.apply_curves(image, weights / 255, curves, out)
     with pytest.raises(ValueError, match=r"curves must have shape \(3, 256\), got \(256, 3\)"):
         core.apply_curves(image, weights, curves.T, out)
-    with pytest.raises(ValueError, match="within -1000..1000, got nan"):
+    with pytest.raises(ValueError, match=r"within -1000\.\.1000, got nan"):
         core.shift_lab(image, weights, float("nan"), 1, 1, out)
     with pytest.raises(ValueError, match="out and image share memory"):
         core.apply_curves(image, weights, curves, image)

@@ -38,11 +38,11 @@ def test_chroma_out_of_range(channel):
 
 
 def test_refuses():
-    with pytest.raises(TypeError, match="^image must be uint8, got float64$"):
+    with pytest.raises(TypeError, match=r"^image must be uint8, got float64$"):
         srgb_to_lab(np.zeros((4, 4, 3)))
     with pytest.raises(ValueError, match=r"^image must have shape \(..., 3\), got \(4, 4\)$"):
         srgb_to_lab(np.zeros((4, 4), np.uint8))
-    with pytest.raises(TypeError, match="^lab must be floating point, got int64$"):
+    with pytest.raises(TypeError, match=r"^lab must be floating point, got int64$"):
         lab_to_srgb([1, 2, 3])
     with pytest.raises(ValueError, match=r"^lab must have shape \(..., 3\), got \(3, 2\)$"):
         lab_to_srgb(np.zeros((3, 2)))
