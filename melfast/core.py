@@ -1,8 +1,38 @@
-"""The compiled core: resize, warp, colour and normalisation of uint8 images, without the GIL.
+"""The compiled core: resize, warp, colour and clustering of uint8 images, without the GIL.
 
-The docstrings stand with the bindings, in csrc/bindings/module.cpp.
+The docstrings stand with the bindings, in csrc/bindings.
 """
 
-from melfast._core import isa, normalize, prepare, resize, srgb_to_lab, warp_affine
+from melfast._core import (
+    WORKING_SIDE,
+    apply_curves,
+    cluster_colours,
+    isa,
+    lab_to_srgb,
+    mean_shift,
+    normalize,
+    prepare,
+    resize,
+    resize_mask,
+    shift_lab,
+    skin_regions,
+    srgb_to_lab,
+    warp_affine,
+)
 
-__all__ = ["isa", "normalize", "prepare", "resize", "srgb_to_lab", "warp_affine"]
+__all__ = [
+    "WORKING_SIDE",
+    "apply_curves",
+    "cluster_colours",
+    "isa",
+    "lab_to_srgb",
+    "mean_shift",
+    "normalize",
+    "prepare",
+    "resize",
+    "resize_mask",
+    "shift_lab",
+    "skin_regions",
+    "srgb_to_lab",
+    "warp_affine",
+]

@@ -1,7 +1,6 @@
-// Resampling, colour and normalisation of images.
+// Resampling and normalisation of images.
 #include <cmath>
 #include <string>
-#include <vector>
 
 #include "arguments.h"
 #include "kernels.h"
@@ -71,25 +70,6 @@ void warp_affine(const py::object& image, const py::object& affine, const py::ob
   melfast::warp_affine(source, matrix, target);
 }
 
-py::array_t<float> srgb_to_lab(const py::object& object) {
-  const py::array given = as_array(object, "image");
-  if (!py::isinstance<py::array_t<uint8_t>>(given))
-    throw py::type_error("image must be uint8, got " + std::string(py::str(given.dtype())));
-  if (given.ndim() == 0 || given.shape(given.ndim() - 1) != 3)
-    throw py::value_error("image must have shape (..., 3), got " + shape_of(given));
-  const auto rgb = py::array_t<uint8_t, py::array::c_style | py::array::forcecast>::ensure(given);
-  if (!rgb) throw py::error_already_set();
-  py::array_t<float> lab(std::vector<ptrdiff_t>(rgb.shape(), rgb.shape() + rgb.ndim()));
-  const uint8_t* in = rgb.data();
-  float* out = lab.mutable_data();
-  const ptrdiff_t count = rgb.size() / 3;
-  {
-    const py::gil_scoped_release release;
-    melfast::srgb_to_lab(in, count, out);
-  }
-  return lab;
-}
-
 void normalize(const py::object& image, const py::object& out, const std::string& colour,
                const py::object& mean, const py::object& std) {
   const Image source = image_of(image);
@@ -135,18 +115,6 @@ Args:
     out: uint8 [H, W, 3] to write to; rows contiguous, any stride between them.
 Raises:
     TypeError, ValueError: as resize.)");
-
-  m.def("srgb_to_lab", &srgb_to_lab, py::arg("image"),
-        R"(CIELAB (D65, 2 degrees) of sRGB colours, within 0.001 of float64 in each of L, a and b.
-
-IEC 61966-2-1 and CIE 15, with the constants of scikit-image's rgb2lab.
-
-Args:
-    image: uint8 [..., 3].
-Returns:
-    float32 [..., 3]; L in 0..100, a and b in about -108..99.
-Raises:
-    TypeError, ValueError: the dtype or shape does not fit.)");
 
   m.def("normalize", &normalize, py::arg("image"), py::arg("out"), py::arg("colour"),
         py::arg("mean"), py::arg("std"),

@@ -11,6 +11,8 @@ PYBIND11_MODULE(_core, m) {
 The best that the machine has, chosen at import; the environment variable MELFAST_ISA forces one. All of
 them give the same bits.)");
 
+  melfast::bindings::bind_colour(m);
   melfast::bindings::bind_images(m);
   melfast::bindings::bind_regions(m);
+  melfast::bindings::bind_clusters(m);
 }

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "image.h"
+#include "pixels.h"
 
 namespace melfast {
 
@@ -31,8 +32,26 @@ void resize(const Image& image, const Output& out);
 // Bilinear, edges clamped; `out` is uint8 and as large as the image.
 void warp_affine(const Image& image, const Affine& affine, const Output& out);
 
-// D65, 2 degrees. `rgb` and `lab` are contiguous, `count` pixels.
-void srgb_to_lab(const uint8_t* rgb, ptrdiff_t count, float* lab);
+// D65, 2 degrees. `rgb` is uint8, `lab` contiguous.
+void srgb_to_lab(const Pixels& rgb, float* lab);
+
+// The nearest sRGB colours; out of gamut each channel is clipped. `lab` is float32, `rgb`
+// contiguous. A NaN gives 0 in the channels that it reaches.
+void lab_to_srgb(const Pixels& lab, uint8_t* rgb);
+
+// One byte a pixel to read, any strides.
+struct Plane {
+  const uint8_t* data;
+  ptrdiff_t row_stride, pixel_stride;
+};
+
+// Adds weight / 255 times `offset` to each pixel's CIELAB. `out` is uint8 and as large as the image
+// and the weights.
+void shift_lab(const Image& image, const Plane& weights, const float* offset, const Output& out);
+
+// Mixes each pixel, weight / 255, with what `curves` (256 levels for each channel) make of it.
+void apply_curves(const Image& image, const Plane& weights, const uint8_t* curves,
+                  const Output& out);
 
 // `out` is float32 or float16 and as large as the image.
 void normalize(const Image& image, const Normalization& how, const Output& out);

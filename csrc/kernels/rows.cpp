@@ -228,6 +228,43 @@ void lab_row(const uint8_t* rgb, ptrdiff_t n, const float* linear, const float* 
   }
 }
 
+// The inverse of lab_curve.
+float lab_uncurve(float f) {
+  const float cube = f * f * f, line = (f - 16.0f / 116.0f) * (1.0f / 7.787f);
+  return f > 0.20689270f ? cube : line;
+}
+
+uint8_t srgb_level(float light, const SrgbTable& table) {
+  const int guess = table.guess[static_cast<int32_t>(light * kLightBins)];
+  return static_cast<uint8_t>(guess + (light >= table.threshold[guess] ? 1 : 0));
+}
+
+void srgb_row(const float* lab, ptrdiff_t n, const SrgbTable& table, uint8_t* rgb) {
+  float r[kBlock] = {}, g[kBlock] = {}, b[kBlock] = {};
+  for (ptrdiff_t first = 0; first < n; first += kBlock, lab += 3 * kBlock, rgb += 3 * kBlock) {
+    const int count = n - first < kBlock ? static_cast<int>(n - first) : kBlock;
+    for (int i = 0; i < count; ++i) {
+      r[i] = lab[3 * i];
+      g[i] = lab[3 * i + 1];
+      b[i] = lab[3 * i + 2];
+    }
+    for (int i = 0; i < kBlock; ++i) {
+      const float fy = (r[i] + 16.0f) * (1.0f / 116.0f);
+      const float x = lab_uncurve(fy + g[i] * (1.0f / 500.0f)), y = lab_uncurve(fy);
+      const float z = lab_uncurve(fy - b[i] * (1.0f / 200.0f));
+      // The inverse of lab_row's matrix.
+      r[i] = clamp(3.0799803f * x - 1.53715152f * y - 0.542821308f * z, 1);
+      g[i] = clamp(-0.921247752f * x + 1.87599f * y + 0.0452473395f * z, 1);
+      b[i] = clamp(0.0528904611f * x - 0.204041338f * y + 1.151232f * z, 1);
+    }
+    for (int i = 0; i < count; ++i) {
+      rgb[3 * i] = srgb_level(r[i], table);
+      rgb[3 * i + 1] = srgb_level(g[i], table);
+      rgb[3 * i + 2] = srgb_level(b[i], table);
+    }
+  }
+}
+
 uint16_t half_of(float value) {
   const int32_t bits = bits_as<int32_t>(value);
   const int32_t magnitude = bits & 0x7fffffff;
@@ -253,6 +290,6 @@ void to_half(const float* __restrict in, ptrdiff_t n, uint16_t* __restrict out) 
 }  // namespace
 
 const Rows kRows = {blend_u16, resample_u16, blend_f32, resample_f32, widen_row,
-                    warp_row,  rgb_row,      lab_row,   to_half};
+                    warp_row,  rgb_row,      lab_row,   srgb_row,     to_half};
 
 }  // namespace melfast::MELFAST_NAMESPACE

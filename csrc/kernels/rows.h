@@ -36,6 +36,14 @@ struct WarpRow {
   double x0, y0, dx, dy;
 };
 
+// Linear light in 0..1 to the nearest sRGB level: bin i of kLightBins begins at level guess[i], and
+// the level is one more from threshold[level] on. No bin holds two thresholds.
+inline constexpr int kLightBins = 4096;
+struct SrgbTable {
+  uint8_t guess[kLightBins + 1];
+  float threshold[256];
+};
+
 struct Rows {
   // Resampling in 16 bits: weights are 1/65536, sums 1/256 of a level. Down the columns:
   // out[i] = start + sum over k < taps of weight[k] * rows[k][i], for i < n.
@@ -60,6 +68,8 @@ struct Rows {
   // The same of their CIELAB; `linear` is the sRGB decoding table.
   void (*lab_row)(const uint8_t* rgb, ptrdiff_t n, const float* linear, const float* scale,
                   const float* offset, float* out);
+  // And back: n colours of CIELAB to the nearest sRGB levels, each channel clipped; NaN gives 0.
+  void (*srgb_row)(const float* lab, ptrdiff_t n, const SrgbTable& table, uint8_t* rgb);
   // n numbers as IEEE 754 binary16, to nearest, ties to even.
   void (*to_half)(const float* in, ptrdiff_t n, uint16_t* out);
 };

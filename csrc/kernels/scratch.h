@@ -22,6 +22,10 @@ struct Scratch {
   std::vector<uint16_t> down_u16, down_start, across_u16, across_start;
   std::vector<uint8_t> levels;
   std::vector<float> blended_f32, down_f32, across_f32;
+  // Of colours that are clustered.
+  std::vector<float> colour_planes, squares;
+  std::vector<double> repeats, block_sums;
+  std::vector<int32_t> labels;
 };
 
 inline Scratch& scratch() {

@@ -33,11 +33,23 @@ for trial in range(150):
     core.warp_affine(image, affine, out)
     digest.update(out)
     digest.update(core.srgb_to_lab(image))
+    lab = rng.uniform((-10, -130, -130), (110, 130, 130), image.shape).astype(np.float32)
+    digest.update(core.lab_to_srgb(lab))
+    weights, out = image[..., 1].copy(), np.empty_like(image)
+    core.shift_lab(image, weights, *rng.normal(0, 20, 3), out)
+    digest.update(out)
+    core.apply_curves(image, weights, rng.integers(0, 256, (3, 256), dtype=np.uint8), out)
+    digest.update(out)
     for colour in ("rgb", "cielab"):
         for dtype in (np.uint8, np.float16, np.float32):
             out = np.empty((height, width, 3), dtype)
             core.prepare(image, affine, out, colour, mean, std)
             digest.update(out)
+    colours = rng.normal(0, 20, (rng.integers(0, 300), 3)).astype(np.float32)
+    inertias, centres, counts = core.cluster_colours(colours, seed=trial, attempts=2)
+    shifted = core.mean_shift(colours, np.zeros((1, 3), np.float32), 20.0)
+    for found in (inertias, *centres, *counts, shifted):
+        digest.update(found)
 print(core.isa(), digest.hexdigest())
 """
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from melfast.prepare.synth.colour import ITA_RANGE
+from melfast.skin.locus import ITA_RANGE
 from melfast.skin.tone import TONE_GROUPS
 
 # Each block of images holds this many lesions and patients, dealt at random: 1.6 images a lesion

@@ -6,17 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from melfast.prepare.synth.fields import Float
-
-ITA_RANGE = (-60.0, 75.0)
-
-# Skin runs along a bent band in the L*-b* plane: b* is greatest near ITA 20 degrees and falls
-# towards the lightest and the darkest skin (Chardon et al. 1991; Del Bino and Bernerd 2013).
-# The knots are set by hand along that band, through the mean of 148 Koreans (L* 64.2, a* 9.0,
-# b* 18.3: ITA 38; Yun et al. 2010). a* is some units higher than a spectrophotometer's, as under
-# a dermoscope; ITA does not depend on it.
-_ITA = (-60.0, -45.0, -30.0, -15.0, 0.0, 10.0, 20.0, 28.0, 38.0, 45.0, 55.0, 65.0, 75.0)
-_B = (9.5, 12.5, 15.0, 17.0, 18.5, 19.5, 20.0, 19.5, 18.3, 16.5, 13.0, 10.0, 6.5)
-_A = (9.0, 10.5, 12.0, 13.0, 13.5, 13.0, 12.5, 11.5, 10.0, 9.5, 9.5, 9.0, 8.0)
+from melfast.skin import locus
 
 # CIELAB to linear sRGB, D65: IEC 61966-2-1; white (0.95047, 1, 1.08883).
 _XYZ_TO_RGB = (
@@ -46,9 +36,9 @@ def draw_skin_colour(rng: np.random.Generator, ita_deg: float, redness: float) -
     Args:
         redness: added to a*: erythema, and the pink of contact dermoscopes.
     """
-    b = float(np.interp(ita_deg, _ITA, _B)) * float(np.exp(np.clip(rng.normal(0, 0.09), -0.2, 0.2)))
-    a = float(np.interp(ita_deg, _ITA, _A)) + redness
-    return SkinColour(50.0 + b * float(np.tan(np.deg2rad(ita_deg))), a, b)
+    a, b = locus.chroma(ita_deg)
+    b *= float(np.exp(np.clip(rng.normal(0, 0.09), -0.2, 0.2)))
+    return SkinColour(locus.lightness(ita_deg, b), a + redness, b)
 
 
 def lab_to_linear(l: Float, a: Float, b: Float) -> Float:  # noqa: E741

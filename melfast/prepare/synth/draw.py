@@ -15,7 +15,6 @@ from melfast.prepare.synth.artefacts import (
 from melfast.prepare.synth.canvas import REACH
 from melfast.prepare.synth.cohort import draw_patient_ita, make_case
 from melfast.prepare.synth.colour import (
-    ITA_RANGE,
     SkinColour,
     draw_skin_colour,
     lab_to_linear,
@@ -27,6 +26,7 @@ from melfast.prepare.synth.lesion import draw_lesion
 from melfast.prepare.synth.pigment import Pigment
 from melfast.prepare.synth.skin import draw_skin_type, draw_surface
 from melfast.prepare.synth.traits import Traits, draw_traits, lesion_radius
+from melfast.skin.locus import ITA_RANGE
 
 DEFAULT_SIZE = (600, 450)
 DEFAULT_MALIGNANT = 0.3

@@ -1,0 +1,262 @@
+"""Moves the visible skin of an image to another ITA; the lesion stays as it is."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from melfast import core
+from melfast.skin import locus
+from melfast.skin.ita import SkinTone, estimate_tone
+from melfast.skin.light import lab_to_light, level_to_light, light_to_level
+from melfast.skin.masks import Region, find_regions
+
+FormerMethod = Literal["exact", "published"]
+
+# The published step, per degree: darker skin is less light and yellower.
+PUBLISHED_L, PUBLISHED_B = -0.12, 0.5
+# Measured within so many degrees of the target, the search ends; most take 2 steps.
+CLOSE_DEG, CLOSE_ENOUGH_DEG = 0.4, 1.5
+MOST_STEPS = 8
+# Contrast of the moved skin over contrast in proportion to its light: at most the first, and so
+# white stays nearly white. Less where the search fails: what is called the dominant colour may jump
+# over the target between two patches of a mottled skin, which draw together with less contrast.
+CONTRASTS = (1.7, 1.0, 0.6)
+# What sets a person's colour apart from the locus halves about every so many degrees of the move.
+FADE_DEG = 30.0
+# b* of a person over that of the locus, at most this and at least its inverse.
+MOST_B_RATIO = 1.5
+# Skin stays within these linear lights in each channel, so that its relief has room around it.
+DARKEST_LIGHT, LIGHTEST_LIGHT = 0.004, 0.94
+# From the lesion's border outwards to where the skin is moved in full, and inwards to where nothing
+# is, as parts of the shorter side.
+RAMP_OUT, RAMP_IN = 0.04, 0.12
+# A pixel in between that is so far on the way from skin to the lesion's own colour is all lesion.
+ALL_LESION = 0.7
+# Its colour is blurred over so many pixels of the working size: weights follow no texture.
+BLUR_PX = 1.0
+
+
+@dataclass(frozen=True)
+class Shifted:
+    """An image whose skin was moved.
+
+    Attributes:
+        image: uint8 sRGB [H, W, 3].
+        tone: measured on `image`, not aimed at: in the "cielab" convention, over the pixels that were
+            visible skin before the move. Its ITA is NaN where no skin is visible; then `image` is
+            the image that was given.
+    """
+
+    image: NDArray[np.uint8]
+    tone: SkinTone
+
+
+def shift_skin(
+    image: NDArray[np.uint8],
+    target_ita_deg: float,
+    *,
+    method: FormerMethod = "exact",
+    tone: SkinTone | None = None,
+    regions: NDArray[np.uint8] | None = None,
+) -> Shifted:
+    """Moves the visible skin to an ITA.
+
+    Args:
+        image: uint8 sRGB [H, W, 3].
+        target_ita_deg: within melfast.skin.locus.ITA_RANGE.
+        method: "exact": along the colours of human skin, until what is measured is the target; hair,
+            ruler and dark corners go with the skin, black staying black and white white.
+            "published": adds 0.5 to b* and -0.12 to L* of each skin pixel for each degree that the
+            target is darker, and misses it.
+        tone, regions: of estimate_tone and find_regions on this image, where they are at hand.
+    Raises:
+        TypeError, ValueError: an argument does not fit; the message says found and wanted.
+    """
+    if method not in get_args(FormerMethod):
+        raise ValueError(f"method must be 'exact' or 'published', got {method!r}")
+    low, high = locus.ITA_RANGE
+    if not low <= target_ita_deg <= high:
+        raise ValueError(
+            f"target_ita_deg must be within {low:g}..{high:g} degrees, got {target_ita_deg:g}"
+        )
+    if regions is None:
+        regions = find_regions(image)
+    if tone is None:
+        tone = estimate_tone(image, regions=regions)
+    if math.isnan(tone.ita_deg):
+        return Shifted(image, tone)
+    if method == "published":
+        moved = _published(image, tone.ita_deg - target_ita_deg, regions)
+    else:
+        moved = _exact(image, target_ita_deg, tone, regions)
+    return Shifted(moved, estimate_tone(moved, regions=regions))
+
+
+def _published(
+    image: NDArray[np.uint8], delta_deg: float, regions: NDArray[np.uint8]
+) -> NDArray[np.uint8]:
+    skin = np.where(regions == 0, np.uint8(255), np.uint8(0))
+    weights = _stretched(skin, image, Image.Resampling.NEAREST)
+    out = np.empty(image.shape, np.uint8)
+    core.shift_lab(image, weights, PUBLISHED_L * delta_deg, 0.0, PUBLISHED_B * delta_deg, out)
+    return out
+
+
+def _exact(
+    image: NDArray[np.uint8], target_deg: float, tone: SkinTone, regions: NDArray[np.uint8]
+) -> NDArray[np.uint8]:
+    small = np.empty((*regions.shape, 3), np.uint8)
+    core.resize(image, small)
+    weights = skin_weights(small, regions, tone.lab)
+    curves = _best_curves(small, weights, target_deg, tone, regions)
+    out = np.empty(image.shape, np.uint8)
+    core.apply_curves(image, _stretched(weights, image, Image.Resampling.BILINEAR), curves, out)
+    return out
+
+
+def _best_curves(
+    small: NDArray[np.uint8],
+    weights: NDArray[np.uint8],
+    target_deg: float,
+    tone: SkinTone,
+    regions: NDArray[np.uint8],
+) -> NDArray[np.uint8]:
+    """The curves that come nearest to the target, measured at the working size."""
+    least = math.inf
+    for contrast in CONTRASTS:
+        found, missed = _search(small, weights, target_deg, tone, regions, contrast)
+        if missed < least or math.isinf(least):
+            best, least = found, missed
+        if least <= CLOSE_ENOUGH_DEG:
+            break
+    return best
+
+
+def _search(
+    small: NDArray[np.uint8],
+    weights: NDArray[np.uint8],
+    target_deg: float,
+    tone: SkinTone,
+    regions: NDArray[np.uint8],
+    contrast: float,
+) -> tuple[NDArray[np.uint8], float]:
+    """The best curves of one contrast, and by how many degrees they miss; infinity: no number.
+
+    The mean of what was moved is not quite where the mean would have been moved, so the aim is
+    corrected by what was missed; between two aims that miss to either side, if need be halfway.
+    """
+    moved = np.empty_like(small)
+    below, above = locus.ITA_RANGE
+    aim, least = target_deg, math.inf
+    for _ in range(MOST_STEPS):
+        curves = skin_curves(tone.lab, destination(tone, aim), contrast)
+        core.apply_curves(small, weights, curves, moved)
+        missed = target_deg - estimate_tone(moved, regions=regions).ita_deg
+        if math.isinf(least) or abs(missed) < least:
+            best, least = curves, math.inf if math.isnan(missed) else abs(missed)
+        if not abs(missed) > CLOSE_DEG:
+            break
+        below, above = (aim, above) if missed > 0 else (below, aim)
+        aim += missed
+        if not below < aim < above:
+            aim = (below + above) / 2
+    return best, least
+
+
+def destination(tone: SkinTone, ita_deg: float) -> tuple[float, float, float]:
+    """CIELAB of a person's skin, were its ITA another.
+
+    It lies on the locus of human skin, aside by what sets the person apart from it; that fades with
+    the way, and where it would leave the gamut the path bends to the locus, whose colours all are
+    within.
+    """
+    (a_from, b_from), (a_to, b_to) = locus.chroma(tone.ita_deg), locus.chroma(ita_deg)
+    _, a, b = tone.lab
+    ratio = min(max(b / b_from, 1 / MOST_B_RATIO), MOST_B_RATIO)
+    own = 0.5 ** (abs(ita_deg - tone.ita_deg) / FADE_DEG)
+    for part in (own, 0.75 * own, 0.5 * own, 0.25 * own, 0.0):
+        b_own = b_to * ratio**part
+        lab = (locus.lightness(ita_deg, b_own), a_to + part * (a - a_from), b_own)
+        light = lab_to_light(np.array(lab))
+        if light.min() >= DARKEST_LIGHT and light.max() <= LIGHTEST_LIGHT:
+            break
+    return lab
+
+
+def skin_curves(
+    lab_from: tuple[float, float, float],
+    lab_to: tuple[float, float, float],
+    most_contrast: float = CONTRASTS[0],
+) -> NDArray[np.uint8]:
+    """Curves [3, 256] for core.apply_curves that take one skin colour to another.
+
+    In each channel of linear light x / (1 - x) is multiplied, so that black stays black, white
+    stays white and nothing is clipped: much as under more or less of a filter such as melanin.
+    Where that would raise the contrast around the skin's colour beyond `most_contrast` times that
+    of a change in proportion, as where a channel is nearly saturated, white is dimmed instead.
+    """
+    light = level_to_light(np.arange(256))
+    curves = np.empty((3, 256), np.uint8)
+    ends = [np.clip(lab_to_light(np.array(lab)), 1e-3, 0.99) for lab in (lab_from, lab_to)]
+    for channel, (start, end) in enumerate(zip(*ends, strict=True)):
+        contrast = min((1 - end) / (1 - start), most_contrast)
+        curves[channel] = light_to_level(end * light / (contrast * start + (1 - contrast) * light))
+    return curves
+
+
+def skin_weights(
+    small: NDArray[np.uint8], regions: NDArray[np.uint8], skin_lab: tuple[float, float, float]
+) -> NDArray[np.uint8]:
+    """How far each pixel is moved, 0..255: 0 inside of the lesion, 255 away from it.
+
+    At its border a pixel is moved as far as it is skin, told by its colour: lesions fade, and a rim
+    of the old skin would show around them.
+
+    Args:
+        small: the image at working size.
+        regions: of find_regions.
+        skin_lab: dominant colour of the skin.
+    """
+    lesion = (regions & Region.LESION) != 0
+    if not lesion.any():
+        return np.full(regions.shape, 255, np.uint8)
+    side = min(regions.shape)
+    outside = _smooth_step(ndimage.distance_transform_edt(~lesion) / max(1.0, RAMP_OUT * side))
+    depth = ndimage.distance_transform_edt(np.pad(lesion, 1, mode="edge"))[1:-1, 1:-1]
+    inside = _smooth_step(depth / max(1.0, RAMP_IN * side))
+    pigment = _pigment(small, lesion, skin_lab)
+    weight = np.where(lesion, (1 - pigment) * (1 - inside), 1 - pigment * (1 - outside))
+    return np.rint(255 * weight).astype(np.uint8)
+
+
+def _pigment(
+    small: NDArray[np.uint8], lesion: NDArray[np.bool_], skin_lab: tuple[float, float, float]
+) -> NDArray[np.float64]:
+    """How far each pixel's colour is on the way from skin to lesion, 0..1."""
+    lab = core.srgb_to_lab(small)
+    skin = np.array(skin_lab)
+    way = np.median(lab[lesion], axis=0) - skin
+    length = float(way @ way)
+    if length == 0:
+        return np.zeros(lesion.shape)
+    part = ndimage.gaussian_filter(((lab - skin) @ way) / length, BLUR_PX)
+    return _smooth_step(part / ALL_LESION)
+
+
+def _smooth_step(value: NDArray[np.float64]) -> NDArray[np.float64]:
+    """0 below 0, 1 above 1, smooth between."""
+    value = np.clip(value, 0, 1)
+    return value * value * (3 - 2 * value)
+
+
+def _stretched(
+    weights: NDArray[np.uint8], image: NDArray[np.uint8], filter: Image.Resampling
+) -> NDArray[np.uint8]:
+    """Weights of the working size as large as the image."""
+    height, width = image.shape[:2]
+    return np.asarray(Image.fromarray(weights).resize((width, height), filter))
