@@ -9,11 +9,11 @@ namespace {
 
 // Chosen on HAM10000 images that are not among those the tests measure with, for a longer side of
 // kLesionSide; the intersection over union is flat around all of them.
-constexpr ptrdiff_t kHairRadius = 2;      // closing: darker lines up to 4 pixels wide vanish
-constexpr int kSmoothing = 3;             // passes of (1 2 1) / 4
-constexpr ptrdiff_t kRing = 2;            // width of the rings on both sides of a border
-constexpr double kLeastVisible = 0.05;    // of the picture, to look for a lesion at all
-constexpr double kLeastLesion = 0.0005;   // of the picture
+constexpr ptrdiff_t kHairRadius = 2;     // closing: darker lines up to 4 pixels wide vanish
+constexpr int kSmoothing = 3;            // passes of (1 2 1) / 4
+constexpr ptrdiff_t kRing = 2;           // width of the rings on both sides of a border
+constexpr double kLeastVisible = 0.05;   // of the picture, to look for a lesion at all
+constexpr double kLeastLesion = 0.0005;  // of the picture
 constexpr double kDarkerLevels[] = {0, 0.25, 0.5};  // thresholds, from Otsu's towards the skin
 constexpr int kShadingRounds = 2;
 
@@ -24,7 +24,7 @@ struct Split {
   double dark = 0, bright = 0;
 };
 
-Split otsu(const Plane& values, const Plane& visible) {
+Split otsu(const Raster& values, const Raster& visible) {
   std::array<ptrdiff_t, 256> histogram{};
   for (ptrdiff_t i = 0; i < values.size(); ++i)
     if (visible[i]) ++histogram[values[i]];
@@ -47,8 +47,8 @@ Split otsu(const Plane& values, const Plane& visible) {
   return best;
 }
 
-Plane at_most(const Plane& values, double level, const Plane& visible) {
-  Plane mask(values.height, values.width);
+Raster at_most(const Raster& values, double level, const Raster& visible) {
+  Raster mask(values.height, values.width);
   for (ptrdiff_t i = 0; i < values.size(); ++i) mask[i] = visible[i] && values[i] <= level;
   return mask;
 }
@@ -62,15 +62,16 @@ double centrality(ptrdiff_t y, ptrdiff_t x, ptrdiff_t height, ptrdiff_t width) {
 }
 
 // The component that weighs most by centrality, filled; empty where there is none.
-Plane central_part(const Plane& mask) {
+Raster central_part(const Raster& mask) {
   const Components found = components_of(mask);
   std::vector<double> weight(found.parts.size());
   for (ptrdiff_t y = 0, i = 0; y < mask.height; ++y)
     for (ptrdiff_t x = 0; x < mask.width; ++x, ++i)
       if (const int32_t label = found.label[static_cast<size_t>(i)]; label >= 0)
         weight[static_cast<size_t>(label)] += centrality(y, x, mask.height, mask.width);
-  const auto best = static_cast<int32_t>(std::max_element(weight.begin(), weight.end()) - weight.begin());
-  Plane part(mask.height, mask.width);
+  const auto best =
+      static_cast<int32_t>(std::max_element(weight.begin(), weight.end()) - weight.begin());
+  Raster part(mask.height, mask.width);
   if (weight.empty()) return part;
   for (ptrdiff_t i = 0; i < mask.size(); ++i) part[i] = found.label[static_cast<size_t>(i)] == best;
   fill_holes(part);
@@ -79,7 +80,7 @@ Plane central_part(const Plane& mask) {
 
 // Least squares of a surface of second degree through the values where `used`; false where they do
 // not determine one.
-bool fit_surface(const Plane& values, const Plane& used, double* surface) {
+bool fit_surface(const Raster& values, const Raster& used, double* surface) {
   constexpr int n = 6;
   double a[n][n + 1] = {};
   for (ptrdiff_t y = 0, i = 0; y < values.height; ++y) {
@@ -111,8 +112,8 @@ bool fit_surface(const Plane& values, const Plane& used, double* surface) {
 }
 
 // The values less the surface, the skin at 200: lesions are darker by up to 200 levels.
-Plane without_surface(const Plane& values, const double* s) {
-  Plane flat(values.height, values.width);
+Raster without_surface(const Raster& values, const double* s) {
+  Raster flat(values.height, values.width);
   for (ptrdiff_t y = 0, i = 0; y < values.height; ++y) {
     const double v = 2 * static_cast<double>(y) / static_cast<double>(values.height) - 1;
     for (ptrdiff_t x = 0; x < values.width; ++x, ++i) {
@@ -124,13 +125,14 @@ Plane without_surface(const Plane& values, const double* s) {
   return flat;
 }
 
-// Takes the shading of the skin off: the surface is fitted around what seems to be the lesion, twice.
-Plane flattened(const Plane& values, const Plane& visible) {
-  Plane flat = values;
+// Takes the shading of the skin off: the surface is fitted around what seems to be the lesion,
+// twice.
+Raster flattened(const Raster& values, const Raster& visible) {
+  Raster flat = values;
   for (int round = 0; round < kShadingRounds; ++round) {
-    const Plane lesion =
+    const Raster lesion =
         dilate(central_part(at_most(flat, otsu(flat, visible).level, visible)), 2 * kRing);
-    Plane skin = visible;
+    Raster skin = visible;
     ptrdiff_t count = 0;
     for (ptrdiff_t i = 0; i < skin.size(); ++i) count += skin[i] = skin[i] && !lesion[i];
     double surface[6];
@@ -141,9 +143,9 @@ Plane flattened(const Plane& values, const Plane& visible) {
 }
 
 // How much brighter it is just outside of a shape than just inside, mean of green and blue.
-double edge_contrast(const Plane& shape, const Plane& visible, const Plane& green,
-                     const Plane& blue) {
-  const Plane inner = erode(shape, kRing), outer = dilate(shape, kRing);
+double edge_contrast(const Raster& shape, const Raster& visible, const Raster& green,
+                     const Raster& blue) {
+  const Raster inner = erode(shape, kRing), outer = dilate(shape, kRing);
   double sums[2] = {}, counts[2] = {};
   for (ptrdiff_t i = 0; i < shape.size(); ++i) {
     const bool inside = shape[i] && !inner[i], outside = outer[i] && !shape[i] && visible[i];
@@ -155,7 +157,7 @@ double edge_contrast(const Plane& shape, const Plane& visible, const Plane& gree
 }
 
 // How much a shape is like a lesion; the weights were chosen with the constants above.
-double score(const Plane& shape, const Plane& visible, const Plane& green, const Plane& blue) {
+double score(const Raster& shape, const Raster& visible, const Raster& green, const Raster& blue) {
   const ptrdiff_t height = shape.height, width = shape.width;
   double n = 0, sy = 0, sx = 0, syy = 0, sxx = 0, sxy = 0, on_edge = 0;
   for (ptrdiff_t y = 0, i = 0; y < height; ++y) {
@@ -181,29 +183,30 @@ double score(const Plane& shape, const Plane& visible, const Plane& green, const
 
 }  // namespace
 
-Lesion find_lesion(const Plane& red, const Plane& green_channel, const Plane& blue_channel,
-                   const Plane& excluded) {
+Lesion find_lesion(const Raster& red, const Raster& green_channel, const Raster& blue_channel,
+                   const Raster& excluded) {
   (void)red;
   const ptrdiff_t height = excluded.height, width = excluded.width;
-  Plane visible(height, width);
+  Raster visible(height, width);
   ptrdiff_t count = 0;
   for (ptrdiff_t i = 0; i < visible.size(); ++i) count += visible[i] = !excluded[i];
-  Lesion best{Plane(height, width), Plane(height, width)};
+  Lesion best{Raster(height, width), Raster(height, width)};
   if (static_cast<double>(count) < kLeastVisible * static_cast<double>(visible.size())) return best;
 
-  const Plane green = blur(close(green_channel, kHairRadius), kSmoothing);
-  const Plane blue = blur(close(blue_channel, kHairRadius), kSmoothing);
-  Plane both(height, width);
+  const Raster green = blur(close(green_channel, kHairRadius), kSmoothing);
+  const Raster blue = blur(close(blue_channel, kHairRadius), kSmoothing);
+  Raster both(height, width);
   for (ptrdiff_t i = 0; i < both.size(); ++i)
     both[i] = static_cast<uint8_t>((green[i] + blue[i] + 1) / 2);
   double most = -1e9;
-  for (const Plane& values : {blue, both, flattened(blue, visible), flattened(both, visible)}) {
+  for (const Raster& values : {blue, both, flattened(blue, visible), flattened(both, visible)}) {
     const Split split = otsu(values, visible);
     for (const double darker : kDarkerLevels) {
       const double level = split.level + darker * (split.bright - split.level);
-      const Plane dark = at_most(values, level, visible);
-      const Plane shape = central_part(open(dark, 1));
-      const auto area = static_cast<double>(std::count(shape.values.begin(), shape.values.end(), 1));
+      const Raster dark = at_most(values, level, visible);
+      const Raster shape = central_part(open(dark, 1));
+      const auto area =
+          static_cast<double>(std::count(shape.values.begin(), shape.values.end(), 1));
       if (area < kLeastLesion * static_cast<double>(shape.size()) + 1) continue;
       const double found = score(shape, visible, green, blue) + 0.1 * darker;
       if (found > most) most = found, best = {shape, dark};

@@ -6,7 +6,7 @@
 
 #include "kernels.h"
 #include "lesion.h"
-#include "plane.h"
+#include "raster.h"
 
 namespace melfast {
 namespace {
@@ -30,12 +30,12 @@ constexpr int kPaperChroma = 14, kSkinChroma = 40;      // differences of channe
 constexpr int kInkBlue = 10, kInkGreen = 5;             // above red
 
 struct Channels {
-  Plane red, green, blue;
+  Raster red, green, blue;
 };
 
 Channels channels_of(const Image& image) {
-  Channels out{Plane(image.height, image.width), Plane(image.height, image.width),
-               Plane(image.height, image.width)};
+  Channels out{Raster(image.height, image.width), Raster(image.height, image.width),
+               Raster(image.height, image.width)};
   for (ptrdiff_t y = 0, i = 0; y < image.height; ++y) {
     const uint8_t* pixel = image.row(y);
     for (ptrdiff_t x = 0; x < image.width; ++x, ++i, pixel += image.pixel_stride)
@@ -58,7 +58,7 @@ Channels reduced(const Image& image, ptrdiff_t side) {
 }
 
 // The middle value of a plane where it is wanted; 0 where nothing is.
-int median(const Plane& values, const Plane& wanted) {
+int median(const Raster& values, const Raster& wanted) {
   std::array<ptrdiff_t, 256> histogram{};
   ptrdiff_t count = 0;
   for (ptrdiff_t i = 0; i < values.size(); ++i)
@@ -71,9 +71,9 @@ int median(const Plane& values, const Plane& wanted) {
 
 // The dark corners of a round field of view, or a black frame: what is much darker than the rest
 // and joined to a corner.
-Plane find_vignette(const Channels& image) {
+Raster find_vignette(const Channels& image) {
   const ptrdiff_t height = image.red.height, width = image.red.width;
-  Plane brightest(height, width), all(height, width, 1), dark(height, width);
+  Raster brightest(height, width), all(height, width, 1), dark(height, width);
   for (ptrdiff_t i = 0; i < dark.size(); ++i)
     brightest[i] = std::max({image.red[i], image.green[i], image.blue[i]});
   brightest = blur(std::move(brightest), 1);
@@ -90,11 +90,10 @@ Plane find_vignette(const Channels& image) {
 }
 
 // Thin dark lines: what a closing fills in, long for its area.
-Plane find_hair(const Plane& luma, double scale) {
-  const Plane filled = close(luma, std::max<ptrdiff_t>(1, std::lround(kHairRadius * scale)));
-  Plane lines(luma.height, luma.width);
-  for (ptrdiff_t i = 0; i < lines.size(); ++i)
-    lines[i] = filled[i] - luma[i] > 8 + filled[i] / 12;
+Raster find_hair(const Raster& luma, double scale) {
+  const Raster filled = close(luma, std::max<ptrdiff_t>(1, std::lround(kHairRadius * scale)));
+  Raster lines(luma.height, luma.width);
+  for (ptrdiff_t i = 0; i < lines.size(); ++i) lines[i] = filled[i] - luma[i] > 8 + filled[i] / 12;
   const Components found = components_of(lines);
   std::vector<uint8_t> is_hair(found.parts.size());
   for (size_t part = 0; part < found.parts.size(); ++part) {
@@ -115,20 +114,20 @@ struct SkinColour {
 };
 
 // Mirrors of the lamp: nearly white, and far brighter than the skin.
-Plane find_glare(const Channels& image, const SkinColour& skin) {
+Raster find_glare(const Channels& image, const SkinColour& skin) {
   const int level =
       std::min(kGlareLevel, std::min({skin.red, skin.green, skin.blue}) + kGlareAboveSkin);
-  Plane glare(image.red.height, image.red.width);
+  Raster glare(image.red.height, image.red.width);
   for (ptrdiff_t i = 0; i < glare.size(); ++i)
     glare[i] = std::min({image.red[i], image.green[i], image.blue[i]}) >= level;
   return glare;
 }
 
 // Ink and stickers that are bluer or greener than any skin, and white or grey paper.
-Plane find_ruler(const Channels& image, const SkinColour& skin) {
+Raster find_ruler(const Channels& image, const SkinColour& skin) {
   // Where the skin itself is grey or blue, colours say nothing.
   const bool coloured = skin.red - skin.blue > kSkinChroma;
-  Plane ruler(image.red.height, image.red.width);
+  Raster ruler(image.red.height, image.red.width);
   for (ptrdiff_t i = 0; i < ruler.size(); ++i) {
     const int r = image.red[i], g = image.green[i], b = image.blue[i];
     const bool ink = b > r + kInkBlue || g > r + kInkGreen;
@@ -139,15 +138,15 @@ Plane find_ruler(const Channels& image, const SkinColour& skin) {
   return open(ruler, 1);
 }
 
-Plane resized(const Plane& mask, ptrdiff_t height, ptrdiff_t width) {
+Raster resized(const Raster& mask, ptrdiff_t height, ptrdiff_t width) {
   if (mask.height == height && mask.width == width) return mask;
-  Plane out(height, width);
+  Raster out(height, width);
   resize_mask(mask.values.data(), mask.height, mask.width, out.values.data(), height, width);
   return out;
 }
 
 // Whatever `mask` marks gets the bit.
-void mark(uint8_t* regions, const Plane& mask, uint8_t bit) {
+void mark(uint8_t* regions, const Raster& mask, uint8_t bit) {
   for (ptrdiff_t i = 0; i < mask.size(); ++i) regions[i] |= mask[i] ? bit : uint8_t{0};
 }
 
@@ -158,12 +157,12 @@ void skin_regions(const Image& image, uint8_t* regions) {
   const double scale =
       static_cast<double>(std::max(height, width)) / static_cast<double>(kWorkingSide);
   std::fill_n(regions, size, uint8_t{0});
-  const auto mark_resized = [&](const Plane& mask, uint8_t bit) {
+  const auto mark_resized = [&](const Raster& mask, uint8_t bit) {
     mark(regions, resized(mask, height, width), bit);
   };
 
   const Channels small = reduced(image, kLesionSide);
-  const Plane vignette = find_vignette(small);
+  const Raster vignette = find_vignette(small);
   const Lesion lesion =
       find_lesion(small.red, small.green, small.blue, dilate(vignette, kVignetteMargin / 2));
   mark_resized(vignette, kVignette);
@@ -173,23 +172,23 @@ void skin_regions(const Image& image, uint8_t* regions) {
   mark_resized(dilate(open(lesion.dark, 1), kDarkMargin), kMargin);
 
   const Channels full = channels_of(image);
-  Plane luma(height, width), skin(height, width);
+  Raster luma(height, width), skin(height, width);
   for (ptrdiff_t i = 0; i < size; ++i) {
     luma[i] = static_cast<uint8_t>(
         (77 * full.red[i] + 150 * full.green[i] + 29 * full.blue[i] + 128) / 256);
     skin[i] = regions[i] == 0;
   }
-  const Plane hair = find_hair(luma, scale);
+  const Raster hair = find_hair(luma, scale);
   const SkinColour colour{median(full.red, skin), median(full.green, skin),
                           median(full.blue, skin)};
-  const Plane glare = find_glare(full, colour);
-  Plane ruler = find_ruler(full, colour);
+  const Raster glare = find_glare(full, colour);
+  Raster ruler = find_ruler(full, colour);
   for (ptrdiff_t i = 0; i < size; ++i) ruler[i] = ruler[i] && !(regions[i] & (kLesion | kVignette));
   mark(regions, hair, kHair);
   mark(regions, glare, kGlare);
   mark(regions, ruler, kRuler);
   const ptrdiff_t growth = std::max<ptrdiff_t>(1, std::lround(kGrowth * scale));
-  Plane around(height, width);
+  Raster around(height, width);
   for (ptrdiff_t i = 0; i < size; ++i) around[i] = hair[i] | glare[i] | ruler[i];
   mark(regions, dilate(around, growth), kMargin);
 
@@ -206,11 +205,13 @@ void resize_mask(const uint8_t* mask, ptrdiff_t height, ptrdiff_t width, uint8_t
     int weight;  // of the second, in 1/256
   };
   const auto tap_of = [](ptrdiff_t i, ptrdiff_t n, ptrdiff_t out_n) {
-    const ptrdiff_t at = std::clamp<ptrdiff_t>(((2 * i + 1) * n * 128) / out_n - 128, 0, (n - 1) * 256);
+    const ptrdiff_t at =
+        std::clamp<ptrdiff_t>(((2 * i + 1) * n * 128) / out_n - 128, 0, (n - 1) * 256);
     return Tap{at / 256, std::min(at / 256 + 1, n - 1), static_cast<int>(at % 256)};
   };
   std::vector<Tap> across(static_cast<size_t>(out_width));
-  for (ptrdiff_t x = 0; x < out_width; ++x) across[static_cast<size_t>(x)] = tap_of(x, width, out_width);
+  for (ptrdiff_t x = 0; x < out_width; ++x)
+    across[static_cast<size_t>(x)] = tap_of(x, width, out_width);
   std::vector<int> blended(static_cast<size_t>(width));
   for (ptrdiff_t y = 0; y < out_height; ++y) {
     const Tap down = tap_of(y, height, out_height);

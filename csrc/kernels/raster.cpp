@@ -1,4 +1,4 @@
-#include "plane.h"
+#include "raster.h"
 
 #include <algorithm>
 #include <cstring>
@@ -36,7 +36,7 @@ void look_ahead(std::vector<uint8_t>& values, std::vector<uint8_t>& other, ptrdi
 }
 
 template <class Extreme>
-Plane extreme(const Plane& plane, ptrdiff_t radius) {
+Raster extreme(const Raster& plane, ptrdiff_t radius) {
   const ptrdiff_t height = plane.height, width = plane.width, stride = width + 2 * radius;
   const auto size = static_cast<size_t>((height + 2 * radius) * stride);
   std::vector<uint8_t> values(size, Extreme::kNeutral), other(size, Extreme::kNeutral);
@@ -45,7 +45,7 @@ Plane extreme(const Plane& plane, ptrdiff_t radius) {
                 static_cast<size_t>(width));
   look_ahead<Extreme>(values, other, 1, 2 * radius + 1);
   look_ahead<Extreme>(values, other, stride, 2 * radius + 1);
-  Plane out(height, width);
+  Raster out(height, width);
   for (ptrdiff_t y = 0; y < height; ++y)
     std::memcpy(out.row(y), values.data() + y * stride, static_cast<size_t>(width));
   return out;
@@ -54,8 +54,7 @@ Plane extreme(const Plane& plane, ptrdiff_t radius) {
 // (1 2 1) / 4 of three rows.
 void blend(const uint8_t* a, const uint8_t* b, const uint8_t* c, ptrdiff_t n,
            uint8_t* __restrict out) {
-  for (ptrdiff_t i = 0; i < n; ++i)
-    out[i] = static_cast<uint8_t>((a[i] + 2 * b[i] + c[i] + 2) / 4);
+  for (ptrdiff_t i = 0; i < n; ++i) out[i] = static_cast<uint8_t>((a[i] + 2 * b[i] + c[i] + 2) / 4);
 }
 
 // Labels that turned out to be one are joined: each points to another, the least to itself.
@@ -70,12 +69,12 @@ int32_t root_of(std::vector<int32_t>& parent, int32_t label) {
 
 }  // namespace
 
-Plane dilate(const Plane& plane, ptrdiff_t radius) { return extreme<Largest>(plane, radius); }
-Plane erode(const Plane& plane, ptrdiff_t radius) { return extreme<Smallest>(plane, radius); }
+Raster dilate(const Raster& plane, ptrdiff_t radius) { return extreme<Largest>(plane, radius); }
+Raster erode(const Raster& plane, ptrdiff_t radius) { return extreme<Smallest>(plane, radius); }
 
-Plane blur(Plane plane, int times) {
+Raster blur(Raster plane, int times) {
   const ptrdiff_t height = plane.height, width = plane.width;
-  Plane other(height, width);
+  Raster other(height, width);
   std::vector<uint8_t> padded(static_cast<size_t>(width + 2));
   for (int time = 0; time < times; ++time) {
     for (ptrdiff_t y = 0; y < height; ++y)
@@ -91,7 +90,7 @@ Plane blur(Plane plane, int times) {
   return plane;
 }
 
-Components components_of(const Plane& mask) {
+Components components_of(const Raster& mask) {
   const ptrdiff_t height = mask.height, width = mask.width;
   Components found;
   found.label.assign(static_cast<size_t>(mask.size()), -1);
@@ -142,7 +141,7 @@ Components components_of(const Plane& mask) {
   return found;
 }
 
-void fill_holes(Plane& mask) {
+void fill_holes(Raster& mask) {
   const ptrdiff_t height = mask.height, width = mask.width;
   // 0: not reached, 1: mask, 2: outside.
   std::vector<ptrdiff_t> open;

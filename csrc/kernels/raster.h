@@ -8,12 +8,12 @@
 
 namespace melfast {
 
-struct Plane {
+struct Raster {
   ptrdiff_t height = 0, width = 0;
   std::vector<uint8_t> values;  // row after row
 
-  Plane() = default;
-  Plane(ptrdiff_t h, ptrdiff_t w, uint8_t value = 0)
+  Raster() = default;
+  Raster(ptrdiff_t h, ptrdiff_t w, uint8_t value = 0)
       : height(h), width(w), values(static_cast<size_t>(h * w), value) {}
 
   ptrdiff_t size() const { return height * width; }
@@ -24,17 +24,17 @@ struct Plane {
 };
 
 // Largest and smallest value of a square of 2 * radius + 1; what lies outside does not count.
-Plane dilate(const Plane& plane, ptrdiff_t radius);
-Plane erode(const Plane& plane, ptrdiff_t radius);
-inline Plane close(const Plane& plane, ptrdiff_t radius) {
+Raster dilate(const Raster& plane, ptrdiff_t radius);
+Raster erode(const Raster& plane, ptrdiff_t radius);
+inline Raster close(const Raster& plane, ptrdiff_t radius) {
   return erode(dilate(plane, radius), radius);
 }
-inline Plane open(const Plane& plane, ptrdiff_t radius) {
+inline Raster open(const Raster& plane, ptrdiff_t radius) {
   return dilate(erode(plane, radius), radius);
 }
 
 // (1 2 1) / 4 along both axes, rounded, edges repeated; `times` over.
-Plane blur(Plane plane, int times);
+Raster blur(Raster plane, int times);
 
 // The parts of a mask (0 is outside) whose pixels touch along an edge.
 struct Components {
@@ -46,9 +46,9 @@ struct Components {
   std::vector<int32_t> label;  // of each pixel: an index of `parts`, -1 outside
   std::vector<Part> parts;
 };
-Components components_of(const Plane& mask);
+Components components_of(const Raster& mask);
 
 // What no path outside of the mask joins to the edge of the picture becomes 1 too.
-void fill_holes(Plane& mask);
+void fill_holes(Raster& mask);
 
 }  // namespace melfast
