@@ -48,44 +48,47 @@ Split otsu(const Raster& values, const Raster& visible) {
 }
 
 Raster at_most(const Raster& values, double level, const Raster& visible) {
-  Raster mask(values.height, values.width);
-  for (ptrdiff_t i = 0; i < values.size(); ++i) mask[i] = visible[i] && values[i] <= level;
-  return mask;
+  const auto highest = static_cast<uint8_t>(level);
+  return map([=](uint8_t value, uint8_t seen) { return seen & (value <= highest); }, values,
+             visible);
 }
 
-// Falls from 1 in the centre of the picture to 1/9 in the middle of its sides' ends.
-double centrality(ptrdiff_t y, ptrdiff_t x, ptrdiff_t height, ptrdiff_t width) {
-  const double v = (2 * static_cast<double>(y) + 1) / static_cast<double>(height) - 1;
-  const double u = (2 * static_cast<double>(x) + 1) / static_cast<double>(width) - 1;
-  const double weight = 1 / (1 + 2 * (u * u + v * v));
-  return weight * weight;
+// How central each pixel is: 1 in the middle of the picture, 1/9 in the middle of its sides.
+std::vector<float> centrality(ptrdiff_t height, ptrdiff_t width) {
+  std::vector<float> weights;
+  weights.reserve(static_cast<size_t>(height * width));
+  for (ptrdiff_t y = 0; y < height; ++y) {
+    const double v = (2 * static_cast<double>(y) + 1) / static_cast<double>(height) - 1;
+    for (ptrdiff_t x = 0; x < width; ++x) {
+      const double u = (2 * static_cast<double>(x) + 1) / static_cast<double>(width) - 1;
+      const double weight = 1 / (1 + 2 * (u * u + v * v));
+      weights.push_back(static_cast<float>(weight * weight));
+    }
+  }
+  return weights;
 }
 
-// The component that weighs most by centrality, filled; empty where there is none.
-Raster central_part(const Raster& mask) {
+// The part that weighs most, filled; its size is 0 where there is none.
+Shape heaviest_part(const Raster& mask, const std::vector<float>& weights) {
   const Components found = components_of(mask);
-  std::vector<double> weight(found.parts.size());
-  for (ptrdiff_t y = 0, i = 0; y < mask.height; ++y)
-    for (ptrdiff_t x = 0; x < mask.width; ++x, ++i)
-      if (const int32_t label = found.label[static_cast<size_t>(i)]; label >= 0)
-        weight[static_cast<size_t>(label)] += centrality(y, x, mask.height, mask.width);
-  const auto best =
-      static_cast<int32_t>(std::max_element(weight.begin(), weight.end()) - weight.begin());
-  Raster part(mask.height, mask.width);
-  if (weight.empty()) return part;
-  for (ptrdiff_t i = 0; i < mask.size(); ++i) part[i] = found.label[static_cast<size_t>(i)] == best;
-  fill_holes(part);
-  return part;
+  if (found.parts.empty()) return {Raster(mask.height, mask.width), {}};
+  std::vector<double> total(found.parts.size());
+  for (size_t i = 0; i < found.label.size(); ++i)
+    if (const int32_t label = found.label[i]; label >= 0)
+      total[static_cast<size_t>(label)] += static_cast<double>(weights[i]);
+  const auto best = std::max_element(total.begin(), total.end()) - total.begin();
+  return filled(found, static_cast<int32_t>(best), mask.height, mask.width);
 }
 
-// Least squares of a surface of second degree through the values where `used`; false where they do
-// not determine one.
+// Least squares of a surface of second degree through every other value of every other row, where
+// `used`; false where they do not determine one.
 bool fit_surface(const Raster& values, const Raster& used, double* surface) {
   constexpr int n = 6;
   double a[n][n + 1] = {};
-  for (ptrdiff_t y = 0, i = 0; y < values.height; ++y) {
+  for (ptrdiff_t y = 0; y < values.height; y += 2) {
     const double v = 2 * static_cast<double>(y) / static_cast<double>(values.height) - 1;
-    for (ptrdiff_t x = 0; x < values.width; ++x, ++i) {
+    for (ptrdiff_t x = 0; x < values.width; x += 2) {
+      const ptrdiff_t i = y * values.width + x;
       if (!used[i]) continue;
       const double u = 2 * static_cast<double>(x) / static_cast<double>(values.width) - 1;
       const double term[n + 1] = {1, u, v, u * u, v * v, u * v, static_cast<double>(values[i])};
@@ -114,12 +117,17 @@ bool fit_surface(const Raster& values, const Raster& used, double* surface) {
 // The values less the surface, the skin at 200: lesions are darker by up to 200 levels.
 Raster without_surface(const Raster& values, const double* s) {
   Raster flat(values.height, values.width);
-  for (ptrdiff_t y = 0, i = 0; y < values.height; ++y) {
+  for (ptrdiff_t y = 0; y < values.height; ++y) {
     const double v = 2 * static_cast<double>(y) / static_cast<double>(values.height) - 1;
-    for (ptrdiff_t x = 0; x < values.width; ++x, ++i) {
-      const double u = 2 * static_cast<double>(x) / static_cast<double>(values.width) - 1;
-      const double skin = s[0] + s[1] * u + s[2] * v + s[3] * u * u + s[4] * v * v + s[5] * u * v;
-      flat[i] = static_cast<uint8_t>(std::clamp(values[i] - skin + 200.5, 0.0, 255.0));
+    const auto base = static_cast<float>(s[0] + s[2] * v + s[4] * v * v - 200.5);
+    const auto slope = static_cast<float>(s[1] + s[5] * v), bend = static_cast<float>(s[3]);
+    const float step = 2 / static_cast<float>(values.width);
+    const uint8_t* in = values.row(y);
+    uint8_t* __restrict out = flat.row(y);
+    for (ptrdiff_t x = 0; x < values.width; ++x) {
+      const float u = step * static_cast<float>(x) - 1;
+      const float rest = static_cast<float>(in[x]) - (base + (slope + bend * u) * u);
+      out[x] = static_cast<uint8_t>(rest < 0 ? 0 : rest > 255 ? 255 : rest);
     }
   }
   return flat;
@@ -127,14 +135,14 @@ Raster without_surface(const Raster& values, const double* s) {
 
 // Takes the shading of the skin off: the surface is fitted around what seems to be the lesion,
 // twice.
-Raster flattened(const Raster& values, const Raster& visible) {
+Raster flattened(const Raster& values, const Raster& visible, const std::vector<float>& weights) {
   Raster flat = values;
   for (int round = 0; round < kShadingRounds; ++round) {
-    const Raster lesion =
-        dilate(central_part(at_most(flat, otsu(flat, visible).level, visible)), 2 * kRing);
-    Raster skin = visible;
-    ptrdiff_t count = 0;
-    for (ptrdiff_t i = 0; i < skin.size(); ++i) count += skin[i] = skin[i] && !lesion[i];
+    const Raster dark = at_most(flat, otsu(flat, visible).level, visible);
+    const Raster lesion = dilate(heaviest_part(dark, weights).mask, 2 * kRing);
+    const Raster skin =
+        map([](uint8_t seen, uint8_t inside) { return seen & (inside ^ 1); }, visible, lesion);
+    const ptrdiff_t count = std::count(skin.values.begin(), skin.values.end(), 1);
     double surface[6];
     if (count < skin.size() / 10 || !fit_surface(values, skin, surface)) return flat;
     flat = without_surface(values, surface);
@@ -142,74 +150,81 @@ Raster flattened(const Raster& values, const Raster& visible) {
   return flat;
 }
 
-// How much brighter it is just outside of a shape than just inside, mean of green and blue.
-double edge_contrast(const Raster& shape, const Raster& visible, const Raster& green,
-                     const Raster& blue) {
-  const Raster inner = erode(shape, kRing), outer = dilate(shape, kRing);
+// How much brighter it is just outside of a shape than just inside.
+double edge_contrast(const Shape& shape, const Raster& visible, const Raster& values) {
+  const Raster inner = erode(shape.mask, kRing), outer = dilate(shape.mask, kRing);
+  const Components::Part& part = shape.part;
   double sums[2] = {}, counts[2] = {};
-  for (ptrdiff_t i = 0; i < shape.size(); ++i) {
-    const bool inside = shape[i] && !inner[i], outside = outer[i] && !shape[i] && visible[i];
-    if (!inside && !outside) continue;
-    sums[outside] += 0.5 * (green[i] + blue[i]);
-    counts[outside] += 1;
+  for (ptrdiff_t y = std::max<ptrdiff_t>(part.top - kRing, 0);
+       y <= std::min(part.bottom + kRing, visible.height - 1); ++y) {
+    for (ptrdiff_t x = std::max<ptrdiff_t>(part.left - kRing, 0);
+         x <= std::min(part.right + kRing, visible.width - 1); ++x) {
+      const ptrdiff_t i = y * visible.width + x;
+      if (inner[i] || !outer[i]) continue;
+      const bool outside = !shape.mask[i];
+      if (outside && !visible[i]) continue;
+      sums[outside] += values[i];
+      counts[outside] += 1;
+    }
   }
-  return counts[0] && counts[1] ? sums[1] / counts[1] - sums[0] / counts[0] : 0;
+  return counts[0] > 0 && counts[1] > 0 ? sums[1] / counts[1] - sums[0] / counts[0] : 0;
 }
 
 // How much a shape is like a lesion; the weights were chosen with the constants above.
-double score(const Raster& shape, const Raster& visible, const Raster& green, const Raster& blue) {
-  const ptrdiff_t height = shape.height, width = shape.width;
-  double n = 0, sy = 0, sx = 0, syy = 0, sxx = 0, sxy = 0, on_edge = 0;
-  for (ptrdiff_t y = 0, i = 0; y < height; ++y) {
-    for (ptrdiff_t x = 0; x < width; ++x, ++i) {
-      if (!shape[i]) continue;
-      const auto v = static_cast<double>(y), u = static_cast<double>(x);
-      n += 1, sy += v, sx += u, syy += v * v, sxx += u * u, sxy += u * v;
+double score(const Shape& shape, const Raster& visible, const Raster& values) {
+  const ptrdiff_t height = visible.height, width = visible.width;
+  const Components::Part& part = shape.part;
+  int64_t sy = 0, sx = 0, syy = 0, sxx = 0, sxy = 0, on_edge = 0;
+  for (ptrdiff_t y = part.top; y <= part.bottom; ++y) {
+    for (ptrdiff_t x = part.left; x <= part.right; ++x) {
+      if (!shape.mask[y * width + x]) continue;
+      sy += y, sx += x, syy += y * y, sxx += x * x, sxy += x * y;
       on_edge += y == 0 || x == 0 || y == height - 1 || x == width - 1;
     }
   }
-  const double cy = sy / n, cx = sx / n;
-  const double vy = syy / n - cy * cy + 1 / 12.0, vx = sxx / n - cx * cx + 1 / 12.0;
-  const double covariance = sxy / n - cx * cy;
+  const auto n = static_cast<double>(part.size);
+  const auto mean = [n](int64_t sum) { return static_cast<double>(sum) / n; };
+  const double cy = mean(sy), cx = mean(sx), covariance = mean(sxy) - cx * cy;
+  const double vy = mean(syy) - cy * cy + 1 / 12.0, vx = mean(sxx) - cx * cx + 1 / 12.0;
   // 1 for an ellipse: its area against that of the ellipse with the same second moments.
   const double compactness =
       n / (4 * 3.14159265358979 * std::sqrt(std::max(vy * vx - covariance * covariance, 1e-9)));
-  const double off_centre = std::hypot((cx + 0.5) / static_cast<double>(width) - 0.5,
-                                       (cy + 0.5) / static_cast<double>(height) - 0.5);
-  const double touching = on_edge / static_cast<double>(2 * (height + width) - 4);
-  const double edge = std::max(edge_contrast(shape, visible, green, blue), 0.0);
+  const double right = (cx + 0.5) / static_cast<double>(width) - 0.5;
+  const double down = (cy + 0.5) / static_cast<double>(height) - 0.5;
+  const double off_centre = std::sqrt(right * right + down * down);
+  const double touching = static_cast<double>(on_edge) /
+                          static_cast<double>(std::max<ptrdiff_t>(2 * (height + width) - 4, 1));
+  const double edge = std::max(edge_contrast(shape, visible, values), 0.0);
   return compactness + 0.75 * edge / (edge + 15) - 0.2 * touching - 0.5 * off_centre;
 }
 
 }  // namespace
 
-Lesion find_lesion(const Raster& red, const Raster& green_channel, const Raster& blue_channel,
+Lesion find_lesion(const Raster& green_channel, const Raster& blue_channel,
                    const Raster& excluded) {
-  (void)red;
   const ptrdiff_t height = excluded.height, width = excluded.width;
-  Raster visible(height, width);
-  ptrdiff_t count = 0;
-  for (ptrdiff_t i = 0; i < visible.size(); ++i) count += visible[i] = !excluded[i];
+  const Raster visible = map([](uint8_t out) { return out == 0; }, excluded);
+  const auto count =
+      static_cast<double>(std::count(visible.values.begin(), visible.values.end(), 1));
+  const auto area = static_cast<double>(visible.size());
   Lesion best{Raster(height, width), Raster(height, width)};
-  if (static_cast<double>(count) < kLeastVisible * static_cast<double>(visible.size())) return best;
+  if (count < kLeastVisible * area) return best;
 
+  const std::vector<float> weights = centrality(height, width);
   const Raster green = blur(close(green_channel, kHairRadius), kSmoothing);
   const Raster blue = blur(close(blue_channel, kHairRadius), kSmoothing);
-  Raster both(height, width);
-  for (ptrdiff_t i = 0; i < both.size(); ++i)
-    both[i] = static_cast<uint8_t>((green[i] + blue[i] + 1) / 2);
+  const Raster both = map([](int a, int b) { return (a + b + 1) / 2; }, green, blue);
   double most = -1e9;
-  for (const Raster& values : {blue, both, flattened(blue, visible), flattened(both, visible)}) {
+  for (const Raster& values :
+       {blue, both, flattened(blue, visible, weights), flattened(both, visible, weights)}) {
     const Split split = otsu(values, visible);
     for (const double darker : kDarkerLevels) {
       const double level = split.level + darker * (split.bright - split.level);
       const Raster dark = at_most(values, level, visible);
-      const Raster shape = central_part(open(dark, 1));
-      const auto area =
-          static_cast<double>(std::count(shape.values.begin(), shape.values.end(), 1));
-      if (area < kLeastLesion * static_cast<double>(shape.size()) + 1) continue;
-      const double found = score(shape, visible, green, blue) + 0.1 * darker;
-      if (found > most) most = found, best = {shape, dark};
+      Shape shape = heaviest_part(open(dark, 1), weights);
+      if (static_cast<double>(shape.part.size) < kLeastLesion * area + 1) continue;
+      const double found = score(shape, visible, both) + 0.1 * darker;
+      if (found > most) most = found, best = {std::move(shape.mask), dark};
     }
   }
   best.mask = dilate(best.mask, 1);  // experts draw around the border, not along its middle

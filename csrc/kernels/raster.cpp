@@ -141,26 +141,39 @@ Components components_of(const Raster& mask) {
   return found;
 }
 
-void fill_holes(Raster& mask) {
-  const ptrdiff_t height = mask.height, width = mask.width;
-  // 0: not reached, 1: mask, 2: outside.
-  std::vector<ptrdiff_t> open;
+Shape filled(const Components& components, int32_t label, ptrdiff_t height, ptrdiff_t width) {
+  Shape shape{Raster(height, width), components.parts[static_cast<size_t>(label)]};
+  Components::Part& part = shape.part;
+  // The part in a frame one pixel wide. 0: not reached, 1: the part, 2: outside.
+  const ptrdiff_t rows = part.bottom - part.top + 3, columns = part.right - part.left + 3;
+  Raster box(rows, columns);
+  for (ptrdiff_t y = part.top; y <= part.bottom; ++y)
+    for (ptrdiff_t x = part.left; x <= part.right; ++x)
+      box[(y - part.top + 1) * columns + x - part.left + 1] =
+          components.label[static_cast<size_t>(y * width + x)] == label;
+  std::vector<ptrdiff_t> open = {0};
+  box[0] = 2;
   const auto reach = [&](ptrdiff_t i) {
-    if (mask[i]) return;
-    mask[i] = 2;
+    if (box[i]) return;
+    box[i] = 2;
     open.push_back(i);
   };
-  for (ptrdiff_t x = 0; x < width; ++x) reach(x), reach((height - 1) * width + x);
-  for (ptrdiff_t y = 0; y < height; ++y) reach(y * width), reach(y * width + width - 1);
   while (!open.empty()) {
-    const ptrdiff_t i = open.back(), x = i % width;
+    const ptrdiff_t i = open.back(), x = i % columns;
     open.pop_back();
     if (x) reach(i - 1);
-    if (x + 1 < width) reach(i + 1);
-    if (i >= width) reach(i - width);
-    if (i + width < mask.size()) reach(i + width);
+    if (x + 1 < columns) reach(i + 1);
+    if (i >= columns) reach(i - columns);
+    if (i + columns < box.size()) reach(i + columns);
   }
-  for (ptrdiff_t i = 0; i < mask.size(); ++i) mask[i] = mask[i] != 2;
+  part.size = 0;
+  for (ptrdiff_t y = part.top; y <= part.bottom; ++y)
+    for (ptrdiff_t x = part.left; x <= part.right; ++x) {
+      const bool inside = box[(y - part.top + 1) * columns + x - part.left + 1] != 2;
+      shape.mask[y * width + x] = inside;
+      part.size += inside;
+    }
+  return shape;
 }
 
 }  // namespace melfast

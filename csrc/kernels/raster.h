@@ -17,11 +17,26 @@ struct Raster {
       : height(h), width(w), values(static_cast<size_t>(h * w), value) {}
 
   ptrdiff_t size() const { return height * width; }
+  uint8_t* data() { return values.data(); }
+  const uint8_t* data() const { return values.data(); }
   uint8_t* row(ptrdiff_t y) { return values.data() + y * width; }
   const uint8_t* row(ptrdiff_t y) const { return values.data() + y * width; }
   uint8_t& operator[](ptrdiff_t i) { return values[static_cast<size_t>(i)]; }
   uint8_t operator[](ptrdiff_t i) const { return values[static_cast<size_t>(i)]; }
 };
+
+// f of the values of one or more rasters of one size, pixel by pixel. The pointers are taken out of
+// the rasters, and the result is apart from them, so that the compiler makes vectors of the loop.
+template <class F, class... Pointers>
+void map_into(uint8_t* __restrict out, ptrdiff_t n, F f, Pointers... in) {
+  for (ptrdiff_t i = 0; i < n; ++i) out[i] = static_cast<uint8_t>(f(in[i]...));
+}
+template <class F, class... Others>
+Raster map(F f, const Raster& first, const Others&... others) {
+  Raster out(first.height, first.width);
+  map_into(out.data(), out.size(), f, first.data(), others.data()...);
+  return out;
+}
 
 // Largest and smallest value of a square of 2 * radius + 1; what lies outside does not count.
 Raster dilate(const Raster& plane, ptrdiff_t radius);
@@ -48,7 +63,13 @@ struct Components {
 };
 Components components_of(const Raster& mask);
 
-// What no path outside of the mask joins to the edge of the picture becomes 1 too.
-void fill_holes(Raster& mask);
+// One part of a mask, 1 inside, and where it is.
+struct Shape {
+  Raster mask;
+  Components::Part part;
+};
+
+// What no path outside of the part joins to its surroundings becomes 1 too.
+Shape filled(const Components& components, int32_t label, ptrdiff_t height, ptrdiff_t width);
 
 }  // namespace melfast

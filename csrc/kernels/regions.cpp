@@ -24,10 +24,12 @@ constexpr double kHairLength = 24;  // and longer than this
 constexpr double kHairWidth = 8;    // pixels of a hair for each of its length, at most
 constexpr double kGrowth = 2;       // of hair and glare, into MARGIN
 
-constexpr int kDarkestSkin = 70;  // brightest channel; a vignette is darker, and than half the skin
+// Of the brightest channel: a vignette is darker than this, and than half the skin, but for black.
+constexpr int kDarkestSkin = 70, kBlack = 12;
 constexpr int kGlareLevel = 235, kGlareAboveSkin = 45;  // of the least channel
 constexpr int kPaperChroma = 14, kSkinChroma = 40;      // differences of channels
-constexpr int kInkBlue = 10, kInkGreen = 5;             // above red
+constexpr ptrdiff_t kMedianStep = 5;         // pixels from one that is counted to the next
+constexpr int kInkBlue = 10, kInkGreen = 5;  // above red
 
 struct Channels {
   Raster red, green, blue;
@@ -57,11 +59,11 @@ Channels reduced(const Image& image, ptrdiff_t side) {
   return channels_of({pixels.data(), height, width, 3 * width, 3});
 }
 
-// The middle value of a plane where it is wanted; 0 where nothing is.
-int median(const Raster& values, const Raster& wanted) {
+// The middle one of every `step`-th value that is wanted; 0 where nothing is.
+int median(const Raster& values, const Raster& wanted, ptrdiff_t step) {
   std::array<ptrdiff_t, 256> histogram{};
   ptrdiff_t count = 0;
-  for (ptrdiff_t i = 0; i < values.size(); ++i)
+  for (ptrdiff_t i = 0; i < values.size(); i += step)
     if (wanted[i]) ++histogram[values[i]], ++count;
   int level = 0;
   for (ptrdiff_t passed = histogram[0]; level < 255 && 2 * passed < count;)
@@ -73,39 +75,40 @@ int median(const Raster& values, const Raster& wanted) {
 // and joined to a corner.
 Raster find_vignette(const Channels& image) {
   const ptrdiff_t height = image.red.height, width = image.red.width;
-  Raster brightest(height, width), all(height, width, 1), dark(height, width);
-  for (ptrdiff_t i = 0; i < dark.size(); ++i)
-    brightest[i] = std::max({image.red[i], image.green[i], image.blue[i]});
-  brightest = blur(std::move(brightest), 1);
-  const int level = std::min(kDarkestSkin, median(brightest, all) / 2);
-  // A picture that is dark all over has no skin to be darker than.
-  for (ptrdiff_t i = 0; i < dark.size(); ++i) dark[i] = brightest[i] <= std::max(level, 12);
-  const Components found = components_of(dark);
+  const Raster brightest =
+      blur(map([](uint8_t r, uint8_t g, uint8_t b) { return std::max(std::max(r, g), b); },
+               image.red, image.green, image.blue),
+           1);
+  const int half = median(brightest, Raster(height, width, 1), 1) / 2;
+  const int level = std::max(std::min(kDarkestSkin, half), kBlack);
+  const Components found =
+      components_of(map([=](uint8_t value) { return value <= level; }, brightest));
   const auto label = [&](ptrdiff_t i) { return found.label[static_cast<size_t>(i)]; };
   const int32_t corners[] = {label(0), label(width - 1), label((height - 1) * width),
                              label(height * width - 1)};
-  for (ptrdiff_t i = 0; i < dark.size(); ++i)
-    dark[i] = label(i) >= 0 && std::count(corners, corners + 4, label(i)) > 0;
-  return dark;
+  Raster vignette(height, width);
+  for (ptrdiff_t i = 0; i < vignette.size(); ++i)
+    vignette[i] = label(i) >= 0 && std::count(corners, corners + 4, label(i)) > 0;
+  return vignette;
 }
 
 // Thin dark lines: what a closing fills in, long for its area.
 Raster find_hair(const Raster& luma, double scale) {
   const Raster filled = close(luma, std::max<ptrdiff_t>(1, std::lround(kHairRadius * scale)));
-  Raster lines(luma.height, luma.width);
-  for (ptrdiff_t i = 0; i < lines.size(); ++i) lines[i] = filled[i] - luma[i] > 8 + filled[i] / 12;
+  Raster lines =
+      map([](int bright, int dark) { return bright - dark > 8 + bright / 12; }, filled, luma);
   const Components found = components_of(lines);
   std::vector<uint8_t> is_hair(found.parts.size());
   for (size_t part = 0; part < found.parts.size(); ++part) {
     const Components::Part& p = found.parts[part];
-    const double length = std::hypot(static_cast<double>(p.bottom - p.top + 1),
-                                     static_cast<double>(p.right - p.left + 1));
+    const auto tall = static_cast<double>(p.bottom - p.top + 1);
+    const auto wide = static_cast<double>(p.right - p.left + 1);
+    const double length = std::sqrt(tall * tall + wide * wide);
     is_hair[part] = length >= kHairLength * scale &&
                     static_cast<double>(p.size) <= std::max(1.0, kHairWidth * scale) * length;
   }
   for (ptrdiff_t i = 0; i < lines.size(); ++i)
-    if (const int32_t label = found.label[static_cast<size_t>(i)]; label >= 0)
-      lines[i] = is_hair[static_cast<size_t>(label)];
+    if (lines[i]) lines[i] = is_hair[static_cast<size_t>(found.label[static_cast<size_t>(i)])];
   return lines;
 }
 
@@ -117,84 +120,78 @@ struct SkinColour {
 Raster find_glare(const Channels& image, const SkinColour& skin) {
   const int level =
       std::min(kGlareLevel, std::min({skin.red, skin.green, skin.blue}) + kGlareAboveSkin);
-  Raster glare(image.red.height, image.red.width);
-  for (ptrdiff_t i = 0; i < glare.size(); ++i)
-    glare[i] = std::min({image.red[i], image.green[i], image.blue[i]}) >= level;
-  return glare;
+  return map([=](uint8_t r, uint8_t g, uint8_t b) { return std::min(std::min(r, g), b) >= level; },
+             image.red, image.green, image.blue);
 }
 
-// Ink and stickers that are bluer or greener than any skin, and white or grey paper.
+// Ink and stickers that are bluer or greener than any skin, and white or grey paper. Where the skin
+// itself is grey or blue, colours say nothing.
 Raster find_ruler(const Channels& image, const SkinColour& skin) {
-  // Where the skin itself is grey or blue, colours say nothing.
-  const bool coloured = skin.red - skin.blue > kSkinChroma;
-  Raster ruler(image.red.height, image.red.width);
-  for (ptrdiff_t i = 0; i < ruler.size(); ++i) {
-    const int r = image.red[i], g = image.green[i], b = image.blue[i];
-    const bool ink = b > r + kInkBlue || g > r + kInkGreen;
-    const bool paper = std::max({r, g, b}) - std::min({r, g, b}) < kPaperChroma &&
-                       g >= skin.green - kSkinChroma / 2;
-    ruler[i] = coloured && (ink || paper);
-  }
-  return open(ruler, 1);
+  if (skin.red - skin.blue <= kSkinChroma) return Raster(image.red.height, image.red.width);
+  const int paper_level = skin.green - kSkinChroma / 2;
+  const auto is_ruler = [=](int r, int g, int b) {
+    const int ink = (b > r + kInkBlue) | (g > r + kInkGreen);
+    const int chroma = std::max(std::max(r, g), b) - std::min(std::min(r, g), b);
+    return ink | ((chroma < kPaperChroma) & (g >= paper_level));
+  };
+  return open(map(is_ruler, image.red, image.green, image.blue), 1);
 }
 
 Raster resized(const Raster& mask, ptrdiff_t height, ptrdiff_t width) {
   if (mask.height == height && mask.width == width) return mask;
   Raster out(height, width);
-  resize_mask(mask.values.data(), mask.height, mask.width, out.values.data(), height, width);
+  resize_mask(mask.data(), mask.height, mask.width, out.data(), height, width);
   return out;
 }
 
-// Whatever `mask` marks gets the bit.
-void mark(uint8_t* regions, const Raster& mask, uint8_t bit) {
-  for (ptrdiff_t i = 0; i < mask.size(); ++i) regions[i] |= mask[i] ? bit : uint8_t{0};
-}
+int any_of(int a, int b, int c) { return (a | b | c) != 0; }
 
 }  // namespace
 
 void skin_regions(const Image& image, uint8_t* regions) {
-  const ptrdiff_t height = image.height, width = image.width, size = height * width;
+  const ptrdiff_t height = image.height, width = image.width;
   const double scale =
       static_cast<double>(std::max(height, width)) / static_cast<double>(kWorkingSide);
-  std::fill_n(regions, size, uint8_t{0});
-  const auto mark_resized = [&](const Raster& mask, uint8_t bit) {
-    mark(regions, resized(mask, height, width), bit);
-  };
 
   const Channels small = reduced(image, kLesionSide);
-  const Raster vignette = find_vignette(small);
-  const Lesion lesion =
-      find_lesion(small.red, small.green, small.blue, dilate(vignette, kVignetteMargin / 2));
-  mark_resized(vignette, kVignette);
-  mark_resized(lesion.mask, kLesion);
-  mark_resized(dilate(vignette, kVignetteMargin), kMargin);
-  mark_resized(dilate(lesion.mask, kLesionMargin), kMargin);
-  mark_resized(dilate(open(lesion.dark, 1), kDarkMargin), kMargin);
+  const Raster dark_corners = find_vignette(small);
+  const Lesion found =
+      find_lesion(small.green, small.blue, dilate(dark_corners, kVignetteMargin / 2));
+  const Raster around =
+      map(any_of, dilate(dark_corners, kVignetteMargin), dilate(found.mask, kLesionMargin),
+          dilate(open(found.dark, 1), kDarkMargin));
+  const Raster vignette = resized(dark_corners, height, width);
+  const Raster lesion = resized(found.mask, height, width);
+  const Raster margin = resized(around, height, width);
 
   const Channels full = channels_of(image);
-  Raster luma(height, width), skin(height, width);
-  for (ptrdiff_t i = 0; i < size; ++i) {
-    luma[i] = static_cast<uint8_t>(
-        (77 * full.red[i] + 150 * full.green[i] + 29 * full.blue[i] + 128) / 256);
-    skin[i] = regions[i] == 0;
-  }
-  const Raster hair = find_hair(luma, scale);
-  const SkinColour colour{median(full.red, skin), median(full.green, skin),
-                          median(full.blue, skin)};
+  const Raster hair =
+      find_hair(map([](int r, int g, int b) { return (77 * r + 150 * g + 29 * b + 128) / 256; },
+                    full.red, full.green, full.blue),
+                scale);
+  const Raster skin =
+      map([](int a, int b, int c) { return !any_of(a, b, c); }, lesion, margin, hair);
+  const SkinColour colour{median(full.red, skin, kMedianStep),
+                          median(full.green, skin, kMedianStep),
+                          median(full.blue, skin, kMedianStep)};
   const Raster glare = find_glare(full, colour);
-  Raster ruler = find_ruler(full, colour);
-  for (ptrdiff_t i = 0; i < size; ++i) ruler[i] = ruler[i] && !(regions[i] & (kLesion | kVignette));
-  mark(regions, hair, kHair);
-  mark(regions, glare, kGlare);
-  mark(regions, ruler, kRuler);
-  const ptrdiff_t growth = std::max<ptrdiff_t>(1, std::lround(kGrowth * scale));
-  Raster around(height, width);
-  for (ptrdiff_t i = 0; i < size; ++i) around[i] = hair[i] | glare[i] | ruler[i];
-  mark(regions, dilate(around, growth), kMargin);
+  const Raster ruler = map([](int found, int in, int out) { return found && !in && !out; },
+                           find_ruler(full, colour), lesion, vignette);
+  const Raster close_by =
+      dilate(map(any_of, hair, glare, ruler), std::max<ptrdiff_t>(1, std::lround(kGrowth * scale)));
 
-  // MARGIN is said of what nothing else is said of.
-  for (ptrdiff_t i = 0; i < size; ++i)
-    if (regions[i] & ~kMargin) regions[i] &= static_cast<uint8_t>(~kMargin);
+  const auto marked = [](int mask, Region bit) { return mask ? int{bit} : 0; };
+  map_into(
+      regions, height * width,
+      [=](int in_lesion, int in_hair, int in_vignette, int in_ruler, int in_glare, int near,
+          int near_thing) {
+        const int seen = marked(in_lesion, kLesion) | marked(in_hair, kHair) |
+                         marked(in_vignette, kVignette) | marked(in_ruler, kRuler) |
+                         marked(in_glare, kGlare);
+        return seen ? seen : marked(near | near_thing, kMargin);
+      },
+      lesion.data(), hair.data(), vignette.data(), ruler.data(), glare.data(), margin.data(),
+      close_by.data());
 }
 
 void resize_mask(const uint8_t* mask, ptrdiff_t height, ptrdiff_t width, uint8_t* out,
@@ -206,7 +203,7 @@ void resize_mask(const uint8_t* mask, ptrdiff_t height, ptrdiff_t width, uint8_t
   };
   const auto tap_of = [](ptrdiff_t i, ptrdiff_t n, ptrdiff_t out_n) {
     const ptrdiff_t at =
-        std::clamp<ptrdiff_t>(((2 * i + 1) * n * 128) / out_n - 128, 0, (n - 1) * 256);
+        std::clamp<ptrdiff_t>((2 * i + 1) * n * 128 / out_n - 128, 0, (n - 1) * 256);
     return Tap{at / 256, std::min(at / 256 + 1, n - 1), static_cast<int>(at % 256)};
   };
   std::vector<Tap> across(static_cast<size_t>(out_width));
@@ -216,9 +213,17 @@ void resize_mask(const uint8_t* mask, ptrdiff_t height, ptrdiff_t width, uint8_t
   for (ptrdiff_t y = 0; y < out_height; ++y) {
     const Tap down = tap_of(y, height, out_height);
     const uint8_t *a = mask + down.first * width, *b = mask + down.second * width;
-    for (ptrdiff_t x = 0; x < width; ++x)
-      blended[static_cast<size_t>(x)] = (a[x] ? 256 - down.weight : 0) + (b[x] ? down.weight : 0);
     uint8_t* row = out + y * out_width;
+    int least = 256, most = 0;
+    for (ptrdiff_t x = 0; x < width; ++x) {
+      const int value = (a[x] ? 256 - down.weight : 0) + (b[x] ? down.weight : 0);
+      blended[static_cast<size_t>(x)] = value;
+      least = std::min(least, value), most = std::max(most, value);
+    }
+    if (least >= 128 || most < 128) {  // rows outside of the mask, mostly
+      std::fill_n(row, out_width, static_cast<uint8_t>(least >= 128 ? 255 : 0));
+      continue;
+    }
     for (ptrdiff_t x = 0; x < out_width; ++x) {
       const Tap& tap = across[static_cast<size_t>(x)];
       const int value = blended[static_cast<size_t>(tap.first)] * (256 - tap.weight) +
