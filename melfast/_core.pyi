@@ -55,3 +55,10 @@ def mean_shift(
     iterations: int = 20,
     epsilon: float = 0.05,
 ) -> NDArray[np.float32]: ...
+
+WORKING_SIDE: int
+
+def skin_regions(image: NDArray[np.uint8]) -> NDArray[np.uint8]: ...
+def resize_mask(
+    mask: NDArray[np.uint8] | NDArray[np.bool_], height: int, width: int
+) -> NDArray[np.uint8]: ...

@@ -4,6 +4,7 @@ The docstrings stand with the bindings, in csrc/bindings.
 """
 
 from melfast._core import (
+    WORKING_SIDE,
     apply_curves,
     cluster_colours,
     isa,
@@ -12,12 +13,15 @@ from melfast._core import (
     normalize,
     prepare,
     resize,
+    resize_mask,
     shift_lab,
+    skin_regions,
     srgb_to_lab,
     warp_affine,
 )
 
 __all__ = [
+    "WORKING_SIDE",
     "apply_curves",
     "cluster_colours",
     "isa",
@@ -26,7 +30,9 @@ __all__ = [
     "normalize",
     "prepare",
     "resize",
+    "resize_mask",
     "shift_lab",
+    "skin_regions",
     "srgb_to_lab",
     "warp_affine",
 ]
