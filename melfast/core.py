@@ -1,8 +1,8 @@
-"""The compiled core: resize, warp, colour and normalisation of uint8 images, without the GIL.
+"""The compiled core: resize, warp, colour, normalisation and masks of uint8 images, without the GIL.
 
-The docstrings stand with the bindings, in csrc/bindings/module.cpp.
+The docstrings stand with the bindings, in csrc/bindings.
 """
 
-from melfast._core import isa, normalize, prepare, resize, srgb_to_lab, warp_affine
+from melfast._core import isa, normalize, prepare, published_mask, resize, srgb_to_lab, warp_affine
 
-__all__ = ["isa", "normalize", "prepare", "resize", "srgb_to_lab", "warp_affine"]
+__all__ = ["isa", "normalize", "prepare", "published_mask", "resize", "srgb_to_lab", "warp_affine"]

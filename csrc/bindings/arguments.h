@@ -33,5 +33,6 @@ void check_same_size(const Image& image, const Output& out);
 
 // Each file of functions adds its own to the module.
 void bind_images(py::module_& m);
+void bind_masks(py::module_& m);
 
 }  // namespace melfast::bindings

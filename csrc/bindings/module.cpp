@@ -12,4 +12,5 @@ The best that the machine has, chosen at import; the environment variable MELFAS
 them give the same bits.)");
 
   melfast::bindings::bind_images(m);
+  melfast::bindings::bind_masks(m);
 }
