@@ -23,6 +23,7 @@ def apply_curves(
     curves: NDArray[np.uint8],
     out: NDArray[np.uint8],
 ) -> None: ...
+def published_mask(image: NDArray[np.uint8]) -> NDArray[np.uint8]: ...
 def normalize(
     image: NDArray[np.uint8],
     out: NDArray[Any],

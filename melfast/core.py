@@ -1,4 +1,4 @@
-"""The compiled core: resize, warp, colour and clustering of uint8 images, without the GIL.
+"""The compiled core: resize, warp, colour, masks and clustering of uint8 images, without the GIL.
 
 The docstrings stand with the bindings, in csrc/bindings.
 """
@@ -12,6 +12,7 @@ from melfast._core import (
     mean_shift,
     normalize,
     prepare,
+    published_mask,
     resize,
     resize_mask,
     shift_lab,
@@ -29,6 +30,7 @@ __all__ = [
     "mean_shift",
     "normalize",
     "prepare",
+    "published_mask",
     "resize",
     "resize_mask",
     "shift_lab",

@@ -36,5 +36,6 @@ void bind_colour(py::module_& m);
 void bind_images(py::module_& m);
 void bind_regions(py::module_& m);
 void bind_clusters(py::module_& m);
+void bind_masks(py::module_& m);
 
 }  // namespace melfast::bindings

@@ -53,7 +53,7 @@ py::array_t<uint8_t> lab_to_srgb(const py::object& object) {
   return rgb;
 }
 
-Plane weights_of(const py::object& object, const Image& image) {
+Weights weights_of(const py::object& object, const Image& image) {
   const py::array array = as_array(object, "weights");
   if (!py::isinstance<py::array_t<uint8_t>>(array))
     throw py::type_error("weights must be uint8, got " + std::string(py::str(array.dtype())));
@@ -66,7 +66,7 @@ Plane weights_of(const py::object& object, const Image& image) {
 void shift_lab(const py::object& image, const py::object& weights, double l, double a, double b,
                const py::object& out) {
   const Image source = image_of(image);
-  const Plane plane = weights_of(weights, source);
+  const Weights plane = weights_of(weights, source);
   for (const double value : {l, a, b})
     if (!(std::abs(value) <= 1000))
       throw py::value_error("l, a and b must be within -1000..1000, got " +
@@ -81,7 +81,7 @@ void shift_lab(const py::object& image, const py::object& weights, double l, dou
 void apply_curves(const py::object& image, const py::object& weights, const py::object& curves,
                   const py::object& out) {
   const Image source = image_of(image);
-  const Plane plane = weights_of(weights, source);
+  const Weights plane = weights_of(weights, source);
   const py::array table = as_array(curves, "curves");
   if (!py::isinstance<py::array_t<uint8_t>>(table))
     throw py::type_error("curves must be uint8, got " + std::string(py::str(table.dtype())));

@@ -15,4 +15,5 @@ them give the same bits.)");
   melfast::bindings::bind_images(m);
   melfast::bindings::bind_regions(m);
   melfast::bindings::bind_clusters(m);
+  melfast::bindings::bind_masks(m);
 }

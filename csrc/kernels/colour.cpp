@@ -79,7 +79,7 @@ void lab_to_srgb(const Pixels& lab, uint8_t* rgb) {
     rows().srgb_row(in, count, srgb_table(), rgb);
 }
 
-void shift_lab(const Image& image, const Plane& weights, const float* offset, const Output& out) {
+void shift_lab(const Image& image, const Weights& weights, const float* offset, const Output& out) {
   uint8_t* row = grow(scratch().rows, 3 * out.width);
   float* lab = grow(scratch().values, 3 * out.width);
   for (ptrdiff_t y = 0; y < out.height; ++y) {
@@ -94,7 +94,7 @@ void shift_lab(const Image& image, const Plane& weights, const float* offset, co
   }
 }
 
-void apply_curves(const Image& image, const Plane& weights, const uint8_t* curves,
+void apply_curves(const Image& image, const Weights& weights, const uint8_t* curves,
                   const Output& out) {
   uint8_t* row = grow(scratch().rows, 3 * out.width);
   for (ptrdiff_t y = 0; y < out.height; ++y) {

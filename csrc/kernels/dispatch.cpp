@@ -85,4 +85,9 @@ const Rows& rows() {
   return *builds[instruction_set()];
 }
 
+const MaskRows& mask_rows() {
+  static const MaskRows* const builds[] = MELFAST_BUILDS(kMaskRows);
+  return *builds[instruction_set()];
+}
+
 }  // namespace melfast

@@ -1,6 +1,7 @@
 // The instruction set, chosen once.
 #pragma once
 
+#include "mask_rows.h"
 #include "rows.h"
 
 namespace melfast {
@@ -10,6 +11,7 @@ namespace melfast {
 const char* isa();
 
 const Rows& rows();
+const MaskRows& mask_rows();
 
 // The builds of a table of inner loops, in the order of instruction_set().
 #ifdef MELFAST_X86

@@ -40,17 +40,17 @@ void srgb_to_lab(const Pixels& rgb, float* lab);
 void lab_to_srgb(const Pixels& lab, uint8_t* rgb);
 
 // One byte a pixel to read, any strides.
-struct Plane {
+struct Weights {
   const uint8_t* data;
   ptrdiff_t row_stride, pixel_stride;
 };
 
 // Adds weight / 255 times `offset` to each pixel's CIELAB. `out` is uint8 and as large as the image
 // and the weights.
-void shift_lab(const Image& image, const Plane& weights, const float* offset, const Output& out);
+void shift_lab(const Image& image, const Weights& weights, const float* offset, const Output& out);
 
 // Mixes each pixel, weight / 255, with what `curves` (256 levels for each channel) make of it.
-void apply_curves(const Image& image, const Plane& weights, const uint8_t* curves,
+void apply_curves(const Image& image, const Weights& weights, const uint8_t* curves,
                   const Output& out);
 
 // `out` is float32 or float16 and as large as the image.

@@ -17,7 +17,7 @@ Convention = Literal["cielab", "published"]
 
 CLUSTERS = range(3, 10)
 # Visible skin is estimated from about so many pixels, taken evenly: more do not change the angle by
-# a tenth of a degree.
+# a fifth of a degree.
 SAMPLED_PIXELS = 4000
 # Fewer say nothing of the skin; what is called skin in so small a place may be noise.
 FEWEST_PIXELS = 64

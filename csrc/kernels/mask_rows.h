@@ -1,0 +1,76 @@
+// The inner loops of published_mask, a row at a time; compiled once per instruction set as rows.cpp
+// is, and the same bits from each.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+namespace melfast {
+
+// Rows of scratch begin this far into their memory, and may be read and written as far past their
+// end.
+inline constexpr ptrdiff_t kMaskPadding = 64;
+
+// Half the length of the black-hat's cross.
+inline constexpr int kCrossRadius = 4;
+inline constexpr int kCrossLength = 2 * kCrossRadius + 1;
+
+// Levels of luminance in kLuminances steps of 1/2040.
+inline constexpr int kLuminances = 2041;
+
+// What the 8-bit CIELAB of OpenCV looks up.
+struct LabTables {
+  uint16_t linear[256];   // sRGB decoding, 0..2040
+  uint16_t root[3072];    // the curve of CIELAB, of 0..1.5 in steps of 1/2040, times 2^15
+  uint8_t encoded[4096];  // sRGB encoding
+};
+
+// Columns of a row that lie between the same two columns of tile centres.
+struct Equalized {
+  // Per 8-bit lightness: the equalised lightness of the tile on the left (low half) and on the
+  // right (high half), between the two tiles above and below, times 128.
+  const uint32_t* levels;
+  const uint16_t* right;  // per pixel, the weight of the tile on the right, times 2^14
+};
+
+struct MaskRows {
+  // Adds one to counts[2 * luminance + (0 or 1)] for each of n RGB pixels.
+  void (*count_luminance)(const uint8_t* rgb, ptrdiff_t n, const LabTables& tables,
+                          uint32_t* counts);
+  // n RGB pixels with their lightness equalised: as grey, and the largest of their channels.
+  void (*equalize)(const uint8_t* rgb, ptrdiff_t n, const LabTables& tables, const Equalized& how,
+                   uint8_t* grey, uint8_t* value);
+  // The extreme of a cross of kCrossLength: `rows` are those above and below the middle one, which
+  // is readable kCrossRadius to either side.
+  void (*dilate_cross)(const uint8_t* const* rows, ptrdiff_t n, uint8_t* out);
+  // The same of the least, less `grey`.
+  void (*black_hat)(const uint8_t* const* rows, const uint8_t* grey, ptrdiff_t n, uint8_t* out);
+  // Bits of what is above 20 after a 3x3 blur; rows readable 1 to either side.
+  void (*find_hair)(const uint8_t* const* rows, ptrdiff_t n, uint64_t* bits);
+  // 0 where a bit is set.
+  void (*clear)(const uint64_t* bits, ptrdiff_t n, uint8_t* value);
+  // 5x5 binomial blur; rows readable 2 to either side. Counts the levels of the result.
+  void (*blur)(const uint8_t* const* rows, ptrdiff_t n, uint8_t* out);
+  void (*count_levels)(const uint8_t* value, ptrdiff_t n, uint32_t* counts);
+  // Bits of what is at most `threshold`; 0 in the rest of the last word.
+  void (*find_dark)(const uint8_t* value, ptrdiff_t n, uint8_t threshold, uint64_t* bits);
+  // Any or all of a bit's cross of 3x3; `middle` is readable a word to either side.
+  void (*any_of_cross)(const uint64_t* above, const uint64_t* middle, const uint64_t* below,
+                       ptrdiff_t words, uint64_t* out);
+  void (*all_of_cross)(const uint64_t* above, const uint64_t* middle, const uint64_t* below,
+                       ptrdiff_t words, uint64_t* out);
+  // 255 where either has a bit, else 0.
+  void (*write_either)(const uint64_t* a, const uint64_t* b, ptrdiff_t n, uint8_t* out);
+};
+
+namespace baseline {
+extern const MaskRows kMaskRows;
+}
+namespace avx2 {
+extern const MaskRows kMaskRows;
+}
+namespace avx512 {
+extern const MaskRows kMaskRows;
+}
+
+}  // namespace melfast

@@ -1,0 +1,371 @@
+// A few rows at a time, so that what one step writes is in the cache when the next one reads it:
+//
+//   1. CLAHE of OpenCV's 8-bit L, clip limit 2, 8 x 8 tiles; back to RGB.
+//   2. Hair: grey, black-hat by the cross of 9 x 9, 3 x 3 blur with sigma 4, above 20.
+//   3. Lesion: the largest channel, 0 where hair is, 5 x 5 blur, Otsu's threshold.
+//   4. The lesion opened, dilated and closed, each 5 times by the cross of 3 x 3.
+//   5. The mask is either.
+//
+// A first pass over the image counts lightness for CLAHE, a second does the rest up to the blurred
+// channel, which waits in the mask itself for its threshold. Beside the mask, memory is two bits a
+// pixel and some rows.
+//
+// Where it departs from OpenCV's arithmetic: CLAHE interpolates in 16 bits, not in float32, which
+// moves L by 1 in a pixel of some hundreds.
+#include "published.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "bits.h"
+#include "dispatch.h"
+#include "scratch.h"
+
+namespace melfast {
+namespace {
+
+constexpr ptrdiff_t kTiles = 8;
+constexpr int kLevels = 256;
+constexpr float kClipLimit = 2;
+constexpr int kIterations = 5;
+
+LabTables make_tables() {
+  LabTables tables{};
+  for (int i = 0; i < kLevels; ++i) {
+    const double x = i / 255.0;
+    tables.linear[i] = static_cast<uint16_t>(
+        std::lrint(2040 * (x <= 0.04045 ? x / 12.92 : std::pow((x + 0.055) / 1.055, 2.4))));
+  }
+  for (int i = 0; i < 3072; ++i) {
+    // In float32 as OpenCV: two entries are nearly ties.
+    const float x = (1 / 2040.0f) * static_cast<float>(i);
+    const float root = x < 216 / 24389.0f ? x * (841 / 108.0f) + 16 / 116.0f
+                                          : static_cast<float>(std::cbrt(static_cast<double>(x)));
+    tables.root[i] = static_cast<uint16_t>(std::lrint(32768 * root));
+  }
+  for (int i = 0; i < 4096; ++i) {
+    const double x = i / 4096.0;
+    tables.encoded[i] = static_cast<uint8_t>(
+        std::lrint(255 * (x <= 0.0031308 ? x * 12.92 : 1.055 * std::pow(x, 1 / 2.4) - 0.055)));
+  }
+  return tables;
+}
+
+const LabTables& lab_tables() {
+  static const LabTables tables = make_tables();
+  return tables;
+}
+
+// 8-bit L of a luminance.
+int lightness(int luminance) {
+  return (296 * lab_tables().root[luminance] - 1336934 + (1 << 14)) >> 15;
+}
+
+// The pixel that stands for one outside: the edge is a mirror and shows itself once.
+ptrdiff_t mirrored(ptrdiff_t i, ptrdiff_t size) {
+  if (size == 1) return 0;
+  const ptrdiff_t period = 2 * (size - 1);
+  i = std::abs(i) % period;
+  return i < size ? i : period - i;
+}
+
+// n pixels of a row, adjacent.
+const uint8_t* pixels(const Image& image, ptrdiff_t y, ptrdiff_t x, ptrdiff_t n) {
+  const uint8_t* in = image.row(y) + x * image.pixel_stride;
+  if (image.pixel_stride == 3) return in;
+  uint8_t* copy = grow(scratch().rows, 3 * n);
+  for (ptrdiff_t i = 0; i < n; ++i) std::memcpy(copy + 3 * i, in + i * image.pixel_stride, 3);
+  return copy;
+}
+
+// Contrast-limited adaptive histogram equalisation of one image's lightness.
+class Clahe {
+ public:
+  explicit Clahe(const Image& image);
+
+  // Row y as grey and as its pixels' largest channels.
+  void row(ptrdiff_t y, uint8_t* grey, uint8_t* value);
+
+ private:
+  using Histogram = std::array<int, kLevels>;
+
+  Histogram count(ptrdiff_t tile_y, ptrdiff_t tile_x) const;
+  void equalize(Histogram counts, uint8_t* levels) const;
+  void mix_levels(ptrdiff_t y);
+
+  const Image& image_;
+  ptrdiff_t tile_height_, tile_width_;
+  uint8_t levels_[kTiles][kTiles][kLevels];
+  uint32_t mixed_[kTiles + 1][kLevels];  // of the row at hand, see Equalized
+  std::vector<uint16_t> right_;
+};
+
+Clahe::Clahe(const Image& image) : image_(image), right_(static_cast<size_t>(image.width)) {
+  // As OpenCV: where either side does not divide, both grow, by a whole 8 if need be.
+  const bool whole = image.height % kTiles == 0 && image.width % kTiles == 0;
+  tile_height_ = image.height / kTiles + (whole ? 0 : 1);
+  tile_width_ = image.width / kTiles + (whole ? 0 : 1);
+  for (ptrdiff_t y = 0; y < kTiles; ++y)
+    for (ptrdiff_t x = 0; x < kTiles; ++x) equalize(count(y, x), levels_[y][x]);
+  for (ptrdiff_t x = 0; x < image.width; ++x) {
+    const double at = static_cast<double>(x) / static_cast<double>(tile_width_) + 0.5;
+    right_[static_cast<size_t>(x)] =
+        static_cast<uint16_t>(std::lrint(16384 * (at - std::floor(at))));
+  }
+}
+
+Clahe::Histogram Clahe::count(ptrdiff_t tile_y, ptrdiff_t tile_x) const {
+  uint32_t counts[2 * kLuminances] = {};
+  const ptrdiff_t left = tile_x * tile_width_, right = left + tile_width_;
+  const ptrdiff_t inside = std::min(right, image_.width) - left;
+  for (ptrdiff_t i = 0; i < tile_height_; ++i) {
+    const ptrdiff_t y = mirrored(tile_y * tile_height_ + i, image_.height);
+    if (inside > 0)
+      mask_rows().count_luminance(pixels(image_, y, left, inside), inside, lab_tables(), counts);
+    for (ptrdiff_t x = std::max(left, image_.width); x < right; ++x)
+      mask_rows().count_luminance(pixels(image_, y, mirrored(x, image_.width), 1), 1, lab_tables(),
+                                  counts);
+  }
+  Histogram histogram{};
+  for (int i = 0; i < kLuminances; ++i)
+    histogram[static_cast<size_t>(lightness(i))] +=
+        static_cast<int>(counts[2 * i] + counts[2 * i + 1]);
+  return histogram;
+}
+
+// Clips the counts, spreads what was clipped over all levels, and sums.
+void Clahe::equalize(Histogram counts, uint8_t* levels) const {
+  const int total = static_cast<int>(tile_height_ * tile_width_);
+  const int limit = std::max(static_cast<int>(kClipLimit * static_cast<float>(total) / kLevels), 1);
+  int clipped = 0;
+  for (int& count : counts) {
+    clipped += std::max(count - limit, 0);
+    count = std::min(count, limit);
+  }
+  for (int& count : counts) count += clipped / kLevels;
+  int left = clipped % kLevels;
+  const int step = left ? std::max(kLevels / left, 1) : 1;
+  for (int i = 0; i < kLevels && left > 0; i += step, --left) ++counts[static_cast<size_t>(i)];
+  const float scale = (kLevels - 1) / static_cast<float>(total);
+  int sum = 0;
+  for (size_t i = 0; i < kLevels; ++i) {
+    sum += counts[i];
+    levels[i] =
+        static_cast<uint8_t>(std::clamp(std::lrint(static_cast<float>(sum) * scale), 0L, 255L));
+  }
+}
+
+void Clahe::mix_levels(ptrdiff_t y) {
+  const float at = static_cast<float>(y) / static_cast<float>(tile_height_) - 0.5f;
+  const auto upper = static_cast<ptrdiff_t>(std::floor(at));
+  const float down = at - static_cast<float>(upper), up = 1 - down;
+  const auto* above = levels_[std::max<ptrdiff_t>(upper, 0)];
+  const auto* below = levels_[std::min(upper + 1, kTiles - 1)];
+  uint16_t mixed[kTiles][kLevels];
+  for (ptrdiff_t x = 0; x < kTiles; ++x)
+    for (int i = 0; i < kLevels; ++i)
+      mixed[x][i] = static_cast<uint16_t>(
+          static_cast<int>(128 * (above[x][i] * up + below[x][i] * down) + 0.5f));
+  for (ptrdiff_t x = 0; x <= kTiles; ++x) {
+    const uint16_t* left = mixed[std::max<ptrdiff_t>(x - 1, 0)];
+    const uint16_t* right = mixed[std::min(x, kTiles - 1)];
+    for (int i = 0; i < kLevels; ++i)
+      mixed_[x][i] = left[i] | static_cast<uint32_t>(right[i]) << 16;
+  }
+}
+
+void Clahe::row(ptrdiff_t y, uint8_t* grey, uint8_t* value) {
+  mix_levels(y);
+  ptrdiff_t x = 0;
+  for (ptrdiff_t tile = 0; tile <= kTiles && x < image_.width; ++tile) {
+    const ptrdiff_t end = std::min(((2 * tile + 1) * tile_width_ + 1) / 2, image_.width);
+    const Equalized how = {mixed_[tile], right_.data() + x};
+    mask_rows().equalize(pixels(image_, y, x, end - x), end - x, lab_tables(), how, grey + x,
+                         value + x);
+    x = end;
+  }
+}
+
+// The last rows of a plane, readable beside their ends.
+class Ring {
+ public:
+  Ring(ptrdiff_t count, ptrdiff_t width)
+      : count_(count),
+        stride_((width + 2 * kMaskPadding + 63) / 64 * 64),
+        memory_(static_cast<size_t>(count * stride_)) {}
+
+  uint8_t* row(ptrdiff_t y) { return memory_.data() + y % count_ * stride_ + kMaskPadding; }
+
+ private:
+  ptrdiff_t count_, stride_;
+  std::vector<uint8_t> memory_;
+};
+
+// Steps 1 to 3 down the image: each plane runs as many rows behind the one before as it reads.
+class Strip {
+ public:
+  Strip(const Image& image, Bits& hair, uint8_t* blurred);
+
+  // Gives the counts of the levels of `blurred`.
+  std::array<uint32_t, kLevels> run();
+
+ private:
+  // Rows above and below y of a plane; `outside` stands for those that are not in the image.
+  void around(Ring& plane, ptrdiff_t y, const uint8_t* outside, const uint8_t** rows) const;
+  // The same with the edge as a mirror.
+  void mirrored_around(Ring& plane, ptrdiff_t y, ptrdiff_t radius, const uint8_t** rows) const;
+  void mirror_ends(uint8_t* row, ptrdiff_t radius) const;
+  void fill_ends(uint8_t* row, uint8_t level) const;
+
+  void equalize(ptrdiff_t y);
+  void dilate(ptrdiff_t y);
+  void subtract(ptrdiff_t y);
+  void find_hair(ptrdiff_t y);
+  void blur(ptrdiff_t y);
+
+  const ptrdiff_t height_, width_;
+  Clahe clahe_;
+  Bits& hair_;
+  uint8_t* blurred_;
+  Ring grey_, dilated_, black_hat_, value_;
+  std::vector<uint8_t> darkest_, brightest_, finished_;
+  uint32_t counts_[4 * kLevels] = {};
+};
+
+Strip::Strip(const Image& image, Bits& hair, uint8_t* blurred)
+    : height_(image.height),
+      width_(image.width),
+      clahe_(image),
+      hair_(hair),
+      blurred_(blurred),
+      grey_(16, width_),
+      dilated_(16, width_),
+      black_hat_(4, width_),
+      value_(16, width_),
+      darkest_(static_cast<size_t>(width_ + 2 * kMaskPadding), 0),
+      brightest_(static_cast<size_t>(width_ + 2 * kMaskPadding), 255),
+      finished_(static_cast<size_t>(width_ + kMaskPadding)) {}
+
+std::array<uint32_t, kLevels> Strip::run() {
+  constexpr ptrdiff_t kDilated = kCrossRadius, kSubtracted = kDilated + kCrossRadius;
+  constexpr ptrdiff_t kHair = kSubtracted + 1, kBlurred = kHair + 2;
+  const auto within = [&](ptrdiff_t y) { return y >= 0 && y < height_; };
+  for (ptrdiff_t y = 0; y < height_ + kBlurred; ++y) {
+    if (within(y)) equalize(y);
+    if (within(y - kDilated)) dilate(y - kDilated);
+    if (within(y - kSubtracted)) subtract(y - kSubtracted);
+    if (within(y - kHair)) find_hair(y - kHair);
+    if (within(y - kBlurred)) blur(y - kBlurred);
+  }
+  std::array<uint32_t, kLevels> counts{};
+  for (size_t i = 0; i < 4 * kLevels; ++i) counts[i / 4] += counts_[i];
+  return counts;
+}
+
+void Strip::around(Ring& plane, ptrdiff_t y, const uint8_t* outside, const uint8_t** rows) const {
+  for (ptrdiff_t i = 0; i < kCrossLength; ++i) {
+    const ptrdiff_t at = y + i - kCrossRadius;
+    rows[i] = at >= 0 && at < height_ ? plane.row(at) : outside + kMaskPadding;
+  }
+}
+
+void Strip::mirrored_around(Ring& plane, ptrdiff_t y, ptrdiff_t radius,
+                            const uint8_t** rows) const {
+  for (ptrdiff_t i = 0; i <= 2 * radius; ++i)
+    rows[i] = plane.row(mirrored(y + i - radius, height_));
+}
+
+void Strip::mirror_ends(uint8_t* row, ptrdiff_t radius) const {
+  for (ptrdiff_t i = 1; i <= radius; ++i) {
+    row[-i] = row[mirrored(-i, width_)];
+    row[width_ - 1 + i] = row[mirrored(width_ - 1 + i, width_)];
+  }
+}
+
+void Strip::fill_ends(uint8_t* row, uint8_t level) const {
+  std::memset(row - kCrossRadius, level, kCrossRadius);
+  std::memset(row + width_, level, kCrossRadius);
+}
+
+void Strip::equalize(ptrdiff_t y) {
+  clahe_.row(y, grey_.row(y), value_.row(y));
+  fill_ends(grey_.row(y), 0);
+}
+
+void Strip::dilate(ptrdiff_t y) {
+  const uint8_t* rows[kCrossLength];
+  around(grey_, y, darkest_.data(), rows);
+  mask_rows().dilate_cross(rows, width_, dilated_.row(y));
+  fill_ends(dilated_.row(y), 255);
+}
+
+void Strip::subtract(ptrdiff_t y) {
+  const uint8_t* rows[kCrossLength];
+  around(dilated_, y, brightest_.data(), rows);
+  mask_rows().black_hat(rows, grey_.row(y), width_, black_hat_.row(y));
+  mirror_ends(black_hat_.row(y), 1);
+}
+
+void Strip::find_hair(ptrdiff_t y) {
+  const uint8_t* rows[3];
+  mirrored_around(black_hat_, y, 1, rows);
+  mask_rows().find_hair(rows, width_, hair_.row(y));
+  mask_rows().clear(hair_.row(y), width_, value_.row(y));
+  mirror_ends(value_.row(y), 2);
+}
+
+void Strip::blur(ptrdiff_t y) {
+  const uint8_t* rows[5];
+  mirrored_around(value_, y, 2, rows);
+  mask_rows().blur(rows, width_, finished_.data());
+  mask_rows().count_levels(finished_.data(), width_, counts_);
+  std::memcpy(blurred_ + y * width_, finished_.data(), static_cast<size_t>(width_));
+}
+
+// The level that divides the counts into two with the largest variance between them (Otsu 1979);
+// the first of equals.
+int otsu(const std::array<uint32_t, kLevels>& counts, ptrdiff_t total) {
+  const double scale = 1 / static_cast<double>(total);
+  double mean = 0;
+  for (size_t i = 0; i < kLevels; ++i) mean += static_cast<double>(i) * counts[i];
+  mean *= scale;
+  constexpr double kLeast = 1.1920928955078125e-07;  // of a part, as OpenCV has it
+  double part = 0, part_mean = 0, largest = 0;
+  int best = 0;
+  for (size_t i = 0; i < kLevels; ++i) {
+    const double share = counts[i] * scale;
+    part_mean *= part;
+    part += share;
+    const double rest = 1 - part;
+    if (std::min(part, rest) < kLeast || std::max(part, rest) > 1 - kLeast) continue;
+    part_mean = (part_mean + static_cast<double>(i) * share) / part;
+    const double rest_mean = (mean - part * part_mean) / rest;
+    const double variance = part * rest * (part_mean - rest_mean) * (part_mean - rest_mean);
+    if (variance > largest) {
+      largest = variance;
+      best = static_cast<int>(i);
+    }
+  }
+  return best;
+}
+
+}  // namespace
+
+void published_mask(const Image& image, uint8_t* mask) {
+  const ptrdiff_t height = image.height, width = image.width;
+  Bits hair(height, width), lesion(height, width);
+  const auto counts = Strip(image, hair, mask).run();
+  const auto threshold = static_cast<uint8_t>(otsu(counts, height * width));
+  for (ptrdiff_t y = 0; y < height; ++y)
+    mask_rows().find_dark(mask + y * width, width, threshold, lesion.row(y));
+  lesion.open(kIterations);
+  lesion.dilate(kIterations);
+  lesion.close(kIterations);
+  for (ptrdiff_t y = 0; y < height; ++y)
+    mask_rows().write_either(lesion.row(y), hair.row(y), width, mask + y * width);
+}
+
+}  // namespace melfast
