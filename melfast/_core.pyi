@@ -47,3 +47,18 @@ def cluster_colours(
     iterations: int = 100,
     epsilon: float = 0.2,
 ) -> tuple[NDArray[np.float64], list[NDArray[np.float32]], list[NDArray[np.int64]]]: ...
+def mean_shift(
+    colours: NDArray[np.float32],
+    start: NDArray[np.float32],
+    radius: float,
+    *,
+    iterations: int = 20,
+    epsilon: float = 0.05,
+) -> NDArray[np.float32]: ...
+
+WORKING_SIDE: int
+
+def skin_regions(image: NDArray[np.uint8]) -> NDArray[np.uint8]: ...
+def resize_mask(
+    mask: NDArray[np.uint8] | NDArray[np.bool_], height: int, width: int
+) -> NDArray[np.uint8]: ...

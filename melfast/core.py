@@ -4,27 +4,35 @@ The docstrings stand with the bindings, in csrc/bindings.
 """
 
 from melfast._core import (
+    WORKING_SIDE,
     apply_curves,
     cluster_colours,
     isa,
     lab_to_srgb,
+    mean_shift,
     normalize,
     prepare,
     resize,
+    resize_mask,
     shift_lab,
+    skin_regions,
     srgb_to_lab,
     warp_affine,
 )
 
 __all__ = [
+    "WORKING_SIDE",
     "apply_curves",
     "cluster_colours",
     "isa",
     "lab_to_srgb",
+    "mean_shift",
     "normalize",
     "prepare",
     "resize",
+    "resize_mask",
     "shift_lab",
+    "skin_regions",
     "srgb_to_lab",
     "warp_affine",
 ]

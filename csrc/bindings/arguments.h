@@ -34,6 +34,7 @@ void check_same_size(const Image& image, const Output& out);
 // Each file of functions adds its own to the module.
 void bind_colour(py::module_& m);
 void bind_images(py::module_& m);
+void bind_regions(py::module_& m);
 void bind_clusters(py::module_& m);
 
 }  // namespace melfast::bindings

@@ -16,18 +16,19 @@ using Repeats = py::array_t<int32_t, py::array::c_style | py::array::forcecast>;
 // Squares of distances between such coordinates stay below the largest float32.
 constexpr float kLargest = 1e18f;
 
-py::array_t<float, py::array::c_style | py::array::forcecast> colours_of(const py::object& object) {
-  const py::array given = as_array(object, "colours");
+py::array_t<float, py::array::c_style | py::array::forcecast> colours_of(const py::object& object,
+                                                                         const std::string& name) {
+  const py::array given = as_array(object, name);
   if (!py::isinstance<py::array_t<float>>(given))
-    throw py::type_error("colours must be float32, got " + std::string(py::str(given.dtype())));
+    throw py::type_error(name + " must be float32, got " + std::string(py::str(given.dtype())));
   if (given.ndim() != 2 || given.shape(1) != 3)
-    throw py::value_error("colours must have shape (count, 3), got " + shape_of(given));
+    throw py::value_error(name + " must have shape (count, 3), got " + shape_of(given));
   auto colours = py::array_t<float, py::array::c_style | py::array::forcecast>::ensure(given);
   if (!colours) throw py::error_already_set();
   const float *begin = colours.data(), *end = begin + colours.size();
   const float* bad = std::find_if(begin, end, [](float v) { return !(std::abs(v) <= kLargest); });
   if (bad != end)
-    throw py::value_error("colours must be finite and at most 1e18, got " +
+    throw py::value_error(name + " must be finite and at most 1e18, got " +
                           std::string(py::str(py::float_(*bad))) + " in row " +
                           std::to_string((bad - begin) / 3));
   return colours;
@@ -50,20 +51,24 @@ std::optional<Repeats> repeats_of(const py::object& object, ptrdiff_t count) {
   return repeats;
 }
 
-Clustering clustering_of(uint64_t seed, int attempts, int iterations, double epsilon) {
-  if (attempts < 1)
-    throw py::value_error("attempts must be at least 1, got " + std::to_string(attempts));
+void check_steps(int iterations, double epsilon) {
   if (iterations < 1)
     throw py::value_error("iterations must be at least 1, got " + std::to_string(iterations));
   if (!(epsilon >= 0))
     throw py::value_error("epsilon must be at least 0, got " +
                           std::string(py::str(py::float_(epsilon))));
+}
+
+Clustering clustering_of(uint64_t seed, int attempts, int iterations, double epsilon) {
+  if (attempts < 1)
+    throw py::value_error("attempts must be at least 1, got " + std::to_string(attempts));
+  check_steps(iterations, epsilon);
   return {seed, attempts, iterations, epsilon};
 }
 
 py::tuple cluster_colours(const py::object& object, const py::object& repeated, uint64_t seed,
                           int attempts, int iterations, double epsilon) {
-  const auto colours = colours_of(object);
+  const auto colours = colours_of(object, "colours");
   const auto repeats = repeats_of(repeated, colours.shape(0));
   const Clustering how = clustering_of(seed, attempts, iterations, epsilon);
   constexpr int kKinds = kMostClusters - kFewestClusters + 1;
@@ -84,6 +89,28 @@ py::tuple cluster_colours(const py::object& object, const py::object& repeated, 
     counts.append(py::array_t<int64_t>(k, found[i].counts));
   }
   return py::make_tuple(inertias, centres, counts);
+}
+
+py::array_t<float> mean_shift(const py::object& object, const py::object& start, float radius,
+                              int iterations, double epsilon) {
+  const auto colours = colours_of(object, "colours");
+  const auto from = colours_of(start, "start");
+  if (from.shape(0) != 1)
+    throw py::value_error("start must be one colour, got " + std::to_string(from.shape(0)));
+  if (!(radius >= 0 && radius <= kLargest))
+    throw py::value_error("radius must be within 0..1e18, got " +
+                          std::string(py::str(py::float_(radius))));
+  check_steps(iterations, epsilon);
+  py::array_t<float> colour(3);
+  float* moved = colour.mutable_data();
+  std::copy_n(from.data(), 3, moved);
+  const float* data = colours.data();
+  const ptrdiff_t count = colours.shape(0);
+  {
+    const py::gil_scoped_release release;
+    melfast::mean_shift(data, count, radius, iterations, epsilon, moved);
+  }
+  return colour;
 }
 
 }  // namespace
@@ -109,6 +136,23 @@ Returns:
     clusters are left with a count of 0 and a centre of NaN.
 Raises:
     TypeError, ValueError: the dtype, shape, a colour or a setting does not fit.)");
+
+  m.def("mean_shift", &mean_shift, py::arg("colours"), py::arg("start"), py::arg("radius"),
+        py::kw_only(), py::arg("iterations") = 20, py::arg("epsilon") = 0.05,
+        R"(The colour near a start where colours are densest: mean shift with a flat kernel.
+
+Moves to the mean of the colours within the radius, again and again. The same bits on any machine.
+
+Args:
+    colours: float32 [N, 3], finite and at most 1e18; N may be 0.
+    start: float32 [1, 3].
+    radius: 0..1e18, in the units of the colours.
+    iterations: at most so many moves.
+    epsilon: it ends with a move no farther than this.
+Returns:
+    float32 [3]; the start where no colour is within the radius of it.
+Raises:
+    TypeError, ValueError: as cluster_colours.)");
 }
 
 }  // namespace melfast::bindings

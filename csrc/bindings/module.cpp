@@ -13,5 +13,6 @@ them give the same bits.)");
 
   melfast::bindings::bind_colour(m);
   melfast::bindings::bind_images(m);
+  melfast::bindings::bind_regions(m);
   melfast::bindings::bind_clusters(m);
 }

@@ -215,4 +215,29 @@ void cluster_colours(const float* colours, const int32_t* repeats, ptrdiff_t cou
   }
 }
 
+void mean_shift(const float* colours, ptrdiff_t count, float radius, int iterations, double epsilon,
+                float* colour) {
+  for (int step = 0; step < iterations; ++step) {
+    double sum[3] = {};
+    ptrdiff_t near = 0;
+    for (ptrdiff_t i = 0; i < count; ++i) {
+      const float* other = colours + 3 * i;
+      const float dx = other[0] - colour[0], dy = other[1] - colour[1], dz = other[2] - colour[2];
+      // Weights of 0 and 1: a branch would be guessed wrong at every other pixel.
+      const bool within = dx * dx + dy * dy + dz * dz <= radius * radius;
+      near += within;
+      for (int j = 0; j < 3; ++j) sum[j] += within ? static_cast<double>(other[j]) : 0;
+    }
+    if (near == 0) return;
+    double square = 0;
+    for (int j = 0; j < 3; ++j) {
+      const auto mean = static_cast<float>(sum[j] / static_cast<double>(near));
+      const double moved = static_cast<double>(mean) - static_cast<double>(colour[j]);
+      square += moved * moved;
+      colour[j] = mean;
+    }
+    if (std::sqrt(square) <= epsilon) return;
+  }
+}
+
 }  // namespace melfast

@@ -30,4 +30,10 @@ struct Clusters {
 void cluster_colours(const float* colours, const int32_t* repeats, ptrdiff_t count,
                      const Clustering& how, Clusters* out);
 
+// Mean shift: moves `colour` to the mean of the colours within `radius` of it, from there again,
+// and so on until it moves no farther than `epsilon`, `iterations` times at most. Where none is
+// within the radius it stays.
+void mean_shift(const float* colours, ptrdiff_t count, float radius, int iterations, double epsilon,
+                float* colour);
+
 }  // namespace melfast

@@ -7,6 +7,12 @@ from melfast.cli import CONTEXT, LazyGroup
 COMMANDS = {
     "import": ("melfast.cli.prepare_import", "Import a table or a folder as a manifest."),
     "check": ("melfast.cli.prepare_check", "Decode every image; put the bad ones aside."),
+    "masks": (
+        "melfast.cli.prepare_masks",
+        "Make a mask of the lesion, hair or skin of each image.",
+    ),
+    "ita": ("melfast.cli.prepare_ita", "Estimate skin tone: ITA, group, Fitzpatrick type."),
+    "sheet": ("melfast.cli.prepare_sheet", "Show images, regions and skin moved to other tones."),
     "split": ("melfast.cli.prepare_split", "Split by patient, lesion or image, stratified."),
 }
 

@@ -39,7 +39,6 @@ def command(
     """
     from melfast.cli.progress import progress_bar
     from melfast.cli.quarantine import put_aside
-    from melfast.errors import InputError
     from melfast.manifest import read_manifest, write_manifest
     from melfast.prepare.check import check_manifest, remarks
 
@@ -48,9 +47,7 @@ def command(
     with progress_bar("checking", len(rows)) as advance:
         checked = check_manifest(rows, threads=count, progress=advance)
     quarantine = quarantine or (output or manifest).with_name("quarantine.csv")
-    put_aside(checked.bad, quarantine)
-    if len(checked.good) == 0:
-        raise InputError(f"{manifest}: no image is good, see {quarantine}")
+    put_aside(checked.bad, quarantine, rows)
     for note in remarks(checked.good):
         click.echo(f"note: {note}", err=True)
     if output:

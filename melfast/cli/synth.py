@@ -39,7 +39,8 @@ def command(
     Example: melfast synth data --images 800 --sheet sheet.png
     """
     from melfast.cli.progress import progress_bar
-    from melfast.prepare.synth import SynthSettings, check_sheet_path, synthesize, write_sheet
+    from melfast.prepare.synth import SynthSettings, synthesize, write_sheet
+    from melfast.sheet import check_sheet_path
 
     settings = SynthSettings(images, seed, _parse_size(size), malignant, groups)  # type: ignore[arg-type]
     if sheet:

@@ -46,6 +46,11 @@ class Journal:
         self._settings = settings
         self._file: TextIO | None = None
 
+    @classmethod
+    def beside(cls, output: Path, settings: dict[str, Any]) -> "Journal":
+        """The journal of the command that makes `output`."""
+        return cls(output.with_name(f"{output.name}.partial"), settings)
+
     def read(self) -> dict[str, tuple[list[Any], Result]]:
         """image_name: (stamp of the image, result); empty where the settings were others."""
         try:

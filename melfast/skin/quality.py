@@ -4,6 +4,7 @@ Each score rises linearly from 0 to 1 between two values of one measure; half-wa
 values were set by looking at the images of HAM10000 with the lowest and the highest ITA.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,14 +29,19 @@ class Score:
 
 # Fraction of the image that is visible skin.
 LITTLE_SKIN = Score("little skin", 0.0, 0.1)
-# Dominant b*: the angle turns fast where b* is near 0 and means nothing below.
-LOW_B = Score("b* <= 0", 0.0, 8.0)
+# Dominant b*: human skin has 6 and more; nearer to 0 the angle is the white balance's, and below 0
+# there is no skin.
+LOW_B = Score("b* near or below 0", -4.0, 6.0)
+# Distance of (L*, b*) to (50, 0), around which the angle turns: an error of one unit turns it by
+# 57 degrees over this distance, which is 16 and more for human skin and less for dull grey images.
+ILL_DEFINED = Score("ill-defined angle", 0.0, 16.0)
 # Root mean square distance of the skin's colours to the dominant one, in CIELAB.
 UNEVEN = Score("uneven skin", 20.0, 4.0)
 # Dominant L*: the darkest human skin is near 30.
 DARK = Score("under-exposed", 15.0, 35.0)
-# Degrees of hue between the dominant colour and human skin of that ITA.
-CAST = Score("colour cast", 60.0, 0.0)
+# Distance in a* and b* to human skin of that ITA: some 25 for the red of some dermoscopes, and 15
+# for the violet of others.
+CAST = Score("colour cast", 40.0, 0.0)
 
 
 def judge(
@@ -52,9 +58,10 @@ def judge(
     measures = (
         (LITTLE_SKIN, skin_fraction),
         (LOW_B, float(lab[2])),
+        (ILL_DEFINED, math.hypot(lab[0] - 50, lab[2])),
         (UNEVEN, float(np.sqrt(squares.mean(dtype=np.float64)))),
         (DARK, float(lab[0])),
-        (CAST, hue_from_skin(lab)),
+        (CAST, cast_of(lab)),
     )
     scores = {score.doubt: score.of(value) for score, value in measures}
     doubts = tuple(doubt for doubt, score in scores.items() if score < DOUBTED)
@@ -71,9 +78,8 @@ def squared_distances(
     return sums
 
 
-def hue_from_skin(lab: NDArray[np.float64]) -> float:
-    """Angle in degrees, 0..180, in the a*-b* plane between a colour and human skin of its ITA."""
-    ita_deg = np.rad2deg(np.arctan2(lab[0] - 50, lab[2]))
-    a, b = locus.chroma(float(ita_deg))
-    turn = np.rad2deg(np.arctan2(lab[2], lab[1]) - np.arctan2(b, a))
-    return float(abs((turn + 180) % 360 - 180))
+def cast_of(lab: NDArray[np.float64]) -> float:
+    """Distance in the a*-b* plane between a colour and human skin of the same ITA."""
+    lightness, a, b = lab.tolist()
+    skin_a, skin_b = locus.chroma(math.degrees(math.atan2(lightness - 50, b)))
+    return math.hypot(a - skin_a, b - skin_b)

@@ -1,4 +1,4 @@
-"""core.cluster_colours by hand and against scikit-learn."""
+"""core.cluster_colours and core.mean_shift by hand and against scikit-learn."""
 
 import re
 from itertools import pairwise
@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
+from sklearn.cluster import KMeans, MeanShift
 
 from melfast import core
 
@@ -160,3 +160,46 @@ GOOD = np.zeros((4, 3), np.float32)
 def test_refuses(colours, settings, error, message):
     with pytest.raises(error, match=re.escape(message)):
         core.cluster_colours(colours, **settings)
+
+
+ORIGIN = np.zeros((1, 3), np.float32)
+
+
+def test_mean_shift_by_hand():
+    """From 0 it sees 0 and 2, from their mean 4 as well; 20 is always too far."""
+    colours = np.float32([[0, 0, 0], [2, 0, 0], [4, 0, 0], [20, 0, 0]])
+    assert core.mean_shift(colours, ORIGIN, 3, iterations=1).tolist() == [1, 0, 0]
+    assert core.mean_shift(colours, ORIGIN, 3).tolist() == [2, 0, 0]
+    assert core.mean_shift(colours, ORIGIN, 3, epsilon=1).tolist() == [1, 0, 0]
+
+
+def test_mean_shift_stays_where_nothing_is_near():
+    colours = np.full((5, 3), 9, np.float32)
+    assert core.mean_shift(colours, ORIGIN, 2).tolist() == [0, 0, 0]
+    assert core.mean_shift(colours[:0], ORIGIN, 2).tolist() == [0, 0, 0]
+    assert core.mean_shift(colours, ORIGIN + 9, 0).tolist() == [9, 9, 9]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_mean_shift_as_scikit_learn(seed):
+    colours = blobs(600, seed, places=3, spread=2)
+    start = colours[:1]
+    expected = MeanShift(bandwidth=6, seeds=start, max_iter=100).fit(colours).cluster_centers_[0]
+    found = core.mean_shift(colours, start, 6, iterations=100, epsilon=1e-4)
+    np.testing.assert_allclose(found, expected, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("start", "settings", "message"),
+    [
+        (np.zeros((2, 3), np.float32), {}, "start must be one colour, got 2"),
+        (np.zeros(3, np.float32), {}, "start must have shape (count, 3), got (3,)"),
+        (ORIGIN, {"radius": -1}, "radius must be within 0..1e18, got -1.0"),
+        (ORIGIN, {"radius": np.nan}, "radius must be within 0..1e18, got nan"),
+        (ORIGIN, {"iterations": 0}, "iterations must be at least 1, got 0"),
+        (ORIGIN, {"epsilon": -1}, "epsilon must be at least 0, got -1.0"),
+    ],
+)
+def test_mean_shift_refuses(start, settings, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        core.mean_shift(GOOD, start, **({"radius": 3} | settings))

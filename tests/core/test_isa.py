@@ -47,7 +47,8 @@ for trial in range(150):
             digest.update(out)
     colours = rng.normal(0, 20, (rng.integers(0, 300), 3)).astype(np.float32)
     inertias, centres, counts = core.cluster_colours(colours, seed=trial, attempts=2)
-    for found in (inertias, *centres, *counts):
+    shifted = core.mean_shift(colours, np.zeros((1, 3), np.float32), 20.0)
+    for found in (inertias, *centres, *counts, shifted):
         digest.update(found)
 print(core.isa(), digest.hexdigest())
 """

@@ -87,10 +87,18 @@ def test_equal_halves_of_one_skin():
     assert low + 0.3 * (high - low) < tone.ita_deg < low + 0.7 * (high - low)
 
 
+def test_colours_far_apart():
+    """No pixel is near the middle of its cluster: the middle it is, and the skin is uneven."""
+    image = np.random.default_rng(0).integers(0, 2, (30, 40, 3), dtype=np.uint8) * np.uint8(240)
+    tone = estimate_tone(image, regions=all_skin(image))
+    assert np.isfinite(tone.ita_deg)
+    assert "uneven skin" in tone.doubts
+
+
 @pytest.mark.parametrize(
     ("colour", "doubt"),
-    [((30, 18, 14), "under-exposed"), ((190, 170, 200), "b* <= 0"),
-     ((120, 190, 120), "colour cast")],
+    [((30, 18, 14), "under-exposed"), ((190, 170, 200), "b* near or below 0"),
+     ((130, 115, 112), "ill-defined angle"), ((120, 190, 120), "colour cast")],
 )  # fmt: skip
 def test_doubts(colour, doubt):
     image = plain(colour)

@@ -2,12 +2,11 @@
 
 from melfast.prepare.synth.dataset import SynthSettings, synthesize
 from melfast.prepare.synth.draw import Sample, draw_sample
-from melfast.prepare.synth.sheet import check_sheet_path, write_sheet
+from melfast.prepare.synth.sheet import write_sheet
 
 __all__ = [
     "Sample",
     "SynthSettings",
-    "check_sheet_path",
     "draw_sample",
     "synthesize",
     "write_sheet",

@@ -1,0 +1,93 @@
+"""ITA of JPEG files: OpenCV and Python calling the published steps, and the decoder alone."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+
+CLUSTERS = range(3, 10)
+
+
+def opencv_published(path: Path) -> float:
+    """The published method as it was published: its numbers are not ITA.
+
+    Returns:
+        Degrees; NaN where the published index misses (elbows of 7 and more).
+    """
+    import cv2
+
+    image = cv2.imread(os.fspath(path))
+    assert image is not None, path
+    small = cv2.resize(image, (128, 256))
+    seen = small.copy()
+    seen[published_mask(small) > 0] = 0
+    lab = cv2.cvtColor(seen, cv2.COLOR_BGR2LAB)
+    return published_ita(lab[lab[..., 0] > 0].astype(np.float32))
+
+
+def published_mask(image: NDArray[Any]) -> NDArray[Any]:
+    """255 where there is hair or a lesion."""
+    import cv2
+
+    lab = cv2.cvtColor(image, cv2.COLOR_BGR2LAB)
+    lab[..., 0] = cv2.createCLAHE(clipLimit=2.0, tileGridSize=(8, 8)).apply(
+        np.ascontiguousarray(lab[..., 0])
+    )
+    image = cv2.cvtColor(lab, cv2.COLOR_LAB2BGR)
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (9, 9))
+    black_hat = cv2.morphologyEx(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.MORPH_BLACKHAT, cross)
+    _, hair = cv2.threshold(cv2.GaussianBlur(black_hat, (3, 3), 4), 20, 255, cv2.THRESH_BINARY)
+    image[hair > 0] = 0
+    value = cv2.GaussianBlur(cv2.cvtColor(image, cv2.COLOR_BGR2HSV)[..., 2], (5, 5), 0)
+    _, lesion = cv2.threshold(value, 0, 255, cv2.THRESH_BINARY_INV + cv2.THRESH_OTSU)
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3))
+    lesion = cv2.morphologyEx(lesion, cv2.MORPH_OPEN, disc, iterations=5)
+    lesion = cv2.dilate(lesion, disc, iterations=5)
+    lesion = cv2.morphologyEx(lesion, cv2.MORPH_CLOSE, disc, iterations=5)
+    return cv2.bitwise_or(lesion, hair)
+
+
+def published_ita(pixels: NDArray[np.float32]) -> float:
+    """Of 8-bit CIELAB colours [n, 3]."""
+    import cv2
+    from kneed import KneeLocator
+
+    stop = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 100, 0.2)
+    inertias, colours = [], []
+    for k in CLUSTERS:
+        inertia, labels, centres = cv2.kmeans(pixels, k, None, stop, 10, cv2.KMEANS_PP_CENTERS)  # type: ignore[call-overload]
+        largest = np.bincount(labels.ravel(), minlength=k).argmax()
+        inertias.append(inertia)
+        colours.append(cv2.cvtColor(np.uint8([[centres[largest]]]), cv2.COLOR_LAB2RGB))  # type: ignore[call-overload]
+    elbow = KneeLocator(CLUSTERS, inertias, curve="convex", direction="decreasing").elbow
+    if elbow is not None and elbow >= len(colours):
+        return float("nan")
+    colour = colours[-1 if elbow is None else elbow]
+    lightness, _, b = cv2.cvtColor(colour, cv2.COLOR_RGB2LAB)[0, 0].tolist()
+    return float(np.rad2deg(np.arctan2(lightness - 50, b)))
+
+
+def scaled_decode(
+    paths: Sequence[Path], needed: Callable[[int, int], tuple[int, int]]
+) -> Callable[[], int]:
+    """simplejpeg alone, from bytes in memory, to the scale that is decoded for `needed`."""
+    jobs = []
+    for path in paths:
+        data = path.read_bytes()
+        height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+        least = needed(height, width)
+        factor = next(
+            (f for f in (8, 4, 2) if -(-height // f) >= least[0] and -(-width // f) >= least[1]), 1
+        )
+        jobs.append((data, -(-height // factor), -(-width // factor)))
+
+    def run() -> int:
+        for data, height, width in jobs:
+            simplejpeg.decode_jpeg(data, min_height=height, min_width=width)
+        return len(jobs)
+
+    return run

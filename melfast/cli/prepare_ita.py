@@ -1,0 +1,103 @@
+"""melfast prepare ita."""
+
+import os
+from pathlib import Path
+
+import click
+
+FILE = click.Path(path_type=Path)
+
+
+@click.command("ita")
+@click.argument("manifest", type=FILE)
+@click.option("--output", type=FILE, required=True, help="The manifest to write.")
+@click.option(
+    "--convention",
+    type=click.Choice(["cielab", "published"]),
+    default="cielab",
+    show_default=True,
+    help="True ITA, or the published method's 8-bit numbers.",
+)
+@click.option(
+    "--tone-groups", type=click.Choice(["six", "four"]), default="six", show_default=True,
+    help="Groups of ITA; four: tan, brown and dark are one.",
+)  # fmt: skip
+@click.option(
+    "--fitzpatrick",
+    type=click.Choice(["kinyanjui_groh", "groh_empirical", "published_three"]),
+    default="kinyanjui_groh",
+    show_default=True,
+    help="ITA to Fitzpatrick type, by source.",
+)
+@click.option(
+    "--min-quality",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Leave group and type empty where ita_quality is lower.",
+)
+@click.option(
+    "--quarantine",
+    type=FILE,
+    help="Table of the bad images with reasons.  [default: quarantine-ita.csv beside the output]",
+)
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="Images at a time.  [default: all cores]"
+)
+@click.option("--force", is_flag=True, help="Replace the ita and group that the manifest has.")
+def command(
+    manifest: Path,
+    output: Path,
+    convention: str,
+    tone_groups: str,
+    fitzpatrick: str,
+    min_quality: float,
+    quarantine: Path | None,
+    threads: int | None,
+    force: bool,
+) -> None:
+    """Estimate the skin tone of each image of MANIFEST: ITA, group and Fitzpatrick type.
+
+    Adds ita (degrees), ita_quality (0 to 1), ita_doubts (why the number may be wrong), group,
+    group_str, fitzpatrick, the dominant skin colour and the settings. Where no skin is visible ita
+    is empty. A bad image keeps its row and is listed in the quarantine table. The same command
+    takes up an interrupted run.
+
+    \b
+    Example: melfast prepare ita manifest.csv --output toned.csv --min-quality 0.3
+    """
+    from melfast.cli.progress import progress_bar
+    from melfast.cli.quarantine import put_aside
+    from melfast.errors import InputError
+    from melfast.manifest import read_manifest, write_manifest
+    from melfast.prepare.ita import ToneSettings, estimate_tones, summary, with_tones
+    from melfast.prepare.sweep import Journal
+
+    settings = ToneSettings(convention, tone_groups, fitzpatrick, min_quality)  # type: ignore[arg-type]
+    rows = read_manifest(manifest)
+    for name in ("ita", "group"):
+        if (known := int((rows.column(name) != "").sum())) and not force:
+            raise InputError(
+                f"{manifest}: {known} images have {name!r} already; --force replaces it"
+            )
+    journal = Journal.beside(output, {"ita": convention})
+    with progress_bar("estimating", len(rows)) as advance:
+        swept = estimate_tones(
+            rows,
+            settings.ita_convention,
+            threads=threads or len(os.sched_getaffinity(0)),
+            journal=journal,
+            progress=advance,
+        )
+    quarantine = quarantine or output.with_name("quarantine-ita.csv")
+    put_aside(swept.bad, quarantine, rows)
+    toned = with_tones(rows, swept, settings)
+    write_manifest(toned, output)
+    journal.remove()
+    click.echo(f"{output}: skin tone of {len(rows) - len(swept.bad):,} images")
+    if swept.resumed:
+        click.echo(f"  {swept.resumed:,} of them from an interrupted run")
+    for line in summary(toned, settings):
+        click.echo(f"  {line}")
+    if swept.bad:
+        click.echo(f"{quarantine} lists the {len(swept.bad):,} bad images")

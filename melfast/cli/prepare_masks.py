@@ -1,0 +1,96 @@
+"""melfast prepare masks."""
+
+import os
+from pathlib import Path
+
+import click
+
+FILE = click.Path(path_type=Path)
+
+
+@click.command("masks")
+@click.argument("manifest", type=FILE)
+@click.option("--output", type=FILE, required=True, help="The manifest to write.")
+@click.option(
+    "--method",
+    type=click.Choice(["lesion", "published", "hair", "skin"]),
+    default="lesion",
+    show_default=True,
+    help="What to mask: see below.",
+)
+@click.option(
+    "--masks-dir", type=FILE, help="Where the masks go.  [default: masks-METHOD beside the output]"
+)
+@click.option(
+    "--quarantine",
+    type=FILE,
+    help="Table of the bad images with reasons.  [default: quarantine-masks.csv beside the output]",
+)
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="Images at a time.  [default: all cores]"
+)
+@click.option(
+    "--force", is_flag=True, help="Replace a mask_path that the manifest has, and files in the way."
+)
+def command(
+    manifest: Path,
+    output: Path,
+    method: str,
+    masks_dir: Path | None,
+    quarantine: Path | None,
+    threads: int | None,
+    force: bool,
+) -> None:
+    """Make a mask (PNG, 255 inside) for each image of MANIFEST; add mask_path.
+
+    \b
+    lesion     the lesion: one filled shape
+    published  the published method: CLAHE, Otsu and dilations, hair included
+    hair       hairs
+    skin       clean skin: no lesion, hair, vignette, ruler, ink or glare
+
+    Also adds mask_area (fraction of the image) and mask_method. A bad image keeps its row without
+    a mask and is listed in the quarantine table. The same command takes up an interrupted run.
+
+    \b
+    Example: melfast prepare masks manifest.csv --output masked.csv --method lesion
+    """
+    from melfast.cli.progress import progress_bar
+    from melfast.cli.quarantine import put_aside
+    from melfast.errors import InputError
+    from melfast.manifest import read_manifest, write_manifest
+    from melfast.prepare.masks import make_masks, require_new_files, with_masks
+    from melfast.prepare.sweep import Journal
+
+    rows = read_manifest(manifest)
+    if (named := int((rows.column("mask_path") != "").sum())) and not force:
+        raise InputError(
+            f"{manifest}: {named} images have a mask_path already; --force replaces it "
+            "(the files it names stay)"
+        )
+    folder = masks_dir or output.with_name(f"masks-{method}")
+    journal = Journal.beside(output, {"masks": method, "folder": str(folder.absolute())})
+    if not force and not journal.path.exists():
+        require_new_files(rows, folder)
+    with progress_bar("masking", len(rows)) as advance:
+        swept = make_masks(
+            rows,
+            folder,
+            method,  # type: ignore[arg-type]
+            threads=threads or len(os.sched_getaffinity(0)),
+            journal=journal,
+            progress=advance,
+        )
+    quarantine = quarantine or output.with_name("quarantine-masks.csv")
+    put_aside(swept.bad, quarantine, rows)
+    masked = with_masks(rows, swept, method)  # type: ignore[arg-type]
+    write_manifest(masked, output)
+    journal.remove()
+    click.echo(f"{output}: {len(rows) - len(swept.bad):,} {method} masks in {folder}")
+    if swept.resumed:
+        click.echo(f"  {swept.resumed:,} of them from an interrupted run")
+    areas = masked.column("mask_area")
+    if empty := int((areas == "0.0").sum()):
+        click.echo(f"  empty: {empty:,}")
+    if swept.bad:
+        click.echo(f"{quarantine} lists the {len(swept.bad):,} bad images")

@@ -1,0 +1,87 @@
+"""Masks: what each pixel of a dermoscopic image shows, and masks of it at any size."""
+
+import enum
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from melfast import core
+
+# Longer side, in pixels, of the image that regions are found in: a hair is one to ten pixels wide
+# there, in a photograph of 6,000 pixels as in one of 600. Smaller images are taken as they are.
+WORKING_SIDE: int = core.WORKING_SIDE
+
+MaskMethod = Literal["lesion", "published", "hair", "skin"]
+
+
+class Region(enum.IntFlag):
+    """What a pixel shows; no bit: clean skin."""
+
+    LESION = 1
+    HAIR = 2  # and other thin dark lines, such as the ticks of a ruler
+    VIGNETTE = 4  # dark corners of a round field of view, or a black frame
+    RULER = 8  # ink, stickers and paper
+    GLARE = 16
+    MARGIN = 32  # too near to one of them, or as dark as the lesion: not to be trusted as skin
+
+
+def working_size(height: int, width: int) -> tuple[int, int]:
+    """(height, width) that regions are found at, in an image of height x width."""
+    longer = max(height, width)
+    if longer <= WORKING_SIDE:
+        return height, width
+    scale = WORKING_SIDE / longer
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def find_regions(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Regions of an image at its working size.
+
+    Args:
+        image: uint8 sRGB [H, W, 3].
+    Returns:
+        uint8 [h, w] of Region bits, (h, w) = working_size(H, W).
+    Raises:
+        TypeError, ValueError: the dtype or shape does not fit.
+    """
+    if isinstance(image, np.ndarray) and image.ndim == 3 and image.size:
+        size = working_size(*image.shape[:2])
+        if size != image.shape[:2]:
+            work = np.empty((*size, 3), np.uint8)
+            core.resize(image, work)
+            image = work
+    return core.skin_regions(image)
+
+
+def make_mask(
+    image: NDArray[np.uint8], method: MaskMethod = "lesion", size: tuple[int, int] | None = None
+) -> NDArray[np.uint8]:
+    """A mask of the lesion, the hair or the clean skin.
+
+    Args:
+        image: uint8 sRGB [H, W, 3].
+        method: "lesion", "hair" and "skin" are found at the working size and scaled;
+            "published" is the published method at the image's own size: dark pixels of a
+            contrast-enhanced image, widened, and hair.
+        size: (height, width) of the mask, by default the image's.
+    Returns:
+        uint8 [height, width]: 255 inside, 0 outside.
+    Raises:
+        TypeError, ValueError: an argument does not fit.
+    """
+    if method not in get_args(MaskMethod):
+        names = ", ".join(get_args(MaskMethod))
+        raise ValueError(f"method must be one of {names}, got {method!r}")
+    if method == "published":
+        mask = core.published_mask(image)
+    else:
+        regions = find_regions(image)
+        if method == "skin":
+            mask = (regions == 0).view(np.uint8)
+        else:
+            mask = regions & (Region.LESION if method == "lesion" else Region.HAIR)
+    height, width = size or image.shape[:2]
+    if method == "published" and mask.shape == (height, width):
+        return mask
+    return core.resize_mask(mask, height, width)

@@ -1,0 +1,268 @@
+"""prepare masks, ita and sheet, as typed."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from melfast.images import read_image, read_mask
+from melfast.manifest import read_manifest, write_manifest
+from melfast.prepare.synth import SynthSettings, synthesize
+
+IMAGES = 8
+
+
+def melfast(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "melfast", "prepare", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data/ (synthetic images) and truth.csv; do not change it."""
+    folder = tmp_path_factory.mktemp("drawn")
+    truth = synthesize(folder / "data", SynthSettings(IMAGES, size=(300, 225)), workers=1)
+    write_manifest(truth, folder / "truth.csv")
+    return folder
+
+
+@pytest.fixture
+def data(drawn: Path, tmp_path: Path) -> Path:
+    """m.csv: the drawn images without their truth, and one that is no image."""
+    (tmp_path / "broken.jpg").write_bytes(b"")
+    lines = ["image_name,path,target"]
+    for i in range(1, IMAGES + 1):
+        lines.append(f"s{i},{drawn}/data/images/SYN_{i:07d}.jpg,{i % 2}")
+    lines.insert(4, "a/b,broken.jpg,0")
+    (tmp_path / "m.csv").write_text("\n".join(lines) + "\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("method", ["lesion", "published", "hair", "skin"])
+def test_masks(data: Path, method: str) -> None:
+    done = melfast("masks", "m.csv", "--output", "out/masked.csv", "--method", method, cwd=data)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "bad: a/b: found an empty file, wanted a JPEG or PNG\n"
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"out/masked.csv: {IMAGES} {method} masks in out/masks-{method}"
+    assert lines[-1] == "out/quarantine-masks.csv lists the 1 bad images"
+    masked = read_manifest(data / "out" / "masked.csv")
+    assert masked.image_names[3] == "a/b"
+    assert masked.column("mask_path")[3] == masked.column("mask_method")[3] == ""
+    for row, path in enumerate(masked.mask_paths):
+        if row == 3:
+            continue
+        assert masked.column("mask_path")[row].startswith(f"masks-{method}/s")
+        assert masked.column("mask_method")[row] == method
+        with Image.open(path) as picture:
+            assert picture.format == "PNG"
+            mask = np.asarray(picture)
+        assert mask.dtype == np.uint8
+        assert set(np.unique(mask)) <= {0, 255}
+        assert mask.shape == (225, 300)
+        area = float(masked.column("mask_area")[row])
+        assert area == pytest.approx(np.mean(mask > 0), abs=1e-5)
+    quarantine = list(csv.reader(open(data / "out" / "quarantine-masks.csv")))  # noqa: SIM115
+    assert quarantine[1:] == [["a/b", "broken.jpg", "found an empty file, wanted a JPEG or PNG"]]
+    assert not (data / "out" / "masked.csv.partial").exists()
+
+
+def test_lesion_masks_meet_the_truth(data: Path, drawn: Path) -> None:
+    melfast("masks", "m.csv", "--output", "masked.csv", cwd=data)
+    masked = read_manifest(data / "masked.csv")
+    found = [read_mask(path) for path in masked.mask_paths if path]
+    true = [read_mask(path) for path in read_manifest(drawn / "truth.csv").mask_paths if path]
+    iou = [(f & t).sum() / (f | t).sum() for f, t in zip(found, true, strict=True)]
+    assert np.median(iou) > 0.8
+
+
+def test_masks_pass_the_check(data: Path) -> None:
+    """`prepare check` wants masks of the images' sizes."""
+    melfast("masks", "m.csv", "--output", "masked.csv", cwd=data)
+    checked = melfast("check", "masked.csv", "--output", "good.csv", cwd=data)
+    assert checked.stdout.startswith(f"masked.csv: {IMAGES} images good, 1 bad")
+
+
+def test_names_that_are_no_file_names_stay_in_the_folder(data: Path) -> None:
+    text = (data / "m.csv").read_text().replace("s1,", "../../up,").replace("s2,", "50%/x y,")
+    (data / "m.csv").write_text(text)
+    melfast("masks", "m.csv", "--output", "masked.csv", "--masks-dir", "deep/masks", cwd=data)
+    files = {path.name for path in (data / "deep" / "masks").iterdir()}
+    assert {"..%2F..%2Fup.png", "50%25%2Fx y.png"} < files
+    assert all(p is None or p.is_file() for p in read_manifest(data / "masked.csv").mask_paths)
+
+
+def test_masks_are_not_replaced_unasked(data: Path) -> None:
+    melfast("masks", "m.csv", "--output", "masked.csv", cwd=data)
+    again = melfast("masks", "masked.csv", "--output", "again.csv", cwd=data)
+    assert again.returncode == 1
+    assert again.stderr == (
+        f"melfast: error: masked.csv: {IMAGES} images have a mask_path already; "
+        "--force replaces it (the files it names stay)\n"
+    )
+    again = melfast("masks", "m.csv", "--output", "again.csv", cwd=data)
+    assert again.stderr == (
+        "melfast: error: masks-lesion/s1.png: is there already; --force replaces it\n"
+    )
+    assert not (data / "again.csv").exists()
+    forced = melfast("masks", "masked.csv", "--output", "again.csv", "--force", cwd=data)
+    assert forced.returncode == 0
+
+
+@pytest.mark.parametrize("command", ["masks", "ita"])
+def test_all_bad_is_an_error(data: Path, command: str) -> None:
+    (data / "bad.csv").write_text("image_name,path\nb,broken.jpg\nc,none.jpg\n")
+    done = melfast(command, "bad.csv", "--output", "out.csv", cwd=data)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        f"melfast: error: bad.csv: no image is good, see quarantine-{command}.csv"
+    )
+    assert not (data / "out.csv").exists()
+
+
+def test_ita(data: Path, drawn: Path) -> None:
+    done = melfast("ita", "m.csv", "--output", "out/toned.csv", "--tone-groups", "four", cwd=data)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "bad: a/b: found an empty file, wanted a JPEG or PNG\n"
+    assert done.stdout.splitlines()[0] == f"out/toned.csv: skin tone of {IMAGES} images"
+    toned = read_manifest(data / "out" / "toned.csv")
+    true = read_manifest(drawn / "truth.csv").column("ita").astype(float)
+    good = np.delete(np.arange(IMAGES + 1), 3)
+    found = toned.column("ita")[good]
+    errors = [abs(float(f) - t) for f, t in zip(found, true, strict=True) if f]
+    assert len(errors) >= IMAGES - 1
+    assert np.median(errors) < 2
+    known = good[found != ""]
+    for name in ("ita_quality", "group", "group_str", "fitzpatrick", "skin_l", "skin_red",
+                 "skin_fraction"):  # fmt: skip
+        assert (toned.column(name)[known] != "").all(), name
+        assert toned.column(name)[3] == "", name
+    settings = {
+        "ita_convention": "cielab", "tone_groups": "four", "fitzpatrick_map": "kinyanjui_groh",
+        "ita_min_quality": "0.0",
+    }  # fmt: skip
+    for name, value in settings.items():
+        assert set(toned.column(name)[good]) == {value}
+    assert set(toned.groups) <= {-1, 0, 1, 2, 3}
+    assert (
+        toned.group_names
+        == ("very light", "light", "intermediate", "tan")[: len(toned.group_names)]
+    )
+
+
+def test_ita_is_the_same_on_any_number_of_threads(data: Path) -> None:
+    for threads in (1, 4):
+        melfast("ita", "m.csv", "--output", f"t{threads}.csv", "--threads", threads, cwd=data)
+    assert (data / "t1.csv").read_bytes() == (data / "t4.csv").read_bytes()
+
+
+def test_the_published_convention_is_another_number(data: Path) -> None:
+    melfast("ita", "m.csv", "--output", "true.csv", cwd=data)
+    options = ("--convention", "published", "--fitzpatrick", "published_three")
+    done = melfast("ita", "m.csv", "--output", "published.csv", *options, cwd=data)
+    assert done.returncode == 0, done.stderr
+    published = read_manifest(data / "published.csv")
+    assert set(published.column("ita_convention")) == {"published", ""}
+    assert set(published.column("fitzpatrick")) <= {"", "12", "34", "56"}
+    assert (published.column("ita") != read_manifest(data / "true.csv").column("ita")).sum() >= 6
+
+
+def test_doubtful_images_get_no_group(data: Path) -> None:
+    Image.new("RGB", (300, 225), (235, 240, 250)).save(data / "pale.png")  # bluish: b* < 0
+    (data / "m.csv").write_text((data / "m.csv").read_text() + "pale,pale.png,0\n")
+    done = melfast("ita", "m.csv", "--output", "t.csv", "--min-quality", "0.5", cwd=data)
+    assert done.returncode == 0, done.stderr
+    toned = read_manifest(data / "t.csv")
+    quality = np.array([float(cell or "nan") for cell in toned.column("ita_quality")])
+    trusted = quality >= 0.5
+    assert not trusted[-1]
+    assert toned.column("ita_doubts")[-1] != ""
+    for name in ("group", "group_str", "fitzpatrick"):
+        assert ((toned.column(name) != "") == trusted).all()
+
+
+def test_truth_is_not_replaced_unasked(drawn: Path, tmp_path: Path) -> None:
+    done = melfast("ita", drawn / "truth.csv", "--output", "t.csv", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"melfast: error: {drawn}/truth.csv: {IMAGES} images have 'ita' already; "
+        "--force replaces it\n"
+    )
+    assert melfast(
+        "ita", drawn / "truth.csv", "--output", "t.csv", "--force", cwd=tmp_path
+    ).returncode == 0  # fmt: skip
+
+
+def test_an_interrupted_run_goes_on(data: Path, drawn: Path) -> None:
+    """Ctrl-C in the middle, the same command again: the same manifest as without."""
+    lines = ["image_name,path"]
+    for i in range(400):
+        lines.append(f"s{i},{drawn}/data/images/SYN_{i % IMAGES + 1:07d}.jpg")
+    (data / "many.csv").write_text("\n".join(lines) + "\n")
+    words = ["ita", "many.csv", "--output", "stopped.csv", "--threads", "1"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "melfast", "prepare", *words], cwd=data, stderr=subprocess.PIPE
+    )
+    journal = data / "stopped.csv.partial"
+    deadline = time.monotonic() + 60
+    while not (journal.exists() and journal.read_text().count("\n") > 20):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.decode() == "melfast: stopped by Ctrl-C\n"
+    assert not (data / "stopped.csv").exists()
+    kept = len(journal.read_text().splitlines()) - 1
+    assert 20 <= kept < 400
+    done = melfast(*words, cwd=data)
+    assert f"  {kept} of them from an interrupted run\n" in done.stdout
+    assert not journal.exists()
+    melfast("ita", "many.csv", "--output", "whole.csv", cwd=data)
+    assert (data / "stopped.csv").read_bytes() == (data / "whole.csv").read_bytes()
+
+
+def test_masks_that_were_deleted_are_made_again(data: Path) -> None:
+    melfast("masks", "m.csv", "--output", "whole.csv", "--masks-dir", "masks", cwd=data)
+    folder = str((data / "masks").absolute())
+    entries = [{"settings": {"masks": "lesion", "folder": folder}}]
+    for i in range(1, IMAGES + 1):
+        image = read_manifest(data / "whole.csv").image_paths[i - 1 + (i > 3)]
+        status = os.stat(image)
+        stamp = [str(image), status.st_mtime_ns, status.st_size]
+        result = {"mask_path": f"{folder}/s{i}.png", "mask_area": 0.5}
+        entries.append({"image": f"s{i}", "stamp": stamp, "result": result})
+    (data / "again.csv.partial").write_text("".join(json.dumps(e) + "\n" for e in entries))
+    (data / "masks" / "s2.png").unlink()
+    done = melfast("masks", "m.csv", "--output", "again.csv", "--masks-dir", "masks", cwd=data)
+    assert f"  {IMAGES - 1} of them from an interrupted run\n" in done.stdout
+    assert (data / "masks" / "s2.png").is_file()
+
+
+def test_sheet(data: Path) -> None:
+    words = ("sheet", "m.csv", "--output", "sheet.png", "--images", 9, "--targets", "50,-20")
+    done = melfast(*words, cwd=data)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "bad: a/b: found an empty file, wanted a JPEG or PNG\n"
+    assert done.stdout == f"sheet.png: {IMAGES} images\n"
+    assert read_image(data / "sheet.png").shape[1] == 4 * 240
+
+
+@pytest.mark.parametrize("targets", ["", "30,x", "120", "nan"])
+def test_sheet_wants_degrees(data: Path, targets: str) -> None:
+    done = melfast("sheet", "m.csv", "--output", "s.png", "--targets", targets, cwd=data)
+    assert done.returncode == 2
+    assert f"wanted degrees in -90..90 as 55,30,-30, got {targets!r}" in done.stderr
+
+
+def test_sheet_wants_a_picture_name(data: Path) -> None:
+    done = melfast("sheet", "m.csv", "--output", "s.gif", cwd=data)
+    assert done.stderr == ("melfast: error: s.gif: wanted a name that ends in .png, .jpg, .jpeg\n")

@@ -1,0 +1,134 @@
+"""The walk over a manifest's images, and its journal."""
+
+import json
+import os
+import threading
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from melfast.errors import ImageError
+from melfast.manifest import Manifest
+from melfast.prepare.sweep import Journal, Swept, sweep, write_quarantine
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Manifest:
+    """Nine rows; the file of each holds its number."""
+    for i in range(9):
+        (tmp_path / f"{i}.jpg").write_text(str(i))
+    names = [f"n{i}" for i in range(9)]
+    table = pd.DataFrame({"image_name": names, "path": [f"{i}.jpg" for i in range(9)]})
+    return Manifest(tmp_path / "m.csv", table)
+
+
+class Worker:
+    """Reads the numbers; remembers which rows it was asked for."""
+
+    def __init__(self, manifest: Manifest, bad: tuple[int, ...] = (), stop_at: int = 99) -> None:
+        self.paths, self.bad, self.stop_at = manifest.image_paths, bad, stop_at
+        self.asked: list[int] = []
+
+    def __call__(self, row: int) -> dict[str, int]:
+        self.asked.append(row)
+        if row == self.stop_at:
+            raise OSError("the disk is full")
+        if row in self.bad:
+            raise ImageError(self.paths[row], "is bad")
+        return {"number": int(self.paths[row].read_text())}
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_results_by_row_and_bad_ones_aside(rows, tmp_path, threads):
+    done: list[None] = []
+    swept = sweep(
+        rows, Worker(rows, bad=(2, 7)), threads=threads, progress=lambda: done.append(None)
+    )
+    assert [r and r["number"] for r in swept.results] == [0, 1, None, 3, 4, 5, 6, None, 8]
+    assert swept.bad == [
+        ("n2", str(tmp_path / "2.jpg"), "is bad"),
+        ("n7", str(tmp_path / "7.jpg"), "is bad"),
+    ]
+    assert swept.resumed == 0
+    assert len(done) == 9
+
+
+def test_as_many_at_a_time_as_threads(rows):
+    meet = threading.Barrier(3, timeout=30)  # breaks unless three rows are worked on together
+    assert sweep(rows, lambda row: {"met": meet.wait() < 3}, threads=3).bad == []
+
+
+def resumed(rows: Manifest, journal: Journal, **options) -> tuple[Swept, list[int]]:
+    worker = Worker(rows)
+    return sweep(rows, worker, journal=journal, **options), worker.asked
+
+
+@pytest.fixture
+def stopped(rows: Manifest, tmp_path: Path) -> Journal:
+    """The journal of a sweep that ended at row 5, row 2 being bad then."""
+    journal = Journal.beside(tmp_path / "out.csv", {"method": "a"})
+    with pytest.raises(OSError, match="disk is full"):
+        sweep(rows, Worker(rows, bad=(2,), stop_at=5), journal=journal)
+    assert journal.path == tmp_path / "out.csv.partial"
+    return journal
+
+
+def test_an_interrupted_sweep_goes_on(rows, stopped):
+    done: list[None] = []
+    swept, asked = resumed(rows, stopped, progress=lambda: done.append(None))
+    assert asked == [2, 5, 6, 7, 8]  # the bad one is tried again
+    assert swept.resumed == 4
+    assert [r["number"] for r in swept.results] == list(range(9))
+    assert len(done) == 9
+    assert resumed(rows, stopped)[1] == []
+    stopped.remove()
+    assert not stopped.path.exists()
+
+
+def test_a_line_cut_short_is_made_again(rows, stopped):
+    text = stopped.path.read_text()
+    stopped.path.write_text(text[:-9])
+    swept, asked = resumed(rows, stopped)
+    assert asked == [2, 4, 5, 6, 7, 8]
+    assert [r["number"] for r in swept.results] == list(range(9))
+    for line in stopped.path.read_text().splitlines():
+        json.loads(line)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]\n", "\x00\n", '{"settings": 1}\n{"image": []}\n'])
+def test_what_is_no_journal_is_replaced(rows, stopped, text):
+    stopped.path.write_text(text)
+    assert resumed(rows, stopped)[1] == list(range(9))
+
+
+def test_other_settings_begin_anew(rows, stopped):
+    other = Journal(stopped.path, {"method": "b"})
+    assert resumed(rows, other)[1] == list(range(9))
+    assert resumed(rows, stopped)[1] == list(range(9))
+
+
+def test_a_changed_image_is_made_again(rows, stopped, tmp_path):
+    (tmp_path / "1.jpg").write_text("41")
+    os.utime(tmp_path / "3.jpg", ns=(1, 1))
+    swept, asked = resumed(rows, stopped)
+    assert asked == [1, 2, 3, 5, 6, 7, 8]
+    assert swept.results[1] == {"number": 41}
+
+
+def test_an_image_that_moved_is_made_again(rows, stopped, tmp_path):
+    (tmp_path / "0.jpg").rename(tmp_path / "zero.jpg")
+    moved = rows.with_columns(path=["zero.jpg", *rows.column("path")[1:]])
+    assert resumed(moved, stopped)[1] == [0, 2, 5, 6, 7, 8]
+
+
+def test_results_that_are_no_longer_good_are_made_again(rows, stopped):
+    _, asked = resumed(rows, stopped, still_good=lambda row, result: result["number"] != row or row)
+    assert asked == [0, 2, 5, 6, 7, 8]
+
+
+def test_quarantine_is_a_table(tmp_path):
+    write_quarantine([("a", "x,y.jpg", 'says "no"')], tmp_path / "q.csv")
+    assert (tmp_path / "q.csv").read_text() == (
+        'image_name,path,reason\na,"x,y.jpg","says ""no"""\n'
+    )
