@@ -34,9 +34,10 @@ MOST_B_RATIO = 1.5
 DARKEST_LIGHT, LIGHTEST_LIGHT = 0.004, 0.94
 # From the lesion's border outwards to where the skin is moved in full, and inwards to where nothing
 # is, as parts of the shorter side.
-RAMP_OUT, RAMP_IN = 0.04, 0.12
-# A pixel in between that is so far on the way from skin to the lesion's own colour is all lesion.
-ALL_LESION = 0.7
+RAMP_OUT, RAMP_IN = 0.04, 0.16
+# The lesion's own colour is as far from the skin's as that of this part of its pixels at most. In
+# between, a pixel with so much of that way behind it is all lesion.
+OWN_COLOUR, ALL_LESION = 0.65, 0.85
 # Its colour is blurred over so many pixels of the working size: weights follow no texture.
 BLUR_PX = 1.0
 
@@ -47,9 +48,9 @@ class Shifted:
 
     Attributes:
         image: uint8 sRGB [H, W, 3].
-        tone: measured on `image`, not aimed at: in the "cielab" convention, over the pixels that were
-            visible skin before the move. Its ITA is NaN where no skin is visible; then `image` is
-            the image that was given.
+        tone: measured on `image`, not aimed at: in the "cielab" convention, over the pixels that
+            were visible skin before the move. Its ITA is NaN where no skin is visible; then `image`
+            is the image that was given.
     """
 
     image: NDArray[np.uint8]
@@ -69,8 +70,8 @@ def shift_skin(
     Args:
         image: uint8 sRGB [H, W, 3].
         target_ita_deg: within melfast.skin.locus.ITA_RANGE.
-        method: "exact": along the colours of human skin, until what is measured is the target; hair,
-            ruler and dark corners go with the skin, black staying black and white white.
+        method: "exact": along the colours of human skin, until what is measured is the target;
+            hair, ruler and dark corners go with the skin, black staying black.
             "published": adds 0.5 to b* and -0.12 to L* of each skin pixel for each degree that the
             target is darker, and misses it.
         tone, regions: of estimate_tone and find_regions on this image, where they are at hand.
@@ -223,8 +224,8 @@ def skin_weights(
         skin_lab: dominant colour of the skin.
     """
     lesion = (regions & Region.LESION) != 0
-    if not lesion.any():
-        return np.full(regions.shape, 255, np.uint8)
+    if lesion.all() or not lesion.any():
+        return np.full(regions.shape, 0 if lesion.any() else 255, np.uint8)
     side = min(regions.shape)
     outside = _smooth_step(ndimage.distance_transform_edt(~lesion) / max(1.0, RAMP_OUT * side))
     depth = ndimage.distance_transform_edt(np.pad(lesion, 1, mode="edge"))[1:-1, 1:-1]
@@ -241,11 +242,9 @@ def _pigment(
     lab = core.srgb_to_lab(small)
     skin = np.array(skin_lab)
     way = np.median(lab[lesion], axis=0) - skin
-    length = float(way @ way)
-    if length == 0:
-        return np.zeros(lesion.shape)
-    part = ndimage.gaussian_filter(((lab - skin) @ way) / length, BLUR_PX)
-    return _smooth_step(part / ALL_LESION)
+    part = ndimage.gaussian_filter((lab - skin) @ way, BLUR_PX)
+    full = ALL_LESION * float(np.quantile(part[lesion], OWN_COLOUR))
+    return np.clip(part / full, 0, 1) if full > 0 else np.zeros(lesion.shape)
 
 
 def _smooth_step(value: NDArray[np.float64]) -> NDArray[np.float64]:
