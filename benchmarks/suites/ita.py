@@ -41,10 +41,9 @@ def some_of(files: list[Path]) -> list[Path]:
 
 
 def tone_of(path: Path, **how: Any) -> Any:
-    from melfast.skin.masks import working_size
-
     from melfast.images import read_scaled
     from melfast.skin.ita import estimate_tone
+    from melfast.skin.masks import working_size
 
     image, _ = read_scaled(path, working_size)
     return estimate_tone(image, **how)

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -94,7 +95,7 @@ def with_tones(manifest: Manifest, swept: Swept, settings: ToneSettings) -> Mani
     trusted = np.where(quality >= settings.ita_min_quality, ita, np.nan)
     groups, names = _named(trusted, TONE_GROUPS[settings.tone_groups])
     _, types = _named(trusted, FITZPATRICK[settings.fitzpatrick_map])
-    columns = {
+    columns: dict[str, list[Any]] = {
         "ita": [f"{value:.4f}" if np.isfinite(value) else None for value in ita],
         "ita_quality": [f"{value:.3f}" if np.isfinite(value) else None for value in quality],
         "ita_doubts": ["; ".join(result.get("doubts", ())) for result in results],
@@ -139,5 +140,5 @@ def _result(tone: SkinTone) -> Result:
         "doubts": list(tone.doubts),
         "skin_fraction": round(float(tone.skin_fraction), 4),
         "lab": [round(float(value), 3) for value in tone.lab] if known else [None] * 3,
-        "rgb": [int(value) for value in tone.rgb] if known else [None] * 3,
+        "rgb": [int(value) for value in tone.rgb] if tone.rgb else [None] * 3,
     }

@@ -78,9 +78,10 @@ def make_mask(
     else:
         regions = find_regions(image)
         if method == "skin":
-            mask = (regions == 0).view(np.uint8)
+            inside = regions == 0
         else:
-            mask = regions & (Region.LESION if method == "lesion" else Region.HAIR)
+            inside = (regions & (Region.LESION if method == "lesion" else Region.HAIR)) != 0
+        mask = inside.view(np.uint8)
     height, width = size or image.shape[:2]
     if method == "published" and mask.shape == (height, width):
         return mask
