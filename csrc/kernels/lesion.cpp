@@ -53,29 +53,41 @@ Raster at_most(const Raster& values, double level, const Raster& visible) {
              visible);
 }
 
-// How central each pixel is: 1 in the middle of the picture, 1/9 in the middle of its sides.
-std::vector<float> centrality(ptrdiff_t height, ptrdiff_t width) {
-  std::vector<float> weights;
-  weights.reserve(static_cast<size_t>(height * width));
-  for (ptrdiff_t y = 0; y < height; ++y) {
-    const double v = (2 * static_cast<double>(y) + 1) / static_cast<double>(height) - 1;
-    for (ptrdiff_t x = 0; x < width; ++x) {
-      const double u = (2 * static_cast<double>(x) + 1) / static_cast<double>(width) - 1;
-      const double weight = 1 / (1 + 2 * (u * u + v * v));
-      weights.push_back(static_cast<float>(weight * weight));
+// How central each pixel is, 1 in the middle of the picture and 1/9 in the middle of its sides,
+// summed along each row: what a run of pixels weighs is the difference of two sums.
+class Centrality {
+ public:
+  Centrality(ptrdiff_t height, ptrdiff_t width) : stride_(width + 1) {
+    sums_.reserve(static_cast<size_t>(height * stride_));
+    for (ptrdiff_t y = 0; y < height; ++y) {
+      const double v = (2 * static_cast<double>(y) + 1) / static_cast<double>(height) - 1;
+      double sum = 0;
+      sums_.push_back(0);
+      for (ptrdiff_t x = 0; x < width; ++x) {
+        const double u = (2 * static_cast<double>(x) + 1) / static_cast<double>(width) - 1;
+        const double weight = 1 / (1 + 2 * (u * u + v * v));
+        sums_.push_back(sum += weight * weight);
+      }
     }
   }
-  return weights;
-}
+
+  double of(const Components::Run& run) const {
+    const double* sums = sums_.data() + run.y * stride_;
+    return sums[run.end] - sums[run.begin];
+  }
+
+ private:
+  ptrdiff_t stride_;
+  std::vector<double> sums_;
+};
 
 // The part that weighs most, filled; its size is 0 where there is none.
-Shape heaviest_part(const Raster& mask, const std::vector<float>& weights) {
+Shape heaviest_part(const Raster& mask, const Centrality& weights) {
   const Components found = components_of(mask);
   if (found.parts.empty()) return {Raster(mask.height, mask.width), {}};
   std::vector<double> total(found.parts.size());
-  for (size_t i = 0; i < found.label.size(); ++i)
-    if (const int32_t label = found.label[i]; label >= 0)
-      total[static_cast<size_t>(label)] += static_cast<double>(weights[i]);
+  for (const Components::Run& run : found.runs)
+    total[static_cast<size_t>(run.label)] += weights.of(run);
   const auto best = std::max_element(total.begin(), total.end()) - total.begin();
   return filled(found, static_cast<int32_t>(best), mask.height, mask.width);
 }
@@ -135,7 +147,7 @@ Raster without_surface(const Raster& values, const double* s) {
 
 // Takes the shading of the skin off: the surface is fitted around what seems to be the lesion,
 // twice.
-Raster flattened(const Raster& values, const Raster& visible, const std::vector<float>& weights) {
+Raster flattened(const Raster& values, const Raster& visible, const Centrality& weights) {
   Raster flat = values;
   for (int round = 0; round < kShadingRounds; ++round) {
     const Raster dark = at_most(flat, otsu(flat, visible).level, visible);
@@ -210,7 +222,7 @@ Lesion find_lesion(const Raster& green_channel, const Raster& blue_channel,
   Lesion best{Raster(height, width), Raster(height, width)};
   if (count < kLeastVisible * area) return best;
 
-  const std::vector<float> weights = centrality(height, width);
+  const Centrality weights(height, width);
   const Raster green = blur(close(green_channel, kHairRadius), kSmoothing);
   const Raster blue = blur(close(blue_channel, kHairRadius), kSmoothing);
   const Raster both = map([](int a, int b) { return (a + b + 1) / 2; }, green, blue);

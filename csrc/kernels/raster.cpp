@@ -57,6 +57,12 @@ void blend(const uint8_t* a, const uint8_t* b, const uint8_t* c, ptrdiff_t n,
   for (ptrdiff_t i = 0; i < n; ++i) out[i] = static_cast<uint8_t>((a[i] + 2 * b[i] + c[i] + 2) / 4);
 }
 
+// The first place with the value; `end` where there is none.
+const uint8_t* find(const uint8_t* begin, const uint8_t* end, int value) {
+  const void* found = std::memchr(begin, value, static_cast<size_t>(end - begin));
+  return found ? static_cast<const uint8_t*>(found) : end;
+}
+
 // Labels that turned out to be one are joined: each points to another, the least to itself.
 int32_t root_of(std::vector<int32_t>& parent, int32_t label) {
   while (parent[static_cast<size_t>(label)] != label) {
@@ -91,27 +97,35 @@ Raster blur(Raster plane, int times) {
 }
 
 Components components_of(const Raster& mask) {
-  const ptrdiff_t height = mask.height, width = mask.width;
   Components found;
-  found.label.assign(static_cast<size_t>(mask.size()), -1);
-  int32_t* label = found.label.data();
+  std::vector<Components::Run>& runs = found.runs;
   std::vector<int32_t> parent;
-  for (ptrdiff_t y = 0; y < height; ++y) {
-    for (ptrdiff_t x = 0; x < width; ++x) {
-      const ptrdiff_t i = y * width + x;
-      if (!mask[i]) continue;
-      const int32_t left = x ? label[i - 1] : -1, above = y ? label[i - width] : -1;
-      if (left < 0 && above < 0) {
-        label[i] = static_cast<int32_t>(parent.size());
-        parent.push_back(label[i]);
-      } else if (left < 0 || above < 0 || left == above) {
-        label[i] = std::max(left, above);
-      } else {
-        const int32_t a = root_of(parent, left), b = root_of(parent, above);
-        label[i] = std::min(a, b);
-        parent[static_cast<size_t>(std::max(a, b))] = label[i];
+  size_t above = 0, above_end = 0;  // the runs of the row before
+  for (ptrdiff_t y = 0; y < mask.height; ++y) {
+    const uint8_t *row = mask.row(y), *end = row + mask.width, *at = row;
+    const size_t first = runs.size();
+    while ((at = find(at, end, 1)) != end) {
+      const uint8_t* stop = find(at, end, 0);
+      Components::Run run{y, at - row, stop - row, -1};
+      while (above < above_end && runs[above].end <= run.begin) ++above;
+      // The last run above that touches may touch the next one here too.
+      for (size_t i = above; i < above_end && runs[i].begin < run.end; ++i) {
+        const int32_t root = root_of(parent, runs[i].label);
+        if (run.label < 0) {
+          run.label = root;
+        } else if (run.label != root) {
+          parent[static_cast<size_t>(std::max(run.label, root))] = std::min(run.label, root);
+          run.label = std::min(run.label, root);
+        }
       }
+      if (run.label < 0) {
+        run.label = static_cast<int32_t>(parent.size());
+        parent.push_back(run.label);
+      }
+      runs.push_back(run);
+      at = stop;
     }
+    above = first, above_end = runs.size();
   }
 
   // A root comes before all that point to it.
@@ -120,23 +134,19 @@ Components components_of(const Raster& mask) {
     const int32_t root = root_of(parent, static_cast<int32_t>(i));
     if (root == static_cast<int32_t>(i)) {
       number[i] = static_cast<int32_t>(found.parts.size());
-      found.parts.push_back({0, height, -1, width, -1});
+      found.parts.push_back({0, mask.height, -1, mask.width, -1});
     } else {
       number[i] = number[static_cast<size_t>(root)];
     }
   }
-  for (ptrdiff_t y = 0; y < height; ++y) {
-    for (ptrdiff_t x = 0; x < width; ++x) {
-      int32_t& mine = label[y * width + x];
-      if (mine < 0) continue;
-      mine = number[static_cast<size_t>(mine)];
-      Components::Part& part = found.parts[static_cast<size_t>(mine)];
-      ++part.size;
-      part.top = std::min(part.top, y);
-      part.bottom = std::max(part.bottom, y);
-      part.left = std::min(part.left, x);
-      part.right = std::max(part.right, x);
-    }
+  for (Components::Run& run : runs) {
+    run.label = number[static_cast<size_t>(run.label)];
+    Components::Part& part = found.parts[static_cast<size_t>(run.label)];
+    part.size += run.end - run.begin;
+    part.top = std::min(part.top, run.y);
+    part.bottom = std::max(part.bottom, run.y);
+    part.left = std::min(part.left, run.begin);
+    part.right = std::max(part.right, run.end - 1);
   }
   return found;
 }
@@ -144,35 +154,21 @@ Components components_of(const Raster& mask) {
 Shape filled(const Components& components, int32_t label, ptrdiff_t height, ptrdiff_t width) {
   Shape shape{Raster(height, width), components.parts[static_cast<size_t>(label)]};
   Components::Part& part = shape.part;
-  // The part in a frame one pixel wide. 0: not reached, 1: the part, 2: outside.
-  const ptrdiff_t rows = part.bottom - part.top + 3, columns = part.right - part.left + 3;
-  Raster box(rows, columns);
+  // What is not the part, in a frame one pixel wide, which joins all that lies outside.
+  const ptrdiff_t top = part.top - 1, left = part.left - 1;
+  Raster others(part.bottom - part.top + 3, part.right - part.left + 3, 1);
+  for (const Components::Run& run : components.runs)
+    if (run.label == label)
+      std::fill(others.row(run.y - top) + run.begin - left,
+                others.row(run.y - top) + run.end - left, uint8_t{0});
+  const Components around = components_of(others);
+  Raster inside(others.height, others.width, 1);
+  for (const Components::Run& run : around.runs)
+    if (run.label == around.runs.front().label)
+      std::fill(inside.row(run.y) + run.begin, inside.row(run.y) + run.end, uint8_t{0});
   for (ptrdiff_t y = part.top; y <= part.bottom; ++y)
-    for (ptrdiff_t x = part.left; x <= part.right; ++x)
-      box[(y - part.top + 1) * columns + x - part.left + 1] =
-          components.label[static_cast<size_t>(y * width + x)] == label;
-  std::vector<ptrdiff_t> open = {0};
-  box[0] = 2;
-  const auto reach = [&](ptrdiff_t i) {
-    if (box[i]) return;
-    box[i] = 2;
-    open.push_back(i);
-  };
-  while (!open.empty()) {
-    const ptrdiff_t i = open.back(), x = i % columns;
-    open.pop_back();
-    if (x) reach(i - 1);
-    if (x + 1 < columns) reach(i + 1);
-    if (i >= columns) reach(i - columns);
-    if (i + columns < box.size()) reach(i + columns);
-  }
-  part.size = 0;
-  for (ptrdiff_t y = part.top; y <= part.bottom; ++y)
-    for (ptrdiff_t x = part.left; x <= part.right; ++x) {
-      const bool inside = box[(y - part.top + 1) * columns + x - part.left + 1] != 2;
-      shape.mask[y * width + x] = inside;
-      part.size += inside;
-    }
+    std::copy_n(inside.row(y - top) + 1, part.right - part.left + 1, shape.mask.row(y) + part.left);
+  part.size = std::count(inside.values.begin(), inside.values.end(), 1);
   return shape;
 }
 

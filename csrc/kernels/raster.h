@@ -51,14 +51,18 @@ inline Raster open(const Raster& plane, ptrdiff_t radius) {
 // (1 2 1) / 4 along both axes, rounded, edges repeated; `times` over.
 Raster blur(Raster plane, int times);
 
-// The parts of a mask (0 is outside) whose pixels touch along an edge.
+// The parts of a mask of 0 and 1 whose pixels touch along an edge, as runs along the rows.
 struct Components {
+  struct Run {
+    ptrdiff_t y, begin, end;  // columns begin .. end - 1
+    int32_t label;            // an index of `parts`
+  };
   struct Part {
     ptrdiff_t size = 0;
-    ptrdiff_t top = 0, bottom = 0, left = 0, right = 0;  // first and last row and column
+    ptrdiff_t top = 0, bottom = -1, left = 0, right = -1;  // first and last row and column
   };
 
-  std::vector<int32_t> label;  // of each pixel: an index of `parts`, -1 outside
+  std::vector<Run> runs;  // from the top down, from left to right
   std::vector<Part> parts;
 };
 Components components_of(const Raster& mask);

@@ -22,6 +22,7 @@ constexpr ptrdiff_t kLesionMargin = 4, kDarkMargin = 1, kVignetteMargin = 5;
 constexpr double kHairRadius = 5;   // hairs are less than 11 pixels wide
 constexpr double kHairLength = 24;  // and longer than this
 constexpr double kHairWidth = 8;    // pixels of a hair for each of its length, at most
+constexpr double kHairNet = 0.15;   // of the box around hairs that cross, at most
 constexpr double kGrowth = 2;       // of hair and glare, into MARGIN
 
 // Of the brightest channel: a vignette is darker than this, and than half the skin, but for black.
@@ -29,6 +30,7 @@ constexpr int kDarkestSkin = 70, kBlack = 12;
 constexpr int kGlareLevel = 235, kGlareAboveSkin = 45;  // of the least channel
 constexpr int kPaperChroma = 14, kSkinChroma = 40;      // differences of channels
 constexpr ptrdiff_t kMedianStep = 5;         // pixels from one that is counted to the next
+constexpr int kInkViolet = 40;               // blue less red, above that of skin
 constexpr int kInkBlue = 10, kInkGreen = 5;  // above red
 
 struct Channels {
@@ -83,12 +85,14 @@ Raster find_vignette(const Channels& image) {
   const int level = std::max(std::min(kDarkestSkin, half), kBlack);
   const Components found =
       components_of(map([=](uint8_t value) { return value <= level; }, brightest));
-  const auto label = [&](ptrdiff_t i) { return found.label[static_cast<size_t>(i)]; };
-  const int32_t corners[] = {label(0), label(width - 1), label((height - 1) * width),
-                             label(height * width - 1)};
+  std::vector<uint8_t> in_corner(found.parts.size());
+  for (const Components::Run& run : found.runs)
+    if ((run.y == 0 || run.y == height - 1) && (run.begin == 0 || run.end == width))
+      in_corner[static_cast<size_t>(run.label)] = 1;
   Raster vignette(height, width);
-  for (ptrdiff_t i = 0; i < vignette.size(); ++i)
-    vignette[i] = label(i) >= 0 && std::count(corners, corners + 4, label(i)) > 0;
+  for (const Components::Run& run : found.runs)
+    if (in_corner[static_cast<size_t>(run.label)])
+      std::fill(vignette.row(run.y) + run.begin, vignette.row(run.y) + run.end, uint8_t{1});
   return vignette;
 }
 
@@ -104,11 +108,14 @@ Raster find_hair(const Raster& luma, double scale) {
     const auto tall = static_cast<double>(p.bottom - p.top + 1);
     const auto wide = static_cast<double>(p.right - p.left + 1);
     const double length = std::sqrt(tall * tall + wide * wide);
-    is_hair[part] = length >= kHairLength * scale &&
-                    static_cast<double>(p.size) <= std::max(1.0, kHairWidth * scale) * length;
+    const auto size = static_cast<double>(p.size);
+    const bool thin = size <= std::max(1.0, kHairWidth * scale) * length;
+    const bool net = size <= kHairNet * tall * wide;
+    is_hair[part] = length >= kHairLength * scale && (thin || net);
   }
-  for (ptrdiff_t i = 0; i < lines.size(); ++i)
-    if (lines[i]) lines[i] = is_hair[static_cast<size_t>(found.label[static_cast<size_t>(i)])];
+  for (const Components::Run& run : found.runs)
+    if (!is_hair[static_cast<size_t>(run.label)])
+      std::fill(lines.row(run.y) + run.begin, lines.row(run.y) + run.end, uint8_t{0});
   return lines;
 }
 
@@ -129,8 +136,9 @@ Raster find_glare(const Channels& image, const SkinColour& skin) {
 Raster find_ruler(const Channels& image, const SkinColour& skin) {
   if (skin.red - skin.blue <= kSkinChroma) return Raster(image.red.height, image.red.width);
   const int paper_level = skin.green - kSkinChroma / 2;
+  const int violet = skin.blue - skin.red + kInkViolet;
   const auto is_ruler = [=](int r, int g, int b) {
-    const int ink = (b > r + kInkBlue) | (g > r + kInkGreen);
+    const int ink = (b > r + kInkBlue) | (g > r + kInkGreen) | ((b - r > violet) & (b > g + 8));
     const int chroma = std::max(std::max(r, g), b) - std::min(std::min(r, g), b);
     return ink | ((chroma < kPaperChroma) & (g >= paper_level));
   };
