@@ -29,9 +29,9 @@ constexpr double kGrowth = 2;       // of hair and glare, into MARGIN
 constexpr int kDarkestSkin = 70, kBlack = 12;
 constexpr int kGlareLevel = 235, kGlareAboveSkin = 45;  // of the least channel
 constexpr int kPaperChroma = 14, kSkinChroma = 40;      // differences of channels
-constexpr ptrdiff_t kMedianStep = 5;         // pixels from one that is counted to the next
-constexpr int kInkViolet = 40;               // blue less red, above that of skin
-constexpr int kInkBlue = 10, kInkGreen = 5;  // above red
+// By how much blue and green lie above red: in ink at all, and in ink more than in the skin.
+constexpr int kInkBlue = 10, kInkGreen = 5, kInkViolet = 40, kInkFar = 60;
+constexpr ptrdiff_t kMedianStep = 5;  // pixels from one that is counted to the next
 
 struct Channels {
   Raster red, green, blue;
@@ -132,15 +132,19 @@ Raster find_glare(const Channels& image, const SkinColour& skin) {
 }
 
 // Ink and stickers that are bluer or greener than any skin, and white or grey paper. Where the skin
-// itself is grey or blue, colours say nothing.
+// itself is grey or blue, under a cast, they are told by being far from it alone.
 Raster find_ruler(const Channels& image, const SkinColour& skin) {
-  if (skin.red - skin.blue <= kSkinChroma) return Raster(image.red.height, image.red.width);
+  const int skin_blue = skin.blue - skin.red, skin_green = skin.green - skin.red;
+  const bool coloured = -skin_blue > kSkinChroma;
+  const int blue = coloured ? kInkBlue : skin_blue + kInkFar;
+  const int green = coloured ? kInkGreen : skin_green + kInkFar;
+  const int violet = skin_blue + kInkViolet;
+  const int paper_chroma = coloured ? kPaperChroma : 0;
   const int paper_level = skin.green - kSkinChroma / 2;
-  const int violet = skin.blue - skin.red + kInkViolet;
   const auto is_ruler = [=](int r, int g, int b) {
-    const int ink = (b > r + kInkBlue) | (g > r + kInkGreen) | ((b - r > violet) & (b > g + 8));
+    const int ink = (b - r > blue) | (g - r > green) | ((b - r > violet) & (b - g > kInkBlue));
     const int chroma = std::max(std::max(r, g), b) - std::min(std::min(r, g), b);
-    return ink | ((chroma < kPaperChroma) & (g >= paper_level));
+    return ink | ((chroma < paper_chroma) & (g >= paper_level));
   };
   return open(map(is_ruler, image.red, image.green, image.blue), 1);
 }
@@ -183,8 +187,8 @@ void skin_regions(const Image& image, uint8_t* regions) {
                           median(full.green, skin, kMedianStep),
                           median(full.blue, skin, kMedianStep)};
   const Raster glare = find_glare(full, colour);
-  const Raster ruler = map([](int found, int in, int out) { return found && !in && !out; },
-                           find_ruler(full, colour), lesion, vignette);
+  const Raster ruler = map([](int found, int a, int b, int c) { return found && !any_of(a, b, c); },
+                           find_ruler(full, colour), lesion, vignette, glare);
   const Raster close_by =
       dilate(map(any_of, hair, glare, ruler), std::max<ptrdiff_t>(1, std::lround(kGrowth * scale)));
 
