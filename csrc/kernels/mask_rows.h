@@ -20,9 +20,10 @@ inline constexpr int kLuminances = 2041;
 
 // What the 8-bit CIELAB of OpenCV looks up.
 struct LabTables {
-  uint16_t linear[256];   // sRGB decoding, 0..2040
-  uint16_t root[3072];    // the curve of CIELAB, of 0..1.5 in steps of 1/2040, times 2^15
-  uint8_t encoded[4096];  // sRGB encoding
+  uint16_t linear[256];            // sRGB decoding, 0..2040
+  uint16_t root[3072];             // the curve of CIELAB, of 0..1.5 in steps of 1/2040, times 2^15
+  uint8_t lightness[kLuminances];  // 8-bit L of a luminance
+  uint8_t encoded[4096];           // sRGB encoding, of 0..1 in steps of 1/4096
 };
 
 // Columns of a row that lie between the same two columns of tile centres.
@@ -30,7 +31,8 @@ struct Equalized {
   // Per 8-bit lightness: the equalised lightness of the tile on the left (low half) and on the
   // right (high half), between the two tiles above and below, times 128.
   const uint32_t* levels;
-  const uint16_t* right;  // per pixel, the weight of the tile on the right, times 2^14
+  // Per pixel, the weights of the two tiles, times 2^14.
+  const uint32_t* weights;
 };
 
 struct MaskRows {

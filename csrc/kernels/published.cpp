@@ -46,6 +46,8 @@ LabTables make_tables() {
                                           : static_cast<float>(std::cbrt(static_cast<double>(x)));
     tables.root[i] = static_cast<uint16_t>(std::lrint(32768 * root));
   }
+  for (int i = 0; i < kLuminances; ++i)
+    tables.lightness[i] = static_cast<uint8_t>((296 * tables.root[i] - 1336934 + (1 << 14)) >> 15);
   for (int i = 0; i < 4096; ++i) {
     const double x = i / 4096.0;
     tables.encoded[i] = static_cast<uint8_t>(
@@ -57,11 +59,6 @@ LabTables make_tables() {
 const LabTables& lab_tables() {
   static const LabTables tables = make_tables();
   return tables;
-}
-
-// 8-bit L of a luminance.
-int lightness(int luminance) {
-  return (296 * lab_tables().root[luminance] - 1336934 + (1 << 14)) >> 15;
 }
 
 // The pixel that stands for one outside: the edge is a mirror and shows itself once.
@@ -100,10 +97,11 @@ class Clahe {
   ptrdiff_t tile_height_, tile_width_;
   uint8_t levels_[kTiles][kTiles][kLevels];
   uint32_t mixed_[kTiles + 1][kLevels];  // of the row at hand, see Equalized
-  std::vector<uint16_t> right_;
+  std::vector<uint32_t> weights_;
 };
 
-Clahe::Clahe(const Image& image) : image_(image), right_(static_cast<size_t>(image.width)) {
+Clahe::Clahe(const Image& image)
+    : image_(image), weights_(static_cast<size_t>(image.width + kMaskPadding)) {
   // As OpenCV: where either side does not divide, both grow, by a whole 8 if need be.
   const bool whole = image.height % kTiles == 0 && image.width % kTiles == 0;
   tile_height_ = image.height / kTiles + (whole ? 0 : 1);
@@ -112,8 +110,8 @@ Clahe::Clahe(const Image& image) : image_(image), right_(static_cast<size_t>(ima
     for (ptrdiff_t x = 0; x < kTiles; ++x) equalize(count(y, x), levels_[y][x]);
   for (ptrdiff_t x = 0; x < image.width; ++x) {
     const double at = static_cast<double>(x) / static_cast<double>(tile_width_) + 0.5;
-    right_[static_cast<size_t>(x)] =
-        static_cast<uint16_t>(std::lrint(16384 * (at - std::floor(at))));
+    const auto right = static_cast<uint32_t>(std::lrint(16384 * (at - std::floor(at))));
+    weights_[static_cast<size_t>(x)] = right << 16 | (16384 - right);
   }
 }
 
@@ -131,8 +129,7 @@ Clahe::Histogram Clahe::count(ptrdiff_t tile_y, ptrdiff_t tile_x) const {
   }
   Histogram histogram{};
   for (int i = 0; i < kLuminances; ++i)
-    histogram[static_cast<size_t>(lightness(i))] +=
-        static_cast<int>(counts[2 * i] + counts[2 * i + 1]);
+    histogram[lab_tables().lightness[i]] += static_cast<int>(counts[2 * i] + counts[2 * i + 1]);
   return histogram;
 }
 
@@ -182,7 +179,7 @@ void Clahe::row(ptrdiff_t y, uint8_t* grey, uint8_t* value) {
   ptrdiff_t x = 0;
   for (ptrdiff_t tile = 0; tile <= kTiles && x < image_.width; ++tile) {
     const ptrdiff_t end = std::min(((2 * tile + 1) * tile_width_ + 1) / 2, image_.width);
-    const Equalized how = {mixed_[tile], right_.data() + x};
+    const Equalized how = {mixed_[tile], weights_.data() + x};
     mask_rows().equalize(pixels(image_, y, x, end - x), end - x, lab_tables(), how, grey + x,
                          value + x);
     x = end;
