@@ -8,7 +8,7 @@ namespace {
 
 typedef int16_t Shorts __attribute__((vector_size(2 * kWords)));
 
-// Pixels worked on together, a plane and a step at a time.
+// Pixels of a word of bits.
 constexpr int kBlock = 64;
 static_assert(kBlock <= kMaskPadding && kBlock % kWords == 0);
 
@@ -69,73 +69,42 @@ inline Shorts weigh(Shorts x, Shorts y, Shorts z, const Weights& w) {
 #endif
 }
 
-// Planes of a block. Only the loops that look something up go pixel by pixel.
-struct Block {
-  alignas(64) int16_t x[kBlock], y[kBlock], z[kBlock];
+// Planes of some pixels in a row. What is looked up goes pixel by pixel, the rest kWords at a time;
+// loops alternate only every kSegment pixels, since bytes just written one by one are slow to read
+// together.
+constexpr int kSegment = 256;
+
+struct Segment {
+  alignas(64) int16_t x[kSegment], y[kSegment], z[kSegment];
+  alignas(64) uint32_t pairs[kSegment];
 };
 
-void decode(const uint8_t* rgb, const LabTables& tables, Block& to) {
-  for (int i = 0; i < kBlock; ++i) {
-    to.x[i] = static_cast<int16_t>(tables.linear[rgb[3 * i]]);
-    to.y[i] = static_cast<int16_t>(tables.linear[rgb[3 * i + 1]]);
-    to.z[i] = static_cast<int16_t>(tables.linear[rgb[3 * i + 2]]);
-  }
+// See LabTables.
+inline uint64_t places(const LabTables& tables, const uint8_t* rgb) {
+  return tables.red[rgb[0]] + tables.green[rgb[1]] + tables.blue[rgb[2]];
 }
 
-// XYZ over the white of D65, 2 degrees, as OpenCV weighs linear RGB.
-constexpr Weights kX = {1777, 1541, 778}, kY = {871, 2929, 296}, kZ = {73, 448, 3575};
-
-// A whole block of pixels even at the end of the row.
-struct Pixels {
-  uint8_t copy[3 * kBlock];
-
-  const uint8_t* at(const uint8_t* rgb, ptrdiff_t left) {
-    if (left >= kBlock) return rgb;
-    memset(copy, 0, sizeof copy);
-    memcpy(copy, rgb, static_cast<size_t>(3 * left));
-    return copy;
-  }
-};
+inline uint64_t place_of_y(uint64_t places) { return places >> 53; }
 
 void count_luminance(const uint8_t* rgb, ptrdiff_t n, const LabTables& tables, uint32_t* counts) {
-  Pixels pixels;
-  Block block;
-  for (ptrdiff_t first = 0; first < n; first += kBlock) {
-    decode(pixels.at(rgb + 3 * first, n - first), tables, block);
-    for (int i = 0; i < kBlock; i += kWords) {
-      const Shorts y = weigh<12>(load<Shorts>(block.x + i), load<Shorts>(block.y + i),
-                                 load<Shorts>(block.z + i), kY);
-      memcpy(block.y + i, &y, sizeof y);
-    }
-    const int count = n - first < kBlock ? static_cast<int>(n - first) : kBlock;
-    int i = 0;
-    for (; i + 1 < count; i += 2) {
-      ++counts[2 * block.y[i]];
-      ++counts[2 * block.y[i + 1] + 1];
-    }
-    if (i < count) ++counts[2 * block.y[i]];
+  ptrdiff_t i = 0;
+  for (; i + 2 <= n; i += 2, rgb += 6) {
+    ++counts[2 * place_of_y(places(tables, rgb))];
+    ++counts[2 * place_of_y(places(tables, rgb + 3)) + 1];
   }
+  if (i < n) ++counts[2 * place_of_y(places(tables, rgb))];
 }
 
-// XYZ, in place of linear RGB, as places in the table of roots.
-void to_xyz(Block& block) {
-  for (int i = 0; i < kBlock; i += kWords) {
-    const Shorts r = load<Shorts>(block.x + i), g = load<Shorts>(block.y + i),
-                 b = load<Shorts>(block.z + i);
-    const Shorts x = weigh<12>(r, g, b, kX), y = weigh<12>(r, g, b, kY), z = weigh<12>(r, g, b, kZ);
-    memcpy(block.x + i, &x, sizeof x);
-    memcpy(block.y + i, &y, sizeof y);
-    memcpy(block.z + i, &z, sizeof z);
-  }
-}
-
-// The curve of CIELAB of X, Y and Z in place; the equalised lightness of Y.
-void look_up(const LabTables& tables, const uint32_t* levels, Block& block, uint32_t* pairs) {
-  for (int i = 0; i < kBlock; ++i) {
-    pairs[i] = levels[tables.lightness[block.y[i]]];
-    block.x[i] = static_cast<int16_t>(tables.root[block.x[i]]);
-    block.y[i] = static_cast<int16_t>(tables.root[block.y[i]]);
-    block.z[i] = static_cast<int16_t>(tables.root[block.z[i]]);
+// x and z become the differences of the curves of CIELAB that make a and b.
+void look_up(const uint8_t* rgb, int n, const LabTables& tables, const uint32_t* levels,
+             Segment& to) {
+  for (int i = 0; i < n; ++i, rgb += 3) {
+    const uint64_t at = places(tables, rgb);
+    const uint64_t y = place_of_y(at);
+    const int root = tables.root[y];
+    to.x[i] = static_cast<int16_t>(tables.root[at >> 9 & 2047] - root);
+    to.z[i] = static_cast<int16_t>(root - tables.root[at >> 29 & 2047]);
+    to.pairs[i] = levels[tables.lightness[y]];
   }
 }
 
@@ -176,38 +145,38 @@ inline Shorts cube(Shorts f) {
   return f > 3390 ? (Shorts)power : line;
 }
 
-// From the curves of XYZ and the new lightness to linear RGB in 0..4095. OpenCV rounds a and b to
-// 8 bits on the way, so this does too.
-void to_linear(const uint32_t* pairs, const uint32_t* weights, Block& block) {
+// From there and the new lightness to linear RGB in 0..4095. OpenCV rounds a and b to 8 bits on the
+// way, so this does too.
+void to_linear(int n, const uint32_t* weights, Segment& at) {
   const auto within = [](Shorts level) { return least(most(level, every(0)), every(4095)); };
-  for (int i = 0; i < kBlock; i += kWords) {
-    const Shorts fx = load<Shorts>(block.x + i), fy = load<Shorts>(block.y + i),
-                 fz = load<Shorts>(block.z + i);
-    const Shorts a = (multiply_high(fx - fy, every(2000)) + 1) >> 1;
-    const Shorts b = (multiply_high(fy - fz, every(800)) + 1) >> 1;
-    const Words light = (Words)interpolate(pairs + i, weights + i);
+  for (int i = 0; i < n; i += kWords) {
+    const Shorts a = (multiply_high(load<Shorts>(at.x + i), every(2000)) + 1) >> 1;
+    const Shorts b = (multiply_high(load<Shorts>(at.z + i), every(800)) + 1) >> 1;
+    const Words light = (Words)interpolate(at.pairs + i, weights + i);
     const Shorts f = (Shorts)multiply_high(light << 8, all(14180)) + 2260;
     const Shorts x = cube(f + multiply_high(a << 8, every(8389))), y = cube(f);
     const Shorts z = cube(f - multiply_high(b << 8, every(20972)) - 2);
     const Shorts red = within(weigh<14>(x, y, z, {12615, -6296, -2223}));
     const Shorts green = within(weigh<14>(x, y, z, {-3773, 7684, 185}));
     const Shorts blue = within(weigh<14>(x, y, z, {217, -836, 4715}));
-    memcpy(block.x + i, &red, sizeof red);
-    memcpy(block.y + i, &green, sizeof green);
-    memcpy(block.z + i, &blue, sizeof blue);
+    memcpy(at.x + i, &red, sizeof red);
+    memcpy(at.y + i, &green, sizeof green);
+    memcpy(at.z + i, &blue, sizeof blue);
   }
 }
 
-// Linear RGB to sRGB in place, and its greys and largest channels.
-void encode(const LabTables& tables, Block& block, uint8_t* grey, uint8_t* value) {
-  for (int i = 0; i < kBlock; ++i) {
-    block.x[i] = tables.encoded[block.x[i]];
-    block.y[i] = tables.encoded[block.y[i]];
-    block.z[i] = tables.encoded[block.z[i]];
+void encode(int n, const LabTables& tables, Segment& at) {
+  for (int i = 0; i < n; ++i) {
+    at.x[i] = tables.encoded[at.x[i]];
+    at.y[i] = tables.encoded[at.y[i]];
+    at.z[i] = tables.encoded[at.z[i]];
   }
-  for (int i = 0; i < kBlock; i += kWords) {
-    const Shorts r = load<Shorts>(block.x + i), g = load<Shorts>(block.y + i),
-                 b = load<Shorts>(block.z + i);
+}
+
+void to_grey(int n, const Segment& from, uint8_t* grey, uint8_t* value) {
+  for (int i = 0; i < n; i += kWords) {
+    const Shorts r = load<Shorts>(from.x + i), g = load<Shorts>(from.y + i),
+                 b = load<Shorts>(from.z + i);
     const Bytes level = __builtin_convertvector(weigh<15>(r, g, b, {9798, 19235, 3735}), Bytes);
     const Bytes largest = __builtin_convertvector(most(r, most(g, b)), Bytes);
     memcpy(grey + i, &level, sizeof level);
@@ -217,15 +186,13 @@ void encode(const LabTables& tables, Block& block, uint8_t* grey, uint8_t* value
 
 void equalize(const uint8_t* rgb, ptrdiff_t n, const LabTables& tables, const Equalized& how,
               uint8_t* grey, uint8_t* value) {
-  Pixels pixels;
-  Block block;
-  alignas(64) uint32_t pairs[kBlock];
-  for (ptrdiff_t first = 0; first < n; first += kBlock) {
-    decode(pixels.at(rgb + 3 * first, n - first), tables, block);
-    to_xyz(block);
-    look_up(tables, how.levels, block, pairs);
-    to_linear(pairs, how.weights + first, block);
-    encode(tables, block, grey + first, value + first);
+  Segment segment = {};
+  for (ptrdiff_t first = 0; first < n; first += kSegment) {
+    const int count = n - first < kSegment ? static_cast<int>(n - first) : kSegment;
+    look_up(rgb + 3 * first, count, tables, how.levels, segment);
+    to_linear(count, how.weights + first, segment);
+    encode(count, tables, segment);
+    to_grey(count, segment, grey + first, value + first);
   }
 }
 

@@ -15,15 +15,18 @@ inline constexpr ptrdiff_t kMaskPadding = 64;
 inline constexpr int kCrossRadius = 4;
 inline constexpr int kCrossLength = 2 * kCrossRadius + 1;
 
-// Levels of luminance in kLuminances steps of 1/2040.
+// Y in steps of 1/2040.
 inline constexpr int kLuminances = 2041;
 
-// What the 8-bit CIELAB of OpenCV looks up.
+// What the 8-bit CIELAB of OpenCV looks up. X, Y and Z are over the white of D65, 2 degrees; their
+// places in the tables are in steps of 1/2040.
 struct LabTables {
-  uint16_t linear[256];            // sRGB decoding, 0..2040
-  uint16_t root[3072];             // the curve of CIELAB, of 0..1.5 in steps of 1/2040, times 2^15
-  uint8_t lightness[kLuminances];  // 8-bit L of a luminance
-  uint8_t encoded[4096];           // sRGB encoding, of 0..1 in steps of 1/4096
+  // Each channel's share of Y times 2^12, of Z times 2^9 and of X times 2^9, from the top: 23, 21
+  // and 20 bits. The sum of the three holds the three places; red's share rounds them.
+  uint64_t red[256], green[256], blue[256];
+  uint16_t root[2048];      // the curve of CIELAB times 2^15
+  uint8_t lightness[2048];  // 8-bit L of a Y
+  uint8_t encoded[4096];    // sRGB encoding, of 0..1 in steps of 1/4096
 };
 
 // Columns of a row that lie between the same two columns of tile centres.

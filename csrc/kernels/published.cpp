@@ -32,26 +32,37 @@ constexpr int kLevels = 256;
 constexpr float kClipLimit = 2;
 constexpr int kIterations = 5;
 
+// One channel's share of X, Y and Z, see LabTables. `xyz` is in 1/4096, `half` what rounds.
+void share(const int (&xyz)[3], bool rounds, uint64_t* to) {
+  for (int i = 0; i < kLevels; ++i) {
+    const double level = i / 255.0;
+    const auto linear = static_cast<uint64_t>(std::lrint(
+        2040 * (level <= 0.04045 ? level / 12.92 : std::pow((level + 0.055) / 1.055, 2.4))));
+    const uint64_t half = rounds ? 256 : 0;
+    const uint64_t x = (linear * static_cast<uint64_t>(xyz[0]) + 4) / 8 + half;
+    const uint64_t y = linear * static_cast<uint64_t>(xyz[1]) + 8 * half;
+    const uint64_t z = (linear * static_cast<uint64_t>(xyz[2]) + 4) / 8 + half;
+    to[i] = y << 41 | z << 20 | x;
+  }
+}
+
 LabTables make_tables() {
   LabTables tables{};
-  for (int i = 0; i < kLevels; ++i) {
-    const double x = i / 255.0;
-    tables.linear[i] = static_cast<uint16_t>(
-        std::lrint(2040 * (x <= 0.04045 ? x / 12.92 : std::pow((x + 0.055) / 1.055, 2.4))));
-  }
-  for (int i = 0; i < 3072; ++i) {
+  share({1777, 871, 73}, true, tables.red);
+  share({1541, 2929, 448}, false, tables.green);
+  share({778, 296, 3575}, false, tables.blue);
+  for (int i = 0; i < kLuminances; ++i) {
     // In float32 as OpenCV: two entries are nearly ties.
-    const float x = (1 / 2040.0f) * static_cast<float>(i);
-    const float root = x < 216 / 24389.0f ? x * (841 / 108.0f) + 16 / 116.0f
-                                          : static_cast<float>(std::cbrt(static_cast<double>(x)));
+    const float t = (1 / 2040.0f) * static_cast<float>(i);
+    const float root = t < 216 / 24389.0f ? t * (841 / 108.0f) + 16 / 116.0f
+                                          : static_cast<float>(std::cbrt(static_cast<double>(t)));
     tables.root[i] = static_cast<uint16_t>(std::lrint(32768 * root));
-  }
-  for (int i = 0; i < kLuminances; ++i)
     tables.lightness[i] = static_cast<uint8_t>((296 * tables.root[i] - 1336934 + (1 << 14)) >> 15);
+  }
   for (int i = 0; i < 4096; ++i) {
-    const double x = i / 4096.0;
-    tables.encoded[i] = static_cast<uint8_t>(
-        std::lrint(255 * (x <= 0.0031308 ? x * 12.92 : 1.055 * std::pow(x, 1 / 2.4) - 0.055)));
+    const double linear = i / 4096.0;
+    tables.encoded[i] = static_cast<uint8_t>(std::lrint(
+        255 * (linear <= 0.0031308 ? linear * 12.92 : 1.055 * std::pow(linear, 1 / 2.4) - 0.055)));
   }
   return tables;
 }
