@@ -1,4 +1,4 @@
-"""The compiled core: resize, warp, colour, normalisation and masks of uint8 images, without the GIL.
+"""The compiled core: resize, warp, colour and masks of uint8 images, without the GIL.
 
 The docstrings stand with the bindings, in csrc/bindings.
 """

@@ -86,13 +86,13 @@ inline uint64_t places(const LabTables& tables, const uint8_t* rgb) {
 
 inline uint64_t place_of_y(uint64_t places) { return places >> 53; }
 
-void count_luminance(const uint8_t* rgb, ptrdiff_t n, const LabTables& tables, uint32_t* counts) {
+void count_lightness(const uint8_t* rgb, ptrdiff_t n, const LabTables& tables, uint32_t* counts) {
   ptrdiff_t i = 0;
-  for (; i + 2 <= n; i += 2, rgb += 6) {
-    ++counts[2 * place_of_y(places(tables, rgb))];
-    ++counts[2 * place_of_y(places(tables, rgb + 3)) + 1];
-  }
-  if (i < n) ++counts[2 * place_of_y(places(tables, rgb))];
+  for (; i + kCounters <= n; i += kCounters, rgb += 3 * kCounters)
+    for (int k = 0; k < kCounters; ++k)
+      ++counts[kCounters * tables.lightness[place_of_y(places(tables, rgb + 3 * k))] + k];
+  for (; i < n; ++i, rgb += 3)
+    ++counts[kCounters * tables.lightness[place_of_y(places(tables, rgb))]];
 }
 
 // x and z become the differences of the curves of CIELAB that make a and b.
@@ -331,13 +331,9 @@ void blur(const uint8_t* const* rows, ptrdiff_t n, uint8_t* __restrict out) {
 
 void count_levels(const uint8_t* value, ptrdiff_t n, uint32_t* counts) {
   ptrdiff_t i = 0;
-  for (; i + 4 <= n; i += 4) {
-    ++counts[4 * value[i]];
-    ++counts[4 * value[i + 1] + 1];
-    ++counts[4 * value[i + 2] + 2];
-    ++counts[4 * value[i + 3] + 3];
-  }
-  for (; i < n; ++i) ++counts[4 * value[i]];
+  for (; i + kCounters <= n; i += kCounters)
+    for (int k = 0; k < kCounters; ++k) ++counts[kCounters * value[i + k] + k];
+  for (; i < n; ++i) ++counts[kCounters * value[i]];
 }
 
 void find_dark(const uint8_t* value, ptrdiff_t n, uint8_t threshold, uint64_t* bits) {
@@ -378,7 +374,7 @@ void write_either(const uint64_t* a, const uint64_t* b, ptrdiff_t n, uint8_t* ou
 
 }  // namespace
 
-const MaskRows kMaskRows = {count_luminance, equalize,     dilate_cross, black_hat,
+const MaskRows kMaskRows = {count_lightness, equalize,     dilate_cross, black_hat,
                             find_hair,       clear,        blur,         count_levels,
                             find_dark,       any_of_cross, all_of_cross, write_either};
 

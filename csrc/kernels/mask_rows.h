@@ -18,6 +18,10 @@ inline constexpr int kCrossLength = 2 * kCrossRadius + 1;
 // Y in steps of 1/2040.
 inline constexpr int kLuminances = 2041;
 
+// Counters of one level, side by side, that neighbours take in turn: adding to what has just been
+// written is slow.
+inline constexpr int kCounters = 8;
+
 // What the 8-bit CIELAB of OpenCV looks up. X, Y and Z are over the white of D65, 2 degrees; their
 // places in the tables are in steps of 1/2040.
 struct LabTables {
@@ -39,8 +43,8 @@ struct Equalized {
 };
 
 struct MaskRows {
-  // Adds one to counts[2 * luminance + (0 or 1)] for each of n RGB pixels.
-  void (*count_luminance)(const uint8_t* rgb, ptrdiff_t n, const LabTables& tables,
+  // Counts the 8-bit L of n RGB pixels; see kCounters.
+  void (*count_lightness)(const uint8_t* rgb, ptrdiff_t n, const LabTables& tables,
                           uint32_t* counts);
   // n RGB pixels with their lightness equalised: as grey, and the largest of their channels.
   void (*equalize)(const uint8_t* rgb, ptrdiff_t n, const LabTables& tables, const Equalized& how,
@@ -54,8 +58,9 @@ struct MaskRows {
   void (*find_hair)(const uint8_t* const* rows, ptrdiff_t n, uint64_t* bits);
   // 0 where a bit is set.
   void (*clear)(const uint64_t* bits, ptrdiff_t n, uint8_t* value);
-  // 5x5 binomial blur; rows readable 2 to either side. Counts the levels of the result.
+  // 5x5 binomial blur; rows readable 2 to either side.
   void (*blur)(const uint8_t* const* rows, ptrdiff_t n, uint8_t* out);
+  // Counts the levels of n bytes; see kCounters.
   void (*count_levels)(const uint8_t* value, ptrdiff_t n, uint32_t* counts);
   // Bits of what is at most `threshold`; 0 in the rest of the last word.
   void (*find_dark)(const uint8_t* value, ptrdiff_t n, uint8_t threshold, uint64_t* bits);

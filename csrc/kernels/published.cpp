@@ -89,6 +89,16 @@ const uint8_t* pixels(const Image& image, ptrdiff_t y, ptrdiff_t x, ptrdiff_t n)
   return copy;
 }
 
+using Histogram = std::array<int, kLevels>;
+
+// See kCounters.
+Histogram total(const uint32_t* counts) {
+  Histogram sums{};
+  for (size_t i = 0; i < kCounters * kLevels; ++i)
+    sums[i / kCounters] += static_cast<int>(counts[i]);
+  return sums;
+}
+
 // Contrast-limited adaptive histogram equalisation of one image's lightness.
 class Clahe {
  public:
@@ -98,8 +108,6 @@ class Clahe {
   void row(ptrdiff_t y, uint8_t* grey, uint8_t* value);
 
  private:
-  using Histogram = std::array<int, kLevels>;
-
   Histogram count(ptrdiff_t tile_y, ptrdiff_t tile_x) const;
   void equalize(Histogram counts, uint8_t* levels) const;
   void mix_levels(ptrdiff_t y);
@@ -126,22 +134,19 @@ Clahe::Clahe(const Image& image)
   }
 }
 
-Clahe::Histogram Clahe::count(ptrdiff_t tile_y, ptrdiff_t tile_x) const {
-  uint32_t counts[2 * kLuminances] = {};
+Histogram Clahe::count(ptrdiff_t tile_y, ptrdiff_t tile_x) const {
+  uint32_t counts[kCounters * kLevels] = {};
   const ptrdiff_t left = tile_x * tile_width_, right = left + tile_width_;
   const ptrdiff_t inside = std::min(right, image_.width) - left;
   for (ptrdiff_t i = 0; i < tile_height_; ++i) {
     const ptrdiff_t y = mirrored(tile_y * tile_height_ + i, image_.height);
     if (inside > 0)
-      mask_rows().count_luminance(pixels(image_, y, left, inside), inside, lab_tables(), counts);
+      mask_rows().count_lightness(pixels(image_, y, left, inside), inside, lab_tables(), counts);
     for (ptrdiff_t x = std::max(left, image_.width); x < right; ++x)
-      mask_rows().count_luminance(pixels(image_, y, mirrored(x, image_.width), 1), 1, lab_tables(),
+      mask_rows().count_lightness(pixels(image_, y, mirrored(x, image_.width), 1), 1, lab_tables(),
                                   counts);
   }
-  Histogram histogram{};
-  for (int i = 0; i < kLuminances; ++i)
-    histogram[lab_tables().lightness[i]] += static_cast<int>(counts[2 * i] + counts[2 * i + 1]);
-  return histogram;
+  return total(counts);
 }
 
 // Clips the counts, spreads what was clipped over all levels, and sums.
@@ -218,7 +223,7 @@ class Strip {
   Strip(const Image& image, Bits& hair, uint8_t* blurred);
 
   // Gives the counts of the levels of `blurred`.
-  std::array<uint32_t, kLevels> run();
+  Histogram run();
 
  private:
   // Rows above and below y of a plane; `outside` stands for those that are not in the image.
@@ -240,7 +245,7 @@ class Strip {
   uint8_t* blurred_;
   Ring grey_, dilated_, black_hat_, value_;
   std::vector<uint8_t> darkest_, brightest_, finished_;
-  uint32_t counts_[4 * kLevels] = {};
+  uint32_t counts_[kCounters * kLevels] = {};
 };
 
 Strip::Strip(const Image& image, Bits& hair, uint8_t* blurred)
@@ -257,7 +262,7 @@ Strip::Strip(const Image& image, Bits& hair, uint8_t* blurred)
       brightest_(static_cast<size_t>(width_ + 2 * kMaskPadding), 255),
       finished_(static_cast<size_t>(width_ + kMaskPadding)) {}
 
-std::array<uint32_t, kLevels> Strip::run() {
+Histogram Strip::run() {
   constexpr ptrdiff_t kDilated = kCrossRadius, kSubtracted = kDilated + kCrossRadius;
   constexpr ptrdiff_t kHair = kSubtracted + 1, kBlurred = kHair + 2;
   const auto within = [&](ptrdiff_t y) { return y >= 0 && y < height_; };
@@ -268,9 +273,7 @@ std::array<uint32_t, kLevels> Strip::run() {
     if (within(y - kHair)) find_hair(y - kHair);
     if (within(y - kBlurred)) blur(y - kBlurred);
   }
-  std::array<uint32_t, kLevels> counts{};
-  for (size_t i = 0; i < 4 * kLevels; ++i) counts[i / 4] += counts_[i];
-  return counts;
+  return total(counts_);
 }
 
 void Strip::around(Ring& plane, ptrdiff_t y, const uint8_t* outside, const uint8_t** rows) const {
@@ -335,7 +338,7 @@ void Strip::blur(ptrdiff_t y) {
 
 // The level that divides the counts into two with the largest variance between them (Otsu 1979);
 // the first of equals.
-int otsu(const std::array<uint32_t, kLevels>& counts, ptrdiff_t total) {
+int otsu(const Histogram& counts, ptrdiff_t total) {
   const double scale = 1 / static_cast<double>(total);
   double mean = 0;
   for (size_t i = 0; i < kLevels; ++i) mean += static_cast<double>(i) * counts[i];
