@@ -6,49 +6,193 @@
 namespace melfast::MELFAST_NAMESPACE {
 namespace {
 
-int32_t descale(int32_t sum, int bits) { return (sum + (1 << (bits - 1))) >> bits; }
+typedef int16_t Shorts __attribute__((vector_size(2 * kWords)));
 
-int32_t luminance(const LabTables& t, const uint8_t* rgb) {
-  return descale(871 * t.linear[rgb[0]] + 2929 * t.linear[rgb[1]] + 296 * t.linear[rgb[2]], 12);
+// Pixels of a word of bits.
+constexpr int kBlock = 64;
+static_assert(kBlock <= kMaskPadding && kBlock % kWords == 0);
+
+inline Shorts every(int value) { return Shorts{} + static_cast<int16_t>(value); }
+
+// The upper halves of the products.
+inline Shorts multiply_high(Shorts a, Shorts b) {
+#if defined(__AVX2__)
+  return (Shorts)_mm256_mulhi_epi16((__m256i)a, (__m256i)b);
+#elif defined(__SSE2__)
+  return (Shorts)_mm_mulhi_epi16((__m128i)a, (__m128i)b);
+#else
+  typedef int32_t Wide __attribute__((vector_size(4 * kWords)));
+  const Wide product = __builtin_convertvector(a, Wide) * __builtin_convertvector(b, Wide);
+  return __builtin_convertvector(product >> 16, Shorts);
+#endif
 }
 
-void count_luminance(const uint8_t* rgb, ptrdiff_t n, const LabTables& tables, uint32_t* counts) {
-  for (ptrdiff_t i = 0; i < n; ++i) ++counts[2 * luminance(tables, rgb + 3 * i) + (i & 1)];
+inline Shorts least(Shorts a, Shorts b) { return a < b ? a : b; }
+inline Shorts most(Shorts a, Shorts b) { return a > b ? a : b; }
+
+struct Weights {
+  int x, y, z;
+};
+
+// (x * w.x + y * w.y + z * w.z) / 2^kShift, rounded to nearest. Sums take 32 bits, results 16.
+template <int kShift>
+inline Shorts weigh(Shorts x, Shorts y, Shorts z, const Weights& w) {
+#if defined(__AVX2__)
+  const __m256i xy = _mm256_set1_epi32(w.y << 16 | (w.x & 0xffff));
+  const __m256i z1 = _mm256_set1_epi32(1 << (16 + kShift - 1) | (w.z & 0xffff));
+  const __m256i one = _mm256_set1_epi16(1);
+  const auto half = [&](__m256i a, __m256i b) {
+    return _mm256_srai_epi32(_mm256_add_epi32(_mm256_madd_epi16(a, xy), _mm256_madd_epi16(b, z1)),
+                             kShift);
+  };
+  return (Shorts)_mm256_packs_epi32(
+      half(_mm256_unpacklo_epi16((__m256i)x, (__m256i)y), _mm256_unpacklo_epi16((__m256i)z, one)),
+      half(_mm256_unpackhi_epi16((__m256i)x, (__m256i)y), _mm256_unpackhi_epi16((__m256i)z, one)));
+#elif defined(__SSE2__)
+  const __m128i xy = _mm_set1_epi32(w.y << 16 | (w.x & 0xffff));
+  const __m128i z1 = _mm_set1_epi32(1 << (16 + kShift - 1) | (w.z & 0xffff));
+  const __m128i one = _mm_set1_epi16(1);
+  const auto half = [&](__m128i a, __m128i b) {
+    return _mm_srai_epi32(_mm_add_epi32(_mm_madd_epi16(a, xy), _mm_madd_epi16(b, z1)), kShift);
+  };
+  return (Shorts)_mm_packs_epi32(
+      half(_mm_unpacklo_epi16((__m128i)x, (__m128i)y), _mm_unpacklo_epi16((__m128i)z, one)),
+      half(_mm_unpackhi_epi16((__m128i)x, (__m128i)y), _mm_unpackhi_epi16((__m128i)z, one)));
+#else
+  typedef int32_t Wide __attribute__((vector_size(4 * kWords)));
+  const Wide sum = __builtin_convertvector(x, Wide) * w.x + __builtin_convertvector(y, Wide) * w.y +
+                   __builtin_convertvector(z, Wide) * w.z + (1 << (kShift - 1));
+  Wide level = sum >> kShift;
+  level = level < -32768 ? Wide{} - 32768 : level;
+  level = level > 32767 ? Wide{} + 32767 : level;
+  return __builtin_convertvector(level, Shorts);
+#endif
 }
 
-uint8_t encode(const LabTables& t, int32_t sum) {
-  int32_t level = descale(sum, 14);
-  level = level < 0 ? 0 : level > 4095 ? 4095 : level;
-  return t.encoded[level];
+// Planes of some pixels in a row. What is looked up goes pixel by pixel, the rest kWords at a time;
+// loops alternate only every kSegment pixels, since bytes just written one by one are slow to read
+// together.
+constexpr int kSegment = 256;
+
+struct Segment {
+  alignas(64) int16_t x[kSegment], y[kSegment], z[kSegment];
+  alignas(64) uint32_t pairs[kSegment];
+};
+
+// See LabTables.
+inline uint64_t places(const LabTables& tables, const uint8_t* rgb) {
+  return tables.red[rgb[0]] + tables.green[rgb[1]] + tables.blue[rgb[2]];
 }
 
-// The inverse of CIELAB's curve, both in 1/16384.
-int32_t cube(int32_t f) { return f <= 3390 ? f * 108 / 841 - 290 : f * f / 16384 * f / 16384; }
+inline uint64_t place_of_y(uint64_t places) { return places >> 53; }
 
-void equalize(const uint8_t* rgb, ptrdiff_t n, const LabTables& t, const Equalized& how,
+void count_lightness(const uint8_t* rgb, ptrdiff_t n, const LabTables& tables, uint32_t* counts) {
+  ptrdiff_t i = 0;
+  for (; i + kCounters <= n; i += kCounters, rgb += 3 * kCounters)
+    for (int k = 0; k < kCounters; ++k)
+      ++counts[kCounters * tables.lightness[place_of_y(places(tables, rgb + 3 * k))] + k];
+  for (; i < n; ++i, rgb += 3)
+    ++counts[kCounters * tables.lightness[place_of_y(places(tables, rgb))]];
+}
+
+// x and z become the differences of the curves of CIELAB that make a and b.
+void look_up(const uint8_t* rgb, int n, const LabTables& tables, const uint32_t* levels,
+             Segment& to) {
+  for (int i = 0; i < n; ++i, rgb += 3) {
+    const uint64_t at = places(tables, rgb);
+    const uint64_t y = place_of_y(at);
+    const int root = tables.root[y];
+    to.x[i] = static_cast<int16_t>(tables.root[at >> 9 & 2047] - root);
+    to.z[i] = static_cast<int16_t>(root - tables.root[at >> 29 & 2047]);
+    to.pairs[i] = levels[tables.lightness[y]];
+  }
+}
+
+// Lightness between the tiles: two levels and two weights in each 32 bits.
+inline Shorts interpolate(const uint32_t* pairs, const uint32_t* weights) {
+#if defined(__AVX2__)
+  const auto half = [&](int at) {
+    const __m256i pair = _mm256_load_si256(reinterpret_cast<const __m256i*>(pairs + at));
+    const __m256i weight = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(weights + at));
+    const __m256i sum = _mm256_madd_epi16(pair, weight);
+    return _mm256_srai_epi32(_mm256_add_epi32(sum, _mm256_set1_epi32(1 << 20)), 21);
+  };
+  return (Shorts)_mm256_permute4x64_epi64(_mm256_packs_epi32(half(0), half(8)), 0xd8);
+#elif defined(__SSE2__)
+  const auto half = [&](int at) {
+    const __m128i pair = _mm_load_si128(reinterpret_cast<const __m128i*>(pairs + at));
+    const __m128i weight = _mm_loadu_si128(reinterpret_cast<const __m128i*>(weights + at));
+    return _mm_srai_epi32(_mm_add_epi32(_mm_madd_epi16(pair, weight), _mm_set1_epi32(1 << 20)), 21);
+  };
+  return (Shorts)_mm_packs_epi32(half(0), half(4));
+#else
+  Shorts light;
+  for (int i = 0; i < kWords; ++i) {
+    const uint32_t sum = (pairs[i] & 0xffff) * (weights[i] & 0xffff) +
+                         (pairs[i] >> 16) * (weights[i] >> 16) + (1 << 20);
+    light[i] = static_cast<int16_t>(sum >> 21);
+  }
+  return light;
+#endif
+}
+
+// The inverse of CIELAB's curve, both in 1/16384. Above 20642 it stays at what 16 bits hold, which
+// is beyond what any channel shows.
+inline Shorts cube(Shorts f) {
+  const Shorts line = multiply_high(f << 2, every(2104)) - 290;
+  const Words twice = (Words)least(f, every(20642)) << 1;
+  const Words power = multiply_high(multiply_high(twice, twice) << 1, twice);
+  return f > 3390 ? (Shorts)power : line;
+}
+
+// From there and the new lightness to linear RGB in 0..4095. OpenCV rounds a and b to 8 bits on the
+// way, so this does too.
+void to_linear(int n, const uint32_t* weights, Segment& at) {
+  const auto within = [](Shorts level) { return least(most(level, every(0)), every(4095)); };
+  for (int i = 0; i < n; i += kWords) {
+    const Shorts a = (multiply_high(load<Shorts>(at.x + i), every(2000)) + 1) >> 1;
+    const Shorts b = (multiply_high(load<Shorts>(at.z + i), every(800)) + 1) >> 1;
+    const Words light = (Words)interpolate(at.pairs + i, weights + i);
+    const Shorts f = (Shorts)multiply_high(light << 8, all(14180)) + 2260;
+    const Shorts x = cube(f + multiply_high(a << 8, every(8389))), y = cube(f);
+    const Shorts z = cube(f - multiply_high(b << 8, every(20972)) - 2);
+    const Shorts red = within(weigh<14>(x, y, z, {12615, -6296, -2223}));
+    const Shorts green = within(weigh<14>(x, y, z, {-3773, 7684, 185}));
+    const Shorts blue = within(weigh<14>(x, y, z, {217, -836, 4715}));
+    memcpy(at.x + i, &red, sizeof red);
+    memcpy(at.y + i, &green, sizeof green);
+    memcpy(at.z + i, &blue, sizeof blue);
+  }
+}
+
+void encode(int n, const LabTables& tables, Segment& at) {
+  for (int i = 0; i < n; ++i) {
+    at.x[i] = tables.encoded[at.x[i]];
+    at.y[i] = tables.encoded[at.y[i]];
+    at.z[i] = tables.encoded[at.z[i]];
+  }
+}
+
+void to_grey(int n, const Segment& from, uint8_t* grey, uint8_t* value) {
+  for (int i = 0; i < n; i += kWords) {
+    const Shorts r = load<Shorts>(from.x + i), g = load<Shorts>(from.y + i),
+                 b = load<Shorts>(from.z + i);
+    const Bytes level = __builtin_convertvector(weigh<15>(r, g, b, {9798, 19235, 3735}), Bytes);
+    const Bytes largest = __builtin_convertvector(most(r, most(g, b)), Bytes);
+    memcpy(grey + i, &level, sizeof level);
+    memcpy(value + i, &largest, sizeof largest);
+  }
+}
+
+void equalize(const uint8_t* rgb, ptrdiff_t n, const LabTables& tables, const Equalized& how,
               uint8_t* grey, uint8_t* value) {
-  for (ptrdiff_t i = 0; i < n; ++i, rgb += 3) {
-    const int32_t r = t.linear[rgb[0]], g = t.linear[rgb[1]], b = t.linear[rgb[2]];
-    const int32_t fx = t.root[descale(1777 * r + 1541 * g + 778 * b, 12)];
-    const int32_t fy = t.root[luminance(t, rgb)];
-    const int32_t fz = t.root[descale(73 * r + 448 * g + 3575 * b, 12)];
-    const int32_t l = descale(296 * fy - 1336934, 15);
-    const int32_t a = descale(500 * (fx - fy), 15) + 128, bb = descale(200 * (fy - fz), 15) + 128;
-    const uint32_t pair = how.levels[l];
-    const int32_t right = how.right[i];
-    const int32_t mixed = static_cast<int32_t>(pair & 0xffff) * (16384 - right) +
-                          static_cast<int32_t>(pair >> 16) * right;
-    const int32_t light = descale(mixed, 21);
-    const int32_t y = (light * 453745 + 18512790 + 4096) >> 13;
-    const int32_t x3 = cube(y + ((5 * a * 53687 + 128) >> 13) - 4194);
-    const int32_t z3 = cube(y - ((bb * 41943 + 16) >> 9) + 10484);
-    const int32_t y3 = cube(y);
-    const int32_t rr = encode(t, 12615 * x3 - 6296 * y3 - 2223 * z3);
-    const int32_t gg = encode(t, -3773 * x3 + 7684 * y3 + 185 * z3);
-    const int32_t b2 = encode(t, 217 * x3 - 836 * y3 + 4715 * z3);
-    grey[i] = static_cast<uint8_t>((9798 * rr + 19235 * gg + 3735 * b2 + 16384) >> 15);
-    const int32_t most = rr > gg ? rr : gg;
-    value[i] = static_cast<uint8_t>(most > b2 ? most : b2);
+  Segment segment = {};
+  for (ptrdiff_t first = 0; first < n; first += kSegment) {
+    const int count = n - first < kSegment ? static_cast<int>(n - first) : kSegment;
+    look_up(rgb + 3 * first, count, tables, how.levels, segment);
+    to_linear(count, how.weights + first, segment);
+    encode(count, tables, segment);
+    to_grey(count, segment, grey + first, value + first);
   }
 }
 
@@ -81,48 +225,126 @@ void black_hat(const uint8_t* const* rows, const uint8_t* __restrict grey, ptrdi
   }
 }
 
-void find_hair(const uint8_t* const* rows, ptrdiff_t n, uint64_t* bits) {
-  const uint8_t *above = rows[0], *middle = rows[1], *below = rows[2];
-  const auto across = [](const uint8_t* row, ptrdiff_t i) {
-    return 84 * (row[i - 1] + row[i + 1]) + 88 * row[i];
+// Bit i is set where byte i of kBlock, each 0 or 255, is.
+inline uint64_t bits_of(const uint8_t* bytes) {
+#if defined(__AVX2__)
+  const auto half = [&](int at) {
+    const __m256i part = _mm256_load_si256(reinterpret_cast<const __m256i*>(bytes + at));
+    return static_cast<uint64_t>(static_cast<uint32_t>(_mm256_movemask_epi8(part)));
   };
-  for (ptrdiff_t first = 0; first < n; first += 64) {
-    const int count = n - first < 64 ? static_cast<int>(n - first) : 64;
+  return half(0) | half(32) << 32;
+#elif defined(__SSE2__)
+  const auto quarter = [&](int at) {
+    const __m128i part = _mm_load_si128(reinterpret_cast<const __m128i*>(bytes + at));
+    return static_cast<uint64_t>(_mm_movemask_epi8(part));
+  };
+  return quarter(0) | quarter(16) << 16 | quarter(32) << 32 | quarter(48) << 48;
+#else
+  uint64_t bits = 0;
+  for (int i = 0; i < kBlock; ++i) bits |= static_cast<uint64_t>(bytes[i] & 1) << i;
+  return bits;
+#endif
+}
+
+// The other way round, eight at a time: each byte keeps its own bit, which then fills it.
+inline void bytes_of(uint64_t bits, uint8_t* bytes) {
+  for (int i = 0; i < 8; ++i, bits >>= 8) {
+    const uint64_t own = (bits & 255) * 0x0101010101010101 & 0x8040201008040201;
+    const uint64_t top = ((own + 0x007f7f7f7f7f7f7f) | own) & 0x8080808080808080;
+    const uint64_t filled = (top >> 7) * 255;
+    memcpy(bytes + 8 * i, &filled, sizeof filled);
+  }
+}
+
+// The bits of a word that lie before n.
+inline uint64_t inside(uint64_t bits, ptrdiff_t n) {
+  return n < kBlock ? bits & ~(~uint64_t{0} << n) : bits;
+}
+
+constexpr uint8_t kHairAbove = 20;
+
+// Whether anything in the block or around it is above the threshold; if not, no mean of it is.
+bool may_have_hair(const uint8_t* above, const uint8_t* middle, const uint8_t* below) {
+  uint8_t highest = 0;
+  for (int i = 0; i < kBlock + 2; ++i)
+    highest = larger(highest, larger(above[i], larger(middle[i], below[i])));
+  return highest > kHairAbove;
+}
+
+// The weights are those of a Gaussian of sigma 4, 84 88 84 of 256, over 4: so sums fit into 16 and
+// into 32 bits.
+uint64_t hair_of(const uint8_t* above, const uint8_t* middle, const uint8_t* below) {
+  uint16_t across[kBlock + 2], centre[kBlock + 2];
+  for (int i = 0; i < kBlock + 2; ++i) {
+    across[i] = static_cast<uint16_t>(21 * (above[i] + below[i]) + 22 * middle[i]);
+    centre[i] = across[i];
+  }
+  alignas(64) uint8_t found[kBlock];
+  constexpr int kLeast = (kHairAbove * 65536 + 32768) / 16;
+  for (int i = 0; i < kBlock; ++i) {
+    const int sum = 21 * (across[i] + across[i + 2]) + 22 * centre[i + 1];
+    found[i] = sum >= kLeast ? 255 : 0;
+  }
+  return bits_of(found);
+}
+
+void find_hair(const uint8_t* const* rows, ptrdiff_t n, uint64_t* bits) {
+  for (ptrdiff_t first = 0; first < n; first += kBlock) {
+    const uint8_t *above = rows[0] + first - 1, *middle = rows[1] + first - 1,
+                  *below = rows[2] + first - 1;
     uint64_t word = 0;
-    for (int j = 0; j < count; ++j) {
-      const ptrdiff_t i = first + j;
-      const int sum = 84 * (across(above, i) + across(below, i)) + 88 * across(middle, i);
-      word |= static_cast<uint64_t>(sum >= 20 * 65536 + 32768) << j;
-    }
-    bits[first / 64] = word;
+    if (may_have_hair(above, middle, below))
+      word = inside(hair_of(above, middle, below), n - first);
+    bits[first / kBlock] = word;
   }
 }
 
 void clear(const uint64_t* bits, ptrdiff_t n, uint8_t* value) {
-  for (ptrdiff_t i = 0; i < n; ++i)
-    if (bits[i / 64] >> (i % 64) & 1) value[i] = 0;
+  for (ptrdiff_t first = 0; first < n; first += kBlock, value += kBlock) {
+    const uint64_t word = bits[first / kBlock];
+    if (word == 0) continue;
+    uint8_t hair[kBlock];
+    bytes_of(word, hair);
+    for (int i = 0; i < kBlock; ++i) value[i] &= static_cast<uint8_t>(~hair[i]);
+  }
 }
 
+// Sums of 255 * 256 and a half of 256 fit into 16 bits.
 void blur(const uint8_t* const* rows, ptrdiff_t n, uint8_t* __restrict out) {
-  const uint8_t *r0 = rows[0], *r1 = rows[1], *r2 = rows[2], *r3 = rows[3], *r4 = rows[4];
-  const auto down = [&](ptrdiff_t i) { return r0[i] + r4[i] + 4 * (r1[i] + r3[i]) + 6 * r2[i]; };
-  for (ptrdiff_t i = 0; i < n; ++i) {
-    const int sum = down(i - 2) + down(i + 2) + 4 * (down(i - 1) + down(i + 1)) + 6 * down(i);
-    out[i] = static_cast<uint8_t>((sum + 128) >> 8);
+  uint16_t down[kBlock + 4];
+  for (ptrdiff_t first = 0; first < n; first += kBlock, out += kBlock) {
+    const uint8_t *r0 = rows[0] + first - 2, *r1 = rows[1] + first - 2, *r2 = rows[2] + first - 2,
+                  *r3 = rows[3] + first - 2, *r4 = rows[4] + first - 2;
+    for (int i = 0; i < kBlock + 4; ++i) {
+      const uint16_t outer = static_cast<uint16_t>(r0[i] + r4[i]);
+      const uint16_t inner = static_cast<uint16_t>(r1[i] + r3[i]);
+      down[i] = static_cast<uint16_t>(outer + 4 * inner + 6 * r2[i]);
+    }
+    for (int i = 0; i < kBlock; ++i) {
+      const uint16_t outer = static_cast<uint16_t>(down[i] + down[i + 4]);
+      const uint16_t inner = static_cast<uint16_t>(down[i + 1] + down[i + 3]);
+      const uint16_t sum = static_cast<uint16_t>(outer + 4 * inner + 6 * down[i + 2] + 128);
+      out[i] = static_cast<uint8_t>(sum >> 8);
+    }
   }
 }
 
 void count_levels(const uint8_t* value, ptrdiff_t n, uint32_t* counts) {
-  for (ptrdiff_t i = 0; i < n; ++i) ++counts[4 * value[i] + (i & 3)];
+  ptrdiff_t i = 0;
+  for (; i + kCounters <= n; i += kCounters)
+    for (int k = 0; k < kCounters; ++k) ++counts[kCounters * value[i + k] + k];
+  for (; i < n; ++i) ++counts[kCounters * value[i]];
 }
 
 void find_dark(const uint8_t* value, ptrdiff_t n, uint8_t threshold, uint64_t* bits) {
-  for (ptrdiff_t first = 0; first < n; first += 64) {
-    const int count = n - first < 64 ? static_cast<int>(n - first) : 64;
-    uint64_t word = 0;
-    for (int j = 0; j < count; ++j)
-      word |= static_cast<uint64_t>(value[first + j] <= threshold) << j;
-    bits[first / 64] = word;
+  alignas(64) uint8_t dark[kBlock] = {};
+  for (ptrdiff_t first = 0; first < n; first += kBlock, value += kBlock) {
+    const int count = n - first < kBlock ? static_cast<int>(n - first) : kBlock;
+    if (count == kBlock)
+      for (int i = 0; i < kBlock; ++i) dark[i] = value[i] <= threshold ? 255 : 0;
+    else
+      for (int i = 0; i < count; ++i) dark[i] = value[i] <= threshold ? 255 : 0;
+    bits[first / kBlock] = inside(bits_of(dark), count);
   }
 }
 
@@ -141,12 +363,18 @@ void all_of_cross(const uint64_t* above, const uint64_t* middle, const uint64_t*
 }
 
 void write_either(const uint64_t* a, const uint64_t* b, ptrdiff_t n, uint8_t* out) {
-  for (ptrdiff_t i = 0; i < n; ++i) out[i] = (a[i / 64] | b[i / 64]) >> (i % 64) & 1 ? 255 : 0;
+  ptrdiff_t first = 0;
+  for (; first + kBlock <= n; first += kBlock)
+    bytes_of(a[first / kBlock] | b[first / kBlock], out + first);
+  if (first == n) return;
+  uint8_t last[kBlock];
+  bytes_of(a[first / kBlock] | b[first / kBlock], last);
+  memcpy(out + first, last, static_cast<size_t>(n - first));
 }
 
 }  // namespace
 
-const MaskRows kMaskRows = {count_luminance, equalize,     dilate_cross, black_hat,
+const MaskRows kMaskRows = {count_lightness, equalize,     dilate_cross, black_hat,
                             find_hair,       clear,        blur,         count_levels,
                             find_dark,       any_of_cross, all_of_cross, write_either};
 

@@ -15,14 +15,22 @@ inline constexpr ptrdiff_t kMaskPadding = 64;
 inline constexpr int kCrossRadius = 4;
 inline constexpr int kCrossLength = 2 * kCrossRadius + 1;
 
-// Levels of luminance in kLuminances steps of 1/2040.
+// Y in steps of 1/2040.
 inline constexpr int kLuminances = 2041;
 
-// What the 8-bit CIELAB of OpenCV looks up.
+// Counters of one level, side by side, that neighbours take in turn: adding to what has just been
+// written is slow.
+inline constexpr int kCounters = 8;
+
+// What the 8-bit CIELAB of OpenCV looks up. X, Y and Z are over the white of D65, 2 degrees; their
+// places in the tables are in steps of 1/2040.
 struct LabTables {
-  uint16_t linear[256];   // sRGB decoding, 0..2040
-  uint16_t root[3072];    // the curve of CIELAB, of 0..1.5 in steps of 1/2040, times 2^15
-  uint8_t encoded[4096];  // sRGB encoding
+  // Each channel's share of Y times 2^12, of Z times 2^9 and of X times 2^9, from the top: 23, 21
+  // and 20 bits. The sum of the three holds the three places; red's share rounds them.
+  uint64_t red[256], green[256], blue[256];
+  uint16_t root[2048];      // the curve of CIELAB times 2^15
+  uint8_t lightness[2048];  // 8-bit L of a Y
+  uint8_t encoded[4096];    // sRGB encoding, of 0..1 in steps of 1/4096
 };
 
 // Columns of a row that lie between the same two columns of tile centres.
@@ -30,12 +38,13 @@ struct Equalized {
   // Per 8-bit lightness: the equalised lightness of the tile on the left (low half) and on the
   // right (high half), between the two tiles above and below, times 128.
   const uint32_t* levels;
-  const uint16_t* right;  // per pixel, the weight of the tile on the right, times 2^14
+  // Per pixel, the weights of the two tiles, times 2^14.
+  const uint32_t* weights;
 };
 
 struct MaskRows {
-  // Adds one to counts[2 * luminance + (0 or 1)] for each of n RGB pixels.
-  void (*count_luminance)(const uint8_t* rgb, ptrdiff_t n, const LabTables& tables,
+  // Counts the 8-bit L of n RGB pixels; see kCounters.
+  void (*count_lightness)(const uint8_t* rgb, ptrdiff_t n, const LabTables& tables,
                           uint32_t* counts);
   // n RGB pixels with their lightness equalised: as grey, and the largest of their channels.
   void (*equalize)(const uint8_t* rgb, ptrdiff_t n, const LabTables& tables, const Equalized& how,
@@ -49,8 +58,9 @@ struct MaskRows {
   void (*find_hair)(const uint8_t* const* rows, ptrdiff_t n, uint64_t* bits);
   // 0 where a bit is set.
   void (*clear)(const uint64_t* bits, ptrdiff_t n, uint8_t* value);
-  // 5x5 binomial blur; rows readable 2 to either side. Counts the levels of the result.
+  // 5x5 binomial blur; rows readable 2 to either side.
   void (*blur)(const uint8_t* const* rows, ptrdiff_t n, uint8_t* out);
+  // Counts the levels of n bytes; see kCounters.
   void (*count_levels)(const uint8_t* value, ptrdiff_t n, uint32_t* counts);
   // Bits of what is at most `threshold`; 0 in the rest of the last word.
   void (*find_dark)(const uint8_t* value, ptrdiff_t n, uint8_t threshold, uint64_t* bits);

@@ -32,24 +32,37 @@ constexpr int kLevels = 256;
 constexpr float kClipLimit = 2;
 constexpr int kIterations = 5;
 
+// One channel's share of X, Y and Z, see LabTables. `xyz` is in 1/4096, `half` what rounds.
+void share(const int (&xyz)[3], bool rounds, uint64_t* to) {
+  for (int i = 0; i < kLevels; ++i) {
+    const double level = i / 255.0;
+    const auto linear = static_cast<uint64_t>(std::lrint(
+        2040 * (level <= 0.04045 ? level / 12.92 : std::pow((level + 0.055) / 1.055, 2.4))));
+    const uint64_t half = rounds ? 256 : 0;
+    const uint64_t x = (linear * static_cast<uint64_t>(xyz[0]) + 4) / 8 + half;
+    const uint64_t y = linear * static_cast<uint64_t>(xyz[1]) + 8 * half;
+    const uint64_t z = (linear * static_cast<uint64_t>(xyz[2]) + 4) / 8 + half;
+    to[i] = y << 41 | z << 20 | x;
+  }
+}
+
 LabTables make_tables() {
   LabTables tables{};
-  for (int i = 0; i < kLevels; ++i) {
-    const double x = i / 255.0;
-    tables.linear[i] = static_cast<uint16_t>(
-        std::lrint(2040 * (x <= 0.04045 ? x / 12.92 : std::pow((x + 0.055) / 1.055, 2.4))));
-  }
-  for (int i = 0; i < 3072; ++i) {
+  share({1777, 871, 73}, true, tables.red);
+  share({1541, 2929, 448}, false, tables.green);
+  share({778, 296, 3575}, false, tables.blue);
+  for (int i = 0; i < kLuminances; ++i) {
     // In float32 as OpenCV: two entries are nearly ties.
-    const float x = (1 / 2040.0f) * static_cast<float>(i);
-    const float root = x < 216 / 24389.0f ? x * (841 / 108.0f) + 16 / 116.0f
-                                          : static_cast<float>(std::cbrt(static_cast<double>(x)));
+    const float t = (1 / 2040.0f) * static_cast<float>(i);
+    const float root = t < 216 / 24389.0f ? t * (841 / 108.0f) + 16 / 116.0f
+                                          : static_cast<float>(std::cbrt(static_cast<double>(t)));
     tables.root[i] = static_cast<uint16_t>(std::lrint(32768 * root));
+    tables.lightness[i] = static_cast<uint8_t>((296 * tables.root[i] - 1336934 + (1 << 14)) >> 15);
   }
   for (int i = 0; i < 4096; ++i) {
-    const double x = i / 4096.0;
-    tables.encoded[i] = static_cast<uint8_t>(
-        std::lrint(255 * (x <= 0.0031308 ? x * 12.92 : 1.055 * std::pow(x, 1 / 2.4) - 0.055)));
+    const double linear = i / 4096.0;
+    tables.encoded[i] = static_cast<uint8_t>(std::lrint(
+        255 * (linear <= 0.0031308 ? linear * 12.92 : 1.055 * std::pow(linear, 1 / 2.4) - 0.055)));
   }
   return tables;
 }
@@ -57,11 +70,6 @@ LabTables make_tables() {
 const LabTables& lab_tables() {
   static const LabTables tables = make_tables();
   return tables;
-}
-
-// 8-bit L of a luminance.
-int lightness(int luminance) {
-  return (296 * lab_tables().root[luminance] - 1336934 + (1 << 14)) >> 15;
 }
 
 // The pixel that stands for one outside: the edge is a mirror and shows itself once.
@@ -81,6 +89,16 @@ const uint8_t* pixels(const Image& image, ptrdiff_t y, ptrdiff_t x, ptrdiff_t n)
   return copy;
 }
 
+using Histogram = std::array<int, kLevels>;
+
+// See kCounters.
+Histogram total(const uint32_t* counts) {
+  Histogram sums{};
+  for (size_t i = 0; i < kCounters * kLevels; ++i)
+    sums[i / kCounters] += static_cast<int>(counts[i]);
+  return sums;
+}
+
 // Contrast-limited adaptive histogram equalisation of one image's lightness.
 class Clahe {
  public:
@@ -90,8 +108,6 @@ class Clahe {
   void row(ptrdiff_t y, uint8_t* grey, uint8_t* value);
 
  private:
-  using Histogram = std::array<int, kLevels>;
-
   Histogram count(ptrdiff_t tile_y, ptrdiff_t tile_x) const;
   void equalize(Histogram counts, uint8_t* levels) const;
   void mix_levels(ptrdiff_t y);
@@ -100,10 +116,11 @@ class Clahe {
   ptrdiff_t tile_height_, tile_width_;
   uint8_t levels_[kTiles][kTiles][kLevels];
   uint32_t mixed_[kTiles + 1][kLevels];  // of the row at hand, see Equalized
-  std::vector<uint16_t> right_;
+  std::vector<uint32_t> weights_;
 };
 
-Clahe::Clahe(const Image& image) : image_(image), right_(static_cast<size_t>(image.width)) {
+Clahe::Clahe(const Image& image)
+    : image_(image), weights_(static_cast<size_t>(image.width + kMaskPadding)) {
   // As OpenCV: where either side does not divide, both grow, by a whole 8 if need be.
   const bool whole = image.height % kTiles == 0 && image.width % kTiles == 0;
   tile_height_ = image.height / kTiles + (whole ? 0 : 1);
@@ -112,28 +129,24 @@ Clahe::Clahe(const Image& image) : image_(image), right_(static_cast<size_t>(ima
     for (ptrdiff_t x = 0; x < kTiles; ++x) equalize(count(y, x), levels_[y][x]);
   for (ptrdiff_t x = 0; x < image.width; ++x) {
     const double at = static_cast<double>(x) / static_cast<double>(tile_width_) + 0.5;
-    right_[static_cast<size_t>(x)] =
-        static_cast<uint16_t>(std::lrint(16384 * (at - std::floor(at))));
+    const auto right = static_cast<uint32_t>(std::lrint(16384 * (at - std::floor(at))));
+    weights_[static_cast<size_t>(x)] = right << 16 | (16384 - right);
   }
 }
 
-Clahe::Histogram Clahe::count(ptrdiff_t tile_y, ptrdiff_t tile_x) const {
-  uint32_t counts[2 * kLuminances] = {};
+Histogram Clahe::count(ptrdiff_t tile_y, ptrdiff_t tile_x) const {
+  uint32_t counts[kCounters * kLevels] = {};
   const ptrdiff_t left = tile_x * tile_width_, right = left + tile_width_;
   const ptrdiff_t inside = std::min(right, image_.width) - left;
   for (ptrdiff_t i = 0; i < tile_height_; ++i) {
     const ptrdiff_t y = mirrored(tile_y * tile_height_ + i, image_.height);
     if (inside > 0)
-      mask_rows().count_luminance(pixels(image_, y, left, inside), inside, lab_tables(), counts);
+      mask_rows().count_lightness(pixels(image_, y, left, inside), inside, lab_tables(), counts);
     for (ptrdiff_t x = std::max(left, image_.width); x < right; ++x)
-      mask_rows().count_luminance(pixels(image_, y, mirrored(x, image_.width), 1), 1, lab_tables(),
+      mask_rows().count_lightness(pixels(image_, y, mirrored(x, image_.width), 1), 1, lab_tables(),
                                   counts);
   }
-  Histogram histogram{};
-  for (int i = 0; i < kLuminances; ++i)
-    histogram[static_cast<size_t>(lightness(i))] +=
-        static_cast<int>(counts[2 * i] + counts[2 * i + 1]);
-  return histogram;
+  return total(counts);
 }
 
 // Clips the counts, spreads what was clipped over all levels, and sums.
@@ -182,7 +195,7 @@ void Clahe::row(ptrdiff_t y, uint8_t* grey, uint8_t* value) {
   ptrdiff_t x = 0;
   for (ptrdiff_t tile = 0; tile <= kTiles && x < image_.width; ++tile) {
     const ptrdiff_t end = std::min(((2 * tile + 1) * tile_width_ + 1) / 2, image_.width);
-    const Equalized how = {mixed_[tile], right_.data() + x};
+    const Equalized how = {mixed_[tile], weights_.data() + x};
     mask_rows().equalize(pixels(image_, y, x, end - x), end - x, lab_tables(), how, grey + x,
                          value + x);
     x = end;
@@ -210,7 +223,7 @@ class Strip {
   Strip(const Image& image, Bits& hair, uint8_t* blurred);
 
   // Gives the counts of the levels of `blurred`.
-  std::array<uint32_t, kLevels> run();
+  Histogram run();
 
  private:
   // Rows above and below y of a plane; `outside` stands for those that are not in the image.
@@ -232,7 +245,7 @@ class Strip {
   uint8_t* blurred_;
   Ring grey_, dilated_, black_hat_, value_;
   std::vector<uint8_t> darkest_, brightest_, finished_;
-  uint32_t counts_[4 * kLevels] = {};
+  uint32_t counts_[kCounters * kLevels] = {};
 };
 
 Strip::Strip(const Image& image, Bits& hair, uint8_t* blurred)
@@ -249,7 +262,7 @@ Strip::Strip(const Image& image, Bits& hair, uint8_t* blurred)
       brightest_(static_cast<size_t>(width_ + 2 * kMaskPadding), 255),
       finished_(static_cast<size_t>(width_ + kMaskPadding)) {}
 
-std::array<uint32_t, kLevels> Strip::run() {
+Histogram Strip::run() {
   constexpr ptrdiff_t kDilated = kCrossRadius, kSubtracted = kDilated + kCrossRadius;
   constexpr ptrdiff_t kHair = kSubtracted + 1, kBlurred = kHair + 2;
   const auto within = [&](ptrdiff_t y) { return y >= 0 && y < height_; };
@@ -260,9 +273,7 @@ std::array<uint32_t, kLevels> Strip::run() {
     if (within(y - kHair)) find_hair(y - kHair);
     if (within(y - kBlurred)) blur(y - kBlurred);
   }
-  std::array<uint32_t, kLevels> counts{};
-  for (size_t i = 0; i < 4 * kLevels; ++i) counts[i / 4] += counts_[i];
-  return counts;
+  return total(counts_);
 }
 
 void Strip::around(Ring& plane, ptrdiff_t y, const uint8_t* outside, const uint8_t** rows) const {
@@ -327,7 +338,7 @@ void Strip::blur(ptrdiff_t y) {
 
 // The level that divides the counts into two with the largest variance between them (Otsu 1979);
 // the first of equals.
-int otsu(const std::array<uint32_t, kLevels>& counts, ptrdiff_t total) {
+int otsu(const Histogram& counts, ptrdiff_t total) {
   const double scale = 1 / static_cast<double>(total);
   double mean = 0;
   for (size_t i = 0; i < kLevels; ++i) mean += static_cast<double>(i) * counts[i];

@@ -40,6 +40,11 @@ for trial in range(150):
     digest.update(out)
     core.apply_curves(image, weights, rng.integers(0, 256, (3, 256), dtype=np.uint8), out)
     digest.update(out)
+    digest.update(core.published_mask(image))
+    smooth = np.sort(np.sort(image, axis=0), axis=1) // 2 + image // 8
+    digest.update(core.published_mask(smooth))
+    digest.update(core.skin_regions(image))
+    digest.update(core.skin_regions(smooth))
     for colour in ("rgb", "cielab"):
         for dtype in (np.uint8, np.float16, np.float32):
             out = np.empty((height, width, 3), dtype)
