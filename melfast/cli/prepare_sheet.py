@@ -37,14 +37,17 @@ def command(manifest: Path, output: Path, images: int, targets: str, method: str
     from melfast.cli.progress import progress_bar
     from melfast.manifest import read_manifest
     from melfast.prepare.sheet import draw_sheet
+    from melfast.skin.locus import ITA_RANGE
 
+    low, high = ITA_RANGE
     try:
         degrees = [float(word) for word in targets.split(",")]
     except ValueError:
         degrees = []
-    if not degrees or not all(-90 <= value <= 90 for value in degrees):
+    if not degrees or not all(low <= value <= high for value in degrees):
         raise click.BadParameter(
-            f"wanted degrees in -90..90 as 55,30,-30, got {targets!r}", param_hint="--targets"
+            f"wanted degrees in {low:g}..{high:g} as 55,30,-30, got {targets!r}",
+            param_hint="--targets",
         )
     rows = read_manifest(manifest)
     with progress_bar("moving skin", min(images, len(rows))) as advance:

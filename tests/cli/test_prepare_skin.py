@@ -253,11 +253,11 @@ def test_sheet(data: Path) -> None:
     assert read_image(data / "sheet.png").shape[1] == 4 * 240
 
 
-@pytest.mark.parametrize("targets", ["", "30,x", "120", "nan"])
+@pytest.mark.parametrize("targets", ["", "30,x", "76", "-61", "nan"])
 def test_sheet_wants_degrees(data: Path, targets: str) -> None:
     done = melfast("sheet", "m.csv", "--output", "s.png", "--targets", targets, cwd=data)
     assert done.returncode == 2
-    assert f"wanted degrees in -90..90 as 55,30,-30, got {targets!r}" in done.stderr
+    assert f"wanted degrees in -60..75 as 55,30,-30, got {targets!r}" in done.stderr
 
 
 def test_sheet_wants_a_picture_name(data: Path) -> None:
