@@ -71,41 +71,55 @@ inline Shorts weigh(Shorts x, Shorts y, Shorts z, const Weights& w) {
 
 // Planes of some pixels in a row. What is looked up goes pixel by pixel, the rest kWords at a time;
 // loops alternate only every kSegment pixels, since bytes just written one by one are slow to read
-// together.
+// together. Each loop looks up little: short ones run ahead of their loads.
 constexpr int kSegment = 256;
 
 struct Segment {
+  alignas(64) uint64_t places[kSegment];
   alignas(64) int16_t x[kSegment], y[kSegment], z[kSegment];
   alignas(64) uint32_t pairs[kSegment];
 };
 
-// See LabTables.
-inline uint64_t places(const LabTables& tables, const uint8_t* rgb) {
-  return tables.red[rgb[0]] + tables.green[rgb[1]] + tables.blue[rgb[2]];
+// See LabTables. Eight pixels are three words: loading bytes one by one takes longer.
+void find_places(const uint8_t* rgb, int n, const LabTables& tables, uint64_t* to) {
+  static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__);
+  int i = 0;
+  for (; i + 8 <= n; i += 8, rgb += 24) {
+    uint64_t words[3];
+    memcpy(words, rgb, sizeof words);
+    const auto byte = [&](int at) { return words[at / 8] >> (8 * (at % 8)) & 255; };
+#pragma GCC unroll 8
+    for (int k = 0; k < 8; ++k)
+      to[i + k] =
+          tables.red[byte(3 * k)] + tables.green[byte(3 * k + 1)] + tables.blue[byte(3 * k + 2)];
+  }
+  for (; i < n; ++i, rgb += 3)
+    to[i] = tables.red[rgb[0]] + tables.green[rgb[1]] + tables.blue[rgb[2]];
 }
 
 inline uint64_t place_of_y(uint64_t places) { return places >> 53; }
 
-void count_lightness(const uint8_t* rgb, ptrdiff_t n, const LabTables& tables, uint32_t* counts) {
-  ptrdiff_t i = 0;
-  for (; i + kCounters <= n; i += kCounters, rgb += 3 * kCounters)
-    for (int k = 0; k < kCounters; ++k)
-      ++counts[kCounters * tables.lightness[place_of_y(places(tables, rgb + 3 * k))] + k];
-  for (; i < n; ++i, rgb += 3)
-    ++counts[kCounters * tables.lightness[place_of_y(places(tables, rgb))]];
+void count_luminance(const uint8_t* rgb, ptrdiff_t n, const LabTables& tables, uint32_t* counts) {
+  uint64_t at[kSegment];
+  for (ptrdiff_t first = 0; first < n; first += kSegment) {
+    const int count = n - first < kSegment ? static_cast<int>(n - first) : kSegment;
+    find_places(rgb + 3 * first, count, tables, at);
+    int i = 0;
+    for (; i + kCounters <= count; i += kCounters)
+      for (int k = 0; k < kCounters; ++k) ++counts[kCounters * place_of_y(at[i + k]) + k];
+    for (; i < count; ++i) ++counts[kCounters * place_of_y(at[i])];
+  }
 }
 
 // x and z become the differences of the curves of CIELAB that make a and b.
-void look_up(const uint8_t* rgb, int n, const LabTables& tables, const uint32_t* levels,
-             Segment& to) {
-  for (int i = 0; i < n; ++i, rgb += 3) {
-    const uint64_t at = places(tables, rgb);
-    const uint64_t y = place_of_y(at);
-    const int root = tables.root[y];
-    to.x[i] = static_cast<int16_t>(tables.root[at >> 9 & 2047] - root);
-    to.z[i] = static_cast<int16_t>(root - tables.root[at >> 29 & 2047]);
-    to.pairs[i] = levels[tables.lightness[y]];
+void look_up(int n, const LabTables& tables, const uint32_t* levels, Segment& at) {
+  for (int i = 0; i < n; ++i) {
+    const uint64_t places = at.places[i];
+    const int root = tables.root[place_of_y(places)];
+    at.x[i] = static_cast<int16_t>(tables.root[places >> 9 & 2047] - root);
+    at.z[i] = static_cast<int16_t>(root - tables.root[places >> 29 & 2047]);
   }
+  for (int i = 0; i < n; ++i) at.pairs[i] = levels[tables.lightness[place_of_y(at.places[i])]];
 }
 
 // Lightness between the tiles: two levels and two weights in each 32 bits.
@@ -165,11 +179,11 @@ void to_linear(int n, const uint32_t* weights, Segment& at) {
   }
 }
 
-void encode(int n, const LabTables& tables, Segment& at) {
-  for (int i = 0; i < n; ++i) {
-    at.x[i] = tables.encoded[at.x[i]];
-    at.y[i] = tables.encoded[at.y[i]];
-    at.z[i] = tables.encoded[at.z[i]];
+void encode(int n, const LabTables& tables, int16_t* plane) {
+  for (int i = 0; i < n; i += 4) {
+    uint64_t word;
+    memcpy(&word, plane + i, sizeof word);
+    for (int k = 0; k < 4; ++k, word >>= 16) plane[i + k] = tables.encoded[word & 4095];
   }
 }
 
@@ -189,9 +203,12 @@ void equalize(const uint8_t* rgb, ptrdiff_t n, const LabTables& tables, const Eq
   Segment segment = {};
   for (ptrdiff_t first = 0; first < n; first += kSegment) {
     const int count = n - first < kSegment ? static_cast<int>(n - first) : kSegment;
-    look_up(rgb + 3 * first, count, tables, how.levels, segment);
+    find_places(rgb + 3 * first, count, tables, segment.places);
+    look_up(count, tables, how.levels, segment);
     to_linear(count, how.weights + first, segment);
-    encode(count, tables, segment);
+    encode(count, tables, segment.x);
+    encode(count, tables, segment.y);
+    encode(count, tables, segment.z);
     to_grey(count, segment, grey + first, value + first);
   }
 }
@@ -374,7 +391,7 @@ void write_either(const uint64_t* a, const uint64_t* b, ptrdiff_t n, uint8_t* ou
 
 }  // namespace
 
-const MaskRows kMaskRows = {count_lightness, equalize,     dilate_cross, black_hat,
+const MaskRows kMaskRows = {count_luminance, equalize,     dilate_cross, black_hat,
                             find_hair,       clear,        blur,         count_levels,
                             find_dark,       any_of_cross, all_of_cross, write_either};
 

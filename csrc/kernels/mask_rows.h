@@ -20,7 +20,7 @@ inline constexpr int kLuminances = 2041;
 
 // Counters of one level, side by side, that neighbours take in turn: adding to what has just been
 // written is slow.
-inline constexpr int kCounters = 8;
+inline constexpr int kCounters = 2;
 
 // What the 8-bit CIELAB of OpenCV looks up. X, Y and Z are over the white of D65, 2 degrees; their
 // places in the tables are in steps of 1/2040.
@@ -43,8 +43,8 @@ struct Equalized {
 };
 
 struct MaskRows {
-  // Counts the 8-bit L of n RGB pixels; see kCounters.
-  void (*count_lightness)(const uint8_t* rgb, ptrdiff_t n, const LabTables& tables,
+  // Counts the places of Y of n RGB pixels, kLuminances of them; see kCounters.
+  void (*count_luminance)(const uint8_t* rgb, ptrdiff_t n, const LabTables& tables,
                           uint32_t* counts);
   // n RGB pixels with their lightness equalised: as grey, and the largest of their channels.
   void (*equalize)(const uint8_t* rgb, ptrdiff_t n, const LabTables& tables, const Equalized& how,

@@ -91,14 +91,6 @@ const uint8_t* pixels(const Image& image, ptrdiff_t y, ptrdiff_t x, ptrdiff_t n)
 
 using Histogram = std::array<int, kLevels>;
 
-// See kCounters.
-Histogram total(const uint32_t* counts) {
-  Histogram sums{};
-  for (size_t i = 0; i < kCounters * kLevels; ++i)
-    sums[i / kCounters] += static_cast<int>(counts[i]);
-  return sums;
-}
-
 // Contrast-limited adaptive histogram equalisation of one image's lightness.
 class Clahe {
  public:
@@ -135,18 +127,21 @@ Clahe::Clahe(const Image& image)
 }
 
 Histogram Clahe::count(ptrdiff_t tile_y, ptrdiff_t tile_x) const {
-  uint32_t counts[kCounters * kLevels] = {};
+  uint32_t counts[kCounters * kLuminances] = {};
   const ptrdiff_t left = tile_x * tile_width_, right = left + tile_width_;
   const ptrdiff_t inside = std::min(right, image_.width) - left;
   for (ptrdiff_t i = 0; i < tile_height_; ++i) {
     const ptrdiff_t y = mirrored(tile_y * tile_height_ + i, image_.height);
     if (inside > 0)
-      mask_rows().count_lightness(pixels(image_, y, left, inside), inside, lab_tables(), counts);
+      mask_rows().count_luminance(pixels(image_, y, left, inside), inside, lab_tables(), counts);
     for (ptrdiff_t x = std::max(left, image_.width); x < right; ++x)
-      mask_rows().count_lightness(pixels(image_, y, mirrored(x, image_.width), 1), 1, lab_tables(),
+      mask_rows().count_luminance(pixels(image_, y, mirrored(x, image_.width), 1), 1, lab_tables(),
                                   counts);
   }
-  return total(counts);
+  Histogram histogram{};
+  for (size_t i = 0; i < kCounters * kLuminances; ++i)
+    histogram[lab_tables().lightness[i / kCounters]] += static_cast<int>(counts[i]);
+  return histogram;
 }
 
 // Clips the counts, spreads what was clipped over all levels, and sums.
@@ -273,7 +268,10 @@ Histogram Strip::run() {
     if (within(y - kHair)) find_hair(y - kHair);
     if (within(y - kBlurred)) blur(y - kBlurred);
   }
-  return total(counts_);
+  Histogram counts{};
+  for (size_t i = 0; i < kCounters * kLevels; ++i)
+    counts[i / kCounters] += static_cast<int>(counts_[i]);
+  return counts;
 }
 
 void Strip::around(Ring& plane, ptrdiff_t y, const uint8_t* outside, const uint8_t** rows) const {

@@ -120,7 +120,7 @@ def test_wrong_arguments():
         core.published_mask(np.zeros((4, 4), np.uint8))
 
 
-# Prints by how many bytes a pixel the peak of the process grows, and what stays, of what was before.
+# Prints by how many bytes a pixel the peak of the process grows, and what stays of it.
 MEMORY = """
 import resource
 import numpy as np
