@@ -33,13 +33,15 @@ struct LabTables {
   uint8_t encoded[4096];    // sRGB encoding, of 0..1 in steps of 1/4096
 };
 
+// Equalised lightness of the tiles on the left and on the right, between those above and below.
+struct Between {
+  float left, right;
+};
+
 // Columns of a row that lie between the same two columns of tile centres.
 struct Equalized {
-  // Per 8-bit lightness: the equalised lightness of the tile on the left (low half) and on the
-  // right (high half), between the two tiles above and below, times 128.
-  const uint32_t* levels;
-  // Per pixel, the weights of the two tiles, times 2^14.
-  const uint32_t* weights;
+  const Between* levels;   // of each 8-bit lightness
+  const Between* weights;  // of each pixel
 };
 
 struct MaskRows {
