@@ -74,52 +74,55 @@ inline Shorts weigh(Shorts x, Shorts y, Shorts z, const Weights& w) {
 // together. Each loop looks up little: short ones run ahead of their loads.
 constexpr int kSegment = 256;
 
+// Of X, Y and Z in the tables, see LabTables.
+typedef uint32_t Place __attribute__((vector_size(16)));
+
 struct Segment {
-  alignas(64) uint64_t places[kSegment];
+  Place places[kSegment];
   alignas(64) int16_t x[kSegment], y[kSegment], z[kSegment];
   alignas(64) Between levels[kSegment];
 };
 
-// See LabTables. Eight pixels are three words: loading bytes one by one takes longer.
-void find_places(const uint8_t* rgb, int n, const LabTables& tables, uint64_t* to) {
+// Eight pixels are three words: loading bytes one by one takes longer.
+void find_places(const uint8_t* rgb, int n, const LabTables& tables, Place* to) {
   static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__);
+  const auto place = [&](uint64_t r, uint64_t g, uint64_t b) {
+    return (load<Place>(tables.red[r]) + load<Place>(tables.green[g]) +
+            load<Place>(tables.blue[b])) >>
+           12;
+  };
   int i = 0;
   for (; i + 8 <= n; i += 8, rgb += 24) {
     uint64_t words[3];
     memcpy(words, rgb, sizeof words);
     const auto byte = [&](int at) { return words[at / 8] >> (8 * (at % 8)) & 255; };
 #pragma GCC unroll 8
-    for (int k = 0; k < 8; ++k)
-      to[i + k] =
-          tables.red[byte(3 * k)] + tables.green[byte(3 * k + 1)] + tables.blue[byte(3 * k + 2)];
+    for (int k = 0; k < 8; ++k) to[i + k] = place(byte(3 * k), byte(3 * k + 1), byte(3 * k + 2));
   }
-  for (; i < n; ++i, rgb += 3)
-    to[i] = tables.red[rgb[0]] + tables.green[rgb[1]] + tables.blue[rgb[2]];
+  for (; i < n; ++i, rgb += 3) to[i] = place(rgb[0], rgb[1], rgb[2]);
 }
 
-inline uint64_t place_of_y(uint64_t places) { return places >> 53; }
-
 void count_luminance(const uint8_t* rgb, ptrdiff_t n, const LabTables& tables, uint32_t* counts) {
-  uint64_t at[kSegment];
+  Place at[kSegment];
   for (ptrdiff_t first = 0; first < n; first += kSegment) {
     const int count = n - first < kSegment ? static_cast<int>(n - first) : kSegment;
     find_places(rgb + 3 * first, count, tables, at);
     int i = 0;
     for (; i + kCounters <= count; i += kCounters)
-      for (int k = 0; k < kCounters; ++k) ++counts[kCounters * place_of_y(at[i + k]) + k];
-    for (; i < count; ++i) ++counts[kCounters * place_of_y(at[i])];
+      for (int k = 0; k < kCounters; ++k) ++counts[kCounters * at[i + k][1] + k];
+    for (; i < count; ++i) ++counts[kCounters * at[i][1]];
   }
 }
 
 // x and z become the differences of the curves of CIELAB that make a and b.
 void look_up(int n, const LabTables& tables, const Between* levels, Segment& at) {
   for (int i = 0; i < n; ++i) {
-    const uint64_t places = at.places[i];
-    const int root = tables.root[place_of_y(places)];
-    at.x[i] = static_cast<int16_t>(tables.root[places >> 9 & 2047] - root);
-    at.z[i] = static_cast<int16_t>(root - tables.root[places >> 29 & 2047]);
+    const Place& place = at.places[i];
+    const int root = tables.root[place[1]];
+    at.x[i] = static_cast<int16_t>(tables.root[place[0]] - root);
+    at.z[i] = static_cast<int16_t>(root - tables.root[place[2]]);
   }
-  for (int i = 0; i < n; ++i) at.levels[i] = levels[tables.lightness[place_of_y(at.places[i])]];
+  for (int i = 0; i < n; ++i) at.levels[i] = levels[tables.lightness[at.places[i][1]]];
 }
 
 typedef float Floats __attribute__((vector_size(4 * kWords)));

@@ -25,9 +25,8 @@ inline constexpr int kCounters = 2;
 // What the 8-bit CIELAB of OpenCV looks up. X, Y and Z are over the white of D65, 2 degrees; their
 // places in the tables are in steps of 1/2040.
 struct LabTables {
-  // Each channel's share of Y times 2^12, of Z times 2^9 and of X times 2^9, from the top: 23, 21
-  // and 20 bits. The sum of the three holds the three places; red's share rounds them.
-  uint64_t red[256], green[256], blue[256];
+  // Each channel's share of X, Y and Z times 2^12; red's rounds the sum.
+  alignas(16) uint32_t red[256][4], green[256][4], blue[256][4];
   uint16_t root[2048];      // the curve of CIELAB times 2^15
   uint8_t lightness[2048];  // 8-bit L of a Y
   uint8_t encoded[4096];    // sRGB encoding, of 0..1 in steps of 1/4096

@@ -11,7 +11,7 @@
 // pixel and some rows.
 //
 // Where it departs from OpenCV's arithmetic: CLAHE mixes rows of tiles before columns, which in
-// float32 may tip a tie; X and Z have 9 bits after the point, not 12, before they are rounded.
+// float32 may tip a tie.
 #include "published.h"
 
 #include <algorithm>
@@ -32,25 +32,21 @@ constexpr int kLevels = 256;
 constexpr float kClipLimit = 2;
 constexpr int kIterations = 5;
 
-// One channel's share of X, Y and Z, see LabTables. `xyz` is in 1/4096, `half` what rounds.
-void share(const int (&xyz)[3], bool rounds, uint64_t* to) {
+// One channel's share of X, Y and Z, see LabTables. `xyz` is times 2^12.
+void share(const int (&xyz)[3], uint32_t rounding, uint32_t (*to)[4]) {
   for (int i = 0; i < kLevels; ++i) {
     const double level = i / 255.0;
-    const auto linear = static_cast<uint64_t>(std::lrint(
+    const auto linear = static_cast<uint32_t>(std::lrint(
         2040 * (level <= 0.04045 ? level / 12.92 : std::pow((level + 0.055) / 1.055, 2.4))));
-    const uint64_t half = rounds ? 256 : 0;
-    const uint64_t x = (linear * static_cast<uint64_t>(xyz[0]) + 4) / 8 + half;
-    const uint64_t y = linear * static_cast<uint64_t>(xyz[1]) + 8 * half;
-    const uint64_t z = (linear * static_cast<uint64_t>(xyz[2]) + 4) / 8 + half;
-    to[i] = y << 41 | z << 20 | x;
+    for (int c = 0; c < 3; ++c) to[i][c] = linear * static_cast<uint32_t>(xyz[c]) + rounding;
   }
 }
 
 LabTables make_tables() {
   LabTables tables{};
-  share({1777, 871, 73}, true, tables.red);
-  share({1541, 2929, 448}, false, tables.green);
-  share({778, 296, 3575}, false, tables.blue);
+  share({1777, 871, 73}, 1 << 11, tables.red);
+  share({1541, 2929, 448}, 0, tables.green);
+  share({778, 296, 3575}, 0, tables.blue);
   for (int i = 0; i < kLuminances; ++i) {
     // In float32 as OpenCV: two entries are nearly ties.
     const float t = (1 / 2040.0f) * static_cast<float>(i);
