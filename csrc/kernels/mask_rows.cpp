@@ -74,80 +74,88 @@ inline Shorts weigh(Shorts x, Shorts y, Shorts z, const Weights& w) {
 // together. Each loop looks up little: short ones run ahead of their loads.
 constexpr int kSegment = 256;
 
+// Of X, Y and Z in the tables, see LabTables.
+typedef uint32_t Place __attribute__((vector_size(16)));
+
 struct Segment {
-  alignas(64) uint64_t places[kSegment];
+  Place places[kSegment];
   alignas(64) int16_t x[kSegment], y[kSegment], z[kSegment];
-  alignas(64) uint32_t pairs[kSegment];
+  alignas(64) Between levels[kSegment];
 };
 
-// See LabTables. Eight pixels are three words: loading bytes one by one takes longer.
-void find_places(const uint8_t* rgb, int n, const LabTables& tables, uint64_t* to) {
+// Eight pixels are three words: loading bytes one by one takes longer.
+void find_places(const uint8_t* rgb, int n, const LabTables& tables, Place* to) {
   static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__);
+  const auto place = [&](uint64_t r, uint64_t g, uint64_t b) {
+    return (load<Place>(tables.red[r]) + load<Place>(tables.green[g]) +
+            load<Place>(tables.blue[b])) >>
+           12;
+  };
   int i = 0;
   for (; i + 8 <= n; i += 8, rgb += 24) {
     uint64_t words[3];
     memcpy(words, rgb, sizeof words);
     const auto byte = [&](int at) { return words[at / 8] >> (8 * (at % 8)) & 255; };
 #pragma GCC unroll 8
-    for (int k = 0; k < 8; ++k)
-      to[i + k] =
-          tables.red[byte(3 * k)] + tables.green[byte(3 * k + 1)] + tables.blue[byte(3 * k + 2)];
+    for (int k = 0; k < 8; ++k) to[i + k] = place(byte(3 * k), byte(3 * k + 1), byte(3 * k + 2));
   }
-  for (; i < n; ++i, rgb += 3)
-    to[i] = tables.red[rgb[0]] + tables.green[rgb[1]] + tables.blue[rgb[2]];
+  for (; i < n; ++i, rgb += 3) to[i] = place(rgb[0], rgb[1], rgb[2]);
 }
 
-inline uint64_t place_of_y(uint64_t places) { return places >> 53; }
-
 void count_luminance(const uint8_t* rgb, ptrdiff_t n, const LabTables& tables, uint32_t* counts) {
-  uint64_t at[kSegment];
+  Place at[kSegment];
   for (ptrdiff_t first = 0; first < n; first += kSegment) {
     const int count = n - first < kSegment ? static_cast<int>(n - first) : kSegment;
     find_places(rgb + 3 * first, count, tables, at);
     int i = 0;
     for (; i + kCounters <= count; i += kCounters)
-      for (int k = 0; k < kCounters; ++k) ++counts[kCounters * place_of_y(at[i + k]) + k];
-    for (; i < count; ++i) ++counts[kCounters * place_of_y(at[i])];
+      for (int k = 0; k < kCounters; ++k) ++counts[kCounters * at[i + k][1] + k];
+    for (; i < count; ++i) ++counts[kCounters * at[i][1]];
   }
 }
 
 // x and z become the differences of the curves of CIELAB that make a and b.
-void look_up(int n, const LabTables& tables, const uint32_t* levels, Segment& at) {
+void look_up(int n, const LabTables& tables, const Between* levels, Segment& at) {
   for (int i = 0; i < n; ++i) {
-    const uint64_t places = at.places[i];
-    const int root = tables.root[place_of_y(places)];
-    at.x[i] = static_cast<int16_t>(tables.root[places >> 9 & 2047] - root);
-    at.z[i] = static_cast<int16_t>(root - tables.root[places >> 29 & 2047]);
+    const Place& place = at.places[i];
+    const int root = tables.root[place[1]];
+    at.x[i] = static_cast<int16_t>(tables.root[place[0]] - root);
+    at.z[i] = static_cast<int16_t>(root - tables.root[place[2]]);
   }
-  for (int i = 0; i < n; ++i) at.pairs[i] = levels[tables.lightness[place_of_y(at.places[i])]];
+  for (int i = 0; i < n; ++i) at.levels[i] = levels[tables.lightness[at.places[i][1]]];
 }
 
-// Lightness between the tiles: two levels and two weights in each 32 bits.
-inline Shorts interpolate(const uint32_t* pairs, const uint32_t* weights) {
+typedef float Floats __attribute__((vector_size(4 * kWords)));
+typedef int32_t Wides __attribute__((vector_size(4 * kWords)));
+
+inline Floats floats(Shorts values) {
+  return __builtin_convertvector(__builtin_convertvector(values, Wides), Floats);
+}
+
+// Rounds towards 0.
+inline Shorts shorts(Floats values) {
+  return __builtin_convertvector(__builtin_convertvector(values, Wides), Shorts);
+}
+
+// Lightness between the tiles, rounded to nearest, ties to even: large numbers have no fraction.
+inline Floats interpolate(const Between* levels, const Between* weights) {
+  Floats light;
 #if defined(__AVX2__)
-  const auto half = [&](int at) {
-    const __m256i pair = _mm256_load_si256(reinterpret_cast<const __m256i*>(pairs + at));
-    const __m256i weight = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(weights + at));
-    const __m256i sum = _mm256_madd_epi16(pair, weight);
-    return _mm256_srai_epi32(_mm256_add_epi32(sum, _mm256_set1_epi32(1 << 20)), 21);
+  const auto four = [&](int at) {
+    return _mm256_mul_ps(_mm256_loadu_ps(&levels[at].left), _mm256_loadu_ps(&weights[at].left));
   };
-  return (Shorts)_mm256_permute4x64_epi64(_mm256_packs_epi32(half(0), half(8)), 0xd8);
-#elif defined(__SSE2__)
-  const auto half = [&](int at) {
-    const __m128i pair = _mm_load_si128(reinterpret_cast<const __m128i*>(pairs + at));
-    const __m128i weight = _mm_loadu_si128(reinterpret_cast<const __m128i*>(weights + at));
-    return _mm_srai_epi32(_mm_add_epi32(_mm_madd_epi16(pair, weight), _mm_set1_epi32(1 << 20)), 21);
+  const auto eight = [&](int at) {
+    const __m256 sums = _mm256_hadd_ps(four(at), four(at + 4));  // pixels 0 1 4 5 2 3 6 7
+    return _mm256_permute4x64_epi64(_mm256_castps_si256(sums), 0xd8);
   };
-  return (Shorts)_mm_packs_epi32(half(0), half(4));
+  const __m256i halves[2] = {eight(0), eight(8)};
+  memcpy(&light, halves, sizeof light);
 #else
-  Shorts light;
-  for (int i = 0; i < kWords; ++i) {
-    const uint32_t sum = (pairs[i] & 0xffff) * (weights[i] & 0xffff) +
-                         (pairs[i] >> 16) * (weights[i] >> 16) + (1 << 20);
-    light[i] = static_cast<int16_t>(sum >> 21);
-  }
-  return light;
+  for (int i = 0; i < kWords; ++i)
+    light[i] = levels[i].left * weights[i].left + levels[i].right * weights[i].right;
 #endif
+  constexpr float kLarge = 12582912;
+  return (light + kLarge) - kLarge;
 }
 
 // The inverse of CIELAB's curve, both in 1/16384. Above 20642 it stays at what 16 bits hold, which
@@ -161,15 +169,25 @@ inline Shorts cube(Shorts f) {
 
 // From there and the new lightness to linear RGB in 0..4095. OpenCV rounds a and b to 8 bits on the
 // way, so this does too.
-void to_linear(int n, const uint32_t* weights, Segment& at) {
+constexpr float kF = 100.0f * 16384 / (255 * 116), kF0 = 16 * 16384.0f / 116 + 0.5f;
+constexpr float kA = 268435.0f / 8192, kA0 = 128.0f / 8192;
+constexpr float kB = 41943.0f / 512, kB0 = 16.0f / 512;
+constexpr float kLine = 16384.0 * 180 / (17.0 * 29 * 29 * 29);
+constexpr float kPower = 16384.0 / (1479.0 * 1479 * 1479);
+
+void to_linear(int n, const Between* weights, Segment& at) {
   const auto within = [](Shorts level) { return least(most(level, every(0)), every(4095)); };
   for (int i = 0; i < n; i += kWords) {
     const Shorts a = (multiply_high(load<Shorts>(at.x + i), every(2000)) + 1) >> 1;
     const Shorts b = (multiply_high(load<Shorts>(at.z + i), every(800)) + 1) >> 1;
-    const Words light = (Words)interpolate(at.pairs + i, weights + i);
-    const Shorts f = (Shorts)multiply_high(light << 8, all(14180)) + 2260;
-    const Shorts x = cube(f + multiply_high(a << 8, every(8389))), y = cube(f);
-    const Shorts z = cube(f - multiply_high(b << 8, every(20972)) - 2);
+    const Floats light = interpolate(at.levels + i, weights + i);
+    const Shorts f = shorts(light * kF + kF0);
+    const Shorts x = cube(f + shorts(floats(a + 128) * kA + kA0) - 4194);
+    const Shorts z = cube(f - shorts(floats(b + 128) * kB + kB0) + 10484);
+    // 5 L + 204 is the curve without rounding, to its own scale.
+    const Floats whole = light * 5.0f + 204.0f, line = light * kLine;
+    const Floats power = whole * whole * whole * kPower;
+    const Shorts y = shorts((light > 20.0f ? power : line) + 0.5f);
     const Shorts red = within(weigh<14>(x, y, z, {12615, -6296, -2223}));
     const Shorts green = within(weigh<14>(x, y, z, {-3773, 7684, 185}));
     const Shorts blue = within(weigh<14>(x, y, z, {217, -836, 4715}));

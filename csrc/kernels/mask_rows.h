@@ -25,21 +25,22 @@ inline constexpr int kCounters = 2;
 // What the 8-bit CIELAB of OpenCV looks up. X, Y and Z are over the white of D65, 2 degrees; their
 // places in the tables are in steps of 1/2040.
 struct LabTables {
-  // Each channel's share of Y times 2^12, of Z times 2^9 and of X times 2^9, from the top: 23, 21
-  // and 20 bits. The sum of the three holds the three places; red's share rounds them.
-  uint64_t red[256], green[256], blue[256];
+  // Each channel's share of X, Y and Z times 2^12; red's rounds the sum.
+  alignas(16) uint32_t red[256][4], green[256][4], blue[256][4];
   uint16_t root[2048];      // the curve of CIELAB times 2^15
   uint8_t lightness[2048];  // 8-bit L of a Y
   uint8_t encoded[4096];    // sRGB encoding, of 0..1 in steps of 1/4096
 };
 
+// Equalised lightness of the tiles on the left and on the right, between those above and below.
+struct Between {
+  float left, right;
+};
+
 // Columns of a row that lie between the same two columns of tile centres.
 struct Equalized {
-  // Per 8-bit lightness: the equalised lightness of the tile on the left (low half) and on the
-  // right (high half), between the two tiles above and below, times 128.
-  const uint32_t* levels;
-  // Per pixel, the weights of the two tiles, times 2^14.
-  const uint32_t* weights;
+  const Between* levels;   // of each 8-bit lightness
+  const Between* weights;  // of each pixel
 };
 
 struct MaskRows {

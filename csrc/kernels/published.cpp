@@ -10,8 +10,8 @@
 // channel, which waits in the mask itself for its threshold. Beside the mask, memory is two bits a
 // pixel and some rows.
 //
-// Where it departs from OpenCV's arithmetic: CLAHE interpolates in 16 bits, not in float32, which
-// moves L by 1 in a pixel of some hundreds.
+// Where it departs from OpenCV's arithmetic: CLAHE mixes rows of tiles before columns, which in
+// float32 may tip a tie.
 #include "published.h"
 
 #include <algorithm>
@@ -32,25 +32,21 @@ constexpr int kLevels = 256;
 constexpr float kClipLimit = 2;
 constexpr int kIterations = 5;
 
-// One channel's share of X, Y and Z, see LabTables. `xyz` is in 1/4096, `half` what rounds.
-void share(const int (&xyz)[3], bool rounds, uint64_t* to) {
+// One channel's share of X, Y and Z, see LabTables. `xyz` is times 2^12.
+void share(const int (&xyz)[3], uint32_t rounding, uint32_t (*to)[4]) {
   for (int i = 0; i < kLevels; ++i) {
     const double level = i / 255.0;
-    const auto linear = static_cast<uint64_t>(std::lrint(
+    const auto linear = static_cast<uint32_t>(std::lrint(
         2040 * (level <= 0.04045 ? level / 12.92 : std::pow((level + 0.055) / 1.055, 2.4))));
-    const uint64_t half = rounds ? 256 : 0;
-    const uint64_t x = (linear * static_cast<uint64_t>(xyz[0]) + 4) / 8 + half;
-    const uint64_t y = linear * static_cast<uint64_t>(xyz[1]) + 8 * half;
-    const uint64_t z = (linear * static_cast<uint64_t>(xyz[2]) + 4) / 8 + half;
-    to[i] = y << 41 | z << 20 | x;
+    for (int c = 0; c < 3; ++c) to[i][c] = linear * static_cast<uint32_t>(xyz[c]) + rounding;
   }
 }
 
 LabTables make_tables() {
   LabTables tables{};
-  share({1777, 871, 73}, true, tables.red);
-  share({1541, 2929, 448}, false, tables.green);
-  share({778, 296, 3575}, false, tables.blue);
+  share({1777, 871, 73}, 1 << 11, tables.red);
+  share({1541, 2929, 448}, 0, tables.green);
+  share({778, 296, 3575}, 0, tables.blue);
   for (int i = 0; i < kLuminances; ++i) {
     // In float32 as OpenCV: two entries are nearly ties.
     const float t = (1 / 2040.0f) * static_cast<float>(i);
@@ -103,12 +99,16 @@ class Clahe {
   Histogram count(ptrdiff_t tile_y, ptrdiff_t tile_x) const;
   void equalize(Histogram counts, uint8_t* levels) const;
   void mix_levels(ptrdiff_t y);
+  // Where the columns end that have the centre of `tile` on their right.
+  ptrdiff_t end_of(ptrdiff_t tile) const {
+    return std::min(((2 * tile + 1) * tile_width_ + 1) / 2, image_.width);
+  }
 
   const Image& image_;
   ptrdiff_t tile_height_, tile_width_;
   uint8_t levels_[kTiles][kTiles][kLevels];
-  uint32_t mixed_[kTiles + 1][kLevels];  // of the row at hand, see Equalized
-  std::vector<uint32_t> weights_;
+  Between mixed_[kTiles + 1][kLevels];  // of the row at hand
+  std::vector<Between> weights_;
 };
 
 Clahe::Clahe(const Image& image)
@@ -119,11 +119,12 @@ Clahe::Clahe(const Image& image)
   tile_width_ = image.width / kTiles + (whole ? 0 : 1);
   for (ptrdiff_t y = 0; y < kTiles; ++y)
     for (ptrdiff_t x = 0; x < kTiles; ++x) equalize(count(y, x), levels_[y][x]);
-  for (ptrdiff_t x = 0; x < image.width; ++x) {
-    const double at = static_cast<double>(x) / static_cast<double>(tile_width_) + 0.5;
-    const auto right = static_cast<uint32_t>(std::lrint(16384 * (at - std::floor(at))));
-    weights_[static_cast<size_t>(x)] = right << 16 | (16384 - right);
-  }
+  const float per_tile = 1.0f / static_cast<float>(tile_width_);
+  for (ptrdiff_t tile = 0, x = 0; tile <= kTiles; ++tile)
+    for (; x < end_of(tile); ++x) {
+      const float right = static_cast<float>(x) * per_tile - 0.5f - static_cast<float>(tile - 1);
+      weights_[static_cast<size_t>(x)] = {1 - right, right};
+    }
 }
 
 Histogram Clahe::count(ptrdiff_t tile_y, ptrdiff_t tile_x) const {
@@ -167,21 +168,18 @@ void Clahe::equalize(Histogram counts, uint8_t* levels) const {
 }
 
 void Clahe::mix_levels(ptrdiff_t y) {
-  const float at = static_cast<float>(y) / static_cast<float>(tile_height_) - 0.5f;
+  const float at = static_cast<float>(y) * (1.0f / static_cast<float>(tile_height_)) - 0.5f;
   const auto upper = static_cast<ptrdiff_t>(std::floor(at));
   const float down = at - static_cast<float>(upper), up = 1 - down;
   const auto* above = levels_[std::max<ptrdiff_t>(upper, 0)];
   const auto* below = levels_[std::min(upper + 1, kTiles - 1)];
-  uint16_t mixed[kTiles][kLevels];
+  float mixed[kTiles][kLevels];
   for (ptrdiff_t x = 0; x < kTiles; ++x)
-    for (int i = 0; i < kLevels; ++i)
-      mixed[x][i] = static_cast<uint16_t>(
-          static_cast<int>(128 * (above[x][i] * up + below[x][i] * down) + 0.5f));
+    for (int i = 0; i < kLevels; ++i) mixed[x][i] = above[x][i] * up + below[x][i] * down;
   for (ptrdiff_t x = 0; x <= kTiles; ++x) {
-    const uint16_t* left = mixed[std::max<ptrdiff_t>(x - 1, 0)];
-    const uint16_t* right = mixed[std::min(x, kTiles - 1)];
-    for (int i = 0; i < kLevels; ++i)
-      mixed_[x][i] = left[i] | static_cast<uint32_t>(right[i]) << 16;
+    const float* left = mixed[std::max<ptrdiff_t>(x - 1, 0)];
+    const float* right = mixed[std::min(x, kTiles - 1)];
+    for (int i = 0; i < kLevels; ++i) mixed_[x][i] = {left[i], right[i]};
   }
 }
 
@@ -189,7 +187,7 @@ void Clahe::row(ptrdiff_t y, uint8_t* grey, uint8_t* value) {
   mix_levels(y);
   ptrdiff_t x = 0;
   for (ptrdiff_t tile = 0; tile <= kTiles && x < image_.width; ++tile) {
-    const ptrdiff_t end = std::min(((2 * tile + 1) * tile_width_ + 1) / 2, image_.width);
+    const ptrdiff_t end = end_of(tile);
     const Equalized how = {mixed_[tile], weights_.data() + x};
     mask_rows().equalize(pixels(image_, y, x, end - x), end - x, lab_tables(), how, grey + x,
                          value + x);
