@@ -13,7 +13,7 @@ from benchmarks.suites import ita
 
 @pytest.fixture
 def found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.setattr(ita, "DRAWN", 12)
+    monkeypatch.setattr(ita, "DRAWN", 24)
     images.draw(tmp_path, 1, 200, 1600)
     return Run(tmp_path, threads=2, repeats=1, console=Console(file=StringIO(), width=110))
 
