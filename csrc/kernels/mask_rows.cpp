@@ -161,7 +161,8 @@ inline Floats interpolate(const Between* levels, const Between* weights) {
 // The inverse of CIELAB's curve, both in 1/16384. Above 20642 it stays at what 16 bits hold, which
 // is beyond what any channel shows.
 inline Shorts cube(Shorts f) {
-  const Shorts line = multiply_high(f << 2, every(2104)) - 290;
+  // Multiples of 1/841, rounded towards 0: half of one keeps whole numbers whole.
+  const Shorts line = shorts(floats(f) * (108.0f / 841) + 0.5f / 841) - 290;
   const Words twice = (Words)least(f, every(20642)) << 1;
   const Words power = multiply_high(multiply_high(twice, twice) << 1, twice);
   return f > 3390 ? (Shorts)power : line;
