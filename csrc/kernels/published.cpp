@@ -48,10 +48,10 @@ LabTables make_tables() {
   share({1541, 2929, 448}, 0, tables.green);
   share({778, 296, 3575}, 0, tables.blue);
   for (int i = 0; i < kLuminances; ++i) {
-    // In float32 as OpenCV: two entries are nearly ties.
-    const float t = (1 / 2040.0f) * static_cast<float>(i);
-    const float root = t < 216 / 24389.0f ? t * (841 / 108.0f) + 16 / 116.0f
-                                          : static_cast<float>(std::cbrt(static_cast<double>(t)));
+    // Of the number that float32 makes of it, as OpenCV; the root itself is not rounded to float32,
+    // which would tip a tie.
+    const auto t = static_cast<double>((1 / 2040.0f) * static_cast<float>(i));
+    const double root = t < 216 / 24389.0 ? t * (841 / 108.0) + 16 / 116.0 : std::cbrt(t);
     tables.root[i] = static_cast<uint16_t>(std::lrint(32768 * root));
     tables.lightness[i] = static_cast<uint8_t>((296 * tables.root[i] - 1336934 + (1 << 14)) >> 15);
   }
