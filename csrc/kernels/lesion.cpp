@@ -84,7 +84,7 @@ class Centrality {
 // The part that weighs most, filled; its size is 0 where there is none.
 Shape heaviest_part(const Raster& mask, const Centrality& weights) {
   const Components found = components_of(mask);
-  if (found.parts.empty()) return {Raster(mask.height, mask.width), {}};
+  if (found.parts.empty()) return {Raster(mask.height, mask.width, 0), {}};
   std::vector<double> total(found.parts.size());
   for (const Components::Run& run : found.runs)
     total[static_cast<size_t>(run.label)] += weights.of(run);
@@ -219,7 +219,7 @@ Lesion find_lesion(const Raster& green_channel, const Raster& blue_channel,
   const auto count =
       static_cast<double>(std::count(visible.values.begin(), visible.values.end(), 1));
   const auto area = static_cast<double>(visible.size());
-  Lesion best{Raster(height, width), Raster(height, width)};
+  Lesion best{Raster(height, width, 0), Raster(height, width, 0)};
   if (count < kLeastVisible * area) return best;
 
   const Centrality weights(height, width);

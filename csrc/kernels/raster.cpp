@@ -2,9 +2,52 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
 
 namespace melfast {
 namespace {
+
+using Buffer = std::vector<uint8_t, Recycled<uint8_t>>;
+
+// Blocks that rasters of this thread gave back, the last one last.
+class Store {
+ public:
+  uint8_t* take(size_t size) {
+    for (size_t i = blocks_.size(); i-- > 0;) {
+      if (blocks_[i].size != size) continue;
+      uint8_t* block = blocks_[i].bytes.release();
+      blocks_.erase(blocks_.begin() + static_cast<ptrdiff_t>(i));
+      total_ -= size;
+      return block;
+    }
+    return new uint8_t[size];
+  }
+
+  void give_back(uint8_t* bytes, size_t size) {
+    std::unique_ptr<uint8_t[]> block(bytes);
+    if (size > kMostBytes) return;
+    blocks_.push_back({std::move(block), size});
+    total_ += size;
+    while (total_ > kMostBytes) {  // those of an image of another size
+      total_ -= blocks_.front().size;
+      blocks_.erase(blocks_.begin());
+    }
+  }
+
+ private:
+  static constexpr size_t kMostBytes = 8 << 20;
+  struct Block {
+    std::unique_ptr<uint8_t[]> bytes;
+    size_t size;
+  };
+  std::vector<Block> blocks_;
+  size_t total_ = 0;
+};
+
+Store& store() {
+  thread_local Store mine;
+  return mine;
+}
 
 struct Largest {
   static constexpr uint8_t kNeutral = 0;
@@ -24,8 +67,7 @@ void combine(const uint8_t* a, const uint8_t* b, ptrdiff_t n, uint8_t* __restric
 // Each value becomes the extreme of `count` values that are `step` apart, itself the first; values
 // for which there are fewer ahead become worthless. The reach doubles with each pass.
 template <class Extreme>
-void look_ahead(std::vector<uint8_t>& values, std::vector<uint8_t>& other, ptrdiff_t step,
-                ptrdiff_t count) {
+void look_ahead(Buffer& values, Buffer& other, ptrdiff_t step, ptrdiff_t count) {
   for (ptrdiff_t reach = 1; reach < count;) {
     const ptrdiff_t next = std::min(reach, count - reach);
     const auto size = static_cast<ptrdiff_t>(values.size()) - next * step;
@@ -39,7 +81,7 @@ template <class Extreme>
 Raster extreme(const Raster& plane, ptrdiff_t radius) {
   const ptrdiff_t height = plane.height, width = plane.width, stride = width + 2 * radius;
   const auto size = static_cast<size_t>((height + 2 * radius) * stride);
-  std::vector<uint8_t> values(size, Extreme::kNeutral), other(size, Extreme::kNeutral);
+  Buffer values(size, Extreme::kNeutral), other(size, Extreme::kNeutral);
   for (ptrdiff_t y = 0; y < height; ++y)
     std::memcpy(values.data() + (y + radius) * stride + radius, plane.row(y),
                 static_cast<size_t>(width));
@@ -74,6 +116,9 @@ int32_t root_of(std::vector<int32_t>& parent, int32_t label) {
 }
 
 }  // namespace
+
+uint8_t* take_block(size_t size) { return store().take(size); }
+void give_block_back(uint8_t* block, size_t size) noexcept { store().give_back(block, size); }
 
 Raster dilate(const Raster& plane, ptrdiff_t radius) { return extreme<Largest>(plane, radius); }
 Raster erode(const Raster& plane, ptrdiff_t radius) { return extreme<Smallest>(plane, radius); }
@@ -152,7 +197,7 @@ Components components_of(const Raster& mask) {
 }
 
 Shape filled(const Components& components, int32_t label, ptrdiff_t height, ptrdiff_t width) {
-  Shape shape{Raster(height, width), components.parts[static_cast<size_t>(label)]};
+  Shape shape{Raster(height, width, 0), components.parts[static_cast<size_t>(label)]};
   Components::Part& part = shape.part;
   // What is not the part, in a frame one pixel wide, which joins all that lies outside.
   const ptrdiff_t top = part.top - 1, left = part.left - 1;

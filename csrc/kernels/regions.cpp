@@ -40,10 +40,13 @@ struct Channels {
 Channels channels_of(const Image& image) {
   Channels out{Raster(image.height, image.width), Raster(image.height, image.width),
                Raster(image.height, image.width)};
-  for (ptrdiff_t y = 0, i = 0; y < image.height; ++y) {
+  for (ptrdiff_t y = 0; y < image.height; ++y) {
+    // What is written is none of the pointers: without saying so they are read again each time.
+    uint8_t* __restrict r = out.red.row(y), * __restrict g = out.green.row(y);
+    uint8_t* __restrict b = out.blue.row(y);
     const uint8_t* pixel = image.row(y);
-    for (ptrdiff_t x = 0; x < image.width; ++x, ++i, pixel += image.pixel_stride)
-      out.red[i] = pixel[0], out.green[i] = pixel[1], out.blue[i] = pixel[2];
+    for (ptrdiff_t x = 0; x < image.width; ++x, pixel += image.pixel_stride)
+      r[x] = pixel[0], g[x] = pixel[1], b[x] = pixel[2];
   }
   return out;
 }
@@ -89,7 +92,7 @@ Raster find_vignette(const Channels& image) {
   for (const Components::Run& run : found.runs)
     if ((run.y == 0 || run.y == height - 1) && (run.begin == 0 || run.end == width))
       in_corner[static_cast<size_t>(run.label)] = 1;
-  Raster vignette(height, width);
+  Raster vignette(height, width, 0);
   for (const Components::Run& run : found.runs)
     if (in_corner[static_cast<size_t>(run.label)])
       std::fill(vignette.row(run.y) + run.begin, vignette.row(run.y) + run.end, uint8_t{1});
@@ -221,27 +224,32 @@ void resize_mask(const uint8_t* mask, ptrdiff_t height, ptrdiff_t width, uint8_t
   std::vector<Tap> across(static_cast<size_t>(out_width));
   for (ptrdiff_t x = 0; x < out_width; ++x)
     across[static_cast<size_t>(x)] = tap_of(x, width, out_width);
-  std::vector<int> blended(static_cast<size_t>(width));
+
+  // Rows of the mask, stretched, 0..255: those that the last row was made of serve the next one.
+  std::vector<uint8_t> upper(static_cast<size_t>(out_width)), lower(upper.size());
+  ptrdiff_t upper_row = -1, lower_row = -1;
+  const auto stretch = [&](ptrdiff_t y, std::vector<uint8_t>& to) {
+    const uint8_t* row = mask + y * width;
+    for (size_t x = 0; x < to.size(); ++x) {
+      const Tap& tap = across[x];
+      const int value =
+          (row[tap.first] ? 256 - tap.weight : 0) + (row[tap.second] ? tap.weight : 0);
+      to[x] = static_cast<uint8_t>(value - value / 256);
+    }
+  };
   for (ptrdiff_t y = 0; y < out_height; ++y) {
     const Tap down = tap_of(y, height, out_height);
-    const uint8_t *a = mask + down.first * width, *b = mask + down.second * width;
-    uint8_t* row = out + y * out_width;
-    int least = 256, most = 0;
-    for (ptrdiff_t x = 0; x < width; ++x) {
-      const int value = (a[x] ? 256 - down.weight : 0) + (b[x] ? down.weight : 0);
-      blended[static_cast<size_t>(x)] = value;
-      least = std::min(least, value), most = std::max(most, value);
-    }
-    if (least >= 128 || most < 128) {  // rows outside of the mask, mostly
-      std::fill_n(row, out_width, static_cast<uint8_t>(least >= 128 ? 255 : 0));
-      continue;
-    }
-    for (ptrdiff_t x = 0; x < out_width; ++x) {
-      const Tap& tap = across[static_cast<size_t>(x)];
-      const int value = blended[static_cast<size_t>(tap.first)] * (256 - tap.weight) +
-                        blended[static_cast<size_t>(tap.second)] * tap.weight;
-      row[x] = value >= 256 * 128 ? 255 : 0;
-    }
+    if (down.first == lower_row) upper.swap(lower), std::swap(upper_row, lower_row);
+    if (down.first != upper_row) stretch(upper_row = down.first, upper);
+    if (down.second != lower_row) stretch(lower_row = down.second, lower);
+    const auto weight = static_cast<uint16_t>(down.weight),
+               rest = static_cast<uint16_t>(256 - weight);
+    map_into(
+        out + y * out_width, out_width,
+        [=](uint16_t a, uint16_t b) {
+          return static_cast<uint16_t>(a * rest + b * weight) >= 128 * 255 ? 255 : 0;
+        },
+        static_cast<const uint8_t*>(upper.data()), static_cast<const uint8_t*>(lower.data()));
   }
 }
 
