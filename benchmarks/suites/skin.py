@@ -11,7 +11,7 @@ from melfast import core
 
 HEIGHT, WIDTH = 1024, 1024
 # Of the checks: what melfast promises, and what shows that a peer computes the same thing.
-LAB_ERROR, PEER_ERROR = 0.02, 0.5
+LAB_ERROR, PEER_ERROR = 0.001, 0.5
 FORMER_IMAGES = 12
 FORMER_SIZE = (224, 224)
 FORMER_TARGETS = (-20.0, 30.0)
