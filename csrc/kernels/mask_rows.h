@@ -37,10 +37,13 @@ struct Between {
   float left, right;
 };
 
-// Columns of a row that lie between the same two columns of tile centres.
+// Columns of a row that lie between the same four tile centres.
 struct Equalized {
   const Between* levels;   // of each 8-bit lightness
   const Between* weights;  // of each pixel
+  // What `levels` is made of: each tile's levels, and the weights of those above and below.
+  const uint8_t *above_left, *above_right, *below_left, *below_right;
+  float up, down;
 };
 
 struct MaskRows {

@@ -10,8 +10,9 @@
 // channel, which waits in the mask itself for its threshold. Beside the mask, memory is two bits a
 // pixel and some rows.
 //
-// Where it departs from OpenCV's arithmetic: CLAHE mixes rows of tiles before columns, which in
-// float32 may tip a tie.
+// CLAHE mixes rows of tiles before columns, once a row; only where that might tip a tie it goes the
+// other way round, as OpenCV does: ties are frequent in small images, and a few pixels may move
+// Otsu's threshold.
 #include "published.h"
 
 #include <algorithm>
@@ -99,6 +100,9 @@ class Clahe {
   Histogram count(ptrdiff_t tile_y, ptrdiff_t tile_x) const;
   void equalize(Histogram counts, uint8_t* levels) const;
   void mix_levels(ptrdiff_t y);
+  // The tiles whose centres stand beside the columns before the centre of `tile`.
+  static ptrdiff_t left_of(ptrdiff_t tile) { return std::max<ptrdiff_t>(tile - 1, 0); }
+  static ptrdiff_t right_of(ptrdiff_t tile) { return std::min(tile, kTiles - 1); }
   // Where the columns end that have the centre of `tile` on their right.
   ptrdiff_t end_of(ptrdiff_t tile) const {
     return std::min(((2 * tile + 1) * tile_width_ + 1) / 2, image_.width);
@@ -107,7 +111,11 @@ class Clahe {
   const Image& image_;
   ptrdiff_t tile_height_, tile_width_;
   uint8_t levels_[kTiles][kTiles][kLevels];
-  Between mixed_[kTiles + 1][kLevels];  // of the row at hand
+  // Of the row at hand: the tiles' levels above and below, their weights, and both mixed.
+  const uint8_t (*above_)[kLevels];
+  const uint8_t (*below_)[kLevels];
+  float up_, down_;
+  Between mixed_[kTiles + 1][kLevels];
   std::vector<Between> weights_;
 };
 
@@ -170,15 +178,14 @@ void Clahe::equalize(Histogram counts, uint8_t* levels) const {
 void Clahe::mix_levels(ptrdiff_t y) {
   const float at = static_cast<float>(y) * (1.0f / static_cast<float>(tile_height_)) - 0.5f;
   const auto upper = static_cast<ptrdiff_t>(std::floor(at));
-  const float down = at - static_cast<float>(upper), up = 1 - down;
-  const auto* above = levels_[std::max<ptrdiff_t>(upper, 0)];
-  const auto* below = levels_[std::min(upper + 1, kTiles - 1)];
+  down_ = at - static_cast<float>(upper), up_ = 1 - down_;
+  above_ = levels_[std::max<ptrdiff_t>(upper, 0)];
+  below_ = levels_[std::min(upper + 1, kTiles - 1)];
   float mixed[kTiles][kLevels];
   for (ptrdiff_t x = 0; x < kTiles; ++x)
-    for (int i = 0; i < kLevels; ++i) mixed[x][i] = above[x][i] * up + below[x][i] * down;
+    for (int i = 0; i < kLevels; ++i) mixed[x][i] = above_[x][i] * up_ + below_[x][i] * down_;
   for (ptrdiff_t x = 0; x <= kTiles; ++x) {
-    const float* left = mixed[std::max<ptrdiff_t>(x - 1, 0)];
-    const float* right = mixed[std::min(x, kTiles - 1)];
+    const float *left = mixed[left_of(x)], *right = mixed[right_of(x)];
     for (int i = 0; i < kLevels; ++i) mixed_[x][i] = {left[i], right[i]};
   }
 }
@@ -188,7 +195,9 @@ void Clahe::row(ptrdiff_t y, uint8_t* grey, uint8_t* value) {
   ptrdiff_t x = 0;
   for (ptrdiff_t tile = 0; tile <= kTiles && x < image_.width; ++tile) {
     const ptrdiff_t end = end_of(tile);
-    const Equalized how = {mixed_[tile], weights_.data() + x};
+    const ptrdiff_t left = left_of(tile), right = right_of(tile);
+    const Equalized how = {mixed_[tile], weights_.data() + x, above_[left], above_[right],
+                           below_[left], below_[right],       up_,          down_};
     mask_rows().equalize(pixels(image_, y, x, end - x), end - x, lab_tables(), how, grey + x,
                          value + x);
     x = end;
