@@ -81,7 +81,6 @@ struct Segment {
   Place places[kSegment];
   alignas(64) int16_t x[kSegment], y[kSegment], z[kSegment];
   alignas(64) Between levels[kSegment];
-  uint8_t lightness[kSegment];
 };
 
 // Eight pixels are three words: loading bytes one by one takes longer.
@@ -123,10 +122,7 @@ void look_up(int n, const LabTables& tables, const Between* levels, Segment& at)
     at.x[i] = static_cast<int16_t>(tables.root[place[0]] - root);
     at.z[i] = static_cast<int16_t>(root - tables.root[place[2]]);
   }
-  for (int i = 0; i < n; ++i) {
-    at.lightness[i] = tables.lightness[at.places[i][1]];
-    at.levels[i] = levels[at.lightness[i]];
-  }
+  for (int i = 0; i < n; ++i) at.levels[i] = levels[tables.lightness[at.places[i][1]]];
 }
 
 typedef float Floats __attribute__((vector_size(4 * kWords)));
@@ -168,27 +164,28 @@ inline Floats round_to_even(Floats values) {
 
 // Whether some value is so near to a tie that the order of its sums decides how it is rounded.
 inline bool is_near_tie(Floats values) {
-  const Floats rest = values - round_to_even(values);
-  const auto near = (rest > 0.4999f) | (rest < -0.4999f);
+  const Floats rest = values - round_to_even(values), square = rest * rest;
+  constexpr float kNear = 0.4999f * 0.4999f;
 #if defined(__AVX2__)
-  __m256i halves[2];
-  memcpy(halves, &near, sizeof halves);
-  const __m256i any = _mm256_or_si256(halves[0], halves[1]);
-  return !_mm256_testz_si256(any, any);
+  __m256 halves[2];
+  memcpy(halves, &square, sizeof halves);
+  const __m256 largest = _mm256_max_ps(halves[0], halves[1]);
+  return _mm256_movemask_ps(_mm256_cmp_ps(largest, _mm256_set1_ps(kNear), _CMP_GT_OQ)) != 0;
 #else
-  int any = 0;
-  for (int i = 0; i < kWords; ++i) any |= near[i];
-  return any != 0;
+  float largest = 0;
+  for (int i = 0; i < kWords; ++i) largest = largest > square[i] ? largest : square[i];
+  return largest > kNear;
 #endif
 }
 
 // The same in the order of OpenCV's sums, columns before rows.
-void interpolate_in_order(const uint8_t* lightness, const Equalized& how, const Between* weights,
-                          Floats& light) {
+void interpolate_in_order(const Place* places, const LabTables& tables, const Equalized& how,
+                          const Between* weights, Floats& light) {
   for (int i = 0; i < kWords; ++i) {
+    const int at = tables.lightness[places[i][1]];
     const Between& weight = weights[i];
     const auto across = [&](const uint8_t* left, const uint8_t* right) {
-      return left[lightness[i]] * weight.left + right[lightness[i]] * weight.right;
+      return left[at] * weight.left + right[at] * weight.right;
     };
     light[i] = across(how.above_left, how.above_right) * how.up +
                across(how.below_left, how.below_right) * how.down;
@@ -213,13 +210,14 @@ constexpr float kB = 41943.0f / 512, kB0 = 16.0f / 512;
 constexpr float kLine = 16384.0 * 180 / (17.0 * 29 * 29 * 29);
 constexpr float kPower = 16384.0 / (1479.0 * 1479 * 1479);
 
-void to_linear(int n, const Equalized& how, const Between* weights, Segment& at) {
+void to_linear(int n, const LabTables& tables, const Equalized& how, const Between* weights,
+               Segment& at) {
   const auto within = [](Shorts level) { return least(most(level, every(0)), every(4095)); };
   for (int i = 0; i < n; i += kWords) {
     const Shorts a = (multiply_high(load<Shorts>(at.x + i), every(2000)) + 1) >> 1;
     const Shorts b = (multiply_high(load<Shorts>(at.z + i), every(800)) + 1) >> 1;
     Floats light = interpolate(at.levels + i, weights + i);
-    if (is_near_tie(light)) interpolate_in_order(at.lightness + i, how, weights + i, light);
+    if (is_near_tie(light)) interpolate_in_order(at.places + i, tables, how, weights + i, light);
     light = round_to_even(light);
     const Shorts f = shorts(light * kF + kF0);
     const Shorts x = cube(f + shorts(floats(a + 128) * kA + kA0) - 4194);
@@ -263,7 +261,7 @@ void equalize(const uint8_t* rgb, ptrdiff_t n, const LabTables& tables, const Eq
     const int count = n - first < kSegment ? static_cast<int>(n - first) : kSegment;
     find_places(rgb + 3 * first, count, tables, segment.places);
     look_up(count, tables, how.levels, segment);
-    to_linear(count, how, how.weights + first, segment);
+    to_linear(count, tables, how, how.weights + first, segment);
     encode(count, tables, segment.x);
     encode(count, tables, segment.y);
     encode(count, tables, segment.z);
