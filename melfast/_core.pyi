@@ -38,6 +38,14 @@ def prepare(
     colour: Literal["rgb", "cielab"],
     mean: Sequence[float],
     std: Sequence[float],
+    *,
+    working: tuple[int, int] | None = None,
+    mask: NDArray[np.uint8] | None = None,
+    curves: NDArray[np.uint8] | None = None,
+    jitter: ArrayLike | None = None,
+    masked: bool = False,
+    erase: Sequence[int] = (0, 0, 0, 0),
+    fill: Sequence[int] = (0, 0, 0),
 ) -> None: ...
 def cluster_colours(
     colours: NDArray[np.float32],

@@ -126,10 +126,11 @@ def pixels(convert: Callable[[], object]) -> Callable[[], int]:
 def former(run: Run) -> None:
     """Drawn images to several targets, and the pixel work of it alone."""
     from melfast.prepare.synth import draw_sample
-    from melfast.skin.former import shift_skin, skin_curves
+    from melfast.skin.curves import level_curves, light_gains
+    from melfast.skin.former import shift_skin
 
     images = [draw_sample(0, index, FORMER_SIZE).image for index in range(FORMER_IMAGES)]
-    curves = skin_curves((68, 11, 15), (40, 12, 14))
+    curves = level_curves(light_gains([(68, 11, 15)], [(40, 12, 14)]))[0]
     weights = np.full(FORMER_SIZE[::-1], 200, np.uint8)
     out = np.empty_like(images[0])
 

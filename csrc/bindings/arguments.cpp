@@ -107,4 +107,26 @@ void check_same_size(const Image& image, const Output& out) {
                         size(image.height, image.width) + " (height x width); wanted the same");
 }
 
+Weights plane_of(const py::object& object, const std::string& name, ptrdiff_t height,
+                 ptrdiff_t width) {
+  const py::array array = as_array(object, name);
+  if (!py::isinstance<py::array_t<uint8_t>>(array))
+    throw py::type_error(name + " must be uint8, got " + std::string(py::str(array.dtype())));
+  if (array.ndim() != 2 || array.shape(0) != height || array.shape(1) != width)
+    throw py::value_error(name + " must have shape (" + std::to_string(height) + ", " +
+                          std::to_string(width) + ") as the image, got " + shape_of(array));
+  return {static_cast<const uint8_t*>(array.data()), array.strides(0), array.strides(1)};
+}
+
+py::array_t<uint8_t, py::array::c_style> curves_of(const py::object& object) {
+  const py::array table = as_array(object, "curves");
+  if (!py::isinstance<py::array_t<uint8_t>>(table))
+    throw py::type_error("curves must be uint8, got " + std::string(py::str(table.dtype())));
+  if (table.ndim() != 2 || table.shape(0) != 3 || table.shape(1) != 256)
+    throw py::value_error("curves must have shape (3, 256), got " + shape_of(table));
+  auto packed = py::array_t<uint8_t, py::array::c_style>::ensure(table);
+  if (!packed) throw py::error_already_set();
+  return packed;
+}
+
 }  // namespace melfast::bindings

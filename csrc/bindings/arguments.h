@@ -8,6 +8,7 @@
 #include <string>
 
 #include "image.h"
+#include "kernels.h"
 
 namespace melfast::bindings {
 
@@ -30,6 +31,13 @@ Image image_of(const py::object& object);
 Output output_of(const py::object& object, const Image& image, const std::string& wanted, bool u8,
                  bool floats);
 void check_same_size(const Image& image, const Output& out);
+
+// uint8 [height, width] to read, any strides.
+Weights plane_of(const py::object& object, const std::string& name, ptrdiff_t height,
+                 ptrdiff_t width);
+
+// uint8 [3, 256]: levels for each channel.
+py::array_t<uint8_t, py::array::c_style> curves_of(const py::object& object);
 
 // Each file of functions adds its own to the module.
 void bind_colour(py::module_& m);

@@ -53,20 +53,10 @@ py::array_t<uint8_t> lab_to_srgb(const py::object& object) {
   return rgb;
 }
 
-Weights weights_of(const py::object& object, const Image& image) {
-  const py::array array = as_array(object, "weights");
-  if (!py::isinstance<py::array_t<uint8_t>>(array))
-    throw py::type_error("weights must be uint8, got " + std::string(py::str(array.dtype())));
-  if (array.ndim() != 2 || array.shape(0) != image.height || array.shape(1) != image.width)
-    throw py::value_error("weights must have shape (" + std::to_string(image.height) + ", " +
-                          std::to_string(image.width) + ") as the image, got " + shape_of(array));
-  return {static_cast<const uint8_t*>(array.data()), array.strides(0), array.strides(1)};
-}
-
 void shift_lab(const py::object& image, const py::object& weights, double l, double a, double b,
                const py::object& out) {
   const Image source = image_of(image);
-  const Weights plane = weights_of(weights, source);
+  const Weights plane = plane_of(weights, "weights", source.height, source.width);
   for (const double value : {l, a, b})
     if (!(std::abs(value) <= 1000))
       throw py::value_error("l, a and b must be within -1000..1000, got " +
@@ -81,14 +71,8 @@ void shift_lab(const py::object& image, const py::object& weights, double l, dou
 void apply_curves(const py::object& image, const py::object& weights, const py::object& curves,
                   const py::object& out) {
   const Image source = image_of(image);
-  const Weights plane = weights_of(weights, source);
-  const py::array table = as_array(curves, "curves");
-  if (!py::isinstance<py::array_t<uint8_t>>(table))
-    throw py::type_error("curves must be uint8, got " + std::string(py::str(table.dtype())));
-  if (table.ndim() != 2 || table.shape(0) != 3 || table.shape(1) != 256)
-    throw py::value_error("curves must have shape (3, 256), got " + shape_of(table));
-  const auto packed = py::array_t<uint8_t, py::array::c_style>::ensure(table);
-  if (!packed) throw py::error_already_set();
+  const Weights plane = plane_of(weights, "weights", source.height, source.width);
+  const auto packed = curves_of(curves);
   const Output target = output_of(out, source, "uint8", true, false);
   check_same_size(source, target);
   const uint8_t* levels = packed.data();

@@ -1,5 +1,10 @@
 // Resampling and normalisation of images.
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <array>
 #include <cmath>
+#include <optional>
 #include <string>
 
 #include "arguments.h"
@@ -8,20 +13,28 @@
 namespace melfast::bindings {
 namespace {
 
-Affine affine_of(const py::object& object) {
+// rows x columns finite numbers.
+template <size_t kRows, size_t kColumns>
+std::array<double, kRows * kColumns> matrix_of(const py::object& object, const std::string& name) {
   const auto array = py::array_t<double, py::array::c_style | py::array::forcecast>::ensure(object);
   if (!array) {
     PyErr_Clear();
-    throw py::type_error("affine must be an array of numbers, got " + type_name(object));
+    throw py::type_error(name + " must be an array of numbers, got " + type_name(object));
   }
-  if (array.ndim() != 2 || array.shape(0) != 2 || array.shape(1) != 3)
-    throw py::value_error("affine must have shape (2, 3), got " + shape_of(array));
+  if (array.ndim() != 2 || array.shape(0) != kRows || array.shape(1) != kColumns)
+    throw py::value_error(name + " must have shape (" + std::to_string(kRows) + ", " +
+                          std::to_string(kColumns) + "), got " + shape_of(array));
+  std::array<double, kRows * kColumns> matrix;
+  std::copy_n(array.data(), matrix.size(), matrix.begin());
+  for (const double value : matrix)
+    if (!std::isfinite(value))
+      throw py::value_error(name + " must be finite, got " + std::string(py::repr(object)));
+  return matrix;
+}
+
+Affine affine_of(const py::object& object) {
   Affine affine{};
-  for (int i = 0; i < 6; ++i) {
-    affine.m[i] = array.data()[i];
-    if (!std::isfinite(affine.m[i]))
-      throw py::value_error("affine must be finite, got " + std::string(py::repr(object)));
-  }
+  std::ranges::copy(matrix_of<2, 3>(object, "affine"), affine.m);
   return affine;
 }
 
@@ -80,14 +93,60 @@ void normalize(const py::object& image, const py::object& out, const std::string
   melfast::normalize(source, how, target);
 }
 
+// What prepare does beside resampling, with the memory it points to.
+struct Changes {
+  Retouch retouch{};
+  py::array_t<uint8_t, py::array::c_style> curves;
+  std::array<float, 12> jitter;
+};
+
+void fill_changes(const Output& out, const py::object& mask, const py::object& curves,
+                  const py::object& jitter, bool masked, const std::array<ptrdiff_t, 4>& erase,
+                  const std::array<uint8_t, 3>& fill, Changes& to) {
+  Retouch& retouch = to.retouch;
+  if (!mask.is_none()) retouch.mask = plane_of(mask, "mask", out.height, out.width);
+  if (mask.is_none() && (masked || !curves.is_none()))
+    throw py::value_error("curves and masked need a mask");
+  if (!curves.is_none()) {
+    to.curves = curves_of(curves);
+    retouch.curves = to.curves.data();
+  }
+  if (!jitter.is_none()) {
+    const auto matrix = matrix_of<3, 4>(jitter, "jitter");
+    for (size_t i = 0; i < matrix.size(); ++i)
+      to.jitter[i] = static_cast<float>(matrix[i] * (i % 4 == 3 ? 255 : 1));
+    retouch.jitter = to.jitter.data();
+  }
+  retouch.masked = masked;
+  const auto [top, left, bottom, right] = erase;
+  if (top < 0 || left < 0 || bottom > out.height || right > out.width || top > bottom ||
+      left > right)
+    throw py::value_error("erase must be y0, x0, y1, x1 within " + std::to_string(out.height) +
+                          " x " + std::to_string(out.width) + ", got " +
+                          std::string(py::repr(py::cast(erase))));
+  std::ranges::copy(erase, retouch.erase);
+  std::ranges::copy(fill, retouch.fill);
+}
+
 void prepare(const py::object& image, const py::object& affine, const py::object& out,
-             const std::string& colour, const py::object& mean, const py::object& std) {
+             const std::string& colour, const py::object& mean, const py::object& std,
+             const std::optional<std::array<ptrdiff_t, 2>>& working, const py::object& mask,
+             const py::object& curves, const py::object& jitter, bool masked,
+             const std::array<ptrdiff_t, 4>& erase, const std::array<uint8_t, 3>& fill) {
   const Image source = image_of(image);
   const Affine matrix = affine_of(affine);
   const Output target = output_of(out, source, "float32, float16 or uint8", true, true);
   const Normalization how = normalization_of(colour, mean, std);
+  const auto [height, width] = working.value_or(std::array{target.height, target.width});
+  if (height < 1 || width < 1 || height > kLongestSide || width > kLongestSide ||
+      height * width > kMostPixels / 4)
+    throw py::value_error("working must be a height and width of at least 1 and " +
+                          std::to_string(kMostPixels / 4) + " pixels at most, got " +
+                          std::to_string(height) + " x " + std::to_string(width));
+  Changes changes;
+  fill_changes(target, mask, curves, jitter, masked, erase, fill, changes);
   const py::gil_scoped_release release;
-  melfast::prepare(source, matrix, how, target);
+  melfast::prepare(source, height, width, matrix, changes.retouch, how, target);
 }
 
 }  // namespace
@@ -129,8 +188,11 @@ Raises:
     TypeError, ValueError: as resize.)");
 
   m.def("prepare", &prepare, py::arg("image"), py::arg("affine"), py::arg("out"), py::arg("colour"),
-        py::arg("mean"), py::arg("std"),
-        R"(An image as the network sees it: resize, warp_affine and normalize in one call.
+        py::arg("mean"), py::arg("std"), py::kw_only(), py::arg("working") = py::none(),
+        py::arg("mask") = py::none(), py::arg("curves") = py::none(),
+        py::arg("jitter") = py::none(), py::arg("masked") = false,
+        py::arg("erase") = std::array<ptrdiff_t, 4>{}, py::arg("fill") = std::array<uint8_t, 3>{},
+        R"(An image as the network sees it: resize, warp_affine, retouch and normalize in one call.
 
 Args:
     image: uint8 sRGB [H, W, 3]; any strides, but channels adjacent.
@@ -138,6 +200,12 @@ Args:
     out: [h, w, 3] to write to; rows contiguous, any stride between them. float32 or float16 is
         normalised; uint8 is not, and `colour`, `mean` and `std` are only checked.
     colour, mean, std: as normalize.
+    working: height and width that the image is resized to before it is warped to h x w; None: h, w.
+    mask: uint8 [h, w], any strides: how far each pixel of the result is lesion, 255 all.
+    curves: uint8 [3, 256], applied as by apply_curves with weights 255 - mask.
+    jitter: [3, 4] on sRGB in 0..1: colour = jitter @ (r, g, b, 1), clipped and rounded to uint8.
+    masked: each pixel times mask / 255.
+    erase: y0, x0, y1, x1 of a box in pixels of the result that becomes `fill`, uint8 sRGB.
 Raises:
     TypeError, ValueError: as resize.)");
 }

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "dispatch.h"
+#include "retouch.h"
 #include "scratch.h"
 
 namespace melfast {
@@ -102,11 +103,7 @@ void apply_curves(const Image& image, const Weights& weights, const uint8_t* cur
     const uint8_t* weight = weights.data + y * weights.row_stride;
     uint8_t* to = out.row(y);
     for (ptrdiff_t x = 0; x < out.width; ++x, weight += weights.pixel_stride)
-      for (ptrdiff_t c = 0; c < 3; ++c) {
-        const int level = row[3 * x + c], curved = curves[256 * c + level];
-        to[3 * x + c] =
-            static_cast<uint8_t>((level * (255 - *weight) + curved * *weight + 127) / 255);
-      }
+      curve_pixel(curves, *weight, row + 3 * x, to + 3 * x);
   }
 }
 

@@ -56,7 +56,20 @@ void apply_curves(const Image& image, const Weights& weights, const uint8_t* cur
 // `out` is float32 or float16 and as large as the image.
 void normalize(const Image& image, const Normalization& how, const Output& out);
 
-// resize, warp_affine unless the identity, normalize unless `out` is uint8.
-void prepare(const Image& image, const Affine& affine, const Normalization& how, const Output& out);
+// What else happens to the pixels of an image, in this order; see prepare.
+struct Retouch {
+  Weights mask;           // of the lesion, as large as the output; no data: none
+  const uint8_t* curves;  // 256 levels for each channel, for what is not the lesion; null: none
+  const float* jitter;    // 3 x 4 on levels, row-major, the result clipped; null: none
+  bool masked;            // all but the lesion made black
+  ptrdiff_t erase[4];     // y0, x0, y1, x1
+  uint8_t fill[3];        // what it is erased with
+};
+
+// resize to `working` size, warp_affine to the output's unless that is the same and the affine the
+// identity, retouch, normalize unless `out` is uint8.
+void prepare(const Image& image, ptrdiff_t working_height, ptrdiff_t working_width,
+             const Affine& affine, const Retouch& retouch, const Normalization& how,
+             const Output& out);
 
 }  // namespace melfast

@@ -1,7 +1,10 @@
+#include <algorithm>
+
 #include "colour.h"
 #include "dispatch.h"
 #include "kernels.h"
 #include "resize.h"
+#include "retouch.h"
 #include "scratch.h"
 #include "warp.h"
 
@@ -9,26 +12,35 @@ namespace melfast {
 
 // Rows are normalised as soon as they are made, while they are in the cache; only a warp needs the
 // whole resized image.
-void prepare(const Image& image, const Affine& affine, const Normalization& how,
+void prepare(const Image& image, ptrdiff_t working_height, ptrdiff_t working_width,
+             const Affine& affine, const Retouch& retouch, const Normalization& how,
              const Output& out) {
   const ptrdiff_t height = out.height, width = out.width;
   const bool plain = out.element == Element::kU8;
   const Normalizer normalizer(how, out.element, width);
-  uint8_t* ring = grow(scratch().rows, kRowsAtOnce * 3 * width);
-  const auto place = [&](ptrdiff_t y) { return ring + y % kRowsAtOnce * 3 * width; };
-  const auto row_at = [&](ptrdiff_t y) { return plain ? out.row(y) : place(y); };
-  const auto finish = [&](ptrdiff_t y) {
-    if (!plain) normalizer.row(place(y), out.row(y));
+  uint8_t* ring = grow(scratch().rows, kRowsAtOnce * 3 * std::max(width, working_width));
+  const auto finish = [&](ptrdiff_t y, uint8_t* row) {
+    retouch_row(retouch, y, width, row);
+    if (!plain) normalizer.row(row, out.row(y));
   };
-  if (affine.is_identity()) return resize_rows(image, height, width, row_at, finish);
+  if (affine.is_identity() && working_height == height && working_width == width) {
+    const auto row_at = [&](ptrdiff_t y) {
+      return plain ? out.row(y) : ring + y % kRowsAtOnce * 3 * width;
+    };
+    return resize_rows(image, height, width, row_at, [&](ptrdiff_t y) { finish(y, row_at(y)); });
+  }
 
-  uint8_t* resized = grow(scratch().rgbx, 4 * width * height);
-  resize_rows(image, height, width, place,
-              [&](ptrdiff_t y) { rows().widen_row(place(y), width, resized + y * 4 * width); });
+  const auto place = [&](ptrdiff_t y) { return ring + y % kRowsAtOnce * 3 * working_width; };
+  uint8_t* resized = grow(scratch().rgbx, 4 * working_width * working_height);
+  resize_rows(image, working_height, working_width, place, [&](ptrdiff_t y) {
+    rows().widen_row(place(y), working_width, resized + y * 4 * working_width);
+  });
+  const Size from = {working_height, working_width}, to = {height, width};
   for (ptrdiff_t y = 0; y < height; ++y) {
-    rows().warp_row(resized, height, width, warp_row_at(affine, height, width, y), width,
-                    row_at(y));
-    finish(y);
+    uint8_t* row = plain ? out.row(y) : ring;
+    rows().warp_row(resized, working_height, working_width, warp_row_at(affine, from, to, y), width,
+                    row);
+    finish(y, row);
   }
 }
 

@@ -5,13 +5,15 @@
 
 namespace melfast {
 
-WarpRow warp_row_at(const Affine& affine, ptrdiff_t height, ptrdiff_t width, ptrdiff_t y) {
-  const double h = static_cast<double>(height), w = static_cast<double>(width);
+WarpRow warp_row_at(const Affine& affine, const Size& from, const Size& to, ptrdiff_t y) {
+  const double h_in = static_cast<double>(from.height), w_in = static_cast<double>(from.width);
+  const double h = static_cast<double>(to.height), w = static_cast<double>(to.width);
   const double* m = affine.m;
   const double x_first = 1 / w - 1, y_here = (2 * static_cast<double>(y) + 1) / h - 1;
   const double x_in = m[0] * x_first + m[1] * y_here + m[2];
   const double y_in = m[3] * x_first + m[4] * y_here + m[5];
-  return {(x_in + 1) * w / 2 - 0.5, (y_in + 1) * h / 2 - 0.5, m[0], m[3] * h / w};
+  return {(x_in + 1) * w_in / 2 - 0.5, (y_in + 1) * h_in / 2 - 0.5, m[0] * w_in / w,
+          m[3] * h_in / w};
 }
 
 void warp_affine(const Image& image, const Affine& affine, const Output& out) {
@@ -23,8 +25,8 @@ void warp_affine(const Image& image, const Affine& affine, const Output& out) {
     rows().widen_row(row, width, source + y * 4 * width);
   }
   for (ptrdiff_t y = 0; y < height; ++y)
-    rows().warp_row(source, height, width, warp_row_at(affine, height, width, y), width,
-                    out.row(y));
+    rows().warp_row(source, height, width, warp_row_at(affine, {height, width}, {height, width}, y),
+                    width, out.row(y));
 }
 
 }  // namespace melfast

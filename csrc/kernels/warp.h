@@ -6,7 +6,11 @@
 
 namespace melfast {
 
-// Where row y of a height x width warp samples its source, both in pixels.
-WarpRow warp_row_at(const Affine& affine, ptrdiff_t height, ptrdiff_t width, ptrdiff_t y);
+struct Size {
+  ptrdiff_t height, width;
+};
+
+// Where row y of a warp from one size to another samples its source, in pixels.
+WarpRow warp_row_at(const Affine& affine, const Size& from, const Size& to, ptrdiff_t y);
 
 }  // namespace melfast

@@ -1,60 +1,88 @@
 """EpochPlan: everything random about an epoch, drawn once; executors only carry it out.
 
-`(number of images, config, seed, epoch, rank, world_size)` gives the same records on every machine.
-The global order is drawn first and then dealt: the global batch of a step is the ranks' batches put
+`(rows, config, seed, epoch, rank, world_size)` gives the same records on every machine. Everything
+is drawn for all ranks first and then dealt: the global batch of a step is the ranks' batches put
 together, so 1, 2 and 4 ranks see the same global batches.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
+from melfast.data.augment import (
+    IDENTITY,
+    VARIANTS,
+    Augment,
+    draw_affine,
+    draw_erase,
+    draw_jitter,
+    draw_variants,
+)
+from melfast.data.sampler import Sampler, draw_order
 from melfast.errors import InputError
+from melfast.skin.curves import destinations, light_gains, moved_ita
+from melfast.skin.tone import ToneScale, classify
 
-IDENTITY = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], dtype=np.float32)
+# Decoding keeps the detail of a zoom of up to so many times.
+MOST_ZOOM = 4.0
 
 
 @dataclass(frozen=True)
-class Augment:
-    """Random geometry for every training image; a strength of 0 switches a part off.
+class Rows:
+    """What a plan needs to know of the training images, N of them.
 
     Attributes:
-        hflip, vflip: probability of a mirror image.
-        rotation_deg: largest rotation either way, degrees.
-        translation: largest shift, as a fraction of the side.
-        scale: largest zoom either way, as a fraction (0.1: 0.9 to 1.1).
+        targets: int64 [N], 0 benign and 1 malignant.
+        groups: int16 [N], tone group, -1 unknown.
+        group_names: of each group, by index.
+        skin_lab: float64 [N, 3], dominant skin colour in CIELAB, NaN where unknown; None: not known
+            of any.
+        has_mask: bool [N], whether the lesion's mask is known; None: of none.
+        scale: of the groups; None: not one of melfast's.
     """
 
-    hflip: float = 0.5
-    vflip: float = 0.5
-    rotation_deg: float = 15.0
-    translation: float = 0.1
-    scale: float = 0.1
+    targets: NDArray[np.int64]
+    groups: NDArray[np.int16]
+    group_names: Sequence[str] = ()
+    skin_lab: NDArray[np.float64] | None = None
+    has_mask: NDArray[np.bool_] | None = None
+    scale: ToneScale | None = None
 
-    def __post_init__(self) -> None:
-        for name, high in (("hflip", 1.0), ("vflip", 1.0), ("rotation_deg", 180.0),
-                           ("translation", 1.0), ("scale", 0.9)):  # fmt: skip
-            value = getattr(self, name)
-            if not 0.0 <= value <= high:
-                raise InputError(f"augment.{name} must be in 0..{high:g}, got {value:g}")
+    def __len__(self) -> int:
+        return len(self.targets)
 
 
 @dataclass(frozen=True)
 class EpochPlan:
     """One rank's sample records for one epoch, in the order they are used.
 
+    The optional arrays are None where no record has such a change.
+
     Attributes:
         index: int64 [N], row of the manifest.
         affine: float32 [N, 2, 3], output to input in centred coordinates: with x and y running
             from -1 to 1 over the image's width and height, input = affine @ (x, y, 1).
         bounds: int64 [steps + 1]; batch s is records bounds[s]:bounds[s + 1].
+        group: int16 [N], tone group, -1 unknown: after the skin-former, that of the moved skin.
+        target_ita: float32 [N], degrees to which the skin-former moves the skin; NaN: left alone.
+        gains: float32 [N, 3, 3], curves of light that do it, see melfast.skin.curves.
+        jitter: float32 [N, 3, 4], colour matrix on sRGB in 0..1; the result is clipped.
+        masked: bool [N], whether all but the lesion is made black.
+        erase: int32 [N, 4], box y0, x0, y1, x1 in pixels of the model's input that is filled with
+            the mean colour; empty where all are 0.
     """
 
     index: NDArray[np.int64]
     affine: NDArray[np.float32]
     bounds: NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, np.int64))
+    group: NDArray[np.int16] | None = None
+    target_ita: NDArray[np.float32] | None = None
+    gains: NDArray[np.float32] | None = None
+    jitter: NDArray[np.float32] | None = None
+    masked: NDArray[np.bool_] | None = None
+    erase: NDArray[np.int32] | None = None
 
     @property
     def num_batches(self) -> int:
@@ -65,37 +93,71 @@ class EpochPlan:
         for first, last in zip(self.bounds[start:-1], self.bounds[start + 1 :], strict=True):
             yield slice(int(first), int(last))
 
+    def needs_mask(self, record: int) -> bool:
+        """Whether a record cannot be made without the lesion's mask."""
+        moved = self.target_ita is not None and not np.isnan(self.target_ita[record])
+        return moved or (self.masked is not None and bool(self.masked[record]))
+
+
+def working_size(affine: NDArray[np.float32], height: int, width: int) -> tuple[int, int]:
+    """To which an image is resized before it is warped by `affine` to height x width: larger where
+    the warp zooms in, so that detail is kept."""
+    shrunk = abs(float(affine[0, 0] * affine[1, 1] - affine[0, 1] * affine[1, 0])) ** 0.5
+    zoom = min(max(1 / max(shrunk, 1e-6), 1), MOST_ZOOM)
+    return round(height * zoom), round(width * zoom)
+
 
 def training_plan(
-    num_images: int, augment: Augment, *, batch_size: int, seed: int, epoch: int,
-    rank: int = 0, world_size: int = 1, aspect: float = 1.0,
+    rows: Rows, augment: Augment, sampler: Sampler = Sampler(), *, batch_size: int, seed: int,
+    epoch: int, height: int, width: int, masked: bool = False, rank: int = 0, world_size: int = 1,
 ) -> EpochPlan:  # fmt: skip
-    """Shuffled, augmented records; what does not fill a last global batch waits for another epoch.
+    """Sampled, augmented records; what does not fill a last global batch waits for another epoch.
 
     Args:
-        num_images: rows of the training split.
         batch_size: images a rank and step; the global batch is batch_size * world_size.
-        aspect: width / height of the model's input; rotations turn circles into circles.
+        height, width: of the model's input.
+        masked: whether every image is masked, whatever `augment.mask` says.
     Raises:
-        InputError: the global batch is larger than the data.
+        InputError: the global batch is larger than the epoch, or the rows lack what the sampler or
+            the augmentation needs.
     """
     global_batch = batch_size * world_size
-    steps = num_images // global_batch
+    variant = np.zeros(len(rows), np.int64)
+    source = np.arange(len(rows))
+    if augment.geometry == "published":
+        copies = np.where(rows.targets == 1, len(VARIANTS), 1)
+        source = np.repeat(source, copies)
+        variant = np.arange(len(source)) - np.repeat(np.cumsum(copies) - copies, copies)
+    # A stream of its own for each thing that is drawn: switching one off leaves the others alone.
+    order_rng, affine_rng, jitter_rng, erase_rng, mask_rng, former_rng = (
+        np.random.default_rng([seed, epoch, stream]) for stream in range(6)
+    )
+    order = draw_order(order_rng, sampler, rows.targets[source], rows.groups[source], global_batch)
+    steps = len(order) // global_batch
     if steps == 0:
         raise InputError(
             f"batch of {global_batch} images ({batch_size} x {world_size} processes) "
-            f"is larger than the training split of {num_images}"
+            f"is larger than the epoch of {len(order)} training images"
         )
-    rng = np.random.default_rng([seed, epoch])
-    order = rng.permutation(num_images)[: steps * global_batch]
-    affine = _draw_affine(rng, len(order), augment, aspect)
-    mine = np.arange(len(order)).reshape(steps, world_size, batch_size)[:, rank].ravel()
-    bounds = np.arange(steps + 1, dtype=np.int64) * batch_size
-    return EpochPlan(order[mine].astype(np.int64), affine[mine], bounds)
+    order = order[: steps * global_batch]
+    index, count = source[order].astype(np.int64), len(order)
+    if augment.geometry == "published":
+        affine = draw_variants(affine_rng, variant[order], augment, width / height)
+    else:
+        affine = draw_affine(affine_rng, count, augment, width / height)
+    plan = EpochPlan(
+        index, affine, np.arange(steps + 1, dtype=np.int64) * batch_size,
+        jitter=draw_jitter(jitter_rng, count, augment) if augment.jitters else None,
+        erase=draw_erase(erase_rng, count, augment, height, width) if augment.erase else None,
+        masked=_draw_masked(mask_rng, rows, index, augment, masked),
+        **_draw_former(former_rng, rows, index, augment),
+    )  # fmt: skip
+    mine = np.arange(count).reshape(steps, world_size, batch_size)[:, rank].ravel()
+    return _dealt(plan, mine)
 
 
 def evaluation_plan(
-    num_images: int, *, batch_size: int, rank: int = 0, world_size: int = 1
+    num_images: int, *, batch_size: int, rank: int = 0, world_size: int = 1, masked: bool = False
 ) -> EpochPlan:
     """Each image exactly once over all ranks, in order, un-augmented.
 
@@ -105,22 +167,82 @@ def evaluation_plan(
     pieces = [np.arange(s, min(s + batch_size, num_images), dtype=np.int64) for s in starts]
     bounds = np.cumsum([0, *(len(p) for p in pieces)], dtype=np.int64)
     index = np.concatenate(pieces) if pieces else np.zeros(0, np.int64)
-    return EpochPlan(index, np.broadcast_to(IDENTITY, (len(index), 2, 3)), bounds)
+    return EpochPlan(
+        index, np.broadcast_to(IDENTITY, (len(index), 2, 3)), bounds,
+        masked=np.ones(len(index), bool) if masked else None,
+    )  # fmt: skip
 
 
-def _draw_affine(
-    rng: np.random.Generator, count: int, augment: Augment, aspect: float
-) -> NDArray[np.float32]:
-    """Flip, rotation, scale and translation composed into one matrix a record."""
-    # Every number is drawn whether used or not: switching one part off leaves the others alone.
-    flip_x = np.where(rng.random(count) < augment.hflip, -1.0, 1.0)
-    flip_y = np.where(rng.random(count) < augment.vflip, -1.0, 1.0)
-    angle = np.deg2rad(augment.rotation_deg) * rng.uniform(-1, 1, count)
-    zoom = 1.0 + augment.scale * rng.uniform(-1, 1, count)
-    shift = 2.0 * augment.translation * rng.uniform(-1, 1, (count, 2))
-    cos, sin = np.cos(angle) / zoom, np.sin(angle) / zoom
-    affine = np.empty((count, 2, 3))
-    affine[:, 0, 0], affine[:, 0, 1] = cos * flip_x, -sin * flip_y / aspect
-    affine[:, 1, 0], affine[:, 1, 1] = sin * flip_x * aspect, cos * flip_y
-    affine[:, :, 2] = shift
-    return affine.astype(np.float32)
+def _dealt(plan: EpochPlan, mine: NDArray[np.int64]) -> EpochPlan:
+    """One rank's records of a plan, with the bounds as they are."""
+    arrays = {f.name: getattr(plan, f.name) for f in fields(plan)}
+    return EpochPlan(**{
+        name: array if array is None or name == "bounds" else array[mine]
+        for name, array in arrays.items()
+    })  # fmt: skip
+
+
+def _draw_masked(
+    rng: np.random.Generator, rows: Rows, index: NDArray[np.int64], augment: Augment, always: bool
+) -> NDArray[np.bool_] | None:
+    if not always and not augment.mask:
+        return None
+    why = "preprocess.masked" if always else "augment.mask"
+    _require_masks(rows, np.ones(len(rows), bool), why)
+    return np.full(len(index), always) | (rng.random(len(index)) < augment.mask)
+
+
+def _draw_former(
+    rng: np.random.Generator, rows: Rows, index: NDArray[np.int64], augment: Augment
+) -> dict[str, NDArray]:
+    """The plan's `group`, and `target_ita` and `gains` where skin is moved."""
+    group = rows.groups[index]
+    if not any(augment.skin_former.values()):
+        return {"group": group}
+    chance = _former_chances(rows, augment)
+    draws, targets = rng.random(len(index)), rng.uniform(*augment.skin_former_ita, len(index))
+    moved = np.flatnonzero(draws < chance[index])
+    target_ita = np.full(len(index), np.nan, np.float32)
+    target_ita[moved] = targets[moved]
+    assert rows.skin_lab is not None and rows.scale is not None
+    start = rows.skin_lab[index[moved]]
+    gains = np.zeros((len(index), 3, 3), np.float32)
+    gains[moved] = light_gains(start, destinations(start, target_ita[moved]))
+    group = group.copy()
+    group[moved] = classify(moved_ita(start, gains[moved]), rows.scale)
+    return {"group": group, "target_ita": target_ita, "gains": gains}
+
+
+def _former_chances(rows: Rows, augment: Augment) -> NDArray[np.float64]:
+    """Of each row; 0 where its tone is unknown."""
+    if unknown := sorted(set(augment.skin_former) - set(rows.group_names)):
+        raise InputError(
+            f"augment.skin_former names {', '.join(map(repr, unknown))}; "
+            f"the tone groups are {', '.join(map(repr, rows.group_names)) or 'unknown'}"
+        )
+    if rows.scale is None:
+        raise InputError(
+            "augment.skin_former needs groups of melfast's tone table: melfast prepare ita"
+        )
+    by_group = np.array([augment.skin_former.get(name, 0.0) for name in rows.group_names] + [0.0])
+    chance = by_group[rows.groups]  # -1, unknown: the last
+    wanted = chance > 0
+    if rows.skin_lab is None or np.isnan(rows.skin_lab[wanted]).any():
+        lacking = (
+            wanted.sum() if rows.skin_lab is None else np.isnan(rows.skin_lab[wanted, 0]).sum()
+        )
+        raise InputError(
+            f"augment.skin_former needs skin_l, skin_a and skin_b; {lacking} of {wanted.sum()} "
+            "images to be moved have none: melfast prepare ita"
+        )
+    _require_masks(rows, wanted, "augment.skin_former")
+    return chance
+
+
+def _require_masks(rows: Rows, wanted: NDArray[np.bool_], why: str) -> None:
+    known = np.zeros(len(rows), bool) if rows.has_mask is None else rows.has_mask
+    if lacking := int((wanted & ~known).sum()):
+        raise InputError(
+            f"{why} needs lesion masks; {lacking} of {wanted.sum()} images have no mask_path: "
+            "melfast prepare masks"
+        )

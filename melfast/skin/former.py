@@ -11,8 +11,8 @@ from scipy import ndimage
 
 from melfast import core
 from melfast.skin import locus
+from melfast.skin.curves import MOST_CONTRAST, destinations, level_curves, light_gains
 from melfast.skin.ita import SkinTone, estimate_tone
-from melfast.skin.light import lab_to_light, level_to_light, light_to_level
 from melfast.skin.masks import Region, find_regions
 
 FormerMethod = Literal["exact", "published"]
@@ -22,16 +22,9 @@ PUBLISHED_L, PUBLISHED_B = -0.12, 0.5
 # Measured within so many degrees of the target, the search ends; most take 2 steps.
 CLOSE_DEG, CLOSE_ENOUGH_DEG = 0.4, 1.5
 MOST_STEPS = 8
-# Contrast of the moved skin over contrast in proportion to its light: at most the first, and so
-# white stays nearly white. Less where the search fails: what is called the dominant colour may jump
-# over the target between two patches of a mottled skin, which draw together with less contrast.
-CONTRASTS = (1.7, 1.0, 0.6)
-# What sets a person's colour apart from the locus halves about every so many degrees of the move.
-FADE_DEG = 30.0
-# b* of a person over that of the locus, at most this and at least its inverse.
-MOST_B_RATIO = 1.5
-# Skin stays within these linear lights in each channel, so that its relief has room around it.
-DARKEST_LIGHT, LIGHTEST_LIGHT = 0.004, 0.94
+# Where the search fails it is made anew with less contrast: what is called the dominant colour may
+# jump over the target between two patches of a mottled skin, which draw together then.
+CONTRASTS = (MOST_CONTRAST, 1.0, 0.6)
 # From the lesion's border outwards to where the skin is moved in full, and inwards to where nothing
 # is, as parts of the shorter side.
 RAMP_OUT, RAMP_IN = 0.04, 0.16
@@ -155,7 +148,8 @@ def _search(
     below, above = locus.ITA_RANGE
     aim, least = target_deg, math.inf
     for _ in range(MOST_STEPS):
-        curves = skin_curves(tone.lab, destination(tone, aim), contrast)
+        gains = light_gains([tone.lab], destinations([tone.lab], [aim]), contrast)
+        curves = level_curves(gains)[0]
         core.apply_curves(small, weights, curves, moved)
         missed = target_deg - estimate_tone(moved, regions=regions).ita_deg
         if math.isinf(least) or abs(missed) < least:
@@ -167,47 +161,6 @@ def _search(
         if not below < aim < above:
             aim = (below + above) / 2
     return best, least
-
-
-def destination(tone: SkinTone, ita_deg: float) -> tuple[float, float, float]:
-    """CIELAB of a person's skin, were its ITA another.
-
-    It lies on the locus of human skin, aside by what sets the person apart from it; that fades with
-    the way, and where it would leave the gamut the path bends to the locus, whose colours all are
-    within.
-    """
-    (a_from, b_from), (a_to, b_to) = locus.chroma(tone.ita_deg), locus.chroma(ita_deg)
-    _, a, b = tone.lab
-    ratio = min(max(b / b_from, 1 / MOST_B_RATIO), MOST_B_RATIO)
-    own = 0.5 ** (abs(ita_deg - tone.ita_deg) / FADE_DEG)
-    for part in (own, 0.75 * own, 0.5 * own, 0.25 * own, 0.0):
-        b_own = b_to * ratio**part
-        lab = (locus.lightness(ita_deg, b_own), a_to + part * (a - a_from), b_own)
-        light = lab_to_light(np.array(lab))
-        if light.min() >= DARKEST_LIGHT and light.max() <= LIGHTEST_LIGHT:
-            break
-    return lab
-
-
-def skin_curves(
-    lab_from: tuple[float, float, float],
-    lab_to: tuple[float, float, float],
-    most_contrast: float = CONTRASTS[0],
-) -> NDArray[np.uint8]:
-    """Curves [3, 256] for core.apply_curves that take one skin colour to another.
-
-    In each channel of linear light x / (1 - x) is multiplied, so that black stays black, white
-    stays white and nothing is clipped: much as under more or less of a filter such as melanin.
-    Where that would raise the contrast around the skin's colour beyond `most_contrast` times that
-    of a change in proportion, as where a channel is nearly saturated, white is dimmed instead.
-    """
-    light = level_to_light(np.arange(256))
-    curves = np.empty((3, 256), np.uint8)
-    ends = [np.clip(lab_to_light(np.array(lab)), 1e-3, 0.99) for lab in (lab_from, lab_to)]
-    for channel, (start, end) in enumerate(zip(*ends, strict=True)):
-        contrast = min((1 - end) / (1 - start), most_contrast)
-        curves[channel] = light_to_level(end * light / (contrast * start + (1 - contrast) * light))
-    return curves
 
 
 def skin_weights(

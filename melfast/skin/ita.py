@@ -6,12 +6,13 @@ from typing import Literal, get_args
 
 import numpy as np
 from kneed import KneeLocator
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from melfast import core
 from melfast.skin import published
 from melfast.skin.masks import find_regions, working_size
 from melfast.skin.quality import judge
+from melfast.skin.tone import ita_degrees
 
 Convention = Literal["cielab", "published"]
 
@@ -59,26 +60,6 @@ class SkinTone:
     clusters: int
     quality: float
     doubts: tuple[str, ...]
-
-
-def ita_degrees(lab: ArrayLike) -> NDArray[np.float64]:
-    """Individual typology angle of CIELAB colours: atan2(L - 50, b) in degrees.
-
-    Chardon et al. 1991; atan2 and not arctan, so that bluish colours do not fold over to dark skin:
-    light ones have an angle above 90.
-
-    Args:
-        lab: [..., 3]; L in 0..100.
-    Returns:
-        float64 [...], -180..180; NaN where L or b is NaN.
-    Raises:
-        ValueError: the last axis is not 3 long.
-    """
-    colours = np.asarray(lab, dtype=np.float64)
-    if colours.ndim == 0 or colours.shape[-1] != 3:
-        raise ValueError(f"lab must have shape (..., 3), got {colours.shape}")
-    angle: NDArray[np.float64] = np.rad2deg(np.arctan2(colours[..., 0] - 50, colours[..., 2]))
-    return angle
 
 
 def estimate_tone(

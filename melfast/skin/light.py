@@ -36,3 +36,11 @@ def lab_to_light(lab: Double) -> Double:
     xyz = _WHITE * np.where(f > 6 / 29, f**3, (f - 4 / 29) * (3 * (6 / 29) ** 2))
     light: Double = xyz @ _XYZ_TO_RGB.T
     return light
+
+
+def light_to_lab(light: Double) -> Double:
+    """Linear red, green and blue [..., 3] to CIELAB."""
+    xyz = light @ _RGB_TO_XYZ.T / _WHITE
+    f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
+    y = f[..., 1]
+    return np.stack([116 * y - 16, 500 * (f[..., 0] - y), 200 * (y - f[..., 2])], axis=-1)

@@ -1,8 +1,9 @@
 """Where the colours of human skin lie in CIELAB, from light to dark."""
 
-import math
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 # Skin runs along a bent band in the L*-b* plane: b* is greatest near ITA 20 degrees and falls
 # towards the lightest and the darkest skin (Chardon et al. 1991; Del Bino and Bernerd 2013; the
@@ -20,11 +21,11 @@ _A = (9.0, 10.5, 12.0, 13.0, 13.5, 13.0, 12.5, 11.5, 10.0, 9.5, 9.5, 9.0, 8.0)
 ITA_RANGE = (_ITA[0], _ITA[-1])
 
 
-def chroma(ita_deg: float) -> tuple[float, float]:
-    """a* and b* of skin of an ITA; those of the nearer end outside of ITA_RANGE."""
-    return float(np.interp(ita_deg, _ITA, _A)), float(np.interp(ita_deg, _ITA, _B))
+def chroma(ita_deg: ArrayLike) -> tuple[Any, Any]:
+    """a* and b* of skin of an ITA, number or array; of the nearer end outside of ITA_RANGE."""
+    return np.interp(ita_deg, _ITA, _A), np.interp(ita_deg, _ITA, _B)
 
 
-def lightness(ita_deg: float, b: float) -> float:
+def lightness(ita_deg: ArrayLike, b: ArrayLike) -> Any:
     """L* that, with this b*, makes the ITA; within -90..90 degrees."""
-    return 50.0 + b * math.tan(math.radians(ita_deg))
+    return 50.0 + np.asarray(b) * np.tan(np.deg2rad(ita_deg))

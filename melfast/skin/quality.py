@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from melfast.skin import locus
+from melfast.skin.tone import ita_degrees
 
 DOUBTED = 0.5
 
@@ -80,6 +81,6 @@ def squared_distances(
 
 def cast_of(lab: NDArray[np.float64]) -> float:
     """Distance in the a*-b* plane between a colour and human skin of the same ITA."""
-    lightness, a, b = lab.tolist()
-    skin_a, skin_b = locus.chroma(math.degrees(math.atan2(lightness - 50, b)))
+    _, a, b = lab.tolist()
+    skin_a, skin_b = locus.chroma(ita_degrees(lab))
     return math.hypot(a - skin_a, b - skin_b)

@@ -1,4 +1,4 @@
-"""The skin-tone table: ITA thresholds, group names and Fitzpatrick maps, each named by source."""
+"""The skin-tone table: the angle, ITA thresholds, group names and Fitzpatrick maps, each named by source."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -55,6 +55,26 @@ FITZPATRICK: dict[str, ToneScale] = {
 }
 
 UNKNOWN_GROUP = -1
+
+
+def ita_degrees(lab: ArrayLike) -> NDArray[np.float64]:
+    """Individual typology angle of CIELAB colours: atan2(L - 50, b) in degrees.
+
+    Chardon et al. 1991; atan2 and not arctan, so that bluish colours do not fold over to dark skin:
+    light ones have an angle above 90.
+
+    Args:
+        lab: [..., 3]; L in 0..100.
+    Returns:
+        float64 [...], -180..180; NaN where L or b is NaN.
+    Raises:
+        ValueError: the last axis is not 3 long.
+    """
+    colours = np.asarray(lab, dtype=np.float64)
+    if colours.ndim == 0 or colours.shape[-1] != 3:
+        raise ValueError(f"lab must have shape (..., 3), got {colours.shape}")
+    angle: NDArray[np.float64] = np.rad2deg(np.arctan2(colours[..., 0] - 50, colours[..., 2]))
+    return angle
 
 
 def classify(ita_deg: ArrayLike, scale: ToneScale) -> NDArray[np.int8]:

@@ -10,18 +10,23 @@ from skimage.color import lab2rgb, rgb2lab
 from melfast.images import list_images
 from melfast.prepare.synth import draw_sample
 from melfast.skin import locus
-from melfast.skin.former import destination, shift_skin, skin_curves, skin_weights
-from melfast.skin.ita import SkinTone, estimate_tone
+from melfast.skin.curves import destinations, level_curves, light_gains
+from melfast.skin.former import shift_skin, skin_weights
+from melfast.skin.ita import estimate_tone
 from melfast.skin.light import lab_to_light
 from melfast.skin.masks import Region
+from melfast.skin.tone import ita_degrees
 
 TARGETS = (-40, -20, 0, 20, 40, 60)
 SIZE = (200, 150)
 
 
-def tone_of(l, a, b):  # noqa: E741
-    ita_deg = math.degrees(math.atan2(l - 50, b))
-    return SkinTone(ita_deg, (l, a, b), (0, 0, 0), 1.0, 3, 1.0, ())
+def destination(lab, target):
+    return destinations([lab], [target])[0]
+
+
+def skin_curves(lab_from, lab_to, **options):
+    return level_curves(light_gains([lab_from], [lab_to], **options))[0]
 
 
 def picture(skin=(68, 11, 15), lesion=(35, 15, 14), noise=1.0):
@@ -62,7 +67,7 @@ def test_a_nearly_saturated_channel_is_not_torn_apart():
 @pytest.mark.parametrize("lab", [(68, 11, 15), (85, 35, -10), (30, 5, 25), (50, 60, 40)])
 def test_destinations_have_the_angle_and_are_in_gamut(lab):
     for target in range(-60, 76, 5):
-        to = destination(tone_of(*lab), target)
+        to = destination(lab, target)
         assert math.degrees(math.atan2(to[0] - 50, to[2])) == pytest.approx(target)
         light = lab_to_light(np.array(to))
         assert light.min() > 0
@@ -70,9 +75,9 @@ def test_destinations_have_the_angle_and_are_in_gamut(lab):
 
 
 def test_a_person_keeps_what_is_their_own_the_more_the_nearer():
-    tone = tone_of(65, 16, 15)
-    assert destination(tone, tone.ita_deg) == pytest.approx(tone.lab)
-    own = [destination(tone, t)[1] - locus.chroma(t)[0] for t in (40, 20, 0, -30)]
+    lab = (65, 16, 15)
+    assert destination(lab, ita_degrees(lab)) == pytest.approx(lab)
+    own = [destination(lab, t)[1] - locus.chroma(t)[0] for t in (40, 20, 0, -30)]
     assert own == sorted(own, reverse=True)
     assert own[-1] < 0.3 * own[0]
 

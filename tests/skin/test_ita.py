@@ -17,7 +17,8 @@ from melfast import core
 from melfast.images import read_image
 from melfast.prepare.synth.draw import draw_sample
 from melfast.skin import published
-from melfast.skin.ita import NO_ELBOW, NO_SKIN, TOO_SMALL, estimate_tone, ita_degrees
+from melfast.skin.ita import NO_ELBOW, NO_SKIN, TOO_SMALL, estimate_tone
+from melfast.skin.tone import ita_degrees
 
 SKIN = (222, 182, 155)
 

@@ -1,0 +1,169 @@
+"""Augmentation of training images, drawn for all records of an epoch at once."""
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from melfast.settings import require
+
+Geometry = Literal["random", "published"]
+# Of published geometry, the variants of a malignant image; the others have the first alone.
+VARIANTS = ("original", "horizontal flip", "vertical flip", "rotation", "translation")
+IDENTITY = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], dtype=np.float32)
+# Rec. 601 luma, which saturation and hue turn about, and the chroma axes of YIQ.
+_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+_ERASE_RATIO = 0.3  # height over width of an erased box: from this to its inverse
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Random changes to training images; a strength of 0 switches a part off.
+
+    Attributes:
+        geometry: `random`: every image, each part below drawn anew. `published`: a malignant image
+            has five variants (original, both flips, rotation, translation) and the epoch grows
+            accordingly, a benign one has the original alone; flips, scale and crops are not used.
+        hflip, vflip: probability of a mirror image.
+        rotation_deg: largest rotation either way, degrees.
+        translation: largest shift, as a fraction of the side.
+        scale: largest zoom either way, as a fraction (0.1: 0.9 to 1.1).
+        crop: least part of the image's area that a random crop keeps; 1: no crops.
+        crop_ratio: largest width over height of the crop over that of the image, and least by its
+            inverse.
+        brightness, contrast, saturation: largest change of the factor (0.2: 0.8 to 1.2); contrast
+            is about mid grey.
+        hue: largest turn either way, as a fraction of the circle.
+        erase: probability that a box is filled with the mean colour.
+        erase_area: least and largest part of the image that it takes.
+        mask: probability that all but the lesion is made black.
+        skin_former: probability by name of the tone group that the skin is moved to another ITA.
+        skin_former_ita: the range, in degrees, that it is drawn from.
+    """
+
+    geometry: Geometry = "random"
+    hflip: float = 0.5
+    vflip: float = 0.5
+    rotation_deg: float = 15.0
+    translation: float = 0.1
+    scale: float = 0.1
+    crop: float = 1.0
+    crop_ratio: float = 4 / 3
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    erase: float = 0.0
+    erase_area: tuple[float, float] = (0.02, 0.33)
+    mask: float = 0.0
+    skin_former: dict[str, float] = field(default_factory=dict)
+    skin_former_ita: tuple[float, float] = (-10.0, 28.0)
+
+    def __post_init__(self) -> None:
+        require(self.geometry in get_args(Geometry), "augment.geometry",
+                "'random' or 'published'", repr(self.geometry))  # fmt: skip
+        for name, high in (("hflip", 1.0), ("vflip", 1.0), ("rotation_deg", 180.0),
+                           ("translation", 1.0), ("scale", 0.9), ("brightness", 1.0),
+                           ("contrast", 1.0), ("saturation", 1.0), ("hue", 0.5), ("erase", 1.0),
+                           ("mask", 1.0)):  # fmt: skip
+            value = getattr(self, name)
+            require(0 <= value <= high, f"augment.{name}", f"in 0..{high:g}", f"{value:g}")
+        # Decoding keeps the detail of crops of up to four times the sides' zoom.
+        require(0.05 <= self.crop <= 1, "augment.crop", "in 0.05..1", f"{self.crop:g}")
+        require(1 <= self.crop_ratio <= 4, "augment.crop_ratio", "in 1..4", f"{self.crop_ratio:g}")
+        low, high = self.erase_area
+        require(0 < low <= high < 1, "augment.erase_area", "two rising numbers in 0..1 (0 and 1 left out)",
+                list(self.erase_area))  # fmt: skip
+        for name, value in self.skin_former.items():
+            ok = isinstance(value, int | float) and 0 <= value <= 1
+            require(ok, f"augment.skin_former.{name}", "in 0..1", value)
+        low, high = self.skin_former_ita
+        require(-60 <= low <= high <= 75, "augment.skin_former_ita",
+                "two rising numbers in -60..75", list(self.skin_former_ita))  # fmt: skip
+
+    @property
+    def jitters(self) -> bool:
+        """Whether colours change."""
+        return max(self.brightness, self.contrast, self.saturation, self.hue) > 0
+
+
+def draw_affine(
+    rng: np.random.Generator, count: int, augment: Augment, aspect: float
+) -> NDArray[np.float32]:
+    """Crop, shift, scale, rotation and flip composed into one matrix a record, float32 [N, 2, 3].
+
+    Args:
+        aspect: width / height of the model's input; rotations turn circles into circles.
+    """
+    # Every number is drawn whether used or not: switching one part off leaves the others alone.
+    flip_x = np.where(rng.random(count) < augment.hflip, -1.0, 1.0)
+    flip_y = np.where(rng.random(count) < augment.vflip, -1.0, 1.0)
+    angle = np.deg2rad(augment.rotation_deg) * rng.uniform(-1, 1, count)
+    zoom = 1.0 + augment.scale * rng.uniform(-1, 1, count)
+    shift = 2.0 * augment.translation * rng.uniform(-1, 1, (count, 2))
+    affine = _compose(flip_x, flip_y, angle, zoom, shift, aspect)
+    area = rng.uniform(augment.crop, 1, count)
+    ratio = augment.crop_ratio ** rng.uniform(-1, 1, count)
+    place = rng.uniform(-1, 1, (count, 2))
+    if augment.crop < 1:
+        side = np.minimum(np.stack([np.sqrt(area * ratio), np.sqrt(area / ratio)], axis=1), 1)
+        affine *= side[:, :, None]
+        affine[:, :, 2] += place * (1 - side)
+    return affine.astype(np.float32)
+
+
+def draw_variants(
+    rng: np.random.Generator, variant: NDArray[np.int64], augment: Augment, aspect: float
+) -> NDArray[np.float32]:
+    """The published matrix of each record, float32 [N, 2, 3]; `variant` counts in VARIANTS."""
+    count = len(variant)
+    flip_x, flip_y = np.where(variant == 1, -1.0, 1.0), np.where(variant == 2, -1.0, 1.0)
+    angle = np.deg2rad(augment.rotation_deg) * rng.uniform(-1, 1, count) * (variant == 3)
+    shift = 2.0 * augment.translation * rng.uniform(-1, 1, (count, 2)) * (variant == 4)[:, None]
+    affine = _compose(flip_x, flip_y, angle, np.ones(count), shift, aspect)
+    return affine.astype(np.float32)
+
+
+def draw_jitter(rng: np.random.Generator, count: int, augment: Augment) -> NDArray[np.float32]:
+    """Colour matrices on sRGB in 0..1, float32 [N, 3, 4]: brightness, contrast, saturation, hue."""
+    strengths = (augment.brightness, augment.contrast, augment.saturation)
+    factors = 1 + rng.uniform(-1, 1, (count, 3)) * strengths
+    turn = 2 * np.pi * augment.hue * rng.uniform(-1, 1, count)
+    brightness, contrast, saturation = factors.T
+    chroma = np.zeros((count, 3, 3))
+    chroma[:, 0, 0] = 1
+    chroma[:, 1, 1] = chroma[:, 2, 2] = saturation * np.cos(turn)
+    chroma[:, 2, 1] = saturation * np.sin(turn)
+    chroma[:, 1, 2] = -chroma[:, 2, 1]
+    jitter = np.empty((count, 3, 4))
+    jitter[:, :, :3] = np.linalg.inv(_YIQ) @ chroma @ _YIQ * (brightness * contrast)[:, None, None]
+    jitter[:, :, 3] = (0.5 * (1 - contrast))[:, None]  # grey: chroma leaves it as it is
+    return jitter.astype(np.float32)
+
+
+def draw_erase(
+    rng: np.random.Generator, count: int, augment: Augment, height: int, width: int
+) -> NDArray[np.int32]:
+    """Boxes y0, x0, y1, x1 in pixels of the model's input, int32 [N, 4]; all 0: none."""
+    chosen = rng.random(count) < augment.erase
+    area = rng.uniform(*augment.erase_area, count) * height * width
+    ratio = _ERASE_RATIO ** rng.uniform(-1, 1, count)
+    tall = np.clip(np.rint(np.sqrt(area * ratio)), 1, height)
+    wide = np.clip(np.rint(np.sqrt(area / ratio)), 1, width)
+    top = np.floor(rng.random(count) * (height - tall + 1))
+    left = np.floor(rng.random(count) * (width - wide + 1))
+    boxes = np.stack([top, left, top + tall, left + wide], axis=1)
+    return np.where(chosen[:, None], boxes, 0).astype(np.int32)
+
+
+def _compose(
+    flip_x: NDArray[np.float64], flip_y: NDArray[np.float64], angle: NDArray[np.float64],
+    zoom: NDArray[np.float64], shift: NDArray[np.float64], aspect: float,
+) -> NDArray[np.float64]:  # fmt: skip
+    cos, sin = np.cos(angle) / zoom, np.sin(angle) / zoom
+    affine = np.empty((len(angle), 2, 3))
+    affine[:, 0, 0], affine[:, 0, 1] = cos * flip_x, -sin * flip_y / aspect
+    affine[:, 1, 0], affine[:, 1, 1] = sin * flip_x * aspect, cos * flip_y
+    affine[:, :, 2] = shift
+    return affine

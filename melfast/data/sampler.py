@@ -1,0 +1,86 @@
+"""Sampler: which records an epoch has, and in which order, over all ranks."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from melfast.errors import InputError
+from melfast.settings import require
+
+SamplerName = Literal["shuffle", "balanced_batch", "undersample", "oversample", "group_balanced"]
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How an epoch is drawn from the training records.
+
+    Attributes:
+        name: `shuffle`: each record once. `balanced_batch`: every batch has as many malignant as
+            benign ones, and so has every even share of it that a process gets; each of the larger
+            class once, the smaller class again and again. `undersample`: each malignant record once, `ratio` times as many benign ones.
+            `oversample`: as many draws as records, with replacement, both classes as likely.
+            `group_balanced`: the same for every tone group (unknown is one) of either class.
+        ratio: benign records for each malignant one, of `undersample`.
+    """
+
+    name: SamplerName = "shuffle"
+    ratio: float = 1.0
+
+    def __post_init__(self) -> None:
+        names = get_args(SamplerName)
+        require(self.name in names, "sampler.name", f"one of {', '.join(names)}", repr(self.name))
+        require(self.ratio > 0, "sampler.ratio", "> 0", self.ratio)
+
+
+def draw_order(
+    rng: np.random.Generator, sampler: Sampler, targets: NDArray[np.int64],
+    groups: NDArray[np.int16], batch_size: int,
+) -> NDArray[np.int64]:  # fmt: skip
+    """Records in the order of the epoch, counted in `targets`.
+
+    Args:
+        targets: [N], 0 benign and 1 malignant.
+        groups: [N], tone group, -1 unknown.
+        batch_size: images a step, over all processes.
+    Raises:
+        InputError: a class is missing that the sampler needs, or balanced batches are odd.
+    """
+    count = len(targets)
+    if sampler.name == "shuffle":
+        return rng.permutation(count)
+    classes = [np.flatnonzero(targets == label) for label in (0, 1)]
+    if not all(map(len, classes)):
+        raise InputError(
+            f"sampler.name {sampler.name} needs both classes, found {len(classes[1])} malignant "
+            f"and {len(classes[0])} benign training images"
+        )
+    if sampler.name == "balanced_batch":
+        return _balanced(rng, classes, batch_size)
+    if sampler.name == "undersample":
+        benign, malignant = classes
+        wanted = min(len(benign), max(1, round(sampler.ratio * len(malignant))))
+        kept = rng.choice(benign, wanted, replace=False)
+        return rng.permutation(np.concatenate([malignant, kept]))
+    cells = targets if sampler.name == "oversample" else 2 * groups.astype(np.int64) + targets
+    _, cell, sizes = np.unique(cells, return_inverse=True, return_counts=True)
+    return rng.choice(count, count, p=1 / (len(sizes) * sizes[cell]))
+
+
+def _balanced(
+    rng: np.random.Generator, classes: list[NDArray[np.int64]], batch_size: int
+) -> NDArray[np.int64]:
+    if batch_size % 2:
+        raise InputError(
+            f"sampler.name balanced_batch needs an even train.batch_size, found {batch_size}"
+        )
+    half = batch_size // 2
+    steps = max(map(len, classes)) // half
+    # As many rounds of each class as it takes, each in another order.
+    drawn = []
+    for rows in classes:
+        rounds = -(-steps * half // len(rows))
+        drawn.append(np.concatenate([rng.permutation(rows) for _ in range(rounds)])[: steps * half])
+    # One of each in turn: so every even share of a batch is balanced too.
+    return np.stack(drawn, axis=1).ravel()
