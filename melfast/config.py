@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from melfast import settings
-from melfast.data.plan import Augment
+from melfast.data.augment import Augment
+from melfast.data.sampler import Sampler
 from melfast.evaluate.threshold import ThresholdRule
 from melfast.models.record import Head
 from melfast.preprocess import ColourSpace, Preprocess
@@ -48,13 +49,14 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class PreprocessConfig:
-    """Input of the network; `mean` and `std` default to the usual ones of the colour space."""
+    """Input of the network, see Preprocess; `mean` and `std` default to the usual ones."""
 
     height: int = 96
     width: int = 128
     colour: ColourSpace = "rgb"
     mean: Triple | None = None
     std: Triple | None = None
+    masked: bool = False
 
     def __post_init__(self) -> None:
         self.resolve()
@@ -62,7 +64,7 @@ class PreprocessConfig:
     def resolve(self) -> Preprocess:
         usual = Preprocess.for_colour(self.height, self.width, self.colour)
         mean, std = self.mean or usual.mean, self.std or usual.std
-        return Preprocess(self.height, self.width, self.colour, mean, std)
+        return Preprocess(self.height, self.width, self.colour, mean, std, self.masked)
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
     augment: Augment = field(default_factory=Augment)
+    sampler: Sampler = field(default_factory=Sampler)
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from melfast.errors import InputError
 from melfast.files import atomic_path
+from melfast.skin.tone import TONE_GROUPS, ToneScale
 from melfast.tables import MISSING, Table, read_table, require_columns
 
 REQUIRED = ("image_name", "path")
@@ -95,6 +96,34 @@ class Manifest:
                 raise InputError(f"{self.path}: group {group} is called {' and '.join(found)}")
             names.append(found[0] if found else str(group))
         return tuple(names)
+
+    @property
+    def skin_lab(self) -> NDArray[np.float64]:
+        """Dominant skin colour in CIELAB [N, 3], NaN where unknown.
+
+        Raises:
+            InputError: a cell is no number.
+        """
+        lab = np.empty((len(self), 3))
+        for i, name in enumerate(("skin_l", "skin_a", "skin_b")):
+            cells = self.column(name)
+            try:
+                lab[:, i] = np.where(cells == "", "nan", cells).astype(np.float64)
+            except ValueError as error:
+                raise InputError(f"{self.path}: column {name!r}: {error}") from None
+        return lab
+
+    @property
+    def tone_scale(self) -> ToneScale | None:
+        """The scale of the groups: as column `tone_groups` says, else the one with their names."""
+        named = set(self.column("tone_groups")) - {""}
+        names = self.group_names
+        for key, scale in TONE_GROUPS.items():
+            same = zip(names, scale.names, strict=False)
+            fits = len(names) <= len(scale.names) and all(name == own for name, own in same)
+            if fits and (not named or named == {key}):
+                return scale
+        return None
 
     @property
     def splits(self) -> NDArray[np.str_]:

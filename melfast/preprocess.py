@@ -2,12 +2,16 @@
 
 Stored in the checkpoint and in the ONNX metadata. The steps, in order: decode to uint8 sRGB (EXIF
 orientation applied), resize to `height` x `width` (antialiased, stretched), augmentation when
-training, colour conversion, `(value - mean) / std` per channel.
+training, all but the lesion black where `masked`, colour conversion,
+`(value - mean) / std` per channel.
 """
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+import numpy as np
+
+from melfast import core
 from melfast.errors import InputError
 
 ColourSpace = Literal["rgb", "cielab"]
@@ -28,6 +32,7 @@ class Preprocess:
         height, width: pixels of the model's input.
         colour: `rgb` (0..1) or `cielab` (D65, 2 degrees; L 0..100, a and b about -128..127).
         mean, std: per channel, in the units of `colour`.
+        masked: everything outside of the lesion's mask is black; each image needs a mask.
     """
 
     height: int
@@ -35,6 +40,7 @@ class Preprocess:
     colour: ColourSpace = "rgb"
     mean: tuple[float, float, float] = RGB_MEAN
     std: tuple[float, float, float] = RGB_STD
+    masked: bool = False
 
     def __post_init__(self) -> None:
         if self.colour not in ("rgb", "cielab"):
@@ -43,6 +49,16 @@ class Preprocess:
             raise InputError(f"preprocess size must be >= 1 x 1, got {self.height} x {self.width}")
         if min(self.std) <= 0:
             raise InputError(f"preprocess.std must be > 0 in each channel, got {self.std}")
+
+    @property
+    def fill(self) -> tuple[int, int, int]:
+        """The mean colour in uint8 sRGB, which a network sees as nothing."""
+        if self.colour == "cielab":
+            levels = core.lab_to_srgb(np.array(self.mean, np.float32))
+        else:
+            levels = np.rint(255 * np.clip(self.mean, 0, 1)).astype(np.uint8)
+        red, green, blue = levels.tolist()
+        return red, green, blue
 
     @classmethod
     def for_colour(cls, height: int, width: int, colour: ColourSpace) -> "Preprocess":

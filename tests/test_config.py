@@ -11,7 +11,7 @@ from melfast.config import Config, load_config
 from melfast.errors import InputError
 from melfast.settings import Override, parse_setting
 
-SECTIONS = "data, preprocess, augment, model, loss, optim, train, output"
+SECTIONS = "data, preprocess, augment, sampler, model, loss, optim, train, output"
 
 
 def load(tmp_path: Path, text: str, *overrides: Override) -> Config:

@@ -37,10 +37,14 @@ def melfast_augmented(
     paths: Sequence[Path], size: int, threads: int, batch: int
 ) -> Iterator[Epoch]:
     """NativeLoader with the order and the affine warps of training."""
+    from melfast.data.augment import Augment
     from melfast.data.native import NativeLoader
-    from melfast.data.plan import Augment, training_plan
+    from melfast.data.plan import Rows, training_plan
 
-    plan = training_plan(len(paths), Augment(), batch_size=batch, seed=0, epoch=0)
+    rows = Rows(np.zeros(len(paths), np.int64), np.zeros(len(paths), np.int16))
+    plan = training_plan(
+        rows, Augment(), batch_size=batch, seed=0, epoch=0, height=size, width=size
+    )
     with NativeLoader(paths, Preprocess(size, size), plan, threads=threads) as loader:
         yield lambda: (batch.images for batch in loader)
 

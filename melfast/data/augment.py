@@ -73,8 +73,8 @@ class Augment:
         require(0.05 <= self.crop <= 1, "augment.crop", "in 0.05..1", f"{self.crop:g}")
         require(1 <= self.crop_ratio <= 4, "augment.crop_ratio", "in 1..4", f"{self.crop_ratio:g}")
         low, high = self.erase_area
-        require(0 < low <= high < 1, "augment.erase_area", "two rising numbers in 0..1 (0 and 1 left out)",
-                list(self.erase_area))  # fmt: skip
+        require(0 < low <= high < 1, "augment.erase_area",
+                "two rising numbers in 0..1 (0 and 1 left out)", list(self.erase_area))  # fmt: skip
         for name, value in self.skin_former.items():
             ok = isinstance(value, int | float) and 0 <= value <= 1
             require(ok, f"augment.skin_former.{name}", "in 0..1", value)

@@ -22,7 +22,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from melfast import core
 from melfast.data.batch import Batch
-from melfast.data.plan import EpochPlan
+from melfast.data.plan import EpochPlan, working_size
+from melfast.data.retouch import Masks, retouch
 from melfast.errors import ImageError
 from melfast.images import read_image
 from melfast.preprocess import Preprocess
@@ -53,6 +54,7 @@ class NativeLoader:
         preprocess: Preprocess,
         plan: EpochPlan,
         *,
+        masks: Masks | None = None,
         start: int = 0,
         threads: int | None = None,
         on_error: OnError = "raise",
@@ -64,12 +66,14 @@ class NativeLoader:
         Args:
             paths: image files; `plan.index` counts in this list.
             preprocess: size, colour and normalisation of the batches.
+            masks: lesion mask of each of `paths`, for plans that need them.
             start: the first batch to give; a resumed epoch begins in its middle.
             threads: worker threads; None: one a core that the process may use.
             on_error: what an unreadable image does. `raise`: its ImageError comes out of the
                 iterator at its batch. `skip`: its batch is shorter, down to no image at all, and
                 lists it in `failures`.
-            dtype: float32 or float16: normalised; uint8: sRGB, resized and warped only.
+            dtype: float32 or float16: normalised; uint8: sRGB, all but
+                colour conversion and normalisation.
             prefetch: batches made, or being made, ahead of the one in use.
             allocate: makes the `prefetch + 1` buffers, given shape and dtype (for pinned memory).
         Raises:
@@ -91,6 +95,7 @@ class NativeLoader:
                 f"got {plan.index.min()}..{plan.index.max()}"
             )
         self.paths, self.preprocess, self.plan, self.start = paths, preprocess, plan, start
+        self.masks = masks
         self.threads, self.on_error, self.prefetch = threads, on_error, prefetch
         self.dtype, self.allocate = np.dtype(dtype), allocate
         self._running: weakref.ref[Generator[Batch]] | None = None
@@ -141,15 +146,15 @@ class NativeLoader:
             crew.dismiss()
 
     def _load(self, record: int, out: NDArray[Any]) -> None:
-        """One image into its place in a batch.
-
-        The decoded image is at least the model's size. Augmentation that zooms in needs no more:
-        it works on the resized image.
-        """
+        """One image into its place in a batch."""
         p, plan = self.preprocess, self.plan
-        path = self.paths[plan.index[record]]
-        image = read_image(path, min_height=p.height, min_width=p.width)
-        core.prepare(image, plan.affine[record], out, p.colour, p.mean, p.std)
+        path, affine = self.paths[plan.index[record]], plan.affine[record]
+        changes = retouch(plan, record, path, self.masks, p)
+        height, width = working_size(affine, p.height, p.width)
+        image = read_image(path, min_height=height, min_width=width)
+        core.prepare(
+            image, affine, out, p.colour, p.mean, p.std, working=(height, width), **changes
+        )
 
     def _batch(self, work: "_Work") -> Batch:
         images, index = work.images[: work.size], self.plan.index[work.records]

@@ -20,13 +20,14 @@ from melfast.data.augment import (
     draw_jitter,
     draw_variants,
 )
-from melfast.data.sampler import Sampler, draw_order
+from melfast.data.sampler import SHUFFLE, Sampler, draw_order
 from melfast.errors import InputError
 from melfast.skin.curves import destinations, light_gains, moved_ita
 from melfast.skin.tone import ToneScale, classify
 
-# Decoding keeps the detail of a zoom of up to so many times.
-MOST_ZOOM = 4.0
+# A zoom of so many times loses too little to be seen; up to the other, detail is kept for it. (To
+# keep it for every zoom would often take the next larger scale of the JPEG, and twice the time.)
+FREE_ZOOM, MOST_ZOOM = 1.25, 4.0
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class EpochPlan:
         bounds: int64 [steps + 1]; batch s is records bounds[s]:bounds[s + 1].
         group: int16 [N], tone group, -1 unknown: after the skin-former, that of the moved skin.
         target_ita: float32 [N], degrees to which the skin-former moves the skin; NaN: left alone.
-        gains: float32 [N, 3, 3], curves of light that do it, see melfast.skin.curves.
+        gains: float32 [N, 3, 3], curves of light that do it, see melfast.skin.curves; 0: none.
         jitter: float32 [N, 3, 4], colour matrix on sRGB in 0..1; the result is clipped.
         masked: bool [N], whether all but the lesion is made black.
         erase: int32 [N, 4], box y0, x0, y1, x1 in pixels of the model's input that is filled with
@@ -95,20 +96,23 @@ class EpochPlan:
 
     def needs_mask(self, record: int) -> bool:
         """Whether a record cannot be made without the lesion's mask."""
-        moved = self.target_ita is not None and not np.isnan(self.target_ita[record])
-        return moved or (self.masked is not None and bool(self.masked[record]))
+        return self.is_moved(record) or (self.masked is not None and bool(self.masked[record]))
+
+    def is_moved(self, record: int) -> bool:
+        """Whether the skin of a record is moved to another ITA."""
+        return self.target_ita is not None and not np.isnan(self.target_ita[record])
 
 
 def working_size(affine: NDArray[np.float32], height: int, width: int) -> tuple[int, int]:
     """To which an image is resized before it is warped by `affine` to height x width: larger where
     the warp zooms in, so that detail is kept."""
     shrunk = abs(float(affine[0, 0] * affine[1, 1] - affine[0, 1] * affine[1, 0])) ** 0.5
-    zoom = min(max(1 / max(shrunk, 1e-6), 1), MOST_ZOOM)
+    zoom = min(max(1 / FREE_ZOOM / max(shrunk, 1e-6), 1), MOST_ZOOM)
     return round(height * zoom), round(width * zoom)
 
 
 def training_plan(
-    rows: Rows, augment: Augment, sampler: Sampler = Sampler(), *, batch_size: int, seed: int,
+    rows: Rows, augment: Augment, sampler: Sampler = SHUFFLE, *, batch_size: int, seed: int,
     epoch: int, height: int, width: int, masked: bool = False, rank: int = 0, world_size: int = 1,
 ) -> EpochPlan:  # fmt: skip
     """Sampled, augmented records; what does not fill a last global batch waits for another epoch.
@@ -204,7 +208,8 @@ def _draw_former(
     moved = np.flatnonzero(draws < chance[index])
     target_ita = np.full(len(index), np.nan, np.float32)
     target_ita[moved] = targets[moved]
-    assert rows.skin_lab is not None and rows.scale is not None
+    assert rows.skin_lab is not None
+    assert rows.scale is not None
     start = rows.skin_lab[index[moved]]
     gains = np.zeros((len(index), 3, 3), np.float32)
     gains[moved] = light_gains(start, destinations(start, target_ita[moved]))

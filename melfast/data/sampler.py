@@ -19,9 +19,10 @@ class Sampler:
     Attributes:
         name: `shuffle`: each record once. `balanced_batch`: every batch has as many malignant as
             benign ones, and so has every even share of it that a process gets; each of the larger
-            class once, the smaller class again and again. `undersample`: each malignant record once, `ratio` times as many benign ones.
-            `oversample`: as many draws as records, with replacement, both classes as likely.
-            `group_balanced`: the same for every tone group (unknown is one) of either class.
+            class once, the smaller class again and again. `undersample`: each malignant record
+            once, `ratio` times as many benign ones. `oversample`: as many draws as records, with
+            replacement, both classes as likely. `group_balanced`: the same, every tone group
+            (unknown is one) of either class as likely.
         ratio: benign records for each malignant one, of `undersample`.
     """
 
@@ -32,6 +33,9 @@ class Sampler:
         names = get_args(SamplerName)
         require(self.name in names, "sampler.name", f"one of {', '.join(names)}", repr(self.name))
         require(self.ratio > 0, "sampler.ratio", "> 0", self.ratio)
+
+
+SHUFFLE = Sampler()
 
 
 def draw_order(

@@ -70,6 +70,11 @@ def export_onnx(classifier: torch.nn.Module, record: ModelRecord, path: str | Pa
     assert not classifier.training, "export of a model in training mode"
     tensors = (*classifier.parameters(), *classifier.buffers())
     assert all(t.device.type == "cpu" for t in tensors), "export of a model that is not on the CPU"
+    if record.preprocess.masked:
+        raise InputError(
+            f"{path}: the model sees masked images (preprocess.masked), which an exported graph "
+            "cannot make; wanted one trained without"
+        )
     num_bytes = sum(t.numel() * t.element_size() for t in tensors)
     if num_bytes > MAX_WEIGHT_BYTES:
         raise InputError(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from melfast.data.native import OnError
 from melfast.data.plan import evaluation_plan
+from melfast.data.retouch import Masks
 from melfast.decode import decode
 from melfast.errors import ImageError, InputError
 from melfast.models.record import Head
@@ -42,8 +43,9 @@ class Inference:
 
 def infer(
     model: torch.nn.Module, paths: Sequence[Path], preprocess: Preprocess, world: World, *,
-    batch_size: int = BATCH_SIZE, precision: Precision = "fp32", threads: int = 0,
-    on_error: OnError = "raise", advance: Callable[[int], None] = lambda images: None,
+    masks: Masks | None = None, batch_size: int = BATCH_SIZE, precision: Precision = "fp32",
+    threads: int = 0, on_error: OnError = "raise",
+    advance: Callable[[int], None] = lambda images: None,
 ) -> Inference:  # fmt: skip
     """Runs a model, which stands on `world.device` in eval mode, over image files.
 
@@ -51,19 +53,31 @@ def infer(
     the same whole answer, and each batch is the same however many processes there are.
 
     Args:
+        masks: lesion masks, for a masked `preprocess`.
         advance: told how many images this process has done since it was last told.
     Raises:
         ImageError: a file cannot be read, under `on_error="raise"`.
         InputError: no file at all could be read, or the model gives no number for one.
     """
     plan = evaluation_plan(
-        len(paths), batch_size=batch_size, rank=world.rank, world_size=world.size
+        len(paths),
+        batch_size=batch_size,
+        rank=world.rank,
+        world_size=world.size,
+        masked=preprocess.masked,
     )
     index: list[NDArray[np.int64]] = []
     logits: list[torch.Tensor] = []
     failures: list[ImageError] = []
     loader = open_loader(
-        paths, preprocess, plan, world, threads=threads, on_error=on_error, precision=precision
+        paths,
+        preprocess,
+        plan,
+        world,
+        masks=masks,
+        threads=threads,
+        on_error=on_error,
+        precision=precision,
     )
     with loader, torch.inference_mode():
         for images, batch in feed(loader, world.device):

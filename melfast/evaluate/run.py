@@ -50,8 +50,8 @@ def run_evaluation(
             task = bar.add_task("evaluate", total=len(manifest) / world.size)
             found = infer(
                 model.to(world.device).to(memory_format=torch.channels_last),
-                manifest.image_paths, record.preprocess, world, batch_size=batch_size,
-                precision=precision, threads=threads, on_error=on_error,
+                manifest.image_paths, record.preprocess, world, masks=manifest.mask_paths,
+                batch_size=batch_size, precision=precision, threads=threads, on_error=on_error,
                 advance=lambda images: bar.advance(task, images),
             )  # fmt: skip
         if not world.first:

@@ -21,7 +21,7 @@ _A = (9.0, 10.5, 12.0, 13.0, 13.5, 13.0, 12.5, 11.5, 10.0, 9.5, 9.5, 9.0, 8.0)
 ITA_RANGE = (_ITA[0], _ITA[-1])
 
 
-def chroma(ita_deg: ArrayLike) -> tuple[Any, Any]:
+def chroma(ita_deg: Any) -> tuple[Any, Any]:
     """a* and b* of skin of an ITA, number or array; of the nearer end outside of ITA_RANGE."""
     return np.interp(ita_deg, _ITA, _A), np.interp(ita_deg, _ITA, _B)
 

@@ -1,4 +1,4 @@
-"""The skin-tone table: the angle, ITA thresholds, group names and Fitzpatrick maps, each named by source."""
+"""The skin-tone table: ITA, its thresholds, group names and Fitzpatrick maps, named by source."""
 
 from dataclasses import dataclass
 from typing import Literal

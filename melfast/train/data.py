@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from melfast.config import DataConfig
+from melfast.data.plan import Rows
 from melfast.errors import InputError
 from melfast.manifest import REQUIRED, Manifest, read_manifest, write_manifest
 from melfast.prepare.sources import import_source
@@ -27,17 +28,21 @@ class LabelledImages:
     Attributes:
         paths: image files.
         names: their image_name.
-        targets: int64 [N], 0 benign and 1 malignant.
-        groups: int16 [N], -1 unknown.
+        rows: what a plan is drawn from; targets and groups among it.
+        masks: lesion masks, None where an image has none.
     """
 
     paths: list[Path]
     names: list[str]
-    targets: NDArray[np.int64]
-    groups: NDArray[np.int16]
+    rows: Rows
+    masks: list[Path | None]
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    @property
+    def targets(self) -> NDArray[np.int64]:
+        return self.rows.targets
 
     @property
     def class_counts(self) -> list[int]:
@@ -123,7 +128,12 @@ def labelled(manifest: Manifest, split: str, say: Say) -> LabelledImages:
             f"{manifest.path}: split {split!r} has {malignant} malignant and "
             f"{len(targets) - malignant} benign images; wanted both classes"
         )
-    return LabelledImages(manifest.image_paths, manifest.image_names, targets, manifest.groups)
+    masks = manifest.mask_paths
+    rows = Rows(
+        targets, manifest.groups, manifest.group_names, manifest.skin_lab,
+        np.array([mask is not None for mask in masks]), manifest.tone_scale,
+    )  # fmt: skip
+    return LabelledImages(manifest.image_paths, manifest.image_names, rows, masks)
 
 
 def _require_files(data: TrainingData, skip: bool, say: Say) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from melfast.data.batch import Batch
 from melfast.data.native import NativeLoader, OnError, available_cores
 from melfast.data.plan import EpochPlan
+from melfast.data.retouch import Masks
 from melfast.preprocess import Preprocess
 from melfast.train.distributed import World
 
@@ -35,7 +36,8 @@ def set_threads(threads: int, world: World) -> None:
 
 def open_loader(
     paths: Sequence[Path], preprocess: Preprocess, plan: EpochPlan, world: World, *,
-    threads: int = 0, on_error: OnError = "raise", precision: Precision = "fp32", start: int = 0,
+    masks: Masks | None = None, threads: int = 0, on_error: OnError = "raise",
+    precision: Precision = "fp32", start: int = 0,
 ) -> NativeLoader:  # fmt: skip
     """A loader for `feed`.
 
@@ -46,7 +48,7 @@ def open_loader(
     """
     cuda = world.device.type == "cuda"
     return NativeLoader(
-        paths, preprocess, plan, start=start, on_error=on_error,
+        paths, preprocess, plan, masks=masks, start=start, on_error=on_error,
         threads=threads or max(1, available_cores() // world.local_size),
         dtype=np.float16 if cuda and precision != "fp32" else np.float32,
         allocate=_pinned if cuda else np.empty,

@@ -13,7 +13,7 @@ import torch
 
 from melfast.config import Config
 from melfast.data.batch import Batch
-from melfast.data.plan import EpochPlan, training_plan
+from melfast.data.plan import EpochPlan, Rows, training_plan
 from melfast.errors import ImageError, InputError
 from melfast.evaluate.infer import infer
 from melfast.evaluate.metrics import binary_metrics
@@ -46,7 +46,7 @@ class Trainer:
         self.record, self.learner, self.state, self.log = record, learner, state, log
         self.loss = build_loss(config.loss, data.train.class_counts, world.device)
         self.targets = torch.from_numpy(data.train.targets).to(world.device)
-        self.steps_per_epoch = require_steps(config, len(data.train), world)
+        self.steps_per_epoch = require_steps(config, data.train.rows, world)
         self.total_steps = self.steps_per_epoch * config.train.epochs
         self.saved_at = time.monotonic()
         self.left_out: set[str] = set()
@@ -96,9 +96,10 @@ class Trainer:
     def open_batches(self) -> Iterator[Batches]:
         """The batches of the epoch that are not used yet."""
         config, state = self.config, self.state
-        plan = epoch_plan(config, len(self.data.train), state.epoch, self.world)
+        train = self.data.train
+        plan = epoch_plan(config, train.rows, state.epoch, self.world)
         with open_loader(
-            self.data.train.paths, self.record.preprocess, plan, self.world,
+            train.paths, self.record.preprocess, plan, self.world, masks=train.masks,
             threads=config.data.threads, on_error=config.data.on_error,
             precision=config.train.precision, start=state.step_in_epoch * config.train.accumulate,
         ) as loader:  # fmt: skip
@@ -182,7 +183,7 @@ class Trainer:
         self.world.share_buffers(self.learner.model)
         found = infer(
             self.learner.model.eval(), valid.paths, self.record.preprocess, self.world,
-            precision=train.precision, threads=self.config.data.threads,
+            masks=valid.masks, precision=train.precision, threads=self.config.data.threads,
             on_error=self.config.data.on_error,
         )  # fmt: skip
         self._leave_out(found.failures)
@@ -264,11 +265,12 @@ def require_images(batch: Batch) -> None:
         raise InputError(f"none of a batch's {count} images can be read: {first}")
 
 
-def require_steps(config: Config, num_images: int, world: World) -> int:
+def require_steps(config: Config, rows: Rows, world: World) -> int:
     """Optimizer steps an epoch.
 
     Raises:
-        InputError: the batch cannot be dealt evenly, or is larger than the training split.
+        InputError: the batch cannot be dealt evenly or is larger than an epoch, or the rows lack
+            what the sampler or the augmentation needs.
     """
     train = config.train
     pieces = world.size * train.accumulate
@@ -277,21 +279,16 @@ def require_steps(config: Config, num_images: int, world: World) -> int:
             f"train.batch_size must be a multiple of {world.size} processes x train.accumulate "
             f"{train.accumulate}, got {train.batch_size}"
         )
-    if train.batch_size > num_images:
-        raise InputError(
-            f"train.batch_size {train.batch_size} is larger than the training split of "
-            f"{num_images} images"
-        )
-    return num_images // train.batch_size
+    return epoch_plan(config, rows, 0, world).num_batches // train.accumulate
 
 
-def epoch_plan(config: Config, num_images: int, epoch: int, world: World) -> EpochPlan:
+def epoch_plan(config: Config, rows: Rows, epoch: int, world: World) -> EpochPlan:
     """The plan of an epoch for this process, its batches cut into pieces to accumulate."""
     train, preprocess = config.train, config.preprocess
     plan = training_plan(
-        num_images, config.augment, batch_size=train.batch_size // world.size, seed=train.seed,
-        epoch=epoch, rank=world.rank, world_size=world.size,
-        aspect=preprocess.width / preprocess.height,
+        rows, config.augment, config.sampler, batch_size=train.batch_size // world.size,
+        seed=train.seed, epoch=epoch, height=preprocess.height, width=preprocess.width,
+        masked=preprocess.masked, rank=world.rank, world_size=world.size,
     )  # fmt: skip
     piece = train.batch_size // world.size // train.accumulate
     bounds = np.arange(0, len(plan.index) + 1, piece, dtype=np.int64)

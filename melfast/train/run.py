@@ -50,7 +50,7 @@ def run_training(config: Config, sources: dict[str, str], *, going_on: bool) -> 
             raise
         set_threads(config.train.threads, world)
         data = training_data(read_manifest(run / MANIFEST))
-        steps = require_steps(config, len(data.train), world)
+        steps = require_steps(config, data.train.rows, world)
         record = new_record(config, data)
         learner = build_learner(config, record, world)
         state = State(config=settings.plain(config), data_digest=data.train.digest)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from melfast import core
-from melfast.data.plan import IDENTITY
+from melfast.data.augment import IDENTITY
 
 AFFINE = np.array([[0.9, -0.2, 0.05], [0.2, 0.95, -0.1]], np.float32)
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)

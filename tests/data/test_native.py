@@ -21,9 +21,10 @@ from PIL import Image
 
 from melfast import core
 from melfast.data import native
+from melfast.data.augment import Augment
 from melfast.data.batch import Batch
 from melfast.data.native import NativeLoader
-from melfast.data.plan import Augment, EpochPlan, evaluation_plan, training_plan
+from melfast.data.plan import EpochPlan, Rows, evaluation_plan, training_plan, working_size
 from melfast.errors import ImageError
 from melfast.images import read_image
 from melfast.preprocess import Preprocess
@@ -62,6 +63,12 @@ def no_thread_is_left() -> Iterator[None]:
 
 def loader_threads() -> list[str]:
     return [t.name for t in threading.enumerate() if t.name.startswith("melfast-loader")]
+
+
+def drawn_plan(files: list[Path], augment: Augment, **options: Any) -> EpochPlan:
+    rows = Rows(np.zeros(len(files), np.int64), np.full(len(files), -1, np.int16))
+    size = {"height": PLAIN.height, "width": PLAIN.width}
+    return training_plan(rows, augment, **size | options)
 
 
 def copies(loader: NativeLoader) -> list[Batch]:
@@ -118,7 +125,7 @@ def test_batches_without_a_record(bounds: list[int], files: list[Path]) -> None:
 def test_flip_in_the_plan_is_a_flip_of_the_image(files: list[Path]) -> None:
     straight = copies(eval_loader(files))
     flip = Augment(hflip=1, vflip=0, rotation_deg=0, translation=0, scale=0)
-    plan = training_plan(len(files), flip, batch_size=23, seed=0, epoch=0)
+    plan = drawn_plan(files, flip, batch_size=23, seed=0, epoch=0)
     (flipped,) = copies(NativeLoader(files, PLAIN, plan))
     images = np.concatenate([batch.images for batch in straight])
     np.testing.assert_allclose(flipped.images, images[flipped.index, :, ::-1], atol=0.01)
@@ -184,14 +191,17 @@ def test_decodes_no_more_than_the_model_needs(
 def test_each_image_gets_its_own_affine(
     colour: Literal["rgb", "cielab"], files: list[Path]
 ) -> None:
-    plan = training_plan(len(files), Augment(), batch_size=6, seed=2, epoch=0)
+    plan = drawn_plan(files, Augment(crop=0.2), batch_size=6, seed=2, epoch=0)
     how = Preprocess.for_colour(12, 16, colour)
     record = 0
     for batch in NativeLoader(files, how, plan, threads=3):
         for index, image in zip(batch.index, batch.images, strict=True):
             wanted = np.empty((12, 16, 3), np.float32)
-            pixels = read_image(files[index], min_height=12, min_width=16)
-            core.prepare(pixels, plan.affine[record], wanted, colour, how.mean, how.std)
+            size = working_size(plan.affine[record], 12, 16)
+            pixels = read_image(files[index], min_height=size[0], min_width=size[1])
+            core.prepare(
+                pixels, plan.affine[record], wanted, colour, how.mean, how.std, working=size
+            )
             assert index == plan.index[record]
             assert np.array_equal(image, wanted)
             record += 1
@@ -202,7 +212,7 @@ def test_each_image_gets_its_own_affine(
 
 
 def test_any_number_of_threads_gives_the_same_bits(files: list[Path]) -> None:
-    plan = training_plan(len(files), Augment(), batch_size=5, seed=1, epoch=0)
+    plan = drawn_plan(files, Augment(), batch_size=5, seed=1, epoch=0)
     one, four, nine = (
         copies(NativeLoader(files, PLAIN, plan, threads=threads, prefetch=prefetch))
         for threads, prefetch in ((1, 1), (4, 2), (9, 5))

@@ -2,20 +2,27 @@
 
 import re
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 
-from melfast.data.plan import IDENTITY, Augment, EpochPlan, evaluation_plan, training_plan
+from melfast.data.augment import IDENTITY, Augment
+from melfast.data.plan import EpochPlan, Rows, evaluation_plan, training_plan
 from melfast.errors import InputError
 
 NO_CHANGE = Augment(hflip=0, vflip=0, rotation_deg=0, translation=0, scale=0)
 MANY = 4000  # records for what is only true on average
 
 
-def plan_of(augment: Augment, **changes: object) -> EpochPlan:
-    options = {"batch_size": 8, "seed": 3, "epoch": 0} | changes
-    return training_plan(MANY, augment, **options)  # type: ignore[arg-type]
+def benign(count: int) -> Rows:
+    return Rows(np.zeros(count, np.int64), np.full(count, -1, np.int16))
+
+
+def plan_of(augment: Augment, rows: Rows | None = None, **changes: Any) -> EpochPlan:
+    rows = rows or benign(MANY)
+    options = {"batch_size": 8, "seed": 3, "epoch": 0, "height": 64, "width": 64} | changes
+    return training_plan(rows, augment, **options)
 
 
 def only(**parts: float) -> Augment:
@@ -46,7 +53,7 @@ def test_flips_mirror_one_axis(augment: Augment, wanted: list[list[int]]) -> Non
 
 
 def test_every_image_once_in_whole_batches() -> None:
-    plan = training_plan(10, NO_CHANGE, batch_size=3, seed=0, epoch=0)
+    plan = plan_of(NO_CHANGE, benign(10), batch_size=3)
     assert plan.num_batches == 3
     assert plan.bounds.tolist() == [0, 3, 6, 9]
     assert plan.index.dtype == np.int64
@@ -76,7 +83,7 @@ def test_batches_from_the_middle() -> None:
 def test_affine_is_rotation_zoom_and_shift_in_pixels(aspect: float) -> None:
     """In pixels the matrix is a similarity: circles stay circles, at any aspect."""
     augment = only(rotation_deg=30, scale=0.2, translation=0.1)
-    affine = plan_of(augment, aspect=aspect).affine.astype(np.float64)
+    affine = plan_of(augment, height=60, width=round(60 * aspect)).affine.astype(np.float64)
     width, height = 120.0 * aspect, 120.0
     to_pixels = np.diag([width / 2, height / 2])
     linear = to_pixels @ affine[:, :, :2] @ np.linalg.inv(to_pixels)
@@ -129,10 +136,10 @@ def test_switching_one_part_off_leaves_the_others() -> None:
 
 @pytest.mark.parametrize("world_size", [2, 4])
 def test_ranks_together_see_the_batches_of_one_process(world_size: int) -> None:
-    whole = training_plan(103, Augment(), batch_size=8, seed=1, epoch=2)
+    whole = plan_of(Augment(), benign(103), seed=1, epoch=2)
     ranks = [
-        training_plan(103, Augment(), batch_size=8 // world_size, seed=1, epoch=2,
-                      rank=rank, world_size=world_size)
+        plan_of(Augment(), benign(103), batch_size=8 // world_size, seed=1, epoch=2,
+                rank=rank, world_size=world_size)
         for rank in range(world_size)
     ]  # fmt: skip
     assert {plan.num_batches for plan in [whole, *ranks]} == {103 // 8}
@@ -149,7 +156,9 @@ def test_ranks_together_see_the_batches_of_one_process(world_size: int) -> None:
 def test_another_epoch_uses_what_one_left_out() -> None:
     seen = set()
     for epoch in range(20):
-        seen |= set(training_plan(10, NO_CHANGE, batch_size=7, seed=0, epoch=epoch).index.tolist())
+        seen |= set(
+            plan_of(NO_CHANGE, benign(10), batch_size=7, seed=0, epoch=epoch).index.tolist()
+        )
     assert seen == set(range(10))
 
 
@@ -173,12 +182,10 @@ def test_evaluation_sees_each_image_once(num_images: int, world_size: int) -> No
 
 
 def test_batch_larger_than_the_data() -> None:
-    message = "batch of 12 images (6 x 2 processes) is larger than the training split of 11"
+    message = "batch of 12 images (6 x 2 processes) is larger than the epoch of 11 training images"
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
-        training_plan(11, Augment(), batch_size=6, seed=0, epoch=0, world_size=2)
-    assert (
-        training_plan(12, Augment(), batch_size=6, seed=0, epoch=0, world_size=2).num_batches == 1
-    )
+        plan_of(Augment(), benign(11), batch_size=6, world_size=2)
+    assert plan_of(Augment(), benign(12), batch_size=6, world_size=2).num_batches == 1
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from melfast.config import Config
 from melfast.data.native import NativeLoader
-from melfast.data.plan import evaluation_plan, training_plan
+from melfast.data.plan import Rows, evaluation_plan, training_plan
 from melfast.errors import ImageError, InputError
 from melfast.evaluate.metrics import roc_auc
 from melfast.manifest import read_manifest
@@ -71,7 +71,9 @@ def test_an_epoch_is_what_it_would_be_by_hand(tiny_config: MakeConfig, tmp_path:
     optimizer = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
     )
-    plan = training_plan(32, config.augment, batch_size=8, seed=0, epoch=0, aspect=32 / 24)
+    plan = training_plan(
+        data.rows, config.augment, batch_size=8, seed=0, epoch=0, height=24, width=32
+    )
     loader = NativeLoader(data.paths, trainer.record.preprocess, plan, threads=1)
     for step, batch in enumerate(loader):
         for group in optimizer.param_groups:
@@ -92,7 +94,7 @@ def test_an_epoch_is_what_it_would_be_by_hand(tiny_config: MakeConfig, tmp_path:
 
 def one_gradient(config: Config, run: Path) -> dict[str, torch.Tensor]:
     trainer = make_trainer(config, run)
-    plan = epoch_plan(config, len(trainer.data.train), 0, trainer.world)
+    plan = epoch_plan(config, trainer.data.train.rows, 0, trainer.world)
     with open_loader(
         trainer.data.train.paths, trainer.record.preprocess, plan, trainer.world
     ) as loader:
@@ -132,7 +134,7 @@ with start_world("cpu") as world:
     record = new_record(config, data)
     learner = build_learner(config, record, world)
     trainer = Trainer(config, data, Path("."), world, record, learner, State(), SilentLog())
-    plan = epoch_plan(config, len(data.train), 0, world)
+    plan = epoch_plan(config, data.train.rows, 0, world)
     assert world.size == 2 and len(plan.index) == 16
     with open_loader(data.train.paths, record.preprocess, plan, world, threads=1) as loader:
         trainer.forward_backward(feed(loader, world.device), Window())
@@ -155,9 +157,12 @@ def test_gradient_is_the_same_on_two_processes(tiny_config: MakeConfig, tmp_path
         torch.testing.assert_close(first[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
 
 
+ROWS = Rows(np.arange(32) % 2, np.zeros(32, np.int16))
+
+
 def test_the_same_images_however_they_are_dealt(tiny_config: MakeConfig) -> None:
     plans = [
-        epoch_plan(tiny_config(train__accumulate=pieces), 32, 3, World(rank, size))
+        epoch_plan(tiny_config(train__accumulate=pieces), ROWS, 3, World(rank, size))
         for size, pieces in ((1, 1), (2, 2), (4, 1))
         for rank in range(size)
     ]
@@ -296,7 +301,7 @@ def test_resume_in_another_precision(tiny_config: MakeConfig, tmp_path: Path) ->
     ("changes", "world", "message"),
     [
         ({"train__batch_size": 40}, World(),
-         "train.batch_size 40 is larger than the training split of 32 images"),
+         "batch of 40 images (40 x 1 processes) is larger than the epoch of 32 training images"),
         ({"train__batch_size": 9}, World(0, 2),
          "train.batch_size must be a multiple of 2 processes x train.accumulate 1, got 9"),
     ],
@@ -305,7 +310,7 @@ def test_batch_that_does_not_fit(
     tiny_config: MakeConfig, changes: dict[str, Any], world: World, message: str
 ) -> None:
     with pytest.raises(InputError) as caught:
-        require_steps(tiny_config(**changes), 32, world)
+        require_steps(tiny_config(**changes), ROWS, world)
     assert str(caught.value) == message
 
 

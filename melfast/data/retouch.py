@@ -1,0 +1,71 @@
+"""What a record does to the pixels beside resampling them, as core.prepare takes it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from melfast import core
+from melfast.data.augment import IDENTITY
+from melfast.data.plan import EpochPlan, working_size
+from melfast.errors import ImageError
+from melfast.images import read_mask
+from melfast.preprocess import Preprocess
+from melfast.skin.curves import level_curves
+
+Masks = Sequence[Path | None]
+
+
+def retouch(
+    plan: EpochPlan, record: int, path: str | Path, masks: Masks | None, preprocess: Preprocess
+) -> dict[str, Any]:
+    """Keyword arguments of core.prepare for a record.
+
+    Args:
+        path: its image; `masks` are the masks of all images.
+    Raises:
+        ImageError: the mask is needed and missing, or cannot be read.
+    """
+    changes: dict[str, Any] = {}
+    if plan.needs_mask(record):
+        mask = masks[plan.index[record]] if masks is not None else None
+        if mask is None:
+            raise ImageError(path, "has no lesion mask (mask_path): melfast prepare masks")
+        changes["mask"] = read_plane(path, mask, plan.affine[record], preprocess)
+        changes["masked"] = plan.masked is not None and bool(plan.masked[record])
+    if plan.is_moved(record):
+        assert plan.gains is not None
+        changes["curves"] = level_curves(plan.gains[record])
+    if plan.jitter is not None:
+        changes["jitter"] = plan.jitter[record]
+    if plan.erase is not None and plan.erase[record, 2]:
+        changes |= {"erase": plan.erase[record].tolist(), "fill": preprocess.fill}
+    return changes
+
+
+def read_plane(
+    path: str | Path, mask: Path, affine: NDArray[np.float32], preprocess: Preprocess
+) -> NDArray[np.uint8]:
+    """A mask as the model's input shows it: uint8 [height, width], soft at its edges.
+
+    Raises:
+        ImageError: of the image, with what is wrong with its mask.
+    """
+    try:
+        inside = read_mask(mask)
+    except ImageError as error:
+        raise ImageError(path, f"mask {error}") from None
+    size = preprocess.height, preprocess.width
+    height, width = working_size(affine, *size)
+    levels = Image.fromarray(inside.astype(np.uint8) * np.uint8(255))
+    plane = np.asarray(levels.resize((width, height), Image.Resampling.BILINEAR))
+    if (height, width) == size and np.array_equal(affine, IDENTITY):
+        return plane
+    # Warped as the image is: as three channels alike.
+    warped = np.empty((*size, 3), np.uint8)
+    channels = np.repeat(plane[..., None], 3, axis=-1)
+    core.prepare(channels, affine, warped, "rgb", (0, 0, 0), (1, 1, 1), working=(height, width))
+    return warped[..., 0]
