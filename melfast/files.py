@@ -19,8 +19,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         InputError: the folder is missing, or cannot be written to, or the disk is full.
     """
     path = Path(path)
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder, wanted a file name to write")
+    _require_file_name(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,6 +35,29 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # nothing can be left behind where nothing could be made
             temporary.unlink(missing_ok=True)
+
+
+def require_writable(path: Path) -> None:
+    """Tries whether a file can be written, before the work that ends in writing it.
+
+    Raises:
+        InputError: it cannot.
+    """
+    with suppress(_NothingYetError), atomic_path(path):
+        raise _NothingYetError
+
+
+class _NothingYetError(Exception):
+    """Ends the making of a file without making it."""
+
+
+def _require_file_name(path: Path) -> None:
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder, wanted a file name to write")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: is a device or the like, wanted a file name to write")
+    if path.parent.exists() and not path.parent.is_dir():
+        raise InputError(f"{path}: {path.parent} is a file, wanted a folder")
 
 
 def sync(path: Path) -> None:

@@ -38,15 +38,15 @@ def command(
     Example: melfast prepare check manifest.csv --output good.csv
     """
     from melfast.cli.progress import progress_bar
-    from melfast.cli.quarantine import put_aside
+    from melfast.cli.quarantine import put_aside, quarantine_path
     from melfast.manifest import read_manifest, write_manifest
     from melfast.prepare.check import check_manifest, remarks
 
     rows = read_manifest(manifest)
+    quarantine = quarantine_path(quarantine, output, manifest, "quarantine.csv")
     count = threads or len(os.sched_getaffinity(0))
     with progress_bar("checking", len(rows)) as advance:
         checked = check_manifest(rows, threads=count, progress=advance)
-    quarantine = quarantine or (output or manifest).with_name("quarantine.csv")
     put_aside(checked.bad, quarantine, rows)
     for note in remarks(checked.good):
         click.echo(f"note: {note}", err=True)

@@ -39,12 +39,12 @@ FILE = click.Path(path_type=Path)
 @click.option(
     "--quarantine",
     type=FILE,
-    help="Table of the bad images with reasons.  [default: quarantine-ita.csv beside the output]",
+    help="Table of the bad images with reasons.  [default: OUTPUT with .bad.csv]",
 )
 @click.option(
     "--threads", type=click.IntRange(min=1), help="Images at a time.  [default: all cores]"
 )
-@click.option("--force", is_flag=True, help="Replace the ita and group that the manifest has.")
+@click.option("--force", is_flag=True, help="Replace what the manifest has in these columns.")
 def command(
     manifest: Path,
     output: Path,
@@ -60,14 +60,15 @@ def command(
 
     Adds ita (degrees), ita_quality (0 to 1), ita_doubts (why the number may be wrong), group,
     group_str, fitzpatrick, the dominant skin colour and the settings. Where no skin is visible ita
-    is empty. A bad image keeps its row and is listed in the quarantine table. The same command
-    takes up an interrupted run.
+    is empty. The columns are those, skin_fraction, skin_l, skin_a, skin_b (CIELAB), skin_red,
+    skin_green, skin_blue and the settings. A bad image keeps its row and is listed in the
+    quarantine table. The same command takes up an interrupted run.
 
     \b
     Example: melfast prepare ita manifest.csv --output toned.csv --min-quality 0.3
     """
     from melfast.cli.progress import progress_bar
-    from melfast.cli.quarantine import put_aside
+    from melfast.cli.quarantine import put_aside, quarantine_path
     from melfast.errors import InputError
     from melfast.manifest import read_manifest, write_manifest
     from melfast.prepare.ita import ToneSettings, estimate_tones, summary, with_tones
@@ -75,6 +76,7 @@ def command(
 
     settings = ToneSettings(convention, tone_groups, fitzpatrick, min_quality)  # type: ignore[arg-type]
     rows = read_manifest(manifest)
+    quarantine = quarantine_path(quarantine, output, manifest)
     for name in ("ita", "group"):
         if (known := int((rows.column(name) != "").sum())) and not force:
             raise InputError(
@@ -89,7 +91,6 @@ def command(
             journal=journal,
             progress=advance,
         )
-    quarantine = quarantine or output.with_name("quarantine-ita.csv")
     put_aside(swept.bad, quarantine, rows)
     toned = with_tones(rows, swept, settings)
     write_manifest(toned, output)

@@ -24,7 +24,7 @@ FILE = click.Path(path_type=Path)
 @click.option(
     "--quarantine",
     type=FILE,
-    help="Table of the bad images with reasons.  [default: quarantine-masks.csv beside the output]",
+    help="Table of the bad images with reasons.  [default: OUTPUT with .bad.csv]",
 )
 @click.option(
     "--threads", type=click.IntRange(min=1), help="Images at a time.  [default: all cores]"
@@ -56,13 +56,14 @@ def command(
     Example: melfast prepare masks manifest.csv --output masked.csv --method lesion
     """
     from melfast.cli.progress import progress_bar
-    from melfast.cli.quarantine import put_aside
+    from melfast.cli.quarantine import put_aside, quarantine_path
     from melfast.errors import InputError
     from melfast.manifest import read_manifest, write_manifest
     from melfast.prepare.masks import make_masks, require_new_files, with_masks
     from melfast.prepare.sweep import Journal
 
     rows = read_manifest(manifest)
+    quarantine = quarantine_path(quarantine, output, manifest)
     if (named := int((rows.column("mask_path") != "").sum())) and not force:
         raise InputError(
             f"{manifest}: {named} images have a mask_path already; --force replaces it "
@@ -81,7 +82,6 @@ def command(
             journal=journal,
             progress=advance,
         )
-    quarantine = quarantine or output.with_name("quarantine-masks.csv")
     put_aside(swept.bad, quarantine, rows)
     masked = with_masks(rows, swept, method)  # type: ignore[arg-type]
     write_manifest(masked, output)

@@ -16,7 +16,7 @@ FILE = click.Path(path_type=Path)
 )  # fmt: skip
 @click.option(
     "--targets", default="55,30,10,-30", show_default=True,
-    help="ITA in degrees to move the skin to, one column each.",
+    help="ITA in -60..75 degrees to move the skin to, one column each.",
 )  # fmt: skip
 @click.option(
     "--method",
@@ -54,4 +54,5 @@ def command(manifest: Path, output: Path, images: int, targets: str, method: str
         bad = draw_sheet(rows, output, degrees, method, images, advance)  # type: ignore[arg-type]
     for name, _, reason in bad:
         click.echo(f"bad: {name}: {reason}", err=True)
-    click.echo(f"{output}: {min(images, len(rows)) - len(bad)} images")
+    shown = f" of {min(images, len(rows))}" if bad else ""
+    click.echo(f"{output}: {min(images, len(rows)) - len(bad)}{shown} images")

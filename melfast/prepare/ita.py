@@ -11,6 +11,7 @@ import numpy as np
 from melfast.images import read_scaled
 from melfast.manifest import Manifest
 from melfast.prepare.sweep import Journal, Result, Swept, sweep
+from melfast.settings import require
 from melfast.skin.ita import Convention, SkinTone, estimate_tone
 from melfast.skin.masks import working_size
 from melfast.skin.tone import (
@@ -40,6 +41,9 @@ class ToneSettings:
     tone_groups: ToneGroups = "six"
     fitzpatrick_map: FitzpatrickMap = "kinyanjui_groh"
     ita_min_quality: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(0 <= self.ita_min_quality <= 1, "--min-quality", "in 0..1", self.ita_min_quality)
 
 
 def estimate_tones(
@@ -117,7 +121,8 @@ def summary(manifest: Manifest, settings: ToneSettings) -> list[str]:
     names = manifest.column("group_str")
     scale = TONE_GROUPS[settings.tone_groups]
     lines = [f"{name:13} {int((names == name).sum()):7,}" for name in scale.names]
-    lines.append(f"{'no group':13} {int((names == '').sum()):7,}")
+    good = manifest.column("tone_groups") != ""
+    lines.append(f"{'no group':13} {int((good & (names == '')).sum()):7,}")
     doubts = [
         doubt for cell in manifest.column("ita_doubts") for doubt in cell.split("; ") if doubt
     ]

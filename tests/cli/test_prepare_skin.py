@@ -52,7 +52,7 @@ def test_masks(data: Path, method: str) -> None:
     assert done.stderr == "bad: a/b: found an empty file, wanted a JPEG or PNG\n"
     lines = done.stdout.splitlines()
     assert lines[0] == f"out/masked.csv: {IMAGES} {method} masks in out/masks-{method}"
-    assert lines[-1] == "out/quarantine-masks.csv lists the 1 bad images"
+    assert lines[-1] == "out/masked.bad.csv lists the 1 bad images"
     masked = read_manifest(data / "out" / "masked.csv")
     assert masked.image_names[3] == "a/b"
     assert masked.column("mask_path")[3] == masked.column("mask_method")[3] == ""
@@ -69,7 +69,7 @@ def test_masks(data: Path, method: str) -> None:
         assert mask.shape == (225, 300)
         area = float(masked.column("mask_area")[row])
         assert area == pytest.approx(np.mean(mask > 0), abs=1e-5)
-    quarantine = (data / "out" / "quarantine-masks.csv").read_text().splitlines()
+    quarantine = (data / "out" / "masked.bad.csv").read_text().splitlines()
     assert quarantine[1:] == ['a/b,broken.jpg,"found an empty file, wanted a JPEG or PNG"']
     assert not (data / "out" / "masked.csv.partial").exists()
 
@@ -122,9 +122,39 @@ def test_all_bad_is_an_error(data: Path, command: str) -> None:
     done = melfast(command, "bad.csv", "--output", "out.csv", cwd=data)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
-        f"melfast: error: bad.csv: no image is good, see quarantine-{command}.csv"
+        "melfast: error: bad.csv: no image is good, see out.bad.csv"
     )
     assert not (data / "out.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--output", "q.csv", "--quarantine", "q.csv"),
+         "--quarantine q.csv: is the output, wanted a file of its own"),
+        (("--output", "q.csv", "--quarantine", "m.csv"),
+         "--quarantine m.csv: is the manifest that is read, wanted a file of its own"),
+        (("--output", "."), ".: is a folder, wanted a file name to write"),
+        (("--output", "m.csv/x.csv"), "m.csv/x.csv: m.csv is a file, wanted a folder"),
+        (("--output", "q.csv", "--quarantine", "pipe"),
+         "pipe: is a device or the like, wanted a file name to write"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("command", ["masks", "ita", "check"])
+def test_outputs_that_cannot_be_are_refused_before_the_work(
+    data: Path, command: str, arguments: tuple[str, ...], message: str
+) -> None:
+    os.mkfifo(data / "pipe")
+    before = {path: path.read_bytes() for path in data.iterdir() if path.is_file()}
+    done = melfast(command, "m.csv", *arguments, cwd=data)
+    assert done.returncode == 1
+    assert done.stderr == f"melfast: error: {message}\n"
+    assert {path: path.read_bytes() for path in data.iterdir() if path.is_file()} == before
+
+
+def test_min_quality_is_a_number(data: Path) -> None:
+    done = melfast("ita", "m.csv", "--output", "q.csv", "--min-quality", "nan", cwd=data)
+    assert done.stderr == "melfast: error: --min-quality must be in 0..1, got nan\n"
 
 
 def test_ita(data: Path, drawn: Path) -> None:
@@ -249,7 +279,7 @@ def test_sheet(data: Path) -> None:
     done = melfast(*words, cwd=data)
     assert done.returncode == 0, done.stderr
     assert done.stderr == "bad: a/b: found an empty file, wanted a JPEG or PNG\n"
-    assert done.stdout == f"sheet.png: {IMAGES} images\n"
+    assert done.stdout == f"sheet.png: {IMAGES} of 9 images\n"
     assert read_image(data / "sheet.png").shape[1] == 4 * 240
 
 
