@@ -1,6 +1,8 @@
 """EpochPlan: who sees which image when, and how it is turned."""
 
 import re
+import sys
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -8,8 +10,10 @@ import numpy as np
 import pytest
 
 from melfast.data.augment import IDENTITY, Augment
-from melfast.data.plan import EpochPlan, Rows, evaluation_plan, training_plan
+from melfast.data.plan import EpochPlan, Rows, evaluation_plan, training_plan, working_size
+from melfast.data.sampler import Sampler
 from melfast.errors import InputError
+from melfast.skin.tone import TONE_GROUPS
 
 NO_CHANGE = Augment(hflip=0, vflip=0, rotation_deg=0, translation=0, scale=0)
 MANY = 4000  # records for what is only true on average
@@ -202,3 +206,155 @@ def test_batch_larger_than_the_data() -> None:
 def test_strength_out_of_range(parts: dict[str, float], message: str) -> None:
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
         Augment(**parts)
+
+
+# What an epoch is made of beside geometry.
+
+EVERYTHING = Augment(
+    crop=0.3, brightness=0.2, contrast=0.2, saturation=0.2, hue=0.05, erase=0.5, mask=0.3,
+    skin_former={"very light": 0.2, "light": 0.4},
+)  # fmt: skip
+FIELDS = ("index", "affine", "group", "target_ita", "gains", "jitter", "masked", "erase")
+
+
+def toned(count: int = 400) -> Rows:
+    """A quarter malignant; four tone groups in turn, each with its ITA."""
+    ita = np.array([60.0, 45.0, 35.0, 20.0])[np.arange(count) % 4]
+    lab = np.stack([50 + 16 * np.tan(np.deg2rad(ita)), np.full(count, 10.0), np.full(count, 16.0)])
+    scale = TONE_GROUPS["four"]
+    return Rows(
+        (np.arange(count) % 16 < 4).astype(np.int64), np.arange(count, dtype=np.int16) % 4,
+        scale.names, lab.T, np.ones(count, bool), scale,
+    )  # fmt: skip
+
+
+def test_the_published_epoch_has_five_variants_of_each_malignant_image() -> None:
+    rows = toned()
+    plan = plan_of(Augment(geometry="published"), rows, batch_size=10)
+    counts = np.bincount(plan.index, minlength=400)
+    assert len(plan.index) == 300 + 5 * 100
+    assert (counts == np.where(rows.targets == 1, 5, 1)).all()
+    benign_rows = rows.targets[plan.index] == 0
+    assert (plan.affine[benign_rows] == IDENTITY).all()
+    assert (plan.affine[~benign_rows] == IDENTITY).all(axis=(1, 2)).sum() == 100
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+@pytest.mark.parametrize("geometry", ["random", "published"])
+@pytest.mark.parametrize(
+    "name", ["shuffle", "balanced_batch", "undersample", "oversample", "group_balanced"]
+)
+def test_any_number_of_ranks_gives_the_same_records(
+    name: Any, geometry: Any, world_size: int
+) -> None:
+    augment = replace(EVERYTHING, geometry=geometry)
+    whole = plan_of(augment, toned(), sampler=Sampler(name), batch_size=16)
+    ranks = [
+        plan_of(augment, toned(), sampler=Sampler(name), batch_size=16 // world_size, rank=rank,
+                world_size=world_size)
+        for rank in range(world_size)
+    ]  # fmt: skip
+    for field in FIELDS:
+        pieces = [getattr(plan, field).reshape(whole.num_batches, -1) for plan in ranks]
+        together = np.concatenate(pieces, axis=1).reshape(getattr(whole, field).shape)
+        assert together.tobytes() == getattr(whole, field).tobytes(), field
+
+
+def test_each_part_is_drawn_by_itself() -> None:
+    """Switching one off changes nothing about the others."""
+    rows = toned()
+    full = plan_of(EVERYTHING, rows)
+    off: dict[str, dict[str, Any]] = {
+        "jitter": {"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0},
+        "erase": {"erase": 0},
+        "masked": {"mask": 0},
+        "target_ita": {"skin_former": {}},
+    }
+    for name, change in off.items():
+        less = plan_of(replace(EVERYTHING, **change), rows)
+        assert getattr(less, name) is None
+        for field in set(FIELDS) - {name, "gains", "group"}:
+            assert getattr(less, field).tobytes() == getattr(full, field).tobytes(), (name, field)
+
+
+def test_skin_is_moved_as_often_as_asked_and_the_group_goes_with_it() -> None:
+    rows = toned(4000)
+    plan = plan_of(EVERYTHING, rows)
+    assert plan.target_ita is not None
+    moved = ~np.isnan(plan.target_ita)
+    before = rows.groups[plan.index]
+    for group, chance in enumerate((0.2, 0.4, 0, 0)):
+        assert abs(moved[before == group].mean() - chance) < 0.07  # > 4 sigma
+    targets = plan.target_ita[moved]
+    assert -10 <= targets.min() < -9
+    assert 27 < targets.max() <= 28
+    assert (plan.group[~moved] == before[~moved]).all()
+    # 8 bits a channel move the angle by less than a degree.
+    sure = np.abs(targets - 28) > 1
+    assert (plan.group[moved][sure] == 3).all()
+    assert [plan.is_moved(r) for r in range(20)] == moved[:20].tolist()
+    assert [plan.needs_mask(r) for r in range(20)] == (moved | plan.masked)[:20].tolist()
+
+
+def test_a_masked_model_masks_every_record() -> None:
+    for plan in (plan_of(NO_CHANGE, toned(), masked=True),
+                 evaluation_plan(5, batch_size=2, masked=True)):  # fmt: skip
+        assert plan.masked is not None
+        assert plan.masked.all()
+    assert evaluation_plan(5, batch_size=2).masked is None
+
+
+def test_the_rows_are_not_looped_over() -> None:
+    """As few calls for 33,126 rows as for 400, with everything on."""
+
+    def calls(count: int) -> int:
+        rows, counted = toned(count), 0
+
+        def count_call(frame: object, event: str, argument: object) -> None:
+            nonlocal counted
+            counted += event in ("call", "c_call")
+
+        sys.setprofile(count_call)
+        try:
+            plan_of(EVERYTHING, rows, sampler=Sampler("group_balanced"), batch_size=64)
+        finally:
+            sys.setprofile(None)
+        return counted
+
+    calls(400)  # what is done once, is done
+    assert abs(calls(33_126) - calls(400)) < 50
+
+
+@pytest.mark.parametrize(
+    ("rows", "augment", "message"),
+    [
+        ({}, {"skin_former": {"pale": 0.5}},
+         "augment.skin_former names 'pale'; the tone groups are 'very light', 'light', "
+         "'intermediate', 'tan'"),
+        ({"scale": None}, {"skin_former": {"light": 0.5}},
+         "augment.skin_former needs groups of melfast's tone table: melfast prepare ita"),
+        ({"skin_lab": None}, {"skin_former": {"light": 0.5}},
+         "augment.skin_former needs skin_l, skin_a and skin_b; 100 of 100 images to be moved have "
+         "none: melfast prepare ita"),
+        ({"has_mask": None}, {"skin_former": {"light": 0.5}},
+         "augment.skin_former needs lesion masks; 100 of 100 images have no mask_path: "
+         "melfast prepare masks"),
+        ({"has_mask": np.arange(400) > 2}, {"mask": 0.1},
+         "augment.mask needs lesion masks; 3 of 400 images have no mask_path: "
+         "melfast prepare masks"),
+    ],
+)  # fmt: skip
+def test_rows_that_lack_what_is_asked_for(
+    rows: dict[str, Any], augment: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+        plan_of(Augment(**augment), replace(toned(), **rows))
+
+
+# Of the working size.
+
+
+def test_an_image_is_resized_larger_only_for_a_zoom_that_shows() -> None:
+    for shrunk, wanted in ((1.2, 100), (1.0, 100), (0.81, 100), (0.4, 200), (0.01, 400)):
+        affine = np.array([[shrunk, 0, 0], [0, shrunk, 0]], np.float32)
+        assert working_size(affine, 100, 50) == (wanted, wanted // 2)
