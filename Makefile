@@ -45,7 +45,7 @@ test-sanitize: setup
 	rm -rf $(SANITIZE)
 	MELFAST_SANITIZE=1 $(if $(UV),$(UV),$(BIN)/uv) pip install --quiet --python $(BIN)/python --no-deps \
 	  --refresh-package melfast --build-constraint constraints.txt --target $(SANITIZE) .
-	export PYTHONPATH=$(CURDIR)/$(SANITIZE) PYTHONSAFEPATH=1 ASAN_OPTIONS=detect_leaks=0 \
+	export PYTHONPATH=$(CURDIR)/$(SANITIZE):$(CURDIR) PYTHONSAFEPATH=1 ASAN_OPTIONS=detect_leaks=0 \
 	  LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" && \
 	$(BIN)/python -c 'from melfast import _core; assert b"__asan_init" in open(_core.__file__, "rb").read()' && \
 	$(BIN)/pytest -n auto --dist loadfile tests/core tests/skin

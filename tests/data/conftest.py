@@ -1,0 +1,77 @@
+"""Images with all that a plan may ask for, and one plan for each thing that an executor does."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from melfast.data.augment import Augment
+from melfast.data.plan import EpochPlan, Rows, training_plan
+from melfast.manifest import Manifest
+from melfast.prepare.synth import SynthSettings, synthesize
+from melfast.preprocess import Preprocess
+from melfast.skin.tone import TONE_GROUPS
+
+STILL = {"hflip": 0.0, "vflip": 0.0, "rotation_deg": 0.0, "translation": 0.0, "scale": 0.0}
+EVERY_GROUP = dict.fromkeys(TONE_GROUPS["six"].names, 1.0)
+KINDS = {
+    "plain": Augment(**STILL),  # type: ignore[arg-type]
+    "warped": Augment(scale=0.3),
+    "cropped": Augment(**STILL, crop=0.1),  # type: ignore[arg-type]
+    "masked": Augment(mask=1.0),
+    "skin-formed": Augment(skin_former=EVERY_GROUP),
+    "jittered": Augment(brightness=0.2, contrast=0.3, saturation=0.4, hue=0.05),
+    "erased": Augment(erase=1.0),
+    "everything": Augment(
+        crop=0.3, brightness=0.2, contrast=0.2, saturation=0.2, hue=0.05, erase=0.5, mask=0.3,
+        skin_former=EVERY_GROUP, skin_former_ita=(-40.0, 60.0),
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Files of one kind with their masks, and what a plan draws from."""
+
+    paths: list[Path]
+    masks: list[Path | None]
+    rows: Rows
+
+    def plan(self, augment: Augment, preprocess: Preprocess) -> EpochPlan:
+        return training_plan(
+            self.rows, augment, batch_size=4, seed=1, epoch=0, height=preprocess.height,
+            width=preprocess.width, masked=preprocess.masked,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def drawn_manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    folder = tmp_path_factory.mktemp("drawn")
+    return synthesize(folder, SynthSettings(12, size=(320, 240)), workers=1)
+
+
+@pytest.fixture(scope="session")
+def drawn_jpegs(drawn_manifest: Manifest) -> Pictures:
+    return pictures_of(drawn_manifest.image_paths, drawn_manifest)
+
+
+@pytest.fixture(scope="session")
+def drawn_pngs(drawn_manifest: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Pictures:
+    """The same pixels without the loss: every executor starts from the same."""
+    folder, paths = tmp_path_factory.mktemp("png"), []
+    for path in drawn_manifest.image_paths:
+        paths.append(folder / f"{path.stem}.png")
+        with Image.open(path) as image:
+            image.save(paths[-1])
+    return pictures_of(paths, drawn_manifest)
+
+
+def pictures_of(paths: list[Path], manifest: Manifest) -> Pictures:
+    count = len(paths)
+    rows = Rows(
+        np.arange(count) % 2, manifest.groups, TONE_GROUPS["six"].names, manifest.skin_lab,
+        np.ones(count, bool), TONE_GROUPS["six"],
+    )  # fmt: skip
+    return Pictures(paths, manifest.mask_paths, rows)
