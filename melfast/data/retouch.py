@@ -31,10 +31,7 @@ def retouch(
     """
     changes: dict[str, Any] = {}
     if plan.needs_mask(record):
-        mask = masks[plan.index[record]] if masks is not None else None
-        if mask is None:
-            raise ImageError(path, "has no lesion mask (mask_path): melfast prepare masks")
-        changes["mask"] = read_plane(path, mask, plan.affine[record], preprocess)
+        changes["mask"] = require_mask(plan, record, path, masks, preprocess)
         changes["masked"] = plan.masked is not None and bool(plan.masked[record])
     if plan.is_moved(record):
         assert plan.gains is not None
@@ -46,14 +43,18 @@ def retouch(
     return changes
 
 
-def read_plane(
-    path: str | Path, mask: Path, affine: NDArray[np.float32], preprocess: Preprocess
+def require_mask(
+    plan: EpochPlan, record: int, path: str | Path, masks: Masks | None, preprocess: Preprocess
 ) -> NDArray[np.uint8]:
-    """A mask as the model's input shows it: uint8 [height, width], soft at its edges.
+    """The lesion's mask as a record shows it: uint8 [height, width], soft at its edges.
 
     Raises:
         ImageError: of the image, with what is wrong with its mask.
     """
+    affine = plan.affine[record]
+    mask = masks[plan.index[record]] if masks is not None else None
+    if mask is None:
+        raise ImageError(path, "has no lesion mask (mask_path): melfast prepare masks")
     try:
         inside = read_mask(mask)
     except ImageError as error:
@@ -68,4 +69,4 @@ def read_plane(
     warped = np.empty((*size, 3), np.uint8)
     channels = np.repeat(plane[..., None], 3, axis=-1)
     core.prepare(channels, affine, warped, "rgb", (0, 0, 0), (1, 1, 1), working=(height, width))
-    return warped[..., 0]
+    return np.ascontiguousarray(warped[..., 0])
