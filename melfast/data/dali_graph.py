@@ -90,18 +90,19 @@ def build_pipeline(
 def _graph(
     given: dict[str, Any], parts: Parts, preprocess: Preprocess, device_id: int | None
 ) -> Any:
-    from nvidia.dali import fn, types
+    from nvidia.dali import fn
+    from nvidia.dali.types import FLOAT, INTERP_TRIANGULAR, RGB
 
     def on_device(name: str) -> Any:
         return given[name] if device_id is None else given[name].gpu()
 
     levels: Any = fn.decoders.image(
-        given["encoded"], device="cpu" if device_id is None else "mixed", output_type=types.RGB,
+        given["encoded"], device="cpu" if device_id is None else "mixed", output_type=RGB,
         jpeg_fancy_upsampling=True,
     )  # fmt: skip
     levels = fn.resize(
         levels, size=given["working"] if parts.warp else list(parts.size),
-        interp_type=types.INTERP_TRIANGULAR, antialias=True,
+        interp_type=INTERP_TRIANGULAR, antialias=True,
     )  # fmt: skip
     if parts.warp:
         levels = fn.warp_affine(levels, matrix=given["matrix"], size=list(parts.size))
@@ -113,7 +114,7 @@ def _graph(
         moved = _round(255.0 * _encode(curves))
         levels = _round(levels * inside + moved * (1.0 - inside))
     if parts.jitter:
-        levels = fn.coord_transform(levels, MT=given["jitter"], dtype=types.FLOAT)
+        levels = fn.coord_transform(levels, MT=given["jitter"], dtype=FLOAT)
         levels = fn.reinterpret(_round(levels), layout="HWC")
     if parts.mask:
         masked = on_device("masked")
@@ -128,18 +129,20 @@ def _graph(
 
 def _round(values: Any) -> Any:
     """To the nearest of 0..255."""
-    from nvidia.dali import fn, types
+    from nvidia.dali import fn
+    from nvidia.dali.types import UINT8
 
-    return fn.cast(values, dtype=types.UINT8)
+    return fn.cast(values, dtype=UINT8)
 
 
 def _light_of(levels: Any) -> Any:
     """Linear light in 0..1 of sRGB levels."""
-    from nvidia.dali import fn, types
+    from nvidia.dali import fn
+    from nvidia.dali.types import FLOAT
 
     return fn.lookup_table(
         levels, keys=list(range(256)), values=level_to_light(np.arange(256)).tolist(),
-        dtype=types.FLOAT,
+        dtype=FLOAT,
     )  # fmt: skip
 
 
@@ -156,11 +159,12 @@ def _encode(light: Any) -> Any:
 
 def _normalised(levels: Any, parts: Parts, preprocess: Preprocess) -> Any:
     """(value - mean) / std in the colour space of the model; uint8 stays as it is."""
-    from nvidia.dali import fn, types
+    from nvidia.dali import fn
+    from nvidia.dali.types import FLOAT, FLOAT16
 
     if parts.dtype == np.uint8:
         return levels
-    wanted = types.FLOAT16 if parts.dtype == np.float16 else types.FLOAT
+    wanted = FLOAT16 if parts.dtype == np.float16 else FLOAT
     mean, std = np.array(preprocess.mean), np.array(preprocess.std)
     if preprocess.colour == "rgb":
         return fn.crop_mirror_normalize(
@@ -172,9 +176,9 @@ def _normalised(levels: Any, parts: Parts, preprocess: Preprocess) -> Any:
     to_lab = np.array([[0, 116, 0], [500, -500, 0], [0, 200, -200]]) / std[:, None]
     offset = (np.array([-16, 0, 0]) - mean) / std
     lab = fn.coord_transform(
-        _lab_curve(xyz), M=to_lab.ravel().tolist(), T=offset.tolist(), dtype=types.FLOAT
+        _lab_curve(xyz), M=to_lab.ravel().tolist(), T=offset.tolist(), dtype=FLOAT
     )
-    return lab if wanted == types.FLOAT else fn.cast(lab, dtype=wanted)
+    return lab if wanted == FLOAT else fn.cast(lab, dtype=wanted)
 
 
 def _lab_curve(t: Any) -> Any:
