@@ -7,12 +7,12 @@ from typing import Any, Self
 import numpy as np
 
 from melfast.data.augment import IDENTITY
+from melfast.data.loader import INSTALL_DALI
 from melfast.data.plan import EpochPlan
 from melfast.errors import InputError
 from melfast.preprocess import Preprocess
 from melfast.skin.light import RGB_TO_XYZ, WHITE, level_to_light
 
-INSTALL = "pip install nvidia-dali-cuda130"
 LAB_BREAK, LAB_SLOPE, LAB_OFFSET = 0.008856, 7.787, 16 / 116
 
 
@@ -70,7 +70,7 @@ def build_pipeline(
         from nvidia.dali import fn
         from nvidia.dali.pipeline import Pipeline
     except ImportError:
-        raise InputError(f"the DALI loader needs NVIDIA DALI: {INSTALL}") from None
+        raise InputError(f"the DALI loader needs NVIDIA DALI: {INSTALL_DALI}") from None
     with Pipeline(
         batch_size=batch_size, num_threads=threads, device_id=device_id,
         prefetch_queue_depth=prefetch,
