@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 
 from melfast import core
-from melfast.data.native import available_cores
+from melfast.data.loader import available_cores
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = [

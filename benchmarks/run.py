@@ -12,7 +12,7 @@ import click
 
 from benchmarks import machine, suites
 from benchmarks.harness import SUITES, CheckFailedError, Run
-from melfast.data.native import available_cores
+from melfast.data.loader import available_cores
 from melfast.errors import InputError
 from melfast.files import atomic_path
 

@@ -8,44 +8,32 @@ batches come in the plan's order, and a batch's content does not depend on the n
 """
 
 import atexit
-import os
 import threading
-import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from melfast import core
 from melfast.data.batch import Batch
+from melfast.data.loader import OnError, PlanLoader
 from melfast.data.plan import EpochPlan, working_size
 from melfast.data.retouch import Masks, retouch
 from melfast.errors import ImageError
 from melfast.images import read_image
 from melfast.preprocess import Preprocess
 
-OnError = Literal["raise", "skip"]
 Allocate = Callable[[tuple[int, ...], np.dtype[Any]], NDArray[Any]]
-DTYPES = tuple(np.dtype(name) for name in ("float32", "float16", "uint8"))
 
 
-def available_cores() -> int:
-    """Cores that this process may use; taskset or a container may allow fewer than there are."""
-    return len(os.sched_getaffinity(0))
+class NativeLoader(PlanLoader):
+    """Batches in memory that is reused: a batch is valid until the next one is asked for.
 
-
-class NativeLoader:
-    """Iterates the batches of a plan; each iteration starts its own threads and ends them.
-
-    The threads stop when the loop ends, for whatever reason: the last batch, `break`, an exception,
-    Ctrl-C. `close()` and `with` stop an iterator that is kept somewhere.
-
-    The memory of a batch is reused: it is valid until the next batch is asked for. Who copies it
-    to a GPU asynchronously waits for that copy (not for the step) before asking.
+    Who copies it to a GPU asynchronously waits for that copy (not for the step) before asking.
     """
 
     def __init__(
@@ -64,81 +52,24 @@ class NativeLoader:
     ) -> None:
         """
         Args:
-            paths: image files; `plan.index` counts in this list.
-            preprocess: size, colour and normalisation of the batches.
-            masks: lesion mask of each of `paths`, for plans that need them.
-            start: the first batch to give; a resumed epoch begins in its middle.
-            threads: worker threads; None: one a core that the process may use.
-            on_error: what an unreadable image does. `raise`: its ImageError comes out of the
-                iterator at its batch. `skip`: its batch is shorter, down to no image at all, and
-                lists it in `failures`.
-            dtype: float32 or float16: normalised; uint8: sRGB, all but
-                colour conversion and normalisation.
-            prefetch: batches made, or being made, ahead of the one in use.
             allocate: makes the `prefetch + 1` buffers, given shape and dtype (for pinned memory).
-        Raises:
-            ValueError: an argument is out of its range.
+            others: as PlanLoader.
         """
-        threads = available_cores() if threads is None else threads
-        for name, value, low in (("threads", threads, 1), ("prefetch", prefetch, 1)):
-            if value < low:
-                raise ValueError(f"{name} must be >= {low}, got {value}")
-        if on_error not in ("raise", "skip"):
-            raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
-        if np.dtype(dtype) not in DTYPES:
-            raise ValueError(f"dtype must be float32, float16 or uint8, got {np.dtype(dtype)}")
-        if not 0 <= start <= plan.num_batches:
-            raise ValueError(f"start must be in 0..{plan.num_batches}, got {start}")
-        if len(plan.index) and not 0 <= plan.index.min() <= plan.index.max() < len(paths):
-            raise ValueError(
-                f"plan.index must be in 0..{len(paths) - 1}, "
-                f"got {plan.index.min()}..{plan.index.max()}"
-            )
-        self.paths, self.preprocess, self.plan, self.start = paths, preprocess, plan, start
-        self.masks = masks
-        self.threads, self.on_error, self.prefetch = threads, on_error, prefetch
-        self.dtype, self.allocate = np.dtype(dtype), allocate
-        self._running: weakref.ref[Generator[Batch]] | None = None
-
-    def __len__(self) -> int:
-        """Batches that an iteration gives."""
-        return self.plan.num_batches - self.start
-
-    def __iter__(self) -> Iterator[Batch]:
-        """The batches from `start` on. A second iteration ends the first.
-
-        Raises:
-            ImageError: while iterating, under `on_error="raise"`.
-        """
-        self.close()
-        batches = self._batches()
-        # A strong reference would keep the threads alive after a `break`.
-        self._running = weakref.ref(batches)
-        return batches
-
-    def close(self) -> None:
-        """Ends the iteration under way and its threads, if there is one."""
-        batches = self._running() if self._running is not None else None
-        if batches is not None:
-            batches.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        super().__init__(
+            paths, preprocess, plan, masks=masks, start=start, threads=threads, on_error=on_error,
+            dtype=dtype, prefetch=prefetch,
+        )  # fmt: skip
+        self.allocate = allocate
 
     def _batches(self) -> Generator[Batch]:
-        plan = self.plan
-        sizes = np.diff(plan.bounds)[self.start :]
-        shape = (int(sizes.max(initial=0)), self.preprocess.height, self.preprocess.width, 3)
-        count = min(self.prefetch + 1, len(sizes))
+        shape = (self.largest_batch, self.preprocess.height, self.preprocess.width, 3)
+        count = min(self.prefetch + 1, len(self))
         buffers = [self.allocate(shape, self.dtype) for _ in range(count)]
         assert all(b.shape == shape and b.dtype == self.dtype for b in buffers)
-        crew = _Crew(self._load, plan.batches(self.start), buffers)
+        crew = _Crew(self._load, self.plan.batches(self.start), buffers)
         try:
             crew.hire(self.threads)
-            for _ in range(len(sizes)):
+            for _ in range(len(self)):
                 work = crew.finished()
                 yield self._batch(work)
                 crew.reuse(work.images)

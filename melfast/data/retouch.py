@@ -30,11 +30,9 @@ def retouch(
         ImageError: the mask is needed and missing, or cannot be read.
     """
     changes: dict[str, Any] = {}
-    if plan.needs_mask(record):
-        mask = masks[plan.index[record]] if masks is not None else None
-        if mask is None:
-            raise ImageError(path, "has no lesion mask (mask_path): melfast prepare masks")
-        changes["mask"] = read_plane(path, mask, plan.affine[record], preprocess)
+    plane = lesion_plane(plan, record, path, masks, preprocess)
+    if plane is not None:
+        changes["mask"] = plane
         changes["masked"] = plan.masked is not None and bool(plan.masked[record])
     if plan.is_moved(record):
         assert plan.gains is not None
@@ -44,6 +42,22 @@ def retouch(
     if plan.erase is not None and plan.erase[record, 2]:
         changes |= {"erase": plan.erase[record].tolist(), "fill": preprocess.fill}
     return changes
+
+
+def lesion_plane(
+    plan: EpochPlan, record: int, path: str | Path, masks: Masks | None, preprocess: Preprocess
+) -> NDArray[np.uint8] | None:
+    """The mask that a record needs, as `read_plane` gives it; None where it needs none.
+
+    Raises:
+        ImageError: the mask is missing, or cannot be read.
+    """
+    if not plan.needs_mask(record):
+        return None
+    mask = masks[plan.index[record]] if masks is not None else None
+    if mask is None:
+        raise ImageError(path, "has no lesion mask (mask_path): melfast prepare masks")
+    return read_plane(path, mask, plan.affine[record], preprocess)
 
 
 def read_plane(

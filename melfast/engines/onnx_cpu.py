@@ -7,7 +7,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
-from melfast.data.native import available_cores
+from melfast.data.loader import available_cores
 from melfast.engines.base import INPUT, METADATA_KEY, OUTPUTS
 from melfast.errors import InputError
 from melfast.models.record import ModelRecord

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from melfast import core
-from melfast.data.native import NativeLoader, OnError
+from melfast.data.loader import OnError
+from melfast.data.native import NativeLoader
 from melfast.data.plan import evaluation_plan
 from melfast.engines.base import Engine
 from melfast.errors import ImageError, InputError

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from melfast.data.native import OnError
+from melfast.data.loader import OnError
 from melfast.data.plan import evaluation_plan
 from melfast.data.retouch import Masks
 from melfast.decode import decode

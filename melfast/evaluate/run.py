@@ -8,7 +8,7 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from melfast.data.native import OnError
+from melfast.data.loader import OnError
 from melfast.errors import InputError
 from melfast.evaluate.infer import BATCH_SIZE, infer
 from melfast.evaluate.report import Scored, measure, table, write_metrics, write_predictions

@@ -5,15 +5,15 @@ from numpy.typing import NDArray
 
 Double = NDArray[np.float64]
 
-_WHITE = np.array([0.95047, 1.0, 1.08883])  # D65, 2 degrees
-_RGB_TO_XYZ = np.array(
+WHITE = np.array([0.95047, 1.0, 1.08883])  # D65, 2 degrees
+RGB_TO_XYZ = np.array(
     [
         [0.412453, 0.357580, 0.180423],
         [0.212671, 0.715160, 0.072169],
         [0.019334, 0.119193, 0.950227],
     ]
 )
-_XYZ_TO_RGB = np.linalg.inv(_RGB_TO_XYZ)
+_XYZ_TO_RGB = np.linalg.inv(RGB_TO_XYZ)
 
 
 def level_to_light(level: NDArray[np.integer]) -> Double:
@@ -33,14 +33,14 @@ def lab_to_light(lab: Double) -> Double:
     """CIELAB [..., 3] to linear red, green and blue, not clipped."""
     y = (lab[..., 0] + 16) / 116
     f = np.stack([y + lab[..., 1] / 500, y, y - lab[..., 2] / 200], axis=-1)
-    xyz = _WHITE * np.where(f > 6 / 29, f**3, (f - 4 / 29) * (3 * (6 / 29) ** 2))
+    xyz = WHITE * np.where(f > 6 / 29, f**3, (f - 4 / 29) * (3 * (6 / 29) ** 2))
     light: Double = xyz @ _XYZ_TO_RGB.T
     return light
 
 
 def light_to_lab(light: Double) -> Double:
     """Linear red, green and blue [..., 3] to CIELAB."""
-    xyz = light @ _RGB_TO_XYZ.T / _WHITE
+    xyz = light @ RGB_TO_XYZ.T / WHITE
     f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
     y = f[..., 1]
     return np.stack([116 * y - 16, 500 * (f[..., 0] - y), 200 * (y - f[..., 2])], axis=-1)

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from melfast.data.batch import Batch
-from melfast.data.native import NativeLoader, OnError, available_cores
+from melfast.data.loader import OnError, available_cores
+from melfast.data.native import NativeLoader
 from melfast.data.plan import EpochPlan
 from melfast.data.retouch import Masks
 from melfast.preprocess import Preprocess

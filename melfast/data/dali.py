@@ -1,0 +1,143 @@
+"""DaliLoader: files to batches with NVIDIA DALI, on the CPU or on a GPU.
+
+    threads:   read the files ahead and check those not seen before (melfast.data.dali_feed)
+    DALI:      decodes and carries out the records in its own threads (melfast.data.dali_graph)
+    consumer:  hands DALI the next files, takes the oldest batch
+"""
+
+import importlib.util
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from melfast.data.batch import Batch
+from melfast.data.dali_feed import Feed
+from melfast.data.loader import OnError, PlanLoader
+from melfast.data.plan import EpochPlan
+from melfast.data.retouch import Masks
+from melfast.errors import InputError
+from melfast.preprocess import Preprocess
+
+Device = Literal["cpu", "gpu"]
+INSTALL = "pip install nvidia-dali-cuda130"
+
+
+class DaliLoader(PlanLoader):
+    """The batches of NativeLoader but for what DALI decodes and resamples otherwise.
+
+    On the GPU a batch's images are a torch tensor there, on torch's current device and stream; on
+    the CPU a NumPy array. Either is DALI's own memory, without a copy.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str | Path],
+        preprocess: Preprocess,
+        plan: EpochPlan,
+        *,
+        device: Device = "cpu",
+        masks: Masks | None = None,
+        start: int = 0,
+        threads: int | None = None,
+        on_error: OnError = "raise",
+        dtype: DTypeLike = np.float32,
+        prefetch: int = 2,
+    ) -> None:
+        """
+        Args:
+            device: where DALI works; `gpu`: torch's current CUDA device.
+            others: as PlanLoader; there are `threads` to read and as many of DALI.
+        Raises:
+            InputError: DALI is not installed, or there is no GPU.
+        """
+        super().__init__(
+            paths, preprocess, plan, masks=masks, start=start, threads=threads, on_error=on_error,
+            dtype=dtype, prefetch=prefetch,
+        )  # fmt: skip
+        require_dali(device)
+        self.device = device
+
+    def _batches(self) -> Generator[Batch]:
+        from melfast.data.dali_graph import build_pipeline
+
+        feed = Feed(
+            self.paths, self.preprocess, self.plan, self.masks, start=self.start,
+            threads=self.threads, prefetch=self.prefetch, stop_at_failure=self.on_error == "raise",
+        )  # fmt: skip
+        try:
+            pipe = build_pipeline(
+                feed, feed.names, self.preprocess, self.dtype, device_id=self._device_id(),
+                batch_size=max(1, self.largest_batch), threads=self.threads,
+                prefetch=self.prefetch,
+            )  # fmt: skip
+            more = True
+            while more:
+                images = self._run(pipe)
+                more = images is not None
+                while feed.given:
+                    work = feed.given.popleft()
+                    if work.failures and self.on_error == "raise":
+                        raise work.failures[0]
+                    index = self.plan.index[work.records]
+                    if len(index):
+                        yield Batch(images, index, work.failures)
+                        break
+                    yield Batch(self._no_images(), index, work.failures)
+        finally:
+            feed.close()
+
+    def _device_id(self) -> int | None:
+        if self.device == "cpu":
+            return None
+        import torch
+
+        return torch.cuda.current_device()
+
+    def _run(self, pipe: Any) -> Any:
+        """The images of the next batch that has any; None after the last."""
+        try:
+            if self.device == "cpu":
+                (images,) = pipe.run()
+                return np.asarray(images.as_tensor())
+            import torch
+
+            # Bound to torch's stream: the host waits for nothing, and DALI takes the memory back
+            # only after what torch has queued on it.
+            (images,) = pipe.run(cuda_stream=torch.cuda.current_stream())
+            return torch.from_dlpack(images.as_tensor())
+        except StopIteration:
+            return None
+
+    def _no_images(self) -> Any:
+        empty = np.empty((0, self.preprocess.height, self.preprocess.width, 3), self.dtype)
+        if self.device == "cpu":
+            return empty
+        import torch
+
+        return torch.from_numpy(empty).cuda()
+
+
+def require_dali(device: Device) -> None:
+    """
+    Raises:
+        InputError: DALI is not installed, or there is no GPU.
+    """
+    if device not in ("cpu", "gpu"):
+        raise ValueError(f"device must be 'cpu' or 'gpu', got {device!r}")
+    if not _installed("nvidia.dali"):
+        raise InputError(f"loader dali-{device}: NVIDIA DALI is not installed: {INSTALL}")
+    if device == "gpu":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise InputError("loader dali-gpu: found no CUDA device (dali-cpu works without one)")
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # its parent package is not there either
+        return False

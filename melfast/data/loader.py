@@ -1,0 +1,118 @@
+"""PlanLoader: what the executors of a plan have in common; each adds how its batches are made."""
+
+import os
+import weakref
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from melfast.data.batch import Batch
+from melfast.data.plan import EpochPlan
+from melfast.data.retouch import Masks
+from melfast.preprocess import Preprocess
+
+OnError = Literal["raise", "skip"]
+DTYPES = tuple(np.dtype(name) for name in ("float32", "float16", "uint8"))
+
+
+def available_cores() -> int:
+    """Cores that this process may use; taskset or a container may allow fewer than there are."""
+    return len(os.sched_getaffinity(0))
+
+
+class PlanLoader:
+    """Iterates the batches of a plan; each iteration starts its own threads and ends them.
+
+    The threads stop when the loop ends, for whatever reason: the last batch, `break`, an exception,
+    Ctrl-C. `close()` and `with` stop an iterator that is kept somewhere.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str | Path],
+        preprocess: Preprocess,
+        plan: EpochPlan,
+        *,
+        masks: Masks | None = None,
+        start: int = 0,
+        threads: int | None = None,
+        on_error: OnError = "raise",
+        dtype: DTypeLike = np.float32,
+        prefetch: int = 2,
+    ) -> None:
+        """
+        Args:
+            paths: image files; `plan.index` counts in this list.
+            preprocess: size, colour and normalisation of the batches.
+            masks: lesion mask of each of `paths`, for plans that need them.
+            start: the first batch to give; a resumed epoch begins in its middle.
+            threads: worker threads; None: one a core that the process may use.
+            on_error: what an unreadable image does. `raise`: its ImageError comes out of the
+                iterator at its batch. `skip`: its batch is shorter, down to no image at all, and
+                lists it in `failures`.
+            dtype: float32 or float16: normalised; uint8: sRGB, all but
+                colour conversion and normalisation.
+            prefetch: batches made, or being made, ahead of the one in use.
+        Raises:
+            ValueError: an argument is out of its range.
+        """
+        threads = available_cores() if threads is None else threads
+        for name, value, low in (("threads", threads, 1), ("prefetch", prefetch, 1)):
+            if value < low:
+                raise ValueError(f"{name} must be >= {low}, got {value}")
+        if on_error not in ("raise", "skip"):
+            raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
+        if np.dtype(dtype) not in DTYPES:
+            raise ValueError(f"dtype must be float32, float16 or uint8, got {np.dtype(dtype)}")
+        if not 0 <= start <= plan.num_batches:
+            raise ValueError(f"start must be in 0..{plan.num_batches}, got {start}")
+        if len(plan.index) and not 0 <= plan.index.min() <= plan.index.max() < len(paths):
+            raise ValueError(
+                f"plan.index must be in 0..{len(paths) - 1}, "
+                f"got {plan.index.min()}..{plan.index.max()}"
+            )
+        self.paths, self.preprocess, self.plan, self.start = paths, preprocess, plan, start
+        self.masks = masks
+        self.threads, self.on_error, self.prefetch = threads, on_error, prefetch
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
+        self._running: weakref.ref[Generator[Batch]] | None = None
+
+    def __len__(self) -> int:
+        """Batches that an iteration gives."""
+        return self.plan.num_batches - self.start
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The batches from `start` on. A second iteration ends the first.
+
+        Raises:
+            ImageError: while iterating, under `on_error="raise"`.
+        """
+        self.close()
+        batches = self._batches()
+        # A strong reference would keep the threads alive after a `break`.
+        self._running = weakref.ref(batches)
+        return batches
+
+    def close(self) -> None:
+        """Ends the iteration under way and its threads, if there is one."""
+        batches = self._running() if self._running is not None else None
+        if batches is not None:
+            batches.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def largest_batch(self) -> int:
+        """Records of the largest batch that an iteration gives."""
+        return int(np.diff(self.plan.bounds)[self.start :].max(initial=0))
+
+    def _batches(self) -> Generator[Batch]:
+        """One iteration; it cleans up behind itself when it is closed."""
+        raise NotImplementedError
