@@ -9,11 +9,12 @@ namespace {
 
 // Chosen on HAM10000 images that are not among those the tests measure with, for a longer side of
 // kLesionSide; the intersection over union is flat around all of them.
-constexpr ptrdiff_t kHairRadius = 2;     // closing: darker lines up to 4 pixels wide vanish
+constexpr ptrdiff_t kHairRadius = 2;     // lines up to 4 pixels wide vanish, dark and bright ones
 constexpr int kSmoothing = 3;            // passes of (1 2 1) / 4
 constexpr ptrdiff_t kRing = 2;           // width of the rings on both sides of a border
 constexpr double kLeastVisible = 0.05;   // of the picture, to look for a lesion at all
 constexpr double kLeastLesion = 0.0005;  // of the picture
+constexpr double kMostFilled = 0.8;      // of what is visible, by a lesion; more is unlikely
 constexpr double kDarkerLevels[] = {0, 0.25, 0.5};  // thresholds, from Otsu's towards the skin
 constexpr int kShadingRounds = 2;
 
@@ -223,8 +224,10 @@ Lesion find_lesion(const Raster& green_channel, const Raster& blue_channel,
   if (count < kLeastVisible * area) return best;
 
   const Centrality weights(height, width);
-  const Raster green = blur(close(green_channel, kHairRadius), kSmoothing);
-  const Raster blue = blur(close(blue_channel, kHairRadius), kSmoothing);
+  const auto smooth = [](const Raster& channel) {
+    return blur(open(close(channel, kHairRadius), kHairRadius), kSmoothing);
+  };
+  const Raster green = smooth(green_channel), blue = smooth(blue_channel);
   const Raster both = map([](int a, int b) { return (a + b + 1) / 2; }, green, blue);
   double most = -1e9;
   for (const Raster& values :
@@ -235,7 +238,9 @@ Lesion find_lesion(const Raster& green_channel, const Raster& blue_channel,
       const Raster dark = at_most(values, level, visible);
       Shape shape = heaviest_part(open(dark, 1), weights);
       if (static_cast<double>(shape.part.size) < kLeastLesion * area + 1) continue;
-      const double found = score(shape, visible, both) + 0.1 * darker;
+      const double part = static_cast<double>(shape.part.size) / count;
+      const double found =
+          score(shape, visible, both) + 0.1 * darker - 5 * std::max(part - kMostFilled, 0.0);
       if (found > most) most = found, best = {std::move(shape.mask), dark};
     }
   }

@@ -126,10 +126,11 @@ struct SkinColour {
   int red, green, blue;
 };
 
-// Mirrors of the lamp: nearly white, and far brighter than the skin.
+// Mirrors of the lamp: nearly white, or far brighter than the skin where any is seen.
 Raster find_glare(const Channels& image, const SkinColour& skin) {
-  const int level =
-      std::min(kGlareLevel, std::min({skin.red, skin.green, skin.blue}) + kGlareAboveSkin);
+  const int darkest = std::min({skin.red, skin.green, skin.blue});
+  const bool seen = std::max({skin.red, skin.green, skin.blue}) > 0;
+  const int level = seen ? std::min(kGlareLevel, darkest + kGlareAboveSkin) : kGlareLevel;
   return map([=](uint8_t r, uint8_t g, uint8_t b) { return std::min(std::min(r, g), b) >= level; },
              image.red, image.green, image.blue);
 }

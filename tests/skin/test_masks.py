@@ -256,3 +256,19 @@ def test_resize_mask_refuses_what_is_no_mask():
         core.resize_mask(np.zeros((3, 3), np.float32), 2, 2)
     with pytest.raises(ValueError, match=r"mask must have shape \(height, width\) and a pixel"):
         core.resize_mask(np.zeros((3, 0), np.uint8), 2, 2)
+
+
+def test_what_is_bright_does_not_make_all_else_a_lesion():
+    """Gel bubbles and light hairs on dark skin may differ more from it than the lesion does."""
+    for index in range(40):
+        sample = draw_sample(0, index, (224, 224))
+        lesion = (find_regions(sample.image) & Region.LESION) != 0
+        both = np.count_nonzero(lesion & sample.mask)
+        assert both / np.count_nonzero(lesion | sample.mask) > 0.6, index
+
+
+def test_glare_is_nearly_white_where_no_skin_is_seen():
+    image = np.full((64, 64, 3), 120, np.uint8)
+    image[:, :, 1:] = 60  # one colour: nothing tells lesion from skin
+    regions = find_regions(image)
+    assert not (regions & Region.GLARE).any()
