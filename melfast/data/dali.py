@@ -1,8 +1,8 @@
 """DaliLoader: files to batches with NVIDIA DALI, on the CPU or on a GPU.
 
-    threads:   read the files ahead and check those not seen before (melfast.data.dali_feed)
-    DALI:      decodes and carries out the records in its own threads (melfast.data.dali_graph)
-    consumer:  hands DALI the next files, takes the oldest batch
+threads:   read the files ahead and check those not seen before (melfast.data.dali_feed)
+DALI:      decodes and carries out the records in its own threads (melfast.data.dali_graph)
+consumer:  hands DALI the next files, takes the oldest batch
 """
 
 import importlib.util
@@ -67,6 +67,7 @@ class DaliLoader(PlanLoader):
             self.paths, self.preprocess, self.plan, self.masks, start=self.start,
             threads=self.threads, prefetch=self.prefetch, stop_at_failure=self.on_error == "raise",
         )  # fmt: skip
+        pipe: Any = None
         try:
             pipe = build_pipeline(
                 feed, feed.names, self.preprocess, self.dtype, device_id=self._device_id(),
@@ -88,6 +89,7 @@ class DaliLoader(PlanLoader):
                     yield Batch(self._no_images(), index, work.failures)
         finally:
             feed.close()
+            pipe = None  # an error's traceback would keep it, and its threads, alive
 
     def _device_id(self) -> int | None:
         if self.device == "cpu":
