@@ -167,12 +167,16 @@ class Feed:
     def _finished(self, records: slice, jobs: list[Future[_Read]]) -> tuple[Work, list[_Read]]:
         kept, images, failures = [], [], []
         for record, job in enumerate(jobs, records.start):
-            try:
+            # To raise it here would tie the error to this frame, and with it, until the garbage
+            # collector comes by, the pipeline and its threads.
+            error = job.exception()
+            if error is None:
                 images.append(job.result())
                 kept.append(record)
-            except ImageError as error:
-                # Without its traceback, which would keep the file's bytes alive.
+            elif isinstance(error, ImageError):
                 failures.append(ImageError(error.path, error.reason))
+            else:
+                raise error
         return Work(np.array(kept, np.int64), tuple(failures)), images
 
     def _arrays(self, work: Work, images: list[_Read]) -> tuple[Any, ...]:
