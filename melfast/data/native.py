@@ -24,7 +24,7 @@ from melfast.data.loader import OnError, PlanLoader
 from melfast.data.plan import EpochPlan, working_size
 from melfast.data.retouch import Masks, retouch
 from melfast.errors import ImageError
-from melfast.images import read_image
+from melfast.images import read_part
 from melfast.preprocess import Preprocess
 
 Allocate = Callable[[tuple[int, ...], np.dtype[Any]], NDArray[Any]]
@@ -82,9 +82,17 @@ class NativeLoader(PlanLoader):
         path, affine = self.paths[plan.index[record]], plan.affine[record]
         changes = retouch(plan, record, path, self.masks, p)
         height, width = working_size(affine, p.height, p.width)
-        image = read_image(path, min_height=height, min_width=width)
+        image, extent = read_part(path, min_height=height, min_width=width)
         core.prepare(
-            image, affine, out, p.colour, p.mean, p.std, working=(height, width), **changes
+            image,
+            affine,
+            out,
+            p.colour,
+            p.mean,
+            p.std,
+            extent=extent,
+            working=(height, width),
+            **changes,
         )
 
     def _batch(self, work: "_Work") -> Batch:
