@@ -39,6 +39,7 @@ def prepare(
     mean: Sequence[float],
     std: Sequence[float],
     *,
+    extent: tuple[float, float, float, float] | None = None,
     working: tuple[int, int] | None = None,
     mask: NDArray[np.uint8] | None = None,
     curves: NDArray[np.uint8] | None = None,

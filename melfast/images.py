@@ -27,6 +27,10 @@ PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 PNG_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
 EXIF_MAGIC = b"Exif\0\0"
 ORIENTATION_TAG = 0x0112
+# Orientations that are mirrored left-right, or top-bottom, after any transpose.
+MIRRORED_ACROSS, MIRRORED_DOWN = (2, 3, 6, 7), (3, 4, 7, 8)
+
+Extent = tuple[float, float, float, float]
 
 # (offset, magic, name) of what is found under image suffixes.
 OTHER_FORMATS = (
@@ -70,6 +74,24 @@ def read_image(path: str | Path, *, min_height: int = 0, min_width: int = 0) -> 
     data = read_bytes(path)
     try:
         return decode_image(data, min_height=min_height, min_width=min_width)
+    except ValueError as error:
+        raise ImageError(path, str(error)) from None
+
+
+def read_part(
+    path: str | Path, *, min_height: int = 0, min_width: int = 0
+) -> tuple[NDArray[np.uint8], Extent]:
+    """`read_image`, and where in it the picture is: (top, left, bottom, right) in its pixels.
+
+    A JPEG of 1129 rows has 283 at a quarter of the scale, 282.25 of them its own. To stretch all
+    283 would shift the picture, and spread what the encoder added.
+    """
+    data = read_bytes(path)
+    try:
+        image = decode_image(data, min_height=min_height, min_width=min_width)
+        if not data.startswith(JPEG_MAGIC):
+            return image, (0.0, 0.0, float(image.shape[0]), float(image.shape[1]))
+        return image, _extent(data, image.shape[:2], min_height, min_width)
     except ValueError as error:
         raise ImageError(path, str(error)) from None
 
@@ -248,6 +270,18 @@ def _scale_factor(height: int, width: int, min_height: int, min_width: int) -> i
     return 1
 
 
+def _extent(data: bytes, shape: tuple[int, int], min_height: int, min_width: int) -> Extent:
+    """Of the picture within a scaled JPEG's upright image."""
+    height, width, _ = _jpeg_header(data)
+    orientation = _jpeg_orientation(data)
+    if orientation >= 5:
+        height, width = width, height
+    factor = _scale_factor(height, width, min_height, min_width)
+    top = shape[0] - height / factor if orientation in MIRRORED_DOWN else 0.0
+    left = shape[1] - width / factor if orientation in MIRRORED_ACROSS else 0.0
+    return top, left, top + height / factor, left + width / factor
+
+
 def _decode_png(data: bytes, *, grey: bool = False) -> NDArray[np.uint8]:
     if len(data) < 33 or data[12:16] != b"IHDR":
         raise ValueError("found a truncated or damaged PNG header, wanted a whole PNG")
@@ -294,9 +328,9 @@ def _upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     if orientation >= 5:
         image = image.transpose(1, 0, 2)
     # What is left to do after the transpose: mirror left-right, mirror top-bottom.
-    if orientation in (2, 3, 6, 7):
+    if orientation in MIRRORED_ACROSS:
         image = image[:, ::-1]
-    if orientation in (3, 4, 7, 8):
+    if orientation in MIRRORED_DOWN:
         image = image[::-1]
     return np.ascontiguousarray(image)
 

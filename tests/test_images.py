@@ -17,6 +17,7 @@ from melfast.images import (
     list_images,
     read_image,
     read_mask,
+    read_part,
     read_scaled,
 )
 
@@ -393,6 +394,39 @@ def test_read_scaled_knows_the_size_in_the_file(tmp_path: Path, orientation: int
     assert size == upright
     assert image.shape == (upright[0] // 2, upright[1] // 2, 3)
     assert (image == read_image(path, min_height=size[0] // 3, min_width=size[1] // 3)).all()
+
+
+@pytest.mark.parametrize(
+    ("orientation", "wanted"),
+    [
+        (1, (0, 0, 7.75, 10.25)),
+        (2, (0, 0.75, 7.75, 11)),
+        (3, (0.25, 0.75, 8, 11)),
+        (4, (0.25, 0, 8, 10.25)),
+        (5, (0, 0, 10.25, 7.75)),
+        (6, (0, 0.25, 10.25, 8)),
+        (7, (0.75, 0.25, 11, 8)),
+        (8, (0.75, 0, 11, 7.75)),
+    ],
+)
+def test_read_part_knows_where_the_picture_is(
+    tmp_path: Path, orientation: int, wanted: tuple[float, ...]
+) -> None:
+    """31 x 41 pixels at a quarter: 8 x 11 of which 7.75 x 10.25 are the picture."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (41, 31)).save(tmp_path / "a.jpg", exif=exif)
+    image, extent = read_part(tmp_path / "a.jpg", min_height=7, min_width=7)
+    assert image.shape[:2] == ((8, 11) if orientation < 5 else (11, 8))
+    assert extent == wanted
+    image, extent = read_part(tmp_path / "a.jpg")
+    assert extent == (0, 0, *image.shape[:2])
+
+
+def test_read_part_of_a_png_is_all_of_it(tmp_path: Path) -> None:
+    Image.new("RGB", (41, 31)).save(tmp_path / "a.png")
+    _, extent = read_part(tmp_path / "a.png", min_height=7, min_width=7)
+    assert extent == (0, 0, 31, 41)
 
 
 def test_read_scaled_reads_a_png_whole(tmp_path: Path) -> None:

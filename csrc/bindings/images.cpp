@@ -130,6 +130,7 @@ void fill_changes(const Output& out, const py::object& mask, const py::object& c
 
 void prepare(const py::object& image, const py::object& affine, const py::object& out,
              const std::string& colour, const py::object& mean, const py::object& std,
+             const std::optional<std::array<double, 4>>& extent,
              const std::optional<std::array<ptrdiff_t, 2>>& working, const py::object& mask,
              const py::object& curves, const py::object& jitter, bool masked,
              const std::array<ptrdiff_t, 4>& erase, const std::array<uint8_t, 3>& fill) {
@@ -143,10 +144,19 @@ void prepare(const py::object& image, const py::object& affine, const py::object
     throw py::value_error("working must be a height and width of at least 1 and " +
                           std::to_string(kMostPixels / 4) + " pixels at most, got " +
                           std::to_string(height) + " x " + std::to_string(width));
+  const Extent all = whole(source);
+  const auto [top, left, bottom, right] =
+      extent.value_or(std::array{all.top, all.left, all.bottom, all.right});
+  if (!(top >= 0 && left >= 0 && bottom <= all.bottom && right <= all.right && bottom - top > 0.1 &&
+        right - left > 0.1))
+    throw py::value_error("extent must be y0, x0, y1, x1 within " + std::to_string(source.height) +
+                          " x " + std::to_string(source.width) + ", got " +
+                          std::string(py::repr(py::cast(extent))));
   Changes changes;
   fill_changes(target, mask, curves, jitter, masked, erase, fill, changes);
   const py::gil_scoped_release release;
-  melfast::prepare(source, height, width, matrix, changes.retouch, how, target);
+  melfast::prepare(source, {top, left, bottom, right}, height, width, matrix, changes.retouch, how,
+                   target);
 }
 
 }  // namespace
@@ -188,9 +198,9 @@ Raises:
     TypeError, ValueError: as resize.)");
 
   m.def("prepare", &prepare, py::arg("image"), py::arg("affine"), py::arg("out"), py::arg("colour"),
-        py::arg("mean"), py::arg("std"), py::kw_only(), py::arg("working") = py::none(),
-        py::arg("mask") = py::none(), py::arg("curves") = py::none(),
-        py::arg("jitter") = py::none(), py::arg("masked") = false,
+        py::arg("mean"), py::arg("std"), py::kw_only(), py::arg("extent") = py::none(),
+        py::arg("working") = py::none(), py::arg("mask") = py::none(),
+        py::arg("curves") = py::none(), py::arg("jitter") = py::none(), py::arg("masked") = false,
         py::arg("erase") = std::array<ptrdiff_t, 4>{}, py::arg("fill") = std::array<uint8_t, 3>{},
         R"(An image as the network sees it: resize, warp_affine, retouch and normalize in one call.
 
@@ -200,6 +210,7 @@ Args:
     out: [h, w, 3] to write to; rows contiguous, any stride between them. float32 or float16 is
         normalised; uint8 is not, and `colour`, `mean` and `std` are only checked.
     colour, mean, std: as normalize.
+    extent: y0, x0, y1, x1 of the picture within `image`, in its pixels; None: all of it.
     working: height and width that the image is resized to before it is warped to h x w; None: h, w.
     mask: uint8 [h, w], any strides: how far each pixel of the result is lesion, 255 all.
     curves: uint8 [3, 256], applied as by apply_curves with weights 255 - mask.

@@ -6,10 +6,13 @@
 
 namespace melfast {
 
-Filter::Filter(ptrdiff_t in_size, ptrdiff_t out_size) : out_size_(out_size) {
-  const double scale = static_cast<double>(in_size) / static_cast<double>(out_size);
+Filter::Filter(ptrdiff_t in_size, double begin, double end, ptrdiff_t out_size)
+    : out_size_(out_size) {
+  const double scale = (end - begin) / static_cast<double>(out_size);
   const double support = std::max(scale, 1.0);
-  const auto centre_of = [&](ptrdiff_t i) { return (static_cast<double>(i) + 0.5) * scale; };
+  const auto centre_of = [&](ptrdiff_t i) {
+    return begin + (static_cast<double>(i) + 0.5) * scale;
+  };
   // Pixel k counts where |k + 0.5 - centre| < support.
   const auto low_of = [&](double centre) {
     const double low = std::floor(centre - support - 0.5) + 1;
@@ -20,6 +23,9 @@ Filter::Filter(ptrdiff_t in_size, ptrdiff_t out_size) : out_size_(out_size) {
     return static_cast<ptrdiff_t>(std::min(high, static_cast<double>(in_size)));
   };
 
+  const auto inside = [&](double pixel) {
+    return std::clamp(std::min(pixel + 1, end) - std::max(pixel, begin), 0.0, 1.0);
+  };
   for (ptrdiff_t i = 0; i < out_size; ++i)
     count_ = std::max(count_, high_of(centre_of(i)) - low_of(centre_of(i)));
   first_.resize(static_cast<size_t>(out_size));
@@ -31,8 +37,10 @@ Filter::Filter(ptrdiff_t in_size, ptrdiff_t out_size) : out_size_(out_size) {
     first_[static_cast<size_t>(i)] = static_cast<int32_t>(first);
     double* weight = weight_.data() + i * count_ + (low - first);
     double total = 0;
-    for (ptrdiff_t k = low; k < high; ++k)
-      total += weight[k - low] = 1 - std::abs(static_cast<double>(k) + 0.5 - centre) / support;
+    for (ptrdiff_t k = low; k < high; ++k) {
+      const double pixel = static_cast<double>(k);
+      total += weight[k - low] = inside(pixel) * (1 - std::abs(pixel + 0.5 - centre) / support);
+    }
     for (ptrdiff_t k = low; k < high; ++k) weight[k - low] /= total;
   }
 }

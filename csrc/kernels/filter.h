@@ -11,7 +11,8 @@ namespace melfast {
 // reaches past an edge, the weights inside are scaled up to 1. As Pillow's BILINEAR.
 class Filter {
  public:
-  Filter(ptrdiff_t in_size, ptrdiff_t out_size);
+  // From begin to end of the in_size pixels; a pixel counts by the part of it that is in between.
+  Filter(ptrdiff_t in_size, double begin, double end, ptrdiff_t out_size);
 
   ptrdiff_t count() const { return count_; }
 

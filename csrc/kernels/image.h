@@ -16,6 +16,18 @@ struct Image {
   const uint8_t* row(ptrdiff_t y) const { return data + y * row_stride; }
 };
 
+// Of an image, the part that holds the picture, in pixels: where a JPEG is decoded at 1/4, the last
+// row and column may be so but for a fraction.
+struct Extent {
+  double top, left, bottom, right;
+
+  bool operator==(const Extent&) const = default;
+};
+
+inline Extent whole(const Image& image) {
+  return {0, 0, static_cast<double>(image.height), static_cast<double>(image.width)};
+}
+
 enum class Element { kU8, kF16, kF32 };
 
 // Pixels to write: three channels, each row contiguous, any stride in bytes between rows.

@@ -66,10 +66,10 @@ struct Retouch {
   uint8_t fill[3];        // what it is erased with
 };
 
-// resize to `working` size, warp_affine to the output's unless that is the same and the affine the
-// identity, retouch, normalize unless `out` is uint8.
-void prepare(const Image& image, ptrdiff_t working_height, ptrdiff_t working_width,
-             const Affine& affine, const Retouch& retouch, const Normalization& how,
-             const Output& out);
+// resize of `extent` to `working` size, warp_affine to the output's unless that is the same and the
+// affine the identity, retouch, normalize unless `out` is uint8.
+void prepare(const Image& image, const Extent& extent, ptrdiff_t working_height,
+             ptrdiff_t working_width, const Affine& affine, const Retouch& retouch,
+             const Normalization& how, const Output& out);
 
 }  // namespace melfast

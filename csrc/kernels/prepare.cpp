@@ -12,9 +12,9 @@ namespace melfast {
 
 // Rows are normalised as soon as they are made, while they are in the cache; only a warp needs the
 // whole resized image.
-void prepare(const Image& image, ptrdiff_t working_height, ptrdiff_t working_width,
-             const Affine& affine, const Retouch& retouch, const Normalization& how,
-             const Output& out) {
+void prepare(const Image& image, const Extent& extent, ptrdiff_t working_height,
+             ptrdiff_t working_width, const Affine& affine, const Retouch& retouch,
+             const Normalization& how, const Output& out) {
   const ptrdiff_t height = out.height, width = out.width;
   const bool plain = out.element == Element::kU8;
   const Normalizer normalizer(how, out.element, width);
@@ -27,12 +27,13 @@ void prepare(const Image& image, ptrdiff_t working_height, ptrdiff_t working_wid
     const auto row_at = [&](ptrdiff_t y) {
       return plain ? out.row(y) : ring + y % kRowsAtOnce * 3 * width;
     };
-    return resize_rows(image, height, width, row_at, [&](ptrdiff_t y) { finish(y, row_at(y)); });
+    return resize_rows(image, extent, height, width, row_at,
+                       [&](ptrdiff_t y) { finish(y, row_at(y)); });
   }
 
   const auto place = [&](ptrdiff_t y) { return ring + y % kRowsAtOnce * 3 * working_width; };
   uint8_t* resized = grow(scratch().rgbx, 4 * working_width * working_height);
-  resize_rows(image, working_height, working_width, place, [&](ptrdiff_t y) {
+  resize_rows(image, extent, working_height, working_width, place, [&](ptrdiff_t y) {
     rows().widen_row(place(y), working_width, resized + y * 4 * working_width);
   });
   const Size from = {working_height, working_width}, to = {height, width};

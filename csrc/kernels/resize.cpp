@@ -80,9 +80,10 @@ Image with_adjacent_pixels(const Image& image) {
 
 }  // namespace
 
-void resize_rows(const Image& image, ptrdiff_t height, ptrdiff_t width, const RowAt& row_at,
-                 const Done& done) {
-  if (image.height == height && image.width == width) {
+void resize_rows(const Image& image, const Extent& extent, ptrdiff_t height, ptrdiff_t width,
+                 const RowAt& row_at, const Done& done) {
+  const bool all = extent == whole(image);
+  if (all && image.height == height && image.width == width) {
     for (ptrdiff_t y = 0; y < height; ++y) {
       copy_row(image, y, row_at(y));
       done(y);
@@ -90,14 +91,16 @@ void resize_rows(const Image& image, ptrdiff_t height, ptrdiff_t width, const Ro
     return;
   }
   const Image source = with_adjacent_pixels(image);
-  const Filter vertical(image.height, height), horizontal(image.width, width);
+  const Filter vertical(image.height, extent.top, extent.bottom, height);
+  const Filter horizontal(image.width, extent.left, extent.right, width);
   const bool few_taps = std::max(vertical.count(), horizontal.count()) <= kMostTapsU16;
   (few_taps ? resize_u16 : resize_f32)(source, vertical, horizontal, row_at, done);
 }
 
 void resize(const Image& image, const Output& out) {
   resize_rows(
-      image, out.height, out.width, [&](ptrdiff_t y) { return out.row(y); }, [](ptrdiff_t) {});
+      image, whole(image), out.height, out.width, [&](ptrdiff_t y) { return out.row(y); },
+      [](ptrdiff_t) {});
 }
 
 }  // namespace melfast

@@ -15,8 +15,8 @@ class Batch:
 
     Attributes:
         images: [B, H, W, 3] C-contiguous: uint8 sRGB, or float32/float16 normalised as Preprocess
-            says; a torch tensor where they were made on a GPU. The memory is the executor's: valid
-            until the next batch is asked for.
+            says. The memory is the executor's: valid until the next batch is asked for. Where it
+            is a GPU's (DaliLoader), a torch tensor stands in for the array.
         index: int64 [B], row of the manifest (or place in the list of files) of each image.
         failures: images of this batch that could not be read; always empty under `on_error=raise`.
     """

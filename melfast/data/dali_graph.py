@@ -1,189 +1,124 @@
-"""The graph of DALI operators that carries out a plan's records; the same on CPU and GPU."""
+"""The steps of a record as a graph of DALI's stock operators, the same on the CPU and on a GPU.
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Self
+A plan's inputs say which parts the graph has: there is a part for each array that is fed. Every
+step gives uint8, as in the native executor, up to the colour conversion.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
+from nvidia.dali import fn, math, types
+from nvidia.dali.pipeline import Pipeline
 
-from melfast.data.augment import IDENTITY
-from melfast.data.loader import INSTALL_DALI
-from melfast.data.plan import EpochPlan
-from melfast.errors import InputError
 from melfast.preprocess import Preprocess
-from melfast.skin.light import RGB_TO_XYZ, WHITE, level_to_light
+from melfast.skin.light import RGB_TO_XYZ, WHITE, level_to_light, light_to_level
 
-LAB_BREAK, LAB_SLOPE, LAB_OFFSET = 0.008856, 7.787, 16 / 116
+Node = Any
+Device = Literal["cpu", "gpu"]
 
-
-@dataclass(frozen=True)
-class Parts:
-    """What the graph must be able to do, and with it what it is fed for each record.
-
-    Attributes:
-        size: height and width of the output.
-        dtype: of the output.
-        warp, mask, former, jitter, erase: whether any record asks for it.
-    """
-
-    size: tuple[int, int]
-    dtype: np.dtype[Any]
-    warp: bool
-    mask: bool
-    former: bool
-    jitter: bool
-    erase: bool
-
-    @classmethod
-    def of(cls, plan: EpochPlan, preprocess: Preprocess, dtype: np.dtype[Any]) -> Self:
-        former = plan.target_ita is not None
-        return cls(
-            (preprocess.height, preprocess.width), dtype, bool((plan.affine != IDENTITY).any()),
-            former or plan.masked is not None, former, plan.jitter is not None,
-            plan.erase is not None,
-        )  # fmt: skip
-
-    @property
-    def inputs(self) -> list[str]:
-        """Names of what a record is fed as, in order; a part's come together."""
-        names = ["encoded"]
-        names += ["working", "matrix"] if self.warp else []
-        names += ["plane", "masked"] if self.mask else []
-        names += ["end", "k", "m"] if self.former else []
-        names += ["jitter"] if self.jitter else []
-        return names + (["anchor", "shape"] if self.erase else [])
+LAYOUTS = {"plane": "HWC"}
+OUTPUTS = {"float32": types.FLOAT, "float16": types.FLOAT16}
+# The encoding of linear light is looked up: 16 bits are 20 steps to a level where it is finest.
+FINEST = 65535
+LIGHT_OF_LEVEL = level_to_light(np.arange(256))
+LEVEL_OF_LIGHT = light_to_level(np.arange(FINEST + 1) / FINEST)
 
 
 def build_pipeline(
-    source: Iterator[Any], parts: Parts, preprocess: Preprocess, *, batch_size: int, threads: int,
-    device_id: int | None, prefetch: int,
-) -> Any:  # fmt: skip
-    """A built pipeline that ends with its source.
+    source: Callable[[], tuple[Any, ...]], names: list[str], preprocess: Preprocess,
+    dtype: np.dtype[Any], *, device_id: int | None, batch_size: int, threads: int, prefetch: int,
+) -> Pipeline:  # fmt: skip
+    """A pipeline with one output, images [B, H, W, 3].
 
     Args:
-        source: gives batches, a list a name of `parts.inputs`.
-        device_id: the GPU; None: everything on the CPU.
-    Raises:
-        InputError: DALI is not installed.
+        source: gives the next batch of each input, or raises StopIteration.
+        names: of these inputs, see melfast.data.dali_feed.
+        device_id: GPU; None: the graph runs on the CPU.
+        batch_size: of the largest batch.
+        prefetch: batches in the making, the one that is waited for among them.
     """
-    try:
-        from nvidia.dali import fn
-        from nvidia.dali.pipeline import Pipeline
-    except ImportError:
-        raise InputError(f"the DALI loader needs NVIDIA DALI: {INSTALL_DALI}") from None
-    with Pipeline(
-        batch_size=batch_size, num_threads=threads, device_id=device_id,
-        prefetch_queue_depth=prefetch,
-    ) as pipeline:  # fmt: skip
-        layouts = {"encoded": "", "plane": "HWC"}
-        given = fn.external_source(
-            source=source, num_outputs=len(parts.inputs),
-            layout=[layouts.get(name, "") for name in parts.inputs],
-        )  # fmt: skip
-        pipeline.set_outputs(
-            _graph(dict(zip(parts.inputs, given, strict=True)), parts, preprocess, device_id)
-        )
-    pipeline.build()
-    return pipeline
+    device: Device = "cpu" if device_id is None else "gpu"
+    pipe = Pipeline(batch_size, threads, device_id, prefetch_queue_depth=prefetch)
+    with pipe:
+        layouts = [LAYOUTS.get(name, "") for name in names]
+        nodes = fn.external_source(source, num_outputs=len(names), layout=layouts)
+        inputs = dict(zip(names, nodes, strict=True))
+        pipe.set_outputs(finished(levels(inputs, preprocess, device), preprocess, dtype))
+    pipe.build()
+    return pipe
 
 
-def _graph(
-    given: dict[str, Any], parts: Parts, preprocess: Preprocess, device_id: int | None
-) -> Any:
-    from nvidia.dali import fn
-    from nvidia.dali.types import FLOAT, INTERP_TRIANGULAR, RGB
+def levels(inputs: dict[str, Node], preprocess: Preprocess, device: Device) -> Node:
+    """From the encoded files to uint8 sRGB [H, W, 3], all records carried out."""
+    size = [preprocess.height, preprocess.width]
 
-    def on_device(name: str) -> Any:
-        return given[name] if device_id is None else given[name].gpu()
+    def placed(name: str) -> Node:
+        """An input where the images are; arguments of operators stay on the CPU."""
+        return inputs[name].gpu() if device == "gpu" else inputs[name]
 
-    levels: Any = fn.decoders.image(
-        given["encoded"], device="cpu" if device_id is None else "mixed", output_type=RGB,
+    image = fn.decoders.image(
+        inputs["encoded"], device="mixed" if device == "gpu" else "cpu", output_type=types.RGB,
         jpeg_fancy_upsampling=True,
     )  # fmt: skip
-    levels = fn.resize(
-        levels, size=given["working"] if parts.warp else list(parts.size),
-        interp_type=INTERP_TRIANGULAR, antialias=True,
-    )  # fmt: skip
-    if parts.warp:
-        levels = fn.warp_affine(levels, matrix=given["matrix"], size=list(parts.size))
-    if parts.mask:
-        inside = on_device("plane") / 255.0
-    if parts.former:
-        light = _light_of(levels)
-        curves = on_device("end") * light / (on_device("k") + on_device("m") * light)
-        moved = _round(255.0 * _encode(curves))
-        levels = _round(levels * inside + moved * (1.0 - inside))
-    if parts.jitter:
-        levels = fn.coord_transform(levels, MT=given["jitter"], dtype=FLOAT)
-        levels = fn.reinterpret(_round(levels), layout="HWC")
-    if parts.mask:
-        masked = on_device("masked")
-        levels = _round(levels * (inside * masked + (1.0 - masked)))
-    if parts.erase:
-        levels = fn.erase(
-            levels, anchor=given["anchor"], shape=given["shape"], axis_names="HW",
-            fill_value=list(map(float, preprocess.fill)),
+    working = inputs.get("working", size)
+    image = fn.resize(image, size=working, interp_type=types.INTERP_TRIANGULAR, antialias=True)
+    if "matrix" in inputs:  # without a fill value the edges are clamped
+        image = fn.warp_affine(
+            image, matrix=inputs["matrix"], size=size, interp_type=types.INTERP_LINEAR
+        )
+    if "end" in inputs:
+        image = moved(image, placed("plane"), placed("end"), placed("k"), placed("m"))
+    if "jitter" in inputs:
+        image = fn.coord_transform(image, MT=inputs["jitter"], dtype=types.UINT8)
+    if "floor" in inputs:
+        inside = math.max(placed("plane"), placed("floor"))
+        image = fn.cast(image * (inside * (1 / 255)), dtype=types.UINT8)
+    if "anchor" in inputs:
+        image = fn.erase(
+            image, anchor=inputs["anchor"], shape=inputs["shape"], axis_names="HW",
+            fill_value=list(preprocess.fill),
         )  # fmt: skip
-    return _normalised(levels, parts, preprocess)
+    return image
 
 
-def _round(values: Any) -> Any:
-    """To the nearest of 0..255."""
-    from nvidia.dali import fn
-    from nvidia.dali.types import UINT8
-
-    return fn.cast(values, dtype=UINT8)
-
-
-def _light_of(levels: Any) -> Any:
-    """Linear light in 0..1 of sRGB levels."""
-    from nvidia.dali import fn
-    from nvidia.dali.types import FLOAT
-
-    return fn.lookup_table(
-        levels, keys=list(range(256)), values=level_to_light(np.arange(256)).tolist(),
-        dtype=FLOAT,
-    )  # fmt: skip
+def moved(image: Node, plane: Node, end: Node, k: Node, m: Node) -> Node:
+    """The skin-former: curves of linear light outside of the lesion's mask."""
+    light = looked_up(image, LIGHT_OF_LEVEL)
+    light = math.clamp(end * light / (k + m * light), 0.0, 1.0)
+    level = looked_up(fn.cast(light * float(FINEST), dtype=types.UINT16), LEVEL_OF_LIGHT)
+    return fn.cast(level + plane * (1 / 255) * (image - level), dtype=types.UINT8)
 
 
-def _encode(light: Any) -> Any:
-    """sRGB in 0..1 of linear light, clipped."""
-    from nvidia.dali import math
-
-    light = math.clamp(light, 0.0, 1.0)
-    bright = light > 0.0031308
-    return (
-        bright * (1.055 * math.pow(light, 1 / 2.4) - 0.055) + (light <= 0.0031308) * 12.92 * light
-    )
-
-
-def _normalised(levels: Any, parts: Parts, preprocess: Preprocess) -> Any:
-    """(value - mean) / std in the colour space of the model; uint8 stays as it is."""
-    from nvidia.dali import fn
-    from nvidia.dali.types import FLOAT, FLOAT16
-
-    if parts.dtype == np.uint8:
-        return levels
-    wanted = FLOAT16 if parts.dtype == np.float16 else FLOAT
+def finished(image: Node, preprocess: Preprocess, dtype: np.dtype[Any]) -> Node:
+    """Colour conversion and normalisation of uint8 sRGB; uint8 is left as it is."""
+    if dtype == np.uint8:
+        return image
+    wanted = OUTPUTS[dtype.name]
     mean, std = np.array(preprocess.mean), np.array(preprocess.std)
     if preprocess.colour == "rgb":
         return fn.crop_mirror_normalize(
-            levels, mean=(255 * mean).tolist(), std=(255 * std).tolist(), dtype=wanted,
+            image, mean=(255 * mean).tolist(), std=(255 * std).tolist(), dtype=wanted,
             output_layout="HWC",
         )  # fmt: skip
-    xyz = fn.coord_transform(_light_of(levels), M=(RGB_TO_XYZ / WHITE[:, None]).ravel().tolist())
-    # L = 116 y - 16, a = 500 (x - y), b = 200 (y - z), and the normalisation after it.
-    to_lab = np.array([[0, 116, 0], [500, -500, 0], [0, 200, -200]]) / std[:, None]
-    offset = (np.array([-16, 0, 0]) - mean) / std
-    lab = fn.coord_transform(
-        _lab_curve(xyz), M=to_lab.ravel().tolist(), T=offset.tolist(), dtype=FLOAT
+    light = looked_up(image, LIGHT_OF_LEVEL)
+    xyz = fn.coord_transform(light, M=flat(RGB_TO_XYZ / WHITE[:, None]))
+    # f of CIELAB: the cube root, and below the knee its tangent.
+    knee, slope = (6 / 29) ** 3, 1 / (3 * (6 / 29) ** 2)
+    f = math.cbrt(math.max(xyz, knee)) + slope * (math.min(xyz, knee) - knee)
+    to_lab = np.array([[0, 116, 0], [500, -500, 0], [0, 200, -200]])
+    offset = np.array([-16, 0, 0])
+    lab = fn.coord_transform(f, M=flat(to_lab / std[:, None]), T=flat((offset - mean) / std))
+    return lab if wanted == types.FLOAT else fn.cast(lab, dtype=wanted)
+
+
+def looked_up(image: Node, table: NDArray[Any]) -> Node:
+    return fn.lookup_table(
+        image, keys=list(range(len(table))), values=flat(table), dtype=types.FLOAT
     )
-    return lab if wanted == FLOAT else fn.cast(lab, dtype=wanted)
 
 
-def _lab_curve(t: Any) -> Any:
-    """CIE 15: a cube root with a straight piece near black."""
-    from nvidia.dali import math
-
-    bright = t > LAB_BREAK
-    return bright * math.cbrt(t) + (t <= LAB_BREAK) * (LAB_SLOPE * t + LAB_OFFSET)
+def flat(array: NDArray[Any]) -> list[float]:
+    values: list[float] = array.astype(np.float64).ravel().tolist()
+    return values

@@ -1,11 +1,10 @@
-"""Loader: what every executor of a plan is to who iterates over it."""
+"""PlanLoader: what the executors of a plan have in common; each adds how its batches are made."""
 
-import importlib.util
 import os
 import weakref
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -18,7 +17,6 @@ from melfast.preprocess import Preprocess
 
 OnError = Literal["raise", "skip"]
 LoaderName = Literal["auto", "native", "dali-cpu", "dali-gpu"]
-INSTALL_DALI = "pip install nvidia-dali-cuda130"
 DTYPES = tuple(np.dtype(name) for name in ("float32", "float16", "uint8"))
 
 
@@ -43,21 +41,19 @@ def choose_loader(wanted: LoaderName, device: str) -> tuple[LoaderName, str]:
         if device == "cuda":
             return "native", "dali-gpu has not been measured yet: try --loader dali-gpu"
         return "native", "3 times as fast as dali-cpu where measured"
-    if importlib.util.find_spec("nvidia") is None or not importlib.util.find_spec("nvidia.dali"):
-        raise InputError(f"--loader {wanted} needs NVIDIA DALI: {INSTALL_DALI}")
+    from melfast.data.dali import require_dali
+
+    require_dali("gpu" if wanted == "dali-gpu" else "cpu")
     if wanted == "dali-gpu" and device != "cuda":
         raise InputError(f"--loader dali-gpu needs a CUDA device, the model runs on {device}")
     return wanted, "as asked for"
 
 
-class Loader:
+class PlanLoader:
     """Iterates the batches of a plan; each iteration starts its own threads and ends them.
 
     The threads stop when the loop ends, for whatever reason: the last batch, `break`, an exception,
     Ctrl-C. `close()` and `with` stop an iterator that is kept somewhere.
-
-    The memory of a batch is reused: it is valid until the next batch is asked for. Who copies it
-    to a GPU asynchronously waits for that copy (not for the step) before asking.
     """
 
     def __init__(
@@ -107,7 +103,7 @@ class Loader:
         self.paths, self.preprocess, self.plan, self.start = paths, preprocess, plan, start
         self.masks = masks
         self.threads, self.on_error, self.prefetch = threads, on_error, prefetch
-        self.dtype = np.dtype(dtype)
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
         self._running: weakref.ref[Generator[Batch]] | None = None
 
     def __len__(self) -> int:
@@ -138,5 +134,11 @@ class Loader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def largest_batch(self) -> int:
+        """Records of the largest batch that an iteration gives."""
+        return int(np.diff(self.plan.bounds)[self.start :].max(initial=0))
+
     def _batches(self) -> Generator[Batch]:
+        """One iteration; it cleans up behind itself when it is closed."""
         raise NotImplementedError

@@ -16,22 +16,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from melfast import core
 from melfast.data.batch import Batch
-from melfast.data.loader import Loader
+from melfast.data.loader import OnError, PlanLoader
 from melfast.data.plan import EpochPlan, working_size
-from melfast.data.retouch import retouch
+from melfast.data.retouch import Masks, retouch
 from melfast.errors import ImageError
-from melfast.images import read_image
+from melfast.images import read_part
 from melfast.preprocess import Preprocess
 
 Allocate = Callable[[tuple[int, ...], np.dtype[Any]], NDArray[Any]]
 
 
-class NativeLoader(Loader):
-    """The native executor; see Loader."""
+class NativeLoader(PlanLoader):
+    """Batches in memory that is reused: a batch is valid until the next one is asked for.
+
+    Who copies it to a GPU asynchronously waits for that copy (not for the step) before asking.
+    """
 
     def __init__(
         self,
@@ -39,28 +42,34 @@ class NativeLoader(Loader):
         preprocess: Preprocess,
         plan: EpochPlan,
         *,
+        masks: Masks | None = None,
+        start: int = 0,
+        threads: int | None = None,
+        on_error: OnError = "raise",
+        dtype: DTypeLike = np.float32,
+        prefetch: int = 2,
         allocate: Allocate = np.empty,
-        **options: Any,
     ) -> None:
         """
         Args:
             allocate: makes the `prefetch + 1` buffers, given shape and dtype (for pinned memory).
-            options: of Loader.
+            others: as PlanLoader.
         """
-        super().__init__(paths, preprocess, plan, **options)
+        super().__init__(
+            paths, preprocess, plan, masks=masks, start=start, threads=threads, on_error=on_error,
+            dtype=dtype, prefetch=prefetch,
+        )  # fmt: skip
         self.allocate = allocate
 
     def _batches(self) -> Generator[Batch]:
-        plan = self.plan
-        sizes = np.diff(plan.bounds)[self.start :]
-        shape = (int(sizes.max(initial=0)), self.preprocess.height, self.preprocess.width, 3)
-        count = min(self.prefetch + 1, len(sizes))
+        shape = (self.largest_batch, self.preprocess.height, self.preprocess.width, 3)
+        count = min(self.prefetch + 1, len(self))
         buffers = [self.allocate(shape, self.dtype) for _ in range(count)]
         assert all(b.shape == shape and b.dtype == self.dtype for b in buffers)
-        crew = _Crew(self._load, plan.batches(self.start), buffers)
+        crew = _Crew(self._load, self.plan.batches(self.start), buffers)
         try:
             crew.hire(self.threads)
-            for _ in range(len(sizes)):
+            for _ in range(len(self)):
                 work = crew.finished()
                 yield self._batch(work)
                 crew.reuse(work.images)
@@ -73,9 +82,17 @@ class NativeLoader(Loader):
         path, affine = self.paths[plan.index[record]], plan.affine[record]
         changes = retouch(plan, record, path, self.masks, p)
         height, width = working_size(affine, p.height, p.width)
-        image = read_image(path, min_height=height, min_width=width)
+        image, extent = read_part(path, min_height=height, min_width=width)
         core.prepare(
-            image, affine, out, p.colour, p.mean, p.std, working=(height, width), **changes
+            image,
+            affine,
+            out,
+            p.colour,
+            p.mean,
+            p.std,
+            extent=extent,
+            working=(height, width),
+            **changes,
         )
 
     def _batch(self, work: "_Work") -> Batch:

@@ -30,8 +30,9 @@ def retouch(
         ImageError: the mask is needed and missing, or cannot be read.
     """
     changes: dict[str, Any] = {}
-    if plan.needs_mask(record):
-        changes["mask"] = require_mask(plan, record, path, masks, preprocess)
+    plane = lesion_plane(plan, record, path, masks, preprocess)
+    if plane is not None:
+        changes["mask"] = plane
         changes["masked"] = plan.masked is not None and bool(plan.masked[record])
     if plan.is_moved(record):
         assert plan.gains is not None
@@ -43,18 +44,30 @@ def retouch(
     return changes
 
 
-def require_mask(
+def lesion_plane(
     plan: EpochPlan, record: int, path: str | Path, masks: Masks | None, preprocess: Preprocess
+) -> NDArray[np.uint8] | None:
+    """The mask that a record needs, as `read_plane` gives it; None where it needs none.
+
+    Raises:
+        ImageError: the mask is missing, or cannot be read.
+    """
+    if not plan.needs_mask(record):
+        return None
+    mask = masks[plan.index[record]] if masks is not None else None
+    if mask is None:
+        raise ImageError(path, "has no lesion mask (mask_path): melfast prepare masks")
+    return read_plane(path, mask, plan.affine[record], preprocess)
+
+
+def read_plane(
+    path: str | Path, mask: Path, affine: NDArray[np.float32], preprocess: Preprocess
 ) -> NDArray[np.uint8]:
-    """The lesion's mask as a record shows it: uint8 [height, width], soft at its edges.
+    """A mask as the model's input shows it: uint8 [height, width], soft at its edges.
 
     Raises:
         ImageError: of the image, with what is wrong with its mask.
     """
-    affine = plan.affine[record]
-    mask = masks[plan.index[record]] if masks is not None else None
-    if mask is None:
-        raise ImageError(path, "has no lesion mask (mask_path): melfast prepare masks")
     try:
         inside = read_mask(mask)
     except ImageError as error:
@@ -69,4 +82,4 @@ def require_mask(
     warped = np.empty((*size, 3), np.uint8)
     channels = np.repeat(plane[..., None], 3, axis=-1)
     core.prepare(channels, affine, warped, "rgb", (0, 0, 0), (1, 1, 1), working=(height, width))
-    return np.ascontiguousarray(warped[..., 0])
+    return warped[..., 0]

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from melfast.data.batch import Batch
-from melfast.data.loader import Loader, LoaderName, OnError, available_cores, choose_loader
+from melfast.data.loader import LoaderName, OnError, PlanLoader, available_cores, choose_loader
 from melfast.data.native import NativeLoader
 from melfast.data.plan import EpochPlan
 from melfast.data.retouch import Masks
@@ -40,7 +40,7 @@ def open_loader(
     masks: Masks | None = None, checked: NDArray[np.bool_] | None = None,
     loader: LoaderName = "auto", threads: int = 0, on_error: OnError = "raise",
     precision: Precision = "fp32", start: int = 0,
-) -> Loader:  # fmt: skip
+) -> PlanLoader:  # fmt: skip
     """A loader for `feed`.
 
     Args:
@@ -64,13 +64,10 @@ def open_loader(
     from melfast.data.dali import DaliLoader
 
     device: Any = name.removeprefix("dali-")
-    return DaliLoader(
-        paths, preprocess, plan, device=device, device_id=world.device.index or 0,
-        checked=checked, **options,
-    )  # fmt: skip
+    return DaliLoader(paths, preprocess, plan, device=device, checked=checked, **options)
 
 
-def feed(loader: Loader, device: torch.device) -> Iterator[tuple[torch.Tensor, Batch]]:
+def feed(loader: PlanLoader, device: torch.device) -> Iterator[tuple[torch.Tensor, Batch]]:
     """Each batch's images [B, 3, H, W] on the device, channels last, and the batch itself.
 
     Valid until the next batch is asked for, as the batch is.

@@ -48,3 +48,33 @@ def test_scratch_of_another_call_does_not_show():
     core.prepare(large[::40, ::60], IDENTITY, np.empty((9, 9, 3), np.uint8), "rgb", MEAN, STD)
     core.prepare(small, AFFINE, fresh[1], "cielab", MEAN, STD)
     assert (fresh[0] == fresh[1]).all()
+
+
+def test_extent_by_hand():
+    """One row out of 2.5: its centre is at 1.25, the triangle reaches 2.5 to either side. Weights
+    0.7 and 0.9, and half of 0.5 for the row that is half outside; (90 + 50) / 1.85 = 75.7."""
+    image = np.repeat(np.array([0, 100, 200], np.uint8), 3).reshape(3, 1, 3)
+    out = np.empty((1, 1, 3), np.uint8)
+    core.prepare(image, IDENTITY, out, "rgb", MEAN, STD, extent=(0, 0, 2.5, 1))
+    assert out.ravel().tolist() == [76, 76, 76]
+    core.prepare(image[::-1], IDENTITY, out, "rgb", MEAN, STD, extent=(0.5, 0, 3, 1))
+    assert out.ravel().tolist() == [76, 76, 76]
+
+
+def test_extent_of_whole_pixels_is_a_crop():
+    image = random_image(40, 50)
+    found, wanted = (np.empty((12, 16, 3), np.uint8) for _ in range(2))
+    core.prepare(image, AFFINE, found, "rgb", MEAN, STD, extent=(3, 7, 38, 45))
+    core.prepare(image[3:38, 7:45], AFFINE, wanted, "rgb", MEAN, STD)
+    assert (found == wanted).all()
+
+
+@pytest.mark.parametrize(
+    "extent", [(-0.1, 0, 5, 5), (0, 0, 5.1, 5), (2, 0, 2, 5), (0, 0, float("nan"), 5)]
+)
+def test_extent_that_is_none(extent):
+    with pytest.raises(ValueError, match=r"^extent must be y0, x0, y1, x1 within 5 x 6, got "):
+        core.prepare(
+            random_image(5, 6), IDENTITY, np.empty((4, 4, 3), np.uint8), "rgb", MEAN, STD,
+            extent=extent,
+        )  # fmt: skip

@@ -1,5 +1,6 @@
 """Images with all that a plan may ask for, and one plan for each thing that an executor does."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,12 +10,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from melfast.data.augment import Augment
+from melfast.data.dali import DaliLoader
+from melfast.data.loader import PlanLoader
+from melfast.data.native import NativeLoader
 from melfast.data.plan import EpochPlan, Rows, training_plan
 from melfast.manifest import Manifest
 from melfast.prepare.synth import SynthSettings, synthesize
 from melfast.preprocess import Preprocess
 from melfast.skin.tone import TONE_GROUPS, classify, ita_degrees
 
+Executor = Callable[..., PlanLoader]
+EXECUTORS: dict[str, Executor] = {"native": NativeLoader, "dali-cpu": DaliLoader}
 STILL = {"hflip": 0.0, "vflip": 0.0, "rotation_deg": 0.0, "translation": 0.0, "scale": 0.0}
 EVERY_GROUP = dict.fromkeys(TONE_GROUPS["six"].names, 1.0)
 KINDS = {
@@ -45,6 +51,12 @@ class Pictures:
             self.rows, augment, batch_size=4, seed=1, epoch=0, height=preprocess.height,
             width=preprocess.width, masked=preprocess.masked,
         )  # fmt: skip
+
+
+@pytest.fixture(params=EXECUTORS)
+def executor(request: pytest.FixtureRequest) -> Executor:
+    """Each of them in turn; all are held to the same."""
+    return EXECUTORS[request.param]
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from melfast import core
 from melfast.data import native
@@ -26,7 +26,7 @@ from melfast.data.batch import Batch
 from melfast.data.native import NativeLoader
 from melfast.data.plan import EpochPlan, Rows, evaluation_plan, training_plan, working_size
 from melfast.errors import ImageError
-from melfast.images import read_image
+from melfast.images import read_part
 from melfast.preprocess import Preprocess
 
 PLAIN = Preprocess(12, 16, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
@@ -75,9 +75,9 @@ def copies(loader: NativeLoader) -> list[Batch]:
     return [replace(batch, images=batch.images.copy()) for batch in loader]
 
 
-def eval_loader(paths: list[Path], **options: Any) -> NativeLoader:
+def eval_loader(paths: list[Path], preprocess: Preprocess = PLAIN, **options: Any) -> NativeLoader:
     plan = evaluation_plan(len(paths), batch_size=4)
-    return NativeLoader(paths, PLAIN, plan, **{"threads": 3} | options)
+    return NativeLoader(paths, preprocess, plan, **{"threads": 3} | options)
 
 
 def assert_same(found: list[Batch], wanted: list[Batch]) -> None:
@@ -154,6 +154,24 @@ def test_exif_orientation(tmp_path: Path) -> None:
     assert np.abs(batch.images[0] - wanted).max() <= 6  # JPEG's own loss; upside down: > 200
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_scaled_decode_is_not_shifted(orientation: int, tmp_path: Path) -> None:
+    """At a quarter, 241 x 317 pixels are 60.25 x 79.25, which the decoder rounds up."""
+    y, x = np.mgrid[0:241, 0:317]
+    waves = 127 + 120 * np.sin(np.stack([x / 9, y / 7, (x + y) / 11], axis=-1))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "waves.jpg"
+    Image.fromarray(waves.astype(np.uint8)).save(path, quality=98, subsampling=0, exif=exif)
+    size = (60, 79) if orientation < 5 else (79, 60)
+    how = replace(PLAIN, height=size[0], width=size[1])
+    (batch,) = copies(eval_loader([path], preprocess=how, dtype=np.uint8))
+    with Image.open(path) as image:
+        upright = ImageOps.exif_transpose(image)
+    wanted = np.asarray(upright.resize(size[::-1], Image.Resampling.BILINEAR)).astype(int)
+    assert np.abs(batch.images[0] - wanted).mean() < 1.5
+
+
 def test_real_images_are_near_a_full_decode(real_data: Path) -> None:
     """The scaled decode costs little: a median PSNR above 46 dB against decoding every pixel."""
     paths = sorted((real_data / "isic_fullres" / "images").glob("*.jpg"))[::6]
@@ -166,20 +184,20 @@ def test_real_images_are_near_a_full_decode(real_data: Path) -> None:
         error = np.square(full.astype(np.float64) - image).mean()
         psnr_db.append(10 * np.log10(255**2 / error))
     assert np.median(psnr_db) > 46
-    assert min(psnr_db) > 25
+    assert min(psnr_db) > 30
 
 
 def test_decodes_no_more_than_the_model_needs(
     files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = set()
-    read = native.read_image
+    read = native.read_part
 
-    def recorded(path: Path, *, min_height: int, min_width: int) -> NDArray[np.uint8]:
+    def recorded(path: Path, *, min_height: int, min_width: int) -> Any:
         asked.add((min_height, min_width))
         return read(path, min_height=min_height, min_width=min_width)
 
-    monkeypatch.setattr(native, "read_image", recorded)
+    monkeypatch.setattr(native, "read_part", recorded)
     list(eval_loader(files))
     assert asked == {(12, 16)}
 
@@ -198,10 +216,11 @@ def test_each_image_gets_its_own_affine(
         for index, image in zip(batch.index, batch.images, strict=True):
             wanted = np.empty((12, 16, 3), np.float32)
             size = working_size(plan.affine[record], 12, 16)
-            pixels = read_image(files[index], min_height=size[0], min_width=size[1])
+            pixels, extent = read_part(files[index], min_height=size[0], min_width=size[1])
             core.prepare(
-                pixels, plan.affine[record], wanted, colour, how.mean, how.std, working=size
-            )
+                pixels, plan.affine[record], wanted, colour, how.mean, how.std, extent=extent,
+                working=size,
+            )  # fmt: skip
             assert index == plan.index[record]
             assert np.array_equal(image, wanted)
             record += 1
@@ -299,13 +318,13 @@ def test_workers_stay_within_prefetch(files: list[Path], monkeypatch: pytest.Mon
 
 def counting_reader(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     calls: list[Any] = []
-    read = native.read_image
+    read = native.read_part
 
-    def counted(path: Path, **options: int) -> NDArray[np.uint8]:
+    def counted(path: Path, **options: int) -> Any:
         calls.append(path)
         return read(path, **options)
 
-    monkeypatch.setattr(native, "read_image", counted)
+    monkeypatch.setattr(native, "read_part", counted)
     return lambda: len(calls)
 
 
@@ -355,14 +374,14 @@ def test_failures_keep_nothing_alive(bad_files: list[Path]) -> None:
 def test_what_nobody_expected_comes_out(
     on_error: str, threads: int, files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = native.read_image
+    read = native.read_part
 
-    def broken(path: Path, **options: int) -> NDArray[np.uint8]:
+    def broken(path: Path, **options: int) -> Any:
         if path == files[9]:
             raise MemoryError("no room")
         return read(path, **options)
 
-    monkeypatch.setattr(native, "read_image", broken)
+    monkeypatch.setattr(native, "read_part", broken)
     with pytest.raises(MemoryError, match="no room"):
         list(eval_loader(files, on_error=on_error, threads=threads))
 

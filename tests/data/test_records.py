@@ -1,4 +1,4 @@
-"""The native executor against the float64 reference, whatever a record asks for."""
+"""Every executor against the float64 reference, whatever a record asks for."""
 
 from pathlib import Path
 
@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from melfast.data.native import NativeLoader
 from melfast.data.plan import EpochPlan, evaluation_plan
 from melfast.errors import ImageError
 from melfast.preprocess import Preprocess
-from tests.data.conftest import KINDS, Pictures
+from tests.data.conftest import KINDS, Executor, Pictures
 from tests.data.reference import levels_apart, reference
 
 SAME_PIXELS = 0.75  # mean of every image, in levels
@@ -22,10 +21,10 @@ COLOURS = {
 
 @pytest.mark.parametrize("colour", COLOURS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_is_the_reference(kind: str, colour: str, drawn_pngs: Pictures) -> None:
+def test_is_the_reference(kind: str, colour: str, executor: Executor, drawn_pngs: Pictures) -> None:
     preprocess = COLOURS[colour]
     plan = drawn_pngs.plan(KINDS[kind], preprocess)
-    loader = NativeLoader(drawn_pngs.paths, preprocess, plan, masks=drawn_pngs.masks, threads=2)
+    loader = executor(drawn_pngs.paths, preprocess, plan, masks=drawn_pngs.masks, threads=2)
     images = np.concatenate([batch.images.copy() for batch in loader])
     assert len(images) == 12
     for record, image in enumerate(images):
@@ -46,13 +45,13 @@ def test_each_kind_changes_the_picture(drawn_pngs: Pictures) -> None:
         assert levels_apart(reference(path, plan, 0, preprocess, mask), still, preprocess) > 2, kind
 
 
-def test_uint8_has_all_but_the_colour_conversion(drawn_pngs: Pictures) -> None:
+def test_uint8_has_all_but_the_colour_conversion(executor: Executor, drawn_pngs: Pictures) -> None:
     """What is shown to people is what the model sees."""
     preprocess = COLOURS["cielab"]
     plan = drawn_pngs.plan(KINDS["everything"], preprocess)
     as_rgb = Preprocess(48, 64, mean=(0, 0, 0), std=(1, 1, 1))
     kept = {"masks": drawn_pngs.masks, "threads": 2}
-    levels = NativeLoader(drawn_pngs.paths, preprocess, plan, dtype=np.uint8, **kept)
+    levels = executor(drawn_pngs.paths, preprocess, plan, dtype=np.uint8, **kept)
     images = np.concatenate([batch.images.copy() for batch in levels])
     row = plan.index[0]
     wanted = reference(drawn_pngs.paths[row], plan, 0, as_rgb, drawn_pngs.masks[row])
@@ -62,7 +61,7 @@ def test_uint8_has_all_but_the_colour_conversion(drawn_pngs: Pictures) -> None:
     assert np.abs(images[0] / 255 - wanted)[outside].mean() * 255 < SAME_PIXELS
 
 
-def test_landmarks_stand_where_the_matrix_says(tmp_path: Path) -> None:
+def test_landmarks_stand_where_the_matrix_says(executor: Executor, tmp_path: Path) -> None:
     """Dots drawn at known places, found again by their centroids within half a pixel."""
     size, places = 400, [(100, 120), (300, 90), (210, 310)]
     image = Image.new("RGB", (size, size))
@@ -75,7 +74,7 @@ def test_landmarks_stand_where_the_matrix_says(tmp_path: Path) -> None:
     linear = 0.9 * np.array([[-np.cos(angle), np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     affine = np.concatenate([linear, [[0.05], [-0.08]]], axis=1).astype(np.float32)
     plan = EpochPlan(np.zeros(1, np.int64), affine[None], np.array([0, 1]))
-    (batch,) = NativeLoader([tmp_path / "dots.png"], preprocess, plan)
+    (batch,) = executor([tmp_path / "dots.png"], preprocess, plan)
     shown = batch.images[0, ..., 0]
     for place in places:
         there = np.linalg.solve(linear, (2 * (np.array(place) + 0.5) / size - 1) - affine[:, 2])
@@ -88,20 +87,22 @@ def test_landmarks_stand_where_the_matrix_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("masks", [None, [None]])
-def test_a_mask_that_is_missing(masks: list[None] | None, drawn_pngs: Pictures) -> None:
+def test_a_mask_that_is_missing(
+    masks: list[None] | None, executor: Executor, drawn_pngs: Pictures
+) -> None:
     plan = evaluation_plan(1, batch_size=1, masked=True)
     path = drawn_pngs.paths[0]
-    loader = NativeLoader([path], COLOURS["rgb"], plan, masks=masks)
+    loader = executor([path], COLOURS["rgb"], plan, masks=masks)
     with pytest.raises(ImageError) as caught:
         list(loader)
     assert str(caught.value) == f"{path}: has no lesion mask (mask_path): melfast prepare masks"
 
 
-def test_a_mask_that_is_damaged(drawn_pngs: Pictures, tmp_path: Path) -> None:
+def test_a_mask_that_is_damaged(executor: Executor, drawn_pngs: Pictures, tmp_path: Path) -> None:
     broken = tmp_path / "mask.png"
     broken.write_bytes(b"")
     plan = evaluation_plan(2, batch_size=2, masked=True)
-    loader = NativeLoader(
+    loader = executor(
         drawn_pngs.paths[:2], COLOURS["rgb"], plan, masks=[broken, drawn_pngs.masks[1]],
         on_error="skip",
     )  # fmt: skip

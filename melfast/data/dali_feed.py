@@ -1,0 +1,193 @@
+"""What DALI is fed with: checked files, and the records' arrays as its operators take them.
+
+DALI cannot skip a bad image, so none may reach it: each file is decoded once before, at an eighth
+of its size, which reads all of it. What was found whole is remembered by its content.
+"""
+
+import zlib
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from melfast.data.augment import IDENTITY
+from melfast.data.plan import EpochPlan, working_size
+from melfast.data.retouch import Masks, lesion_plane
+from melfast.errors import ImageError
+from melfast.images import decode_image, read_bytes
+from melfast.preprocess import Preprocess
+
+# (length, CRC-32) of contents found whole by this process; every epoch has a loader of its own.
+_whole: set[tuple[int, int]] = set()
+
+
+def read_whole(path: str | Path) -> NDArray[np.uint8]:
+    """The bytes of an image file that can be decoded.
+
+    Raises:
+        ImageError: as melfast.images.read_image.
+    """
+    data = read_bytes(path)
+    content = len(data), zlib.crc32(data)
+    if content not in _whole:
+        try:
+            decode_image(data, min_height=1, min_width=1)
+        except ValueError as error:
+            raise ImageError(path, str(error)) from None
+        _whole.add(content)
+    return np.frombuffer(data, np.uint8)
+
+
+def record_arrays(
+    plan: EpochPlan, records: NDArray[np.int64], height: int, width: int
+) -> dict[str, NDArray[Any]]:
+    """The arrays of a batch beside its files and masks; those that no record of the plan uses are
+    left out.
+
+    Returns:
+        working: float32 [B, 2], height and width before the warp;
+        matrix: float32 [B, 2, 3], pixels of the output to pixels of the resized image, counted from
+            the corner;
+        end, k, m: float32 [B, 3], curves of the skin-former, the identity where there is none;
+        jitter: float32 [B, 3, 4], on levels;
+        floor: uint8 [B, 1], what the mask is raised to: 255 where the record is not masked;
+        anchor, shape: float32 [B, 2], y and x of the erased box.
+    """
+    arrays: dict[str, NDArray[Any]] = {}
+    if not (plan.affine == IDENTITY).all():
+        affine = plan.affine[records]
+        sizes = [working_size(one, height, width) for one in affine]
+        working = np.array(sizes, np.float32).reshape(-1, 2)
+        arrays |= {"working": working, "matrix": pixel_matrices(affine, working, height, width)}
+    if plan.gains is not None:
+        assert plan.target_ita is not None
+        still = np.isnan(plan.target_ita[records])[:, None, None]
+        gains = np.where(still, np.array([1, 1, 0], np.float32), plan.gains[records])
+        arrays |= {name: gains[..., i].copy() for i, name in enumerate(("end", "k", "m"))}
+    if plan.jitter is not None:
+        arrays["jitter"] = plan.jitter[records] * np.array([1, 1, 1, 255], np.float32)
+    if plan.masked is not None:
+        arrays["floor"] = np.where(plan.masked[records, None], 0, 255).astype(np.uint8)
+    if plan.erase is not None:
+        corners = plan.erase[records].astype(np.float32)
+        arrays |= {"anchor": corners[:, :2].copy(), "shape": corners[:, 2:] - corners[:, :2]}
+    return arrays
+
+
+def pixel_matrices(
+    affine: NDArray[np.float32], working: NDArray[np.float32], height: int, width: int
+) -> NDArray[np.float32]:
+    """Matrices [B, 2, 3] in centred coordinates as matrices in pixels, the first one's corner
+    being 0, from height x width to images of `working` [B, (height, width)]."""
+    halves = working[:, ::-1].astype(np.float64) / 2
+    linear = affine[..., :2] * (2 / np.array([width, height]))
+    shift = affine[..., 2] + 1 - affine[..., :2].sum(axis=-1)
+    both = np.concatenate([linear, shift[..., None]], axis=-1) * halves[..., None]
+    return both.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Work:
+    """A batch as it was read: the records that go on, and the images that failed."""
+
+    records: NDArray[np.int64]
+    failures: tuple[ImageError, ...]
+
+
+@dataclass(frozen=True)
+class _Read:
+    encoded: NDArray[np.uint8]
+    plane: NDArray[np.uint8] | None
+
+
+class Feed:
+    """DALI's external source: each call gives the next batch that has an image.
+
+    DALI calls it in the consumer's thread; threads of its own read ahead.
+
+    Attributes:
+        names: of the arrays that it gives, in this order.
+        given: batches read and not yet taken by the consumer, those without an image among them.
+    """
+
+    def __init__(
+        self, paths: Sequence[str | Path], preprocess: Preprocess, plan: EpochPlan,
+        masks: Masks | None, checked: NDArray[np.bool_] | None, *, start: int, threads: int, prefetch: int, stop_at_failure: bool,
+    ) -> None:  # fmt: skip
+        """
+        Args:
+            checked: bool [len(paths)], files that are known to be whole.
+            stop_at_failure: the batch with the first image that fails is the last of `given`.
+        """
+        self.paths, self.preprocess, self.plan, self.masks = paths, preprocess, plan, masks
+        self.checked = checked
+        self.prefetch, self.stop_at_failure = prefetch, stop_at_failure
+        self.size = preprocess.height, preprocess.width
+        self.given: deque[Work] = deque()
+        arrays = record_arrays(plan, np.zeros(0, np.int64), *self.size)
+        planes = ["plane"] if {"end", "floor"} & set(arrays) else []
+        self.names = ["encoded", *planes, *arrays]
+        self._batches = plan.batches(start)
+        self._ahead: deque[tuple[slice, list[Future[_Read]]]] = deque()
+        self._pool = ThreadPoolExecutor(threads, "melfast-dali")
+
+    def __call__(self) -> tuple[Any, ...]:
+        while True:
+            self._read_ahead()
+            if not self._ahead:
+                raise StopIteration
+            work, images = self._finished(*self._ahead.popleft())
+            self.given.append(work)
+            if work.failures and self.stop_at_failure:
+                raise StopIteration
+            if images:
+                return self._arrays(work, images)
+
+    def close(self) -> None:
+        """Ends the threads, each after the file it is at."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _read_ahead(self) -> None:
+        while len(self._ahead) <= self.prefetch:
+            records = next(self._batches, None)
+            if records is None:
+                return
+            numbers = range(records.start, records.stop)
+            jobs = [self._pool.submit(self._read, number) for number in numbers]
+            self._ahead.append((records, jobs))
+
+    def _read(self, record: int) -> _Read:
+        path = self.paths[self.plan.index[record]]
+        plane = lesion_plane(self.plan, record, path, self.masks, self.preprocess)
+        if self.checked is not None and self.checked[self.plan.index[record]]:
+            return _Read(np.frombuffer(read_bytes(path), np.uint8), plane)
+        return _Read(read_whole(path), plane)
+
+    def _finished(self, records: slice, jobs: list[Future[_Read]]) -> tuple[Work, list[_Read]]:
+        kept, images, failures = [], [], []
+        for record, job in enumerate(jobs, records.start):
+            # To raise it here would tie the error to this frame, and with it, until the garbage
+            # collector comes by, the pipeline and its threads.
+            error = job.exception()
+            if error is None:
+                images.append(job.result())
+                kept.append(record)
+            elif isinstance(error, ImageError):
+                failures.append(ImageError(error.path, error.reason))
+            else:
+                raise error
+        return Work(np.array(kept, np.int64), tuple(failures)), images
+
+    def _arrays(self, work: Work, images: list[_Read]) -> tuple[Any, ...]:
+        arrays: dict[str, Any] = dict(record_arrays(self.plan, work.records, *self.size))
+        arrays["encoded"] = [image.encoded for image in images]
+        if "plane" in self.names:
+            everywhere = np.full(self.size, 255, np.uint8)
+            planes = [everywhere if image.plane is None else image.plane for image in images]
+            arrays["plane"] = np.stack(planes)[..., None]
+        return tuple(arrays[name] for name in self.names)
