@@ -117,7 +117,8 @@ class Feed:
 
     def __init__(
         self, paths: Sequence[str | Path], preprocess: Preprocess, plan: EpochPlan,
-        masks: Masks | None, checked: NDArray[np.bool_] | None, *, start: int, threads: int, prefetch: int, stop_at_failure: bool,
+        masks: Masks | None, checked: NDArray[np.bool_] | None, *, start: int, threads: int,
+        prefetch: int, stop_at_failure: bool,
     ) -> None:  # fmt: skip
         """
         Args:
