@@ -86,26 +86,21 @@ def read_part(
     A JPEG of 1129 rows has 283 at a quarter of the scale, 282.25 of them its own. To stretch all
     283 would shift the picture, and spread what the encoder added.
     """
-    data = read_bytes(path)
-    try:
-        image = decode_image(data, min_height=min_height, min_width=min_width)
-        if not data.startswith(JPEG_MAGIC):
-            return image, (0.0, 0.0, float(image.shape[0]), float(image.shape[1]))
-        return image, _extent(data, image.shape[:2], min_height, min_width)
-    except ValueError as error:
-        raise ImageError(path, str(error)) from None
+    image, _, extent = read_scaled(path, lambda height, width: (min_height, min_width))
+    return image, extent
 
 
 def read_scaled(
     path: str | Path, needed: Callable[[int, int], tuple[int, int]]
-) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """`read_image` for who knows what is needed of an image only from its size.
+) -> tuple[NDArray[np.uint8], tuple[int, int], Extent]:
+    """`read_part` for who knows what is needed of an image only from its size.
 
     Args:
         needed: (height, width) of the upright image in the file to the (height, width) that the
             decoded one should have at least.
     Returns:
-        uint8 [h, w, 3], and (height, width) of the image in the file; upright both.
+        uint8 [h, w, 3], (height, width) of the image in the file, and where the picture is in the
+        first: (top, left, bottom, right) in its pixels. All upright.
     Raises:
         ImageError: as read_image.
     """
@@ -113,13 +108,14 @@ def read_scaled(
     try:
         if not data.startswith(JPEG_MAGIC):
             image = decode_image(data)
-            return image, image.shape[:2]
+            height, width = image.shape[:2]
+            return image, (height, width), (0.0, 0.0, float(height), float(width))
         height, width, _ = _jpeg_header(data)
         if _jpeg_orientation(data) >= 5:
             height, width = width, height
         min_height, min_width = needed(height, width)
         image = decode_image(data, min_height=min_height, min_width=min_width)
-        return image, (height, width)
+        return image, (height, width), _extent(data, image.shape[:2], min_height, min_width)
     except ValueError as error:
         raise ImageError(path, str(error)) from None
 

@@ -389,7 +389,7 @@ def test_read_scaled_knows_the_size_in_the_file(tmp_path: Path, orientation: int
         asked.append((height, width))
         return height // 3, width // 3
 
-    image, size = read_scaled(path, third)
+    image, size, _ = read_scaled(path, third)
     assert asked == [upright]
     assert size == upright
     assert image.shape == (upright[0] // 2, upright[1] // 2, 3)
@@ -431,7 +431,7 @@ def test_read_part_of_a_png_is_all_of_it(tmp_path: Path) -> None:
 
 def test_read_scaled_reads_a_png_whole(tmp_path: Path) -> None:
     path = write(tmp_path / "a.png", encode(gradient(), "PNG"))
-    image, size = read_scaled(path, lambda height, width: (1, 1))
+    image, size, _ = read_scaled(path, lambda height, width: (1, 1))
     assert size == (40, 56)
     assert (image == gradient()).all()
 

@@ -32,21 +32,81 @@ def melfast(paths: Sequence[Path], size: int, threads: int, batch: int) -> Itera
         yield lambda: (batch.images for batch in loader)
 
 
-@contextmanager
-def melfast_augmented(
-    paths: Sequence[Path], size: int, threads: int, batch: int
-) -> Iterator[Epoch]:
-    """NativeLoader with the order and the affine warps of training."""
+def training_work(count: int, size: int, batch: int) -> tuple[Any, Preprocess]:
+    """A plan that turns, crops and jitters every image, and CIELAB: what training asks for."""
     from melfast.data.augment import Augment
-    from melfast.data.native import NativeLoader
     from melfast.data.plan import Rows, training_plan
 
-    rows = Rows(np.zeros(len(paths), np.int64), np.zeros(len(paths), np.int16))
-    plan = training_plan(
-        rows, Augment(), batch_size=batch, seed=0, epoch=0, height=size, width=size
-    )
-    with NativeLoader(paths, Preprocess(size, size), plan, threads=threads) as loader:
-        yield lambda: (batch.images for batch in loader)
+    augment = Augment(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.05)
+    rows = Rows(np.zeros(count, np.int64), np.zeros(count, np.int16))
+    plan = training_plan(rows, augment, batch_size=batch, seed=0, epoch=0, height=size, width=size)
+    return plan, Preprocess.for_colour(size, size, "cielab")
+
+
+def training_loader(executor: str) -> Callable[..., Any]:
+    """NativeLoader or DaliLoader at the work of training."""
+
+    @contextmanager
+    def open_loader(paths: Sequence[Path], size: int, threads: int, batch: int) -> Iterator[Epoch]:
+        from melfast.data.dali import DaliLoader
+        from melfast.data.native import NativeLoader
+
+        plan, preprocess = training_work(len(paths), size, batch)
+        make: Any = NativeLoader if executor == "native" else DaliLoader
+        with make(paths, preprocess, plan, threads=threads) as loader:
+            yield lambda: (batch.images for batch in loader)
+
+    return open_loader
+
+
+class TorchTraining:
+    """The same work by Pillow and OpenCV, as a map-style dataset."""
+
+    def __init__(self, paths: Sequence[Path], size: int, batch: int) -> None:
+        plan, self.preprocess = training_work(len(paths), size, batch)
+        self.paths = [str(paths[row]) for row in plan.index]
+        to_centred = np.array([[2 / size, 0, 1 / size - 1], [0, 2 / size, 1 / size - 1], [0, 0, 1]])
+        whole = np.concatenate([plan.affine, np.zeros((len(plan.affine), 1, 3))], axis=1)
+        whole[:, 2, 2] = 1
+        self.matrices = (np.linalg.inv(to_centred) @ whole @ to_centred)[:, :2]
+        self.jitter, self.size = plan.jitter, size
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Any:
+        import cv2
+        from PIL import Image
+
+        cv2.setNumThreads(0)
+        with Image.open(self.paths[index]) as file:
+            image = file.convert("RGB").resize((self.size, self.size), Image.Resampling.BILINEAR)
+        pixels = cv2.warpAffine(
+            np.asarray(image), self.matrices[index], (self.size, self.size),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE,
+        ).astype(np.float32) / 255  # fmt: skip
+        pixels = np.clip(cv2.transform(pixels, self.jitter[index]), 0, 1)
+        lab = cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB)
+        mean, std = self.preprocess.mean, self.preprocess.std
+        return ((lab - np.float32(mean)) / np.float32(std)).transpose(2, 0, 1)
+
+
+@contextmanager
+def torch_training(paths: Sequence[Path], size: int, threads: int, batch: int) -> Iterator[Epoch]:
+    """torch DataLoader over TorchTraining."""
+    yield from _epochs(TorchTraining(paths, size, batch), threads, batch)
+
+
+def _epochs(dataset: Any, threads: int, batch: int) -> Iterator[Epoch]:
+    """A DataLoader's epochs; its worker processes live as long as the iterator."""
+    from torch.utils.data import DataLoader
+
+    # Not fork: the threads of the other contestants would be copied in mid-air.
+    loader: DataLoader[Any] = DataLoader(
+        dataset, batch_size=batch, num_workers=threads,
+        persistent_workers=True, multiprocessing_context="forkserver",
+    )  # fmt: skip
+    yield lambda: (images.permute(0, 2, 3, 1).numpy() for images in loader)
 
 
 class TorchImages:
@@ -88,15 +148,7 @@ def torch_loader(decoder: str) -> Callable[..., Any]:
 
     @contextmanager
     def open_loader(paths: Sequence[Path], size: int, threads: int, batch: int) -> Iterator[Epoch]:
-        from torch.utils.data import DataLoader
-
-        # Not fork: the threads of the other contestants would be copied in mid-air.
-        dataset: Any = TorchImages(paths, size, decoder)
-        loader: DataLoader[Any] = DataLoader(
-            dataset, batch_size=batch, num_workers=threads,
-            persistent_workers=True, multiprocessing_context="forkserver",
-        )  # fmt: skip
-        yield lambda: (images.permute(0, 2, 3, 1).numpy() for images in loader)
+        yield from _epochs(TorchImages(paths, size, decoder), threads, batch)
 
     return open_loader
 

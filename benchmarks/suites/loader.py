@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from benchmarks.peers.loaders import Epoch
 from melfast.preprocess import RGB_MEAN, RGB_STD
 
 SIZE, BATCH = 224, 32
+COPY_SIDE = 288
 IMAGES_PER_RUN = 200  # at least: shorter runs would measure how an epoch begins and ends
 
 # Against a full decode and a resize in floating point, per image, over 8-bit units. Half a pixel of
@@ -56,6 +58,7 @@ def loader(run: Run) -> None:
         for name in (images.LARGE, images.SMALL):
             if groups.get(name):
                 race(run, name, groups[name])
+                train(run, name, groups[name])
             else:
                 run.miss(f"images {name}", f"none in {source}")
 
@@ -76,11 +79,65 @@ def race(run: Run, group: str, files: list[Path]) -> None:
             check(run, entry.name, epoch, len(paths), wanted)
             target = entry.target if large else None
             contestants.append(Contestant(entry.name, counter(epoch), target))
-        augmented = stack.enter_context(loaders.melfast_augmented(paths, SIZE, run.threads, BATCH))
-        contestants.append(Contestant("melfast native, augmenting", counter(augmented)))
         decode = stack.enter_context(loaders.scaled_decode(paths, SIZE, run.threads))
         contestants.append(Contestant(LIMIT, decode, LIMIT_TARGET if large else None))
         run.compare(f"{len(files)} images {group}, to {SIZE} px", "images/s", contestants)
+
+
+def train(run: Run, group: str, files: list[Path]) -> None:
+    """The same with what training asks for: CIELAB, turned, jittered, in the plan's order."""
+    repeats = -(-IMAGES_PER_RUN // len(files))
+    large = group == images.LARGE
+    targets = (4.0, 4.0, 0.9) if large else (2.0, None, None)
+    with TemporaryDirectory(prefix="melfast-bench-") as folder, ExitStack() as stack:
+        copies = resized_copies(files, Path(folder), run.threads)
+
+        def start(open_loader: Callable[..., Any], paths: list[Path]) -> Epoch:
+            epoch: Epoch = stack.enter_context(
+                open_loader(paths * repeats, SIZE, run.threads, BATCH)
+            )
+            return epoch
+
+        native = start(loaders.training_loader("native"), files)
+        epochs = {"torch DataLoader, PIL and OpenCV": start(loaders.torch_training, files),
+                  "DALI cpu": start(loaders.training_loader("dali"), files)}  # fmt: skip
+        first = np.array(next(iter(native())))
+        for name, epoch in epochs.items():
+            # In units of the normalised CIELAB, whose deviations are about 1.
+            apart = float(np.abs(np.asarray(next(iter(epoch()))) - first).mean())
+            run.check(f"{name}: mean difference to melfast native", apart, at_most=0.05)
+        decode = stack.enter_context(loaders.scaled_decode(files * repeats, SIZE, run.threads))
+        timed = [counter(epoch) for epoch in epochs.values()] + [decode]
+        contestants = [Contestant("melfast native", counter(native))]
+        contestants += [
+            Contestant(name, run_epoch, target)
+            for name, run_epoch, target in zip([*epochs, LIMIT], timed, targets, strict=True)
+        ]
+        run.compare(f"training, {len(files)} images {group}", "images/s", contestants)
+        if large:
+            resized = start(loaders.training_loader("native"), copies)
+            name = "torch DataLoader, PIL and OpenCV"
+            run.compare(
+                f"training from copies of {COPY_SIDE} px against the originals", "images/s",
+                [Contestant("melfast native, copies", counter(resized)),
+                 Contestant(f"{name}, originals", counter(epochs[name]), 12)],
+            )  # fmt: skip
+
+
+def resized_copies(files: list[Path], folder: Path, threads: int) -> list[Path]:
+    """JPEGs whose shorter side is COPY_SIDE, as `melfast prepare resize` makes them."""
+
+    def copy(number: int) -> Path:
+        path = folder / f"{number}.jpg"
+        with images.open_image(files[number]) as image:
+            scale = COPY_SIDE / min(image.size)
+            size = (round(image.width * scale), round(image.height * scale))
+            small = image.convert("RGB").resize(size, Image.Resampling.BILINEAR)
+        small.save(path, quality=95, subsampling=0)
+        return path
+
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(copy, range(len(files))))
 
 
 def installed(module: str) -> bool:

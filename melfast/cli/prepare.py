@@ -13,6 +13,7 @@ COMMANDS = {
     ),
     "ita": ("melfast.cli.prepare_ita", "Estimate skin tone: ITA, group, Fitzpatrick type."),
     "sheet": ("melfast.cli.prepare_sheet", "Show images, regions and skin moved to other tones."),
+    "resize": ("melfast.cli.prepare_resize", "Make small working copies to train from."),
     "split": ("melfast.cli.prepare_split", "Split by patient, lesion or image, stratified."),
 }
 

@@ -82,7 +82,7 @@ def read_tone(path: Path, convention: Convention = "cielab") -> SkinTone:
     # The published method shrinks the whole image without antialiasing: what it sees depends on
     # the size that it starts from.
     needed = working_size if convention == "cielab" else lambda height, width: (height, width)
-    image, _ = read_scaled(path, needed)
+    image, _, _ = read_scaled(path, needed)
     return estimate_tone(image, convention=convention)
 
 

@@ -77,7 +77,7 @@ def read_and_mask(path: Path, method: MaskMethod) -> np.ndarray:
         ImageError: as read_image.
     """
     # `published` looks at every pixel; the others work at a size of their own.
-    image, size = read_scaled(path, _whole if method == "published" else working_size)
+    image, size, _ = read_scaled(path, _whole if method == "published" else working_size)
     return make_mask(image, method, size)
 
 
@@ -99,12 +99,18 @@ def seen_from(path: Path, folder: Path) -> str:
 
 
 def mask_file(image_name: str) -> str:
-    """A file name that no other image of the manifest has, inside the folder whatever the name."""
+    """The file name of an image's mask."""
+    return f"{file_stem(image_name)}.png"
+
+
+def file_stem(image_name: str) -> str:
+    """A file name, without suffix, that no other image of the manifest has, inside the folder
+    whatever the name."""
     plain = quote(image_name, safe=PLAIN)
     if len(plain) > LONGEST:
         digest = hashlib.sha256(image_name.encode()).hexdigest()
         plain = f"{plain[: LONGEST - len(digest) - 1]}-{digest}"
-    return plain + ".png"
+    return plain
 
 
 def _whole(height: int, width: int) -> tuple[int, int]:

@@ -69,7 +69,7 @@ def sheet_row(
     path: Path, targets_deg: Sequence[float], method: Literal["exact", "published"]
 ) -> list[tuple[NDArray[np.uint8], str]]:
     """The pictures of one image and their captions."""
-    image, _ = read_scaled(path, working_size)
+    image, _, _ = read_scaled(path, working_size)
     work = np.empty((*working_size(*image.shape[:2]), 3), np.uint8)
     core.resize(image, work)
     regions = find_regions(work)

@@ -1,0 +1,92 @@
+"""melfast prepare resize."""
+
+import os
+from pathlib import Path
+
+import click
+
+FILE = click.Path(path_type=Path)
+
+
+@click.command("resize")
+@click.argument("manifest", type=FILE)
+@click.option("--output", type=FILE, required=True, help="The manifest to write.")
+@click.option(
+    "--size", type=click.IntRange(min=8), default=288, show_default=True,
+    help="Pixels of the shorter side; smaller images keep theirs.",
+)  # fmt: skip
+@click.option(
+    "--quality", type=click.IntRange(1, 100), default=95, show_default=True, help="Of the JPEGs."
+)
+@click.option(
+    "--copies-dir",
+    type=FILE,
+    help="Where the copies go.  [default: resized-SIZE beside the output]",
+)
+@click.option(
+    "--quarantine",
+    type=FILE,
+    help="Table of the bad images with reasons.  [default: OUTPUT with .bad.csv]",
+)
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="Images at a time.  [default: all cores]"
+)
+@click.option("--force", is_flag=True, help="Replace copies that are in the way.")
+def command(
+    manifest: Path,
+    output: Path,
+    size: int,
+    quality: int,
+    copies_dir: Path | None,
+    quarantine: Path | None,
+    threads: int | None,
+    force: bool,
+) -> None:
+    """Make a small working copy of each image of MANIFEST, and of its mask, to train from.
+
+    JPEGs, upright, in 256 folders; the manifest points to them, original_path to where they were
+    made from. The originals stay as they are. A bad image is left out and listed in the quarantine
+    table. The same command takes up an interrupted run.
+
+    \b
+    Example: melfast prepare resize manifest.csv --output small.csv --size 288 --quality 95
+    """
+    from melfast.cli.progress import progress_bar
+    from melfast.cli.quarantine import put_aside, quarantine_path
+    from melfast.errors import InputError
+    from melfast.manifest import read_manifest, write_manifest
+    from melfast.prepare.resize import copy_files, resize_images, with_copies
+    from melfast.prepare.sweep import Journal
+
+    rows = read_manifest(manifest)
+    quarantine = quarantine_path(quarantine, output, manifest)
+    folder = copies_dir or output.with_name(f"resized-{size}")
+    settings = {"size": size, "quality": quality, "folder": str(folder.absolute())}
+    journal = Journal.beside(output, "resize", settings)
+    if not force and not journal.is_begun():  # else the files are ours
+        for name in rows.image_names:
+            for file in copy_files(folder, name):
+                if file.exists():
+                    raise InputError(f"{file}: is there already; --force replaces it")
+    with progress_bar("resizing", len(rows)) as advance:
+        swept = resize_images(
+            rows,
+            folder,
+            size,
+            quality,
+            threads=threads or len(os.sched_getaffinity(0)),
+            journal=journal,
+            progress=advance,
+        )
+    if not any(swept.results):
+        journal.remove()
+    put_aside(swept.bad, quarantine, rows)
+    write_manifest(with_copies(rows, swept), output)
+    journal.remove()
+    good = [result for result in swept.results if result is not None]
+    num_bytes = sum(os.path.getsize(result["path"]) for result in good)
+    click.echo(f"{output}: {len(good):,} copies in {folder}, {num_bytes / 2**20:,.1f} MiB")
+    if swept.resumed:
+        click.echo(f"  {swept.resumed:,} of them from an interrupted run")
+    if swept.bad:
+        click.echo(f"{quarantine} lists the {len(swept.bad):,} bad images")

@@ -1,0 +1,150 @@
+"""Resize: a working copy of each image of a manifest, small enough to be read again and again."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+from PIL import Image
+
+from melfast import core
+from melfast.data.augment import IDENTITY
+from melfast.errors import ImageError
+from melfast.files import atomic_path
+from melfast.images import check_image, read_mask, read_scaled
+from melfast.manifest import Manifest
+from melfast.prepare.masks import file_stem, seen_from
+from melfast.prepare.sweep import Journal, Result, Swept, stamp, sweep
+
+# Above half of the mask, a pixel is the lesion's.
+HALF = 128
+
+
+def resize_images(
+    manifest: Manifest,
+    folder: Path,
+    side: int,
+    quality: int,
+    *,
+    threads: int = 1,
+    journal: Journal | None = None,
+    progress: Callable[[], None] = lambda: None,
+) -> Swept:
+    """Writes folder/images/XX/IMAGE_NAME.jpg for each row, and folder/masks/XX/IMAGE_NAME.png where
+    it has a mask; XX spreads the files over 256 folders.
+
+    The shorter side becomes `side`, larger images only; upright, antialiased, chroma at full
+    resolution. Each file is decoded again before it takes its name.
+
+    Args:
+        quality: of the JPEGs, 1..100.
+        threads: images at a time.
+        journal: images that it knows are not made again, unless a file of theirs has changed.
+        progress: called as each image is done.
+    Returns:
+        Results of `path`, `mask_path` (None without a mask), `width` and `height`.
+    Raises:
+        InputError: a file cannot be written.
+    """
+    paths, masks = manifest.image_paths, manifest.mask_paths
+    places = [copy_files(folder, name) for name in manifest.image_names]
+
+    def work(row: int) -> Result:
+        image = read_small(paths[row], side)
+        height, width = image.shape[:2]
+        file, mask_file = places[row]
+        with atomic_path(file) as temporary:
+            temporary.write_bytes(
+                simplejpeg.encode_jpeg(image, quality=quality, colorsubsampling="444")
+            )
+            _require_copy(temporary, file, width, height)
+        result = {"path": str(file), "mask_path": None, "width": width, "height": height}
+        if (mask := masks[row]) is not None:
+            small = _small_mask(paths[row], mask, height, width)
+            with atomic_path(mask_file) as temporary:
+                Image.fromarray(small).save(temporary, "PNG")
+            result |= {"mask_path": str(mask_file), "mask_stamp": stamp(mask_file)}
+        return result | {"stamp": stamp(file)}
+
+    def still_good(row: int, result: Result) -> bool:
+        file, mask_file = places[row]
+        same = result["stamp"] == stamp(file)
+        with_mask = result["mask_path"] is not None
+        return same and with_mask == (masks[row] is not None) and (
+            not with_mask or result["mask_stamp"] == stamp(mask_file)
+        )  # fmt: skip
+
+    return sweep(
+        manifest, work, threads=threads, journal=journal, still_good=still_good, progress=progress
+    )
+
+
+def read_small(path: Path, side: int) -> NDArray[np.uint8]:
+    """An image file with its shorter side at most `side`: uint8 [H, W, 3], upright.
+
+    Raises:
+        ImageError: as read_image.
+    """
+
+    def small(height: int, width: int) -> tuple[int, int]:
+        scale = min(1.0, side / min(height, width))
+        return max(1, round(height * scale)), max(1, round(width * scale))
+
+    image, size, extent = read_scaled(path, small)
+    out = np.empty((*small(*size), 3), np.uint8)
+    core.prepare(image, IDENTITY, out, "rgb", (0, 0, 0), (1, 1, 1), extent=extent)
+    return out
+
+
+def with_copies(manifest: Manifest, swept: Swept) -> Manifest:
+    """The rows whose image is good, pointing to the copies; `original_path` keeps where each was.
+
+    `width` and `height` are those of the copy; `original_path` that is there already stays.
+    """
+    rows = [row for row, result in enumerate(swept.results) if result is not None]
+    results = [result for result in swept.results if result is not None]
+    start = manifest.path.parent.resolve()
+    kept = manifest.select(rows)
+    before = kept.column("original_path")
+    originals = [old or seen_from(path, start) for old, path in
+                 zip(before, kept.image_paths, strict=True)]  # fmt: skip
+    columns: dict[str, list] = {
+        "original_path": originals,
+        "path": [seen_from(Path(result["path"]), start) for result in results],
+        "width": [result["width"] for result in results],
+        "height": [result["height"] for result in results],
+    }
+    if "mask_path" in kept.table:
+        columns["mask_path"] = [
+            mask and seen_from(Path(mask), start) for mask in (r["mask_path"] for r in results)
+        ]
+    return kept.with_columns(**columns)
+
+
+def copy_files(folder: Path, image_name: str) -> tuple[Path, Path]:
+    """Where the copies of an image and of its mask go."""
+    stem = file_stem(image_name)
+    part = hashlib.sha256(image_name.encode()).hexdigest()[:2]
+    return folder / "images" / part / f"{stem}.jpg", folder / "masks" / part / f"{stem}.png"
+
+
+def _small_mask(path: Path, mask: Path, height: int, width: int) -> NDArray[np.uint8]:
+    try:
+        inside = read_mask(mask)
+    except ImageError as error:
+        raise ImageError(path, f"mask {error}") from None
+    levels = Image.fromarray(inside.astype(np.uint8) * np.uint8(255))
+    small = np.asarray(levels.resize((width, height), Image.Resampling.BILINEAR))
+    return np.where(small >= HALF, np.uint8(255), np.uint8(0))
+
+
+def _require_copy(temporary: Path, file: Path, width: int, height: int) -> None:
+    """Raises ImageError where what was written cannot be read again as it should."""
+    try:
+        found = check_image(temporary)
+    except ImageError as error:
+        raise ImageError(file, f"the copy cannot be read: {error.reason}") from None
+    if (found.width, found.height) != (width, height):
+        raise ImageError(file, f"the copy has {found.width} x {found.height} pixels")
