@@ -19,15 +19,12 @@ _COMPONENTS = 64
 # Cosine of two descriptors; planted copies reach 0.6.
 _ALIKE = 0.4
 # (zoom, x, y) of the part of a picture that another one may be: all of it, and crops.
-_PARTS = ((1.0, 0.0, 0.0), (0.95, 0.0, 0.0)) + tuple(
-    (0.9, x, y) for x in (-0.05, 0.05) for y in (-0.05, 0.05)
-)
+_CORNERS = ((-0.05, -0.05), (-0.05, 0.05), (0.05, -0.05), (0.05, 0.05))
+_PARTS = ((1.0, 0.0, 0.0), (0.95, 0.0, 0.0), *((0.9, x, y) for x, y in _CORNERS))
 _BLOCK = 512
 
 
-def candidate_pairs(
-    pictures: NDArray[np.uint8], progress: Callable[[int], None] = lambda count: None
-) -> NDArray[np.intp]:
+def candidate_pairs(pictures: NDArray[np.uint8]) -> NDArray[np.intp]:
     """Pairs that may be the same picture: of each picture those most like it.
 
     A picture is described by the strength of the angular frequencies of rings of its luminance and
@@ -37,7 +34,6 @@ def candidate_pairs(
 
     Args:
         pictures: [N, 64, 64, 3] sRGB, stretched to a square.
-        progress: called with the number of pictures done since.
     Returns:
         [P, 2] indices, the smaller first, without repeats.
     """
@@ -57,7 +53,6 @@ def candidate_pairs(
         found = np.stack([np.repeat(rows, wanted), nearest.ravel()], axis=1)
         alike = np.take_along_axis(likeness, nearest, axis=1).ravel() > _ALIKE
         pairs.append(np.sort(found[alike], axis=1))
-        progress(len(rows))
     return np.unique(np.concatenate(pairs), axis=0)
 
 
