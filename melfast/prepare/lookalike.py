@@ -16,6 +16,10 @@ _RINGS = 8
 _ANGLES = 64
 _FREQUENCIES = 9
 _COMPONENTS = 64
+# Of fewer pictures all pairs are looked at, and a component needs so many pictures: whitened over
+# fewer, the small differences between copies would weigh as much as those between pictures.
+_FEW = 64
+_PICTURES_A_COMPONENT = 8
 # Cosine of two descriptors; planted copies reach 0.6.
 _ALIKE = 0.4
 # (zoom, x, y) of the part of a picture that another one may be: all of it, and crops.
@@ -37,20 +41,21 @@ def candidate_pairs(pictures: NDArray[np.uint8]) -> NDArray[np.intp]:
     Returns:
         [P, 2] indices, the smaller first, without repeats.
     """
+    count = len(pictures)
+    if count < _FEW:
+        return np.stack(np.triu_indices(count, 1), axis=1)
     described = [_describe(pictures, part) for part in _PARTS]
     whiten = _whitening(described[0])
     parts = [whiten(part) for part in described]
-    count = len(pictures)
-    wanted = min(NEIGHBOURS, count - 1)
     pairs = [np.zeros((0, 2), np.intp)]
-    for start in range(0, count if wanted > 0 else 0, _BLOCK):
+    for start in range(0, count, _BLOCK):
         rows = np.arange(start, min(start + _BLOCK, count))
         likeness = parts[0][rows] @ parts[0].T
         for part in parts[1:]:
             np.maximum(likeness, part[rows] @ parts[0].T, out=likeness)
         likeness[rows - start, rows] = -1.0
-        nearest = np.argpartition(likeness, -wanted, axis=1)[:, -wanted:]
-        found = np.stack([np.repeat(rows, wanted), nearest.ravel()], axis=1)
+        nearest = np.argpartition(likeness, -NEIGHBOURS, axis=1)[:, -NEIGHBOURS:]
+        found = np.stack([np.repeat(rows, NEIGHBOURS), nearest.ravel()], axis=1)
         alike = np.take_along_axis(likeness, nearest, axis=1).ravel() > _ALIKE
         pairs.append(np.sort(found[alike], axis=1))
     return np.unique(np.concatenate(pairs), axis=0)
@@ -84,11 +89,10 @@ def _whitening(
     """Principal components of equal variance, of length 1."""
     mean = described.mean(axis=0)
     centred = (described - mean).astype(np.float64)
-    variances, components = np.linalg.eigh(centred.T @ centred / max(len(described), 1))
-    variances, components = variances[::-1][:_COMPONENTS], components[:, ::-1][:, :_COMPONENTS]
-    # Few pictures vary in few components; the others are rounding.
-    kept = variances > 1e-6 * variances[0]
-    projection = (components[:, kept] / np.sqrt(variances[kept])).astype(np.float32)
+    variances, components = np.linalg.eigh(centred.T @ centred / len(described))
+    kept = min(_COMPONENTS, len(described) // _PICTURES_A_COMPONENT)
+    deviations = np.sqrt(np.maximum(variances[-kept:], 1e-6 * variances[-1] + 1e-12))
+    projection = (components[:, -kept:] / deviations).astype(np.float32)
 
     def whiten(values: NDArray[np.float32]) -> NDArray[np.float32]:
         values = (values - mean) @ projection
