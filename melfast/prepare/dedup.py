@@ -5,12 +5,14 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import simplejpeg
+import torch
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -33,7 +35,7 @@ TABLE_COLUMNS = ("image_name_1", "image_name_2")
 # reaches the upper limit.
 _DETAIL, _COLOUR = 0.85, 1.5
 _DETAIL_ANY_COLOUR = 0.98
-_PAIRS_AT_A_TIME = 512
+_PAIRS_AT_A_TIME = 256
 
 Pair = tuple[int, int]
 
@@ -84,7 +86,7 @@ def find_copies(
     pairs: dict[Pair, str] = {}
     with ThreadPoolExecutor(threads) as pool:
         _add(pairs, _same_bytes(pool, paths, good), "bytes")
-        alike = [(good[a], good[b]) for a, b in _near(results)]
+        alike = [(good[a], good[b]) for a, b in _near(results, pool)]
         shapes = {row: (r["height"], r["width"]) for row, r in zip(good, results, strict=True)}
         twins = [pair for pair in alike if shapes[pair[0]] == shapes[pair[1]]]
         # A picture without detail is like no other: found by its looks alone.
@@ -181,16 +183,32 @@ def _look(path: Path) -> Result:
     return {"height": height, "width": width, "picture": base64.b64encode(encoded).decode()}
 
 
-def _near(results: list[Result]) -> Iterator[Pair]:
+def _near(results: list[Result], pool: ThreadPoolExecutor) -> list[Pair]:
     pictures = np.empty((len(results), SIDE, SIDE, 3), np.uint8)
     for row, result in enumerate(results):
         pictures[row] = simplejpeg.decode_jpeg(base64.b64decode(result["picture"]))
     candidates = candidate_pairs(pictures)
-    for start in range(0, len(candidates), _PAIRS_AT_A_TIME):
-        some = candidates[start : start + _PAIRS_AT_A_TIME]
-        detail, colour = lay_over(pictures, some)
-        same = (detail >= _DETAIL_ANY_COLOUR) | ((detail >= _DETAIL) & (colour <= _COLOUR))
-        yield from ((one, other) for one, other in some[same].tolist())
+    if len(candidates) == 0:
+        return []
+    chunks = np.array_split(candidates, -(-len(candidates) // _PAIRS_AT_A_TIME))
+    near: list[Pair] = []
+    with _one_torch_thread():
+        laid = pool.map(lambda chunk: lay_over(pictures, chunk), chunks)
+        for chunk, (detail, colour) in zip(chunks, laid, strict=True):
+            same = (detail >= _DETAIL_ANY_COLOUR) | ((detail >= _DETAIL) & (colour <= _COLOUR))
+            near += [(one, other) for one, other in chunk[same].tolist()]
+    return near
+
+
+@contextmanager
+def _one_torch_thread() -> Iterator[None]:
+    """Threads of ours, each with its pairs, instead of torch's, which wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _same_bytes(pool: ThreadPoolExecutor, paths: list[Path], rows: list[int]) -> list[Pair]:

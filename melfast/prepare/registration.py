@@ -64,10 +64,14 @@ def _compare(one: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, torc
     detail, other_detail = _detail(one), _detail(other)
     affine, likeness = _turn(detail, other_detail)
     kept = torch.nonzero(likeness > _HOPELESS_TURN)[:, 0]
+    if len(kept) == 0:
+        return scores, colours
     detail, other_detail, affine = detail[kept], other_detail[kept], affine[kept]
     small, other_small = functional.avg_pool2d(detail, 2), functional.avg_pool2d(other_detail, 2)
     affine = _refine(small, other_small, affine, steps=8)
     hopeful = _correlation(small, other_small, affine) > _HOPELESS
+    if not hopeful.any():
+        return scores, colours
     detail, other_detail, kept = detail[hopeful], other_detail[hopeful], kept[hopeful]
     affine = _refine(detail, other_detail, affine[hopeful], steps=10)
     scores[kept] = _correlation(detail, other_detail, affine)
