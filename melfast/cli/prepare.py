@@ -7,6 +7,7 @@ from melfast.cli import CONTEXT, LazyGroup
 COMMANDS = {
     "import": ("melfast.cli.prepare_import", "Import a table or a folder as a manifest."),
     "check": ("melfast.cli.prepare_check", "Decode every image; put the bad ones aside."),
+    "dedup": ("melfast.cli.prepare_dedup", "Find images that are copies of one picture."),
     "masks": (
         "melfast.cli.prepare_masks",
         "Make a mask of the lesion, hair or skin of each image.",

@@ -21,9 +21,9 @@ FILE = click.Path(path_type=Path)
 def command(manifest: Path, output: Path, fractions: str, seed: int, force: bool) -> None:
     """Split MANIFEST into train, valid and test.
 
-    Images that share a patient or a lesion stay together; targets and skin-tone groups are spread
-    as evenly as that allows. The same seed gives the same split, whatever the order of the rows.
-    Unlabelled images get no split.
+    Images that share a patient, a lesion or a duplicate group stay together; targets and skin-tone
+    groups are spread as evenly as that allows. The same seed gives the same split, whatever the
+    order of the rows. Unlabelled images get no split.
 
     \b
     Example: melfast prepare split manifest.csv --output split.csv --fractions 0.8,0.1,0.1

@@ -1,4 +1,4 @@
-"""Split: train, valid and test that share no patient and no lesion, alike in targets and groups."""
+"""Split: train, valid, test that share no patient, lesion or duplicate; alike in target, group."""
 
 import hashlib
 from collections.abc import Sequence
@@ -12,7 +12,8 @@ from melfast.errors import InputError
 from melfast.manifest import SPLITS, Manifest
 
 FRACTIONS = (0.7, 0.15, 0.15)
-IDS = {"patient_id": "patient", "lesion_id": "lesion"}
+# What ties images to one split; duplicate_group is the column of 'melfast prepare dedup'.
+IDS = {"patient_id": "patient", "lesion_id": "lesion", "duplicate_group": "duplicate group"}
 
 
 def split_manifest(
@@ -20,7 +21,8 @@ def split_manifest(
 ) -> Manifest:
     """Draws a split column.
 
-    Images that share a patient or a lesion stay together, also by way of a third. The parts are
+    Images that share a patient, a lesion or a duplicate group stay together, also by way of a
+    third. The parts are
     dealt out greedily, those with the rarest stratum (target x group) and the largest first (the
     order of Sechidis et al. 2011). Unlabelled images get no split. The result depends on names,
     ids, targets, groups and the seed, not on the order of the rows.
@@ -51,7 +53,7 @@ def split_manifest(
 
 
 def connected_parts(manifest: Manifest) -> NDArray[np.intp]:
-    """Part of each row [N]: rows that share a patient or a lesion, directly or by others."""
+    """Part of each row [N]: rows that share an id of IDS, directly or by others."""
     count = len(manifest)
     rows: list[NDArray[np.intp]] = [np.arange(count)]
     nodes: list[NDArray[np.intp]] = [np.arange(count)]
@@ -71,7 +73,7 @@ def connected_parts(manifest: Manifest) -> NDArray[np.intp]:
 
 
 def require_disjoint(manifest: Manifest) -> None:
-    """Raises InputError when a patient or a lesion stands in more than one split."""
+    """Raises InputError when a patient, lesion or duplicate group stands in more than one split."""
     found = []
     for column, word in IDS.items():
         shared = shared_ids(manifest, column)

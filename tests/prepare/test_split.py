@@ -211,3 +211,14 @@ def test_the_published_split_shares_nearly_all_validation_patients(real_data: Pa
     split = split_manifest(manifest)
     require_disjoint(split)
     assert np.abs(shares(split) - np.array([[0.7], [0.15], [0.15]])).max() < 0.03
+
+
+def test_a_duplicate_group_is_never_separated() -> None:
+    groups = [str(n // 3) for n in range(60)]
+    manifest = manifest_of(60, target=["0", "1"] * 30, duplicate_group=groups)
+    split = split_manifest(manifest)
+    require_disjoint(split)
+    assert all(len(set(split.splits[i : i + 3])) == 1 for i in range(0, 60, 3))
+    apart = manifest_of(2, duplicate_group=["7", "7"], split=["train", "test"])
+    with pytest.raises(InputError, match=r"m\.csv: 1 duplicate group \(7\) in more than one split"):
+        require_disjoint(apart)

@@ -1,0 +1,100 @@
+"""melfast prepare dedup."""
+
+import os
+from pathlib import Path
+
+import click
+
+FILE = click.Path(path_type=Path)
+SHOWN = 10
+
+
+@click.command("dedup")
+@click.argument("manifest", type=FILE)
+@click.option("--output", type=FILE, required=True, help="The manifest to write.")
+@click.option("--table", type=FILE, help="Known duplicates: columns image_name_1 and image_name_2.")
+@click.option("--drop", is_flag=True, help="Write only the rows kept, one of each group.")
+@click.option(
+    "--quarantine",
+    type=FILE,
+    help="Table of the bad images with reasons.  [default: quarantine-dedup.csv beside the output]",
+)
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="Images at a time.  [default: all cores]"
+)
+@click.option("--force", is_flag=True, help="Replace the duplicate_group that the manifest has.")
+def command(
+    manifest: Path,
+    output: Path,
+    table: Path | None,
+    drop: bool,
+    quarantine: Path | None,
+    threads: int | None,
+    force: bool,
+) -> None:
+    """Find the images of MANIFEST that are copies of one picture.
+
+    Copies have the same bytes, the same pixels, or nearly the same picture: turned, mirrored,
+    rescaled, encoded anew, cropped by 5 %. Adds duplicate_group, duplicate_of (the image that is
+    kept: labelled, then largest, then first) and duplicate_kind (bytes, pixels, near, table). Two
+    photographs of one lesion are no copies. A split never separates a group. The same command takes
+    up an interrupted run.
+
+    \b
+    Example: melfast prepare dedup manifest.csv --output unique.csv --drop
+    """
+    from melfast.cli.progress import progress_bar
+    from melfast.cli.quarantine import put_aside
+    from melfast.errors import InputError
+    from melfast.manifest import read_manifest, write_manifest
+    from melfast.prepare.dedup import (
+        contradictions,
+        find_copies,
+        rows_kept,
+        summary,
+        table_pairs,
+        with_copies,
+    )
+    from melfast.prepare.sweep import Journal
+
+    rows = read_manifest(manifest)
+    if (known := int((rows.column("duplicate_group") != "").sum())) and not force:
+        raise InputError(
+            f"{manifest}: {known} images have 'duplicate_group' already; --force replaces it"
+        )
+    listed, unknown = table_pairs(rows, table) if table else ([], 0)
+    journal = Journal.beside(output, {"dedup": 1})
+    with progress_bar("reading", len(rows)) as advance:
+        copies = find_copies(
+            rows,
+            threads=threads or len(os.sched_getaffinity(0)),
+            journal=journal,
+            progress=advance,
+        )
+    quarantine = quarantine or output.with_name("quarantine-dedup.csv")
+    put_aside(copies.bad, quarantine, rows)
+    grouped = with_copies(rows, copies, listed)
+    kept = rows_kept(grouped)
+    write_manifest(kept if drop else grouped, output)
+    journal.remove()
+    extra = len(grouped) - len(kept)
+    done = "left out" if drop else "marked"
+    click.echo(f"{output}: {extra:,} copies among {len(grouped):,} images {done}")
+    if copies.resumed:
+        click.echo(f"  {copies.resumed:,} images from an interrupted run")
+    for line in summary(grouped):
+        click.echo(f"  {line}")
+    if table:
+        click.echo(f"{table}: {len(listed):,} pairs joined")
+        if unknown:
+            click.echo(
+                f"note: {table}: {unknown:,} pairs name an image that is not in {manifest}",
+                err=True,
+            )
+    contrary = contradictions(grouped)
+    for line in contrary[:SHOWN]:
+        click.echo(f"note: targets differ in {line}", err=True)
+    if len(contrary) > SHOWN:
+        click.echo(f"note: and in {len(contrary) - SHOWN} more groups", err=True)
+    if copies.bad:
+        click.echo(f"{quarantine} lists the {len(copies.bad):,} bad images")
