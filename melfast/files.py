@@ -57,7 +57,7 @@ def _require_file_name(path: Path) -> None:
     if path.exists() and not path.is_file():
         raise InputError(f"{path}: is a device or the like, wanted a file name to write")
     if path.parent.exists() and not path.parent.is_dir():
-        raise InputError(f"{path}: {path.parent} is a file, wanted a folder")
+        raise InputError(f"{path}: cannot be written: {path.parent} is a file")
 
 
 def sync(path: Path) -> None:

@@ -17,7 +17,7 @@ SHOWN = 10
 @click.option(
     "--quarantine",
     type=FILE,
-    help="Table of the bad images with reasons.  [default: quarantine-dedup.csv beside the output]",
+    help="Table of the bad images with reasons.  [default: OUTPUT with .bad.csv]",
 )
 @click.option(
     "--threads", type=click.IntRange(min=1), help="Images at a time.  [default: all cores]"
@@ -44,7 +44,7 @@ def command(
     Example: melfast prepare dedup manifest.csv --output unique.csv --drop
     """
     from melfast.cli.progress import progress_bar
-    from melfast.cli.quarantine import put_aside
+    from melfast.cli.quarantine import put_aside, quarantine_path
     from melfast.errors import InputError
     from melfast.manifest import read_manifest, write_manifest
     from melfast.prepare.dedup import (
@@ -62,8 +62,9 @@ def command(
         raise InputError(
             f"{manifest}: {known} images have 'duplicate_group' already; --force replaces it"
         )
+    quarantine = quarantine_path(quarantine, output, manifest)
     listed, unknown = table_pairs(rows, table) if table else ([], 0)
-    journal = Journal.beside(output, {"dedup": 1})
+    journal = Journal.beside(output, "dedup", {"pictures": 1})
     with progress_bar("reading", len(rows)) as advance:
         copies = find_copies(
             rows,
@@ -71,7 +72,6 @@ def command(
             journal=journal,
             progress=advance,
         )
-    quarantine = quarantine or output.with_name("quarantine-dedup.csv")
     put_aside(copies.bad, quarantine, rows)
     grouped = with_copies(rows, copies, listed)
     kept = rows_kept(grouped)

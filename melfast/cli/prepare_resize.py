@@ -21,7 +21,7 @@ FILE = click.Path(path_type=Path)
 @click.option(
     "--copies-dir",
     type=FILE,
-    help="Where the copies go.  [default: resized-SIZE beside the output]",
+    help="Where they go.  [default: resized-SIZE beside the output]",
 )
 @click.option(
     "--quarantine",

@@ -35,7 +35,7 @@ def test_dedup(data: Path) -> None:
         "  table        1",
         "  groups       2",
         "t.csv: 1 pairs joined",
-        "quarantine-dedup.csv lists the 1 bad images",
+        "out.bad.csv lists the 1 bad images",
     ]
     assert done.stderr.splitlines() == [
         "bad: i5: found an empty file, wanted a JPEG or PNG",
@@ -43,7 +43,7 @@ def test_dedup(data: Path) -> None:
         "note: targets differ in group 1: i0 has target 0, i4 has target 1",
         "note: targets differ in group 2: i1 has target 1, i2 has target 0",
     ]
-    assert not (data / "out.csv.partial").exists()
+    assert not (data / "out.csv.dedup.partial").exists()
     again = dedup("out.csv", "--output", "o2.csv", cwd=data)
     assert again.returncode == 1
     assert "4 images have 'duplicate_group' already; --force replaces it" in again.stderr

@@ -135,7 +135,7 @@ def test_all_bad_is_an_error(data: Path, command: str) -> None:
         (("--output", "q.csv", "--quarantine", "m.csv"),
          "--quarantine m.csv: is the manifest that is read, wanted a file of its own"),
         (("--output", "."), ".: is a folder, wanted a file name to write"),
-        (("--output", "m.csv/x.csv"), "m.csv/x.csv: m.csv is a file, wanted a folder"),
+        (("--output", "m.csv/x.csv"), "m.csv/x.csv: cannot be written: m.csv is a file"),
         (("--output", "q.csv", "--quarantine", "pipe"),
          "pipe: is a device or the like, wanted a file name to write"),
     ],
