@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from melfast import settings
 from melfast.data.augment import Augment
+from melfast.data.loader import LoaderName
 from melfast.data.sampler import Sampler
 from melfast.evaluate.threshold import ThresholdRule
 from melfast.models.record import Head
@@ -28,6 +29,7 @@ class DataConfig:
         split_seed: seed of that split.
         allow_overlap: train although a patient or lesion stands on both sides of the split.
         on_error: an unreadable image stops the run (`raise`) or is left out and counted (`skip`).
+        loader: what makes the batches: `native`, `dali-cpu`, `dali-gpu`, or `auto`.
         threads: loader threads of each process; 0: chosen by the number of cores.
     """
 
@@ -38,6 +40,7 @@ class DataConfig:
     split_seed: int = 0
     allow_overlap: bool = False
     on_error: Literal["raise", "skip"] = "raise"
+    loader: LoaderName = "auto"
     threads: int = 0
 
     def __post_init__(self) -> None:

@@ -18,6 +18,7 @@ from melfast.errors import ImageError, InputError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 MAX_PIXELS = 100_000_000
+MAX_SIDE = 65_535  # of a JPEG
 WANTED = "wanted 8-bit RGB"
 
 JPEG_MAGIC = b"\xff\xd8\xff"
@@ -314,6 +315,8 @@ def _decode_png(data: bytes, *, grey: bool = False) -> NDArray[np.uint8]:
 def _require_size(height: int, width: int) -> None:
     if height * width > MAX_PIXELS:
         raise ValueError(f"found {width} x {height} pixels, wanted at most {MAX_PIXELS:,} in all")
+    if max(height, width) > MAX_SIDE:
+        raise ValueError(f"found {width} x {height} pixels, wanted sides of at most {MAX_SIDE:,}")
     if height * width == 0:
         raise ValueError(f"found {width} x {height} pixels, wanted at least one")
 

@@ -70,6 +70,25 @@ class Manifest:
         return [folder / cell if cell else None for cell in self.column("mask_path")]
 
     @property
+    def lesion_masks(self) -> list[Path | None]:
+        """`mask_paths`, which must be masks of the lesion.
+
+        Raises:
+            InputError: `melfast prepare masks` made them of something else.
+        """
+        if others := set(self.column("mask_method")) & {"hair", "skin"}:
+            raise InputError(
+                f"{self.path}: mask_path holds {' and '.join(sorted(others))} masks, wanted "
+                "lesion masks: melfast prepare masks --method lesion"
+            )
+        return self.mask_paths
+
+    @property
+    def checked(self) -> NDArray[np.bool_]:
+        """Whether `melfast prepare check` has found each image whole, and so its size."""
+        return (self.column("width") != "") & (self.column("height") != "")
+
+    @property
     def targets(self) -> NDArray[np.int8]:
         """1 malignant, 0 benign, -1 unlabelled."""
         cells = self.column("target")

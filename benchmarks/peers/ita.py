@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -20,35 +19,15 @@ def opencv_published(path: Path) -> float:
     """
     import cv2
 
+    from benchmarks.peers.masks import published_opencv
+
     image = cv2.imread(os.fspath(path))
     assert image is not None, path
     small = cv2.resize(image, (128, 256))
     seen = small.copy()
-    seen[published_mask(small) > 0] = 0
+    seen[published_opencv(cv2.cvtColor(small, cv2.COLOR_BGR2RGB)) > 0] = 0
     lab = cv2.cvtColor(seen, cv2.COLOR_BGR2LAB)
     return published_ita(lab[lab[..., 0] > 0].astype(np.float32))
-
-
-def published_mask(image: NDArray[Any]) -> NDArray[Any]:
-    """255 where there is hair or a lesion."""
-    import cv2
-
-    lab = cv2.cvtColor(image, cv2.COLOR_BGR2LAB)
-    lab[..., 0] = cv2.createCLAHE(clipLimit=2.0, tileGridSize=(8, 8)).apply(
-        np.ascontiguousarray(lab[..., 0])
-    )
-    image = cv2.cvtColor(lab, cv2.COLOR_LAB2BGR)
-    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (9, 9))
-    black_hat = cv2.morphologyEx(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.MORPH_BLACKHAT, cross)
-    _, hair = cv2.threshold(cv2.GaussianBlur(black_hat, (3, 3), 4), 20, 255, cv2.THRESH_BINARY)
-    image[hair > 0] = 0
-    value = cv2.GaussianBlur(cv2.cvtColor(image, cv2.COLOR_BGR2HSV)[..., 2], (5, 5), 0)
-    _, lesion = cv2.threshold(value, 0, 255, cv2.THRESH_BINARY_INV + cv2.THRESH_OTSU)
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3))
-    lesion = cv2.morphologyEx(lesion, cv2.MORPH_OPEN, disc, iterations=5)
-    lesion = cv2.dilate(lesion, disc, iterations=5)
-    lesion = cv2.morphologyEx(lesion, cv2.MORPH_CLOSE, disc, iterations=5)
-    return cv2.bitwise_or(lesion, hair)
 
 
 def published_ita(pixels: NDArray[np.float32]) -> float:

@@ -1,6 +1,7 @@
 // What each pixel of a dermoscopic picture shows.
 #include "regions.h"
 
+#include <algorithm>
 #include <string>
 
 #include "arguments.h"
@@ -10,6 +11,12 @@ namespace {
 
 py::array_t<uint8_t> skin_regions(const py::object& image) {
   const Image source = image_of(image);
+  // Radii grow with the longer side, and memory with their squares.
+  constexpr ptrdiff_t kLongest = 16 * kWorkingSide;
+  if (std::max(source.height, source.width) > kLongest)
+    throw py::value_error("image must have sides of at most " + std::to_string(kLongest) +
+                          " pixels, got " + std::to_string(source.height) + " x " +
+                          std::to_string(source.width) + " (height x width)");
   py::array_t<uint8_t> regions({source.height, source.width});
   uint8_t* out = regions.mutable_data();
   {
@@ -52,7 +59,7 @@ void bind_regions(py::module_& m) {
   m.def("skin_regions", &skin_regions, py::arg("image"),
         R"(What each pixel of a dermoscopic image shows: see melfast.skin.masks.Region.
 
-Made for images whose longer side is WORKING_SIDE; any size is taken.
+Made for images whose longer side is WORKING_SIDE, and takes up to 16 times that.
 
 Args:
     image: uint8 sRGB [h, w, 3]; any strides, but channels adjacent.

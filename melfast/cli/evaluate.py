@@ -20,6 +20,10 @@ from melfast.cli import CONTEXT
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
 @click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32")
 @click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
+@click.option(
+    "--loader", type=click.Choice(["auto", "native", "dali-cpu", "dali-gpu"]), default="auto",
+    help="What makes the batches.",
+)  # fmt: skip
 @click.option("--threads", type=click.IntRange(min=0), default=0, help="Loader threads; 0: auto.")
 @click.option("--on-error", type=click.Choice(["raise", "skip"]), default="raise")
 def command(**options: object) -> None:

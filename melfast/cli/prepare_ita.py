@@ -77,12 +77,12 @@ def command(
     settings = ToneSettings(convention, tone_groups, fitzpatrick, min_quality)  # type: ignore[arg-type]
     rows = read_manifest(manifest)
     quarantine = quarantine_path(quarantine, output, manifest)
-    for name in ("ita", "group"):
+    for name in ("ita", "group", "group_str", "fitzpatrick", "skin_l"):
         if (known := int((rows.column(name) != "").sum())) and not force:
             raise InputError(
                 f"{manifest}: {known} images have {name!r} already; --force replaces it"
             )
-    journal = Journal.beside(output, {"ita": convention})
+    journal = Journal.beside(output, "ita", {"ita": convention})
     with progress_bar("estimating", len(rows)) as advance:
         swept = estimate_tones(
             rows,

@@ -70,8 +70,8 @@ def command(
             "(the files it names stay)"
         )
     folder = masks_dir or output.with_name(f"masks-{method}")
-    journal = Journal.beside(output, {"masks": method, "folder": str(folder.absolute())})
-    if not force and not journal.path.exists():
+    journal = Journal.beside(output, "masks", {"masks": method, "folder": str(folder.absolute())})
+    if not force and not journal.is_begun():  # else the files are ours
         require_new_files(rows, folder)
     with progress_bar("masking", len(rows)) as advance:
         swept = make_masks(
@@ -82,6 +82,8 @@ def command(
             journal=journal,
             progress=advance,
         )
+    if not any(swept.results):
+        journal.remove()
     put_aside(swept.bad, quarantine, rows)
     masked = with_masks(rows, swept, method)  # type: ignore[arg-type]
     write_manifest(masked, output)

@@ -19,6 +19,7 @@ SHORTHANDS: tuple[tuple[str, str, Any, str], ...] = (
     ("--device", "train.device", str, "auto, cpu or cuda."),
     ("--precision", "train.precision", str, "fp32, bf16 or fp16."),
     ("--threads --num-workers", "data.threads", int, "Loader threads of each process."),
+    ("--loader", "data.loader", str, "auto, native, dali-cpu or dali-gpu."),
     ("--on-error", "data.on_error", str, "Unreadable images: raise, or skip and count them."),
 )
 

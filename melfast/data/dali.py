@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 
 from melfast.data.batch import Batch
 from melfast.data.dali_feed import Feed
@@ -39,6 +39,7 @@ class DaliLoader(PlanLoader):
         plan: EpochPlan,
         *,
         device: Device = "cpu",
+        checked: NDArray[np.bool_] | None = None,
         masks: Masks | None = None,
         start: int = 0,
         threads: int | None = None,
@@ -49,6 +50,7 @@ class DaliLoader(PlanLoader):
         """
         Args:
             device: where DALI works; `gpu`: torch's current CUDA device.
+            checked: bool [len(paths)], files that are known to be whole, and not checked again.
             others: as PlanLoader; there are `threads` to read and as many of DALI.
         Raises:
             InputError: DALI is not installed, or there is no GPU.
@@ -58,13 +60,13 @@ class DaliLoader(PlanLoader):
             dtype=dtype, prefetch=prefetch,
         )  # fmt: skip
         require_dali(device)
-        self.device = device
+        self.device, self.checked = device, checked
 
     def _batches(self) -> Generator[Batch]:
         from melfast.data.dali_graph import build_pipeline
 
         feed = Feed(
-            self.paths, self.preprocess, self.plan, self.masks, start=self.start,
+            self.paths, self.preprocess, self.plan, self.masks, self.checked, start=self.start,
             threads=self.threads, prefetch=self.prefetch, stop_at_failure=self.on_error == "raise",
         )  # fmt: skip
         pipe: Any = None

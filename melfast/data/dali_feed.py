@@ -117,13 +117,16 @@ class Feed:
 
     def __init__(
         self, paths: Sequence[str | Path], preprocess: Preprocess, plan: EpochPlan,
-        masks: Masks | None, *, start: int, threads: int, prefetch: int, stop_at_failure: bool,
+        masks: Masks | None, checked: NDArray[np.bool_] | None, *, start: int, threads: int,
+        prefetch: int, stop_at_failure: bool,
     ) -> None:  # fmt: skip
         """
         Args:
+            checked: bool [len(paths)], files that are known to be whole.
             stop_at_failure: the batch with the first image that fails is the last of `given`.
         """
         self.paths, self.preprocess, self.plan, self.masks = paths, preprocess, plan, masks
+        self.checked = checked
         self.prefetch, self.stop_at_failure = prefetch, stop_at_failure
         self.size = preprocess.height, preprocess.width
         self.given: deque[Work] = deque()
@@ -162,6 +165,8 @@ class Feed:
     def _read(self, record: int) -> _Read:
         path = self.paths[self.plan.index[record]]
         plane = lesion_plane(self.plan, record, path, self.masks, self.preprocess)
+        if self.checked is not None and self.checked[self.plan.index[record]]:
+            return _Read(np.frombuffer(read_bytes(path), np.uint8), plane)
         return _Read(read_whole(path), plane)
 
     def _finished(self, records: slice, jobs: list[Future[_Read]]) -> tuple[Work, list[_Read]]:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from melfast.data.loader import OnError
+from melfast.data.loader import LoaderName, OnError
 from melfast.data.plan import evaluation_plan
 from melfast.data.retouch import Masks
 from melfast.decode import decode
@@ -43,7 +43,8 @@ class Inference:
 
 def infer(
     model: torch.nn.Module, paths: Sequence[Path], preprocess: Preprocess, world: World, *,
-    masks: Masks | None = None, batch_size: int = BATCH_SIZE, precision: Precision = "fp32",
+    masks: Masks | None = None, checked: NDArray[np.bool_] | None = None,
+    loader: LoaderName = "auto", batch_size: int = BATCH_SIZE, precision: Precision = "fp32",
     threads: int = 0, on_error: OnError = "raise",
     advance: Callable[[int], None] = lambda images: None,
 ) -> Inference:  # fmt: skip
@@ -54,6 +55,7 @@ def infer(
 
     Args:
         masks: lesion masks, for a masked `preprocess`.
+        checked: files known to be whole; see open_loader, as for `loader`.
         advance: told how many images this process has done since it was last told.
     Raises:
         ImageError: a file cannot be read, under `on_error="raise"`.
@@ -69,18 +71,12 @@ def infer(
     index: list[NDArray[np.int64]] = []
     logits: list[torch.Tensor] = []
     failures: list[ImageError] = []
-    loader = open_loader(
-        paths,
-        preprocess,
-        plan,
-        world,
-        masks=masks,
-        threads=threads,
-        on_error=on_error,
-        precision=precision,
-    )
-    with loader, torch.inference_mode():
-        for images, batch in feed(loader, world.device):
+    batches = open_loader(
+        paths, preprocess, plan, world, masks=masks, checked=checked, loader=loader,
+        threads=threads, on_error=on_error, precision=precision,
+    )  # fmt: skip
+    with batches, torch.inference_mode():
+        for images, batch in feed(batches, world.device):
             failures.extend(batch.failures)
             if len(batch.index):
                 with autocast(world.device, precision):

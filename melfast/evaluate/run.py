@@ -8,7 +8,7 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from melfast.data.loader import OnError
+from melfast.data.loader import LoaderName, OnError, choose_loader
 from melfast.errors import InputError
 from melfast.evaluate.infer import BATCH_SIZE, infer
 from melfast.evaluate.report import Scored, measure, table, write_metrics, write_predictions
@@ -26,7 +26,8 @@ DEFAULT_THRESHOLD = 0.5
 def run_evaluation(
     checkpoint: Path, data_path: Path | None = None, split: str = "test",
     output_dir: Path | None = None, *, device: Literal["auto", "cpu", "cuda"] = "auto",
-    precision: Precision = "fp32", batch_size: int = BATCH_SIZE, threads: int = 0,
+    precision: Precision = "fp32", batch_size: int = BATCH_SIZE, loader: LoaderName = "auto",
+    threads: int = 0,
     on_error: OnError = "raise",
 ) -> None:  # fmt: skip
     """Measures a model, prints a table and writes `metrics.json` and `predictions.csv`.
@@ -43,6 +44,9 @@ def run_evaluation(
     """
     with start_world(device) as world:
         set_threads(0, world)
+        name, why = choose_loader(loader, world.device.type)
+        if world.first:
+            click.echo(f"loader: {name} ({why})", err=True)
         folder = find_checkpoint(checkpoint)
         model, record = load_model(folder)
         manifest = world.first_does(lambda: read_split(folder, data_path, split))
@@ -50,7 +54,8 @@ def run_evaluation(
             task = bar.add_task("evaluate", total=len(manifest) / world.size)
             found = infer(
                 model.to(world.device).to(memory_format=torch.channels_last),
-                manifest.image_paths, record.preprocess, world, masks=manifest.mask_paths,
+                manifest.image_paths, record.preprocess, world, masks=manifest.lesion_masks,
+                checked=manifest.checked, loader=loader,
                 batch_size=batch_size, precision=precision, threads=threads, on_error=on_error,
                 advance=lambda images: bar.advance(task, images),
             )  # fmt: skip

@@ -34,7 +34,7 @@ class ToneSettings:
             not true ITA).
         tone_groups: the scale of `group` and `group_str`.
         fitzpatrick_map: the scale of `fitzpatrick`.
-        ita_min_quality: an image of lower quality gets no group.
+        ita_min_quality: an image of lower quality, or of quality 0, gets no group.
     """
 
     ita_convention: Convention = "cielab"
@@ -96,7 +96,9 @@ def with_tones(manifest: Manifest, swept: Swept, settings: ToneSettings) -> Mani
     results = [result or {} for result in swept.results]
     ita = np.array([result.get("ita_deg", np.nan) for result in results], np.float64)
     quality = np.array([result.get("quality", np.nan) for result in results], np.float64)
-    trusted = np.where(quality >= settings.ita_min_quality, ita, np.nan)
+    # A quality of 0 means that the number cannot be meant, whatever is asked for.
+    good = (quality > 0) & (quality >= settings.ita_min_quality)
+    trusted = np.where(good, ita, np.nan)
     groups, names = _named(trusted, TONE_GROUPS[settings.tone_groups])
     _, types = _named(trusted, FITZPATRICK[settings.fitzpatrick_map])
     columns: dict[str, list[Any]] = {

@@ -1,5 +1,6 @@
 """Masks: a PNG for every image of a manifest."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
@@ -11,13 +12,15 @@ from melfast.errors import InputError
 from melfast.files import atomic_path
 from melfast.images import read_scaled
 from melfast.manifest import Manifest, relative_folder
-from melfast.prepare.sweep import Journal, Result, Swept, sweep
+from melfast.prepare.sweep import Journal, Result, Swept, stamp, sweep
 from melfast.skin.masks import MaskMethod, make_mask, working_size
 
 # Kept in file names as they are; what separates folders, or has a meaning in URLs, is not.
 PLAIN = " !#$&'()+,;=@[]{}~"
 # Masks are runs of two values: more effort takes longer and saves nothing to speak of.
 PNG_EFFORT = 1
+# Of a file name without its suffix; file systems take 255 bytes.
+LONGEST = 200
 
 
 def make_masks(
@@ -33,7 +36,7 @@ def make_masks(
 
     Args:
         threads: images at a time.
-        journal: images whose mask it knows, and whose mask file is there, are not made again.
+        journal: images whose mask it knows are not made again, unless the mask's file has changed.
         progress: called as each image is done.
     Returns:
         Results of `mask_path` (as written) and `mask_area` (fraction of the image).
@@ -47,14 +50,15 @@ def make_masks(
         mask = read_and_mask(paths[row], method)
         with atomic_path(files[row]) as temporary:
             Image.fromarray(mask).save(temporary, "PNG", compress_level=PNG_EFFORT)
-        return {"mask_path": str(files[row]), "mask_area": round(float(np.mean(mask > 0)), 5)}
+        area = round(float(np.mean(mask > 0)), 5)
+        return {"mask_path": str(files[row]), "mask_area": area, "mask_stamp": stamp(files[row])}
 
     return sweep(
         manifest,
         work,
         threads=threads,
         journal=journal,
-        still_good=lambda row, result: files[row].is_file(),
+        still_good=lambda row, result: result["mask_stamp"] == stamp(files[row]),
         progress=progress,
     )
 
@@ -96,7 +100,11 @@ def seen_from(path: Path, folder: Path) -> str:
 
 def mask_file(image_name: str) -> str:
     """A file name that no other image of the manifest has, inside the folder whatever the name."""
-    return quote(image_name, safe=PLAIN) + ".png"
+    plain = quote(image_name, safe=PLAIN)
+    if len(plain) > LONGEST:
+        digest = hashlib.sha256(image_name.encode()).hexdigest()
+        plain = f"{plain[: LONGEST - len(digest) - 1]}-{digest}"
+    return plain + ".png"
 
 
 def _whole(height: int, width: int) -> tuple[int, int]:

@@ -3,9 +3,10 @@
 import json
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -47,14 +48,23 @@ class Journal:
         self._file: TextIO | None = None
 
     @classmethod
-    def beside(cls, output: Path, settings: dict[str, Any]) -> "Journal":
-        """The journal of the command that makes `output`."""
-        return cls(output.with_name(f"{output.name}.partial"), settings)
+    def beside(cls, output: Path, command: str, settings: dict[str, Any]) -> "Journal":
+        """The journal of the command that makes `output`, of this version of melfast."""
+        path = output.with_name(f"{output.name}.{command}.partial")
+        return cls(path, {"version": version("melfast")} | settings)
+
+    def is_begun(self) -> bool:
+        """Whether a sweep with these settings was interrupted, be it before its first result."""
+        try:
+            with open(self.path, encoding="utf-8", errors="replace") as file:
+                return file.readline() == json.dumps({"settings": self._settings}) + "\n"
+        except FileNotFoundError:
+            return False
 
     def read(self) -> dict[str, tuple[list[Any], Result]]:
         """image_name: (stamp of the image, result); empty where the settings were others."""
         try:
-            lines = self.path.read_text(encoding="utf-8").splitlines()
+            lines = self.path.read_text("utf-8", errors="replace").splitlines()
         except FileNotFoundError:
             return {}
         found = {}
@@ -113,16 +123,16 @@ def sweep(
     """
     names, paths = manifest.image_names, manifest.image_paths
     results: list[Result | None] = [None] * len(manifest)
-    stamps = [_stamp(path) for path in paths] if journal else []
+    stamps = [stamp(path) for path in paths] if journal else []
     earlier = journal.read() if journal else {}
     kept = {}
     for row, name in enumerate(names):
-        stamp, result = earlier.get(name, (None, None))
-        if result is not None and stamp == stamps[row] and still_good(row, result):
+        state, result = earlier.get(name, (None, None))
+        if result is not None and state == stamps[row] and still_good(row, result):
             results[row], kept[name] = result, earlier[name]
             progress()
     todo = [row for row in range(len(names)) if results[row] is None]
-    bad: list[Bad] = []
+    reasons: dict[int, str] = {}
 
     def attempt(row: int) -> Result | str:
         try:
@@ -133,9 +143,12 @@ def sweep(
     with journal.writing(kept) if journal else nullcontext():
         pool = ThreadPoolExecutor(threads)
         try:
-            for row, found in zip(todo, pool.map(attempt, todo), strict=True):
+            rows = {pool.submit(attempt, row): row for row in todo}
+            # As they are done: one slow image holds back nothing that is kept.
+            for done in as_completed(rows):
+                row, found = rows[done], done.result()
                 if isinstance(found, str):
-                    bad.append((names[row], str(paths[row]), found))
+                    reasons[row] = found
                 else:
                     results[row] = found
                     if journal:
@@ -143,6 +156,7 @@ def sweep(
                 progress()
         finally:
             pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for thousands of images
+    bad = [(names[row], str(paths[row]), reasons[row]) for row in sorted(reasons)]
     return Swept(results, bad, len(kept))
 
 
@@ -156,7 +170,7 @@ def _line(name: str, stamp: list[Any], result: Result) -> str:
     return json.dumps({"image": name, "stamp": stamp, "result": result}) + "\n"
 
 
-def _stamp(path: Path) -> list[Any]:
+def stamp(path: Path) -> list[Any]:
     """What tells one state of a file from another: where it is, its time and size."""
     try:
         status = os.stat(path)

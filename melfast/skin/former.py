@@ -12,7 +12,7 @@ from scipy import ndimage
 from melfast import core
 from melfast.skin import locus
 from melfast.skin.curves import MOST_CONTRAST, destinations, level_curves, light_gains
-from melfast.skin.ita import SkinTone, estimate_tone
+from melfast.skin.ita import SkinTone, estimate_tone, require_regions
 from melfast.skin.masks import Region, find_regions
 
 FormerMethod = Literal["exact", "published"]
@@ -80,6 +80,7 @@ def shift_skin(
         )
     if regions is None:
         regions = find_regions(image)
+    require_regions(regions, image)
     if tone is None:
         tone = estimate_tone(image, regions=regions)
     if math.isnan(tone.ita_deg):

@@ -76,8 +76,8 @@ def estimate_tone(
             (k-means, k by its elbow); the dominant colour is where they are densest around the best
             supported cluster. "published": the published steps in 8-bit CIELAB, whose numbers are
             not ITA but are those of published tables.
-        regions: of melfast.skin.masks.find_regions, where they are at hand; not used by
-            "published", which has a mask of its own.
+        regions: of melfast.skin.masks.find_regions, where they are at hand, or others like them of
+            the image's size; not for "published", which has a mask of its own.
     Raises:
         TypeError, ValueError: an argument does not fit; the message says found and wanted.
     """
@@ -85,10 +85,21 @@ def estimate_tone(
         raise ValueError(f"convention must be 'cielab' or 'published', got {convention!r}")
     _check_array("image", image, (3,))
     if regions is not None:
-        _check_array("regions", regions, ())
+        if convention == "published":
+            raise ValueError("regions are not used by the published convention, wanted None")
+        require_regions(regions, image)
     if min(image.shape[:2]) < SMALLEST_SIDE:
         return _no_tone(0.0, TOO_SMALL)
     return _published_tone(image) if convention == "published" else _cielab_tone(image, regions)
+
+
+def require_regions(regions: NDArray[np.uint8], image: NDArray[np.uint8]) -> None:
+    """Raises TypeError, ValueError where they have neither the working size nor the image's."""
+    _check_array("regions", regions, ())
+    sizes = (working_size(*image.shape[:2]), image.shape[:2])
+    if regions.shape not in sizes:
+        wanted = " or ".join(map(str, dict.fromkeys(sizes)))
+        raise ValueError(f"regions must have shape {wanted} for this image, got {regions.shape}")
 
 
 def _check_array(name: str, array: NDArray[np.uint8], channels: tuple[int, ...]) -> None:

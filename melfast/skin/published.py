@@ -1,7 +1,8 @@
 """The published ITA: OpenCV's 8-bit CIELAB, a 128x256 work image, truncated centres.
 
 Its numbers are not ITA (8-bit L runs to 255 and b starts at 128), but published tables hold them.
-What OpenCV does in integers is done here in integers: the same bytes, without OpenCV.
+What OpenCV does in integers is done here in integers, without OpenCV: the same bytes, but for one
+colour in ten thousand whose 8-bit CIELAB is a level off.
 """
 
 import numpy as np
@@ -123,4 +124,4 @@ def lab8_to_lab(lab8: NDArray[np.uint8]) -> NDArray[np.float32]:
 def ita8_degrees(rgb: NDArray[np.uint8]) -> float:
     """What the published tables call ITA of one colour: the 8-bit L and b as they stand, arctan."""
     lightness, _, b = srgb_to_lab8(rgb).tolist()
-    return float(np.rad2deg(np.arctan((lightness - 50) / b))) if b else float("nan")
+    return float(np.rad2deg(np.arctan((lightness - 50) / b)))  # b of a colour of sRGB is 20 or more

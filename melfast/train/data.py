@@ -30,12 +30,14 @@ class LabelledImages:
         names: their image_name.
         rows: what a plan is drawn from; targets and groups among it.
         masks: lesion masks, None where an image has none.
+        checked: bool [N], whether `prepare check` found the file whole.
     """
 
     paths: list[Path]
     names: list[str]
     rows: Rows
     masks: list[Path | None]
+    checked: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -128,12 +130,12 @@ def labelled(manifest: Manifest, split: str, say: Say) -> LabelledImages:
             f"{manifest.path}: split {split!r} has {malignant} malignant and "
             f"{len(targets) - malignant} benign images; wanted both classes"
         )
-    masks = manifest.mask_paths
+    masks = manifest.lesion_masks
     rows = Rows(
         targets, manifest.groups, manifest.group_names, manifest.skin_lab,
         np.array([mask is not None for mask in masks]), manifest.tone_scale,
     )  # fmt: skip
-    return LabelledImages(manifest.image_paths, manifest.image_names, rows, masks)
+    return LabelledImages(manifest.image_paths, manifest.image_names, rows, masks, manifest.checked)
 
 
 def _require_files(data: TrainingData, skip: bool, say: Say) -> None:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from melfast.data.batch import Batch
-from melfast.data.loader import OnError, available_cores
+from melfast.data.loader import LoaderName, OnError, PlanLoader, available_cores, choose_loader
 from melfast.data.native import NativeLoader
 from melfast.data.plan import EpochPlan
 from melfast.data.retouch import Masks
@@ -37,42 +37,54 @@ def set_threads(threads: int, world: World) -> None:
 
 def open_loader(
     paths: Sequence[Path], preprocess: Preprocess, plan: EpochPlan, world: World, *,
-    masks: Masks | None = None, threads: int = 0, on_error: OnError = "raise",
+    masks: Masks | None = None, checked: NDArray[np.bool_] | None = None,
+    loader: LoaderName = "auto", threads: int = 0, on_error: OnError = "raise",
     precision: Precision = "fp32", start: int = 0,
-) -> NativeLoader:  # fmt: skip
+) -> PlanLoader:  # fmt: skip
     """A loader for `feed`.
 
     Args:
+        checked: bool [len(paths)], files that `melfast prepare check` has found whole.
         threads: 0: this process's share of the cores.
         precision: under mixed precision on CUDA the images travel in float16, half the bytes;
             float16 is finer than their 8 bits.
+    Raises:
+        InputError: the loader asked for cannot be used.
     """
+    name, _ = choose_loader(loader, world.device.type)
     cuda = world.device.type == "cuda"
-    return NativeLoader(
-        paths, preprocess, plan, masks=masks, start=start, on_error=on_error,
-        threads=threads or max(1, available_cores() // world.local_size),
-        dtype=np.float16 if cuda and precision != "fp32" else np.float32,
-        allocate=_pinned if cuda else np.empty,
-    )  # fmt: skip
+    options: dict[str, Any] = {
+        "masks": masks, "start": start, "on_error": on_error,
+        "threads": threads or max(1, available_cores() // world.local_size),
+        "dtype": np.float16 if cuda and precision != "fp32" else np.float32,
+    }  # fmt: skip
+    if name == "native":
+        allocate = _pinned if cuda else np.empty
+        return NativeLoader(paths, preprocess, plan, allocate=allocate, **options)
+    from melfast.data.dali import DaliLoader
+
+    device: Any = name.removeprefix("dali-")
+    return DaliLoader(paths, preprocess, plan, device=device, checked=checked, **options)
 
 
-def feed(loader: NativeLoader, device: torch.device) -> Iterator[tuple[torch.Tensor, Batch]]:
+def feed(loader: PlanLoader, device: torch.device) -> Iterator[tuple[torch.Tensor, Batch]]:
     """Each batch's images [B, 3, H, W] on the device, channels last, and the batch itself.
 
     Valid until the next batch is asked for, as the batch is.
     """
-    if device.type != "cuda":
-        for batch in loader:
-            yield _channels_first(torch.from_numpy(batch.images)), batch
-        return
-    copies = torch.cuda.Stream(device)
+    copies = torch.cuda.Stream(device) if device.type == "cuda" else None
     for batch in loader:
-        with torch.cuda.stream(copies):
-            images = torch.from_numpy(batch.images).to(device, non_blocking=True)
-        # Host-device sync, with the copy alone: the step before is still at work meanwhile, and
-        # the loader may now write to its memory again.
-        copies.synchronize()
-        images.record_stream(torch.cuda.current_stream(device))
+        if isinstance(batch.images, torch.Tensor):  # made on the device
+            yield _channels_first(batch.images), batch
+            continue
+        images = torch.from_numpy(batch.images)
+        if copies is not None:
+            with torch.cuda.stream(copies):
+                images = images.to(device, non_blocking=True)
+            # Host-device sync, with the copy alone: the step before is still at work meanwhile,
+            # and the loader may now write to its memory again.
+            copies.synchronize()
+            images.record_stream(torch.cuda.current_stream(device))
         yield _channels_first(images), batch
 
 

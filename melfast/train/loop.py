@@ -100,7 +100,8 @@ class Trainer:
         plan = epoch_plan(config, train.rows, state.epoch, self.world)
         with open_loader(
             train.paths, self.record.preprocess, plan, self.world, masks=train.masks,
-            threads=config.data.threads, on_error=config.data.on_error,
+            checked=train.checked, loader=config.data.loader, threads=config.data.threads,
+            on_error=config.data.on_error,
             precision=config.train.precision, start=state.step_in_epoch * config.train.accumulate,
         ) as loader:  # fmt: skip
             yield feed(loader, self.world.device)
@@ -183,7 +184,8 @@ class Trainer:
         self.world.share_buffers(self.learner.model)
         found = infer(
             self.learner.model.eval(), valid.paths, self.record.preprocess, self.world,
-            masks=valid.masks, precision=train.precision, threads=self.config.data.threads,
+            masks=valid.masks, checked=valid.checked, loader=self.config.data.loader,
+            precision=train.precision, threads=self.config.data.threads,
             on_error=self.config.data.on_error,
         )  # fmt: skip
         self._leave_out(found.failures)

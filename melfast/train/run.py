@@ -7,6 +7,7 @@ import click
 
 from melfast import settings
 from melfast.config import Config
+from melfast.data.loader import choose_loader
 from melfast.errors import InputError
 from melfast.files import atomic_path
 from melfast.manifest import read_manifest
@@ -42,12 +43,14 @@ def run_training(config: Config, sources: dict[str, str], *, going_on: bool) -> 
     run = Path(config.output.dir)
     notes: list[str] = []
     with start_world(config.train.device) as world:
+        loader, why = choose_loader(config.data.loader, world.device.type)
         try:
             world.first_does(lambda: prepare_run(config, sources, run, going_on, notes.append))
         except InputError:
             for note in notes:  # there is no log yet that would show them
                 click.echo(note, err=True)
             raise
+        notes.append(f"loader: {loader} ({why})")
         set_threads(config.train.threads, world)
         data = training_data(read_manifest(run / MANIFEST))
         steps = require_steps(config, data.train.rows, world)

@@ -1,6 +1,5 @@
 """prepare masks, ita and sheet, as typed."""
 
-import json
 import os
 import signal
 import subprocess
@@ -14,6 +13,7 @@ from PIL import Image
 
 from melfast.images import read_image, read_mask
 from melfast.manifest import read_manifest, write_manifest
+from melfast.prepare.sweep import Journal, stamp
 from melfast.prepare.synth import SynthSettings, synthesize
 
 IMAGES = 8
@@ -71,7 +71,7 @@ def test_masks(data: Path, method: str) -> None:
         assert area == pytest.approx(np.mean(mask > 0), abs=1e-5)
     quarantine = (data / "out" / "masked.bad.csv").read_text().splitlines()
     assert quarantine[1:] == ['a/b,broken.jpg,"found an empty file, wanted a JPEG or PNG"']
-    assert not (data / "out" / "masked.csv.partial").exists()
+    assert not (data / "out" / "masked.csv.masks.partial").exists()
 
 
 def test_lesion_masks_meet_the_truth(data: Path, drawn: Path) -> None:
@@ -238,7 +238,7 @@ def test_an_interrupted_run_goes_on(data: Path, drawn: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "melfast", "prepare", *words], cwd=data, stderr=subprocess.PIPE
     )
-    journal = data / "stopped.csv.partial"
+    journal = data / "stopped.csv.ita.partial"
     deadline = time.monotonic() + 60
     while not (journal.exists() and journal.read_text().count("\n") > 20):
         assert time.monotonic() < deadline
@@ -257,21 +257,46 @@ def test_an_interrupted_run_goes_on(data: Path, drawn: Path) -> None:
     assert (data / "stopped.csv").read_bytes() == (data / "whole.csv").read_bytes()
 
 
-def test_masks_that_were_deleted_are_made_again(data: Path) -> None:
+def write_journal(data: Path, output: str, method: str) -> None:
+    """What an interrupted `prepare masks` leaves behind: all masks made, the manifest not yet."""
+    folder = data / "masks"
+    journal = Journal.beside(
+        data / output, "masks", {"masks": method, "folder": str(folder.absolute())}
+    )
+    made = read_manifest(data / "whole.csv")
+    with journal.writing({}):
+        for name, image in zip(made.image_names, made.image_paths, strict=True):
+            if (mask := folder / f"{name}.png").is_file():
+                result = {"mask_path": str(mask), "mask_area": 0.5, "mask_stamp": stamp(mask)}
+                journal.add(name, stamp(image), result)
+
+
+def test_masks_that_were_deleted_or_changed_are_made_again(data: Path) -> None:
     melfast("masks", "m.csv", "--output", "whole.csv", "--masks-dir", "masks", cwd=data)
-    folder = str((data / "masks").absolute())
-    entries = [{"settings": {"masks": "lesion", "folder": folder}}]
-    for i in range(1, IMAGES + 1):
-        image = read_manifest(data / "whole.csv").image_paths[i - 1 + (i > 3)]
-        status = os.stat(image)
-        stamp = [str(image), status.st_mtime_ns, status.st_size]
-        result = {"mask_path": f"{folder}/s{i}.png", "mask_area": 0.5}
-        entries.append({"image": f"s{i}", "stamp": stamp, "result": result})
-    (data / "again.csv.partial").write_text("".join(json.dumps(e) + "\n" for e in entries))
+    write_journal(data, "again.csv", "lesion")
     (data / "masks" / "s2.png").unlink()
+    (data / "masks" / "s3.png").write_bytes(b"of something else")
     done = melfast("masks", "m.csv", "--output", "again.csv", "--masks-dir", "masks", cwd=data)
-    assert f"  {IMAGES - 1} of them from an interrupted run\n" in done.stdout
+    assert f"  {IMAGES - 2} of them from an interrupted run\n" in done.stdout
     assert (data / "masks" / "s2.png").is_file()
+    assert read_mask(data / "masks" / "s3.png").any()
+
+
+def test_a_journal_of_another_method_excuses_nothing(data: Path) -> None:
+    melfast("masks", "m.csv", "--output", "whole.csv", "--masks-dir", "masks", cwd=data)
+    write_journal(data, "again.csv", "hair")
+    done = melfast("masks", "m.csv", "--output", "again.csv", "--masks-dir", "masks", cwd=data)
+    assert done.stderr == ("melfast: error: masks/s1.png: is there already; --force replaces it\n")
+
+
+def test_a_known_type_is_not_replaced_unasked(data: Path) -> None:
+    text = (data / "m.csv").read_text().replace("target", "fitzpatrick")
+    (data / "typed.csv").write_text(text)
+    done = melfast("ita", "typed.csv", "--output", "q.csv", cwd=data)
+    assert done.stderr == (
+        f"melfast: error: typed.csv: {IMAGES + 1} images have 'fitzpatrick' already; "
+        "--force replaces it\n"
+    )
 
 
 def test_sheet(data: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from melfast.data.augment import Augment
@@ -16,7 +17,7 @@ from melfast.data.plan import EpochPlan, Rows, training_plan
 from melfast.manifest import Manifest
 from melfast.prepare.synth import SynthSettings, synthesize
 from melfast.preprocess import Preprocess
-from melfast.skin.tone import TONE_GROUPS
+from melfast.skin.tone import TONE_GROUPS, classify, ita_degrees
 
 Executor = Callable[..., PlanLoader]
 EXECUTORS: dict[str, Executor] = {"native": NativeLoader, "dali-cpu": DaliLoader}
@@ -81,9 +82,18 @@ def drawn_pngs(drawn_manifest: Manifest, tmp_path_factory: pytest.TempPathFactor
 
 
 def pictures_of(paths: list[Path], manifest: Manifest) -> Pictures:
-    count = len(paths)
-    rows = Rows(
-        np.arange(count) % 2, manifest.groups, TONE_GROUPS["six"].names, manifest.skin_lab,
-        np.ones(count, bool), TONE_GROUPS["six"],
+    return Pictures(paths, manifest.mask_paths, rows_of(manifest.skin_lab))
+
+
+def rows_of(skin_lab: NDArray[np.float64]) -> Rows:
+    """Every other row malignant; rows without a tone have no group."""
+    scale, count = TONE_GROUPS["six"], len(skin_lab)
+    return Rows(
+        np.arange(count) % 2, classify(ita_degrees(skin_lab), scale).astype(np.int16), scale.names,
+        skin_lab, np.ones(count, bool), scale,
     )  # fmt: skip
-    return Pictures(paths, manifest.mask_paths, rows)
+
+
+def write_mask(mask: NDArray[np.uint8], path: Path) -> Path:
+    Image.fromarray(mask).save(path)
+    return path

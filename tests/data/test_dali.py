@@ -487,3 +487,15 @@ def test_gpu_is_the_native_executor(kind: str, colour: str, drawn_jpegs: Picture
         ]
     assert np.median(apart) <= JPEG_MEDIAN
     assert max(apart) <= JPEG_WORST
+
+
+def test_files_known_to_be_whole_are_not_checked(
+    files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Path] = []
+    check = dali_feed.read_whole
+    monkeypatch.setattr(dali_feed, "read_whole", lambda path: (seen.append(path), check(path))[1])
+    known = np.arange(len(files)) != 2
+    plan = evaluation_plan(len(files), batch_size=4)
+    list(DaliLoader(files, PLAIN, plan, threads=1, checked=known))
+    assert seen == [files[2]]

@@ -67,10 +67,10 @@ def resumed(rows: Manifest, journal: Journal, **options) -> tuple[Swept, list[in
 @pytest.fixture
 def stopped(rows: Manifest, tmp_path: Path) -> Journal:
     """The journal of a sweep that ended at row 5, row 2 being bad then."""
-    journal = Journal.beside(tmp_path / "out.csv", {"method": "a"})
+    journal = Journal.beside(tmp_path / "out.csv", "masks", {"method": "a"})
     with pytest.raises(OSError, match="disk is full"):
         sweep(rows, Worker(rows, bad=(2,), stop_at=5), journal=journal)
-    assert journal.path == tmp_path / "out.csv.partial"
+    assert journal.path == tmp_path / "out.csv.masks.partial"
     return journal
 
 

@@ -129,10 +129,19 @@ def test_weights():
 
 def test_regions_at_working_size():
     image, regions = picture()
-    small = regions[::2, ::2]
-    moved = shift_skin(image, 0, regions=small)
-    assert moved.image.shape == image.shape
+    large = image.repeat(8, axis=0).repeat(8, axis=1)
+    rows, columns = np.mgrid[:384, :512]
+    small = regions[rows * 90 // 384, columns * 120 // 512]
+    moved = shift_skin(large, 0, regions=small)
+    assert moved.image.shape == large.shape
     assert moved.tone.ita_deg == pytest.approx(0, abs=1)
+
+
+@pytest.mark.parametrize("shape", [(45, 60), (900, 40), (120, 90)])
+def test_regions_of_another_image(shape):
+    image, _ = picture()
+    with pytest.raises(ValueError, match=r"regions must have shape \(.*\) for this image, got"):
+        shift_skin(image, 0, regions=np.zeros(shape, np.uint8))
 
 
 def test_published_by_hand():

@@ -272,3 +272,34 @@ def test_glare_is_nearly_white_where_no_skin_is_seen():
     image[:, :, 1:] = 60  # one colour: nothing tells lesion from skin
     regions = find_regions(image)
     assert not (regions & Region.GLARE).any()
+
+
+def test_hair_of_every_direction_and_width():
+    """Drawn lines on plain skin: found along their length, and little beside them."""
+    for width in (2, 4, 6):
+        for angle_deg in range(0, 180, 15):
+            y, x = np.mgrid[:384, :512] - np.array([192, 256])[:, None, None]
+            cos, sin = np.cos(np.deg2rad(angle_deg)), np.sin(np.deg2rad(angle_deg))
+            across, along = np.abs(sin * x - cos * y), np.abs(cos * x + sin * y)
+            line = (across <= width / 2) & (along < 120)
+            image = np.full((384, 512, 3), SKIN, np.uint8)
+            image += np.random.default_rng(0).integers(0, 6, image.shape, dtype=np.uint8)
+            image[line] = HAIR
+            found = (find_regions(image) & Region.HAIR) != 0
+            assert (found & line).sum() > 0.9 * line.sum(), (width, angle_deg)
+            assert (found & (across > width / 2 + 3)).sum() < 0.1 * line.sum(), (width, angle_deg)
+
+
+def test_what_is_called_skin_is_skin():
+    """Against the truth of drawn images: nearly all of it, and most of what there is."""
+    scores = []
+    for index in range(24):
+        sample = draw_sample(13, index, (300, 225))
+        found = core.resize_mask(find_regions(sample.image) == 0, *sample.skin.shape) > 0
+        both = (found & sample.skin).sum()
+        scores.append((both / max(1, found.sum()), both / sample.skin.sum()))
+    precision, recall = np.transpose(scores)
+    assert precision.mean() > 0.9
+    assert precision.min() > 0.6
+    assert recall.mean() > 0.85
+    assert recall.min() > 0.6

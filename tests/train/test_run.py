@@ -51,7 +51,8 @@ def test_going_on_with_another_config(
         f"warning: data.path {tiny_config().data.path} -> x is not used: the run has its own "
         "manifest.csv",
     ]
-    assert said[2] == "going on from epoch-001, step 4"
+    assert said[2] == "loader: native (3 times as fast as dali-cpu where measured)"
+    assert said[3] == "going on from epoch-001, step 4"
     state = load_state(find_checkpoint(tmp_path / "run", "last"))
     assert (state.epoch, state.config["optim"]["lr"]) == (2, 0.5)
 
