@@ -45,7 +45,7 @@ def tone_of(path: Path, **how: Any) -> Any:
     from melfast.skin.ita import estimate_tone
     from melfast.skin.masks import working_size
 
-    image, _ = read_scaled(path, working_size)
+    image, _, _ = read_scaled(path, working_size)
     return estimate_tone(image, **how)
 
 

@@ -221,13 +221,17 @@ def test_loader_suite_with_all_its_peers(folder: Path, monkeypatch: pytest.Monke
     found = quiet_run(repeats=1, data=folder)
     loader.loader(found)
     assert found.missing == {f"images {images.LARGE}": f"none in {folder}"}
-    (comparison,) = found.comparisons
+    comparison, training = found.comparisons
     names = [timing.name for timing in comparison.timings]
-    assert names == [*(e.name for e in loader.ENTRIES), "melfast native, augmenting", loader.LIMIT]
-    # A training epoch leaves out what does not fill its last batch.
-    assert [timing.items for timing in comparison.timings] == [40] * (len(names) - 2) + [32, 40]
-    assert len(found.checks) == 2 * len(loader.ENTRIES)
+    assert names == [*(e.name for e in loader.ENTRIES), loader.LIMIT]
+    assert [timing.items for timing in comparison.timings] == [40] * len(names)
     assert all(timing.target is None for timing in comparison.timings)
+    names = [timing.name for timing in training.timings]
+    assert names == ["melfast native", *loader.TRAINING, loader.LIMIT]
+    # A training epoch leaves out what does not fill its last batch.
+    assert [timing.items for timing in training.timings] == [32] * (len(names) - 1) + [40]
+    assert [timing.target for timing in training.timings] == [None, 2.0, None, None]
+    assert len(found.checks) == 2 * len(loader.ENTRIES) + len(loader.TRAINING)
 
 
 @pytest.mark.parametrize(

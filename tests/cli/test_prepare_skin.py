@@ -318,3 +318,21 @@ def test_sheet_wants_degrees(data: Path, targets: str) -> None:
 def test_sheet_wants_a_picture_name(data: Path) -> None:
     done = melfast("sheet", "m.csv", "--output", "s.gif", cwd=data)
     assert done.stderr == ("melfast: error: s.gif: wanted a name that ends in .png, .jpg, .jpeg\n")
+
+
+def test_resize(data: Path) -> None:
+    words = ("resize", "m.csv", "--output", "small/s.csv", "--size", 100, "--quality", 90)
+    done = melfast(*words, cwd=data)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "bad: a/b: found an empty file, wanted a JPEG or PNG\n"
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith(f"small/s.csv: {IMAGES} copies in small/resized-100, 0.")
+    assert lines[-1] == "small/s.bad.csv lists the 1 bad images"
+    small = read_manifest(data / "small" / "s.csv")
+    assert len(small) == IMAGES
+    assert [read_image(path).shape for path in small.image_paths] == [(100, 133, 3)] * IMAGES
+    assert not list((data / "small").glob("*.partial"))
+    again = melfast(*words, cwd=data)
+    assert again.returncode == 1
+    assert again.stderr.endswith(".jpg: is there already; --force replaces it\n")
+    assert melfast(*words, "--force", cwd=data).returncode == 0
