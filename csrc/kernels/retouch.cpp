@@ -2,28 +2,16 @@
 
 #include <algorithm>
 
+#include "dispatch.h"
+
 namespace melfast {
-namespace {
-
-void jitter_row(const float* m, ptrdiff_t width, uint8_t* rgb) {
-  for (ptrdiff_t x = 0; x < width; ++x, rgb += 3) {
-    const float r = rgb[0], g = rgb[1], b = rgb[2];
-    for (ptrdiff_t c = 0; c < 3; ++c) {
-      const float level = m[4 * c] * r + m[4 * c + 1] * g + m[4 * c + 2] * b + m[4 * c + 3];
-      rgb[c] = static_cast<uint8_t>(std::clamp(level, 0.0f, 255.0f) + 0.5f);
-    }
-  }
-}
-
-}  // namespace
-
 void retouch_row(const Retouch& retouch, ptrdiff_t y, ptrdiff_t width, uint8_t* rgb) {
   const Weights& mask = retouch.mask;
   const uint8_t* inside = mask.data ? mask.data + y * mask.row_stride : nullptr;
   if (retouch.curves)
     for (ptrdiff_t x = 0; x < width; ++x)
       curve_pixel(retouch.curves, 255 - inside[x * mask.pixel_stride], rgb + 3 * x, rgb + 3 * x);
-  if (retouch.jitter) jitter_row(retouch.jitter, width, rgb);
+  if (retouch.jitter) rows().jitter_row(retouch.jitter, width, rgb);
   if (retouch.masked)
     for (ptrdiff_t x = 0; x < width; ++x)
       for (ptrdiff_t c = 0; c < 3; ++c)

@@ -265,6 +265,33 @@ void srgb_row(const float* lab, ptrdiff_t n, const SrgbTable& table, uint8_t* rg
   }
 }
 
+uint8_t level_of(float value) {
+  return static_cast<uint8_t>(static_cast<int32_t>(clamp(value, 255) + 0.5f));
+}
+
+void jitter_row(const float* m, ptrdiff_t n, uint8_t* rgb) {
+  float r[kBlock] = {}, g[kBlock] = {}, b[kBlock] = {};
+  uint8_t red[kBlock], green[kBlock], blue[kBlock];
+  for (ptrdiff_t first = 0; first < n; first += kBlock, rgb += 3 * kBlock) {
+    const int count = n - first < kBlock ? static_cast<int>(n - first) : kBlock;
+    for (int i = 0; i < count; ++i) {
+      r[i] = rgb[3 * i];
+      g[i] = rgb[3 * i + 1];
+      b[i] = rgb[3 * i + 2];
+    }
+    for (int i = 0; i < kBlock; ++i) {
+      red[i] = level_of(m[0] * r[i] + m[1] * g[i] + m[2] * b[i] + m[3]);
+      green[i] = level_of(m[4] * r[i] + m[5] * g[i] + m[6] * b[i] + m[7]);
+      blue[i] = level_of(m[8] * r[i] + m[9] * g[i] + m[10] * b[i] + m[11]);
+    }
+    for (int i = 0; i < count; ++i) {
+      rgb[3 * i] = red[i];
+      rgb[3 * i + 1] = green[i];
+      rgb[3 * i + 2] = blue[i];
+    }
+  }
+}
+
 uint16_t half_of(float value) {
   const int32_t bits = bits_as<int32_t>(value);
   const int32_t magnitude = bits & 0x7fffffff;
@@ -289,7 +316,7 @@ void to_half(const float* __restrict in, ptrdiff_t n, uint16_t* __restrict out) 
 
 }  // namespace
 
-const Rows kRows = {blend_u16, resample_u16, blend_f32, resample_f32, widen_row,
-                    warp_row,  rgb_row,      lab_row,   srgb_row,     to_half};
+const Rows kRows = {blend_u16, resample_u16, blend_f32, resample_f32, widen_row, warp_row,
+                    rgb_row,   lab_row,      srgb_row,  jitter_row,   to_half};
 
 }  // namespace melfast::MELFAST_NAMESPACE

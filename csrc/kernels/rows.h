@@ -70,6 +70,8 @@ struct Rows {
                   const float* offset, float* out);
   // And back: n colours of CIELAB to the nearest sRGB levels, each channel clipped; NaN gives 0.
   void (*srgb_row)(const float* lab, ptrdiff_t n, const SrgbTable& table, uint8_t* rgb);
+  // n RGB pixels by a 3 x 4 matrix on levels, row-major; clipped, rounds to nearest.
+  void (*jitter_row)(const float* matrix, ptrdiff_t n, uint8_t* rgb);
   // n numbers as IEEE 754 binary16, to nearest, ties to even.
   void (*to_half)(const float* in, ptrdiff_t n, uint16_t* out);
 };

@@ -50,6 +50,13 @@ for trial in range(150):
             out = np.empty((height, width, 3), dtype)
             core.prepare(image, affine, out, colour, mean, std)
             digest.update(out)
+    core.prepare(
+        image, affine, out, "rgb", mean, std, working=(height + 3, 2 * width),
+        mask=np.full((height, width), 90, np.uint8), masked=True, fill=(1, 2, 3),
+        curves=rng.integers(0, 256, (3, 256), dtype=np.uint8), jitter=rng.normal(0.3, 0.3, (3, 4)),
+        erase=(0, 0, height // 2, width // 2),
+    )
+    digest.update(out)
     colours = rng.normal(0, 20, (rng.integers(0, 300), 3)).astype(np.float32)
     inertias, centres, counts = core.cluster_colours(colours, seed=trial, attempts=2)
     shifted = core.mean_shift(colours, np.zeros((1, 3), np.float32), 20.0)
