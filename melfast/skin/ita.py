@@ -17,8 +17,8 @@ from melfast.skin.tone import ita_degrees
 Convention = Literal["cielab", "published"]
 
 CLUSTERS = range(3, 10)
-# Visible skin is estimated from about so many pixels, taken evenly: a third more change the angle by
-# 0.14 degrees in the median, and by 0.5 at most, over 18 real images.
+# Visible skin is estimated from about so many pixels, taken evenly: a third more change the angle
+# by 0.14 degrees in the median, and by 0.5 at most, over 18 real images.
 SAMPLED_PIXELS = 3000
 # Fewer say nothing of the skin; what is called skin in so small a place may be noise.
 FEWEST_PIXELS = 64
