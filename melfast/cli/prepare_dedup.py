@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-FILE = click.Path(path_type=Path)
+from melfast.cli.options import FILE, sweep_options
+
 SHOWN = 10
 
 
@@ -14,14 +15,7 @@ SHOWN = 10
 @click.option("--output", type=FILE, required=True, help="The manifest to write.")
 @click.option("--table", type=FILE, help="Known duplicates: columns image_name_1 and image_name_2.")
 @click.option("--drop", is_flag=True, help="Write only the rows kept, one of each group.")
-@click.option(
-    "--quarantine",
-    type=FILE,
-    help="Table of the bad images with reasons.  [default: OUTPUT with .bad.csv]",
-)
-@click.option(
-    "--threads", type=click.IntRange(min=1), help="Images at a time.  [default: all cores]"
-)
+@sweep_options
 @click.option("--force", is_flag=True, help="Replace the duplicate_group that the manifest has.")
 def command(
     manifest: Path,

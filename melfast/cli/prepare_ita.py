@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-FILE = click.Path(path_type=Path)
+from melfast.cli.options import FILE, sweep_options
 
 
 @click.command("ita")
@@ -36,14 +36,7 @@ FILE = click.Path(path_type=Path)
     show_default=True,
     help="Leave group and type empty where ita_quality is lower.",
 )
-@click.option(
-    "--quarantine",
-    type=FILE,
-    help="Table of the bad images with reasons.  [default: OUTPUT with .bad.csv]",
-)
-@click.option(
-    "--threads", type=click.IntRange(min=1), help="Images at a time.  [default: all cores]"
-)
+@sweep_options
 @click.option("--force", is_flag=True, help="Replace what the manifest has in these columns.")
 def command(
     manifest: Path,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-FILE = click.Path(path_type=Path)
+from melfast.cli.options import FILE, sweep_options
 
 
 @click.command("resize")
@@ -23,14 +23,7 @@ FILE = click.Path(path_type=Path)
     type=FILE,
     help="Where they go.  [default: resized-SIZE beside the output]",
 )
-@click.option(
-    "--quarantine",
-    type=FILE,
-    help="Table of the bad images with reasons.  [default: OUTPUT with .bad.csv]",
-)
-@click.option(
-    "--threads", type=click.IntRange(min=1), help="Images at a time.  [default: all cores]"
-)
+@sweep_options
 @click.option("--force", is_flag=True, help="Replace copies that are in the way.")
 def command(
     manifest: Path,
