@@ -1,7 +1,7 @@
 """Writing files whole or not at all."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -45,6 +45,13 @@ def require_writable(path: Path) -> None:
     """
     with suppress(_NothingYetError), atomic_path(path):
         raise _NothingYetError
+
+
+def require_new(files: Iterable[Path]) -> None:
+    """Raises InputError where a file stands that a command would replace."""
+    for file in files:
+        if file.exists():
+            raise InputError(f"{file}: is there already; --force replaces it")
 
 
 class _NothingYetError(Exception):

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
+from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
 from melfast.errors import ImageError, InputError
@@ -154,6 +155,24 @@ def read_mask(path: str | Path) -> NDArray[np.bool_]:
         raise ValueError(f"found {_describe(data)}, wanted a JPEG or PNG")
     except ValueError as error:
         raise ImageError(path, str(error)) from None
+
+
+def read_mask_of(path: str | Path, mask: str | Path) -> NDArray[np.bool_]:
+    """`read_mask` for an image.
+
+    Raises:
+        ImageError: of the image at `path`, with what is wrong with its mask.
+    """
+    try:
+        return read_mask(mask)
+    except ImageError as error:
+        raise ImageError(path, f"mask {error}") from None
+
+
+def soft_mask(inside: NDArray[np.bool_], height: int, width: int) -> NDArray[np.uint8]:
+    """A mask resized as images are: uint8 [height, width], 255 inside, between at its edges."""
+    levels = Image.fromarray(inside.astype(np.uint8) * np.uint8(255))
+    return np.asarray(levels.resize((width, height), Image.Resampling.BILINEAR))
 
 
 def list_images(folder: str | Path) -> list[Path]:

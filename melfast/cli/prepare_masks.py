@@ -51,8 +51,9 @@ def command(
     from melfast.cli.progress import progress_bar
     from melfast.cli.quarantine import put_aside, quarantine_path
     from melfast.errors import InputError
+    from melfast.files import require_new
     from melfast.manifest import read_manifest, write_manifest
-    from melfast.prepare.masks import make_masks, require_new_files, with_masks
+    from melfast.prepare.masks import make_masks, mask_file, with_masks
     from melfast.prepare.sweep import Journal
 
     rows = read_manifest(manifest)
@@ -65,7 +66,7 @@ def command(
     folder = masks_dir or output.with_name(f"masks-{method}")
     journal = Journal.beside(output, "masks", {"masks": method, "folder": str(folder.absolute())})
     if not force and not journal.is_begun():  # else the files are ours
-        require_new_files(rows, folder)
+        require_new(folder / mask_file(name) for name in rows.image_names)
     with progress_bar("masking", len(rows)) as advance:
         swept = make_masks(
             rows,

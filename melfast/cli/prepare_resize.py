@@ -46,7 +46,7 @@ def command(
     """
     from melfast.cli.progress import progress_bar
     from melfast.cli.quarantine import put_aside, quarantine_path
-    from melfast.errors import InputError
+    from melfast.files import require_new
     from melfast.manifest import read_manifest, write_manifest
     from melfast.prepare.resize import copy_files, resize_images, with_copies
     from melfast.prepare.sweep import Journal
@@ -57,10 +57,7 @@ def command(
     settings = {"size": size, "quality": quality, "folder": str(folder.absolute())}
     journal = Journal.beside(output, "resize", settings)
     if not force and not journal.is_begun():  # else the files are ours
-        for name in rows.image_names:
-            for file in copy_files(folder, name):
-                if file.exists():
-                    raise InputError(f"{file}: is there already; --force replaces it")
+        require_new(file for name in rows.image_names for file in copy_files(folder, name))
     with progress_bar("resizing", len(rows)) as advance:
         swept = resize_images(
             rows,

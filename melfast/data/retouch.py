@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from melfast import core
 from melfast.data.augment import IDENTITY
 from melfast.data.plan import EpochPlan, working_size
 from melfast.errors import ImageError
-from melfast.images import read_mask
+from melfast.images import read_mask_of, soft_mask
 from melfast.preprocess import Preprocess
 from melfast.skin.curves import level_curves
 
@@ -68,14 +67,9 @@ def read_plane(
     Raises:
         ImageError: of the image, with what is wrong with its mask.
     """
-    try:
-        inside = read_mask(mask)
-    except ImageError as error:
-        raise ImageError(path, f"mask {error}") from None
     size = preprocess.height, preprocess.width
     height, width = working_size(affine, *size)
-    levels = Image.fromarray(inside.astype(np.uint8) * np.uint8(255))
-    plane = np.asarray(levels.resize((width, height), Image.Resampling.BILINEAR))
+    plane = soft_mask(read_mask_of(path, mask), height, width)
     if (height, width) == size and np.array_equal(affine, IDENTITY):
         return plane
     # Warped as the image is: as three channels alike.

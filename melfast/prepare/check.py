@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from melfast.errors import ImageError
-from melfast.images import check_image, read_mask
+from melfast.images import check_image, read_mask_of
 from melfast.manifest import Manifest
 from melfast.prepare.sweep import Bad, Result, sweep
 
@@ -69,10 +69,7 @@ def _check(path: Path, mask: Path | None) -> Result:
     size = {"width": info.width, "height": info.height}
     if mask is None:
         return size
-    try:
-        height, width = read_mask(mask).shape
-    except ImageError as error:
-        raise ImageError(path, f"mask {mask}: {error.reason}") from None
+    height, width = read_mask_of(path, mask).shape
     if (width, height) != (info.width, info.height):
         raise ImageError(
             path,

@@ -8,7 +8,6 @@ from urllib.parse import quote
 import numpy as np
 from PIL import Image
 
-from melfast.errors import InputError
 from melfast.files import atomic_path
 from melfast.images import read_scaled
 from melfast.manifest import Manifest, relative_folder
@@ -61,13 +60,6 @@ def make_masks(
         still_good=lambda row, result: result["mask_stamp"] == stamp(files[row]),
         progress=progress,
     )
-
-
-def require_new_files(manifest: Manifest, folder: Path) -> None:
-    """Raises InputError where a file stands that `make_masks` would replace."""
-    for name in manifest.image_names:
-        if (file := folder / mask_file(name)).exists():
-            raise InputError(f"{file}: is there already; --force replaces it")
 
 
 def read_and_mask(path: Path, method: MaskMethod) -> np.ndarray:

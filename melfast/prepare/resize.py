@@ -13,7 +13,7 @@ from melfast import core
 from melfast.data.augment import IDENTITY
 from melfast.errors import ImageError
 from melfast.files import atomic_path
-from melfast.images import check_image, read_mask, read_scaled
+from melfast.images import check_image, read_mask_of, read_scaled, soft_mask
 from melfast.manifest import Manifest
 from melfast.prepare.masks import file_stem, seen_from
 from melfast.prepare.sweep import Journal, Result, Swept, stamp, sweep
@@ -62,7 +62,8 @@ def resize_images(
             _require_copy(temporary, file, width, height)
         result = {"path": str(file), "mask_path": None, "width": width, "height": height}
         if (mask := masks[row]) is not None:
-            small = _small_mask(paths[row], mask, height, width)
+            levels = soft_mask(read_mask_of(paths[row], mask), height, width)
+            small = np.where(levels >= HALF, np.uint8(255), np.uint8(0))
             with atomic_path(mask_file) as temporary:
                 Image.fromarray(small).save(temporary, "PNG")
             result |= {"mask_path": str(mask_file), "mask_stamp": stamp(mask_file)}
@@ -128,16 +129,6 @@ def copy_files(folder: Path, image_name: str) -> tuple[Path, Path]:
     stem = file_stem(image_name)
     part = hashlib.sha256(image_name.encode()).hexdigest()[:2]
     return folder / "images" / part / f"{stem}.jpg", folder / "masks" / part / f"{stem}.png"
-
-
-def _small_mask(path: Path, mask: Path, height: int, width: int) -> NDArray[np.uint8]:
-    try:
-        inside = read_mask(mask)
-    except ImageError as error:
-        raise ImageError(path, f"mask {error}") from None
-    levels = Image.fromarray(inside.astype(np.uint8) * np.uint8(255))
-    small = np.asarray(levels.resize((width, height), Image.Resampling.BILINEAR))
-    return np.where(small >= HALF, np.uint8(255), np.uint8(0))
 
 
 def _require_copy(temporary: Path, file: Path, width: int, height: int) -> None:

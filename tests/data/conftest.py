@@ -92,8 +92,3 @@ def rows_of(skin_lab: NDArray[np.float64]) -> Rows:
         np.arange(count) % 2, classify(ita_degrees(skin_lab), scale).astype(np.int16), scale.names,
         skin_lab, np.ones(count, bool), scale,
     )  # fmt: skip
-
-
-def write_mask(mask: NDArray[np.uint8], path: Path) -> Path:
-    Image.fromarray(mask).save(path)
-    return path
