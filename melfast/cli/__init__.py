@@ -13,6 +13,7 @@ from melfast.errors import InputError
 COMMANDS = {
     "synth": ("melfast.cli.synth", "Draw a synthetic dermoscopy data set with known truth."),
     "prepare": ("melfast.cli.prepare", "Import, check and split images into a manifest."),
+    "show": ("melfast.cli.show", "Draw what the model will see of an epoch, as a sheet."),
     "train": ("melfast.cli.train", "Train a classifier."),
     "evaluate": ("melfast.cli.evaluate", "Measure a trained classifier on a split."),
     "export": ("melfast.cli.export", "Write a classifier as a self-contained ONNX file."),

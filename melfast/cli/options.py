@@ -1,12 +1,16 @@
 """Options that several commands share."""
 
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
 
 FILE = click.Path(path_type=Path)
+
+# Option with its other names, config key, type, help. Each is the short form of `--set KEY=VALUE`.
+Shorthand = tuple[str, str, Any, str]
 
 
 def sweep_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -19,3 +23,54 @@ def sweep_options(function: Callable[..., Any]) -> Callable[..., Any]:
         type=FILE,
         help="Table of the bad images with reasons.  [default: OUTPUT with .bad.csv]",
     )(function)
+
+
+def config_options(*shorthands: Shorthand) -> Callable[..., Any]:
+    """Of commands that have a config: --config, --set, --input-size and the shorthands.
+
+    The command is called with `config_path`, and with all that the user set as `overrides`.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def command(*, sets: tuple[str, ...], input_size: str | None, **given: Any) -> Any:
+            from melfast.settings import Override, parse_setting
+
+            overrides = [parse_setting(text) for text in sets]
+            for option, key, _, _ in shorthands:
+                value = given.pop(key.replace(".", "__"))
+                if value is not None:
+                    overrides.append(Override(key, value, option.split()[0]))
+            if input_size is not None:
+                width, height = parse_size(input_size)
+                overrides.append(Override("preprocess.width", width, "--input-size"))
+                overrides.append(Override("preprocess.height", height, "--input-size"))
+            return function(overrides=overrides, **given)
+
+        decorators = [
+            click.option("--config", "config_path", type=Path, help="YAML file; see configs/."),
+            *(
+                click.option(*option.split(), key.replace(".", "__"), type=kind,
+                             help=f"{text} [{key}]")
+                for option, key, kind, text in shorthands
+            ),
+            click.option("--input-size", metavar="WxH",
+                         help="Model input, 128x96. [preprocess.width, height]"),
+            click.option("--set", "sets", multiple=True, metavar="KEY=VALUE",
+                         help="Any key of the config."),
+        ]  # fmt: skip
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return decorate
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """`128x96` (width x height) or `128` as (width, height)."""
+    words = text.lower().split("x")
+    if len(words) > 2 or not all(word.isdecimal() for word in words):
+        raise click.BadParameter(
+            f"{text!r}: wanted WIDTHxHEIGHT as 128x96, or one number", param_hint="'--input-size'"
+        )
+    return int(words[0]), int(words[-1])

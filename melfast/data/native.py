@@ -78,22 +78,7 @@ class NativeLoader(PlanLoader):
 
     def _load(self, record: int, out: NDArray[Any]) -> None:
         """One image into its place in a batch."""
-        p, plan = self.preprocess, self.plan
-        path, affine = self.paths[plan.index[record]], plan.affine[record]
-        changes = retouch(plan, record, path, self.masks, p)
-        height, width = working_size(affine, p.height, p.width)
-        image, extent = read_part(path, min_height=height, min_width=width)
-        core.prepare(
-            image,
-            affine,
-            out,
-            p.colour,
-            p.mean,
-            p.std,
-            extent=extent,
-            working=(height, width),
-            **changes,
-        )
+        carry_out(self.plan, record, self.paths, self.masks, self.preprocess, out)
 
     def _batch(self, work: "_Work") -> Batch:
         images, index = work.images[: work.size], self.plan.index[work.records]
@@ -105,6 +90,29 @@ class NativeLoader(PlanLoader):
         kept = np.setdiff1d(np.arange(work.size), list(work.failures))
         images[: len(kept)] = images[kept]
         return Batch(images[: len(kept)], index[kept], tuple(failures))
+
+
+def carry_out(
+    plan: EpochPlan, record: int, paths: Sequence[str | Path], masks: Masks | None,
+    preprocess: Preprocess, out: NDArray[Any],
+) -> None:  # fmt: skip
+    """Reads the image of one record and writes it as the model sees it.
+
+    Args:
+        paths, masks: of all images; `plan.index` counts in them.
+        out: [H, W, 3] float32 or float16: normalised; uint8: sRGB, all but colour conversion and
+            normalisation.
+    Raises:
+        ImageError: the image, or a mask that is needed, cannot be read.
+    """
+    path, affine = paths[plan.index[record]], plan.affine[record]
+    changes = retouch(plan, record, path, masks, preprocess)
+    height, width = working_size(affine, preprocess.height, preprocess.width)
+    image, extent = read_part(path, min_height=height, min_width=width)
+    core.prepare(
+        image, affine, out, preprocess.colour, preprocess.mean, preprocess.std, extent=extent,
+        working=(height, width), **changes,
+    )  # fmt: skip
 
 
 @dataclass

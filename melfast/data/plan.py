@@ -7,6 +7,7 @@ together, so 1, 2 and 4 ranks see the same global batches.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,9 @@ from melfast.data.sampler import SHUFFLE, Sampler, draw_order
 from melfast.errors import InputError
 from melfast.skin.curves import destinations, light_gains, moved_ita
 from melfast.skin.tone import ToneScale, classify
+
+if TYPE_CHECKING:
+    from melfast.manifest import Manifest
 
 # A zoom of so many times loses too little to be seen; up to the other, detail is kept for it. (To
 # keep it for every zoom would often take the next larger scale of the JPEG, and twice the time.)
@@ -50,6 +54,18 @@ class Rows:
     skin_lab: NDArray[np.float64] | None = None
     has_mask: NDArray[np.bool_] | None = None
     scale: ToneScale | None = None
+
+    @classmethod
+    def of(cls, manifest: "Manifest") -> Self:
+        """
+        Raises:
+            InputError: groups, skin colours or masks of the manifest cannot be used.
+        """
+        return cls(
+            manifest.targets.astype(np.int64), manifest.groups, manifest.group_names,
+            manifest.skin_lab, np.array([mask is not None for mask in manifest.lesion_masks]),
+            manifest.tone_scale,
+        )  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -141,7 +157,7 @@ def training_plan(
     if steps == 0:
         raise InputError(
             f"batch of {global_batch} images ({batch_size} x {world_size} processes) "
-            f"is larger than the epoch of {len(order)} training images"
+            f"is larger than the epoch of {len(order)} training images: --batch-size"
         )
     order = order[: steps * global_batch]
     index, count = source[order].astype(np.int64), len(order)

@@ -130,12 +130,10 @@ def labelled(manifest: Manifest, split: str, say: Say) -> LabelledImages:
             f"{manifest.path}: split {split!r} has {malignant} malignant and "
             f"{len(targets) - malignant} benign images; wanted both classes"
         )
-    masks = manifest.lesion_masks
-    rows = Rows(
-        targets, manifest.groups, manifest.group_names, manifest.skin_lab,
-        np.array([mask is not None for mask in masks]), manifest.tone_scale,
+    return LabelledImages(
+        manifest.image_paths, manifest.image_names, Rows.of(manifest), manifest.lesion_masks,
+        manifest.checked,
     )  # fmt: skip
-    return LabelledImages(manifest.image_paths, manifest.image_names, rows, masks, manifest.checked)
 
 
 def _require_files(data: TrainingData, skip: bool, say: Say) -> None:
