@@ -1,0 +1,95 @@
+"""TensorRT: an engine from an exported ONNX file, by TensorRT or TensorRT-RTX, whose API is the same.
+
+TensorRT-RTX builds without a GPU; neither runs without one.
+"""
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from melfast.engines.base import INPUT
+from melfast.errors import InputError
+
+# The second of the RTX names is what its wheel of bindings alone installs.
+MODULES = ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings")
+INSTALL = (
+    "pip install tensorrt-cu13 (or tensorrt-rtx-cu13-libs and tensorrt-rtx-cu13-bindings, which "
+    "also build without a GPU)"
+)
+
+
+def find_tensorrt() -> ModuleType:
+    """The first of MODULES that is installed.
+
+    Raises:
+        InputError: none is.
+    """
+    for name in MODULES:
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError:
+            continue
+    raise InputError(f"TensorRT is not installed: {INSTALL}")
+
+
+def build_engine(path: str | Path, *, batches: tuple[int, int, int] = (1, 32, 64)) -> bytes:
+    """A serialized engine of a file that `melfast export` wrote.
+
+    The network is strongly typed: its precision is the file's. Float32 products may be taken in
+    TF32, TensorRT's default.
+
+    Args:
+        batches: images a batch: the fewest, those it is tuned for, the most.
+    Raises:
+        InputError: TensorRT is not installed, or cannot read or build the file.
+        ValueError: `batches` do not rise from 1 or more.
+    """
+    if not 1 <= batches[0] <= batches[1] <= batches[2]:
+        raise ValueError(f"batches must rise from 1 or more, got {batches}")
+    trt = find_tensorrt()
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    logger = make_logger(trt)
+    builder = trt.Builder(logger)
+    # Typed by the ONNX file; TensorRT 11 knows no other networks, and the flag still.
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(content):
+        reasons = [parser.get_error(i).desc() for i in range(parser.num_errors)]
+        raise InputError(f"{path}: TensorRT cannot read it: {reason(reasons + logger.errors)}")
+    inputs = {network.get_input(i).name: network.get_input(i) for i in range(network.num_inputs)}
+    if INPUT not in inputs:
+        raise InputError(
+            f"{path}: has inputs {', '.join(inputs)}, wanted {INPUT!r}: a model that melfast "
+            "export wrote"
+        )
+    image_shape = tuple(inputs[INPUT].shape)[1:]
+    config, profile = builder.create_builder_config(), builder.create_optimization_profile()
+    profile.set_shape(INPUT, *((batch, *image_shape) for batch in batches))
+    config.add_optimization_profile(profile)
+    engine = builder.build_serialized_network(network, config)
+    if engine is None:
+        raise InputError(f"{path}: TensorRT cannot build an engine: {reason(logger.errors)}")
+    return bytes(engine)
+
+
+def make_logger(trt: ModuleType) -> Any:
+    """A logger that is silent and keeps the errors in its list `errors`."""
+
+    class Logger(trt.ILogger):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity <= trt.ILogger.ERROR:
+                self.errors.append(message)
+
+    return Logger()
+
+
+def reason(errors: list[str]) -> str:
+    return " ".join(errors[0].split()) if errors else "it does not say why"
