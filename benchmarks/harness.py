@@ -201,14 +201,20 @@ class Run:
 
 Suite = Callable[[Run], None]
 SUITES: dict[str, Suite] = {}
+NEED_GPU: set[str] = set()
 
 
-def suite(name: str) -> Callable[[Suite], Suite]:
-    """Registers a function as a suite; the first line of its docstring is its description."""
+def suite(name: str, *, needs_gpu: bool = False) -> Callable[[Suite], Suite]:
+    """Registers a function as a suite; the first line of its docstring is its description.
+
+    `all` leaves out suites that need a GPU where there is none.
+    """
 
     def register(function: Suite) -> Suite:
         assert name not in SUITES, f"two suites are called {name}"
         SUITES[name] = function
+        if needs_gpu:
+            NEED_GPU.add(name)
         return function
 
     return register

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import click
 
 from benchmarks import machine, suites
-from benchmarks.harness import SUITES, CheckFailedError, Run
+from benchmarks.harness import NEED_GPU, SUITES, CheckFailedError, Run
 from melfast.data.loader import available_cores
 from melfast.errors import InputError
 from melfast.files import atomic_path
@@ -53,7 +53,12 @@ def main(
     \b
     Example: python benchmarks/run.py loader --threads 4 --json loader.json
     """
-    chosen = list(SUITES) if names == ("all",) else list(names)
+    chosen = list(names)
+    if names == ("all",):
+        absent = NEED_GPU if not machine.gpus() else set()
+        chosen = [name for name in SUITES if name not in absent]
+        for name in sorted(absent & set(SUITES)):
+            click.echo(f"{name}: left out, there is no GPU")
     for name in chosen:
         if name not in SUITES:
             raise click.BadParameter(f"no suite {name!r}; there are: all, {', '.join(SUITES)}")

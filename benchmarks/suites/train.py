@@ -17,6 +17,7 @@ from melfast.data.batch import Batch
 from melfast.images import list_images
 
 if TYPE_CHECKING:
+    from melfast.config import Config
     from melfast.train.loop import Batches, Trainer
 
 calm_openmp()  # as the melfast command does, before torch is loaded
@@ -31,8 +32,9 @@ DRAWN = (64, 150, 200)  # number, height, width
 def train(run: Run) -> None:
     """Images/s of training on files, beside batches in memory and a step written out by hand."""
     with small_images(run.data) as (source, files):
-        on_files, in_memory, bare = (make_trainer(files, run.threads) for _ in range(3))
-        config, preprocess = on_files.config, on_files.record.preprocess
+        config = recipe(run.threads)
+        on_files, in_memory, bare = (make_trainer(config, files, STEPS) for _ in range(3))
+        preprocess = on_files.record.preprocess
         run.note(
             f"{len(set(files))} files, {source}; {config.model.backbone} at {preprocess.width}x"
             f"{preprocess.height}, batches of {config.train.batch_size}, {run.threads} threads"
@@ -60,10 +62,19 @@ def small_images(data: Path | None) -> Iterator[tuple[str, list[Path]]]:
             yield "drawn at 200x150", images.draw(Path(folder), *DRAWN)
 
 
-def make_trainer(files: list[Path], threads: int) -> "Trainer":
-    """The recipe's trainer with an epoch of STEPS steps on these files, repeated if need be."""
+def recipe(threads: int) -> "Config":
     from melfast.config import load_config
     from melfast.settings import Override
+
+    settings = {"data.threads": threads, "train.threads": threads, "train.device": "cpu"}
+    return load_config(RECIPE, [Override(k, v, "suite") for k, v in settings.items()])[0]
+
+
+def make_trainer(config: "Config", files: list[Path], steps: int) -> "Trainer":
+    """A trainer with an epoch of `steps` steps on these files, repeated if need be."""
+    import torch
+
+    from melfast.data.plan import Rows
     from melfast.train.checkpoint import State
     from melfast.train.data import LabelledImages, TrainingData
     from melfast.train.distributed import World
@@ -72,15 +83,13 @@ def make_trainer(files: list[Path], threads: int) -> "Trainer":
     from melfast.train.logging import SilentLog
     from melfast.train.loop import Trainer
 
-    settings = {"data.threads": threads, "train.threads": threads, "train.device": "cpu"}
-    config, _ = load_config(RECIPE, [Override(k, v, "suite") for k, v in settings.items()])
-    count = STEPS * config.train.batch_size
+    count = steps * config.train.batch_size
     paths = (files * -(-count // len(files)))[:count]
-    split = LabelledImages(
-        paths, [path.stem for path in paths], np.arange(count) % 2, np.full(count, -1, np.int16)
-    )
-    data, world = TrainingData(split, split, ()), World()
-    set_threads(threads, world)
+    rows = Rows(np.arange(count) % 2, np.full(count, -1, np.int16))
+    names, masks = [path.stem for path in paths], [None] * count
+    split = LabelledImages(paths, names, rows, [*masks], np.zeros(count, bool))
+    data, world = TrainingData(split, split, ()), World(device=torch.device(config.train.device))
+    set_threads(config.train.threads, world)
     record = new_record(config, data)
     learner = build_learner(config, record, world)
     return Trainer(config, data, Path(), world, record, learner, State(), SilentLog())
@@ -88,15 +97,15 @@ def make_trainer(files: list[Path], threads: int) -> "Trainer":
 
 @contextlib.contextmanager
 def in_memory_batches(trainer: "Trainer") -> "Iterator[Batches]":
-    """One random batch over and over: no loader is faster."""
+    """One random batch over and over, on the device: no loader is faster."""
     import torch
 
     size, preprocess = trainer.config.train.batch_size, trainer.record.preprocess
     shape = (size, preprocess.height, preprocess.width, 3)
     pixels = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     batch = Batch(pixels, np.arange(size))
-    tensor = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-    yield ((tensor, batch) for _ in range(STEPS))
+    tensor = torch.from_numpy(pixels).to(trainer.world.device).permute(0, 3, 1, 2)
+    yield ((tensor, batch) for _ in range(trainer.steps_per_epoch))
 
 
 def check(run: Run, on_files: "Trainer", in_memory: "Trainer") -> None:

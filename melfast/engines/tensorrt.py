@@ -1,6 +1,6 @@
-"""TensorRT: an engine from an exported ONNX file, by TensorRT or TensorRT-RTX, whose API is the same.
+"""TensorRT: an engine from an exported ONNX file.
 
-TensorRT-RTX builds without a GPU; neither runs without one.
+TensorRT and TensorRT-RTX have one API. The latter builds without a GPU; neither runs without one.
 """
 
 import importlib
@@ -79,7 +79,7 @@ def build_engine(path: str | Path, *, batches: tuple[int, int, int] = (1, 32, 64
 def make_logger(trt: ModuleType) -> Any:
     """A logger that is silent and keeps the errors in its list `errors`."""
 
-    class Logger(trt.ILogger):  # type: ignore[misc, name-defined]
+    class Logger(trt.ILogger):  # type: ignore[name-defined]
         def __init__(self) -> None:
             super().__init__()
             self.errors: list[str] = []

@@ -301,7 +301,8 @@ def test_resume_in_another_precision(tiny_config: MakeConfig, tmp_path: Path) ->
     ("changes", "world", "message"),
     [
         ({"train__batch_size": 40}, World(),
-         "batch of 40 images (40 x 1 processes) is larger than the epoch of 32 training images: --batch-size"),
+         "batch of 40 images (40 x 1 processes) is larger than the epoch of 32 training images: "
+         "--batch-size"),
         ({"train__batch_size": 9}, World(0, 2),
          "train.batch_size must be a multiple of 2 processes x train.accumulate 1, got 9"),
     ],

@@ -1,0 +1,98 @@
+"""Suite gpu, small: on the CPU up to the call of the device, and as it is where a GPU is."""
+
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from benchmarks import harness, images, run
+from benchmarks.harness import CheckFailedError, Run
+from benchmarks.suites import gpu
+from benchmarks.suites.gpu import Scale
+from melfast.errors import InputError
+
+SMALL = Scale("cpu", "resnet10t", size=48, batch=4, images=10, steps=2, compiled=(False,))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("drawn")
+    images.draw(made, 5, 150, 200)
+    return made
+
+
+@pytest.fixture
+def quiet(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setattr(gpu, "INFERENCE_BATCHES", (1, 4))
+    return Run(folder, threads=2, repeats=1, console=Console(file=StringIO(), width=110))
+
+
+def test_on_the_cpu(quiet: Run) -> None:
+    gpu.measure(quiet, SMALL)
+    (reason,) = quiet.missing.values()
+    assert list(quiet.missing) == ["TensorRT"]
+    assert "bytes was built; no CUDA device runs it" in reason
+    loading, training, *inference = quiet.comparisons
+    assert [timing.name for timing in loading.timings] == [
+        "melfast native", "melfast dali-cpu", "torch DataLoader, PIL and OpenCV",
+    ]  # fmt: skip
+    assert {timing.items for timing in loading.timings} == {8}  # of 10, in batches of 4
+    assert [timing.name for timing in training.timings] == [
+        "one batch on the device", "native", "native, copies", "dali-cpu", "dali-cpu, copies",
+    ]  # fmt: skip
+    assert {timing.items for timing in training.timings} == {8}
+    for batch, comparison in zip((1, 4), inference, strict=True):
+        names = [timing.name for timing in comparison.timings]
+        assert names == ["ONNX Runtime cpu", "torch cpu"]
+        assert {timing.items % batch for timing in comparison.timings} == {0}
+    parity = [check for check in quiet.checks if "native" in check.what]
+    assert len(parity) == 2 * 2 * 2
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_a_gpu(quiet: Run) -> None:
+    gpu.measure(quiet, replace(SMALL, device="cuda", compiled=(False, True)))
+    assert len(quiet.comparisons) == 1 + 2 + 2
+
+
+def test_another_picture_is_found(quiet: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = gpu.all_images
+
+    def spoilt(loader: str, *others: Any) -> np.ndarray:
+        return made(loader, *others)[:, :, :: 1 if loader == "native" else -1]  # type: ignore[arg-type]
+
+    monkeypatch.setattr(gpu, "all_images", spoilt)
+    with pytest.raises(CheckFailedError, match=r"dali-cpu and native, plain rgb, .*: median"):
+        gpu.measure(quiet, SMALL)
+
+
+def test_other_probabilities_are_found(quiet: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = gpu.host_images
+    monkeypatch.setattr(gpu, "host_images", lambda *words: 255 - made(*words))
+    opened = gpu.opened
+
+    def wrong(*words: Any) -> Any:
+        engine = opened(*words)
+        return engine and (lambda pixels: engine(255 - pixels))
+
+    monkeypatch.setattr(gpu, "opened", wrong)
+    with pytest.raises(CheckFailedError, match="ONNX Runtime cpu, batch 1: largest difference"):
+        gpu.inference(quiet, SMALL, images.list_images(quiet.data), quiet.data)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_without_a_gpu(quiet: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="suite gpu needs a CUDA device, found none"):
+        gpu.gpu(quiet)
+    assert "gpu" in harness.NEED_GPU
+    monkeypatch.setattr(run, "SUITES", {"gpu": gpu.gpu})
+    from click.testing import CliRunner
+
+    result = CliRunner().invoke(run.main, ["all"])
+    assert (result.exit_code, result.stdout) == (0, "gpu: left out, there is no GPU\n")
