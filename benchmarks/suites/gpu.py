@@ -28,9 +28,7 @@ if TYPE_CHECKING:
     from melfast.train.distributed import World
 
 PARITY_IMAGES = 32  # of a size
-# Mean difference of an image in levels of 255. The share: a drawn frame of one pixel that is turned
-# into the picture differs more, see the README's limits.
-MEDIAN_APART, MOST_APART, SHARE_WITHIN = 1.5, 4.0, 0.9
+MEDIAN_APART, MOST_APART = 1.5, 4.0  # mean difference of an image in levels of 255
 INFERENCE_BATCHES = (1, 64)
 # Of probabilities against ONNX Runtime on the CPU: TF32 has 10 bits of mantissa.
 SAME_PROBABILITY = 5e-3
@@ -100,9 +98,7 @@ def parity(run: Run, scale: Scale, group: str, files: list[Path]) -> None:
             apart = np.abs((made[0] - made[1]) * preprocess.std * unit).mean(axis=(1, 2, 3))
             what = f"{scale.dali} and native, {kind} {colour}, {group}"
             run.check(f"{what}: median difference", float(np.median(apart)), at_most=MEDIAN_APART)
-            share = float((apart <= MOST_APART).mean())
-            run.check(f"{what}: share within {MOST_APART:g}", share, at_least=SHARE_WITHIN)
-            run.note(f"{what}: largest difference {apart.max():.2f} levels")
+            run.check(f"{what}: largest difference", float(apart.max()), at_most=MOST_APART)
 
 
 def plans(count: int, preprocess: Preprocess, batch: int) -> "dict[str, EpochPlan]":

@@ -202,11 +202,12 @@ Raises:
         py::arg("working") = py::none(), py::arg("mask") = py::none(),
         py::arg("curves") = py::none(), py::arg("jitter") = py::none(), py::arg("masked") = false,
         py::arg("erase") = std::array<ptrdiff_t, 4>{}, py::arg("fill") = std::array<uint8_t, 3>{},
-        R"(An image as the network sees it: resize, warp_affine, retouch and normalize in one call.
+        R"(An image as the network sees it: resize, warp, retouch and normalize in one call.
 
 Args:
     image: uint8 sRGB [H, W, 3]; any strides, but channels adjacent.
-    affine: [2, 3], applied after the resize; the identity costs nothing.
+    affine: [2, 3], applied after the resize; the identity costs nothing. One that reaches out of
+        the image repeats what lies at its edge: the pixels next to the outermost.
     out: [h, w, 3] to write to; rows contiguous, any stride between them. float32 or float16 is
         normalised; uint8 is not, and `colour`, `mean` and `std` are only checked.
     colour, mean, std: as normalize.

@@ -1,6 +1,7 @@
 // Everything the core can do. Arguments are taken as checked; the caller owns all the memory.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 
@@ -23,6 +24,14 @@ struct Affine {
 
   bool is_identity() const {
     return m[0] == 1 && m[1] == 0 && m[2] == 0 && m[3] == 0 && m[4] == 1 && m[5] == 0;
+  }
+
+  // Whether a corner of the output lies outside of the input; 1e-6 is for matrices of float32.
+  bool reaches_out() const {
+    const auto furthest = [](const double* row) {
+      return std::abs(row[0]) + std::abs(row[1]) + std::abs(row[2]);
+    };
+    return furthest(m) > 1 + 1e-6 || furthest(m + 3) > 1 + 1e-6;
   }
 };
 

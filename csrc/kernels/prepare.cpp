@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstring>
 
 #include "colour.h"
 #include "dispatch.h"
@@ -9,6 +10,27 @@
 #include "warp.h"
 
 namespace melfast {
+namespace {
+
+// The outermost pixels of an RGBx image become those next to them. A warp that uncovers what lies
+// beyond the edge repeats them, and they are often not of the picture: a drawn frame of one pixel,
+// or what the encoder left there.
+void trim(uint8_t* rgbx, ptrdiff_t height, ptrdiff_t width) {
+  if (width >= 3) {
+    for (ptrdiff_t y = 0; y < height; ++y) {
+      uint8_t* row = rgbx + y * 4 * width;
+      memcpy(row, row + 4, 4);
+      memcpy(row + 4 * (width - 1), row + 4 * (width - 2), 4);
+    }
+  }
+  if (height >= 3) {
+    uint8_t* last = rgbx + (height - 1) * 4 * width;
+    memcpy(rgbx, rgbx + 4 * width, static_cast<size_t>(4 * width));
+    memcpy(last, last - 4 * width, static_cast<size_t>(4 * width));
+  }
+}
+
+}  // namespace
 
 // Rows are normalised as soon as they are made, while they are in the cache; only a warp needs the
 // whole resized image.
@@ -36,6 +58,7 @@ void prepare(const Image& image, const Extent& extent, ptrdiff_t working_height,
   resize_rows(image, extent, working_height, working_width, place, [&](ptrdiff_t y) {
     rows().widen_row(place(y), working_width, resized + y * 4 * working_width);
   });
+  if (affine.reaches_out()) trim(resized, working_height, working_width);
   const Size from = {working_height, working_width}, to = {height, width};
   for (ptrdiff_t y = 0; y < height; ++y) {
     uint8_t* row = plain ? out.row(y) : ring;

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from melfast.data.augment import IDENTITY
-from melfast.data.plan import EpochPlan, working_size
+from melfast.data.plan import EpochPlan, reaches_out, working_size
 from melfast.data.retouch import Masks, lesion_plane
 from melfast.errors import ImageError
 from melfast.images import decode_image, read_bytes
@@ -51,8 +51,10 @@ def record_arrays(
 
     Returns:
         working: float32 [B, 2], height and width before the warp;
-        matrix: float32 [B, 2, 3], pixels of the output to pixels of the resized image, counted from
-            the corner;
+        start, inner: int32 [B, 2], y and x, height and width of the part of it that is warped: not
+            the outermost pixels where they would be repeated;
+        matrix: float32 [B, 2, 3], pixels of the output to pixels of that part, counted from its
+            corner;
         end, k, m: float32 [B, 3], curves of the skin-former, the identity where there is none;
         jitter: float32 [B, 3, 4], on levels;
         floor: uint8 [B, 1], what the mask is raised to: 255 where the record is not masked;
@@ -63,7 +65,11 @@ def record_arrays(
         affine = plan.affine[records]
         sizes = [working_size(one, height, width) for one in affine]
         working = np.array(sizes, np.float32).reshape(-1, 2)
-        arrays |= {"working": working, "matrix": pixel_matrices(affine, working, height, width)}
+        start = ((working >= 3) & reaches_out(affine)[:, None]).astype(np.int32)
+        matrix = pixel_matrices(affine, working, height, width)
+        matrix[..., 2] -= start[:, ::-1]
+        inner = working.astype(np.int32) - 2 * start
+        arrays |= {"working": working, "start": start, "inner": inner, "matrix": matrix}
     if plan.gains is not None:
         assert plan.target_ita is not None
         still = np.isnan(plan.target_ita[records])[:, None, None]

@@ -65,6 +65,7 @@ def levels(inputs: dict[str, Node], preprocess: Preprocess, device: Device) -> N
     working = inputs.get("working", size)
     image = fn.resize(image, size=working, interp_type=types.INTERP_TRIANGULAR, antialias=True)
     if "matrix" in inputs:  # without a fill value the edges are clamped
+        image = fn.slice(image, start=inputs["start"], shape=inputs["inner"], axis_names="HW")
         image = fn.warp_affine(
             image, matrix=inputs["matrix"], size=size, interp_type=types.INTERP_LINEAR
         )

@@ -127,6 +127,18 @@ def working_size(affine: NDArray[np.float32], height: int, width: int) -> tuple[
     return round(height * zoom), round(width * zoom)
 
 
+def reaches_out(affine: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Of each matrix [..., 2, 3], whether something of the output lies outside of the input.
+
+    The edge is repeated there: by both executors the pixels next to the outermost, for those are
+    often not of the picture, but of a drawn frame.
+    """
+    # A corner of the output is at 1 or -1 along both axes; 1e-6 is for float32.
+    furthest = np.abs(affine.astype(np.float64)).sum(axis=-1).max(axis=-1)
+    outside: NDArray[np.bool_] = furthest > 1 + 1e-6
+    return outside
+
+
 def training_plan(
     rows: Rows, augment: Augment, sampler: Sampler = SHUFFLE, *, batch_size: int, seed: int,
     epoch: int, height: int, width: int, masked: bool = False, rank: int = 0, world_size: int = 1,

@@ -14,6 +14,14 @@ def random_image(height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
+def trimmed(image):
+    """The outermost pixels replaced by those next to them."""
+    rows, columns = (
+        np.clip(np.arange(n), 1, n - 2) if n >= 3 else np.arange(n) for n in image.shape[:2]
+    )
+    return image[rows][:, columns]
+
+
 @pytest.mark.parametrize("affine", [IDENTITY, AFFINE], ids=["identity", "warped"])
 @pytest.mark.parametrize("colour", ["rgb", "cielab"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32])
@@ -28,7 +36,7 @@ def test_is_its_parts(in_size, size, dtype, colour, affine, guarded):
     core.resize(image, expected)
     if affine is AFFINE:
         turned = np.empty_like(expected)
-        core.warp_affine(expected, affine, turned)
+        core.warp_affine(trimmed(expected), affine, turned)
         expected = turned
     if dtype != np.uint8:
         values = np.empty(expected.shape, dtype)
@@ -37,6 +45,20 @@ def test_is_its_parts(in_size, size, dtype, colour, affine, guarded):
     out = guarded((*size, 3), dtype, gap=size[1] % 4, shift=3)
     core.prepare(image, affine, out, colour, MEAN, STD)
     assert (out == expected).all()
+
+
+def test_a_drawn_frame_is_not_repeated():
+    """A warp that uncovers what lies beyond the edge shows the picture's colour there."""
+    image = np.full((30, 40, 3), 200, np.uint8)
+    image[[0, -1]] = image[:, [0, -1]] = 10
+    flipped = np.array([[-1, 0, 0], [0, 1, 0]], np.float32)
+    shifted = np.array([[1, 0, 0.5], [0, 1, -0.5]], np.float32)
+    out = np.empty_like(image)
+    core.prepare(image, shifted, out, "rgb", MEAN, STD)
+    assert (out == 200).all()
+    for within in (IDENTITY, flipped):
+        core.prepare(image, within, out, "rgb", MEAN, STD)
+        assert (out == image).all()
 
 
 def test_scratch_of_another_call_does_not_show():

@@ -22,12 +22,19 @@ def reference(
     working = working_size(plan.affine[record], *size)
     with Image.open(path) as file:
         pixels = np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
-    rgb = warp(resize(pixels, working), affine, size) / 255
+
+    def placed(levels: NDArray[np.uint8]) -> Double:
+        resized = resize(levels, working)
+        if np.abs(affine).sum(axis=1).max() > 1 + 1e-6:  # a corner comes from outside
+            resized = trimmed(resized)
+        return warp(resized, affine, size)
+
+    rgb = placed(pixels) / 255
     inside = np.zeros(size)
     if mask is not None:
         with Image.open(mask) as file:
             levels = np.asarray(file.convert("L"))
-        inside = warp(resize(levels[..., None], working), affine, size)[..., 0] / 255
+        inside = placed(levels[..., None])[..., 0] / 255
     if plan.gains is not None and not np.isnan(plan.target_ita[record]):
         rgb = inside[..., None] * rgb + (1 - inside[..., None]) * moved(rgb, plan.gains[record])
     if plan.jitter is not None:
@@ -52,6 +59,14 @@ def resize(pixels: NDArray[np.uint8], size: tuple[int, int]) -> Double:
         for c in range(pixels.shape[2])
     ]
     return np.stack([np.asarray(plane, np.float64) for plane in planes], axis=-1)
+
+
+def trimmed(pixels: Double) -> Double:
+    """The outermost pixels replaced by those next to them."""
+    rows, columns = (
+        np.clip(np.arange(n), 1, n - 2) if n >= 3 else np.arange(n) for n in pixels.shape[:2]
+    )
+    return pixels[rows][:, columns]
 
 
 def warp(pixels: Double, affine: Double, size: tuple[int, int]) -> Double:
