@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
+from melfast import core
 from melfast.errors import ImageError, InputError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -119,6 +120,27 @@ def read_scaled(
         return image, (height, width), _extent(data, image.shape[:2], min_height, min_width)
     except ValueError as error:
         raise ImageError(path, str(error)) from None
+
+
+def read_resized(
+    path: str | Path, size_of: Callable[[int, int], tuple[int, int]]
+) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """An image at another size, antialiased, from no more of its detail than that size shows.
+
+    Args:
+        size_of: (height, width) of the upright image in the file to that of the one wanted.
+    Returns:
+        uint8 sRGB [h, w, 3] of that size, and (height, width) of the image in the file.
+    Raises:
+        ImageError: as read_image.
+    """
+    image, size, extent = read_scaled(path, size_of)
+    wanted = size_of(*size)
+    if image.shape[:2] == wanted:
+        return image, size
+    resized = np.empty((*wanted, 3), np.uint8)
+    core.resize(image, resized, extent=extent)
+    return resized, size
 
 
 def check_image(path: str | Path) -> ImageInfo:

@@ -18,6 +18,7 @@ from melfast.images import (
     read_image,
     read_mask,
     read_part,
+    read_resized,
     read_scaled,
 )
 
@@ -441,3 +442,29 @@ def test_read_scaled_says_what_is_wrong(bad_images: dict[str, Path]) -> None:
         with pytest.raises(ImageError) as raised:
             read_scaled(path, lambda height, width: (1, 1))
         assert REASONS[name] in str(raised.value)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_resized_from_a_scaled_decode_is_where_it_was(tmp_path: Path, orientation: int) -> None:
+    """Rows and columns that no power of two divides: stretched whole, a scaled decode of them would
+    move the picture by up to half a pixel."""
+    height, width, centre = 1129, 1503, (900.0, 1203.0)
+    y, x = np.ogrid[:height, :width]
+    inside = np.hypot(y + 0.5 - centre[0], x + 0.5 - centre[1]) < 150
+    pixels = np.where(inside, 230, 40).astype(np.uint8)[..., None].repeat(3, axis=2)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(tmp_path / "disc.jpg", quality=95, exif=exif)
+    upright = read_image(tmp_path / "disc.jpg")
+    tall, wide = upright.shape[:2]
+    small, size = read_resized(tmp_path / "disc.jpg", lambda h, w: (h // 7, w // 7))
+    assert size == (tall, wide)
+    assert small.shape == (tall // 7, wide // 7, 3)
+
+    def centroid(image: np.ndarray) -> np.ndarray:
+        weights = np.maximum(image[..., 0].astype(np.float64) - 60, 0)
+        where = np.meshgrid(*((np.arange(n) + 0.5) / n for n in image.shape[:2]), indexing="ij")
+        return np.array([(axis * weights).sum() / weights.sum() for axis in where])
+
+    apart = (centroid(small) - centroid(upright)) * small.shape[:2]
+    assert np.abs(apart).max() < 0.02  # pixels of the small image

@@ -67,11 +67,26 @@ Normalization normalization_of(const std::string& colour, const py::object& mean
   return how;
 }
 
-void resize(const py::object& image, const py::object& out) {
+using Box = std::optional<std::array<double, 4>>;
+
+Extent extent_within(const Image& source, const Box& box) {
+  const Extent all = whole(source);
+  const auto [top, left, bottom, right] =
+      box.value_or(std::array{all.top, all.left, all.bottom, all.right});
+  if (!(top >= 0 && left >= 0 && bottom <= all.bottom && right <= all.right && bottom - top > 0.1 &&
+        right - left > 0.1))
+    throw py::value_error("extent must be y0, x0, y1, x1 within " + std::to_string(source.height) +
+                          " x " + std::to_string(source.width) + ", got " +
+                          std::string(py::repr(py::cast(box))));
+  return {top, left, bottom, right};
+}
+
+void resize(const py::object& image, const py::object& out, const Box& extent) {
   const Image source = image_of(image);
   const Output target = output_of(out, source, "uint8", true, false);
+  const Extent part = extent_within(source, extent);
   const py::gil_scoped_release release;
-  melfast::resize(source, target);
+  melfast::resize(source, part, target);
 }
 
 void warp_affine(const py::object& image, const py::object& affine, const py::object& out) {
@@ -130,10 +145,10 @@ void fill_changes(const Output& out, const py::object& mask, const py::object& c
 
 void prepare(const py::object& image, const py::object& affine, const py::object& out,
              const std::string& colour, const py::object& mean, const py::object& std,
-             const std::optional<std::array<double, 4>>& extent,
-             const std::optional<std::array<ptrdiff_t, 2>>& working, const py::object& mask,
-             const py::object& curves, const py::object& jitter, bool masked,
-             const std::array<ptrdiff_t, 4>& erase, const std::array<uint8_t, 3>& fill) {
+             const Box& extent, const std::optional<std::array<ptrdiff_t, 2>>& working,
+             const py::object& mask, const py::object& curves, const py::object& jitter,
+             bool masked, const std::array<ptrdiff_t, 4>& erase,
+             const std::array<uint8_t, 3>& fill) {
   const Image source = image_of(image);
   const Affine matrix = affine_of(affine);
   const Output target = output_of(out, source, "float32, float16 or uint8", true, true);
@@ -144,25 +159,18 @@ void prepare(const py::object& image, const py::object& affine, const py::object
     throw py::value_error("working must be a height and width of at least 1 and " +
                           std::to_string(kMostPixels / 4) + " pixels at most, got " +
                           std::to_string(height) + " x " + std::to_string(width));
-  const Extent all = whole(source);
-  const auto [top, left, bottom, right] =
-      extent.value_or(std::array{all.top, all.left, all.bottom, all.right});
-  if (!(top >= 0 && left >= 0 && bottom <= all.bottom && right <= all.right && bottom - top > 0.1 &&
-        right - left > 0.1))
-    throw py::value_error("extent must be y0, x0, y1, x1 within " + std::to_string(source.height) +
-                          " x " + std::to_string(source.width) + ", got " +
-                          std::string(py::repr(py::cast(extent))));
+  const Extent part = extent_within(source, extent);
   Changes changes;
   fill_changes(target, mask, curves, jitter, masked, erase, fill, changes);
   const py::gil_scoped_release release;
-  melfast::prepare(source, {top, left, bottom, right}, height, width, matrix, changes.retouch, how,
-                   target);
+  melfast::prepare(source, part, height, width, matrix, changes.retouch, how, target);
 }
 
 }  // namespace
 
 void bind_images(py::module_& m) {
-  m.def("resize", &resize, py::arg("image"), py::arg("out"),
+  m.def("resize", &resize, py::arg("image"), py::arg("out"), py::kw_only(),
+        py::arg("extent") = py::none(),
         R"(Stretches an image to the size of `out`, antialiased.
 
 The triangle filter of Pillow's BILINEAR: its support grows with the reduction; rounds to nearest.
@@ -170,6 +178,7 @@ The triangle filter of Pillow's BILINEAR: its support grows with the reduction; 
 Args:
     image: uint8 [H, W, 3]; any strides, but channels adjacent.
     out: uint8 [h, w, 3] to write to; rows contiguous, any stride between them.
+    extent: y0, x0, y1, x1 of the picture within `image`, in its pixels; None: all of it.
 Raises:
     TypeError: something is not an array, or of another dtype.
     ValueError: a shape, strides or memory that do not fit; the message says found and wanted.)");
@@ -211,7 +220,7 @@ Args:
     out: [h, w, 3] to write to; rows contiguous, any stride between them. float32 or float16 is
         normalised; uint8 is not, and `colour`, `mean` and `std` are only checked.
     colour, mean, std: as normalize.
-    extent: y0, x0, y1, x1 of the picture within `image`, in its pixels; None: all of it.
+    extent: as resize.
     working: height and width that the image is resized to before it is warped to h x w; None: h, w.
     mask: uint8 [h, w], any strides: how far each pixel of the result is lesion, 255 all.
     curves: uint8 [3, 256], applied as by apply_curves with weights 255 - mask.

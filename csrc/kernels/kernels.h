@@ -36,7 +36,7 @@ struct Affine {
 };
 
 // Antialiased triangle filter, as Pillow's BILINEAR; rounds to nearest. `out` is uint8.
-void resize(const Image& image, const Output& out);
+void resize(const Image& image, const Extent& extent, const Output& out);
 
 // Bilinear, edges clamped; `out` is uint8 and as large as the image.
 void warp_affine(const Image& image, const Affine& affine, const Output& out);

@@ -60,7 +60,7 @@ Channels reduced(const Image& image, ptrdiff_t side) {
   };
   const ptrdiff_t height = scaled(image.height), width = scaled(image.width);
   std::vector<uint8_t> pixels(static_cast<size_t>(3 * height * width));
-  resize(image, {pixels.data(), Element::kU8, height, width, 3 * width});
+  resize(image, whole(image), {pixels.data(), Element::kU8, height, width, 3 * width});
   return channels_of({pixels.data(), height, width, 3 * width, 3});
 }
 

@@ -97,9 +97,9 @@ void resize_rows(const Image& image, const Extent& extent, ptrdiff_t height, ptr
   (few_taps ? resize_u16 : resize_f32)(source, vertical, horizontal, row_at, done);
 }
 
-void resize(const Image& image, const Output& out) {
+void resize(const Image& image, const Extent& extent, const Output& out) {
   resize_rows(
-      image, whole(image), out.height, out.width, [&](ptrdiff_t y) { return out.row(y); },
+      image, extent, out.height, out.width, [&](ptrdiff_t y) { return out.row(y); },
       [](ptrdiff_t) {});
 }
 

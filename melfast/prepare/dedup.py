@@ -177,9 +177,9 @@ def contradictions(manifest: Manifest) -> list[str]:
 
 def _look(path: Path) -> Result:
     """The size and a small square picture, itself a JPEG: a journal holds a third as much then."""
-    image, (height, width), _ = read_scaled(path, lambda height, width: (2 * SIDE, 2 * SIDE))
+    image, (height, width), extent = read_scaled(path, lambda height, width: (2 * SIDE, 2 * SIDE))
     small = np.empty((SIDE, SIDE, 3), np.uint8)
-    core.resize(image, small)
+    core.resize(image, small, extent=extent)
     encoded = simplejpeg.encode_jpeg(small, quality=95, colorsubsampling="444")
     return {"height": height, "width": width, "picture": base64.b64encode(encoded).decode()}
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from melfast.images import read_scaled
+from melfast.images import read_resized
 from melfast.manifest import Manifest
 from melfast.prepare.sweep import Journal, Result, Swept, sweep
 from melfast.settings import require
@@ -82,7 +82,7 @@ def read_tone(path: Path, convention: Convention = "cielab") -> SkinTone:
     # The published method shrinks the whole image without antialiasing: what it sees depends on
     # the size that it starts from.
     needed = working_size if convention == "cielab" else lambda height, width: (height, width)
-    image, _, _ = read_scaled(path, needed)
+    image, _ = read_resized(path, needed)
     return estimate_tone(image, convention=convention)
 
 

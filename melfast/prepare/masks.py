@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from melfast.files import atomic_path
-from melfast.images import read_scaled
+from melfast.images import read_resized
 from melfast.manifest import Manifest, relative_folder
 from melfast.prepare.sweep import Journal, Result, Swept, stamp, sweep
 from melfast.skin.masks import MaskMethod, make_mask, working_size
@@ -69,7 +69,7 @@ def read_and_mask(path: Path, method: MaskMethod) -> np.ndarray:
         ImageError: as read_image.
     """
     # `published` looks at every pixel; the others work at a size of their own.
-    image, size, _ = read_scaled(path, _whole if method == "published" else working_size)
+    image, size = read_resized(path, _whole if method == "published" else working_size)
     return make_mask(image, method, size)
 
 

@@ -9,11 +9,9 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
-from melfast import core
-from melfast.data.augment import IDENTITY
 from melfast.errors import ImageError
 from melfast.files import atomic_path
-from melfast.images import check_image, read_mask_of, read_scaled, soft_mask
+from melfast.images import check_image, read_mask_of, read_resized, soft_mask
 from melfast.manifest import Manifest
 from melfast.prepare.masks import file_stem, seen_from
 from melfast.prepare.sweep import Journal, Result, Swept, stamp, sweep
@@ -93,10 +91,8 @@ def read_small(path: Path, side: int) -> NDArray[np.uint8]:
         scale = min(1.0, side / min(height, width))
         return max(1, round(height * scale)), max(1, round(width * scale))
 
-    image, size, extent = read_scaled(path, small)
-    out = np.empty((*small(*size), 3), np.uint8)
-    core.prepare(image, IDENTITY, out, "rgb", (0, 0, 0), (1, 1, 1), extent=extent)
-    return out
+    image, _ = read_resized(path, small)
+    return image
 
 
 def with_copies(manifest: Manifest, swept: Swept) -> Manifest:

@@ -7,9 +7,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from melfast import core
 from melfast.errors import ImageError, InputError
-from melfast.images import read_scaled
+from melfast.images import read_resized
 from melfast.manifest import Manifest
 from melfast.prepare.sweep import Bad
 from melfast.sheet import check_sheet_path, write_grid
@@ -69,9 +68,7 @@ def sheet_row(
     path: Path, targets_deg: Sequence[float], method: Literal["exact", "published"]
 ) -> list[tuple[NDArray[np.uint8], str]]:
     """The pictures of one image and their captions."""
-    image, _, _ = read_scaled(path, working_size)
-    work = np.empty((*working_size(*image.shape[:2]), 3), np.uint8)
-    core.resize(image, work)
+    work, _ = read_resized(path, working_size)
     regions = find_regions(work)
     tone = estimate_tone(work, regions=regions)
     row = [(work, f"ITA {_degrees(tone.ita_deg)}"), (paint(work, regions), "; ".join(tone.doubts))]

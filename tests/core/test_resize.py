@@ -49,6 +49,29 @@ def test_doubling_by_hand():
     assert resized(row_of(0, 100), 1, 4)[0, :, 0].tolist() == [0, 25, 75, 100]
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_extent_is_the_part_that_is_stretched(seed: int) -> None:
+    """In float64: the triangle about each centre within the part, a pixel weighing as much as lies
+    in it."""
+    rng = np.random.default_rng(seed)
+    image = random_image(*rng.integers(5, 30, 2), seed)
+    top, left = rng.integers(0, 8, 2) / 8
+    bottom, right = image.shape[:2] - rng.integers(0, 8, 2) / 8
+    out = np.empty((4, 5, 3), np.uint8)
+    core.resize(image, out, extent=(top, left, bottom, right))
+    wanted = image.astype(np.float64)
+    for axis, low, high, size in ((0, top, bottom, 4), (1, left, right, 5)):
+        scale = (high - low) / size
+        centres = low + (np.arange(size)[:, None] + 0.5) * scale
+        pixels = np.arange(wanted.shape[axis])
+        inside = np.clip(np.minimum(pixels + 1, high) - np.maximum(pixels, low), 0, 1)
+        reach = np.abs(pixels + 0.5 - centres) / max(scale, 1.0)
+        weights = np.maximum(0, 1 - reach) * inside
+        weights /= weights.sum(axis=1, keepdims=True)
+        wanted = np.moveaxis(np.tensordot(weights, wanted, (1, axis)), 0, axis)
+    assert np.abs(out - wanted).max() <= 0.52
+
+
 def test_channels_do_not_mix():
     image = np.zeros((9, 9, 3), np.uint8)
     image[..., 1] = 200
