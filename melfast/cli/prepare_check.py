@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-FILE = click.Path(path_type=Path)
+from melfast.cli.options import FILE, sweep_options
 
 
 @click.command("check")
@@ -13,14 +13,7 @@ FILE = click.Path(path_type=Path)
 @click.option(
     "--output", type=FILE, help="Write the manifest of the good images, with their sizes."
 )
-@click.option(
-    "--quarantine",
-    type=FILE,
-    help="Table of the bad images with reasons.  [default: quarantine.csv beside the output]",
-)
-@click.option(
-    "--threads", type=click.IntRange(min=1), help="Images at a time.  [default: all cores]"
-)
+@sweep_options
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -31,7 +24,7 @@ def command(
 ) -> None:
     """Decode every image and mask of MANIFEST in full; put the bad ones aside.
 
-    Bad images are listed with reasons in quarantine.csv; nothing is deleted. The exit code is 0
+    Bad images are listed with reasons in a table, --quarantine; nothing is deleted. The exit code is 0
     when all images are good, or when the good ones were written to --output; else 1.
 
     \b
@@ -43,7 +36,7 @@ def command(
     from melfast.prepare.check import check_manifest, remarks
 
     rows = read_manifest(manifest)
-    quarantine = quarantine_path(quarantine, output, manifest, "quarantine.csv")
+    quarantine = quarantine_path(quarantine, output, manifest)
     count = threads or len(os.sched_getaffinity(0))
     with progress_bar("checking", len(rows)) as advance:
         checked = check_manifest(rows, threads=count, progress=advance)

@@ -12,13 +12,11 @@ from melfast.prepare.sweep import Bad, write_quarantine
 SHOWN = 5
 
 
-def quarantine_path(
-    given: Path | None, output: Path | None, manifest: Path, default: str | None = None
-) -> Path:
+def quarantine_path(given: Path | None, output: Path | None, manifest: Path) -> Path:
     """Where the table of bad images goes; before the work, tries whether all can be written.
 
     Args:
-        given: by the user; None: `default`, or the name of `output` with .bad.csv, beside it.
+        given: by the user; None: the name of `output`, or of the manifest, with .bad.csv, beside it.
         output: may be the manifest itself; None: no output.
     Raises:
         InputError: a file cannot be written, or would take the place of another.
@@ -26,7 +24,7 @@ def quarantine_path(
     if output is not None:
         require_writable(output)
     beside = output or manifest
-    path = given or beside.with_name(default or f"{beside.stem}.bad.csv")
+    path = given or beside.with_name(f"{beside.stem}.bad.csv")
     for other, what in ((output, "the output"), (manifest, "the manifest that is read")):
         if other is not None and path.resolve() == other.resolve():
             raise InputError(f"--quarantine {path}: is {what}, wanted a file of its own")

@@ -55,9 +55,9 @@ def test_import_check_split(data: Path, tmp_path: Path) -> None:
     assert checked.stderr == "bad: i7: found an empty file, wanted a JPEG or PNG\n"
     assert checked.stdout == (
         "out/m.csv: 59 images good, 1 bad; out/good.csv holds the good ones\n"
-        "out/quarantine.csv lists the bad ones\n"
+        "out/good.bad.csv lists the bad ones\n"
     )
-    quarantine = (tmp_path / "out" / "quarantine.csv").read_text().splitlines()
+    quarantine = (tmp_path / "out" / "good.bad.csv").read_text().splitlines()
     assert quarantine[0] == "image_name,path,reason"
     assert re.fullmatch(r'i7,.*i7\.jpg,"found an empty file, wanted a JPEG or PNG"', quarantine[1])
     assert read_manifest(tmp_path / "out" / "good.csv").column("width")[0] == "16"
@@ -109,10 +109,10 @@ def test_check_with_nothing_left(data: Path, tmp_path: Path) -> None:
     assert bad.returncode == 1
     assert bad.stderr.splitlines()[0] == "bad: i0: found a GIF, wanted a JPEG or PNG"
     assert bad.stderr.splitlines()[-1] == (
-        f"melfast: error: {tmp_path}/m.csv: no image is good, see {tmp_path}/quarantine.csv"
+        f"melfast: error: {tmp_path}/m.csv: no image is good, see {tmp_path}/good.bad.csv"
     )
     assert not (tmp_path / "good.csv").exists()
-    assert len((tmp_path / "quarantine.csv").read_text().splitlines()) == 61
+    assert len((tmp_path / "good.bad.csv").read_text().splitlines()) == 61
 
 
 def test_missing_images_can_be_dropped(data: Path, tmp_path: Path) -> None:
