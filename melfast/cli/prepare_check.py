@@ -24,8 +24,8 @@ def command(
 ) -> None:
     """Decode every image and mask of MANIFEST in full; put the bad ones aside.
 
-    Bad images are listed with reasons in a table, --quarantine; nothing is deleted. The exit code is 0
-    when all images are good, or when the good ones were written to --output; else 1.
+    Bad images are listed with reasons in a table (--quarantine); nothing is deleted. The exit code
+    is 0 when all images are good, or when the good ones were written to --output; else 1.
 
     \b
     Example: melfast prepare check manifest.csv --output good.csv

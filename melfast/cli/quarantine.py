@@ -16,7 +16,7 @@ def quarantine_path(given: Path | None, output: Path | None, manifest: Path) -> 
     """Where the table of bad images goes; before the work, tries whether all can be written.
 
     Args:
-        given: by the user; None: the name of `output`, or of the manifest, with .bad.csv, beside it.
+        given: by the user; None: beside `output`, else the manifest, by its name and .bad.csv.
         output: may be the manifest itself; None: no output.
     Raises:
         InputError: a file cannot be written, or would take the place of another.
