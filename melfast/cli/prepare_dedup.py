@@ -59,13 +59,8 @@ def command(
     quarantine = quarantine_path(quarantine, output, manifest)
     listed, unknown = table_pairs(rows, table) if table else ([], 0)
     journal = Journal.beside(output, "dedup", {"pictures": 1})
-    with progress_bar("reading", len(rows)) as advance:
-        copies = find_copies(
-            rows,
-            threads=threads or len(os.sched_getaffinity(0)),
-            journal=journal,
-            progress=advance,
-        )
+    cores = len(os.sched_getaffinity(0))
+    copies = find_copies(rows, threads=threads or cores, journal=journal, bar=progress_bar)
     put_aside(copies.bad, quarantine, rows)
     grouped = with_copies(rows, copies, listed)
     kept = rows_kept(grouped)

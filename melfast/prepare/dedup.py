@@ -5,7 +5,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +21,7 @@ from melfast import core
 from melfast.errors import ImageError
 from melfast.images import read_bytes, read_image, read_scaled
 from melfast.manifest import Manifest
-from melfast.prepare.lookalike import candidate_pairs
+from melfast.prepare.lookalike import candidate_pairs, search_steps
 from melfast.prepare.registration import SIDE, lay_over
 from melfast.prepare.sweep import Bad, Journal, Result, sweep
 from melfast.tables import read_table, require_columns
@@ -39,6 +39,14 @@ _DETAIL_ANY_COLOUR = 0.98
 _PAIRS_AT_A_TIME = 256
 
 Pair = tuple[int, int]
+# Of a stage and its number of steps: gives a function to call at each.
+Bar = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
+
+
+@contextmanager
+def no_bar(what: str, total: int) -> Iterator[Callable[[], None]]:
+    """A Bar that shows nothing."""
+    yield lambda: None
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,7 @@ def find_copies(
     *,
     threads: int = 1,
     journal: Journal | None = None,
-    progress: Callable[[], None] = lambda: None,
+    bar: Bar = no_bar,
 ) -> Copies:
     """Finds images with the same bytes, the same pixels, or nearly the same picture.
 
@@ -72,14 +80,16 @@ def find_copies(
     Args:
         threads: images at a time.
         journal: images that it knows are not read again.
-        progress: called as each image is read.
+        bar: as melfast.cli.progress.progress_bar, for each of the stages.
     Raises:
         InputError: as sweep.
     """
     paths = manifest.image_paths
-    swept = sweep(
-        manifest, lambda row: _look(paths[row]), threads=threads, journal=journal, progress=progress
-    )
+    with bar("reading", len(manifest)) as advance:
+        swept = sweep(
+            manifest, lambda row: _look(paths[row]), threads=threads, journal=journal,
+            progress=advance,
+        )  # fmt: skip
     good = [row for row, result in enumerate(swept.results) if result is not None]
     results = [result for result in swept.results if result is not None]
     sizes = np.zeros(len(manifest), np.int64)
@@ -87,7 +97,7 @@ def find_copies(
     pairs: dict[Pair, str] = {}
     with ThreadPoolExecutor(threads) as pool:
         _add(pairs, _same_bytes(pool, paths, good), "bytes")
-        alike = [(good[a], good[b]) for a, b in _near(results, pool)]
+        alike = [(good[a], good[b]) for a, b in _near(results, pool, bar)]
         shapes = {row: (r["height"], r["width"]) for row, r in zip(good, results, strict=True)}
         twins = [pair for pair in alike if shapes[pair[0]] == shapes[pair[1]]]
         # A picture without detail is like no other: found by its looks alone.
@@ -184,20 +194,22 @@ def _look(path: Path) -> Result:
     return {"height": height, "width": width, "picture": base64.b64encode(encoded).decode()}
 
 
-def _near(results: list[Result], pool: ThreadPoolExecutor) -> list[Pair]:
+def _near(results: list[Result], pool: ThreadPoolExecutor, bar: Bar) -> list[Pair]:
     pictures = np.empty((len(results), SIDE, SIDE, 3), np.uint8)
     for row, result in enumerate(results):
         pictures[row] = simplejpeg.decode_jpeg(base64.b64decode(result["picture"]))
-    candidates = candidate_pairs(pictures)
+    with bar("searching", search_steps(len(pictures))) as advance:
+        candidates = candidate_pairs(pictures, advance)
     if len(candidates) == 0:
         return []
     chunks = np.array_split(candidates, -(-len(candidates) // _PAIRS_AT_A_TIME))
     near: list[Pair] = []
-    with _one_torch_thread():
+    with _one_torch_thread(), bar("comparing", len(chunks)) as advance:
         laid = pool.map(lambda chunk: lay_over(pictures, chunk), chunks)
         for chunk, (detail, colour) in zip(chunks, laid, strict=True):
             same = (detail >= _DETAIL_ANY_COLOUR) | ((detail >= _DETAIL) & (colour <= _COLOUR))
             near += [(one, other) for one, other in chunk[same].tolist()]
+            advance()
     return near
 
 

@@ -28,7 +28,14 @@ _PARTS = ((1.0, 0.0, 0.0), (0.95, 0.0, 0.0), *((0.9, x, y) for x, y in _CORNERS)
 _BLOCK = 512
 
 
-def candidate_pairs(pictures: NDArray[np.uint8]) -> NDArray[np.intp]:
+def search_steps(count: int) -> int:
+    """How often `candidate_pairs` calls `progress` for so many pictures."""
+    return len(_PARTS) + -(-count // _BLOCK) if count >= _FEW else 0
+
+
+def candidate_pairs(
+    pictures: NDArray[np.uint8], progress: Callable[[], None] = lambda: None
+) -> NDArray[np.intp]:
     """Pairs that may be the same picture: of each picture those most like it.
 
     A picture is described by the strength of the angular frequencies of rings of its luminance and
@@ -38,13 +45,17 @@ def candidate_pairs(pictures: NDArray[np.uint8]) -> NDArray[np.intp]:
 
     Args:
         pictures: [N, 64, 64, 3] sRGB, stretched to a square.
+        progress: called `search_steps(N)` times.
     Returns:
         [P, 2] indices, the smaller first, without repeats.
     """
     count = len(pictures)
     if count < _FEW:
         return np.stack(np.triu_indices(count, 1), axis=1)
-    described = [_describe(pictures, part) for part in _PARTS]
+    described = []
+    for zoom_and_place in _PARTS:
+        described.append(_describe(pictures, zoom_and_place))
+        progress()
     whiten = _whitening(described[0])
     parts = [whiten(part) for part in described]
     pairs = [np.zeros((0, 2), np.intp)]
@@ -58,6 +69,7 @@ def candidate_pairs(pictures: NDArray[np.uint8]) -> NDArray[np.intp]:
         found = np.stack([np.repeat(rows, NEIGHBOURS), nearest.ravel()], axis=1)
         alike = np.take_along_axis(likeness, nearest, axis=1).ravel() > _ALIKE
         pairs.append(np.sort(found[alike], axis=1))
+        progress()
     return np.unique(np.concatenate(pairs), axis=0)
 
 

@@ -1,6 +1,7 @@
 """Copies of one picture: planted ones found, other pictures left alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 from melfast.errors import InputError
 from melfast.manifest import Manifest
 from melfast.prepare.dedup import (
+    Bar,
     contradictions,
     find_copies,
     rows_kept,
@@ -23,6 +25,21 @@ from melfast.prepare.sweep import Journal
 from melfast.prepare.synth import SynthSettings, synthesize
 
 PICTURES = 40
+
+
+def counting(found: dict[str, list[int]]) -> Bar:
+    """Bars that count: steps announced and taken of each stage."""
+
+    @contextmanager
+    def bar(what: str, total: int) -> Iterator[Callable[[], None]]:
+        found[what] = [total, 0]
+
+        def advance() -> None:
+            found[what][1] += 1
+
+        yield advance
+
+    return bar
 
 
 def crop(image: Image.Image, left: float, top: float, right: float, bottom: float) -> Image.Image:
@@ -88,7 +105,10 @@ def planted(folder: Path, originals: list[Path], edit: str) -> Manifest:
 def recall_and_precision(manifest: Manifest) -> tuple[float, float]:
     """Of the planted pairs those that were found; of the pairs found those that were planted."""
     half = len(manifest) // 2
-    pairs = list(find_copies(manifest, threads=2).pairs)
+    steps: dict[str, list[int]] = {}
+    pairs = list(find_copies(manifest, threads=2, bar=counting(steps)).pairs)
+    assert list(steps) == ["reading", "searching", "comparing"]
+    assert all(taken == announced > 0 for announced, taken in steps.values())
     found = sum(other - one == half for one, other in pairs)
     return found / half, found / max(len(pairs), 1)
 
