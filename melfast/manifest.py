@@ -137,9 +137,9 @@ class Manifest:
         """The scale of the groups: as column `tone_groups` says, else the one with their names."""
         named = set(self.column("tone_groups")) - {""}
         names = self.group_names
+        seen = set(self.groups.tolist()) - {-1}  # a group without an image has no name of its own
         for key, scale in TONE_GROUPS.items():
-            same = zip(names, scale.names, strict=False)
-            fits = len(names) <= len(scale.names) and all(name == own for name, own in same)
+            fits = all(g < len(scale.names) and names[g] == scale.names[g] for g in seen)
             if fits and (not named or named == {key}):
                 return scale
         return None

@@ -8,6 +8,7 @@ import pytest
 
 from melfast.errors import InputError
 from melfast.manifest import Manifest, read_manifest, write_manifest
+from melfast.skin.tone import TONE_GROUPS
 
 TEXT = """image_name,path,target,patient_id,split,group,group_str,ita,mask_path,hair
 a,images/a.jpg,1,P1,train,1,Light,43.5,masks/a.png,yes
@@ -234,3 +235,23 @@ def test_the_published_table_stands_twice_for_one_image(real_data: Path) -> None
     assert len(table.frame) == 32701
     assert table.frame["ita"][0] == "43.86182299"
     assert table.lines[-1] == 32702
+
+
+@pytest.mark.parametrize(
+    ("groups", "settings", "scale"),
+    [
+        ([(0, "very light"), (3, "tan")], "", "six"),  # no image is light or intermediate
+        ([(0, "very light"), (3, "tan")], "four", "four"),
+        ([(4, "brown")], "", "six"),
+        ([(4, "brown")], "four", None),
+        ([(0, "light")], "", None),
+        ([(6, "darker")], "", None),
+    ],
+)
+def test_tone_scale_by_the_groups_that_images_have(
+    tmp_path: Path, groups: list[tuple[int, str]], settings: str, scale: str | None
+) -> None:
+    lines = [f"i{i},x.jpg,{g},{name},{settings}" for i, (g, name) in enumerate(groups)]
+    path = tmp_path / "m.csv"
+    path.write_text("\n".join(["image_name,path,group,group_str,tone_groups", *lines]) + "\n")
+    assert read_manifest(path).tone_scale == (scale and TONE_GROUPS[scale])

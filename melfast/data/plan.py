@@ -248,16 +248,18 @@ def _draw_former(
 
 def _former_chances(rows: Rows, augment: Augment) -> NDArray[np.float64]:
     """Of each row; 0 where its tone is unknown."""
-    if unknown := sorted(set(augment.skin_former) - set(rows.group_names)):
+    # A group of the scale may have no image here: configs are for more than one data set.
+    names = rows.scale.names if rows.scale is not None else rows.group_names
+    if unknown := sorted(set(augment.skin_former) - set(names)):
         raise InputError(
             f"augment.skin_former names {', '.join(map(repr, unknown))}; "
-            f"the tone groups are {', '.join(map(repr, rows.group_names)) or 'unknown'}"
+            f"the tone groups are {', '.join(map(repr, names)) or 'unknown'}"
         )
     if rows.scale is None:
         raise InputError(
             "augment.skin_former needs groups of melfast's tone table: melfast prepare ita"
         )
-    by_group = np.array([augment.skin_former.get(name, 0.0) for name in rows.group_names] + [0.0])
+    by_group = np.array([augment.skin_former.get(name, 0.0) for name in names] + [0.0])
     chance = by_group[rows.groups]  # -1, unknown: the last
     wanted = chance > 0
     if rows.skin_lab is None or np.isnan(rows.skin_lab[wanted]).any():

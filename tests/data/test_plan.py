@@ -231,6 +231,14 @@ def toned(count: int = 400) -> Rows:
     )  # fmt: skip
 
 
+def test_the_skin_former_knows_groups_that_no_image_has() -> None:
+    """A config for many data sets names groups that one of them lacks."""
+    rows = toned()
+    few = replace(rows, groups=np.zeros(400, np.int16), group_names=rows.scale.names[:1])
+    plan = plan_of(Augment(skin_former={"very light": 1.0, "tan": 1.0}), few, batch_size=100)
+    assert not np.isnan(plan.target_ita).any()
+
+
 def test_the_published_epoch_has_five_variants_of_each_malignant_image() -> None:
     rows = toned()
     plan = plan_of(Augment(geometry="published"), rows, batch_size=10)
