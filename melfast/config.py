@@ -10,7 +10,7 @@ from melfast.data.augment import Augment
 from melfast.data.loader import LoaderName
 from melfast.data.sampler import Sampler
 from melfast.evaluate.threshold import ThresholdRule
-from melfast.models.record import Head
+from melfast.models.record import Head, Inference
 from melfast.preprocess import ColourSpace, Preprocess
 from melfast.settings import require
 
@@ -72,31 +72,60 @@ class PreprocessConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A timm backbone; `backbone_options` are passed to timm.create_model."""
+    """A timm backbone, and how its outputs relate to classes and tone groups.
+
+    Attributes:
+        backbone: timm's name.
+        backbone_options: passed to timm.create_model.
+        pretrained: begin with timm's weights.
+        head: `plain`, `domain_discriminative` or `domain_independent`, see melfast.models.heads.
+        inference: of a domain_independent head: `sum` over the groups, or `group_conditional`,
+            by the image's own group where it is known.
+    """
 
     backbone: str = "resnet18"
     backbone_options: dict[str, Any] = field(default_factory=dict)
     pretrained: bool = False
     head: Head = "plain"
+    inference: Inference = "sum"
 
 
 @dataclass(frozen=True)
 class LossConfig:
-    """See melfast.losses.
+    """See melfast.losses; every loss goes with every head and all weights.
 
     Attributes:
-        name: `ce`: cross-entropy.
-        label_smoothing: share of the target spread evenly over the classes.
-        class_weights: `inverse`: each class weighs the same in total, however rare.
+        name: `ce`: cross-entropy. `focal`: hard images count more. `ohem`: only the hardest images
+            of a batch count. `recall_ce`: a class counts more while it is missed more often.
+            `group_dro`: a tone group counts more while its loss is higher.
+        label_smoothing: share of the target spread evenly over the head's classes.
+        weights: inverse frequency: `ifw_class`, every class counts the same in total;
+            `ifw_class_group`, every pair of class and tone group.
+        focal_gamma: 0: cross-entropy.
+        ohem_fraction: of a process's batch; 1: cross-entropy.
+        recall_strength: 0: cross-entropy; 1: in proportion to the false-negative rate.
+        recall_momentum: part of the running counts that is kept at each step.
+        dro_rate: how fast the groups' weights follow their losses; 0: cross-entropy.
     """
 
-    name: Literal["ce"] = "ce"
+    name: Literal["ce", "focal", "ohem", "recall_ce", "group_dro"] = "ce"
     label_smoothing: float = 0.0
-    class_weights: Literal["none", "inverse"] = "none"
+    weights: Literal["none", "ifw_class", "ifw_class_group"] = "none"
+    focal_gamma: float = 2.0
+    ohem_fraction: float = 0.7
+    recall_strength: float = 1.0
+    recall_momentum: float = 0.99
+    dro_rate: float = 0.01
 
     def __post_init__(self) -> None:
-        smoothing = self.label_smoothing
-        require(0 <= smoothing < 1, "loss.label_smoothing", "in 0..1 (1 left out)", smoothing)
+        for name in ("label_smoothing", "recall_momentum"):
+            value = getattr(self, name)
+            require(0 <= value < 1, f"loss.{name}", "in 0..1 (1 left out)", value)
+        for name in ("focal_gamma", "dro_rate"):
+            require(getattr(self, name) >= 0, f"loss.{name}", ">= 0", getattr(self, name))
+        fraction, strength = self.ohem_fraction, self.recall_strength
+        require(0 < fraction <= 1, "loss.ohem_fraction", "in 0..1 (0 left out)", fraction)
+        require(0 <= strength <= 1, "loss.recall_strength", "in 0..1", strength)
 
 
 @dataclass(frozen=True)

@@ -116,6 +116,12 @@ class Manifest:
             names.append(found[0] if found else str(group))
         return tuple(names)
 
+    def groups_by(self, names: Sequence[str]) -> NDArray[np.int16]:
+        """The groups by their place in another list of names, -1 where they are none of it."""
+        place = {name: i for i, name in enumerate(names)}
+        own = [place.get(name, -1) for name in self.group_names]
+        return np.array([*own, -1], np.int16)[self.groups]
+
     @property
     def skin_lab(self) -> NDArray[np.float64]:
         """Dominant skin colour in CIELAB [N, 3], NaN where unknown.

@@ -75,6 +75,7 @@ def make_trainer(config: "Config", files: list[Path], steps: int) -> "Trainer":
     import torch
 
     from melfast.data.plan import Rows
+    from melfast.train.cells import count_cells
     from melfast.train.checkpoint import State
     from melfast.train.data import LabelledImages, TrainingData
     from melfast.train.distributed import World
@@ -90,8 +91,9 @@ def make_trainer(config: "Config", files: list[Path], steps: int) -> "Trainer":
     split = LabelledImages(paths, names, rows, [*masks], np.zeros(count, bool))
     data, world = TrainingData(split, split, ()), World(device=torch.device(config.train.device))
     set_threads(config.train.threads, world)
-    record = new_record(config, data)
-    learner = build_learner(config, record, world)
+    cells = count_cells(config, rows, 0)
+    record = new_record(config, data, cells)
+    learner = build_learner(config, record, world, cells)
     return Trainer(config, data, Path(), world, record, learner, State(), SilentLog())
 
 
@@ -103,7 +105,7 @@ def in_memory_batches(trainer: "Trainer") -> "Iterator[Batches]":
     size, preprocess = trainer.config.train.batch_size, trainer.record.preprocess
     shape = (size, preprocess.height, preprocess.width, 3)
     pixels = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
-    batch = Batch(pixels, np.arange(size))
+    batch = Batch(pixels, np.arange(size), group=np.full(size, -1, np.int16))
     tensor = torch.from_numpy(pixels).to(trainer.world.device).permute(0, 3, 1, 2)
     yield ((tensor, batch) for _ in range(trainer.steps_per_epoch))
 

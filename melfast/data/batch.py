@@ -19,8 +19,10 @@ class Batch:
             is a GPU's (DaliLoader), a torch tensor stands in for the array.
         index: int64 [B], row of the manifest (or place in the list of files) of each image.
         failures: images of this batch that could not be read; always empty under `on_error=raise`.
+        group: int16 [B], tone group as the plan has it, -1 unknown; None: the plan has none.
     """
 
     images: NDArray[Any]
     index: NDArray[np.int64]
     failures: tuple[ImageError, ...] = ()
+    group: NDArray[np.int16] | None = None

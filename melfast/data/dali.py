@@ -85,10 +85,11 @@ class DaliLoader(PlanLoader):
                     if work.failures and self.on_error == "raise":
                         raise work.failures[0]
                     index = self.plan.index[work.records]
+                    group = self.plan.groups_of(work.records)
                     if len(index):
-                        yield Batch(images, index, work.failures)
+                        yield Batch(images, index, work.failures, group)
                         break
-                    yield Batch(self._no_images(), index, work.failures)
+                    yield Batch(self._no_images(), index, work.failures, group)
         finally:
             feed.close()
             pipe = None  # an error's traceback would keep it, and its threads, alive

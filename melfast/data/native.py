@@ -82,14 +82,16 @@ class NativeLoader(PlanLoader):
 
     def _batch(self, work: "_Work") -> Batch:
         images, index = work.images[: work.size], self.plan.index[work.records]
+        group = self.plan.groups_of(work.records)
         if not work.failures:
-            return Batch(images, index)
+            return Batch(images, index, group=group)
         failures = [work.failures[row] for row in sorted(work.failures)]
         if self.on_error == "raise":
             raise failures[0]
         kept = np.setdiff1d(np.arange(work.size), list(work.failures))
         images[: len(kept)] = images[kept]
-        return Batch(images[: len(kept)], index[kept], tuple(failures))
+        group = None if group is None else group[kept]
+        return Batch(images[: len(kept)], index[kept], tuple(failures), group)
 
 
 def carry_out(

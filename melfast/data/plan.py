@@ -110,6 +110,10 @@ class EpochPlan:
         for first, last in zip(self.bounds[start:-1], self.bounds[start + 1 :], strict=True):
             yield slice(int(first), int(last))
 
+    def groups_of(self, records: slice | NDArray[np.int64]) -> NDArray[np.int16] | None:
+        """`group` of some records; None where the plan has none."""
+        return None if self.group is None else self.group[records]
+
     def needs_mask(self, record: int) -> bool:
         """Whether a record cannot be made without the lesion's mask."""
         return self.is_moved(record) or (self.masked is not None and bool(self.masked[record]))

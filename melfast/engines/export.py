@@ -145,7 +145,7 @@ def metadata(record: ModelRecord) -> dict[str, str]:
         METADATA_KEY: record.to_json(),
         "input": f"{INPUT}: uint8 sRGB [B, {size.height}, {size.width}, 3]; the upright image, "
         "resized to that size (antialiased, stretched)",
-        "outputs": f"probability [B]: of {record.classes[-1]}; logits [B, {len(record.classes)}]",
+        "outputs": f"probability [B]: of {record.classes[-1]}; logits [B, {record.num_logits}]",
         "preprocess": f"inside the graph: ({size.colour} - [{mean}]) / [{std}]",
         "backbone": record.backbone,
         "classes": ", ".join(record.classes),
@@ -168,7 +168,7 @@ def compare(engine: OnnxCpuEngine, classifier: torch.nn.Module) -> Check:
             core.normalize(image, out, size.colour, size.mean, size.std)
         with torch.inference_mode():
             logits = classifier(torch.from_numpy(inputs).permute(0, 3, 1, 2)).float()
-            probability = decode(logits, engine.record.head).numpy()
+            probability = decode(logits, engine.record).numpy()
         found_probability, found_logits = engine.run(images)
         scale = max(1.0, float(logits.abs().max()))
         errors.append((

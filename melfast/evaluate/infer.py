@@ -13,7 +13,7 @@ from melfast.data.plan import evaluation_plan
 from melfast.data.retouch import Masks
 from melfast.decode import decode
 from melfast.errors import ImageError, InputError
-from melfast.models.record import Head
+from melfast.models.record import ModelRecord
 from melfast.preprocess import Preprocess
 from melfast.train.distributed import World
 from melfast.train.feed import Precision, autocast, feed, open_loader
@@ -36,9 +36,14 @@ class Inference:
     logits: NDArray[np.float32]
     failures: tuple[ImageError, ...] = ()
 
-    def probabilities(self, head: Head) -> NDArray[np.float64]:
-        """P(malignant) [N]; float64, as the threshold is: float32 would round that."""
-        return decode(torch.from_numpy(self.logits), head).numpy().astype(np.float64)
+    def probabilities(self, record: ModelRecord, groups: NDArray[np.int16]) -> NDArray[np.float64]:
+        """P(malignant) [N]; float64, as the threshold is: float32 would round that.
+
+        Args:
+            groups: [N] tone groups by their index in record.groups, -1 unknown.
+        """
+        group_b = torch.from_numpy(groups.astype(np.int64))
+        return decode(torch.from_numpy(self.logits), record, group_b).numpy().astype(np.float64)
 
 
 def infer(

@@ -62,7 +62,7 @@ def run_evaluation(
         if not world.first:
             return
         kept = manifest.select(found.index)
-        score = found.probabilities(record.head)
+        score = found.probabilities(record, kept.groups_by(record.groups))
         scored = Scored(kept.image_names, kept.targets, score, kept.groups, kept.group_names)
         threshold = DEFAULT_THRESHOLD if record.threshold is None else record.threshold
         measured = measure(scored, threshold)

@@ -1,20 +1,26 @@
-"""Weights of the classes in the loss."""
+"""Weights of images in the loss, by class or by tone group and class."""
 
-from collections.abc import Sequence
 from typing import Literal
 
-ClassWeights = Literal["none", "inverse"]
+import torch
+
+Weights = Literal["none", "ifw_class", "ifw_class_group"]
 
 
-def class_weights(scheme: ClassWeights, class_counts: Sequence[int]) -> tuple[float, ...] | None:
-    """One weight a class, 1 on average over the images; None for equal weights.
+def cell_weights(scheme: Weights, cells: torch.Tensor) -> torch.Tensor:
+    """One weight a cell, 1 on average over the images.
 
     Args:
-        scheme: `inverse`: images / (classes * images of the class), so that each class weighs the
-            same in total.
-        class_counts: images of each class, all > 0.
+        scheme: inverse frequency weights: `ifw_class`, each class weighs the same in total;
+            `ifw_class_group`, each pair of tone group and class that has images; `none`: all 1.
+        cells: float [G + 1, C], images of each tone group (the last: unknown) and class.
+    Returns:
+        float32 [G + 1, C]; under `ifw_class_group` 0 for a cell without images.
     """
     if scheme == "none":
-        return None
-    images, classes = sum(class_counts), len(class_counts)
-    return tuple(images / (classes * count) for count in class_counts)
+        return torch.ones_like(cells)
+    if scheme == "ifw_class":
+        by_class = cells.sum(0)
+        return (cells.sum() / (len(by_class) * by_class)).expand_as(cells).contiguous()
+    filled = cells > 0
+    return torch.where(filled, cells.sum() / (filled.sum() * cells.clamp_min(1e-12)), 0.0)

@@ -16,7 +16,7 @@ def build_classifier(record: ModelRecord, *, pretrained: bool = False) -> torch.
         InputError: timm has no such backbone, it does not take the options, or its pretrained
             weights cannot be fetched.
     """
-    options: dict[str, Any] = {"num_classes": len(record.classes), **record.backbone_options}
+    options: dict[str, Any] = {"num_classes": record.num_logits, **record.backbone_options}
     try:
         return timm.create_model(record.backbone, pretrained=pretrained, **options)
     except (RuntimeError, TypeError, AssertionError, OSError) as error:

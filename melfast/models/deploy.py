@@ -20,22 +20,22 @@ LAB_SLOPE = (29 / 6) ** 2 / 3
 
 
 class ExportedClassifier(torch.nn.Module):
-    """uint8 sRGB [B, H, W, 3] to P(malignant) [B] and logits [B, C], float32."""
+    """uint8 sRGB [B, H, W, 3] to P(malignant) [B] and logits [B, K], float32."""
 
     def __init__(self, classifier: torch.nn.Module, record: ModelRecord) -> None:
         """
         Args:
-            classifier: normalised images [B, 3, H, W] to logits [B, C], in eval mode.
+            classifier: normalised images [B, 3, H, W] to logits [B, K], in eval mode.
         """
         super().__init__()
         convert = {"rgb": RgbInput, "cielab": LabInput}[record.preprocess.colour]
         self.colour = convert(record.preprocess)
         self.classifier = classifier
-        self.head = record.head
+        self.record = record
 
     def forward(self, images_bhw3: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        logits_bc = self.classifier(self.colour(images_bhw3)).float()
-        return decode(logits_bc, self.head), logits_bc
+        logits_bk = self.classifier(self.colour(images_bhw3)).float()
+        return decode(logits_bk, self.record), logits_bk
 
 
 class RgbInput(torch.nn.Module):

@@ -8,7 +8,8 @@ from typing import Any, Literal
 from melfast.errors import InputError
 from melfast.preprocess import Preprocess
 
-Head = Literal["plain"]
+Head = Literal["plain", "domain_discriminative", "domain_independent"]
+Inference = Literal["sum", "group_conditional"]
 FORMAT = 1
 
 
@@ -21,6 +22,8 @@ class ModelRecord:
         head: how logits become a probability, see melfast.decode.
         classes: names by class index; the last is the malignant one.
         groups: names of the tone groups by index; empty where training knew none.
+        priors: share of each tone group and class [G][C] in training; for heads of groups.
+        inference: of a domain_independent head, see melfast.decode.
         preprocess: what is done to an image first.
         threshold: P(malignant) at or above which an image is called malignant; chosen on the
             validation split by `threshold_rule`. None until then.
@@ -33,9 +36,16 @@ class ModelRecord:
     head: Head = "plain"
     classes: tuple[str, ...] = ("benign", "malignant")
     groups: tuple[str, ...] = ()
+    priors: tuple[tuple[float, ...], ...] = ()
+    inference: Inference = "sum"
     threshold: float | None = None
     threshold_rule: str = ""
     training: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def num_logits(self) -> int:
+        """Outputs of the network: a logit a class, for heads of groups one a group and class."""
+        return len(self.classes) * (1 if self.head == "plain" else len(self.groups))
 
     def to_json(self) -> str:
         return json.dumps({"melfast_format": FORMAT, **asdict(self)}, indent=2)
@@ -49,6 +59,7 @@ class ModelRecord:
                 raise InputError(f"{where}: written by another melfast; wanted format {FORMAT}")
             record["preprocess"] = Preprocess.from_dict(record["preprocess"])
             record["classes"], record["groups"] = tuple(record["classes"]), tuple(record["groups"])
+            record["priors"] = tuple(map(tuple, record.get("priors", ())))
             return cls(**record)
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{where}: not a melfast model record ({error!r})") from None

@@ -110,7 +110,9 @@ def training_data(manifest: Manifest, say: Say = lambda message: None) -> Traini
         InputError: a split is missing, or one of them has one class only.
     """
     train, valid = (labelled(manifest.split(name), name, say) for name in ("train", "valid"))
-    return TrainingData(train, valid, manifest.group_names)
+    # All groups of the scale, for the skin-former may make of one what no image is of.
+    scale, names = manifest.tone_scale, manifest.group_names
+    return TrainingData(train, valid, scale.names if names and scale else names)
 
 
 def labelled(manifest: Manifest, split: str, say: Say) -> LabelledImages:

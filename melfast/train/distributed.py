@@ -44,6 +44,12 @@ class World:
         distributed.all_gather_object(values, value)
         return values
 
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The sum of every process's tensor, in every process."""
+        if self.size > 1:
+            distributed.all_reduce(tensor)
+        return tensor
+
     def first_does(self, work: Callable[[], Value]) -> Value:
         """What the first process's work returns; the others wait for it.
 

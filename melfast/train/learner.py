@@ -5,13 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn.parallel import DistributedDataParallel
 
 import melfast
 from melfast.config import Config
+from melfast.losses import Criterion
 from melfast.models.classifier import build_classifier
 from melfast.models.record import ModelRecord
+from melfast.train.cells import priors, require_groups
 from melfast.train.checkpoint import WEIGHTS, load_training, load_weights
 from melfast.train.data import TrainingData
 from melfast.train.distributed import World
@@ -25,31 +29,44 @@ class Learner:
     Attributes:
         model: the plain network.
         forward: the same network as it is called: compiled, under DistributedDataParallel.
+        criterion: the loss, and what it has learnt of classes and groups.
     """
 
     model: torch.nn.Module
     forward: Any
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
+    criterion: Criterion
 
     def training_state(self) -> dict[str, Any]:
         """What going on needs beside the weights.
 
         No random state is among it: each step seeds itself, see `loop.seed_step`.
         """
-        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "criterion": self.criterion.state_dict(),
+        }
 
     def restore(self, checkpoint: Path) -> None:
         """Takes over the weights and the training state of a checkpoint folder."""
         training = load_training(checkpoint)
         load_weights(self.model, checkpoint / WEIGHTS)
         self.optimizer.load_state_dict(training["optimizer"])
+        self.criterion.load_state_dict(training["criterion"])
         if training["scaler"]:  # empty unless it was fp16
             self.scaler.load_state_dict(training["scaler"])
 
 
-def build_learner(config: Config, record: ModelRecord, world: World) -> Learner:
-    """The network with its seeded start, optimizer and helpers, on the world's device."""
+def build_learner(
+    config: Config, record: ModelRecord, world: World, cells: NDArray[np.float64]
+) -> Learner:
+    """The network with its seeded start, optimizer and helpers, on the world's device.
+
+    Args:
+        cells: see melfast.train.cells.
+    """
     torch.manual_seed(config.train.seed)
     model = build_classifier(record, pretrained=config.model.pretrained)
     model = model.to(world.device).to(memory_format=torch.channels_last)
@@ -65,17 +82,27 @@ def build_learner(config: Config, record: ModelRecord, world: World) -> Learner:
         optimizer=build_optimizer(model, config.optim),
         # Half precision has too narrow a range for small gradients; bfloat16 has float32's.
         scaler=torch.amp.GradScaler(world.device.type, enabled=config.train.precision == "fp16"),
+        criterion=Criterion(config.loss, cells, record.head).to(world.device),
     )
 
 
-def new_record(config: Config, data: TrainingData) -> ModelRecord:
-    """The record of a model that is about to be trained."""
+def new_record(config: Config, data: TrainingData, cells: NDArray[np.float64]) -> ModelRecord:
+    """The record of a model that is about to be trained.
+
+    Args:
+        cells: see melfast.train.cells.
+    Raises:
+        InputError: the head needs tone groups that the data lack.
+    """
+    require_groups(config.model.head, cells)
     train, valid = data.train.class_counts, data.valid.class_counts
     return ModelRecord(
         backbone=config.model.backbone,
         backbone_options=config.model.backbone_options,
         head=config.model.head,
         groups=data.group_names,
+        priors=priors(cells),
+        inference=config.model.inference,
         preprocess=config.preprocess.resolve(),
         training={
             "train": {"benign": train[0], "malignant": train[1]},

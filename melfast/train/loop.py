@@ -1,7 +1,6 @@
 """The training loop. Read from top to bottom: that is the order in which things happen."""
 
 import contextlib
-import dataclasses
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -13,16 +12,15 @@ import torch
 
 from melfast.config import Config
 from melfast.data.batch import Batch
-from melfast.data.plan import EpochPlan, Rows, training_plan
 from melfast.errors import ImageError, InputError
 from melfast.evaluate.infer import infer
 from melfast.evaluate.metrics import binary_metrics
 from melfast.evaluate.threshold import choose_threshold
-from melfast.losses import build_loss
 from melfast.models.record import ModelRecord
 from melfast.train.checkpoint import State, save_checkpoint
 from melfast.train.data import TrainingData
 from melfast.train.distributed import World
+from melfast.train.epochs import epoch_plan, require_steps
 from melfast.train.feed import autocast, feed, open_loader
 from melfast.train.learner import Learner
 from melfast.train.logging import Log
@@ -44,7 +42,6 @@ class Trainer:
     ) -> None:  # fmt: skip
         self.config, self.data, self.run, self.world = config, data, run, world
         self.record, self.learner, self.state, self.log = record, learner, state, log
-        self.loss = build_loss(config.loss, data.train.class_counts, world.device)
         self.targets = torch.from_numpy(data.train.targets).to(world.device)
         self.steps_per_epoch = require_steps(config, data.train.rows, world)
         self.total_steps = self.steps_per_epoch * config.train.epochs
@@ -114,23 +111,31 @@ class Trainer:
         """
         train, learner, device = self.config.train, self.learner, self.world.device
         images_per_step = train.batch_size // self.world.size
+        statistics: torch.Tensor | None = None
         for piece in range(train.accumulate):
             asked = time.perf_counter()
             images, batch = next(batches)
             window.waited += time.perf_counter() - asked
             require_images(batch)
-            targets = self.targets[torch.from_numpy(batch.index).to(device, non_blocking=True)]
+            assert batch.group is not None
+            classes = self.targets[torch.from_numpy(batch.index).to(device, non_blocking=True)]
+            groups = torch.from_numpy(batch.group.astype(np.int64)).to(device, non_blocking=True)
             # Gradients are averaged over the processes once a step, in its last backward.
             last = piece + 1 == train.accumulate
             apart = self.world.size > 1 and not last
             with learner.forward.no_sync() if apart else contextlib.nullcontext():
                 with autocast(device, train.precision):
                     logits = learner.forward(images)
-                loss_b = self.loss(logits, targets)
+                loss_b = learner.criterion(logits, classes, groups)
                 learner.scaler.scale(loss_b.sum() / images_per_step).backward()
+            learned = learner.criterion.statistics(logits, classes, groups)
+            if learned is not None:
+                statistics = learned if statistics is None else statistics + learned
             window.losses.append(loss_b.detach())
             window.index.append(batch.index)
             window.failures.extend(batch.failures)
+        if statistics is not None:
+            learner.criterion.update(self.world.sum(statistics))
 
     def update_weights(self, window: "Window") -> None:
         """One optimizer step with the gradient that is there, clipped."""
@@ -189,7 +194,10 @@ class Trainer:
             on_error=self.config.data.on_error,
         )  # fmt: skip
         self._leave_out(found.failures)
-        targets, score = valid.targets[found.index], found.probabilities(self.record.head)
+        targets, score = (
+            valid.targets[found.index],
+            found.probabilities(self.record, valid.rows.groups[found.index]),
+        )
         threshold = choose_threshold(targets, score, train.threshold_rule)
         metrics = binary_metrics(targets, score, threshold) | {"threshold": threshold}
         summary = self.record.training | {
@@ -265,36 +273,6 @@ def require_images(batch: Batch) -> None:
     if not len(batch.index):
         count, first = len(batch.failures), batch.failures[0]
         raise InputError(f"none of a batch's {count} images can be read: {first}")
-
-
-def require_steps(config: Config, rows: Rows, world: World) -> int:
-    """Optimizer steps an epoch.
-
-    Raises:
-        InputError: the batch cannot be dealt evenly or is larger than an epoch, or the rows lack
-            what the sampler or the augmentation needs.
-    """
-    train = config.train
-    pieces = world.size * train.accumulate
-    if train.batch_size % pieces:
-        raise InputError(
-            f"train.batch_size must be a multiple of {world.size} processes x train.accumulate "
-            f"{train.accumulate}, got {train.batch_size}"
-        )
-    return epoch_plan(config, rows, 0, world).num_batches // train.accumulate
-
-
-def epoch_plan(config: Config, rows: Rows, epoch: int, world: World) -> EpochPlan:
-    """The plan of an epoch for this process, its batches cut into pieces to accumulate."""
-    train, preprocess = config.train, config.preprocess
-    plan = training_plan(
-        rows, config.augment, config.sampler, batch_size=train.batch_size // world.size,
-        seed=train.seed, epoch=epoch, height=preprocess.height, width=preprocess.width,
-        masked=preprocess.masked, rank=world.rank, world_size=world.size,
-    )  # fmt: skip
-    piece = train.batch_size // world.size // train.accumulate
-    bounds = np.arange(0, len(plan.index) + 1, piece, dtype=np.int64)
-    return dataclasses.replace(plan, bounds=bounds)
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:

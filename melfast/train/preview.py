@@ -14,7 +14,7 @@ from melfast.manifest import Manifest
 from melfast.sheet import check_sheet_path, write_grid
 from melfast.train.data import Say, labelled
 from melfast.train.distributed import World
-from melfast.train.loop import epoch_plan
+from melfast.train.epochs import epoch_plan
 
 CLASS_NAMES = {0: "benign", 1: "malignant", -1: "unlabelled"}
 

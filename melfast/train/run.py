@@ -11,13 +11,15 @@ from melfast.data.loader import choose_loader
 from melfast.errors import InputError
 from melfast.files import atomic_path
 from melfast.manifest import read_manifest
+from melfast.train.cells import count_cells
 from melfast.train.checkpoint import State, find_checkpoint, has_checkpoint, load_state
 from melfast.train.data import MANIFEST, Say, TrainingData, take_in, training_data
 from melfast.train.distributed import World, start_world
+from melfast.train.epochs import require_steps
 from melfast.train.feed import set_threads
 from melfast.train.learner import Learner, build_learner, new_record
 from melfast.train.logging import open_log
-from melfast.train.loop import Trainer, require_steps
+from melfast.train.loop import Trainer
 
 CONFIG = "config.yaml"
 # Under other values of these a checkpoint means nothing.
@@ -54,8 +56,9 @@ def run_training(config: Config, sources: dict[str, str], *, going_on: bool) -> 
         set_threads(config.train.threads, world)
         data = training_data(read_manifest(run / MANIFEST))
         steps = require_steps(config, data.train.rows, world)
-        record = new_record(config, data)
-        learner = build_learner(config, record, world)
+        cells = count_cells(config, data.train.rows, len(data.group_names))
+        record = new_record(config, data, cells)
+        learner = build_learner(config, record, world, cells)
         state = State(config=settings.plain(config), data_digest=data.train.digest)
         if has_checkpoint(run):
             state = go_on(config, data, run, learner)

@@ -65,7 +65,8 @@ def test_export_then_predict(run: Path, tmp_path: Path, capfd: pytest.CaptureFix
     paths = sorted(photos.iterdir())
     (batch,) = NativeLoader(paths, RECORD.preprocess, evaluation_plan(5, batch_size=5))
     with torch.inference_mode():
-        wanted = decode(classifier(torch.from_numpy(batch.images).permute(0, 3, 1, 2))).numpy()
+        logits = classifier(torch.from_numpy(batch.images).permute(0, 3, 1, 2))
+        wanted = decode(logits, RECORD).numpy()
     assert [row["image_name"] for row in rows] == [path.stem for path in paths]
     found = np.array([row["probability"] for row in rows], float)
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)

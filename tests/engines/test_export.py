@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -172,7 +173,7 @@ def test_parity_from_files(exported: Exported, tmp_path: Path) -> None:
         with torch.inference_mode():
             logits = exported.classifier(torch.from_numpy(wanted.images).permute(0, 3, 1, 2))
         probability, found_logits = engine.run(found.images)
-        np.testing.assert_allclose(probability, decode(logits), rtol=0, atol=1e-5)
+        np.testing.assert_allclose(probability, decode(logits, exported.record), rtol=0, atol=1e-5)
         np.testing.assert_allclose(found_logits, logits, rtol=0, atol=1e-4)
         seen += list(probability)
     assert len(seen) == 9
@@ -376,3 +377,24 @@ def test_drawn_images() -> None:
     assert images.max() == 255
     colourful = np.ptp(images.astype(int), axis=3).mean((1, 2))
     assert (colourful > 20).mean() > 0.8
+
+
+@pytest.mark.parametrize("head", ["domain_discriminative", "domain_independent"])
+def test_heads_of_groups_are_decoded_in_the_graph(head: Any, tmp_path: Path) -> None:
+    options = {"channels": [8, 8, 8, 8], "stem_width": 8}
+    record = ModelRecord(
+        "resnet10t", Preprocess(32, 32), options, head=head, groups=("light", "tan", "dark"),
+        priors=((0.5, 0.1), (0.3, 0.05), (0.05, 0.0)),
+    )  # fmt: skip
+    classifier = make_classifier(record)
+    check = export_onnx(classifier, record, tmp_path / "model.onnx")
+    assert check.highest - check.lowest > 0.1
+    engine = OnnxCpuEngine(tmp_path / "model.onnx")
+    assert engine.record == record
+    images = draw_images(np.random.default_rng(3), 5, 32, 32)
+    probability, logits = engine.run(images)
+    assert logits.shape == (5, 6)
+    wanted = decode(torch.from_numpy(logits), record)
+    np.testing.assert_allclose(probability, wanted, atol=1e-6)
+    plain = torch.from_numpy(logits).view(5, 3, 2).softmax(2)[:, 0, 1]
+    assert np.abs(probability - plain.numpy()).max() > 0.01  # no one group's own

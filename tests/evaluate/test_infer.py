@@ -37,7 +37,7 @@ def test_same_as_one_batch(model: torch.nn.Module, tiny_data: Path) -> None:
     assert found.index.tolist() == list(range(23))
     np.testing.assert_allclose(found.logits, expected, atol=1e-5)
     torch.testing.assert_close(
-        torch.from_numpy(found.probabilities("plain")),
+        torch.from_numpy(found.probabilities(RECORD, np.full(23, -1, np.int16))),
         expected.double().softmax(1)[:, 1],
         atol=1e-6,
         rtol=0,

@@ -21,7 +21,7 @@ def test_logits() -> None:
     model = build_classifier(RECORD).eval()
     logits = model(torch.rand(3, 3, 24, 32))
     assert logits.shape == (3, 2)
-    probability = decode(logits)
+    probability = decode(logits, RECORD)
     torch.testing.assert_close(probability, logits.softmax(1)[:, 1])
 
 
@@ -55,9 +55,41 @@ def test_what_is_no_record(text: str, message: str) -> None:
         ModelRecord.from_json(text, str(Path("a/record.json")))
 
 
+GROUPED = RECORD.replace(
+    head="domain_discriminative", groups=("light", "tan", "dark"),
+    priors=((0.4, 0.1), (0.3, 0.2), (0.0, 0.0)),
+)  # fmt: skip
+
+
+def test_heads_of_groups_have_a_logit_a_group_and_class() -> None:
+    assert build_classifier(GROUPED).eval()(torch.rand(1, 3, 24, 32)).shape == (1, 6)
+    assert ModelRecord.from_json(GROUPED.to_json(), "x") == GROUPED
+
+
+def test_decode_with_prior_shift_by_hand() -> None:
+    """P of 4, 1, 3, 2 tenths is what the priors say: after the shift all pairs are as likely. The
+    group without an image has no say, whatever its logits."""
+    logits = torch.log(torch.tensor([[4.0, 1, 3, 2, 50, 1], [4, 2, 3, 2, 0.1, 7]]))
+    # Over their priors 10 10 10 10, then 10 20 10 10: of 50 malignant are 30.
+    torch.testing.assert_close(decode(logits, GROUPED), torch.tensor([0.5, 0.6]))
+    torch.testing.assert_close(
+        decode(logits, GROUPED, torch.tensor([0, 1])), decode(logits, GROUPED)
+    )
+
+
+def test_decode_of_the_mean_over_the_groups_by_hand() -> None:
+    record = GROUPED.replace(head="domain_independent")
+    nine = torch.log(torch.tensor(9.0)).item()
+    logits = torch.tensor([[0.0, nine, 0, 0, 99, 0]] * 4)
+    # The mean of log 9 and 0 is log 3; the third group has learnt nothing.
+    torch.testing.assert_close(decode(logits, record), torch.full((4,), 0.75))
+    own = record.replace(inference="group_conditional")
+    found = decode(logits, own, torch.tensor([0, 1, 2, -1]))
+    torch.testing.assert_close(found, torch.tensor([0.9, 0.5, 0.75, 0.75]))
+    torch.testing.assert_close(decode(logits, own), torch.full((4,), 0.75))
+
+
 def test_decode_by_hand() -> None:
     logits = torch.tensor([[0.0, 0.0], [0.0, 100.0], [5.0, 5.0 + torch.log(torch.tensor(3.0))]])
-    torch.testing.assert_close(decode(logits), torch.tensor([0.5, 1.0, 0.75]))
-    assert decode(logits.half()).dtype == torch.float32
-    with pytest.raises(ValueError, match="unknown head 'odd'"):
-        decode(logits, "odd")  # type: ignore[arg-type]
+    torch.testing.assert_close(decode(logits, RECORD), torch.tensor([0.5, 1.0, 0.75]))
+    assert decode(logits.half(), RECORD).dtype == torch.float32

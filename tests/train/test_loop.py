@@ -22,13 +22,15 @@ from melfast.evaluate.metrics import roc_auc
 from melfast.manifest import read_manifest
 from melfast.models.classifier import build_classifier
 from melfast.train import loop
+from melfast.train.cells import count_cells
 from melfast.train.checkpoint import State, find_checkpoint, load_model, load_state
 from melfast.train.data import training_data
 from melfast.train.distributed import World
+from melfast.train.epochs import epoch_plan, require_steps
 from melfast.train.feed import feed, open_loader
 from melfast.train.learner import build_learner, new_record
 from melfast.train.logging import SilentLog
-from melfast.train.loop import Trainer, Window, epoch_plan, require_steps
+from melfast.train.loop import Trainer, Window
 from melfast.train.run import run_training
 from melfast.train.schedule import learning_rate
 
@@ -43,8 +45,9 @@ def one_thread() -> None:
 
 def make_trainer(config: Config, run: Path) -> Trainer:
     world, data = World(), training_data(read_manifest(config.data.path))
-    record = new_record(config, data)
-    learner = build_learner(config, record, world)
+    cells = count_cells(config, data.train.rows, len(data.group_names))
+    record = new_record(config, data, cells)
+    learner = build_learner(config, record, world, cells)
     return Trainer(config, data, run, world, record, learner, State(), SilentLog())
 
 
@@ -104,7 +107,7 @@ def one_gradient(config: Config, run: Path) -> dict[str, torch.Tensor]:
 
 # Without batch norm, whose statistics are those of a piece.
 NO_BATCH_NORM = {"model__backbone": "test_convnext", "model__backbone_options": {},
-                 "preprocess__height": 32, "loss__class_weights": "inverse"}  # fmt: skip
+                 "preprocess__height": 32, "loss__weights": "ifw_class"}  # fmt: skip
 
 
 def test_gradient_is_the_same_in_pieces(tiny_config: MakeConfig, tmp_path: Path) -> None:
@@ -120,19 +123,22 @@ import sys, torch
 from pathlib import Path
 from melfast.config import load_config
 from melfast.manifest import read_manifest
+from melfast.train.cells import count_cells
 from melfast.train.checkpoint import State
 from melfast.train.data import training_data
 from melfast.train.distributed import start_world
+from melfast.train.epochs import epoch_plan, require_steps
 from melfast.train.feed import feed, open_loader
 from melfast.train.learner import build_learner, new_record
 from melfast.train.logging import SilentLog
-from melfast.train.loop import Trainer, Window, epoch_plan
+from melfast.train.loop import Trainer, Window
 
 config = load_config(Path(sys.argv[1]))[0]
 with start_world("cpu") as world:
     data = training_data(read_manifest(config.data.path))
-    record = new_record(config, data)
-    learner = build_learner(config, record, world)
+    cells = count_cells(config, data.train.rows, len(data.group_names))
+    record = new_record(config, data, cells)
+    learner = build_learner(config, record, world, cells)
     trainer = Trainer(config, data, Path("."), world, record, learner, State(), SilentLog())
     plan = epoch_plan(config, data.train.rows, 0, world)
     assert world.size == 2 and len(plan.index) == 16
@@ -210,12 +216,23 @@ class StoppedError(Exception):
 
 
 @pytest.mark.parametrize("stop_at", [3, 4, 6])  # in the first epoch, at its end, in the second
+@pytest.mark.parametrize(
+    "method",
+    [{},
+     {"model__head": "domain_independent", "loss__name": "recall_ce",
+      "loss__weights": "ifw_class_group", "sampler__name": "group_balanced"},
+     {"model__head": "domain_discriminative", "loss__name": "group_dro",
+      "sampler__name": "oversample", "augment__geometry": "published"}],
+    ids=["plain", "recall_ce", "group_dro"],
+)  # fmt: skip
 def test_a_resumed_run_is_bitwise_the_run(
-    tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
-) -> None:
+    tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int,
+    method: dict[str, str],
+) -> None:  # fmt: skip
     # Dropout draws from torch's generator, which is no part of a checkpoint.
     options = {"channels": [4, 4, 8, 8], "stem_width": 4, "drop_rate": 0.5}
     changes = {"model__backbone_options": options, "train__checkpoint_minutes": 1e-9}
+    changes |= method
     run_training(tiny_config(**changes), {}, going_on=False)
     whole, other = tmp_path / "run", tmp_path / "other"
 
@@ -292,7 +309,8 @@ def test_resume_in_another_precision(tiny_config: MakeConfig, tmp_path: Path) ->
     assert before["scaler"] == {}
     run_training(tiny_config(train__epochs=1), {}, going_on=False)
     again = tiny_config(train__epochs=1, train__precision="fp16")
-    build_learner(again, load_model(tmp_path / "run")[1], World()).restore(
+    cells = np.ones((3, 2))
+    build_learner(again, load_model(tmp_path / "run")[1], World(), cells).restore(
         find_checkpoint(tmp_path / "run", "last")
     )
 

@@ -16,7 +16,7 @@ from melfast.sheet import CAPTION_HEIGHT, THUMBNAIL_WIDTH
 from melfast.train import preview
 from melfast.train.data import labelled
 from melfast.train.distributed import World
-from melfast.train.loop import epoch_plan
+from melfast.train.epochs import epoch_plan
 from melfast.train.preview import Captions, draw_preview
 
 

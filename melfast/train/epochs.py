@@ -1,0 +1,40 @@
+"""Epochs of a run: the plan of each, and how many steps it has."""
+
+import dataclasses
+
+import numpy as np
+
+from melfast.config import Config
+from melfast.data.plan import EpochPlan, Rows, training_plan
+from melfast.errors import InputError
+from melfast.train.distributed import World
+
+
+def require_steps(config: Config, rows: Rows, world: World) -> int:
+    """Optimizer steps an epoch.
+
+    Raises:
+        InputError: the batch cannot be dealt evenly or is larger than an epoch, or the rows lack
+            what the sampler or the augmentation needs.
+    """
+    train = config.train
+    pieces = world.size * train.accumulate
+    if train.batch_size % pieces:
+        raise InputError(
+            f"train.batch_size must be a multiple of {world.size} processes x train.accumulate "
+            f"{train.accumulate}, got {train.batch_size}"
+        )
+    return epoch_plan(config, rows, 0, world).num_batches // train.accumulate
+
+
+def epoch_plan(config: Config, rows: Rows, epoch: int, world: World) -> EpochPlan:
+    """The plan of an epoch for this process, its batches cut into pieces to accumulate."""
+    train, preprocess = config.train, config.preprocess
+    plan = training_plan(
+        rows, config.augment, config.sampler, batch_size=train.batch_size // world.size,
+        seed=train.seed, epoch=epoch, height=preprocess.height, width=preprocess.width,
+        masked=preprocess.masked, rank=world.rank, world_size=world.size,
+    )  # fmt: skip
+    piece = train.batch_size // world.size // train.accumulate
+    bounds = np.arange(0, len(plan.index) + 1, piece, dtype=np.int64)
+    return dataclasses.replace(plan, bounds=bounds)
