@@ -75,9 +75,13 @@ class ModelConfig:
     """A timm backbone, and how its outputs relate to classes and tone groups.
 
     Attributes:
-        backbone: timm's name.
+        backbone: a published name, see melfast.models.backbones, or timm's.
         backbone_options: passed to timm.create_model.
-        pretrained: begin with timm's weights.
+        pretrained: begin with timm's weights, fetched once.
+        in_22k: with those that have seen ImageNet-22k; implies `pretrained`.
+        weights: a .safetensors or .pth file to begin with, tensors only.
+        freeze: train the head alone, on what the backbone sees of an image (linear probing).
+        drop_path: rate of stochastic depth.
         head: `plain`, `domain_discriminative` or `domain_independent`, see melfast.models.heads.
         inference: of a domain_independent head: `sum` over the groups, or `group_conditional`,
             by the image's own group where it is known.
@@ -86,8 +90,15 @@ class ModelConfig:
     backbone: str = "resnet18"
     backbone_options: dict[str, Any] = field(default_factory=dict)
     pretrained: bool = False
+    in_22k: bool = False
+    weights: str = ""
+    freeze: bool = False
+    drop_path: float = 0.0
     head: Head = "plain"
     inference: Inference = "sum"
+
+    def __post_init__(self) -> None:
+        require(0 <= self.drop_path < 1, "model.drop_path", "in 0..1 (1 left out)", self.drop_path)
 
 
 @dataclass(frozen=True)

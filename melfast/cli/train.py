@@ -12,6 +12,8 @@ SHORTHANDS: tuple[Shorthand, ...] = (
     ("--data-path", "data.path", str, "Manifest, or data set that `prepare import` knows."),
     ("--output-dir", "output.dir", str, "Folder of the run; runs/NAME of the config without it."),
     ("--model", "model.backbone", str, "timm backbone."),
+    ("--pretrained", "model.pretrained", bool, "Begin with timm's weights."),
+    ("--weights", "model.weights", str, "File of weights to begin with: .safetensors, .pth."),
     ("--epochs", "train.epochs", int, "Epochs in all."),
     ("--batch-size", "train.batch_size", int, "Images a step, over all processes."),
     ("--lr", "optim.lr", float, "Highest learning rate."),

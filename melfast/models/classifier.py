@@ -6,18 +6,43 @@ import timm
 import torch
 
 from melfast.errors import InputError
+from melfast.models.backbones import timm_model
 from melfast.models.record import ModelRecord
 
 
-def build_classifier(record: ModelRecord, *, pretrained: bool = False) -> torch.nn.Module:
-    """The network of a record: normalised images [B, 3, H, W] to logits [B, C].
+def build_classifier(
+    record: ModelRecord, *, pretrained: bool = False, in_22k: bool = False
+) -> torch.nn.Module:
+    """The network of a record: normalised images [B, 3, H, W] to logits [B, K].
 
+    Args:
+        pretrained: with timm's weights, fetched where they are not at hand; `in_22k`: with those
+            that have seen ImageNet-22k.
     Raises:
         InputError: timm has no such backbone, it does not take the options, or its pretrained
-            weights cannot be fetched.
+            weights cannot be had.
     """
-    options: dict[str, Any] = {"num_classes": record.num_logits, **record.backbone_options}
+    size = record.preprocess
+    name, own = timm_model(record.backbone, size.height, size.width, in_22k=in_22k)
+    options: dict[str, Any] = {"num_classes": record.num_logits, **own, **record.backbone_options}
     try:
-        return timm.create_model(record.backbone, pretrained=pretrained, **options)
-    except (RuntimeError, TypeError, AssertionError, OSError) as error:
+        model = _create(name, options)
+    except (RuntimeError, TypeError, AssertionError, ValueError) as error:
         raise InputError(f"model.backbone {record.backbone!r}: {error}") from error
+    if not pretrained:
+        return model
+    try:
+        return _create(name, {"pretrained": True, **options})
+    except Exception as error:  # whatever the hub, the network and the disk come up with
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise InputError(
+            f"model.pretrained: the weights {name} cannot be had ({reason}); without a network: "
+            "--weights FILE"
+        ) from error
+
+
+def _create(name: str, options: dict[str, Any]) -> torch.nn.Module:
+    model: torch.nn.Module = timm.create_model(name, **options)
+    if options.get("dynamic_img_pad"):  # else it takes no size but its own
+        model.patch_embed.strict_img_size = False  # type: ignore[union-attr]
+    return model

@@ -15,9 +15,10 @@ from melfast.config import Config
 from melfast.losses import Criterion
 from melfast.models.classifier import build_classifier
 from melfast.models.record import ModelRecord
+from melfast.models.weights import load_file
 from melfast.train.cells import priors, require_groups
 from melfast.train.checkpoint import WEIGHTS, load_training, load_weights
-from melfast.train.data import TrainingData
+from melfast.train.data import Say, TrainingData
 from melfast.train.distributed import World
 from melfast.train.optim import build_optimizer
 
@@ -29,6 +30,7 @@ class Learner:
     Attributes:
         model: the plain network.
         forward: the same network as it is called: compiled, under DistributedDataParallel.
+        frozen: the head alone is trained.
         criterion: the loss, and what it has learnt of classes and groups.
     """
 
@@ -37,6 +39,14 @@ class Learner:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     criterion: Criterion
+    frozen: bool = False
+
+    def set_training(self) -> None:
+        """Every part that is trained into training mode; a frozen backbone stays as it was."""
+        self.model.train()
+        if self.frozen:
+            self.model.eval()
+            head_of(self.model).train()
 
     def training_state(self) -> dict[str, Any]:
         """What going on needs beside the weights.
@@ -60,15 +70,26 @@ class Learner:
 
 
 def build_learner(
-    config: Config, record: ModelRecord, world: World, cells: NDArray[np.float64]
-) -> Learner:
+    config: Config, record: ModelRecord, world: World, cells: NDArray[np.float64],
+    say: Say = lambda message: None,
+) -> Learner:  # fmt: skip
     """The network with its seeded start, optimizer and helpers, on the world's device.
 
     Args:
         cells: see melfast.train.cells.
+        say: told what became of a file of weights.
+    Raises:
+        InputError: the weights to begin with cannot be had.
     """
     torch.manual_seed(config.train.seed)
-    model = build_classifier(record, pretrained=config.model.pretrained)
+    wanted = config.model
+    model = build_classifier(
+        record, pretrained=wanted.pretrained or wanted.in_22k, in_22k=wanted.in_22k
+    )
+    if wanted.weights:
+        say(f"{wanted.weights}: {load_file(model, wanted.weights)}")
+    if wanted.freeze:
+        freeze(model)
     model = model.to(world.device).to(memory_format=torch.channels_last)
     forward: Any = model
     if world.size > 1:
@@ -83,7 +104,20 @@ def build_learner(
         # Half precision has too narrow a range for small gradients; bfloat16 has float32's.
         scaler=torch.amp.GradScaler(world.device.type, enabled=config.train.precision == "fp16"),
         criterion=Criterion(config.loss, cells, record.head).to(world.device),
+        frozen=wanted.freeze,
     )
+
+
+def freeze(model: torch.nn.Module) -> None:
+    """No gradient for anything but the head, and so nothing kept for one."""
+    model.requires_grad_(False)
+    head_of(model).requires_grad_(True)
+
+
+def head_of(model: torch.nn.Module) -> torch.nn.Module:
+    """The linear layer that gives the logits."""
+    head: torch.nn.Module = model.get_classifier()  # type: ignore[operator]
+    return head
 
 
 def new_record(config: Config, data: TrainingData, cells: NDArray[np.float64]) -> ModelRecord:
@@ -95,10 +129,13 @@ def new_record(config: Config, data: TrainingData, cells: NDArray[np.float64]) -
         InputError: the head needs tone groups that the data lack.
     """
     require_groups(config.model.head, cells)
+    options = dict(config.model.backbone_options)
+    if config.model.drop_path:
+        options["drop_path_rate"] = config.model.drop_path
     train, valid = data.train.class_counts, data.valid.class_counts
     return ModelRecord(
         backbone=config.model.backbone,
-        backbone_options=config.model.backbone_options,
+        backbone_options=options,
         head=config.model.head,
         groups=data.group_names,
         priors=priors(cells),

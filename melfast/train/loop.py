@@ -71,7 +71,7 @@ class Trainer:
         """The steps of the epoch that are not done yet."""
         train, state = self.config.train, self.state
         totals, window = Window(), Window()
-        self.learner.model.train()
+        self.learner.set_training()
         with self.open_batches() as batches:
             while state.step_in_epoch < self.steps_per_epoch:
                 seed_step(train.seed, state.step, self.world.rank)

@@ -58,7 +58,7 @@ def run_training(config: Config, sources: dict[str, str], *, going_on: bool) -> 
         steps = require_steps(config, data.train.rows, world)
         cells = count_cells(config, data.train.rows, len(data.group_names))
         record = new_record(config, data, cells)
-        learner = build_learner(config, record, world, cells)
+        learner = build_learner(config, record, world, cells, notes.append)
         state = State(config=settings.plain(config), data_digest=data.train.digest)
         if has_checkpoint(run):
             state = go_on(config, data, run, learner)

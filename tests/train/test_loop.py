@@ -386,3 +386,17 @@ def test_batch_without_an_image(tiny_config: MakeConfig, tiny_data: Path, tmp_pa
     config = tiny_config(data__path=str(manifest), data__on_error="skip")
     with pytest.raises(InputError, match=r"none of a batch's 8 images can be read: .*png: "):
         run_training(config, {}, going_on=False)
+
+
+def test_linear_probing_trains_the_head_alone(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    trainer = make_trainer(tiny_config(), tmp_path)
+    torch.save(trainer.learner.model.state_dict(), tmp_path / "a.pth")
+    changes = {"model__freeze": True, "model__weights": str(tmp_path / "a.pth")}
+    run_training(tiny_config(train__epochs=1, **changes), {}, going_on=False)
+    told = (tmp_path / "run" / "training.log").read_text()
+    assert "a.pth: " in told
+    assert "tensors taken" in told
+    found, before = weights_of(tmp_path / "run"), trainer.learner.model.state_dict()
+    changed = {name for name, tensor in found.items() if not torch.equal(tensor, before[name])}
+    assert changed == {"fc.weight", "fc.bias"}

@@ -1,0 +1,106 @@
+"""Weights from a file of somebody's: tensors only, never pickled code."""
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+from melfast.errors import InputError
+
+# What training scripts put their tensors under, and before their names.
+HOLDERS = ("state_dict", "model", "model_ema", "state_dict_ema", "teacher")
+PREFIXES = ("module.", "_orig_mod.", "backbone.", "network.")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What became of a file's tensors.
+
+    Attributes:
+        count: tensors taken over.
+        missing: of the network, not in the file: as they were.
+        unexpected: of the file, not in the network.
+        shapes: in both with another shape, as where the classes differ: as they were.
+    """
+
+    count: int
+    missing: list[str]
+    unexpected: list[str]
+    shapes: list[str]
+
+    def __str__(self) -> str:
+        parts = [f"{self.count} tensors taken"]
+        for what in ("missing", "unexpected", "shapes"):
+            names = getattr(self, what)
+            if names:
+                shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+                label = "of another shape" if what == "shapes" else what
+                parts.append(f"{len(names)} {label} ({shown})")
+        return "; ".join(parts)
+
+
+def load_file(model: torch.nn.Module, path: str | Path) -> Loaded:
+    """Fills a network with the tensors of a .safetensors, .pth or .pt file that fit it.
+
+    Raises:
+        InputError: the file cannot be read, holds more than tensors, or nothing of it fits.
+    """
+    found = read_tensors(Path(path))
+    wanted = model.state_dict()
+    common = [name for name in wanted if name in found]
+    fitting = {name: found[name] for name in common if found[name].shape == wanted[name].shape}
+    if not fitting:
+        raise InputError(
+            f"{path}: none of its {len(found)} tensors fits the network; it has "
+            f"{', '.join(list(found)[:3])}, wanted {', '.join(list(wanted)[:3])}"
+        )
+    model.load_state_dict(fitting, strict=False)
+    return Loaded(
+        len(fitting),
+        [name for name in wanted if name not in found],
+        [name for name in found if name not in wanted],
+        [name for name in common if name not in fitting],
+    )
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a file by name, out of the usual holders and without the usual prefixes.
+
+    Raises:
+        InputError: as load_file.
+    """
+    try:
+        content: Any
+        if path.suffix == ".safetensors":
+            content = safetensors.torch.load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except pickle.UnpicklingError:
+        # torch's own words are long and advise to switch its guard off.
+        raise InputError(
+            f"{path}: holds more than tensors, or no tensors; wanted a state_dict (.safetensors "
+            "or torch.save of one)"
+        ) from None
+    except (safetensors.SafetensorError, RuntimeError, EOFError, ValueError) as error:
+        raise InputError(f"{path}: no whole file of weights: {error}") from None
+    while isinstance(content, dict) and (held := [k for k in HOLDERS if k in content]):
+        if isinstance(content[held[0]], torch.Tensor):
+            break
+        content = content[held[0]]
+    tensors = (
+        {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
+        if isinstance(content, dict)
+        else {}
+    )
+    if not tensors:
+        raise InputError(f"{path}: holds no tensors by name; wanted a state_dict")
+    for prefix in PREFIXES:
+        if all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+    return tensors
