@@ -141,18 +141,26 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW; the rate rises in a line, then falls along a cosine to `min_lr_ratio * lr`.
+    """The rate rises in a line, then falls along a cosine to `min_lr_ratio * lr`.
 
     Attributes:
+        name: `adamw`, `sgd`, `lamb` or another of timm's.
         lr: the highest learning rate.
         weight_decay: on matrices and kernels only, not on norms and biases.
+        weight_decay_end: where it goes along a cosine; None: it stays.
+        betas, momentum: of the optimizers that have them.
+        layer_decay: each layer below the head learns so many times as fast as the one above.
         warmup: fraction of all steps over which the rate rises.
         clip_norm: largest norm of the gradient; 0: no clipping.
     """
 
+    name: str = "adamw"
     lr: float = 1e-3
     weight_decay: float = 0.05
+    weight_decay_end: float | None = None
     betas: tuple[float, float] = (0.9, 0.999)
+    momentum: float = 0.9
+    layer_decay: float = 1.0
     warmup: float = 0.05
     min_lr_ratio: float = 0.0
     clip_norm: float = 1.0
@@ -160,6 +168,14 @@ class OptimConfig:
     def __post_init__(self) -> None:
         require(self.lr > 0, "optim.lr", "> 0", self.lr)
         require(self.weight_decay >= 0, "optim.weight_decay", ">= 0", self.weight_decay)
+        end = self.weight_decay_end
+        require(end is None or end >= 0, "optim.weight_decay_end", ">= 0", end)
+        # The decayed groups are told by their decay.
+        moves = end is None or self.weight_decay > 0
+        require(moves, "optim.weight_decay", "> 0 where it has an end", self.weight_decay)
+        require(0 <= self.momentum < 1, "optim.momentum", "in 0..1 (1 left out)", self.momentum)
+        decay = self.layer_decay
+        require(0 < decay <= 1, "optim.layer_decay", "in 0..1 (0 left out)", decay)
         require(all(0 <= b < 1 for b in self.betas), "optim.betas", "in 0..1", list(self.betas))
         require(0 <= self.warmup < 1, "optim.warmup", "in 0..1 (1 left out)", self.warmup)
         require(0 <= self.min_lr_ratio <= 1, "optim.min_lr_ratio", "in 0..1", self.min_lr_ratio)
@@ -176,6 +192,8 @@ class TrainConfig:
         accumulate: pieces that a process works a step through in; saves memory.
         device: `auto`: CUDA where there is a device.
         precision: `fp32`, or mixed: `bf16`, `fp16`.
+        ema: decay of a running average of the weights, which is then what is measured, saved and
+            exported; 0: none.
         best_metric: which metric of the validation split names the best checkpoint.
         threshold_rule: how the threshold is chosen on the validation split, see evaluate/threshold.
         checkpoint_minutes: a checkpoint also within an epoch, this often; 0: after epochs only.
@@ -190,6 +208,7 @@ class TrainConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     compile: bool = False
+    ema: float = 0.0
     best_metric: Literal["auc", "average_precision", "balanced_accuracy", "f1"] = "auc"
     threshold_rule: ThresholdRule = "youden"
     checkpoint_minutes: float = 10.0
@@ -201,6 +220,7 @@ class TrainConfig:
             require(getattr(self, name) >= 1, f"train.{name}", ">= 1", getattr(self, name))
         for name in ("seed", "checkpoint_minutes", "threads"):
             require(getattr(self, name) >= 0, f"train.{name}", ">= 0", getattr(self, name))
+        require(0 <= self.ema < 1, "train.ema", "in 0..1 (1 left out)", self.ema)
         divides = self.batch_size % self.accumulate == 0
         multiple = f"a multiple of train.accumulate ({self.accumulate})"
         require(divides, "train.batch_size", multiple, self.batch_size)

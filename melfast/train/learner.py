@@ -20,6 +20,7 @@ from melfast.train.cells import priors, require_groups
 from melfast.train.checkpoint import WEIGHTS, load_training, load_weights
 from melfast.train.data import Say, TrainingData
 from melfast.train.distributed import World
+from melfast.train.ema import Ema
 from melfast.train.optim import build_optimizer
 
 
@@ -30,6 +31,7 @@ class Learner:
     Attributes:
         model: the plain network.
         forward: the same network as it is called: compiled, under DistributedDataParallel.
+        ema: running average of the weights.
         frozen: the head alone is trained.
         criterion: the loss, and what it has learnt of classes and groups.
     """
@@ -40,6 +42,12 @@ class Learner:
     scaler: torch.amp.GradScaler
     criterion: Criterion
     frozen: bool = False
+    ema: Ema | None = None
+
+    @property
+    def measured(self) -> torch.nn.Module:
+        """The network that is measured, saved and exported: the average where there is one."""
+        return self.model if self.ema is None else self.ema.model
 
     def set_training(self) -> None:
         """Every part that is trained into training mode; a frozen backbone stays as it was."""
@@ -57,12 +65,16 @@ class Learner:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "criterion": self.criterion.state_dict(),
+            # The checkpoint's own weights are the average then.
+            "weights": None if self.ema is None else self.model.state_dict(),
         }
 
     def restore(self, checkpoint: Path) -> None:
         """Takes over the weights and the training state of a checkpoint folder."""
         training = load_training(checkpoint)
-        load_weights(self.model, checkpoint / WEIGHTS)
+        load_weights(self.measured, checkpoint / WEIGHTS)
+        if self.ema is not None:
+            self.model.load_state_dict(training["weights"] or self.ema.model.state_dict())
         self.optimizer.load_state_dict(training["optimizer"])
         self.criterion.load_state_dict(training["criterion"])
         if training["scaler"]:  # empty unless it was fp16
@@ -105,6 +117,7 @@ def build_learner(
         scaler=torch.amp.GradScaler(world.device.type, enabled=config.train.precision == "fp16"),
         criterion=Criterion(config.loss, cells, record.head).to(world.device),
         frozen=wanted.freeze,
+        ema=Ema(model, config.train.ema) if config.train.ema else None,
     )
 
 

@@ -25,7 +25,7 @@ from melfast.train.feed import autocast, feed, open_loader
 from melfast.train.learner import Learner
 from melfast.train.logging import Log
 from melfast.train.optim import set_rate
-from melfast.train.schedule import learning_rate
+from melfast.train.schedule import learning_rate, weight_decay
 
 Batches = Iterator[tuple[torch.Tensor, Batch]]
 
@@ -76,10 +76,13 @@ class Trainer:
             while state.step_in_epoch < self.steps_per_epoch:
                 seed_step(train.seed, state.step, self.world.rank)
                 rate = learning_rate(state.step, self.total_steps, self.config.optim)
-                set_rate(self.learner.optimizer, rate)
+                decay = weight_decay(state.step, self.total_steps, self.config.optim)
+                set_rate(self.learner.optimizer, rate, decay)
                 self.forward_backward(batches, window)
                 self.update_weights(window)
                 state.step, state.step_in_epoch = state.step + 1, state.step_in_epoch + 1
+                if self.learner.ema is not None:
+                    self.learner.ema.update(self.learner.model, state.step)
                 last = state.step_in_epoch == self.steps_per_epoch
                 if last or state.step % train.log_every == 0:
                     self.report(window, rate)
@@ -186,9 +189,9 @@ class Trainer:
     def validate(self) -> tuple[ModelRecord, dict[str, float]]:
         """Metrics on the validation split, and the record with the threshold chosen there."""
         train, valid = self.config.train, self.data.valid
-        self.world.share_buffers(self.learner.model)
+        self.world.share_buffers(self.learner.measured)
         found = infer(
-            self.learner.model.eval(), valid.paths, self.record.preprocess, self.world,
+            self.learner.measured.eval(), valid.paths, self.record.preprocess, self.world,
             masks=valid.masks, checked=valid.checked, loader=self.config.data.loader,
             precision=train.precision, threads=self.config.data.threads,
             on_error=self.config.data.on_error,
@@ -214,7 +217,7 @@ class Trainer:
         """Writes a checkpoint; the first process alone does."""
         self.saved_at = time.monotonic()
         if self.world.first:
-            weights = self.learner.model.state_dict()
+            weights = self.learner.measured.state_dict()
             training = self.learner.training_state()
             save_checkpoint(self.run, weights, record, self.state, training, best=best)
 

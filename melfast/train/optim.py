@@ -1,24 +1,89 @@
-"""AdamW with weight decay where it belongs."""
+"""The optimizer: timm's and torch's by name, over groups that say what is decayed and how fast."""
 
+from typing import Any
+
+import timm.optim
 import torch
 
 from melfast.config import OptimConfig
+from melfast.errors import InputError
 
 
-def build_optimizer(model: torch.nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """AdamW over the model's parameters, in two groups: decayed and not.
+def build_optimizer(model: torch.nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+    """An optimizer over the parameters that have a gradient.
 
     Norms and biases, one-dimensional all, are not decayed: a smaller scale of a norm is no simpler
-    function.
+    function; nor is what the model itself names (`no_weight_decay`: position embeddings). Under
+    `layer_decay` the rate of a group is `lr * lr_scale`, see `parameter_groups`.
+
+    Raises:
+        InputError: there is no such optimizer, or the model does not tell its layers.
     """
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    try:
+        info = timm.optim.get_optimizer_info(config.name)
+    except ValueError:
+        raise InputError(
+            f"optim.name must be one of timm's optimizers, as adamw, sgd or lamb, "
+            f"got {config.name!r}"
+        ) from None
+    options: dict[str, Any] = {}
+    if info.has_betas:
+        options["betas"] = config.betas
+    if info.has_momentum:
+        options["momentum"] = config.momentum
+    if config.name == "adamw":  # one kernel for all parameters
+        options["fused"] = all(p.is_cuda for p in model.parameters())
+    try:
+        make: Any = timm.optim.get_optimizer_class(config.name, bind_defaults=True)
+        optimizer: torch.optim.Optimizer = make(
+            parameter_groups(model, config), lr=config.lr, **options
+        )
+    except (TypeError, ImportError, AssertionError, ModuleNotFoundError) as error:
+        raise InputError(f"optim.name {config.name!r}: {error}") from error
+    return optimizer
+
+
+def parameter_groups(model: torch.nn.Module, config: OptimConfig) -> list[dict[str, Any]]:
+    """Decayed and undecayed parameters, by layer where `layer_decay` is below 1.
+
+    The head's group has an lr_scale of 1, each layer below it `layer_decay` times that of the one
+    above, Clark et al. 2020; the layers are timm's own (`group_matcher`).
+    """
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    told: Any = getattr(model, "no_weight_decay", None)
+    spared = set(told()) if told is not None else set()
+    if config.layer_decay < 1:
+        return _by_layer(model, config, spared)
+    decayed = [p for name, p in named if p.ndim > 1 and name not in spared]
+    others = [p for name, p in named if p.ndim <= 1 or name in spared]
     groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": decayed, "weight_decay": config.weight_decay, "decayed": True},
+        {"params": others, "weight_decay": 0.0, "decayed": False},
     ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.lr, betas=config.betas)
+    return [group for group in groups if group["params"]]
 
 
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+def set_rate(optimizer: torch.optim.Optimizer, rate: float, weight_decay: float) -> None:
+    """The rate and the decay of a step, to every group as it has its share of them."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("lr_scale", 1.0)
+        group["weight_decay"] = weight_decay if group["decayed"] else 0.0
+
+
+def _by_layer(
+    model: torch.nn.Module, config: OptimConfig, spared: set[str]
+) -> list[dict[str, Any]]:
+    if not hasattr(model, "group_matcher"):
+        raise InputError("optim.layer_decay: this backbone does not tell its layers; wanted 1")
+    groups = timm.optim.param_groups_layer_decay(
+        model, config.weight_decay, no_weight_decay_list=spared, layer_decay=config.layer_decay
+    )
+    return [
+        {
+            "params": group["params"],
+            "weight_decay": group["weight_decay"],
+            "decayed": group["weight_decay"] > 0,
+            "lr_scale": group["lr_scale"],
+        }
+        for group in groups
+    ]

@@ -1,4 +1,4 @@
-"""The learning rate as a pure function of the step."""
+"""The learning rate and the weight decay as pure functions of the step."""
 
 import math
 
@@ -14,6 +14,18 @@ def learning_rate(step: int, total_steps: int, config: OptimConfig) -> float:
     warmup_steps = round(config.warmup * total_steps)
     if step < warmup_steps:
         return config.lr * (step + 1) / (warmup_steps + 1)
-    progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
-    cosine = 0.5 * (1 + math.cos(math.pi * progress))
+    cosine = _cosine((step - warmup_steps) / max(1, total_steps - warmup_steps))
     return config.lr * (config.min_lr_ratio + (1 - config.min_lr_ratio) * cosine)
+
+
+def weight_decay(step: int, total_steps: int, config: OptimConfig) -> float:
+    """Of step `step` (from 0): along a cosine from `weight_decay` to `weight_decay_end`."""
+    if config.weight_decay_end is None:
+        return config.weight_decay
+    cosine = _cosine(step / max(1, total_steps))
+    return config.weight_decay_end + (config.weight_decay - config.weight_decay_end) * cosine
+
+
+def _cosine(progress: float) -> float:
+    """From 1 at 0 down to 0 at 1."""
+    return 0.5 * (1 + math.cos(math.pi * progress))

@@ -222,7 +222,8 @@ class StoppedError(Exception):
      {"model__head": "domain_independent", "loss__name": "recall_ce",
       "loss__weights": "ifw_class_group", "sampler__name": "group_balanced"},
      {"model__head": "domain_discriminative", "loss__name": "group_dro",
-      "sampler__name": "oversample", "augment__geometry": "published"}],
+      "sampler__name": "oversample", "augment__geometry": "published", "train__ema": 0.9,
+      "optim__weight_decay_end": 0.2}],
     ids=["plain", "recall_ce", "group_dro"],
 )  # fmt: skip
 def test_a_resumed_run_is_bitwise_the_run(

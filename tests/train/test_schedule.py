@@ -5,7 +5,7 @@ import math
 import pytest
 
 from melfast.config import OptimConfig
-from melfast.train.schedule import learning_rate
+from melfast.train.schedule import learning_rate, weight_decay
 
 
 def test_by_hand() -> None:
@@ -29,3 +29,11 @@ def test_floor() -> None:
 def test_one_step() -> None:
     assert learning_rate(0, 1, OptimConfig(lr=2.0, warmup=0.4)) == 2.0
     assert learning_rate(0, 1, OptimConfig(lr=2.0, warmup=0.9)) == 1.0
+
+
+def test_weight_decay_by_hand() -> None:
+    config = OptimConfig(weight_decay=0.1, weight_decay_end=0.3)
+    assert weight_decay(0, 4, config) == pytest.approx(0.1)
+    assert weight_decay(2, 4, config) == pytest.approx(0.2)
+    assert weight_decay(4, 4, config) == pytest.approx(0.3)
+    assert weight_decay(3, 4, OptimConfig(weight_decay=0.1)) == 0.1
