@@ -194,6 +194,8 @@ class TrainConfig:
         precision: `fp32`, or mixed: `bf16`, `fp16`.
         ema: decay of a running average of the weights, which is then what is measured, saved and
             exported; 0: none.
+        mixup, cutmix: parameter of the beta distribution of how much of another image of the batch
+            is mixed in; 0: off; both: by turns.
         best_metric: which metric of the validation split names the best checkpoint.
         threshold_rule: how the threshold is chosen on the validation split, see evaluate/threshold.
         checkpoint_minutes: a checkpoint also within an epoch, this often; 0: after epochs only.
@@ -209,6 +211,8 @@ class TrainConfig:
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     compile: bool = False
     ema: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
     best_metric: Literal["auc", "average_precision", "balanced_accuracy", "f1"] = "auc"
     threshold_rule: ThresholdRule = "youden"
     checkpoint_minutes: float = 10.0
@@ -218,7 +222,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate", "log_every"):
             require(getattr(self, name) >= 1, f"train.{name}", ">= 1", getattr(self, name))
-        for name in ("seed", "checkpoint_minutes", "threads"):
+        for name in ("seed", "checkpoint_minutes", "threads", "mixup", "cutmix"):
             require(getattr(self, name) >= 0, f"train.{name}", ">= 0", getattr(self, name))
         require(0 <= self.ema < 1, "train.ema", "in 0..1 (1 left out)", self.ema)
         divides = self.batch_size % self.accumulate == 0

@@ -24,6 +24,7 @@ from melfast.train.epochs import epoch_plan, require_steps
 from melfast.train.feed import autocast, feed, open_loader
 from melfast.train.learner import Learner
 from melfast.train.logging import Log
+from melfast.train.mix import mix
 from melfast.train.optim import set_rate
 from melfast.train.schedule import learning_rate, weight_decay
 
@@ -127,9 +128,14 @@ class Trainer:
             last = piece + 1 == train.accumulate
             apart = self.world.size > 1 and not last
             with learner.forward.no_sync() if apart else contextlib.nullcontext():
+                seed = (train.seed, self.state.step, self.world.rank, piece)
+                mixed = mix(images, train, seed)
                 with autocast(device, train.precision):
-                    logits = learner.forward(images)
+                    logits = learner.forward(mixed.images)
                 loss_b = learner.criterion(logits, classes, groups)
+                if mixed.own < 1:
+                    others_b = learner.criterion(logits, classes.flip(0), groups.flip(0))
+                    loss_b = mixed.loss(loss_b, others_b)
                 learner.scaler.scale(loss_b.sum() / images_per_step).backward()
             learned = learner.criterion.statistics(logits, classes, groups)
             if learned is not None:

@@ -31,6 +31,7 @@ from melfast.train.feed import feed, open_loader
 from melfast.train.learner import build_learner, new_record
 from melfast.train.logging import SilentLog
 from melfast.train.loop import Trainer, Window
+from melfast.train.mix import mix
 from melfast.train.run import run_training
 from melfast.train.schedule import learning_rate
 
@@ -223,7 +224,7 @@ class StoppedError(Exception):
       "loss__weights": "ifw_class_group", "sampler__name": "group_balanced"},
      {"model__head": "domain_discriminative", "loss__name": "group_dro",
       "sampler__name": "oversample", "augment__geometry": "published", "train__ema": 0.9,
-      "optim__weight_decay_end": 0.2}],
+      "train__mixup": 0.4, "train__cutmix": 1.0, "optim__weight_decay_end": 0.2}],
     ids=["plain", "recall_ce", "group_dro"],
 )  # fmt: skip
 def test_a_resumed_run_is_bitwise_the_run(
@@ -401,3 +402,28 @@ def test_linear_probing_trains_the_head_alone(tiny_config: MakeConfig, tmp_path:
     found, before = weights_of(tmp_path / "run"), trainer.learner.model.state_dict()
     changed = {name for name, tensor in found.items() if not torch.equal(tensor, before[name])}
     assert changed == {"fc.weight", "fc.bias"}
+
+
+def test_mixed_labels_weigh_as_the_pictures_do(
+    tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One piece; the gradient is that of the weighted sum of the two losses."""
+    config = tiny_config(train__mixup=1.0, train__batch_size=8, **NO_BATCH_NORM)
+    found = one_gradient(config, tmp_path)
+    trainer = make_trainer(config, tmp_path)
+    plan = epoch_plan(config, trainer.data.train.rows, 0, trainer.world)
+    data, model = trainer.data.train, trainer.learner.model
+    batch = next(iter(NativeLoader(data.paths, trainer.record.preprocess, plan, threads=1)))
+    images = torch.from_numpy(batch.images).permute(0, 3, 1, 2)
+    mixed = mix(images, config.train, (config.train.seed, 0, 0, 0))
+    assert mixed.own < 0.99
+    logits = model(mixed.images)
+    targets = torch.from_numpy(data.targets[batch.index])
+    weights = torch.tensor([1.0, 1.0])  # 16 images of each class
+    own, other = (
+        functional.cross_entropy(logits, t, weight=weights, reduction="none")
+        for t in (targets, targets.flip(0))
+    )
+    (mixed.own * own + (1 - mixed.own) * other).mean().backward()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(found[name], parameter.grad, rtol=1e-4, atol=1e-6, msg=name)
