@@ -27,6 +27,7 @@ from melfast.train.logging import Log
 from melfast.train.mix import mix
 from melfast.train.optim import set_rate
 from melfast.train.schedule import learning_rate, weight_decay
+from melfast.train.stop import Stop
 
 Batches = Iterator[tuple[torch.Tensor, Batch]]
 
@@ -39,8 +40,14 @@ class Trainer:
 
     def __init__(
         self, config: Config, data: TrainingData, run: Path, world: World,
-        record: ModelRecord, learner: Learner, state: State, log: Log,
+        record: ModelRecord, learner: Learner, state: State, log: Log, stop: Stop | None = None,
     ) -> None:  # fmt: skip
+        """
+        Args:
+            stop: once it is wanted, training ends at the next report, with a checkpoint.
+        """
+        self.stop = stop or Stop()
+        self.stopped = False
         self.config, self.data, self.run, self.world = config, data, run, world
         self.record, self.learner, self.state, self.log = record, learner, state, log
         self.targets = torch.from_numpy(data.train.targets).to(world.device)
@@ -50,15 +57,17 @@ class Trainer:
         self.left_out: set[str] = set()
 
     def train(self) -> None:
-        """Epochs of training, validation and a checkpoint.
+        """Epochs of training, validation and a checkpoint; `stopped` tells whether it ended early.
 
         Raises:
             InputError: an image cannot be read, the loss is not finite, a checkpoint cannot be
                 written.
         """
         state, name = self.state, self.config.train.best_metric
-        while state.epoch < self.config.train.epochs:
+        while state.epoch < self.config.train.epochs and not self.stopped:
             totals = self.train_epoch()
+            if self.stopped and state.step_in_epoch < self.steps_per_epoch:
+                return
             self.record, metrics = self.validate()
             state.epoch, state.step_in_epoch = state.epoch + 1, 0
             best = not state.best or metrics[name] > state.best[name]
@@ -89,8 +98,10 @@ class Trainer:
                     self.report(window, rate)
                     totals.add(window)
                     window = Window()
-                    if not last and self._checkpoint_is_due():
+                    if not last and (self.stopped or self._checkpoint_is_due()):
                         self.save(self.record, best=False)
+                    if self.stopped:
+                        break
         return totals
 
     @contextlib.contextmanager
@@ -178,7 +189,10 @@ class Trainer:
                 f"the gradient is not finite by step {self.state.step}; "
                 "try a lower optim.lr, or train.precision fp32"
             )
-        parts = self.world.gather((float(losses.sum()), len(losses), window.failures))
+        parts = self.world.gather(
+            (float(losses.sum()), len(losses), window.failures, self.stop.wanted)
+        )
+        self.stopped = any(part[3] for part in parts)  # in all processes at the same step
         window.loss_sum, window.images = (sum(part[i] for part in parts) for i in (0, 1))
         self._leave_out([failure for part in parts for failure in part[2]])
         window.seconds = time.perf_counter() - window.started

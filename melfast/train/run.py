@@ -1,5 +1,6 @@
 """A run: a folder with config, manifest, logs and checkpoints, begun or gone on with."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from melfast.train.feed import set_threads
 from melfast.train.learner import Learner, build_learner, new_record
 from melfast.train.logging import open_log
 from melfast.train.loop import Trainer
+from melfast.train.stop import EXIT_CODE, watch_sigterm
 
 CONFIG = "config.yaml"
 # Under other values of these a checkpoint means nothing.
@@ -39,6 +41,7 @@ def run_training(config: Config, sources: dict[str, str], *, going_on: bool) -> 
         sources: where the user set the keys that are not defaults.
         going_on: from the last checkpoint, where there is one.
     Raises:
+        SystemExit: 143, after SIGTERM, with a checkpoint written.
         InputError: the data, the config or the checkpoint cannot be used, or the folder holds a
             run and `going_on` is not asked for.
     """
@@ -67,7 +70,15 @@ def run_training(config: Config, sources: dict[str, str], *, going_on: bool) -> 
             for note in notes:
                 log.say(note)
             log.say(opening(config, data, learner, world))
-            Trainer(config, data, run, world, record, learner, state, log).train()
+            with watch_sigterm() as stop:
+                trainer = Trainer(config, data, run, world, record, learner, state, log, stop)
+                trainer.train()
+            if trainer.stopped and state.epoch < config.train.epochs:
+                log.say(
+                    f"stopped by SIGTERM after step {state.step:,}; {find_checkpoint(run, 'last')} "
+                    "holds it, and --resume goes on"
+                )
+                sys.exit(EXIT_CODE)
             log.say(closing(config, run, state))
 
 

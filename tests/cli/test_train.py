@@ -1,5 +1,6 @@
 """melfast train, as a user types it."""
 
+import json
 import os
 import re
 import signal
@@ -136,3 +137,36 @@ def test_killed_and_resumed(config: Path, tiny_data: Path, tmp_path: Path) -> No
     assert train("--config", config, *long, "--output-dir", whole).exit_code == 0
     expected, found = weights(whole), weights(killed)
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+def losses_of(run: Path) -> list[tuple[int, float]]:
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [(line["step"], line["loss"]) for line in lines if line["kind"] == "train"]
+
+
+def test_sigterm_saves_and_the_run_goes_on_as_if_nothing_had_been(
+    config: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    options = ("train", "--config", config, "--data-path", tiny_data, "--epochs", 6,
+               "--set", "train.ema=0.9")  # fmt: skip
+    whole = melfast(*options, "--output-dir", "whole", folder=tmp_path)
+    ended = melfast(*options, "--output-dir", "ended", folder=tmp_path)
+    log = tmp_path / "ended" / "log.jsonl"
+    while ended.poll() is None and not (log.is_file() and log.read_text().count("\n") >= 2):
+        time.sleep(0.05)
+    ended.send_signal(signal.SIGTERM)
+    _, errors = ended.communicate(timeout=120)
+    assert ended.returncode == 143
+    assert re.search(r"stopped by SIGTERM after step \d+; .* holds it, and --resume", errors)
+    before = losses_of(tmp_path / "ended")
+    assert 1 <= len(before) < 24
+    again = melfast("train", "--output-dir", "ended", "--resume", folder=tmp_path)
+    for process in (again, whole):
+        process.communicate(timeout=200)
+        assert process.returncode == 0
+    assert losses_of(tmp_path / "ended") == losses_of(tmp_path / "whole")
+    found, wanted = (
+        safetensors.torch.load_file(find_checkpoint(tmp_path / name, "last") / "model.safetensors")
+        for name in ("ended", "whole")
+    )
+    assert all(torch.equal(found[name], tensor) for name, tensor in wanted.items())
