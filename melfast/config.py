@@ -1,6 +1,6 @@
 """The config of a training run: one typed schema; defaults < YAML < command line."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +12,7 @@ from melfast.data.sampler import Sampler
 from melfast.evaluate.threshold import ThresholdRule
 from melfast.models.record import Head, Inference
 from melfast.preprocess import ColourSpace, Preprocess
+from melfast.published import PUBLISHED, translate
 from melfast.settings import require
 
 Triple = tuple[float, float, float]
@@ -82,6 +83,7 @@ class ModelConfig:
         weights: a .safetensors or .pth file to begin with, tensors only.
         freeze: train the head alone, on what the backbone sees of an image (linear probing).
         drop_path: rate of stochastic depth.
+        num_groups: tone groups that the data must have; 0: as many as they have.
         head: `plain`, `domain_discriminative` or `domain_independent`, see melfast.models.heads.
         inference: of a domain_independent head: `sum` over the groups, or `group_conditional`,
             by the image's own group where it is known.
@@ -94,10 +96,12 @@ class ModelConfig:
     weights: str = ""
     freeze: bool = False
     drop_path: float = 0.0
+    num_groups: int = 0
     head: Head = "plain"
     inference: Inference = "sum"
 
     def __post_init__(self) -> None:
+        require(self.num_groups >= 0, "model.num_groups", ">= 0", self.num_groups)
         require(0 <= self.drop_path < 1, "model.drop_path", "in 0..1 (1 left out)", self.drop_path)
 
 
@@ -255,7 +259,31 @@ class Config:
 
 
 def load_config(
-    path: Path | None, overrides: Iterable[settings.Override] = ()
-) -> tuple[Config, dict[str, str]]:
-    """Defaults, then the YAML file, then the overrides (see `settings.load`)."""
-    return settings.load(Config, path, overrides)
+    path: Path | None, overrides: Iterable[settings.Override] = (),
+    published: Mapping[str, Any] | None = None, say: Callable[[str], None] = lambda message: None,
+) -> tuple[Config, dict[str, str]]:  # fmt: skip
+    """Defaults, then the YAML file, then the overrides (see `settings.load`).
+
+    Args:
+        published: flags of the published system from the command line; they may also stand in the
+            file, as top-level keys.
+        say: told what each of them became.
+    """
+    overrides = list(overrides)
+    document = settings.read_yaml(path) if path is not None else {}
+    flags = {
+        str(name).replace("-", "_"): (value, str(path))
+        for name, value in document.items()
+        if str(name).replace("-", "_") in PUBLISHED
+        and value is not None
+        and not isinstance(value, dict)
+    }
+    rest = {k: v for k, v in document.items() if str(k).replace("-", "_") not in flags}
+    flags |= {name: (value, "command line") for name, value in (published or {}).items()}
+    config, sources = settings.load(Config, path, overrides, rest)
+    if not flags:
+        return config, sources
+    translated = translate(flags, settings.dotted(config))
+    for override in translated:
+        say(f"{override.source} -> {override.key} = {override.value}")
+    return settings.load(Config, path, [*translated, *overrides], rest)

@@ -35,10 +35,13 @@ def require(ok: bool, key: str, wanted: str, got: object) -> None:
 
 
 def load(
-    schema: type[Schema], path: Path | None, overrides: Iterable[Override] = ()
-) -> tuple[Schema, dict[str, str]]:
+    schema: type[Schema], path: Path | None, overrides: Iterable[Override] = (),
+    document: Mapping[str, Any] | None = None,
+) -> tuple[Schema, dict[str, str]]:  # fmt: skip
     """Defaults, then the YAML file, then the overrides; the last override of a key wins.
 
+    Args:
+        document: of the file, where somebody has read it already.
     Returns:
         The settings, and for each key that the user set where it was set.
     Raises:
@@ -48,7 +51,7 @@ def load(
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     if path is not None:
-        values = _dotted(read_yaml(path), schema, str(path))
+        values = _dotted(read_yaml(path) if document is None else document, schema, str(path))
         sources = dict.fromkeys(values, str(path))
     for override in overrides:
         given = _dotted({override.key: override.value}, schema, override.source)

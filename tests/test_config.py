@@ -66,7 +66,7 @@ def test_values(tmp_path: Path, text: str, key: str, value: Any) -> None:
     [
         ("optim: {lrr: 1}", "optim.lrr: unknown key, did you mean 'optim.lr'?"),
         ("train: {lr: 1}", "train.lr: unknown key, did you mean 'optim.lr'?"),
-        ("lr: 1", "lr: unknown key, did you mean 'optim.lr'?"),
+        ("clip_norm: 1", "clip_norm: unknown key, did you mean 'optim.clip_norm'?"),
         ("train: {ephocs: 1}", "train.ephocs: unknown key, did you mean 'train.epochs'?"),
         ("qqqq: 1", f"qqqq: unknown key, the sections are {SECTIONS}"),
         ("optim: 3", "optim: wanted a section, got 3"),

@@ -9,6 +9,16 @@ import click
 
 FILE = click.Path(path_type=Path)
 
+# Of the published system's flags (melfast.published) those that no option of ours is called like.
+PUBLISHED_ONLY = (
+    "skin_color_csv", "num_classes", "num_groups", "freeze_model", "update_freq", "min_lr",
+    "weight_decay", "warmup_epochs", "mixup", "cutmix", "smoothing", "log_dir", "checkpoint",
+    "test", "ohem", "ifw", "recall_ce", "focal_loss", "domain_independent_loss",
+    "domain_discriminative_loss", "conditional_accuracy", "oversample_malignant",
+    "undersample_benign", "undersample_benign_ratio", "cielab", "skin_former", "segment_out_skin",
+    "use_amp", "model_ema", "layer_decay", "distributed", "world_size", "dist_url",
+)  # fmt: skip
+
 # Option with its other names, config key, type, help. Each is the short form of `--set KEY=VALUE`.
 Shorthand = tuple[str, str, Any, str]
 
@@ -25,11 +35,13 @@ def sweep_options(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
-def config_options(*shorthands: Shorthand) -> Callable[..., Any]:
+def config_options(*shorthands: Shorthand, published: bool = False) -> Callable[..., Any]:
     """Of commands that have a config: --config, --set, --input-size and the shorthands.
 
-    The command is called with `config_path`, and with all that the user set as `overrides`.
+    The command is called with `config_path`, and with all that the user set as `overrides`. With
+    `published`, the published system's flags are known as well and come as `published`.
     """
+    names = PUBLISHED_ONLY if published else ()
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)
@@ -45,6 +57,9 @@ def config_options(*shorthands: Shorthand) -> Callable[..., Any]:
                 width, height = parse_size(input_size)
                 overrides.append(Override("preprocess.width", width, "--input-size"))
                 overrides.append(Override("preprocess.height", height, "--input-size"))
+            if published:
+                flags = {name: given.pop(name) for name in names}
+                given["published"] = {k: v for k, v in flags.items() if v is not None}
             return function(overrides=overrides, **given)
 
         decorators = [
@@ -58,6 +73,12 @@ def config_options(*shorthands: Shorthand) -> Callable[..., Any]:
                          help="Model input, 128x96. [preprocess.width, height]"),
             click.option("--set", "sets", multiple=True, metavar="KEY=VALUE",
                          help="Any key of the config."),
+            *(
+                # Bare, as --cielab, a flag is on.
+                click.option(f"--{name.replace('_', '-')}", name, is_flag=False, flag_value="true",
+                             hidden=True)
+                for name in names
+            ),
         ]  # fmt: skip
         for decorator in reversed(decorators):
             command = decorator(command)

@@ -27,16 +27,18 @@ SHORTHANDS: tuple[Shorthand, ...] = (
 
 
 @click.command("train", context_settings=CONTEXT)
-@config_options(*SHORTHANDS)
+@config_options(*SHORTHANDS, published=True)
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint of the run.")
 @click.option("--print-config", is_flag=True, help="Print the resolved config and stop.")
 def command(
-    config_path: Path | None, overrides: list[Override], resume: bool, print_config: bool
-) -> None:
+    config_path: Path | None, overrides: list[Override], published: dict[str, str], resume: bool,
+    print_config: bool,
+) -> None:  # fmt: skip
     """Train a classifier.
 
     Settings come from the defaults, then the YAML file, then --set, then the other options.
-    --resume alone needs no --config: the run has its own.
+    --resume alone needs no --config: the run has its own. The flags of the published system work by
+    their names (--cielab, --recall_ce, ...); what each becomes is printed.
 
     \b
     Examples:
@@ -51,7 +53,9 @@ def command(
     output = next((o.value for o in reversed(overrides) if o.key == "output.dir"), None)
     if config_path is None and resume and output and (Path(output) / "config.yaml").is_file():
         config_path = Path(output) / "config.yaml"
-    config, sources = load_config(config_path, overrides)
+    config, sources = load_config(
+        config_path, overrides, published, lambda line: click.echo(line, err=True)
+    )
     if not config.output.dir:
         name = config_path.stem if config_path else config.model.backbone
         config = replace(config, output=replace(config.output, dir=str(Path("runs") / name)))

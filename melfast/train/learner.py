@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import melfast
 from melfast.config import Config
+from melfast.errors import InputError
 from melfast.losses import Criterion
 from melfast.models.classifier import build_classifier
 from melfast.models.record import ModelRecord
@@ -142,6 +143,12 @@ def new_record(config: Config, data: TrainingData, cells: NDArray[np.float64]) -
         InputError: the head needs tone groups that the data lack.
     """
     require_groups(config.model.head, cells)
+    wanted = config.model.num_groups
+    if wanted and wanted != len(data.group_names):
+        raise InputError(
+            f"model.num_groups is {wanted}, but the data have {len(data.group_names)} tone groups: "
+            f"{', '.join(data.group_names) or 'none'}"
+        )
     options = dict(config.model.backbone_options)
     if config.model.drop_path:
         options["drop_path_rate"] = config.model.drop_path
