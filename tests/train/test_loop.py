@@ -362,10 +362,11 @@ def test_unreadable_images(
 
 
 class Neighbour(World):
-    """A world with a second process that has done two images and could not read a third."""
+    """A world with a second process that has done two images, could not read a third, and is told
+    to stop."""
 
     def gather(self, value: Any) -> list[Any]:
-        return [value, (1.0, 2, [ImageError("other.png", "is broken")])]
+        return [value, (1.0, 2, [ImageError("other.png", "is broken")], True)]
 
 
 def test_report_is_of_all_processes(tiny_config: MakeConfig, tmp_path: Path) -> None:
@@ -378,6 +379,8 @@ def test_report_is_of_all_processes(tiny_config: MakeConfig, tmp_path: Path) -> 
     trainer.report(Window([torch.tensor([0.0])], [np.array([2])]), rate=0.1)
     assert (window.images, window.loss) == (4, 1.5)
     assert said == ["warning: left out (1 by now): other.png: is broken"]
+    assert trainer.stopped
+    assert not trainer.stop.wanted
 
 
 def test_batch_without_an_image(tiny_config: MakeConfig, tiny_data: Path, tmp_path: Path) -> None:
