@@ -41,12 +41,17 @@ def log_likelihood(
 
 
 def mean_log_probability(logp_bgc: torch.Tensor, group_b: torch.Tensor, head: Head) -> torch.Tensor:
-    """Mean of an image's softmax in log P, [B]: what label smoothing pulls up."""
-    if head != "domain_independent":
-        return logp_bgc.mean((1, 2))
+    """Mean over the classes of log P of class and own group, [B]: what label smoothing pulls up.
+
+    Never another group's: with a discriminative head each pair would get the same share of every
+    image, and for the rarest pairs the prior shift would make it the greater part of the answer.
+    """
     by_group = logp_bgc.mean(2)
+    if head == "plain":
+        return by_group[:, 0]
     own = by_group.gather(1, group_b.clamp_min(0)[:, None])[:, 0]
-    return torch.where(group_b >= 0, own, by_group.mean(1))
+    anyone = by_group.mean(1) if head == "domain_independent" else logp_bgc.logsumexp(1).mean(1)
+    return torch.where(group_b >= 0, own, anyone)
 
 
 def predicted_class(logp_bgc: torch.Tensor, group_b: torch.Tensor, head: Head) -> torch.Tensor:

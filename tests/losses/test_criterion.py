@@ -78,11 +78,14 @@ def test_domain_independent_by_hand() -> None:
     torch.testing.assert_close(found, expected)
 
 
-def test_smoothing_goes_over_the_heads_own_classes() -> None:
+def test_smoothing_goes_over_the_classes_of_the_own_group() -> None:
     logits = torch.tensor([[0.0, 0, 0, LOG3, 0, 0]])
     joint = Criterion(LossConfig(label_smoothing=0.5), CELLS, "domain_discriminative")
-    expected = 0.5 * math.log(8 / 3) + 0.5 * (5 * math.log(8) + math.log(8 / 3)) / 6
+    expected = 0.5 * math.log(8 / 3) + 0.5 * (math.log(8) + math.log(8 / 3)) / 2
     torch.testing.assert_close(joint(logits, ints(1), ints(1)), torch.tensor([expected]))
+    # Of unknown group: class 0 has 3 eighths over the groups, class 1 five.
+    expected = 0.5 * math.log(8 / 5) + 0.5 * (math.log(8 / 3) + math.log(8 / 5)) / 2
+    torch.testing.assert_close(joint(logits, ints(1), ints(-1)), torch.tensor([expected]))
     own = Criterion(LossConfig(label_smoothing=0.5), CELLS, "domain_independent")
     expected = 0.5 * math.log(4 / 3) + 0.5 * (math.log(4) + math.log(4 / 3)) / 2
     torch.testing.assert_close(own(logits, ints(1), ints(1)), torch.tensor([expected]))
@@ -172,14 +175,15 @@ def test_cross_entropy_is_torchs(smoothing: float) -> None:
     assert found.dtype == torch.float32
     wanted = functional.cross_entropy(logits, classes, reduction="none", label_smoothing=smoothing)
     torch.testing.assert_close(found, wanted.float())
+    logits, groups = logits_of(16, "domain_discriminative"), groups.abs()
     found = Criterion(LossConfig(label_smoothing=smoothing), CELLS, "domain_discriminative")(
-        logits_of(16, "domain_discriminative"), classes, groups.abs()
+        logits, classes, groups
     )
-    wanted = functional.cross_entropy(
-        logits_of(16, "domain_discriminative"), groups.abs() * 2 + classes,
-        reduction="none", label_smoothing=smoothing,
-    )  # fmt: skip
-    torch.testing.assert_close(found, wanted)
+    target_bk = (1 - smoothing) * functional.one_hot(groups * 2 + classes, 6)
+    target_bk = target_bk + smoothing / 2 * (torch.arange(6) // 2 == groups[:, None])
+    torch.testing.assert_close(
+        found, functional.cross_entropy(logits, target_bk, reduction="none")
+    )
 
 
 def test_half_precision_logits_lose_nothing_more() -> None:
