@@ -10,7 +10,9 @@ from melfast.data.augment import Augment
 from melfast.data.loader import LoaderName
 from melfast.data.sampler import Sampler
 from melfast.evaluate.threshold import ThresholdRule
+from melfast.evaluate.validation import BestMetric
 from melfast.models.record import Head, Inference
+from melfast.prepare.folds import parse_fold
 from melfast.preprocess import ColourSpace, Preprocess
 from melfast.published import PUBLISHED, translate
 from melfast.settings import require
@@ -28,6 +30,8 @@ class DataConfig:
         images: folder of the images, where the import needs one.
         split: fractions of train, valid and test; for data that comes without a split.
         split_seed: seed of that split.
+        fold: `2/5`: the second of five folds is the validation split, see melfast.prepare.folds;
+            empty: no cross-validation.
         allow_overlap: train although a patient or lesion stands on both sides of the split.
         on_error: an unreadable image stops the run (`raise`) or is left out and counted (`skip`).
         loader: what makes the batches: `native`, `dali-cpu`, `dali-gpu`, or `auto`.
@@ -39,6 +43,7 @@ class DataConfig:
     images: str = ""
     split: Triple = (0.7, 0.15, 0.15)
     split_seed: int = 0
+    fold: str = ""
     allow_overlap: bool = False
     on_error: Literal["raise", "skip"] = "raise"
     loader: LoaderName = "auto"
@@ -47,6 +52,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         require(self.threads >= 0, "data.threads", ">= 0", self.threads)
         # 1e-6: 0.7 + 0.15 + 0.15 is not 1 in floating point.
+        parse_fold(self.fold)
         fractions_ok = min(self.split) >= 0 and abs(sum(self.split) - 1) < 1e-6
         require(fractions_ok, "data.split", "fractions that add up to 1", list(self.split))
 
@@ -113,7 +119,7 @@ class LossConfig:
         name: `ce`: cross-entropy. `focal`: hard images count more. `ohem`: only the hardest images
             of a batch count. `recall_ce`: a class counts more while it is missed more often.
             `group_dro`: a tone group counts more while its loss is higher.
-        label_smoothing: share of the target spread evenly over the head's classes.
+        label_smoothing: share of the target spread evenly over the classes, within the tone group.
         weights: inverse frequency: `ifw_class`, every class counts the same in total;
             `ifw_class_group`, every pair of class and tone group.
         focal_gamma: 0: cross-entropy.
@@ -154,8 +160,11 @@ class OptimConfig:
         weight_decay_end: where it goes along a cosine; None: it stays.
         betas, momentum: of the optimizers that have them.
         layer_decay: each layer below the head learns so many times as fast as the one above.
-        warmup: fraction of all steps over which the rate rises.
+        warmup: over which the rate rises: a fraction of all steps, epochs or steps, as
+            `warmup_unit` says.
         clip_norm: largest norm of the gradient; 0: no clipping.
+        sam_rho: sharpness-aware minimisation (Foret et al. 2021): each step takes the gradient so
+            far uphill of the weights, for twice the time; 0: off.
     """
 
     name: str = "adamw"
@@ -166,8 +175,10 @@ class OptimConfig:
     momentum: float = 0.9
     layer_decay: float = 1.0
     warmup: float = 0.05
+    warmup_unit: Literal["fraction", "epochs", "steps"] = "fraction"
     min_lr_ratio: float = 0.0
     clip_norm: float = 1.0
+    sam_rho: float = 0.0
 
     def __post_init__(self) -> None:
         require(self.lr > 0, "optim.lr", "> 0", self.lr)
@@ -181,9 +192,12 @@ class OptimConfig:
         decay = self.layer_decay
         require(0 < decay <= 1, "optim.layer_decay", "in 0..1 (0 left out)", decay)
         require(all(0 <= b < 1 for b in self.betas), "optim.betas", "in 0..1", list(self.betas))
-        require(0 <= self.warmup < 1, "optim.warmup", "in 0..1 (1 left out)", self.warmup)
+        if self.warmup_unit == "fraction":
+            require(0 <= self.warmup < 1, "optim.warmup", "in 0..1 (1 left out)", self.warmup)
+        require(self.warmup >= 0, "optim.warmup", ">= 0", self.warmup)
         require(0 <= self.min_lr_ratio <= 1, "optim.min_lr_ratio", "in 0..1", self.min_lr_ratio)
         require(self.clip_norm >= 0, "optim.clip_norm", ">= 0", self.clip_norm)
+        require(self.sam_rho >= 0, "optim.sam_rho", ">= 0", self.sam_rho)
 
 
 @dataclass(frozen=True)
@@ -196,13 +210,16 @@ class TrainConfig:
         accumulate: pieces that a process works a step through in; saves memory.
         device: `auto`: CUDA where there is a device.
         precision: `fp32`, or mixed: `bf16`, `fp16`.
+        tf32: CUDA multiplies what is fp32 with 10 bits of mantissa: faster, less exact.
         ema: decay of a running average of the weights, which is then what is measured, saved and
             exported; 0: none.
         mixup, cutmix: parameter of the beta distribution of how much of another image of the batch
             is mixed in; 0: off; both: by turns.
-        best_metric: which metric of the validation split names the best checkpoint.
+        best_metric: which metric of the validation split names the best checkpoint, see
+            evaluate/validation.
         threshold_rule: how the threshold is chosen on the validation split, see evaluate/threshold.
         checkpoint_minutes: a checkpoint also within an epoch, this often; 0: after epochs only.
+        keep_last: so many of the newest checkpoints are kept, beside the best.
         log_every: steps between two log lines.
         threads: torch's threads of each process on the CPU; 0: chosen by the number of cores.
     """
@@ -213,18 +230,20 @@ class TrainConfig:
     seed: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    tf32: bool = False
     compile: bool = False
     ema: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
-    best_metric: Literal["auc", "average_precision", "balanced_accuracy", "f1"] = "auc"
+    best_metric: BestMetric = "auc"
     threshold_rule: ThresholdRule = "youden"
     checkpoint_minutes: float = 10.0
+    keep_last: int = 1
     log_every: int = 10
     threads: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulate", "log_every"):
+        for name in ("epochs", "batch_size", "accumulate", "log_every", "keep_last"):
             require(getattr(self, name) >= 1, f"train.{name}", ">= 1", getattr(self, name))
         for name in ("seed", "checkpoint_minutes", "threads", "mixup", "cutmix"):
             require(getattr(self, name) >= 0, f"train.{name}", ">= 0", getattr(self, name))
@@ -236,9 +255,16 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class OutputConfig:
-    """Where the run is written; empty: runs/NAME, NAME the config file's."""
+    """Where the run is written, and who else is told.
+
+    Attributes:
+        dir: empty: runs/NAME, NAME the config file's.
+        tracker: `mlflow` or `wandb`, where it is installed; it takes where to write and its project
+            from its own environment variables.
+    """
 
     dir: str = ""
+    tracker: Literal["none", "mlflow", "wandb"] = "none"
 
 
 @dataclass(frozen=True)
@@ -252,6 +278,11 @@ class Config:
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
+
+    def __post_init__(self) -> None:
+        climbs = self.optim.sam_rho > 0 and self.train.precision == "fp16"
+        # The scaler would have to leave out a step whose weights have been moved already.
+        require(not climbs, "optim.sam_rho", "0 under train.precision fp16", self.optim.sam_rho)
 
     def to_yaml(self) -> str:
         """YAML that `load_config` reads back to an equal Config."""

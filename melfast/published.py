@@ -77,7 +77,7 @@ PUBLISHED: dict[str, Translation] = {
     "lr": _to("optim.lr"),
     "min_lr": lambda value, known: {"optim.min_lr_ratio": value / known["optim.lr"]},
     "weight_decay": _to("optim.weight_decay"),
-    "warmup_epochs": lambda value, known: {"optim.warmup": value / known["train.epochs"]},
+    "warmup_epochs": lambda value, known: {"optim.warmup": value, "optim.warmup_unit": "epochs"},
     "layer_decay": _to("optim.layer_decay"),
     "mixup": _to("train.mixup"),
     "cutmix": _to("train.cutmix"),

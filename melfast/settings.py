@@ -67,7 +67,11 @@ def load(
             key = str(error).split(" ", 1)[0]
             where = sources.get(key) or sources[f"{name}.{next(iter(own))}"]
             raise InputError(f"{where}: {error}") from None
-    return schema(**sections), sources
+    try:
+        return schema(**sections), sources
+    except InputError as error:  # of two sections that do not go together
+        where = sources.get(str(error).split(" ", 1)[0], "config")
+        raise InputError(f"{where}: {error}") from None
 
 
 def parse_setting(text: str) -> Override:

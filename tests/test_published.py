@@ -89,7 +89,8 @@ def test_every_documented_name_is_known() -> None:
          {"data.path": "t.csv", "data.images": "images"}),
         ({"batch_size": 16, "update_freq": 4}, {"train.accumulate": 4}),  # 64 is the default
         ({"lr": "1e-4", "min_lr": 1e-6}, {"optim.lr": 1e-4, "optim.min_lr_ratio": 0.01}),
-        ({"epochs": 10, "warmup_epochs": 1}, {"train.epochs": 10, "optim.warmup": 0.1}),
+        ({"epochs": 10, "warmup_epochs": 1}, {"train.epochs": 10, "optim.warmup": 1.0,
+          "optim.warmup_unit": "epochs"}),
         ({"ifw": True}, {"loss.weights": "ifw_class"}),
         ({"ifw": True, "smoothing": 0.1, "recall_ce": "true", "domain_discriminative_loss": True},
          {"loss.weights": "ifw_class_group", "loss.label_smoothing": 0.1,
@@ -143,7 +144,7 @@ def test_in_a_file_beside_sections(tmp_path: Path) -> None:
                     "loss: {name: focal}\n")  # fmt: skip
     lines: list[str] = []
     config, _ = load_config(path, [Override("optim.lr", 0.5, "--lr")], say=lines.append)
-    assert (config.optim.lr, config.optim.warmup) == (0.5, 0.25)  # the command line wins
+    assert (config.optim.lr, config.optim.warmup) == (0.5, 2.0)  # the command line wins
     assert (config.loss.name, config.model.backbone) == ("focal", "resnet10t")
     assert f"{path}: cielab -> preprocess.colour = cielab" in lines
     path.write_text("warmup_epoch: 2\n")
@@ -158,7 +159,7 @@ def test_on_the_command_line() -> None:
     assert found.exit_code == 0
     assert "command line: recall_ce -> loss.name = recall_ce" in found.stderr
     assert "  colour: cielab" in found.stdout
-    assert "  warmup: 0.25" in found.stdout
+    assert "  warmup: 1.0\n  warmup_unit: epochs" in found.stdout
     assert (
         "--cielab" not in CliRunner().invoke(main, ["train", "--help"]).output.split("Options")[1]
     )

@@ -83,6 +83,13 @@ class Augment:
                 "two rising numbers in -60..75", list(self.skin_former_ita))  # fmt: skip
 
     @property
+    def changes(self) -> bool:
+        """Whether any image may come out changed."""
+        strengths = (self.hflip, self.vflip, self.rotation_deg, self.translation, self.scale,
+                     1 - self.crop, self.erase, self.mask, *self.skin_former.values())  # fmt: skip
+        return self.geometry == "published" or self.jitters or any(strengths)
+
+    @property
     def jitters(self) -> bool:
         """Whether colours change."""
         return max(self.brightness, self.contrast, self.saturation, self.hue) > 0

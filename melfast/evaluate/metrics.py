@@ -56,6 +56,31 @@ def average_precision(y_true: ArrayLike, score: ArrayLike) -> float:
     return float((tp / called) @ recall_step)
 
 
+def pauc_above_tpr(y_true: ArrayLike, score: ArrayLike, least_tpr: float = 0.8) -> float:
+    """Area under the ROC curve and above a true-positive rate, in 0..1 - `least_tpr`.
+
+    The metric of the ISIC 2024 challenge, unscaled: 0.2 is perfect, 0.02 is chance.
+
+    Returns:
+        NaN where only one class is present.
+    """
+    malignant, score = _checked(y_true, score)
+    num_malignant, num_benign = int(malignant.sum()), int((~malignant).sum())
+    if num_malignant == 0 or num_benign == 0:
+        return math.nan
+    order = np.argsort(-score, kind="stable")
+    malignant, score = malignant[order], score[order]
+    last_of_tie = np.append(score[1:] != score[:-1], True)
+    tpr = np.append(0.0, np.cumsum(malignant)[last_of_tie] / num_malignant)
+    fpr = np.append(0.0, np.cumsum(~malignant)[last_of_tie] / num_benign)
+    # Only the part of each trapezium that lies above counts: 1 - FPR over the rise in TPR.
+    low, high = np.maximum(tpr[:-1], least_tpr), np.maximum(tpr[1:], least_tpr)
+    rise = np.where(tpr[1:] > tpr[:-1], tpr[1:] - tpr[:-1], 1.0)
+    slope = (fpr[1:] - fpr[:-1]) / rise
+    at_low, at_high = (fpr[:-1] + (side - tpr[:-1]) * slope for side in (low, high))
+    return float(((high - low) * (1 - (at_low + at_high) / 2)).sum())
+
+
 def confusion(y_true: ArrayLike, y_pred: ArrayLike) -> Confusion:
     """Counts of images by true class and call."""
     malignant, called = _checked(y_true, y_pred)

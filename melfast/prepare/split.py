@@ -21,11 +21,7 @@ def split_manifest(
 ) -> Manifest:
     """Draws a split column.
 
-    Images that share a patient, a lesion or a duplicate group stay together, also by way of a
-    third. The parts are
-    dealt out greedily, those with the rarest stratum (target x group) and the largest first (the
-    order of Sechidis et al. 2011). Unlabelled images get no split. The result depends on names,
-    ids, targets, groups and the seed, not on the order of the rows.
+    See `deal`; unlabelled images get no split.
 
     Args:
         fractions: of the labelled images for train, valid and test; they sum to 1.
@@ -33,6 +29,35 @@ def split_manifest(
         InputError: the fractions are none, no image is labelled, or a wanted split comes out empty.
     """
     wanted = _require_fractions(fractions)
+    place = deal(manifest, wanted, seed)
+    names = np.array([*SPLITS, ""], dtype=object)[place]
+    for name, fraction in zip(SPLITS, wanted, strict=True):
+        if fraction > 0 and not (names == name).any():
+            parts = len(set(connected_parts(manifest)[place >= 0].tolist()))
+            raise InputError(
+                f"{manifest.path}: split {name!r} comes out empty: {parts} patients, lesions "
+                f"or images cannot be parted {' : '.join(f'{f:g}' for f in wanted)}"
+            )
+    return manifest.with_columns(split=names)
+
+
+def deal(
+    manifest: Manifest, fractions: NDArray[np.float64], seed: int = 0
+) -> NDArray[np.intp]:  # fmt: skip
+    """Deals the labelled images out, alike in target and group.
+
+    Images that share a patient, a lesion or a duplicate group stay together, also by way of a
+    third. These parts are dealt out greedily, those with the rarest stratum (target x group) and
+    the largest first (the order of Sechidis et al. 2011). The result depends on names, ids,
+    targets, groups and the seed, not on the order of the rows.
+
+    Args:
+        fractions: wanted of each share [K], their sum 1.
+    Returns:
+        Share of each image [N], -1 for the unlabelled.
+    Raises:
+        InputError: no image is labelled.
+    """
     labelled = manifest.targets >= 0
     if not labelled.any():
         manifest.require("target")
@@ -40,16 +65,7 @@ def split_manifest(
     parts = connected_parts(manifest)
     counts = _stratum_counts(manifest, parts, labelled)
     order = _order(manifest, parts, counts, seed)
-    split_of_part = _deal(counts, order, wanted)
-    names = np.array(SPLITS, dtype=object)[split_of_part[parts]]
-    names[~labelled] = ""
-    for name, fraction in zip(SPLITS, wanted, strict=True):
-        if fraction > 0 and not (names == name).any():
-            raise InputError(
-                f"{manifest.path}: split {name!r} comes out empty: {len(counts)} patients, lesions "
-                f"or images cannot be parted {' : '.join(f'{f:g}' for f in wanted)}"
-            )
-    return manifest.with_columns(split=names)
+    return np.where(labelled, _deal(counts, order, fractions)[parts], -1)
 
 
 def connected_parts(manifest: Manifest) -> NDArray[np.intp]:

@@ -1,6 +1,6 @@
 """Checkpoints: folders of a run, each whole or not there at all.
 
-RUN/checkpoints/index.json          {"last": "epoch-012", "best": "epoch-009", ...}
+RUN/checkpoints/index.json          {"last": "epoch-012", "best": "epoch-009", "kept": [...]}
 RUN/checkpoints/epoch-012/          model.safetensors  weights
                                     record.json        ModelRecord
                                     state.json         place in the run, config, digest of the data
@@ -12,7 +12,7 @@ import json
 import os
 import pickle
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -64,17 +64,19 @@ def save_checkpoint(
     training: Mapping[str, Any],
     *,
     best: bool,
+    keep_last: int = 1,
 ) -> Path:
     """Writes RUN/checkpoints/NAME and then points `last`, and `best` if it is, to it.
 
-    Killed at any moment, the index names whole checkpoints. Those it no longer names are removed.
+    Killed at any moment, the index names whole checkpoints. Those it no longer names are removed:
+    all but the best and the `keep_last` newest.
 
     Raises:
         InputError: it cannot be written; the checkpoints before it are as they were.
     """
     folder = run / "checkpoints"
     index = _read_index(run)
-    kept = {index.get("last"), index.get("best")}
+    kept = _named(index)
     target, temporary = folder / state.name, folder / f".{state.name}.tmp"
     assert target.name not in kept, f"{target} is there already"
     # Everything is bytes before anything is written: torch and safetensors report a full disk each
@@ -98,7 +100,8 @@ def save_checkpoint(
         sync(temporary)
         os.rename(temporary, target)
         sync(folder)
-        index |= {"last": target.name} | ({"best": target.name} if best else {})
+        newest = [*index.get("kept", []), target.name][-keep_last:]
+        index |= {"last": target.name, "kept": newest} | ({"best": target.name} if best else {})
         with atomic_path(folder / "index.json") as file:
             file.write_text(json.dumps(index, indent=2))
     except OSError as error:
@@ -107,8 +110,12 @@ def save_checkpoint(
             f"{target}: checkpoint cannot be written: {error.strerror or error}; "
             f"the last whole one is {index.get('last', 'none')}"
         ) from error
-    _remove_others(folder, {index["last"], index.get("best")})
+    _remove_others(folder, _named(index))
     return target
+
+
+def _named(index: dict[str, Any]) -> set[str | None]:
+    return {index.get("last"), index.get("best"), *index.get("kept", [])}
 
 
 def has_checkpoint(run: Path) -> bool:
@@ -186,8 +193,12 @@ def load_state(folder: Path) -> State:
         raise InputError(f"{path}: not the state of a melfast run ({error!r})") from None
 
 
-def load_training(folder: Path) -> dict[str, Any]:
-    """What the optimizer and its helpers need to go on; on the CPU."""
+def load_training(folder: Path, wanted: Sequence[str] = ()) -> dict[str, Any]:
+    """What the optimizer and its helpers need to go on; on the CPU.
+
+    Raises:
+        InputError: it cannot be read, or lacks something `wanted`.
+    """
     path = folder / TRAINING
     try:
         training: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
@@ -196,6 +207,10 @@ def load_training(folder: Path) -> dict[str, Any]:
     except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError):
         # torch's own words are long and advise to switch its guard off.
         raise InputError(f"{path}: broken, or not written by 'melfast train'") from None
+    if missing := [name for name in wanted if name not in training]:
+        raise InputError(
+            f"{path}: written by an older melfast: it lacks {', '.join(missing)}; begin again"
+        )
     return training
 
 

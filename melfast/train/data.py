@@ -13,6 +13,7 @@ from melfast.config import DataConfig
 from melfast.data.plan import Rows
 from melfast.errors import InputError
 from melfast.manifest import REQUIRED, Manifest, read_manifest, write_manifest
+from melfast.prepare.folds import fold_manifest
 from melfast.prepare.sources import import_source
 from melfast.prepare.split import require_disjoint, split_manifest
 from melfast.tables import read_table
@@ -84,7 +85,11 @@ def take_in(config: DataConfig, run: Path, say: Say, set_by_user: set[str]) -> N
         images = Path(config.images) if config.images else None
         manifest = import_source(source, config.kind, images)
         say(f"{source}: imported {len(manifest):,} images")
-    if (manifest.splits == "").all():
+    if config.fold:
+        _warn_unused(set_by_user & {"data.split"}, f"data.fold {config.fold} splits", say)
+        manifest = fold_manifest(manifest, config.fold, config.split_seed)
+        say(f"{source}: fold {config.fold}, drawn with seed {config.split_seed}")
+    elif (manifest.splits == "").all():
         manifest = split_manifest(manifest, config.split, config.split_seed)
         shares = " : ".join(f"{share:g}" for share in config.split)
         say(f"{source}: split {shares} with seed {config.split_seed}")

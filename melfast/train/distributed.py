@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, NoReturn, TypeVar, cast
 
 import torch
 from torch import distributed
@@ -69,6 +69,30 @@ class World:
             sys.exit(1)  # without a word: the first process has said it
         return cast(Value, value)
 
+    def refuse(self, error: InputError) -> NoReturn:
+        """Ends all processes by an error that each of them has found; the first alone tells it."""
+        if self.first:
+            raise error
+        sys.exit(1)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Says in a line what it means when an exchange with the other processes breaks off.
+
+        Raises:
+            InputError: another process has ended.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            text = str(error).lower()
+            if self.size == 1 or not any(word in text for word in ("gloo", "nccl", "connection")):
+                raise
+            raise InputError(
+                "another process of the run has ended, so this one cannot go on; what that one "
+                "said or the system's log tells why; --resume goes on from the last checkpoint"
+            ) from error
+
     def share_buffers(self, model: torch.nn.Module) -> None:
         """The first process's buffers to all: batch norm's averages differ between processes."""
         if self.size > 1:
@@ -99,11 +123,31 @@ def start_world(device: Literal["auto", "cpu", "cuda"] = "auto") -> Iterator[Wor
             )
         torch.cuda.set_device(local_rank)
     own = torch.device(kind, local_rank) if kind == "cuda" else torch.device("cpu")
-    distributed.init_process_group("nccl" if kind == "cuda" else "gloo", rank=rank, world_size=size)
+    distributed.init_process_group(
+        "nccl" if kind == "cuda" else "gloo", store=_store(rank, size), rank=rank, world_size=size
+    )
     try:
         yield World(rank, size, _variable("LOCAL_WORLD_SIZE", size), own)
     finally:
         distributed.destroy_process_group()
+
+
+def _store(rank: int, size: int) -> distributed.Store:
+    """Where the processes find each other.
+
+    torchrun's own outlives the processes, and those that are started again would find the addresses
+    of the dead (pytorch/pytorch#135712). Each machine counts its restarts alone; on several,
+    TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 makes torchrun open a new one instead.
+    """
+    store: distributed.Store = next(distributed.rendezvous("env://", rank, size))[0]
+    if started_again() and _variable("LOCAL_WORLD_SIZE", size) == size:
+        return distributed.PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)
+    return store
+
+
+def started_again() -> bool:
+    """Whether torchrun has started these processes anew after one had died."""
+    return _variable("TORCHELASTIC_RESTART_COUNT", 0) > 0
 
 
 def _variable(name: str, default: int | None = None) -> int:

@@ -27,6 +27,12 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     return torch.autocast(device.type, dtype=AUTOCAST[precision], enabled=enabled)
 
 
+def set_tf32(wanted: bool) -> None:
+    """Whether CUDA may multiply what is fp32 as TF32; torch lets convolutions by default."""
+    torch.backends.cuda.matmul.allow_tf32 = wanted
+    torch.backends.cudnn.allow_tf32 = wanted
+
+
 def set_threads(threads: int, world: World) -> None:
     """Torch's threads of this process; 0: its share of the cores.
 

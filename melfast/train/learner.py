@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import timm
 import torch
 from numpy.typing import NDArray
 from torch.nn.parallel import DistributedDataParallel
@@ -22,6 +23,7 @@ from melfast.train.checkpoint import WEIGHTS, load_training, load_weights
 from melfast.train.data import Say, TrainingData
 from melfast.train.distributed import World
 from melfast.train.ema import Ema
+from melfast.train.features import sees_the_same
 from melfast.train.optim import build_optimizer
 
 
@@ -34,6 +36,7 @@ class Learner:
         forward: the same network as it is called: compiled, under DistributedDataParallel.
         ema: running average of the weights.
         frozen: the head alone is trained.
+        from_features: `forward` is the head alone, fed with what the frozen backbone has seen.
         criterion: the loss, and what it has learnt of classes and groups.
     """
 
@@ -43,6 +46,7 @@ class Learner:
     scaler: torch.amp.GradScaler
     criterion: Criterion
     frozen: bool = False
+    from_features: bool = False
     ema: Ema | None = None
 
     @property
@@ -72,7 +76,7 @@ class Learner:
 
     def restore(self, checkpoint: Path) -> None:
         """Takes over the weights and the training state of a checkpoint folder."""
-        training = load_training(checkpoint)
+        training = load_training(checkpoint, list(self.training_state()))
         load_weights(self.measured, checkpoint / WEIGHTS)
         if self.ema is not None:
             self.model.load_state_dict(training["weights"] or self.ema.model.state_dict())
@@ -104,10 +108,11 @@ def build_learner(
     if wanted.freeze:
         freeze(model)
     model = model.to(world.device).to(memory_format=torch.channels_last)
-    forward: Any = model
+    from_features = sees_the_same(config)
+    forward: Any = head_of(model) if from_features else model
     if world.size > 1:
         on_cuda = world.device.type == "cuda"
-        forward = DistributedDataParallel(model, device_ids=[world.device] if on_cuda else None)
+        forward = DistributedDataParallel(forward, device_ids=[world.device] if on_cuda else None)
     if config.train.compile:
         forward = torch.compile(forward)
     return Learner(
@@ -118,6 +123,7 @@ def build_learner(
         scaler=torch.amp.GradScaler(world.device.type, enabled=config.train.precision == "fp16"),
         criterion=Criterion(config.loss, cells, record.head).to(world.device),
         frozen=wanted.freeze,
+        from_features=from_features,
         ema=Ema(model, config.train.ema) if config.train.ema else None,
     )
 
@@ -168,6 +174,8 @@ def new_record(config: Config, data: TrainingData, cells: NDArray[np.float64]) -
             "versions": {
                 "melfast": melfast.__version__,
                 "torch": torch.__version__,
+                "timm": timm.__version__,
+                "numpy": np.__version__,
                 "python": platform.python_version(),
             },
         },

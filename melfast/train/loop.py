@@ -1,9 +1,9 @@
 """The training loop. Read from top to bottom: that is the order in which things happen."""
 
 import contextlib
-import math
+import resource
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,20 +13,22 @@ import torch
 from melfast.config import Config
 from melfast.data.batch import Batch
 from melfast.errors import ImageError, InputError
-from melfast.evaluate.infer import infer
-from melfast.evaluate.metrics import binary_metrics
+from melfast.evaluate.infer import Inference, infer
 from melfast.evaluate.threshold import choose_threshold
+from melfast.evaluate.validation import validation_metrics, value_of
 from melfast.models.record import ModelRecord
 from melfast.train.checkpoint import State, save_checkpoint
-from melfast.train.data import TrainingData
+from melfast.train.data import LabelledImages, TrainingData
 from melfast.train.distributed import World
 from melfast.train.epochs import epoch_plan, require_steps
+from melfast.train.features import Backbone, Features
 from melfast.train.feed import autocast, feed, open_loader
-from melfast.train.learner import Learner
+from melfast.train.learner import Learner, head_of
 from melfast.train.logging import Log
-from melfast.train.mix import mix
+from melfast.train.mix import Mixed, mix
 from melfast.train.optim import set_rate
-from melfast.train.schedule import learning_rate, weight_decay
+from melfast.train.sam import uphill
+from melfast.train.schedule import learning_rate, warmup_steps, weight_decay
 from melfast.train.stop import Stop
 
 Batches = Iterator[tuple[torch.Tensor, Batch]]
@@ -53,6 +55,8 @@ class Trainer:
         self.targets = torch.from_numpy(data.train.targets).to(world.device)
         self.steps_per_epoch = require_steps(config, data.train.rows, world)
         self.total_steps = self.steps_per_epoch * config.train.epochs
+        self.warmup_steps = warmup_steps(config.optim, self.total_steps, config.train.epochs)
+        self.features: dict[str, Features] = {}
         self.saved_at = time.monotonic()
         self.left_out: set[str] = set()
 
@@ -64,13 +68,15 @@ class Trainer:
                 written.
         """
         state, name = self.state, self.config.train.best_metric
+        if self.learner.from_features:
+            self.see_once()
         while state.epoch < self.config.train.epochs and not self.stopped:
             totals = self.train_epoch()
             if self.stopped and state.step_in_epoch < self.steps_per_epoch:
                 return
             self.record, metrics = self.validate()
             state.epoch, state.step_in_epoch = state.epoch + 1, 0
-            best = not state.best or metrics[name] > state.best[name]
+            best = not state.best or value_of(metrics, name) > value_of(state.best, name)
             if best:
                 state.best = {"epoch": state.epoch, **metrics}
             self.log.record("valid", state.step, state.epoch, metrics)
@@ -85,11 +91,12 @@ class Trainer:
         with self.open_batches() as batches:
             while state.step_in_epoch < self.steps_per_epoch:
                 seed_step(train.seed, state.step, self.world.rank)
-                rate = learning_rate(state.step, self.total_steps, self.config.optim)
+                rate = learning_rate(
+                    state.step, self.total_steps, self.warmup_steps, self.config.optim
+                )
                 decay = weight_decay(state.step, self.total_steps, self.config.optim)
                 set_rate(self.learner.optimizer, rate, decay)
-                self.forward_backward(batches, window)
-                self.update_weights(window)
+                self.take_step(batches, window)
                 state.step, state.step_in_epoch = state.step + 1, state.step_in_epoch + 1
                 if self.learner.ema is not None:
                     self.learner.ema.update(self.learner.model, state.step)
@@ -110,85 +117,158 @@ class Trainer:
         config, state = self.config, self.state
         train = self.data.train
         plan = epoch_plan(config, train.rows, state.epoch, self.world)
+        start = state.step_in_epoch * config.train.accumulate
+        if self.features:
+            yield self.features["train"].batches(plan, start)
+            return
         with open_loader(
-            train.paths, self.record.preprocess, plan, self.world, masks=train.masks,
-            checked=train.checked, loader=config.data.loader, threads=config.data.threads,
+            train.paths,
+            self.record.preprocess,
+            plan,
+            self.world,
+            masks=train.masks,
+            checked=train.checked,
+            loader=config.data.loader,
+            threads=config.data.threads,
             on_error=config.data.on_error,
-            precision=config.train.precision, start=state.step_in_epoch * config.train.accumulate,
-        ) as loader:  # fmt: skip
+            precision=config.train.precision,
+            start=start,
+        ) as loader:
             yield feed(loader, self.world.device)
 
-    def forward_backward(self, batches: Batches, window: "Window") -> None:
+    def take_step(self, batches: Batches, window: "Window") -> None:
+        """One optimizer step, unless the loss or the gradient is not finite."""
+        learner, optim = self.learner, self.config.optim
+        pieces: Iterable[Piece] = self.pieces(batches, window)
+        if not optim.sam_rho:
+            learned = self.forward_backward(pieces, window)
+            norm = self.gradient_norm()
+            self.require_finite(norm, window)
+        else:
+            pieces = list(pieces)
+            learned = self.forward_backward(pieces, window)
+            norm = self.gradient_norm()
+            self.require_finite(norm, window)
+            with uphill(learner.model, norm, optim.sam_rho):
+                self.forward_backward(pieces)
+            norm = self.gradient_norm()
+        if optim.clip_norm:
+            torch.nn.utils.clip_grads_with_norm_(learner.model.parameters(), optim.clip_norm, norm)
+        window.gradient_norms.append(norm)
+        learner.scaler.step(learner.optimizer)
+        learner.scaler.update()
+        learner.optimizer.zero_grad(set_to_none=True)
+        if learned is not None:
+            learner.criterion.update(self.world.sum(learned))
+
+    def pieces(self, batches: Batches, window: "Window") -> Iterator["Piece"]:
+        """What this process works a step through in, one after the other, on the device."""
+        train, device = self.config.train, self.world.device
+        for number in range(train.accumulate):
+            asked = time.perf_counter()
+            images, batch = next(batches)
+            window.waited += time.perf_counter() - asked
+            window.failures.extend(batch.failures)
+            window.index.append(batch.index)
+            require_images(batch)
+            assert batch.group is not None
+            mixed = mix(images, train, (train.seed, self.state.step, self.world.rank, number))
+            if self.config.optim.sam_rho and mixed.images is images and train.accumulate > 1:
+                mixed = Mixed(images.clone())  # the next batch takes the loader's memory
+            yield Piece(
+                mixed,
+                self.targets[torch.from_numpy(batch.index).to(device, non_blocking=True)],
+                torch.from_numpy(batch.group.astype(np.int64)).to(device, non_blocking=True),
+                last=number + 1 == train.accumulate,
+            )
+
+    def forward_backward(
+        self, pieces: Iterable["Piece"], window: "Window | None" = None
+    ) -> torch.Tensor | None:
         """The gradient of the mean loss of one step's images, piece by piece.
 
         The sum is divided by the images a step should have, not by those of a piece: so it is the
         same gradient however the step is dealt over processes and pieces, and whatever is left out.
+
+        Args:
+            window: takes the losses.
+        Returns:
+            The criterion's statistics of this process.
         """
-        train, learner, device = self.config.train, self.learner, self.world.device
+        train, learner = self.config.train, self.learner
         images_per_step = train.batch_size // self.world.size
         statistics: torch.Tensor | None = None
-        for piece in range(train.accumulate):
-            asked = time.perf_counter()
-            images, batch = next(batches)
-            window.waited += time.perf_counter() - asked
-            require_images(batch)
-            assert batch.group is not None
-            classes = self.targets[torch.from_numpy(batch.index).to(device, non_blocking=True)]
-            groups = torch.from_numpy(batch.group.astype(np.int64)).to(device, non_blocking=True)
+        for piece in pieces:
+            classes, groups = piece.classes, piece.groups
             # Gradients are averaged over the processes once a step, in its last backward.
-            last = piece + 1 == train.accumulate
-            apart = self.world.size > 1 and not last
+            apart = self.world.size > 1 and not piece.last
             with learner.forward.no_sync() if apart else contextlib.nullcontext():
-                seed = (train.seed, self.state.step, self.world.rank, piece)
-                mixed = mix(images, train, seed)
-                with autocast(device, train.precision):
-                    logits = learner.forward(mixed.images)
+                with autocast(self.world.device, train.precision):
+                    logits = learner.forward(piece.mixed.images)
                 loss_b = learner.criterion(logits, classes, groups)
-                if mixed.own < 1:
+                if piece.mixed.own < 1:
                     others_b = learner.criterion(logits, classes.flip(0), groups.flip(0))
-                    loss_b = mixed.loss(loss_b, others_b)
+                    loss_b = piece.mixed.loss(loss_b, others_b)
                 learner.scaler.scale(loss_b.sum() / images_per_step).backward()
             learned = learner.criterion.statistics(logits, classes, groups)
             if learned is not None:
                 statistics = learned if statistics is None else statistics + learned
-            window.losses.append(loss_b.detach())
-            window.index.append(batch.index)
-            window.failures.extend(batch.failures)
-        if statistics is not None:
-            learner.criterion.update(self.world.sum(statistics))
+            if window is not None:
+                window.losses.append(loss_b.detach())
+        return statistics
 
-    def update_weights(self, window: "Window") -> None:
-        """One optimizer step with the gradient that is there, clipped."""
-        learner, clip_norm = self.learner, self.config.optim.clip_norm
-        learner.scaler.unscale_(learner.optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(
-            learner.model.parameters(), clip_norm if clip_norm else math.inf
+    def gradient_norm(self) -> torch.Tensor:
+        """Of the whole gradient, which is as it is without fp16's scaler afterwards."""
+        self.learner.scaler.unscale_(self.learner.optimizer)
+        gradients = [p.grad for p in self.learner.model.parameters() if p.grad is not None]
+        return torch.nn.utils.get_total_norm(gradients)
+
+    def require_finite(self, norm: torch.Tensor, window: "Window") -> None:
+        """Stops all processes before a step whose loss or gradient is not finite.
+
+        Raises:
+            InputError: in the first process; it names the images.
+        """
+        losses = torch.cat(window.losses[-self.config.train.accumulate :])
+        fine = losses.isfinite().all()
+        # The gradient scaler of fp16 looks for such gradients itself, and leaves their step out.
+        if not self.learner.scaler.is_enabled():
+            fine = fine & norm.isfinite()
+        spoilt = self.world.sum((~fine).double().reshape(1))
+        # Host-device sync, once a step: the price of stopping before the weights are spoilt.
+        if not spoilt.item():
+            return
+        values = losses.cpu().numpy()
+        bad = ~np.isfinite(values)
+        index = np.concatenate(window.index[-self.config.train.accumulate :])
+        parts = self.world.gather((values[bad].tolist(), index[bad].tolist(), index.tolist()))
+        found = [value for part in parts for value in part[0]]
+        rows = [row for part in parts for row in part[1 if found else 2]]
+        names = ", ".join(self.data.train.names[row] for row in rows[:5])
+        what = f"loss is {found[0]}" if found else "gradient is not finite"
+        self.world.refuse(InputError(
+            f"the {what} in step {self.state.step + 1}, which is not taken, for {len(rows)} "
+            f"images: {names}{', ...' if len(rows) > 5 else ''}; "
+            "try a lower optim.lr, or train.precision fp32"
+        ))  # fmt: skip
+
+    def see_once(self) -> None:
+        """Runs the frozen backbone over the images, which no epoch changes."""
+        backbone = Backbone(self.learner.model).eval()
+        for name, part in (("train", self.data.train), ("valid", self.data.valid)):
+            found = self.infer(backbone, part)
+            self.features[name] = Features(found, len(part), self.world.device)
+        count = len(self.features["train"].rows) + len(self.features["valid"].rows)
+        self.log.say(
+            f"the backbone is frozen and nothing changes the images: its features of {count:,} "
+            "are computed once"
         )
-        window.gradient_norms.append(norm.detach())
-        learner.scaler.step(learner.optimizer)
-        learner.scaler.update()
-        learner.optimizer.zero_grad(set_to_none=True)
 
     def report(self, window: "Window", rate: float) -> None:
-        """Reads the losses since the last report, refuses what is not finite, and logs."""
+        """Reads the losses since the last report and logs."""
         # Host-device sync, once every `log_every` steps.
         losses = torch.cat(window.losses).cpu().numpy()
-        bad = np.flatnonzero(~np.isfinite(losses))
-        if bad.size:
-            rows = np.concatenate(window.index)[bad]
-            names = [self.data.train.names[row] for row in rows[:5]]
-            raise InputError(
-                f"the loss is {losses[bad[0]]} by step {self.state.step} for {bad.size} images: "
-                f"{', '.join(names)}{', ...' if bad.size > 5 else ''}; "
-                "try a lower optim.lr, or train.precision fp32"
-            )
-        # The gradient scaler of fp16 looks for such gradients itself, and leaves their step out.
-        norms = [] if self.learner.scaler.is_enabled() else window.gradient_norms
-        if norms and not torch.stack(norms).isfinite().all():
-            raise InputError(
-                f"the gradient is not finite by step {self.state.step}; "
-                "try a lower optim.lr, or train.precision fp32"
-            )
+        norm = torch.stack(window.gradient_norms).mean().item()
         parts = self.world.gather(
             (float(losses.sum()), len(losses), window.failures, self.stop.wanted)
         )
@@ -197,8 +277,9 @@ class Trainer:
         self._leave_out([failure for part in parts for failure in part[2]])
         window.seconds = time.perf_counter() - window.started
         epoch = self.state.epoch + self.state.step_in_epoch / self.steps_per_epoch
-        values = {"loss": window.loss, "lr": rate, "images_per_s": window.images_per_s,
-                  "waited": window.waited / window.seconds}  # fmt: skip
+        values = {"loss": window.loss, "lr": rate, "gradient_norm": norm,
+                  "images_per_s": window.images_per_s, "waited": window.waited / window.seconds,
+                  "memory_gib": memory_gib(self.world.device)}  # fmt: skip
         self.log.record("train", self.state.step, epoch, values)
         self.log.advance(
             self.state.step,
@@ -210,19 +291,18 @@ class Trainer:
         """Metrics on the validation split, and the record with the threshold chosen there."""
         train, valid = self.config.train, self.data.valid
         self.world.share_buffers(self.learner.measured)
-        found = infer(
-            self.learner.measured.eval(), valid.paths, self.record.preprocess, self.world,
-            masks=valid.masks, checked=valid.checked, loader=self.config.data.loader,
-            precision=train.precision, threads=self.config.data.threads,
-            on_error=self.config.data.on_error,
-        )  # fmt: skip
+        model = self.learner.measured.eval()
+        if self.features:
+            found = self.features["valid"].logits(head_of(model))
+        else:
+            found = self.infer(model, valid)
         self._leave_out(found.failures)
-        targets, score = (
-            valid.targets[found.index],
-            found.probabilities(self.record, valid.rows.groups[found.index]),
-        )
+        targets, groups = valid.targets[found.index], valid.rows.groups[found.index]
+        score = found.probabilities(self.record, groups)
         threshold = choose_threshold(targets, score, train.threshold_rule)
-        metrics = binary_metrics(targets, score, threshold) | {"threshold": threshold}
+        names = self.data.group_names
+        metrics = validation_metrics(targets, score, threshold, groups, names)
+        metrics["threshold"] = threshold
         summary = self.record.training | {
             "epoch": self.state.epoch + 1,
             "step": self.state.step,
@@ -233,13 +313,25 @@ class Trainer:
         )
         return record, metrics
 
+    def infer(self, model: torch.nn.Module, images: LabelledImages) -> Inference:
+        """What a model says of a split's images, un-augmented."""
+        data = self.config.data
+        return infer(
+            model, images.paths, self.record.preprocess, self.world, masks=images.masks,
+            checked=images.checked, loader=data.loader, precision=self.config.train.precision,
+            threads=data.threads, on_error=data.on_error,
+        )  # fmt: skip
+
     def save(self, record: ModelRecord, best: bool) -> None:
         """Writes a checkpoint; the first process alone does."""
         self.saved_at = time.monotonic()
         if self.world.first:
             weights = self.learner.measured.state_dict()
             training = self.learner.training_state()
-            save_checkpoint(self.run, weights, record, self.state, training, best=best)
+            save_checkpoint(
+                self.run, weights, record, self.state, training, best=best,
+                keep_last=self.config.train.keep_last,
+            )  # fmt: skip
 
     def _checkpoint_is_due(self) -> bool:
         minutes = self.config.train.checkpoint_minutes
@@ -260,6 +352,22 @@ class Trainer:
             f"{totals.images_per_s:.0f} images/s  waited {totals.waited / totals.seconds:.0%}"
             f"{'  best' if best else ''}"
         )
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What a process works through at once.
+
+    Attributes:
+        mixed: the images, or a frozen backbone's features of them.
+        classes, groups: int64 [B]; group -1: unknown.
+        last: of its step.
+    """
+
+    mixed: Mixed
+    classes: torch.Tensor
+    groups: torch.Tensor
+    last: bool
 
 
 @dataclass
@@ -296,6 +404,13 @@ def require_images(batch: Batch) -> None:
     if not len(batch.index):
         count, first = len(batch.failures), batch.failures[0]
         raise InputError(f"none of a batch's {count} images can be read: {first}")
+
+
+def memory_gib(device: torch.device) -> float:
+    """The most that has been in use: of the GPU's memory, else of this process's."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # counted in KiB
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:

@@ -10,14 +10,15 @@ from melfast import settings
 from melfast.config import Config
 from melfast.data.loader import choose_loader
 from melfast.errors import InputError
+from melfast.evaluate.validation import require_metric, value_of
 from melfast.files import atomic_path
 from melfast.manifest import read_manifest
 from melfast.train.cells import count_cells
 from melfast.train.checkpoint import State, find_checkpoint, has_checkpoint, load_state
 from melfast.train.data import MANIFEST, Say, TrainingData, take_in, training_data
-from melfast.train.distributed import World, start_world
+from melfast.train.distributed import World, start_world, started_again
 from melfast.train.epochs import require_steps
-from melfast.train.feed import set_threads
+from melfast.train.feed import set_tf32, set_threads
 from melfast.train.learner import Learner, build_learner, new_record
 from melfast.train.logging import open_log
 from melfast.train.loop import Trainer
@@ -28,14 +29,17 @@ CONFIG = "config.yaml"
 FIXED = ("preprocess.", "model.", "train.batch_size", "train.seed")
 # The run's own manifest holds what these led to.
 SETTLED = ("data.path", "data.kind", "data.images", "data.split", "data.split_seed",
-           "data.allow_overlap")  # fmt: skip
+           "data.fold", "data.allow_overlap")  # fmt: skip
 # These change where and how fast a run goes, not what comes out.
 FREE = ("output.dir", "data.threads", "train.threads", "train.device", "train.log_every",
-        "train.checkpoint_minutes")  # fmt: skip
+        "train.checkpoint_minutes", "train.keep_last", "output.tracker")  # fmt: skip
 
 
 def run_training(config: Config, sources: dict[str, str], *, going_on: bool) -> None:
     """Trains into `config.output.dir`; under torchrun every process calls it.
+
+    Processes that torchrun starts again, after one has died (`--max-restarts`), go on from the last
+    checkpoint whatever `going_on` says.
 
     Args:
         sources: where the user set the keys that are not defaults.
@@ -47,6 +51,8 @@ def run_training(config: Config, sources: dict[str, str], *, going_on: bool) -> 
     """
     run = Path(config.output.dir)
     notes: list[str] = []
+    if started_again():
+        going_on = True
     with start_world(config.train.device) as world:
         loader, why = choose_loader(config.data.loader, world.device.type)
         try:
@@ -57,8 +63,11 @@ def run_training(config: Config, sources: dict[str, str], *, going_on: bool) -> 
             raise
         notes.append(f"loader: {loader} ({why})")
         set_threads(config.train.threads, world)
+        set_tf32(config.train.tf32)
         data = training_data(read_manifest(run / MANIFEST))
         steps = require_steps(config, data.train.rows, world)
+        metric, valid = config.train.best_metric, data.valid
+        require_metric(metric, valid.targets, valid.rows.groups)
         cells = count_cells(config, data.train.rows, len(data.group_names))
         record = new_record(config, data, cells)
         learner = build_learner(config, record, world, cells, notes.append)
@@ -70,7 +79,7 @@ def run_training(config: Config, sources: dict[str, str], *, going_on: bool) -> 
             for note in notes:
                 log.say(note)
             log.say(opening(config, data, learner, world))
-            with watch_sigterm() as stop:
+            with watch_sigterm() as stop, world.together():
                 trainer = Trainer(config, data, run, world, record, learner, state, log, stop)
                 trainer.train()
             if trainer.stopped and state.epoch < config.train.epochs:
@@ -151,5 +160,5 @@ def closing(config: Config, run: Path, state: State) -> str:
     name = config.train.best_metric
     return (
         f"done: best epoch {state.best['epoch']} of {state.epoch} with valid {name} "
-        f"{state.best[name]:.4f}: {find_checkpoint(run, 'best')}"
+        f"{value_of(state.best, name):.4f}: {find_checkpoint(run, 'best')}"
     )

@@ -3,15 +3,33 @@
 import math
 
 from melfast.config import OptimConfig
+from melfast.errors import InputError
 
 
-def learning_rate(step: int, total_steps: int, config: OptimConfig) -> float:
+def warmup_steps(config: OptimConfig, total_steps: int, epochs: int) -> int:
+    """Optimizer steps over which the rate rises.
+
+    Raises:
+        InputError: as many as there are or more.
+    """
+    each = {"fraction": total_steps, "epochs": total_steps / epochs, "steps": 1}
+    steps = round(config.warmup * each[config.warmup_unit])
+    if steps >= total_steps and config.warmup_unit != "fraction":
+        raise InputError(
+            f"optim.warmup {config.warmup:g} {config.warmup_unit}: {steps:,} steps of a run of "
+            f"{total_steps:,} ({epochs} epochs); wanted fewer"
+        )
+    return steps
+
+
+def learning_rate(
+    step: int, total_steps: int, warmup_steps: int, config: OptimConfig
+) -> float:  # fmt: skip
     """Rate of step `step` (from 0): a line up to `lr`, then a cosine down to `min_lr_ratio * lr`.
 
     The first step's rate is above 0 and the last step's above the end of the cosine, so that no
     step is wasted.
     """
-    warmup_steps = round(config.warmup * total_steps)
     if step < warmup_steps:
         return config.lr * (step + 1) / (warmup_steps + 1)
     cosine = _cosine((step - warmup_steps) / max(1, total_steps - warmup_steps))

@@ -81,7 +81,7 @@ def test_an_epoch_is_what_it_would_be_by_hand(tiny_config: MakeConfig, tmp_path:
     loader = NativeLoader(data.paths, trainer.record.preprocess, plan, threads=1)
     for step, batch in enumerate(loader):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, 8, config.optim)
+            group["lr"] = learning_rate(step, 8, 0, config.optim)
         images = torch.from_numpy(batch.images).permute(0, 3, 1, 2)
         targets = torch.from_numpy(data.targets[batch.index])
         functional.cross_entropy(model(images), targets, label_smoothing=0.1).backward()
@@ -102,7 +102,7 @@ def one_gradient(config: Config, run: Path) -> dict[str, torch.Tensor]:
     with open_loader(
         trainer.data.train.paths, trainer.record.preprocess, plan, trainer.world
     ) as loader:
-        trainer.forward_backward(feed(loader, trainer.world.device), Window())
+        trainer.forward_backward(trainer.pieces(feed(loader, trainer.world.device), Window()))
     return {name: p.grad for name, p in trainer.learner.model.named_parameters()}
 
 
@@ -144,7 +144,7 @@ with start_world("cpu") as world:
     plan = epoch_plan(config, data.train.rows, 0, world)
     assert world.size == 2 and len(plan.index) == 16
     with open_loader(data.train.paths, record.preprocess, plan, world, threads=1) as loader:
-        trainer.forward_backward(feed(loader, world.device), Window())
+        trainer.forward_backward(trainer.pieces(feed(loader, world.device), Window()))
     gradients = {name: p.grad for name, p in learner.model.named_parameters()}
     torch.save(gradients, f"{sys.argv[2]}{world.rank}")
 """
@@ -286,24 +286,36 @@ def test_compile(tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_loss_that_is_not_finite_stops_the_run(tiny_config: MakeConfig, tmp_path: Path) -> None:
-    config = tiny_config(optim__lr=1e30, optim__clip_norm=0.0, optim__warmup=0.0)
+    config = tiny_config(
+        optim__lr=1e30, optim__clip_norm=0.0, optim__warmup=0.0, train__log_every=100
+    )
     with pytest.raises(InputError) as caught:
         run_training(config, {}, going_on=False)
-    assert str(caught.value).startswith("the loss is nan by step 2 for 8 images: t")
-    assert str(caught.value).endswith(", ...; try a lower optim.lr, or train.precision fp32")
+    found = str(caught.value)
+    assert found.startswith("the loss is nan in step 2, which is not taken, for 8 images: t")
+    assert found.endswith(", ...; try a lower optim.lr, or train.precision fp32")
     log = (tmp_path / "run" / "training.log").read_text()
-    assert "stopped by InputError: the loss is nan by step 2" in log
+    assert "stopped by InputError: the loss is nan in step 2, which is not taken" in log
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
-def test_gradient_that_is_not_finite_stops_the_run(tiny_config: MakeConfig, tmp_path: Path) -> None:
-    trainer = make_trainer(tiny_config(), tmp_path)
-    window = Window([torch.tensor([1.0])], [np.array([0])])
-    for parameter in trainer.learner.model.parameters():
-        parameter.grad = torch.full_like(parameter, torch.inf)
-    trainer.update_weights(window)
-    with pytest.raises(InputError, match=r"^the gradient is not finite by step 0; try a lower"):
-        trainer.report(window, rate=0.1)
+@pytest.mark.parametrize("rho", [0.0, 0.1])
+def test_gradient_that_is_not_finite_stops_before_the_step(
+    tiny_config: MakeConfig, tmp_path: Path, rho: float
+) -> None:
+    trainer = make_trainer(tiny_config(optim__sam_rho=rho), tmp_path)
+    weight = trainer.learner.model.fc.weight
+    weight.register_hook(lambda gradient: gradient * torch.inf)
+    before = {k: v.clone() for k, v in trainer.learner.model.named_parameters()}
+    with (
+        trainer.open_batches() as batches,
+        pytest.raises(
+            InputError,
+            match=r"^the gradient is not finite in step 1, which is not taken, for 8 images: t\d\d",
+        ),
+    ):
+        trainer.take_step(batches, Window())
+    assert all(torch.equal(p, before[k]) for k, p in trainer.learner.model.named_parameters())
 
 
 def test_resume_in_another_precision(tiny_config: MakeConfig, tmp_path: Path) -> None:
@@ -375,8 +387,10 @@ def test_report_is_of_all_processes(tiny_config: MakeConfig, tmp_path: Path) -> 
     said: list[str] = []
     trainer.log.say = said.append  # type: ignore[method-assign]
     window = Window([torch.tensor([2.0, 3.0])], [np.array([0, 1])])
+    window.gradient_norms = [torch.tensor(1.0)]
     trainer.report(window, rate=0.1)
-    trainer.report(Window([torch.tensor([0.0])], [np.array([2])]), rate=0.1)
+    other = Window([torch.tensor([0.0])], [np.array([2])], gradient_norms=[torch.tensor(1.0)])
+    trainer.report(other, rate=0.1)
     assert (window.images, window.loss) == (4, 1.5)
     assert said == ["warning: left out (1 by now): other.png: is broken"]
     assert trainer.stopped
