@@ -14,6 +14,7 @@ SHORTHANDS: tuple[Shorthand, ...] = (
     ("--model", "model.backbone", str, "timm backbone."),
     ("--pretrained", "model.pretrained", bool, "Begin with timm's weights."),
     ("--weights", "model.weights", str, "File of weights to begin with: .safetensors, .pth."),
+    ("--fold", "data.fold", str, "2/5: validate on the second of five folds, train on the others."),
     ("--epochs", "train.epochs", int, "Epochs in all."),
     ("--batch-size", "train.batch_size", int, "Images a step, over all processes."),
     ("--lr", "optim.lr", float, "Highest learning rate."),

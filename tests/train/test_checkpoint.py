@@ -81,6 +81,29 @@ def test_last_and_best_stay_and_the_others_go(tmp_path: Path, model: torch.nn.Mo
     assert find_checkpoint(tmp_path, "last").name == "epoch-004"
 
 
+def test_so_many_of_the_newest_stay(tmp_path: Path, model: torch.nn.Module) -> None:
+    for epoch in range(1, 6):
+        state = State(epoch=epoch, step=epoch)
+        save_checkpoint(
+            tmp_path, model.state_dict(), RECORD, state, {}, best=epoch == 1, keep_last=3
+        )
+    names = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert names == {"epoch-001", "epoch-003", "epoch-004", "epoch-005", "index.json"}
+    save(tmp_path, model, 6, best=False)  # keeps one
+    names = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert names == {"epoch-001", "epoch-006", "index.json"}
+
+
+def test_training_state_of_an_older_melfast(tmp_path: Path, model: torch.nn.Module) -> None:
+    folder = save(tmp_path, model, 1)
+    with pytest.raises(InputError) as caught:
+        load_training(folder, ["optimizer", "scaler", "criterion"])
+    assert str(caught.value) == (
+        f"{folder}/training.pt: written by an older melfast: it lacks scaler, criterion; "
+        "begin again"
+    )
+
+
 def test_names() -> None:
     assert State(epoch=3).name == "epoch-003"
     assert State(epoch=3, step_in_epoch=17).name == "epoch-003-step-000017"

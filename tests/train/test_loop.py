@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -259,6 +261,68 @@ def test_a_resumed_run_is_bitwise_the_run(
         assert [(line["step"], line[key]) for line in log_of(other, kind)] == [
             (line["step"], line[key]) for line in log_of(whole, kind)
         ]
+
+
+SAMPLERS = ("shuffle", "balanced_batch", "undersample", "oversample", "group_balanced")
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_killed_at_random_steps(
+    tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: str,
+    precision: str,
+) -> None:  # fmt: skip
+    """Again and again, with the average of the weights and mixed precision on: the same bits."""
+    changes = {"sampler__name": sampler, "train__precision": precision, "train__ema": 0.9,
+               "train__checkpoint_minutes": 1e-9, "train__epochs": 3}  # fmt: skip
+    run_training(tiny_config(**changes, output__dir=str(tmp_path / "whole")), {}, going_on=False)
+    rng = np.random.default_rng([SAMPLERS.index(sampler), precision == "fp16"])
+    step = loop.seed_step
+    steps_left = 0
+    kills = 0
+
+    def stop(seed: int, at: int, rank: int) -> None:
+        nonlocal steps_left
+        steps_left -= 1
+        if steps_left < 0:
+            raise StoppedError
+        step(seed, at, rank)
+
+    monkeypatch.setattr(loop, "seed_step", stop)
+    config = tiny_config(**changes)
+    for attempt in range(20):
+        steps_left = int(rng.integers(1, 5))
+        try:
+            run_training(config, {}, going_on=attempt > 0)
+            break
+        except StoppedError:
+            kills += 1
+    assert kills >= 2
+    expected, found = weights_of(tmp_path / "whole"), weights_of(tmp_path / "run")
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    curves = ([line["loss"] for line in log_of(tmp_path / n, "train")] for n in ("whole", "run"))
+    assert next(curves) == next(curves)
+
+
+def test_killed_by_the_system(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    """SIGKILL at any moment of a process: what there is of the run goes on to the same end."""
+    changes = {"train__checkpoint_minutes": 1e-9, "train__epochs": 30}
+    run_training(tiny_config(**changes, output__dir=str(tmp_path / "whole")), {}, going_on=False)
+    (tmp_path / "config.yaml").write_text(tiny_config(**changes).to_yaml())
+    command = [sys.executable, "-m", "melfast", "train", "--config", "config.yaml", "--resume"]
+    log = tmp_path / "run" / "log.jsonl"
+    for more in (7, 31):
+        before = len(log_of(tmp_path / "run", "train")) if log.is_file() else 0
+        with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL) as process:
+            while process.poll() is None:
+                if log.is_file() and log.read_text().count("train") >= before + more:
+                    process.kill()
+                time.sleep(0.001)
+        assert process.returncode == -signal.SIGKILL
+    run_training(tiny_config(**changes), {}, going_on=True)
+    expected, found = weights_of(tmp_path / "whole"), weights_of(tmp_path / "run")
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    assert [line["step"] for line in log_of(tmp_path / "run", "train")] == list(range(1, 121))
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

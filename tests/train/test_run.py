@@ -8,6 +8,7 @@ import pytest
 
 from melfast.config import Config, load_config
 from melfast.errors import InputError
+from melfast.manifest import read_manifest
 from melfast.train.checkpoint import find_checkpoint, load_state
 from melfast.train.logging import RunLog
 from melfast.train.run import run_training
@@ -116,6 +117,29 @@ def test_cuda_where_there_is_none(tiny_config: MakeConfig, monkeypatch: pytest.M
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(InputError, match=r"train.device is 'cuda', but torch sees no CUDA device"):
         run_training(tiny_config(train__device="cuda"), {}, going_on=False)
+
+
+def test_best_by_the_worst_group(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    run_training(tiny_config(train__best_metric="worst_group_auc"), {}, going_on=False)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    found = [line for line in lines if line["kind"] == "valid"]
+    assert {"recall/light", "recall/dark", "worst_group_auc", "pauc_80tpr"} <= set(found[0])
+    best = max(found, key=lambda line: line["worst_group_auc"])
+    assert find_checkpoint(tmp_path / "run").name == f"epoch-{best['epoch']:03d}"
+
+
+def test_a_fold_is_trained(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    held_out = []
+    for fold in ("1/2", "2/2"):
+        config = tiny_config(data__fold=fold, output__dir=str(tmp_path / fold[0]), train__epochs=1)
+        run_training(config, {}, going_on=False)
+        manifest = read_manifest(tmp_path / fold[0] / "manifest.csv")
+        held_out.append(set(manifest.split("valid").image_names))
+    assert not held_out[0] & held_out[1]
+    before = read_manifest(Path(tiny_config().data.path))
+    assert held_out[0] | held_out[1] == set(before.select(before.splits != "test").image_names)
+    log = (tmp_path / "1" / "training.log").read_text()
+    assert ": fold 1/2, drawn with seed 0" in log
 
 
 def test_half_of_torchruns_variables(
