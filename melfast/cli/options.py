@@ -35,6 +35,29 @@ def sweep_options(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
+tta_option = click.option(
+    "--tta", type=click.Choice(["none", "flips", "rotations"]), default="none", show_default=True,
+    help="Mean over mirror images, and quarter turns of square inputs: 4 or 8 times the time.",
+)  # fmt: skip
+
+
+def inference_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Of commands that run checkpoints over images: the fields of melfast.evaluate.run.Means."""
+    for option in reversed([
+        click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto"),
+        click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32"),
+        click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True),
+        click.option("--loader", default="auto", help="What makes the batches.",
+                     type=click.Choice(["auto", "native", "dali-cpu", "dali-gpu"])),
+        tta_option,
+        click.option("--threads", type=click.IntRange(min=0), default=0,
+                     help="Loader threads; 0: auto."),
+        click.option("--on-error", type=click.Choice(["raise", "skip"]), default="raise"),
+    ]):  # fmt: skip
+        function = option(function)
+    return function
+
+
 def config_options(*shorthands: Shorthand, published: bool = False) -> Callable[..., Any]:
     """Of commands that have a config: --config, --set, --input-size and the shorthands.
 

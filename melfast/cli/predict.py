@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from melfast.cli import CONTEXT
+from melfast.cli.options import tta_option
 
 SHOWN_FAILURES = 10
 
@@ -24,13 +25,14 @@ SHOWN_FAILURES = 10
 @click.option(
     "--threshold", type=float, help="P(malignant) that makes target 1.  [default: the model's]"
 )
+@tta_option
 @click.option(
     "--on-error", type=click.Choice(["skip", "raise"]), default="skip", show_default=True,
     help="Unreadable images: list them and go on, or stop at the first.",
 )  # fmt: skip
 def command(
     model: Path, images: str, output: Path, backend: str, batch_size: int, threads: int | None,
-    threshold: float | None, on_error: str,
+    threshold: float | None, tta: str, on_error: str,
 ) -> None:  # fmt: skip
     """Predict images with an exported model.
 
@@ -63,7 +65,7 @@ def command(
     with images_bar(len(files.paths)) as progress:
         summary = write_predictions(
             engine, files, output, threshold=limit, batch_size=batch_size, threads=threads,
-            on_error=on_error, progress=progress,  # type: ignore[arg-type]
+            on_error=on_error, tta=tta, progress=progress,  # type: ignore[arg-type]
         )  # fmt: skip
     for failure in summary.failures[:SHOWN_FAILURES]:
         click.echo(f"failed: {failure}", err=True)

@@ -20,6 +20,7 @@ from melfast.errors import ImageError, InputError
 from melfast.files import atomic_path
 from melfast.images import IMAGE_SUFFIXES, list_images
 from melfast.models.record import ModelRecord
+from melfast.views import Tta, View, require_views, viewed
 
 Backend = Literal["auto", "onnx-cpu"]
 COLUMNS = ("image_name", "target", "probability")
@@ -126,9 +127,12 @@ def predictions(
     batch_size: int = 32,
     threads: int | None = None,
     on_error: OnError = "raise",
+    tta: Tta = "none",
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32], tuple[ImageError, ...]]]:
     """P(malignant) of image files, while the next ones are decoded.
 
+    Args:
+        tta: of which views of each image the mean is taken, see melfast.views.
     Yields:
         A batch at a time, in order: index into `paths` int64 [B], probability float32 [B], and
         the images of the batch that could not be read.
@@ -138,17 +142,26 @@ def predictions(
     """
     plan = evaluation_plan(len(paths), batch_size=batch_size)
     preprocess = engine.record.preprocess
+    views = require_views(tta, preprocess)
     with NativeLoader(
         paths, preprocess, plan, threads=threads, on_error=on_error, dtype=np.uint8
     ) as batches:
         for batch in batches:
             probability = np.empty(0, np.float32)
             if len(batch.index):
-                probability, _ = engine.run(batch.images)
+                probability = _mean_over_views(engine, batch.images, views)
             for row in np.flatnonzero(~np.isfinite(probability)):
                 path = paths[batch.index[row]]
                 raise InputError(f"{path}: the model's probability is {probability[row]}")
             yield batch.index, probability, batch.failures
+
+
+def _mean_over_views(
+    engine: Engine, images: NDArray[np.uint8], views: Sequence[View]
+) -> NDArray[np.float32]:
+    asked = (np.ascontiguousarray(viewed(images, view)) for view in views)
+    mean: NDArray[np.float32] = np.mean([engine.run(each)[0] for each in asked], axis=0)
+    return mean
 
 
 class Predictor:
@@ -169,12 +182,14 @@ class Predictor:
         self.record, self.threads = self.engine.record, threads
 
     def __call__(
-        self, images: Sequence[str | Path] | Sequence[NDArray[np.uint8]], *, batch_size: int = 32
-    ) -> NDArray[np.float32]:
+        self, images: Sequence[str | Path] | Sequence[NDArray[np.uint8]], *, batch_size: int = 32,
+        tta: Tta = "none",
+    ) -> NDArray[np.float32]:  # fmt: skip
         """P(malignant) of each image, float32 [N].
 
         Args:
             images: all file names, or all uint8 sRGB arrays [H, W, 3] of any size, upright.
+            tta: of which views of each image the mean is taken, see melfast.views.
         Raises:
             ImageError: a file cannot be read.
             TypeError, ValueError: an array is no such image.
@@ -183,12 +198,15 @@ class Predictor:
             raise TypeError(f"images must be a sequence of files, got {images!r}; wanted [...]")
         pieces = [np.empty(0, np.float32)]
         if all(isinstance(image, str | Path) for image in images):
-            files = predictions(self.engine, images, batch_size=batch_size, threads=self.threads)  # type: ignore[arg-type]
+            files = predictions(
+                self.engine, images, batch_size=batch_size, threads=self.threads, tta=tta  # type: ignore[arg-type]
+            )  # fmt: skip
             pieces += [probability for _, probability, _ in files]
         else:
             for first in range(0, len(images), batch_size):
                 batch = self._resized(images[first : first + batch_size])  # type: ignore[arg-type]
-                pieces.append(self.engine.run(batch)[0])
+                views = require_views(tta, self.record.preprocess)
+                pieces.append(_mean_over_views(self.engine, batch, views))
         return np.concatenate(pieces)
 
     def _resized(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
@@ -208,6 +226,7 @@ def write_predictions(
     batch_size: int = 32,
     threads: int | None = None,
     on_error: OnError = "skip",
+    tta: Tta = "none",
     progress: Callable[[int], None] = lambda count: None,
 ) -> Summary:
     """Writes the predictions of all files as CSV: image_name, target, probability.
@@ -228,7 +247,7 @@ def write_predictions(
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for index, probability, failed in predictions(
-            engine, files.paths, batch_size=batch_size, threads=threads, on_error=on_error
+            engine, files.paths, batch_size=batch_size, threads=threads, on_error=on_error, tta=tta
         ):
             # float64: the threshold is one, and rounding it to float32 could move it.
             called = probability.astype(np.float64) >= threshold

@@ -17,6 +17,7 @@ from melfast.models.record import ModelRecord
 from melfast.preprocess import Preprocess
 from melfast.train.distributed import World
 from melfast.train.feed import Precision, autocast, feed, open_loader
+from melfast.views import Tta, View, require_views
 
 # Always the same, so that training and `melfast evaluate` see the same batches.
 BATCH_SIZE = 64
@@ -28,7 +29,7 @@ class Inference:
 
     Attributes:
         index: int64 [N], place in the list of files, ascending.
-        logits: float32 [N, C].
+        logits: float32 [N, V * K], the K logits of each of V views one after the other.
         failures: one a file that could not be read.
     """
 
@@ -37,20 +38,24 @@ class Inference:
     failures: tuple[ImageError, ...] = ()
 
     def probabilities(self, record: ModelRecord, groups: NDArray[np.int16]) -> NDArray[np.float64]:
-        """P(malignant) [N]; float64, as the threshold is: float32 would round that.
+        """P(malignant) [N], the mean over the views; float64, as the threshold is: float32 would
+        round that.
 
         Args:
             groups: [N] tone groups by their index in record.groups, -1 unknown.
         """
         group_b = torch.from_numpy(groups.astype(np.int64))
-        return decode(torch.from_numpy(self.logits), record, group_b).numpy().astype(np.float64)
+        views = torch.from_numpy(self.logits).split(record.num_logits, dim=1)
+        by_view = [decode(logits, record, group_b).double().numpy() for logits in views]
+        mean: NDArray[np.float64] = np.mean(by_view, axis=0)
+        return mean
 
 
 def infer(
     model: torch.nn.Module, paths: Sequence[Path], preprocess: Preprocess, world: World, *,
     masks: Masks | None = None, checked: NDArray[np.bool_] | None = None,
     loader: LoaderName = "auto", batch_size: int = BATCH_SIZE, precision: Precision = "fp32",
-    threads: int = 0, on_error: OnError = "raise",
+    threads: int = 0, on_error: OnError = "raise", tta: Tta = "none",
     advance: Callable[[int], None] = lambda images: None,
 ) -> Inference:  # fmt: skip
     """Runs a model, which stands on `world.device` in eval mode, over image files.
@@ -61,6 +66,7 @@ def infer(
     Args:
         masks: lesion masks, for a masked `preprocess`.
         checked: files known to be whole; see open_loader, as for `loader`.
+        tta: of which views of each image the model is asked, see melfast.views.
         advance: told how many images this process has done since it was last told.
     Raises:
         ImageError: a file cannot be read, under `on_error="raise"`.
@@ -73,6 +79,7 @@ def infer(
         world_size=world.size,
         masked=preprocess.masked,
     )
+    views = require_views(tta, preprocess)
     index: list[NDArray[np.int64]] = []
     logits: list[torch.Tensor] = []
     failures: list[ImageError] = []
@@ -85,7 +92,8 @@ def infer(
             failures.extend(batch.failures)
             if len(batch.index):
                 with autocast(world.device, precision):
-                    logits.append(model(images).float())
+                    answers = [model(_viewed(images, view)).float() for view in views]
+                logits.append(torch.cat(answers, dim=1))
                 index.append(batch.index)
             advance(len(batch.index) + len(batch.failures))
     # Host-device sync, once: the logits come to the host together.
@@ -105,3 +113,9 @@ def infer(
         )
     assert len(np.unique(all_index)) == len(all_index), "an image was seen twice"
     return Inference(all_index[order], all_logits[order], failed)
+
+
+def _viewed(images_b3hw: torch.Tensor, view: View) -> torch.Tensor:
+    turned = images_b3hw.transpose(2, 3) if view.transpose else images_b3hw
+    flipped = [axis for axis, wanted in ((2, view.flip_y), (3, view.flip_x)) if wanted]
+    return turned.flip(flipped) if flipped else turned

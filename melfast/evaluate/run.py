@@ -1,15 +1,20 @@
 """An evaluation from checkpoint and data to table and files."""
 
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import click
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
 from melfast.data.loader import LoaderName, OnError, choose_loader
-from melfast.errors import InputError
+from melfast.errors import ImageError, InputError
 from melfast.evaluate.infer import BATCH_SIZE, infer
 from melfast.evaluate.report import Scored, measure, table, write_metrics, write_predictions
 from melfast.manifest import SPLITS, Manifest, read_manifest
@@ -17,18 +22,60 @@ from melfast.models.record import ModelRecord
 from melfast.prepare.sources import import_source
 from melfast.train.checkpoint import find_checkpoint, load_model
 from melfast.train.data import MANIFEST, is_manifest
-from melfast.train.distributed import start_world
+from melfast.train.distributed import World, start_world
 from melfast.train.feed import Precision, set_threads
+from melfast.views import Tta
 
 DEFAULT_THRESHOLD = 0.5
 
 
+@dataclass(frozen=True)
+class Means:
+    """How a model is run over images.
+
+    Attributes:
+        device: `auto`: CUDA where there is a device.
+        loader: see melfast.data.loader.
+        threads: of the loader; 0: this process's share of the cores.
+        on_error: an unreadable image stops the run (`raise`) or is left out and named (`skip`).
+        tta: of which views of each image the mean is taken, see melfast.views.
+    """
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Precision = "fp32"
+    batch_size: int = BATCH_SIZE
+    loader: LoaderName = "auto"
+    threads: int = 0
+    on_error: OnError = "raise"
+    tta: Tta = "none"
+
+
+DEFAULT_MEANS = Means()
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a checkpoint says of the images that could be read.
+
+    Attributes:
+        index: int64 [N], rows of the manifest, ascending.
+        score: float64 [N], P(malignant).
+    """
+
+    folder: Path
+    record: ModelRecord
+    index: NDArray[np.int64]
+    score: NDArray[np.float64]
+    failures: tuple[ImageError, ...]
+
+    @property
+    def threshold(self) -> float:
+        return DEFAULT_THRESHOLD if self.record.threshold is None else self.record.threshold
+
+
 def run_evaluation(
     checkpoint: Path, data_path: Path | None = None, split: str = "test",
-    output_dir: Path | None = None, *, device: Literal["auto", "cpu", "cuda"] = "auto",
-    precision: Precision = "fp32", batch_size: int = BATCH_SIZE, loader: LoaderName = "auto",
-    threads: int = 0,
-    on_error: OnError = "raise",
+    output_dir: Path | None = None, means: Means = DEFAULT_MEANS,
 ) -> None:  # fmt: skip
     """Measures a model, prints a table and writes `metrics.json` and `predictions.csv`.
 
@@ -42,39 +89,69 @@ def run_evaluation(
     Raises:
         InputError: the checkpoint, the data or an image cannot be used.
     """
-    with start_world(device) as world:
-        set_threads(0, world)
-        name, why = choose_loader(loader, world.device.type)
-        if world.first:
-            click.echo(f"loader: {name} ({why})", err=True)
+    with open_world(means) as world:
         folder = find_checkpoint(checkpoint)
-        model, record = load_model(folder)
         manifest = world.first_does(lambda: read_split(folder, data_path, split))
-        with Progress(console=Console(stderr=True), transient=True, disable=not world.first) as bar:
-            task = bar.add_task("evaluate", total=len(manifest) / world.size)
-            found = infer(
-                model.to(world.device).to(memory_format=torch.channels_last),
-                manifest.image_paths, record.preprocess, world, masks=manifest.lesion_masks,
-                checked=manifest.checked, loader=loader,
-                batch_size=batch_size, precision=precision, threads=threads, on_error=on_error,
-                advance=lambda images: bar.advance(task, images),
-            )  # fmt: skip
+        answers = ask(folder, manifest, world, means)
         if not world.first:
             return
-        kept = manifest.select(found.index)
-        score = found.probabilities(record, kept.groups_by(record.groups))
-        scored = Scored(kept.image_names, kept.targets, score, kept.groups, kept.group_names)
-        threshold = DEFAULT_THRESHOLD if record.threshold is None else record.threshold
-        measured = measure(scored, threshold)
-        measured["remarks"] += remarks(record, manifest, [str(f) for f in found.failures])
         output = output_dir or run_of(folder) / "evaluation" / split
-        write_predictions(output / "predictions.csv", scored, threshold)
         about = {"checkpoint": str(folder), "data": str(data_path or run_of(folder) / MANIFEST),
-                 "split": split, "threshold": threshold, "threshold_rule": record.threshold_rule,
-                 "left_out": [str(failure) for failure in found.failures]}  # fmt: skip
-        write_metrics(output / "metrics.json", about | measured)
-        show(measured, f"{folder}, split {split}, threshold {threshold:.4f}")
-        click.echo(f"{output / 'metrics.json'}\n{output / 'predictions.csv'}")
+                 "split": split, "threshold_rule": answers.record.threshold_rule,
+                 "tta": means.tta}  # fmt: skip
+        scored = scored_images(manifest.select(answers.index), answers.score)
+        conclude(
+            scored, answers.threshold, output, about, f"{folder}, split {split}",
+            remarks(answers, manifest, means.tta), [str(f) for f in answers.failures],
+        )  # fmt: skip
+
+
+@contextlib.contextmanager
+def open_world(means: Means) -> Iterator[World]:
+    """The world of an evaluation, with its threads; says which loader there will be."""
+    with start_world(means.device) as world:
+        set_threads(0, world)
+        name, why = choose_loader(means.loader, world.device.type)
+        if world.first:
+            click.echo(f"loader: {name} ({why})", err=True)
+        yield world
+
+
+def ask(folder: Path, manifest: Manifest, world: World, means: Means) -> Answers:
+    """Runs a checkpoint over a manifest's images, with a bar."""
+    model, record = load_model(folder)
+    with Progress(console=Console(stderr=True), transient=True, disable=not world.first) as bar:
+        task = bar.add_task("evaluate", total=len(manifest) / world.size)
+        found = infer(
+            model.to(world.device).to(memory_format=torch.channels_last), manifest.image_paths,
+            record.preprocess, world, masks=manifest.lesion_masks, checked=manifest.checked,
+            loader=means.loader, batch_size=means.batch_size, precision=means.precision,
+            threads=means.threads, on_error=means.on_error, tta=means.tta,
+            advance=lambda images: bar.advance(task, images),
+        )  # fmt: skip
+    groups = manifest.groups_by(record.groups)[found.index]
+    score = found.probabilities(record, groups)
+    return Answers(folder, record, found.index, score, found.failures)
+
+
+def scored_images(manifest: Manifest, score: NDArray[np.float64]) -> Scored:
+    return Scored(
+        manifest.image_names, manifest.targets, score, manifest.groups, manifest.group_names
+    )
+
+
+def conclude(
+    scored: Scored, threshold: float, output: Path, about: dict[str, Any], title: str,
+    remarks: Sequence[str] = (), left_out: Sequence[str] = (),
+) -> None:  # fmt: skip
+    """Writes predictions.csv and metrics.json, and prints the table."""
+    measured = measure(scored, threshold)
+    measured["remarks"] += remarks
+    write_predictions(output / "predictions.csv", scored, threshold)
+    about = about | {"threshold": threshold, "left_out": list(left_out)}
+    write_metrics(output / "metrics.json", about | measured)
+    show(measured, f"{title}, threshold {threshold:.4f}")
+    click.echo(f"{output / 'metrics.json'}\n{output / 'predictions.csv'}")
 
 
 def read_split(folder: Path, data_path: Path | None, split: str) -> Manifest:
@@ -103,9 +180,12 @@ def run_of(folder: Path) -> Path:
     return folder.parent.parent if folder.parent.name == "checkpoints" else folder
 
 
-def remarks(record: ModelRecord, manifest: Manifest, failures: list[str]) -> list[str]:
+def remarks(answers: Answers, manifest: Manifest, tta: Tta) -> list[str]:
     found = []
-    if record.threshold is None:
+    failures = answers.failures
+    if tta != "none":
+        found.append("the threshold was chosen without --tta")
+    if answers.record.threshold is None:
         found.append(
             f"the checkpoint has no threshold yet (its first epoch was not over): "
             f"{DEFAULT_THRESHOLD} taken"

@@ -181,9 +181,7 @@ def test_cross_entropy_is_torchs(smoothing: float) -> None:
     )
     target_bk = (1 - smoothing) * functional.one_hot(groups * 2 + classes, 6)
     target_bk = target_bk + smoothing / 2 * (torch.arange(6) // 2 == groups[:, None])
-    torch.testing.assert_close(
-        found, functional.cross_entropy(logits, target_bk, reduction="none")
-    )
+    torch.testing.assert_close(found, functional.cross_entropy(logits, target_bk, reduction="none"))
 
 
 def test_half_precision_logits_lose_nothing_more() -> None:

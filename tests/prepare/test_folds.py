@@ -43,7 +43,9 @@ def test_the_test_split_stays() -> None:
     folds = [fold_manifest(manifest, f"{k}/3").splits for k in range(1, 4)]
     for fold in folds:
         assert ((fold == "test") == (manifest.splits == "test")).all()
-    assert (np.sum([fold == "valid" for fold in folds], axis=0)[manifest.splits != "test"] == 1).all()
+    assert (
+        np.sum([fold == "valid" for fold in folds], axis=0)[manifest.splits != "test"] == 1
+    ).all()
     assert all((one != other).any() for one, other in pairwise(folds))
 
 

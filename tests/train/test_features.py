@@ -71,9 +71,7 @@ def test_training_is_the_same(
         torch.testing.assert_close(found[name], tensor, rtol=1e-3, atol=1e-5, msg=name)
 
 
-def test_resumes(
-    tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resumes(tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     changes = {"model__freeze": True, "train__checkpoint_minutes": 1e-9, **STILL}
     run_training(tiny_config(**changes, output__dir=str(tmp_path / "whole")), {}, going_on=False)
     step = loop.seed_step

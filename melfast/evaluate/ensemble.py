@@ -1,0 +1,260 @@
+"""Ensembles: several models' answers for the same images as one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from melfast.errors import InputError
+from melfast.evaluate.report import Scored
+from melfast.evaluate.run import (
+    DEFAULT_MEANS,
+    DEFAULT_THRESHOLD,
+    Means,
+    ask,
+    conclude,
+    open_world,
+    read_split,
+    run_of,
+    scored_images,
+)
+from melfast.manifest import read_manifest
+from melfast.tables import Table, read_table, require_columns
+from melfast.train.checkpoint import find_checkpoint
+from melfast.train.data import MANIFEST
+
+Method = Literal["mean", "rank-mean"]
+
+
+@dataclass(frozen=True)
+class Member:
+    """One model's answers.
+
+    Attributes:
+        name: for people.
+        scored: its images and their P(malignant).
+        threshold: from which on it calls an image malignant; None: unknown.
+    """
+
+    name: str
+    scored: Scored
+    threshold: float | None
+
+
+def combine(
+    score_mn: NDArray[np.float64], thresholds: Sequence[float | None], method: Method
+) -> tuple[NDArray[np.float64], float | None]:
+    """One score an image, and the threshold on it that the members' own come to.
+
+    Args:
+        score_mn: P(malignant) of each member M and image N.
+        thresholds: of the members, None unknown.
+        method: `mean` of P(malignant); `rank-mean`: of the share of the images that a member scores
+            lower (ties count half), for members that are not calibrated alike. A rank is one among
+            these images: with others it is another.
+    Returns:
+        [N]; and None where a member's threshold is unknown. It stands for an image that every
+        member scores just at its threshold.
+    """
+    if method == "mean":
+        known = [t for t in thresholds if t is not None]
+        threshold = float(np.mean(known)) if len(known) == len(thresholds) else None
+        return score_mn.mean(axis=0), threshold
+    count = score_mn.shape[1]
+    # (rank - 1/2) / N of the mean rank is the share scored lower, ties counting half.
+    ranks = np.stack([(rankdata(score) - 0.5) / count for score in score_mn])
+    lower = [
+        None if t is None else float((score < t).mean())
+        for t, score in zip(thresholds, score_mn, strict=True)
+    ]
+    known = [t for t in lower if t is not None]
+    return ranks.mean(axis=0), float(np.mean(known)) if len(known) == len(lower) else None
+
+
+def run_ensemble(
+    sources: Sequence[Path], output: Path, *, method: Method = "mean",
+    threshold: float | None = None, data_path: Path | None = None, split: str = "test",
+    means: Means = DEFAULT_MEANS,
+) -> None:  # fmt: skip
+    """Combines predictions, prints a table and writes `metrics.json` and `predictions.csv`.
+
+    Args:
+        sources: all tables of predictions (of `melfast evaluate` or `melfast predict`), or all
+            runs, checkpoint folders or files in one. Those are run over `split` of `data_path`, of
+            the first one's own manifest without it; under torchrun every process calls this.
+        threshold: None: what the members' own come to.
+    Raises:
+        InputError: fewer than two sources or both kinds, other images or truths in one of them, or
+            no threshold.
+    """
+    tables = [source.suffix.lower() == ".csv" for source in sources]
+    if len(sources) < 2:
+        raise InputError("an ensemble needs two models at least, got 1")
+    if any(tables) and not all(tables):
+        raise InputError(
+            f"{sources[tables.index(False)]}: wanted tables of predictions (.csv) only, or runs "
+            "and checkpoints only"
+        )
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise InputError(f"--threshold must be in 0..1, got {threshold:g}")
+    if all(tables):
+        finish([read_member(source) for source in sources], output, method, threshold)
+        return
+    with open_world(means) as world:
+        folders = [find_checkpoint(source) for source in sources]
+        manifest = world.first_does(lambda: read_split(folders[0], data_path, split))
+        answers = [ask(folder, manifest, world, means) for folder in folders]
+        if not world.first:
+            return
+        members = [
+            Member(str(a.folder), scored_images(manifest.select(a.index), a.score), a.threshold)
+            for a in answers
+        ]
+        kept = members[0].scored.names
+        remarks = [remark for folder in folders for remark in seen_before(folder, kept)]
+        if means.tta != "none":
+            remarks.append("the thresholds were chosen without --tta")
+        left_out = [str(failure) for failure in answers[0].failures]
+        finish(members, output, method, threshold, remarks, left_out)
+
+
+def finish(
+    members: Sequence[Member], output: Path, method: Method, threshold: float | None,
+    remarks: Sequence[str] = (), left_out: Sequence[str] = (),
+) -> None:  # fmt: skip
+    """Combines members of the same images, and writes and shows what comes out."""
+    images = agreed(members)
+    score_mn = np.stack([member.scored.score for member in members])
+    score, own = combine(score_mn, [member.threshold for member in members], method)
+    source = "as asked for"
+    if threshold is None:
+        threshold, source = own, "what the members' own come to"
+    if threshold is None and method == "mean":
+        threshold, source = DEFAULT_THRESHOLD, "no member's is known"
+    if threshold is None:
+        raise InputError(
+            "rank-mean: the members' thresholds are unknown, for their tables hold no calls of "
+            "both kinds; wanted --threshold, a share of the images"
+        )
+    about = {"members": [m.name for m in members], "method": method, "threshold_rule": source}
+    conclude(
+        replace(images, score=score), threshold, output, about,
+        f"{method} of {len(members)} models", remarks, left_out,
+    )  # fmt: skip
+
+
+def agreed(members: Sequence[Member]) -> Scored:
+    """The images of all members, with the truth and the groups that any of them knows.
+
+    Raises:
+        InputError: a member has other images, or another truth of one.
+    """
+    first = members[0]
+    names = first.scored.names
+    targets = first.scored.targets.copy()
+    told = dict.fromkeys(names, first.name)
+    for member in members[1:]:
+        other = member.scored
+        if list(other.names) != list(names):
+            raise InputError(_difference(first.name, names, member.name, other.names))
+        known = other.targets >= 0
+        wrong = np.flatnonzero(known & (targets >= 0) & (targets != other.targets))
+        if wrong.size:
+            row = int(wrong[0])
+            raise InputError(
+                f"{told[names[row]]} and {member.name} disagree on the truth of {names[row]!r} "
+                f"({targets[row]} and {other.targets[row]}), and of {wrong.size - 1} more"
+            )
+        told |= {names[row]: member.name for row in np.flatnonzero(known & (targets < 0)).tolist()}
+        targets = np.where(known, other.targets, targets)
+    grouped = next((m.scored for m in members if m.scored.group_names), first.scored)
+    return replace(grouped, targets=targets)
+
+
+def _difference(one: str, names: Sequence[str], other: str, others: Sequence[str]) -> str:
+    for more, less, missing in (
+        (one, other, sorted(set(names) - set(others))),
+        (other, one, sorted(set(others) - set(names))),
+    ):
+        if missing:
+            listed = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+            return f"{less}: lacks {len(missing):,} images of {more}: {listed}"
+    raise AssertionError("the same names in another order")
+
+
+def seen_before(folder: Path, names: Sequence[str]) -> list[str]:
+    """A remark where a run was trained on images that it is now measured on."""
+    path = run_of(folder) / MANIFEST
+    if not path.is_file():
+        return []
+    manifest = read_manifest(path)
+    trained = set(manifest.select(manifest.splits == "train").image_names)
+    shared = len(trained & set(names))
+    return [f"{folder} was trained on {shared:,} of these images"] if shared else []
+
+
+def read_member(path: Path) -> Member:
+    """A table of predictions: image_name and probability, and as far as they are there
+    target_predicted (the call), target (the truth; without target_predicted: the call), group.
+
+    Raises:
+        InputError: a column is missing, a value is none, or an image stands twice.
+    """
+    table = read_table(path)
+    frame = table.frame
+    require_columns(path, frame.columns, ("image_name", "probability"))
+    names = frame["image_name"].tolist()
+    if len(set(names)) < len(names):
+        row = int(np.flatnonzero(frame["image_name"].duplicated())[0])
+        raise table.error(row, f"image {names[row]!r} stands twice")
+    score = _numbers(table, "probability")
+    truth, calls = np.full(len(names), -1), None
+    if "target_predicted" in frame:
+        calls = _labels(table, "target_predicted")
+        truth = _labels(table, "target") if "target" in frame else truth
+    elif "target" in frame:
+        calls = _labels(table, "target")
+    group_names = sorted(set(frame["group"]) - {""}) if "group" in frame else []
+    index = {name: i for i, name in enumerate(group_names)} | {"": -1}
+    groups = [index[cell] for cell in frame["group"]] if "group" in frame else [-1] * len(names)
+    scored = Scored(names, truth, score, np.array(groups), tuple(group_names))
+    return Member(str(path), _sorted(scored), _threshold(score, calls))
+
+
+def _threshold(score: NDArray[np.float64], calls: NDArray[np.int64] | None) -> float | None:
+    """Halfway between the highest score not called malignant and the lowest that is."""
+    if calls is None or not {0, 1} <= set(calls.tolist()):
+        return None
+    return float((score[calls == 0].max() + score[calls == 1].min()) / 2)
+
+
+def _sorted(scored: Scored) -> Scored:
+    order = np.argsort(np.array(scored.names))
+    return replace(
+        scored, names=[scored.names[i] for i in order], targets=scored.targets[order],
+        score=scored.score[order], groups=scored.groups[order],
+    )  # fmt: skip
+
+
+def _numbers(table: Table, column: str) -> NDArray[np.float64]:
+    values = np.empty(len(table.frame))
+    for row, cell in enumerate(table.frame[column]):
+        try:
+            values[row] = float(cell)
+        except ValueError:
+            values[row] = np.nan
+        if not 0 <= values[row] <= 1:
+            raise table.error(row, f"{column} must be a number in 0..1, got {cell!r}")
+    return values
+
+
+def _labels(table: Table, column: str) -> NDArray[np.int64]:
+    known = {"0": 0, "1": 1, "": -1}
+    for row, cell in enumerate(table.frame[column]):
+        if cell not in known:
+            raise table.error(row, f"{column} must be 0, 1 or empty, got {cell!r}")
+    return np.array([known[cell] for cell in table.frame[column]], dtype=np.int64)
