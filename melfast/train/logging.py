@@ -1,5 +1,6 @@
 """What a run says: one progress line, training.log to read, log.jsonl and TensorBoard to plot."""
 
+import io
 import json
 import math
 import time
@@ -7,15 +8,19 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self, TextIO
+from typing import Any, Protocol, Self, TextIO
 
+import numpy as np
+from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 from torch.utils.tensorboard import SummaryWriter
 
 from melfast.errors import InputError
 from melfast.files import atomic_path
 from melfast.train.distributed import World
+from melfast.train.trackers import Tracker, TrackerName, finite, open_tracker
 
 
 class Log(Protocol):
@@ -24,6 +29,8 @@ class Log(Protocol):
     def say(self, message: str) -> None: ...
     def record(self, kind: str, step: int, epoch: float, values: Mapping[str, float]) -> None: ...
     def advance(self, step: int, description: str) -> None: ...
+    def table(self, table: Table) -> None: ...
+    def picture(self, name: str, path: Path) -> None: ...
 
 
 class SilentLog:
@@ -38,6 +45,12 @@ class SilentLog:
     def advance(self, step: int, description: str) -> None:
         pass
 
+    def table(self, table: Table) -> None:
+        pass
+
+    def picture(self, name: str, path: Path) -> None:
+        pass
+
 
 class RunLog:
     """The log of a run folder; goes on in the files of an earlier part of the run.
@@ -45,9 +58,13 @@ class RunLog:
     Args:
         step: optimizer steps done; what an interrupted part wrote after them is taken back.
         total: length of the progress line.
+        tracker: is told all that is recorded, too.
     """
 
-    def __init__(self, run: Path, *, step: int, total: int) -> None:
+    def __init__(
+        self, run: Path, *, step: int, total: int, tracker: Tracker | None = None
+    ) -> None:  # fmt: skip
+        self.tracker = tracker
         _drop_after(run / "log.jsonl", step)
         self.text = open(run / "training.log", "a", encoding="utf-8")  # noqa: SIM115
         self.lines = open(run / "log.jsonl", "a", encoding="utf-8")  # noqa: SIM115
@@ -76,6 +93,8 @@ class RunLog:
             if error is not None:
                 message = " ".join(str(error).split())
                 self._write(f"stopped by {type(error).__name__}: {message}")
+        if self.tracker is not None:
+            self.tracker.close(failed=error is not None)
         for file in (self.board, self.lines, self.text):
             with suppress(OSError) if error is not None else nullcontext():
                 file.close()
@@ -92,19 +111,43 @@ class RunLog:
             entry[name] = value if math.isfinite(value) else None
             self.board.add_scalar(f"{kind}/{name}", value, step)
         _append(self.lines, json.dumps(entry))
+        if self.tracker is not None:
+            self.tracker.record(finite(kind, values), step)
 
     def advance(self, step: int, description: str) -> None:
         self.progress.update(self.task, completed=step, description=description)
+
+    def table(self, table: Table) -> None:
+        """A table to the terminal and training.log."""
+        self.console.print(table)
+        text = io.StringIO()
+        Console(file=text, width=120).print(table)
+        for line in text.getvalue().splitlines():
+            self._write(line.rstrip())
+
+    def picture(self, name: str, path: Path) -> None:
+        """A picture to TensorBoard and the tracker."""
+        with Image.open(path) as image:
+            self.board.add_image(name, np.array(image.convert("RGB")), dataformats="HWC")
+        if self.tracker is not None:
+            self.tracker.picture(name, path)
 
     def _write(self, message: str) -> None:
         _append(self.text, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}")
 
 
 def open_log(
-    run: Path, world: World, *, step: int, total: int
-) -> AbstractContextManager[RunLog | SilentLog]:
-    """The log of this process; the first alone writes."""
-    return RunLog(run, step=step, total=total) if world.first else nullcontext(SilentLog())
+    run: Path, world: World, *, step: int, total: int, tracker: TrackerName = "none",
+    config: Mapping[str, Any] | None = None,
+) -> AbstractContextManager[RunLog | SilentLog]:  # fmt: skip
+    """The log of this process; the first alone writes.
+
+    Args:
+        config: dotted keys, for the tracker.
+    """
+    if not world.first:
+        return nullcontext(SilentLog())
+    return RunLog(run, step=step, total=total, tracker=open_tracker(tracker, run, config or {}))
 
 
 def _append(file: TextIO, line: str) -> None:

@@ -1,5 +1,6 @@
 """A run: a folder with config, manifest, logs and checkpoints, begun or gone on with."""
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,15 @@ from melfast.train.distributed import World, start_world, started_again
 from melfast.train.epochs import require_steps
 from melfast.train.feed import set_tf32, set_threads
 from melfast.train.learner import Learner, build_learner, new_record
-from melfast.train.logging import open_log
+from melfast.train.logging import Log, open_log
 from melfast.train.loop import Trainer
+from melfast.train.preview import draw_preview
 from melfast.train.stop import EXIT_CODE, watch_sigterm
+from melfast.train.summary import draw_curves, read_log, summary_table
+from melfast.train.trackers import require_tracker
 
-CONFIG = "config.yaml"
+CONFIG, SAMPLES, CURVES = "config.yaml", "samples.png", "curves.png"
+SHOWN = 32  # images in samples.png
 # Under other values of these a checkpoint means nothing.
 FIXED = ("preprocess.", "model.", "train.batch_size", "train.seed")
 # The run's own manifest holds what these led to.
@@ -51,6 +56,7 @@ def run_training(config: Config, sources: dict[str, str], *, going_on: bool) -> 
     """
     run = Path(config.output.dir)
     notes: list[str] = []
+    require_tracker(config.output.tracker)
     if started_again():
         going_on = True
     with start_world(config.train.device) as world:
@@ -75,10 +81,15 @@ def run_training(config: Config, sources: dict[str, str], *, going_on: bool) -> 
         if has_checkpoint(run):
             state = go_on(config, data, run, learner)
             notes.append(f"going on from {state.name}, step {state.step:,}")
-        with open_log(run, world, step=state.step, total=steps * config.train.epochs) as log:
+        with open_log(
+            run, world, step=state.step, total=steps * config.train.epochs,
+            tracker=config.output.tracker, config=settings.dotted(config),
+        ) as log:  # fmt: skip
             for note in notes:
                 log.say(note)
             log.say(opening(config, data, learner, world))
+            if world.first and not state.step:
+                show_samples(config, run, log)
             with watch_sigterm() as stop, world.together():
                 trainer = Trainer(config, data, run, world, record, learner, state, log, stop)
                 trainer.train()
@@ -88,7 +99,24 @@ def run_training(config: Config, sources: dict[str, str], *, going_on: bool) -> 
                     "holds it, and --resume goes on"
                 )
                 sys.exit(EXIT_CODE)
+            if world.first:
+                sum_up(run, state, log)
             log.say(closing(config, run, state))
+
+
+def show_samples(config: Config, run: Path, log: Log) -> None:
+    """Draws the first images as the model will see them, for looking: see `melfast show`."""
+    with contextlib.suppress(InputError):  # none can be read: training says it better
+        draw_preview(read_manifest(run / MANIFEST), config, run / SAMPLES, images=SHOWN)
+        log.picture("samples", run / SAMPLES)
+
+
+def sum_up(run: Path, state: State, log: Log) -> None:
+    """The curves and the table of a run that is done."""
+    train, valid = read_log(run)
+    draw_curves(train, valid, state.best["epoch"], run / CURVES)
+    log.picture("curves", run / CURVES)
+    log.table(summary_table(valid, state.best["epoch"]))
 
 
 def prepare_run(

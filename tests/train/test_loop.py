@@ -186,7 +186,8 @@ def test_a_run(tiny_config: MakeConfig, tmp_path: Path) -> None:
     run_training(config, {}, going_on=False)
     run = tmp_path / "run"
     assert {path.name for path in run.iterdir()} == {
-        "checkpoints", "config.yaml", "log.jsonl", "manifest.csv", "tensorboard", "training.log"
+        "checkpoints", "config.yaml", "curves.png", "log.jsonl", "manifest.csv", "samples.png",
+        "tensorboard", "training.log",
     }  # fmt: skip
     train, valid = log_of(run, "train"), log_of(run, "valid")
     assert [line["step"] for line in train] == list(range(1, 33))

@@ -1,0 +1,92 @@
+"""Summary of a run: its table of metrics and its curves, from what log.jsonl says."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from rich.table import Table
+
+from melfast.files import atomic_path
+
+# Okabe and Ito 2008: told apart by colour-blind people as well.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+SHOWN = ("auc", "average_precision", "balanced_accuracy")
+WITHOUT_ROW = ("kind", "step", "epoch")
+
+
+def read_log(run: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The records of RUN/log.jsonl: those of training and those of validation, in order."""
+    lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    records = [json.loads(line) for line in lines]
+    train, valid = ([r for r in records if r["kind"] == kind] for kind in ("train", "valid"))
+    return train, valid
+
+
+def summary_table(valid: Sequence[dict[str, Any]], best_epoch: int) -> Table:
+    """Every metric of validation, in the best epoch and in the last.
+
+    Args:
+        valid: as `read_log` gives them, one an epoch.
+    """
+    best = next(record for record in valid if record["epoch"] == best_epoch)
+    last = valid[-1]
+    grid = Table(title="validation", title_justify="left")
+    grid.add_column("metric")
+    for heading, record in (("best", best), ("last", last)):
+        grid.add_column(f"{heading}: epoch {record['epoch']:g}", justify="right")
+    for name in last:
+        if name not in WITHOUT_ROW:
+            cells = [record.get(name) for record in (best, last)]
+            grid.add_row(name, *("-" if cell is None else f"{cell:.4f}" for cell in cells))
+    return grid
+
+
+def draw_curves(
+    train: Sequence[dict[str, Any]], valid: Sequence[dict[str, Any]], best_epoch: int, path: Path
+) -> None:
+    """Writes a PNG of loss and learning rate, validation metrics, and recall by tone group, each
+    over epochs; a line marks the best one.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    groups = [name for name in valid[-1] if name.startswith("recall/")]
+    figure = Figure(figsize=(5 * (2 + bool(groups)), 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, 2 + bool(groups))
+    loss, metrics = axes[0], axes[1]
+    loss.plot(*_curve(train, "loss"), color=COLOURS[0], label="training loss", linewidth=1)
+    loss.set(ylabel="mean loss an image", ylim=(0, None))
+    rate = loss.twinx()
+    rate.plot(*_curve(train, "lr"), color=COLOURS[7], linewidth=1, linestyle="--")
+    rate.set(ylabel="learning rate (dashed)", ylim=(0, None))
+    for name, colour in zip(SHOWN, COLOURS, strict=False):
+        metrics.plot(
+            *_curve(valid, name),
+            color=colour,
+            label=name.replace("_", " "),
+            marker=".",
+            linewidth=1,
+        )
+    metrics.set(ylabel="of the validation split", ylim=(None, 1))
+    metrics.legend(fontsize="small", loc="lower right")
+    if groups:
+        for name, colour in zip(groups, COLOURS, strict=False):
+            label = name.removeprefix("recall/")
+            axes[2].plot(*_curve(valid, name), color=colour, label=label, marker=".", linewidth=1)
+        axes[2].set(ylabel="recall by tone group, at the threshold", ylim=(0, 1.02))
+        axes[2].legend(fontsize="small", loc="lower right")
+    for axis in axes:
+        axis.set_xlabel("epochs")
+        axis.grid(alpha=0.25)
+        axis.axvline(best_epoch, color="black", linewidth=0.8, linestyle=":")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
+
+
+def _curve(records: Sequence[dict[str, Any]], name: str) -> tuple[list[float], list[float]]:
+    known = [(r["epoch"], r[name]) for r in records if r.get(name) is not None]
+    return [epoch for epoch, _ in known], [value for _, value in known]
