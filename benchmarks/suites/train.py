@@ -1,7 +1,10 @@
-"""Suite train: does the training loop keep up with random batches that lie in memory?"""
+"""Suite train: what do the loop, the files and a second process cost of a bare training step?"""
 
 import contextlib
+import dataclasses
+import multiprocessing
 import os
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +20,10 @@ from melfast.data.batch import Batch
 from melfast.images import list_images
 
 if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
     from melfast.config import Config
+    from melfast.train.distributed import World
     from melfast.train.loop import Batches, Trainer
 
 calm_openmp()  # as the melfast command does, before torch is loaded
@@ -25,12 +31,14 @@ calm_openmp()  # as the melfast command does, before torch is loaded
 RECIPE = ROOT / "configs" / "ham10000.yaml"
 STEPS = 24  # an epoch; one of a few seconds
 FILES_TARGET = 0.95  # of the rate with batches in memory
+LOOP_TARGET = 0.97  # of the rate of a step written out by hand
+PROCESSES_TARGET = 0.9  # of the rate of one process with all the threads
 DRAWN = (64, 150, 200)  # number, height, width
 
 
 @suite("train")
 def train(run: Run) -> None:
-    """Images/s of training on files, beside batches in memory and a step written out by hand."""
+    """Images/s of training: the loop beside a step by hand, files beside memory, two processes."""
     with small_images(run.data) as (source, files):
         config = recipe(run.threads)
         on_files, in_memory, bare = (make_trainer(config, files, STEPS) for _ in range(3))
@@ -41,12 +49,23 @@ def train(run: Run) -> None:
         )
         check(run, on_files, in_memory)
         in_memory.open_batches = lambda: in_memory_batches(in_memory)  # type: ignore[method-assign]
-        contestants = [
-            Contestant("melfast train, files", epoch(on_files)),
-            Contestant("melfast train, batches in memory", epoch(in_memory), FILES_TARGET),
-            Contestant("bare step by hand, batches in memory", epoch_by_hand(bare)),
-        ]
-        run.compare(f"{STEPS} steps of {RECIPE.name}", "images/s", contestants)
+        alone = Contestant("melfast train, batches in memory", epoch(in_memory))
+        steps = f"{STEPS} steps of {RECIPE.name}"
+        by_hand = Contestant("bare step by hand, the same", epoch_by_hand(bare), LOOP_TARGET)
+        run.compare(f"{steps}: the loop", "images/s", [alone, by_hand])
+        files_first = Contestant("melfast train, files", epoch(on_files))
+        run.compare(
+            f"{steps}: the files", "images/s",
+            [files_first, dataclasses.replace(alone, target=FILES_TARGET)],
+        )  # fmt: skip
+    if run.threads < 2:
+        run.miss("two processes", "they need two threads")
+        return
+    with processes(2, run.threads // 2) as epoch_of_two:
+        name = f"2 processes x {run.threads // 2} threads (gloo), batches in memory"
+        one = dataclasses.replace(alone, target=PROCESSES_TARGET,
+                                  name=f"1 process x {run.threads} threads, the same")  # fmt: skip
+        run.compare(f"{steps}: processes", "images/s", [Contestant(name, epoch_of_two), one])
 
 
 @contextlib.contextmanager
@@ -70,7 +89,9 @@ def recipe(threads: int) -> "Config":
     return load_config(RECIPE, [Override(k, v, "suite") for k, v in settings.items()])[0]
 
 
-def make_trainer(config: "Config", files: list[Path], steps: int) -> "Trainer":
+def make_trainer(
+    config: "Config", files: list[Path], steps: int, world: "World | None" = None
+) -> "Trainer":
     """A trainer with an epoch of `steps` steps on these files, repeated if need be."""
     import torch
 
@@ -89,7 +110,8 @@ def make_trainer(config: "Config", files: list[Path], steps: int) -> "Trainer":
     rows = Rows(np.arange(count) % 2, np.full(count, -1, np.int16))
     names, masks = [path.stem for path in paths], [None] * count
     split = LabelledImages(paths, names, rows, [*masks], np.zeros(count, bool))
-    data, world = TrainingData(split, split, ()), World(device=torch.device(config.train.device))
+    data = TrainingData(split, split, ())
+    world = world or World(device=torch.device(config.train.device))
     set_threads(config.train.threads, world)
     cells = count_cells(config, rows, 0)
     record = new_record(config, data, cells)
@@ -102,12 +124,67 @@ def in_memory_batches(trainer: "Trainer") -> "Iterator[Batches]":
     """One random batch over and over, on the device: no loader is faster."""
     import torch
 
-    size, preprocess = trainer.config.train.batch_size, trainer.record.preprocess
+    size = trainer.config.train.batch_size // trainer.world.size
+    preprocess = trainer.record.preprocess
     shape = (size, preprocess.height, preprocess.width, 3)
     pixels = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     batch = Batch(pixels, np.arange(size), group=np.full(size, -1, np.int16))
     tensor = torch.from_numpy(pixels).to(trainer.world.device).permute(0, 3, 1, 2)
     yield ((tensor, batch) for _ in range(trainer.steps_per_epoch))
+
+
+@contextlib.contextmanager
+def processes(size: int, threads: int) -> Iterator[Callable[[], int]]:
+    """So many processes that train together, each with so many threads.
+
+    Yields:
+        An epoch of all of them; images done.
+    """
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("spawn")
+    pipes = [context.Pipe() for _ in range(size)]
+    workers = [
+        context.Process(target=work, args=(rank, size, threads, STEPS, port, pipe[1]), daemon=True)
+        for rank, pipe in enumerate(pipes)
+    ]
+    for worker in workers:
+        worker.start()
+    for _, theirs in pipes:
+        theirs.close()  # so that a dead worker's pipe ends
+
+    def run() -> int:
+        for mine, _ in pipes:
+            mine.send("an epoch")
+        return max(mine.recv() for mine, _ in pipes)  # waits for all
+
+    try:
+        yield run
+    finally:
+        for mine, _ in pipes:
+            with contextlib.suppress(OSError):
+                mine.send(None)
+        for worker in workers:
+            worker.join(timeout=20)
+            worker.kill()
+
+
+def work(
+    rank: int, size: int, threads: int, steps: int, port: int, orders: "Connection"
+) -> None:  # fmt: skip
+    """One of several processes: an epoch for every order, until None comes."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size),
+                   "LOCAL_WORLD_SIZE": str(size), "MASTER_ADDR": "localhost",
+                   "MASTER_PORT": str(port)}  # fmt: skip
+    from melfast.train.distributed import start_world
+
+    with start_world("cpu") as world:
+        trainer = make_trainer(recipe(threads), [Path("none.jpg")], steps, world)
+        trainer.open_batches = lambda: in_memory_batches(trainer)  # type: ignore[method-assign]
+        run = epoch(trainer)
+        while orders.recv() is not None:
+            orders.send(run())
 
 
 def check(run: Run, on_files: "Trainer", in_memory: "Trainer") -> None:

@@ -72,13 +72,13 @@ def draw_curves(
             linewidth=1,
         )
     metrics.set(ylabel="of the validation split", ylim=(None, 1))
-    metrics.legend(fontsize="small", loc="lower right")
+    metrics.legend(fontsize="small", loc="best")
     if groups:
         for name, colour in zip(groups, COLOURS, strict=False):
             label = name.removeprefix("recall/")
             axes[2].plot(*_curve(valid, name), color=colour, label=label, marker=".", linewidth=1)
         axes[2].set(ylabel="recall by tone group, at the threshold", ylim=(0, 1.02))
-        axes[2].legend(fontsize="small", loc="lower right")
+        axes[2].legend(fontsize="small", loc="best")
     for axis in axes:
         axis.set_xlabel("epochs")
         axis.grid(alpha=0.25)
