@@ -88,10 +88,7 @@ def pauc_above_tpr(y_true: ArrayLike, score: ArrayLike, least_tpr: float = 0.8) 
 
 def confusion(y_true: ArrayLike, y_pred: ArrayLike) -> Confusion:
     """Counts of images by true class and call; all 0 where there is no image."""
-    malignant, called = _checked(y_true, y_pred)
-    if not np.isin(called, (0, 1)).all():
-        raise ValueError(f"y_pred must hold 0 and 1, got {np.unique(called)[:5].tolist()}")
-    positive = called == 1
+    malignant, positive = checked_calls(y_true, y_pred)
     return Confusion(
         tn=int((~malignant & ~positive).sum()),
         fp=int((~malignant & positive).sum()),
@@ -177,7 +174,7 @@ def brier_score(y_true: ArrayLike, probability: ArrayLike) -> float:
     Raises:
         ValueError: a probability is not in 0..1.
     """
-    malignant, probability = _checked_probability(y_true, probability)
+    malignant, probability = checked_probabilities(y_true, probability)
     return float(np.mean((probability - malignant) ** 2)) if len(malignant) else math.nan
 
 
@@ -190,7 +187,7 @@ def log_loss(y_true: ArrayLike, probability: ArrayLike) -> float:
     Raises:
         ValueError: a probability is not in 0..1.
     """
-    malignant, probability = _checked_probability(y_true, probability)
+    malignant, probability = checked_probabilities(y_true, probability)
     return float(np.mean(log_losses(malignant, probability))) if len(malignant) else math.nan
 
 
@@ -220,7 +217,7 @@ def expected_calibration_error(
     Raises:
         ValueError: a probability is not in 0..1, or there is no bin.
     """
-    malignant, probability = _checked_probability(y_true, probability)
+    malignant, probability = checked_probabilities(y_true, probability)
     if num_bins < 1:
         raise ValueError(f"num_bins must be at least 1, got {num_bins}")
     if len(malignant) == 0:
@@ -304,6 +301,36 @@ def binary_metrics(y_true: ArrayLike, score: ArrayLike, threshold: float) -> dic
     }
 
 
+def checked_calls(
+    y_true: ArrayLike, y_pred: ArrayLike
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Whether each image is malignant, and is called so.
+
+    Raises:
+        ValueError: the two are no equally long lists of 0 and 1.
+    """
+    malignant, called = _checked(y_true, y_pred)
+    if not np.isin(called, (0, 1)).all():
+        raise ValueError(f"y_pred must hold 0 and 1, got {np.unique(called)[:5].tolist()}")
+    return malignant, called == 1
+
+
+def checked_probabilities(
+    y_true: ArrayLike, probability: ArrayLike
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Whether each image is malignant, and P(malignant).
+
+    Raises:
+        ValueError: y_true is no list of 0 and 1, or there are not as many numbers in 0..1.
+    """
+    malignant, numbers = _checked(y_true, probability)
+    if (bad := numbers[(numbers < 0) | (numbers > 1)]).size:
+        raise ValueError(
+            f"{bad.size} of {len(numbers)} probabilities are not in 0..1, the first: {bad[0]}"
+        )
+    return malignant, numbers
+
+
 def _ratio(part: int, whole: int) -> float:
     return part / whole if whole else math.nan
 
@@ -324,17 +351,6 @@ def _best_rate(y_true: ArrayLike, score: ArrayLike, least: float, *, of_malignan
     specificities = (num_benign - np.append(0, np.cumsum(~malignant)[last_of_tie])) / num_benign
     wanted, other = (recalls, specificities) if of_malignant else (specificities, recalls)
     return float(wanted[other >= least].max())
-
-
-def _checked_probability(
-    y_true: ArrayLike, probability: ArrayLike
-) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    malignant, numbers = _checked(y_true, probability)
-    if (bad := numbers[(numbers < 0) | (numbers > 1)]).size:
-        raise ValueError(
-            f"{bad.size} of {len(numbers)} probabilities are not in 0..1, the first: {bad[0]}"
-        )
-    return malignant, numbers
 
 
 def _checked(y_true: ArrayLike, values: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
