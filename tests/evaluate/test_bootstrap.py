@@ -20,7 +20,7 @@ from melfast.evaluate.bootstrap import (
 from melfast.evaluate.design import Design, seeds_of
 from melfast.evaluate.fairness import disparities
 from melfast.evaluate.groups import Groups
-from melfast.evaluate.intervals import bca_interval, exact_interval
+from melfast.evaluate.intervals import acceleration, bca_interval, exact_interval
 from melfast.evaluate.metrics import SCORE_METRICS, THRESHOLD_METRICS, binary_metrics
 
 Images = tuple[np.ndarray, np.ndarray, np.ndarray, Groups]
@@ -63,6 +63,9 @@ def test_replicates_as_the_metrics_of_the_images_drawn(with_patients: bool) -> N
         if not with_patients:  # as many of each class and group as there are
             cells = 2 * groups.index + true
             assert sorted(cells[again]) == sorted(cells)
+        else:
+            times = np.bincount(again, minlength=200)
+            np.testing.assert_array_equal(times, times[::3].repeat(3)[:200])
         for part, index in ((0, None), (2, 1)):
             mine = again if index is None else again[groups.index[again] == index]
             wanted = binary_metrics(true[mine], score[mine], 0.6)
@@ -214,6 +217,18 @@ def test_jackknife_of_a_sample_is_near_that_of_all(monkeypatch: pytest.MonkeyPat
     found = bootstrap(true, called, score, **kinds).interval("auc", "b")  # type: ignore[arg-type]
     assert found.low != wanted.low
     assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high), abs=1e-3)
+
+
+def test_acceleration_of_a_sample_is_near_that_of_all() -> None:
+    left_out = np.random.default_rng(0).lognormal(size=9000)
+    stratum, strata = np.repeat([0, 1], [3000, 6000]), np.array([3000, 6000])
+    wanted = acceleration(left_out, stratum, strata)
+    assert acceleration(left_out[::3], stratum[::3], strata) == pytest.approx(wanted, rel=0.2)
+    with_nan = np.where(np.arange(9000) % 3, math.nan, left_out)
+    assert acceleration(with_nan, stratum, strata) == acceleration(
+        left_out[::3], stratum[::3], strata
+    )
+    assert acceleration(np.ones(9000), stratum, strata) == 0
 
 
 def test_null_by_hand() -> None:

@@ -99,6 +99,27 @@ def test_every_order_is_as_probable() -> None:
     assert stats.chisquare(list(orders.values())).pvalue > 1e-3
 
 
+def test_a_permutation_is_the_same_whichever_come_before() -> None:
+    rng = np.random.default_rng(0)
+    true, score = rng.random(50) < 0.4, rng.random(50)
+    _, rows = rows_by_score(true, score >= 0.5, score)
+    class_rows = np.argsort(rows.malignant, kind="stable").astype(np.int32)
+    classes = np.array([0, (~true).sum(), 50])
+    group = rng.integers(0, 3, 50).astype(np.int32)
+
+    def counts_of(seeds: np.ndarray) -> np.ndarray:
+        counts, scores = np.empty((len(seeds), 3, 4), np.int64), np.empty((len(seeds), 3, 6))
+        kernels.permutation(seeds, classes, class_rows, group, rows, counts, scores)
+        return counts
+
+    forward = counts_of(SEEDS[:5])
+    np.testing.assert_array_equal(forward, counts_of(SEEDS[:5][::-1])[::-1])
+    assert len(np.unique(forward, axis=0)) == 5
+    images = np.bincount(2 * group[class_rows] + (np.arange(50) >= classes[1]), minlength=6)
+    by_class = np.stack([forward[..., :2].sum(-1), forward[..., 2:].sum(-1)], axis=-1)
+    assert (by_class.reshape(5, 6) == images).all()
+
+
 def test_draws_are_splitmix64() -> None:
     """The first outputs of the published generator from state 1234567."""
     state, found = np.uint64(1234567), []
