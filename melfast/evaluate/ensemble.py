@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from melfast.errors import InputError
+from melfast.evaluate.predictions import read_predictions
 from melfast.evaluate.report import Scored
 from melfast.evaluate.run import (
     DEFAULT_MEANS,
@@ -23,7 +24,6 @@ from melfast.evaluate.run import (
     scored_images,
 )
 from melfast.manifest import read_manifest
-from melfast.tables import Table, read_table, require_columns
 from melfast.train.checkpoint import find_checkpoint
 from melfast.train.data import MANIFEST
 
@@ -198,63 +198,21 @@ def seen_before(folder: Path, names: Sequence[str]) -> list[str]:
 
 
 def read_member(path: Path) -> Member:
-    """A table of predictions: image_name and probability, and as far as they are there
-    target_predicted (the call), target (the truth; without target_predicted: the call), group.
+    """A table of predictions, its images by name.
 
     Raises:
-        InputError: a column is missing, a value is none, or an image stands twice.
+        InputError: see `read_predictions`, or it has no probabilities.
     """
-    table = read_table(path)
-    frame = table.frame
-    require_columns(path, frame.columns, ("image_name", "probability"))
-    names = frame["image_name"].tolist()
-    if len(set(names)) < len(names):
-        row = int(np.flatnonzero(frame["image_name"].duplicated())[0])
-        raise table.error(row, f"image {names[row]!r} stands twice")
-    score = _numbers(table, "probability")
-    truth, calls = np.full(len(names), -1), None
-    if "target_predicted" in frame:
-        calls = _labels(table, "target_predicted")
-        truth = _labels(table, "target") if "target" in frame else truth
-    elif "target" in frame:
-        calls = _labels(table, "target")
-    group_names = sorted(set(frame["group"]) - {""}) if "group" in frame else []
-    index = {name: i for i, name in enumerate(group_names)} | {"": -1}
-    groups = [index[cell] for cell in frame["group"]] if "group" in frame else [-1] * len(names)
-    scored = Scored(names, truth, score, np.array(groups), tuple(group_names))
-    return Member(str(path), _sorted(scored), _threshold(score, calls))
-
-
-def _threshold(score: NDArray[np.float64], calls: NDArray[np.int64] | None) -> float | None:
-    """Halfway between the highest score not called malignant and the lowest that is."""
-    if calls is None or not {0, 1} <= set(calls.tolist()):
-        return None
-    return float((score[calls == 0].max() + score[calls == 1].min()) / 2)
-
-
-def _sorted(scored: Scored) -> Scored:
-    order = np.argsort(np.array(scored.names))
-    return replace(
-        scored, names=[scored.names[i] for i in order], targets=scored.targets[order],
-        score=scored.score[order], groups=scored.groups[order],
+    found = read_predictions(path)
+    if found.score is None:
+        raise InputError(f"{path}: has calls alone; wanted a column of probabilities")
+    group_names = tuple(sorted(set(found.groups or ()) - {""}))
+    place = {name: i for i, name in enumerate(group_names)} | {"": -1}
+    groups = [place[cell] for cell in found.groups or [""] * len(found)]
+    truth = np.full(len(found), -1) if found.truth is None else found.truth
+    order = np.argsort(np.array(found.names))
+    scored = Scored(
+        [found.names[i] for i in order], truth[order], found.score[order],
+        np.array(groups)[order], group_names,
     )  # fmt: skip
-
-
-def _numbers(table: Table, column: str) -> NDArray[np.float64]:
-    values = np.empty(len(table.frame))
-    for row, cell in enumerate(table.frame[column]):
-        try:
-            values[row] = float(cell)
-        except ValueError:
-            values[row] = np.nan
-        if not 0 <= values[row] <= 1:
-            raise table.error(row, f"{column} must be a number in 0..1, got {cell!r}")
-    return values
-
-
-def _labels(table: Table, column: str) -> NDArray[np.int64]:
-    known = {"0": 0, "1": 1, "": -1}
-    for row, cell in enumerate(table.frame[column]):
-        if cell not in known:
-            raise table.error(row, f"{column} must be 0, 1 or empty, got {cell!r}")
-    return np.array([known[cell] for cell in table.frame[column]], dtype=np.int64)
+    return Member(str(path), scored, found.threshold)
