@@ -156,7 +156,7 @@ def seeds_of(seed: int, number: int) -> NDArray[np.uint64]:
 
 
 def empty_results(number: int, num_slices: int) -> tuple[NDArray[np.int64], Floats]:
-    """Room for what a kernel finds: counts [R, S, 4] and scores [R, S, 6]."""
+    """Room for what a kernel finds: counts [R, S, 4] and scores [R, S, 8]."""
     counts = np.empty((number, num_slices, len(kernels.COUNTS)), np.int64)
     return counts, np.empty((number, num_slices, len(kernels.SCORES)))
 
