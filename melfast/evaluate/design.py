@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 Measured = Mapping[str, Floats]
 
 # The acceleration of BCa is a mean over clusters left out one by one: so many are enough.
-JACKKNIFE_PER_STRATUM = 5_000
+MOST_LEFT_OUT = 8_000
 
 
 @dataclass(frozen=True)
@@ -96,15 +96,17 @@ class Design:
     def leave_out(self) -> tuple[NDArray[np.int64], Measured]:
         """Stratum of each cluster that is left out [J], and the metrics of the others [J, S].
 
-        The clusters are a sample where a stratum has very many.
+        Where there are very many, they are a sample of the large strata; small ones are whole.
         """
+        sizes = np.diff(self.strata)
+        most = MOST_LEFT_OUT
+        while np.minimum(sizes, most).sum() > MOST_LEFT_OUT:
+            most = most * 9 // 10
         rng = np.random.default_rng(0)
-        chosen = []
-        for first, end in zip(self.strata[:-1], self.strata[1:], strict=True):
-            clusters = np.arange(first, end)
-            if len(clusters) > JACKKNIFE_PER_STRATUM:
-                clusters = rng.choice(clusters, JACKKNIFE_PER_STRATUM, replace=False)
-            chosen.append(clusters)
+        chosen = [
+            first + (np.arange(size) if size <= most else rng.choice(size, most, replace=False))
+            for first, size in zip(self.strata[:-1], sizes, strict=True)
+        ]
         clusters = np.concatenate(chosen)
         stratum = np.searchsorted(self.strata, clusters, side="right") - 1
         return stratum, self.without(*clusters)
@@ -156,7 +158,7 @@ def seeds_of(seed: int, number: int) -> NDArray[np.uint64]:
 
 
 def empty_results(number: int, num_slices: int) -> tuple[NDArray[np.int64], Floats]:
-    """Room for what a kernel finds: counts [R, S, 4] and scores [R, S, 6]."""
+    """Room for what a kernel finds: counts [R, S, 4] and scores [R, S, 8]."""
     counts = np.empty((number, num_slices, len(kernels.COUNTS)), np.int64)
     return counts, np.empty((number, num_slices, len(kernels.SCORES)))
 

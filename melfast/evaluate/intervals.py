@@ -16,9 +16,10 @@ class Interval:
 
     Attributes:
         estimate: the value of the images themselves.
-        low, high: NaN where the estimate is undefined; where every replicate is the same, for
-            resampling 15 hits of 15 cannot say how sure a recall of 1 is (see `exact_interval`);
-            by BCa also where all replicates lie on one side of the estimate.
+        low, high: NaN where the estimate is undefined; where the two are the same, for resampling
+            15 hits of 15 cannot say how sure a recall of 1 is (see `exact_interval`); and where
+            they do not hold the estimate. Nearly all replicates lie on one side of it then, as they
+            do for the gap between many small groups.
         undefined: replicates in which the metric is undefined; the interval is of the others.
     """
 
@@ -98,8 +99,11 @@ def _tails(level: float) -> Floats:
 def _quantiles(estimate: float, replicates: Floats, places: Floats) -> Interval:
     defined = replicates[~np.isnan(replicates)]
     undefined = len(replicates) - len(defined)
-    same = len(defined) == 0 or defined.min() == defined.max()
-    if same or math.isnan(estimate) or np.isnan(places).any():
-        return Interval(estimate, math.nan, math.nan, undefined)
+    nothing = Interval(estimate, math.nan, math.nan, undefined)
+    if len(defined) == 0 or math.isnan(estimate) or np.isnan(places).any():
+        return nothing
     low, high = np.quantile(defined, places)
-    return Interval(estimate, float(low), float(high), undefined)
+    holds = low - 1e-12 <= estimate <= high + 1e-12  # rounding aside
+    return (
+        Interval(estimate, float(low), float(high), undefined) if low < high and holds else nothing
+    )

@@ -16,8 +16,12 @@ from numpy.typing import NDArray
 
 # Columns of the results of a scan.
 COUNTS = ("tn", "fp", "fn", "tp")
-SCORES = ("auc", "average_precision", "pauc_80tpr", "brier", "log_loss", "ece")
+SCORES = (
+    "auc", "average_precision", "pauc_80tpr", "brier", "log_loss", "ece",
+    "sensitivity_at_90_specificity", "specificity_at_90_sensitivity",
+)  # fmt: skip
 LEAST_TPR = 0.8  # of pauc_80tpr
+LEAST_RATE = 0.9  # of the last two
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -120,6 +124,17 @@ def shuffle(seed: Any, classes: Any, rows: Any, group: Any) -> None:
 
 
 @compiled
+def _least(images: Any) -> Any:
+    """The fewest of so many images that are a share of LEAST_RATE; divided, as in the metrics."""
+    least = np.int64(images * LEAST_RATE)
+    while least and (least - 1) / images >= LEAST_RATE:
+        least -= 1
+    while least / images < LEAST_RATE:
+        least += 1
+    return least
+
+
+@compiled
 def scan(rows: Any, row_list: Any, weight: Any, counts: Any, scores: Any) -> None:
     """Measures one slice, each image counted `weight` times.
 
@@ -127,7 +142,7 @@ def scan(rows: Any, row_list: Any, weight: Any, counts: Any, scores: Any) -> Non
         row_list: the slice's rows, ascending.
         weight: int32 [N].
         counts: int64 [4], receives COUNTS.
-        scores: float64 [6], receives SCORES; NaN where one is undefined.
+        scores: float64 [8], receives SCORES; NaN where one is undefined.
     """
     counts[:] = 0
     brier = log_loss = 0.0
@@ -142,7 +157,8 @@ def scan(rows: Any, row_list: Any, weight: Any, counts: Any, scores: Any) -> Non
     if images == 0:
         return
     above = precisions = area = error = excess = 0.0
-    tp = fp = tied_malignant = tied_benign = 0
+    least_tn, least_tp = _least(num_benign), _least(num_malignant)
+    tp = fp = tied_malignant = tied_benign = most_tp = most_tn = 0
     last = len(row_list) - 1
     for i in range(len(row_list)):
         row = row_list[i]
@@ -162,6 +178,10 @@ def scan(rows: Any, row_list: Any, weight: Any, counts: Any, scores: Any) -> Non
         if tied_malignant:
             new_tp, new_fp = tp + tied_malignant, fp + tied_benign
             precisions += tied_malignant * (new_tp / (new_tp + new_fp))
+            if num_benign - new_fp >= least_tn:
+                most_tp = new_tp
+            if tp < least_tp <= new_tp:
+                most_tn = num_benign - new_fp
             low, high = max(tp / num_malignant, LEAST_TPR), new_tp / num_malignant
             if high > low and num_benign:
                 slope = tied_benign / tied_malignant
@@ -173,6 +193,8 @@ def scan(rows: Any, row_list: Any, weight: Any, counts: Any, scores: Any) -> Non
     if num_malignant and num_benign:
         scores[0] = above / (num_malignant * num_benign)
         scores[2] = area
+        scores[6] = most_tp / num_malignant
+        scores[7] = most_tn / num_benign
     if num_malignant:
         scores[1] = precisions / num_malignant
     scores[3] = brier / images
@@ -198,7 +220,7 @@ def bootstrap(
         strata: see `draw`.
         cluster: int32 [N], the cluster that each row is in.
         counts: int64 [R, S, 4].
-        scores: float64 [R, S, 6].
+        scores: float64 [R, S, 8].
     """
     drawn = np.empty(strata[-1], np.int32)
     weight = np.empty(len(cluster), np.int32)
@@ -237,7 +259,7 @@ def permutation(
         classes, class_rows: see `shuffle`.
         group: int32 [N], 0..S-1.
         counts: int64 [R, S, 4].
-        scores: float64 [R, S, 6].
+        scores: float64 [R, S, 8].
     """
     num_groups = counts.shape[1]
     shuffled = group.copy()

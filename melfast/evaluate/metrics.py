@@ -7,6 +7,7 @@ Values are fractions, equal to scikit-learn's but for rounding, and NaN where it
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -255,6 +256,8 @@ SCORE_METRICS: dict[str, Callable[[ArrayLike, ArrayLike], float]] = {
     "brier": brier_score,
     "log_loss": log_loss,
     "ece": expected_calibration_error,
+    "sensitivity_at_90_specificity": partial(sensitivity_at_specificity, least_specificity=0.9),
+    "specificity_at_90_sensitivity": partial(specificity_at_sensitivity, least_sensitivity=0.9),
 }
 
 LOWER_IS_BETTER = frozenset({"fpr", "fnr", "brier", "log_loss", "ece"})

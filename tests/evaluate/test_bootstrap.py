@@ -20,7 +20,12 @@ from melfast.evaluate.bootstrap import (
 from melfast.evaluate.design import Design, seeds_of
 from melfast.evaluate.fairness import disparities
 from melfast.evaluate.groups import Groups
-from melfast.evaluate.intervals import acceleration, bca_interval, exact_interval
+from melfast.evaluate.intervals import (
+    acceleration,
+    bca_interval,
+    exact_interval,
+    percentile_interval,
+)
 from melfast.evaluate.metrics import SCORE_METRICS, THRESHOLD_METRICS, binary_metrics
 
 Images = tuple[np.ndarray, np.ndarray, np.ndarray, Groups]
@@ -194,10 +199,28 @@ def test_no_interval_where_all_replicates_are_the_same(method: Any) -> None:
     assert interval.undefined == 100
 
 
-def test_bca_where_all_replicates_lie_on_one_side() -> None:
-    found = bca_interval(0.0, np.array([0.1, 0.2, 0.3]), 0.01)
-    assert math.isnan(found.low)
-    assert math.isnan(found.high)
+@pytest.mark.parametrize("above", [1.0, 0.9995])
+def test_no_interval_where_nearly_all_replicates_lie_on_one_side(above: float) -> None:
+    replicates = np.linspace(0, 1, 10_000)
+    estimate = float(np.quantile(replicates, 1 - above)) - (above == 1)
+    for found in (bca_interval(estimate, replicates, 0.01),
+                  percentile_interval(estimate, replicates)):  # fmt: skip
+        assert found.estimate == estimate
+        assert math.isnan(found.low)
+        assert math.isnan(found.high)
+    middle = percentile_interval(0.5, replicates)
+    assert (middle.low, middle.high) == pytest.approx((0.025, 0.975))
+
+
+def test_gap_between_many_small_groups_has_no_interval() -> None:
+    """Each group's recall moves a lot, so that some two replicates are always further apart."""
+    rng = np.random.default_rng(0)
+    true, called = np.ones(240, int), rng.random(240) < 0.5
+    groups = Groups("g", np.arange(240) % 40, tuple(map(str, range(40))))
+    found = bootstrap(true, called, sensitive_features=groups, replicates=1000)
+    interval = found.gap_interval("recall")
+    assert interval.estimate < np.median(np.ptp(found.replicates["recall"][:, 1:], axis=1))
+    assert math.isnan(interval.low)
 
 
 def test_exact_interval_against_scipy() -> None:
@@ -213,7 +236,12 @@ def test_jackknife_of_a_sample_is_near_that_of_all(monkeypatch: pytest.MonkeyPat
     true, called, score, groups = images(3000, digits=16)
     kinds = {"sensitive_features": groups, "replicates": 2000}
     wanted = bootstrap(true, called, score, **kinds).interval("auc", "b")  # type: ignore[arg-type]
-    monkeypatch.setattr(module, "JACKKNIFE_PER_STRATUM", 150)
+    monkeypatch.setattr(module, "MOST_LEFT_OUT", 900)
+    stratum, _ = Design.of(true, called, score, groups, None).leave_out()
+    left_out = np.bincount(stratum)
+    strata = np.bincount(2 * groups.index + true + 2)
+    assert 700 < left_out.sum() <= 900
+    assert (left_out == np.minimum(strata, left_out.max())).all()
     found = bootstrap(true, called, score, **kinds).interval("auc", "b")  # type: ignore[arg-type]
     assert found.low != wanted.low
     assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high), abs=1e-3)

@@ -55,12 +55,12 @@ def test_bands_of_any_number() -> None:
 
 
 def test_two_columns_crossed() -> None:
-    sex = Groups("sex", np.array([0, 1, 1, -1, 0]), ("female", "male"))
-    tone = Groups("group", np.array([2, 0, 2, 1, -1]), ("light", "none", "dark"))
+    sex = Groups("sex", np.array([0, 1, 1, -1, 0, 1]), ("female", "male"))
+    tone = Groups("group", np.array([2, 0, 2, 1, -1, -1]), ("light", "none", "dark"))
     found = cross(sex, tone)
     assert found.name == "sex x group"
     assert found.names == ("female, dark", "male, light", "male, dark")
-    assert found.index.tolist() == [0, 1, 2, -1, -1]
+    assert found.index.tolist() == [0, 1, 2, -1, -1, -1]
 
 
 def test_refused() -> None:

@@ -19,7 +19,7 @@ def scan(
     true: np.ndarray, called: np.ndarray, score: np.ndarray, weight: np.ndarray
 ) -> tuple[dict[str, int], dict[str, float]]:
     order, rows = rows_by_score(true, called, score)
-    counts, scores = np.empty(4, np.int64), np.empty(6)
+    counts, scores = np.empty(4, np.int64), np.empty(len(kernels.SCORES))
     row_list = np.arange(len(true), dtype=np.int32)
     kernels.scan(rows, row_list, weight[order].astype(np.int32), counts, scores)
     return (
@@ -48,6 +48,12 @@ def test_scan_as_the_metrics(seed: int, digits: int, size: int) -> None:
         for name, metric in SCORE_METRICS.items():
             wanted = metric(true[again], score[again])
             assert scores[name] == pytest.approx(wanted, abs=1e-12, nan_ok=True), name
+
+
+def test_least_share() -> None:
+    for images in range(300):
+        wanted = [n for n in range(images + 1) if images and n / images >= kernels.LEAST_RATE]
+        assert kernels._least(images) == (wanted[0] if wanted else 0)
 
 
 def test_scan_against_scikit_learn() -> None:
@@ -108,7 +114,7 @@ def test_a_permutation_is_the_same_whichever_come_before() -> None:
     group = rng.integers(0, 3, 50).astype(np.int32)
 
     def counts_of(seeds: np.ndarray) -> np.ndarray:
-        counts, scores = np.empty((len(seeds), 3, 4), np.int64), np.empty((len(seeds), 3, 6))
+        counts, scores = np.empty((len(seeds), 3, 4), np.int64), np.empty((len(seeds), 3, 8))
         kernels.permutation(seeds, classes, class_rows, group, rows, counts, scores)
         return counts
 
