@@ -220,8 +220,10 @@ def test_shown_numbers() -> None:
 
 def test_the_published_models_report(real_data: Path, tmp_path: Path) -> None:
     folder = real_data / "isic2020"
-    found = report(folder / "published_predictions.csv",
-                   "--manifest", folder / "ISIC_2020_full.csv", "--output", tmp_path / "r", "--by", "group", "--replicates", 2000)  # fmt: skip
+    found = report(
+        folder / "published_predictions.csv", "--manifest", folder / "ISIC_2020_full.csv",
+        "--output", tmp_path / "r", "--by", "group", "--replicates", 2000,
+    )  # fmt: skip
     assert found.exit_code == 0, found.output
     (model,) = json.loads((tmp_path / "r" / "metrics.json").read_text())["models"]
     expected = {"accuracy": 0.8920, "balanced_accuracy": 0.8091, "f1": 0.2183, "recall": 0.7226,
