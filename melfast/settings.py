@@ -74,15 +74,15 @@ def load(
         raise InputError(f"{where}: {error}") from None
 
 
-def parse_setting(text: str) -> Override:
-    """`optim.lr=1e-4`, the argument of --set; the value is read as YAML."""
+def parse_setting(text: str, option: str = "--set", example: str = "optim.lr=1e-4") -> Override:
+    """`optim.lr=1e-4`, the argument of --set or its like; the value is read as YAML."""
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise InputError(f"--set {text}: wanted KEY=VALUE, as in --set optim.lr=1e-4")
+        raise InputError(f"{option} {text}: wanted KEY=VALUE, as in {option} {example}")
     try:
-        return Override(key.strip(), yaml.load(value, Loader=_Loader), "--set")
+        return Override(key.strip(), yaml.load(value, Loader=_Loader), option)
     except yaml.YAMLError as error:
-        raise InputError(f"--set {text}: the value is not YAML: {_problem(error)}") from None
+        raise InputError(f"{option} {text}: the value is not YAML: {_problem(error)}") from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -30,10 +30,12 @@ SHORTHANDS: tuple[Shorthand, ...] = (
 @click.command("train", context_settings=CONTEXT)
 @config_options(*SHORTHANDS, published=True)
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint of the run.")
+@click.option("--slurm", multiple=True, metavar="KEY=VALUE",
+              help="Submit as a Slurm job: partition, nodes, gpus_per_node, ...")  # fmt: skip
 @click.option("--print-config", is_flag=True, help="Print the resolved config and stop.")
 def command(
     config_path: Path | None, overrides: list[Override], published: dict[str, str], resume: bool,
-    print_config: bool,
+    slurm: tuple[str, ...], print_config: bool,
 ) -> None:  # fmt: skip
     """Train a classifier.
 
@@ -41,11 +43,18 @@ def command(
     --resume alone needs no --config: the run has its own. The flags of the published system work by
     their names (--cielab, --recall_ce, ...); what each becomes is printed.
 
+    --slurm, once a key, submits the run by submitit; pre-empted or out of time, the job is queued
+    again and goes on from its checkpoint. Keys: cluster (slurm, or local to try it), nodes,
+    gpus_per_node, tasks_per_node, cpus_per_task, mem_gb, timeout_min, max_timeouts, signal_delay_s,
+    name, partition, account, qos, constraint, setup, and more={OPTION: VALUE} of sbatch's.
+
     \b
     Examples:
       melfast train --config configs/quickstart.yaml --data-path data --output-dir runs/first
       melfast train --output-dir runs/first --resume
       torchrun --nproc-per-node 2 -m melfast train --config configs/ham10000.yaml --data-path DIR
+      melfast train --config configs/isic2020_multi_gpu.yaml --data-path DIR
+        --slurm partition=gpu --slurm nodes=2 --slurm gpus_per_node=8 --slurm cpus_per_task=12
     """
     from dataclasses import replace
 
@@ -62,6 +71,17 @@ def command(
         config = replace(config, output=replace(config.output, dir=str(Path("runs") / name)))
     if print_config:
         click.echo(config.to_yaml(), nl=False)
+        return
+
+    if slurm:
+        from melfast.train.slurm import parse_options, submit_training
+
+        options = parse_options(slurm)
+        job = submit_training(config, sources, options, going_on=resume)
+        click.echo(
+            f"job {job.job_id}: {options.nodes} x {options.processes_per_node} processes, "
+            f"log {job.paths.stderr}"
+        )
         return
 
     from melfast.train.run import run_training

@@ -1,0 +1,291 @@
+"""Training as a Slurm job: submitit submits it, and queues it again from its checkpoint."""
+
+import contextlib
+import dataclasses
+import io
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType, ModuleType
+from typing import Any, Literal, Self
+
+from melfast import settings
+from melfast.config import Config
+from melfast.errors import InputError
+from melfast.settings import require
+from melfast.train.checkpoint import has_checkpoint
+from melfast.train.run import CONFIG, run_training
+from melfast.train.stop import EXIT_CODE
+
+# Below Linux's ephemeral ports: nobody's outgoing connection holds one of them.
+PORTS = range(20000, 32768)
+# Of signal_delay_s, for the checkpoint; the rest is for queueing.
+GRACE = 2 / 3
+LOCAL_SIGNAL_DELAY_S = 30  # of submitit's local executor, fixed
+# Under PreemptMode=REQUEUE Slurm queues a job again that is there until GraceTime is over, and not
+# one that ended before. A job cancelled is killed after KillWait, usually 30 s.
+SIGTERM_WAIT_S = 600.0
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """What a job asks for.
+
+    Attributes:
+        cluster: `slurm`, or `local`: processes on this machine without Slurm, to try a job.
+        nodes: machines.
+        gpus_per_node: of each machine.
+        tasks_per_node: processes of each machine; 0: one a GPU, at least one.
+        cpus_per_task: cores of each process, and its threads where the user has not set
+            data.threads or train.threads; 0: what the cluster gives, often a single core.
+        mem_gb: of each machine; 0: what the cluster gives.
+        timeout_min: until the job is stopped and queued again.
+        max_timeouts: how often it is queued again so; pre-emptions do not count.
+        signal_delay_s: before the time-out it is told to write its checkpoint.
+        name, partition, account, qos, constraint: as sbatch knows them.
+        setup: shell command before the processes start.
+        more: sbatch's other options, as `{mail-type: END}`.
+    """
+
+    cluster: Literal["slurm", "local"] = "slurm"
+    nodes: int = 1
+    gpus_per_node: int = 0
+    tasks_per_node: int = 0
+    cpus_per_task: int = 0
+    mem_gb: float = 0.0
+    timeout_min: int = 720
+    max_timeouts: int = 100
+    signal_delay_s: int = 90
+    name: str = "melfast"
+    partition: str = ""
+    account: str = ""
+    qos: str = ""
+    constraint: str = ""
+    setup: str = ""
+    more: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for key in ("nodes", "timeout_min", "signal_delay_s"):
+            require(getattr(self, key) >= 1, f"slurm.{key}", ">= 1", getattr(self, key))
+        counts = ("gpus_per_node", "tasks_per_node", "cpus_per_task", "mem_gb", "max_timeouts")
+        for key in counts:
+            require(getattr(self, key) >= 0, f"slurm.{key}", ">= 0", getattr(self, key))
+        if self.cluster == "slurm":
+            delay, limit_s = self.signal_delay_s, 60 * self.timeout_min
+            wanted = f"less than slurm.timeout_min, {limit_s} s"
+            require(delay < limit_s, "slurm.signal_delay_s", wanted, delay)
+            return
+        for entry in dataclasses.fields(self):
+            value = getattr(self, entry.name)
+            left_out = value in ({}, entry.default) or entry.name not in SLURM_ONLY
+            require(left_out, f"slurm.{entry.name}", "left out with cluster=local", value)
+
+    @property
+    def processes_per_node(self) -> int:
+        return self.tasks_per_node or max(1, self.gpus_per_node)
+
+    @property
+    def grace_s(self) -> float:
+        """How long a run may take to its checkpoint, once the job is told to end."""
+        local = self.cluster == "local"
+        return GRACE * (LOCAL_SIGNAL_DELAY_S if local else self.signal_delay_s)
+
+    def parameters(self) -> dict[str, Any]:
+        """The keywords of submitit's AutoExecutor.update_parameters."""
+        found: dict[str, Any] = {
+            "name": self.name, "nodes": self.nodes, "tasks_per_node": self.processes_per_node,
+            "gpus_per_node": self.gpus_per_node or None, "mem_gb": self.mem_gb or None,
+            "cpus_per_task": self.cpus_per_task or None, "timeout_min": self.timeout_min,
+            f"{self.cluster}_setup": [self.setup] if self.setup else None,
+        }  # fmt: skip
+        if self.cluster == "slurm":
+            found |= {f"slurm_{key}": getattr(self, key) or None for key in NAMED_ALIKE}
+            # Without it some clusters do not let a job be queued again.
+            found["slurm_additional_parameters"] = {"requeue": True} | self.more
+            if self.cpus_per_task:  # srun has not taken it from sbatch since Slurm 22.05
+                found["slurm_srun_args"] = [f"--cpus-per-task={self.cpus_per_task}"]
+        return {key: value for key, value in found.items() if value is not None}
+
+
+NAMED_ALIKE = ("partition", "account", "qos", "constraint", "signal_delay_s")
+SLURM_ONLY = (*NAMED_ALIKE, "nodes", "cpus_per_task", "mem_gb", "more")
+
+
+@dataclass(frozen=True)
+class Schema:
+    slurm: JobOptions = field(default_factory=JobOptions)
+
+
+def parse_options(texts: Iterable[str]) -> JobOptions:
+    """The options in the arguments of --slurm, each KEY=VALUE."""
+    hints = settings.key_types(Schema)
+    overrides = []
+    for text in texts:
+        name, equals, value = text.partition("=")
+        key = f"slurm.{name.strip().replace('-', '_')}"
+        if equals and hints.get(key) is str:  # account=0123 and constraint=[a|b] are text, not YAML
+            overrides.append(settings.Override(key, value, "--slurm"))
+        else:
+            given = settings.parse_setting(text, "--slurm", "partition=gpu")
+            overrides.append(settings.Override(key, given.value, "--slurm"))
+    return settings.load(Schema, None, overrides)[0].slurm
+
+
+def find_submitit() -> ModuleType:
+    try:
+        import submitit
+    except ModuleNotFoundError:
+        raise InputError("submitit is not installed: pip install 'melfast[slurm]'") from None
+    found: ModuleType = submitit
+    return found
+
+
+def submit_training(
+    config: Config, sources: dict[str, str], options: JobOptions, *, going_on: bool
+) -> Any:
+    """Submits `run_training` with these arguments, and returns submitit's job.
+
+    Scripts, logs and submitit's own files go to RUN/slurm.
+
+    Raises:
+        InputError: submitit is not installed, Slurm is not here or refuses the job, or the folder
+            holds a run or a job and `going_on` is not asked for.
+    """
+    submitit = find_submitit()
+    run = Path(config.output.dir)
+    if not going_on:
+        require_unused(run)
+    config = with_threads(config, sources, options.cpus_per_task)
+    limit = {f"{options.cluster}_max_num_timeout": options.max_timeouts}
+    said = io.StringIO()  # submitit prints what sbatch said, and raises it as well
+    # A job submitted from within a job would take the outer one's variables for its own.
+    with submitit.helpers.clean_env(), contextlib.redirect_stderr(said):
+        try:
+            executor = submitit.AutoExecutor(run / "slurm", cluster=options.cluster, **limit)
+            executor.update_parameters(**options.parameters())
+            return executor.submit(TrainJob(config, sources, going_on, options.grace_s))
+        except RuntimeError as error:  # submitit's FailedJobError among them
+            raise InputError(f"--slurm: {error}") from error
+
+
+def with_threads(config: Config, sources: dict[str, str], cores: int) -> Config:
+    """The config with a process's cores as its threads, where the user has not set them."""
+    own = str(Path(config.output.dir) / CONFIG)  # of an earlier job, on other cores maybe
+    sections = {}
+    for name in ("data", "train"):
+        section = getattr(config, name)
+        if cores and sources.get(f"{name}.threads", own) == own:
+            section = dataclasses.replace(section, threads=cores)
+        sections[name] = section
+    return dataclasses.replace(config, **sections)
+
+
+def require_unused(run: Path) -> None:
+    """Raises InputError where a folder holds a run, or a job that may be about to begin one."""
+    if has_checkpoint(run):
+        raise InputError(
+            f"{run}: holds a run already; --resume goes on with it, or choose another --output-dir"
+        )
+    if jobs := sorted((run / "slurm").glob("*_submitted.pkl")):
+        number = jobs[-1].name.partition("_")[0]
+        raise InputError(
+            f"{run}: job {number} was submitted for it already; once that has ended, --resume "
+            "submits another, or choose another --output-dir"
+        )
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """What every process of a job calls; submitit keeps it pickled, and so its place in the queue.
+
+    Attributes:
+        grace_s: how long the run may take to its checkpoint, once the job is told to end.
+    """
+
+    config: Config
+    sources: dict[str, str]
+    going_on: bool
+    grace_s: float
+
+    def __call__(self) -> None:
+        place = find_submitit().JobEnvironment()
+        os.environ.update(torchrun_variables(place))
+        # Slurm itself starts a job again when a node fails.
+        restarted = int(os.environ.get("SLURM_RESTART_COUNT", 0)) > 0
+        with contextlib.ExitStack() as stack:
+            requeue = None
+            if place.global_rank == 0:  # in the others submitit does nothing at its signal
+                number = signal.Signals[f"SIG{place.USR_SIG}"]
+                requeue = stack.enter_context(Requeue(number, self.grace_s))
+            try:
+                run_training(self.config, self.sources, going_on=self.going_on or restarted)
+            except SystemExit as stop:
+                if stop.code != EXIT_CODE:
+                    raise
+                if requeue is None:
+                    sys.exit(0)  # srun may kill all at another code, before the first one is done
+                if requeue.wanted:
+                    requeue.now()
+                if place.cluster == "slurm":
+                    time.sleep(SIGTERM_WAIT_S)
+                raise
+
+    def checkpoint(self) -> Any:
+        """What submitit queues instead: the same, going on."""
+        return find_submitit().helpers.DelayedSubmission(dataclasses.replace(self, going_on=True))
+
+
+class Requeue:
+    """While entered, submitit's signal is a wish to stop at a good place.
+
+    submitit queues the job again in the signal's handler, wherever in a step it falls. Here the
+    signal is passed on as SIGTERM, at which the run saves and stops in all processes, and given
+    to submitit by `now` after that; or after `grace_s`, with the checkpoint that there is.
+    """
+
+    def __init__(self, number: signal.Signals, grace_s: float) -> None:
+        self.number, self.grace_s = number, grace_s
+        self.wanted = False
+
+    def __enter__(self) -> Self:
+        self.before = signal.signal(self.number, self._want)
+        self.alarm_before = signal.signal(signal.SIGALRM, lambda number, frame: self.now())
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, self.alarm_before)
+        signal.signal(self.number, self.before)
+
+    def now(self) -> None:
+        """Queues the job again and ends this process."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(self.number, self.before)
+        signal.raise_signal(self.number)
+
+    def _want(self, number: int, frame: FrameType | None) -> None:
+        if not self.wanted:
+            self.wanted = True
+            signal.setitimer(signal.ITIMER_REAL, self.grace_s)
+            signal.raise_signal(signal.SIGTERM)
+
+
+def torchrun_variables(place: Any) -> dict[str, str]:
+    """What torchrun would set in this process.
+
+    Args:
+        place: submitit's JobEnvironment.
+    """
+    alone = place.num_nodes == 1
+    return {
+        "MASTER_ADDR": "127.0.0.1" if alone else place.hostnames[0],
+        "MASTER_PORT": str(PORTS[int(place.raw_job_id) % len(PORTS)]),
+        "RANK": str(place.global_rank),
+        "WORLD_SIZE": str(place.num_tasks),
+        "LOCAL_RANK": str(place.local_rank),
+        "LOCAL_WORLD_SIZE": str(place.num_tasks // place.num_nodes),
+    }
