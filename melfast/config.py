@@ -217,7 +217,10 @@ class TrainConfig:
             is mixed in; 0: off; both: by turns.
         best_metric: which metric of the validation split names the best checkpoint, see
             evaluate/validation.
-        threshold_rule: how the threshold is chosen on the validation split, see evaluate/threshold.
+        threshold_rule: how the threshold is chosen on the validation split: `youden`: largest
+            recall + specificity; `f1`; `recall`: the highest with a recall of `threshold_value` at
+            least; `cost`: a missed malignant image costs `threshold_value` false alarms.
+        threshold_value: see `threshold_rule`.
         checkpoint_minutes: a checkpoint also within an epoch, this often; 0: after epochs only.
         keep_last: so many of the newest checkpoints are kept, beside the best.
         log_every: steps between two log lines.
@@ -237,6 +240,7 @@ class TrainConfig:
     cutmix: float = 0.0
     best_metric: BestMetric = "auc"
     threshold_rule: ThresholdRule = "youden"
+    threshold_value: float = 0.9
     checkpoint_minutes: float = 10.0
     keep_last: int = 1
     log_every: int = 10
@@ -247,6 +251,10 @@ class TrainConfig:
             require(getattr(self, name) >= 1, f"train.{name}", ">= 1", getattr(self, name))
         for name in ("seed", "checkpoint_minutes", "threads", "mixup", "cutmix"):
             require(getattr(self, name) >= 0, f"train.{name}", ">= 0", getattr(self, name))
+        value, rule = self.threshold_value, self.threshold_rule
+        require(value > 0, "train.threshold_value", "> 0", value)
+        if rule == "recall":
+            require(value <= 1, "train.threshold_value", "in 0..1 (0 left out)", value)
         require(0 <= self.ema < 1, "train.ema", "in 0..1 (1 left out)", self.ema)
         divides = self.batch_size % self.accumulate == 0
         multiple = f"a multiple of train.accumulate ({self.accumulate})"

@@ -19,13 +19,18 @@ from melfast.cli.options import inference_options
 )
 @click.option("--split", default="test", show_default=True, help="train, valid, test or all.")
 @click.option("--output-dir", type=Path, help="Without it, RUN/evaluation/SPLIT.")
+@click.option(
+    "--report/--no-report", default=True, show_default=True,
+    help="End with what melfast report writes, in OUTPUT_DIR/report.",
+)  # fmt: skip
 @inference_options
 def command(
-    checkpoint: Path, data_path: Path | None, split: str, output_dir: Path | None, **means: Any
-) -> None:
+    checkpoint: Path, data_path: Path | None, split: str, output_dir: Path | None, report: bool,
+    **means: Any,
+) -> None:  # fmt: skip
     """Measure a trained classifier on a split.
 
-    Prints a table and writes metrics.json and predictions.csv.
+    Prints a table and writes metrics.json, predictions.csv and a report.
 
     \b
     Examples:
@@ -35,4 +40,4 @@ def command(
     """
     from melfast.evaluate.run import Means, run_evaluation
 
-    run_evaluation(checkpoint, data_path, split, output_dir, Means(**means))
+    run_evaluation(checkpoint, data_path, split, output_dir, Means(**means), report=report)

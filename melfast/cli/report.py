@@ -55,7 +55,7 @@ def command(
     from melfast.errors import InputError
     from melfast.evaluate.analysis import Settings
     from melfast.evaluate.predictions import read_predictions
-    from melfast.evaluate.reporting import run_report
+    from melfast.evaluate.reporting import read_any_manifest, run_report
 
     pairs = []
     for text in crossed:
@@ -71,7 +71,8 @@ def command(
     ]
     settings = Settings(level, method, replicates, seed)  # type: ignore[arg-type]
     document = run_report(
-        tables, output, manifest_path=manifest, names=names, by=by, crossed=pairs,
+        tables, output, names=names,
+        manifest=None if manifest is None else read_any_manifest(manifest), by=by, crossed=pairs,
         threshold=threshold, settings=settings, title=title,
         say=lambda line: click.echo(line, err=True),
     )  # fmt: skip

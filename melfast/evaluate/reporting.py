@@ -48,7 +48,7 @@ class Data:
 
 
 def run_report(
-    tables: Sequence[Predictions], output: Path, *, manifest_path: Path | None = None,
+    tables: Sequence[Predictions], output: Path, *, manifest: Manifest | None = None,
     names: Sequence[str] = (), by: Sequence[str] = (), crossed: Sequence[tuple[str, str]] = (),
     threshold: float | None = None, settings: Settings = DEFAULT_SETTINGS, title: str = "",
     say: Say = lambda message: None,
@@ -56,7 +56,7 @@ def run_report(
     """Writes a report on one model or several; see the module.
 
     Args:
-        manifest_path: truth, groups, patients and images; None: the tables' own truth and groups.
+        manifest: truth, groups, patients and images; None: the tables' own truth and groups.
         names: of the models; the files' names without them.
         by: columns of the manifest whose values are compared; none: DEFAULT_COLUMNS, as far as they
             are there.
@@ -74,7 +74,6 @@ def run_report(
         raise InputError(
             f"--name must name each of the {len(tables)} tables once, got {', '.join(labels)}"
         )
-    manifest = None if manifest_path is None else read_any_manifest(manifest_path)
     data, tables = align(tables, manifest, by, crossed)
     models = [_model(label, table, threshold) for label, table in zip(labels, tables, strict=True)]
     say(
@@ -84,7 +83,7 @@ def run_report(
     about = {
         "title": title or "How good, for whom, how sure: " + ", ".join(labels),
         "predictions": [str(table.path) for table in tables],
-        "manifest": None if manifest_path is None else str(manifest_path),
+        "manifest": None if manifest is None else str(manifest.path),
         "remarks": data.remarks,
     }
     document = analyse(data.images, models, settings, about)

@@ -75,7 +75,7 @@ class Answers:
 
 def run_evaluation(
     checkpoint: Path, data_path: Path | None = None, split: str = "test",
-    output_dir: Path | None = None, means: Means = DEFAULT_MEANS,
+    output_dir: Path | None = None, means: Means = DEFAULT_MEANS, *, report: bool = False,
 ) -> None:  # fmt: skip
     """Measures a model, prints a table and writes `metrics.json` and `predictions.csv`.
 
@@ -86,6 +86,7 @@ def run_evaluation(
         data_path: a manifest or a data set; None: the run's own manifest.
         split: train, valid, test, or all.
         output_dir: None: RUN/evaluation/SPLIT.
+        report: whether `melfast report` follows, into its folder `report`.
     Raises:
         InputError: the checkpoint, the data or an image cannot be used.
     """
@@ -104,6 +105,14 @@ def run_evaluation(
             scored, answers.threshold, output, about, f"{folder}, split {split}",
             remarks(answers, manifest, means.tta), [str(f) for f in answers.failures],
         )  # fmt: skip
+        if report:
+            from melfast.evaluate.predictions import read_predictions
+            from melfast.evaluate.reporting import PAGE, run_report
+
+            table = read_predictions(output / "predictions.csv")
+            name = f"{run_of(folder).name}, split {split}"
+            run_report([table], output / "report", manifest=manifest, names=[name])
+            click.echo(output / "report" / PAGE)
 
 
 @contextlib.contextmanager

@@ -7,16 +7,21 @@ from numpy.typing import ArrayLike
 
 from melfast.errors import InputError
 
-ThresholdRule = Literal["youden", "f1"]
+ThresholdRule = Literal["youden", "f1", "recall", "cost"]
 
 
-def choose_threshold(y_true: ArrayLike, score: ArrayLike, rule: ThresholdRule) -> float:
+def choose_threshold(
+    y_true: ArrayLike, score: ArrayLike, rule: ThresholdRule, value: float = 0.0
+) -> float:  # fmt: skip
     """The threshold that is best by a rule when `score >= threshold` is called malignant.
 
     Args:
         y_true: 0 and 1, both present.
         score: P(malignant).
-        rule: `youden`: largest recall + specificity (Youden 1950); `f1`: largest F1.
+        rule: `youden`: largest recall + specificity (Youden 1950); `f1`: largest F1; `recall`: the
+            highest threshold whose recall is at least `value`; `cost`: least cost where a missed
+            malignant image costs `value` times as much as a false alarm.
+        value: of the last two rules.
     Returns:
         Halfway between the lowest score called malignant and the next one below, so that rounding
         in another engine does not flip the calls. The highest of equally good ones.
@@ -37,11 +42,15 @@ def choose_threshold(y_true: ArrayLike, score: ArrayLike, rule: ThresholdRule) -
     tp = np.cumsum(malignant)[last_of_tie]
     called = last_of_tie + 1
     if rule == "youden":
-        value = tp / num_malignant - (called - tp) / num_benign
+        gain = tp / num_malignant - (called - tp) / num_benign
     elif rule == "f1":
-        value = 2 * tp / (called + num_malignant)
+        gain = 2 * tp / (called + num_malignant)
+    elif rule == "recall":
+        gain = tp / num_malignant >= value  # the first that is True
+    elif rule == "cost":
+        gain = value * tp - (called - tp)
     else:
         raise ValueError(f"unknown threshold rule {rule!r}")
-    lowest = last_of_tie[int(np.argmax(value))]
+    lowest = last_of_tie[int(np.argmax(gain))]
     below = score[lowest + 1] if lowest + 1 < len(score) else 0.0
     return float((score[lowest] + below) / 2)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from melfast.config import Config
+from melfast.config import Config, TrainConfig
 from melfast.data.batch import Batch
 from melfast.errors import ImageError, InputError
 from melfast.evaluate.infer import Inference, infer
@@ -299,7 +299,7 @@ class Trainer:
         self._leave_out(found.failures)
         targets, groups = valid.targets[found.index], valid.rows.groups[found.index]
         score = found.probabilities(self.record, groups)
-        threshold = choose_threshold(targets, score, train.threshold_rule)
+        threshold = choose_threshold(targets, score, train.threshold_rule, train.threshold_value)
         names = self.data.group_names
         metrics = validation_metrics(targets, score, threshold, groups, names)
         metrics["threshold"] = threshold
@@ -309,7 +309,7 @@ class Trainer:
             "valid_metrics": metrics,
         }
         record = self.record.replace(
-            threshold=threshold, threshold_rule=train.threshold_rule, training=summary
+            threshold=threshold, threshold_rule=rule_in_words(train), training=summary
         )
         return record, metrics
 
@@ -397,6 +397,12 @@ class Window:
         self.images += other.images
         self.waited += other.waited
         self.seconds += other.seconds
+
+
+def rule_in_words(train: TrainConfig) -> str:
+    """`youden`, or `recall 0.9` where the rule has a value."""
+    bare = train.threshold_rule in ("youden", "f1")
+    return train.threshold_rule + ("" if bare else f" {train.threshold_value:g}")
 
 
 def require_images(batch: Batch) -> None:

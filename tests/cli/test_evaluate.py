@@ -33,7 +33,8 @@ def run(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def evaluate(*arguments: object) -> Result:
-    return CliRunner().invoke(main, ["evaluate", *map(str, arguments)])
+    report = [] if "--report" in arguments else ["--no-report"]
+    return CliRunner().invoke(main, ["evaluate", *map(str, arguments), *report])
 
 
 def test_help_ends_with_examples() -> None:
@@ -73,10 +74,22 @@ def test_valid_split_gives_what_training_said(run: Path, tmp_path: Path) -> None
     assert found["threshold"] == best["threshold"]
 
 
+def test_ends_with_a_report(run: Path, tmp_path: Path) -> None:
+    found = evaluate("--checkpoint", run, "--output-dir", tmp_path, "--report")
+    assert found.exit_code == 0, found.output
+    assert found.output.splitlines()[-1] == str(tmp_path / "report" / "report.html")
+    plain = json.loads((tmp_path / "metrics.json").read_text())
+    (model,) = json.loads((tmp_path / "report" / "metrics.json").read_text())["models"]
+    for metric in ("auc", "recall", "f1"):
+        assert model["overall"][metric]["value"] == pytest.approx(plain["all"][metric], abs=1e-9)
+    assert list(model["groupings"]) == ["group"]
+    assert (tmp_path / "report" / "forest-group.png").is_file()
+
+
 def test_two_processes_say_the_same(run: Path, tmp_path: Path) -> None:
     alone = evaluate("--checkpoint", run, "--output-dir", tmp_path / "1", "--batch-size", 5)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
-               "2", "-m", "melfast", "evaluate", "--checkpoint", run, "--batch-size", "5",
+               "2", "-m", "melfast", "evaluate", "--no-report", "--checkpoint", run, "--batch-size", "5",
                "--output-dir", tmp_path / "2"]  # fmt: skip
     found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=200)
     assert found.stdout == alone.stdout.replace(str(tmp_path / "1"), str(tmp_path / "2"))
