@@ -89,8 +89,8 @@ def test_ends_with_a_report(run: Path, tmp_path: Path) -> None:
 def test_two_processes_say_the_same(run: Path, tmp_path: Path) -> None:
     alone = evaluate("--checkpoint", run, "--output-dir", tmp_path / "1", "--batch-size", 5)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
-               "2", "-m", "melfast", "evaluate", "--no-report", "--checkpoint", run, "--batch-size", "5",
-               "--output-dir", tmp_path / "2"]  # fmt: skip
+               "2", "-m", "melfast", "evaluate", "--no-report", "--checkpoint", run,
+               "--batch-size", "5", "--output-dir", tmp_path / "2"]  # fmt: skip
     found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=200)
     assert found.stdout == alone.stdout.replace(str(tmp_path / "1"), str(tmp_path / "2"))
     for name in ("metrics.json", "predictions.csv"):
