@@ -17,6 +17,7 @@ from melfast.data.loader import LoaderName, OnError, choose_loader
 from melfast.errors import ImageError, InputError
 from melfast.evaluate.infer import BATCH_SIZE, infer
 from melfast.evaluate.report import Scored, measure, table, write_metrics, write_predictions
+from melfast.files import atomic_path
 from melfast.manifest import SPLITS, Manifest, read_manifest
 from melfast.models.record import ModelRecord
 from melfast.prepare.sources import import_source
@@ -27,6 +28,7 @@ from melfast.train.feed import Precision, set_threads
 from melfast.views import Tta
 
 DEFAULT_THRESHOLD = 0.5
+CARD = "model_card.md"
 
 
 @dataclass(frozen=True)
@@ -106,13 +108,24 @@ def run_evaluation(
             remarks(answers, manifest, means.tta), [str(f) for f in answers.failures],
         )  # fmt: skip
         if report:
-            from melfast.evaluate.predictions import read_predictions
-            from melfast.evaluate.reporting import PAGE, run_report
+            finish_with_report(output, answers, manifest, split)
 
-            table = read_predictions(output / "predictions.csv")
-            name = f"{run_of(folder).name}, split {split}"
-            run_report([table], output / "report", manifest=manifest, names=[name])
-            click.echo(output / "report" / PAGE)
+
+def finish_with_report(output: Path, answers: Answers, manifest: Manifest, split: str) -> None:
+    """`melfast report` of what was predicted, and the model's card."""
+    from melfast.evaluate.card import model_card
+    from melfast.evaluate.predictions import read_predictions
+    from melfast.evaluate.reporting import PAGE, run_report
+
+    table = read_predictions(output / "predictions.csv")
+    run = run_of(answers.folder)
+    document = run_report([table], output / "report", manifest=manifest, names=[run.name])
+    own = run / MANIFEST
+    trained_on = read_manifest(own) if own.is_file() else manifest
+    with atomic_path(output / "report" / CARD) as file:
+        card = model_card(run.name, answers.record, trained_on, document, split)
+        file.write_text(card, encoding="utf-8")
+    click.echo(f"{output / 'report' / CARD}\n{output / 'report' / PAGE}")
 
 
 @contextlib.contextmanager

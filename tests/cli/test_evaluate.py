@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 from sklearn import metrics as sk
 
@@ -84,6 +85,17 @@ def test_ends_with_a_report(run: Path, tmp_path: Path) -> None:
         assert model["overall"][metric]["value"] == pytest.approx(plain["all"][metric], abs=1e-9)
     assert list(model["groupings"]) == ["group"]
     assert (tmp_path / "report" / "forest-group.png").is_file()
+    card = (tmp_path / "report" / "model_card.md").read_text()
+    _, front, text = card.split("---\n", 2)
+    values = yaml.safe_load(front)
+    assert values["pipeline_tag"] == "image-classification"
+    (result,) = values["model-index"][0]["results"]
+    by_type = {metric["type"]: metric["value"] for metric in result["metrics"]}
+    assert by_type["roc_auc"] == pytest.approx(plain["all"]["auc"], abs=5e-5)
+    assert "| train | 32 | 16 (50.0%) |" in text
+    assert "resnet10t on 32x24 rgb pixels" in text
+    assert f"Threshold {plain['threshold']:.4f}, chosen on the validation split by youden" in text
+    assert "| dark | 12 | 6 |" in text
 
 
 def test_two_processes_say_the_same(run: Path, tmp_path: Path) -> None:
