@@ -17,6 +17,7 @@ COMMANDS = {
     "train": ("melfast.cli.train", "Train a classifier."),
     "evaluate": ("melfast.cli.evaluate", "Measure a trained classifier on a split."),
     "report": ("melfast.cli.report", "Say how good, for whom and how sure, from predictions."),
+    "explain": ("melfast.cli.explain", "Show where in images the evidence for malignant lies."),
     "ensemble": ("melfast.cli.ensemble", "Combine several models or tables of predictions."),
     "export": ("melfast.cli.export", "Write a classifier as a self-contained ONNX file."),
     "predict": ("melfast.cli.predict", "Predict images with an exported model."),

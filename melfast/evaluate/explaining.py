@@ -1,0 +1,87 @@
+"""Maps of a checkpoint's evidence over chosen images, as files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from melfast.data.retouch import Masks
+from melfast.engines.predict import find_images
+from melfast.errors import InputError
+from melfast.evaluate.explain import explain_files
+from melfast.evaluate.run import read_split
+from melfast.files import atomic_path
+from melfast.sheet import write_grid
+from melfast.train.checkpoint import find_checkpoint, load_model
+
+SHEET = "sheet.png"
+CLASS_NAMES = {0: "benign", 1: "malignant", -1: ""}
+
+
+def run_explain(
+    checkpoint: Path, output: Path, images: str | None, data_path: Path | None, split: str,
+    names: Sequence[str], count: int,
+) -> list[str]:  # fmt: skip
+    """Writes a picture for each chosen image, and a sheet of all.
+
+    Args:
+        images: files, as `melfast predict` finds them; None: those of a manifest's split.
+        names: of the images wanted; none: `count` of them, every other one malignant as far as
+            there are any.
+    Returns:
+        Lines that say what was written.
+    Raises:
+        InputError: no such checkpoint, images or names, or an image cannot be read.
+    """
+    folder = find_checkpoint(checkpoint)
+    model, record = load_model(folder)
+    masks: Masks | None = None
+    groups: NDArray[np.int64] | None = None
+    if images is not None:
+        if record.preprocess.masked:
+            raise InputError(
+                f"{folder}: the model sees masked images; wanted a manifest with masks, --data-path"
+            )
+        files = find_images(images)
+        labels = [files.name(path) for path in files.paths]
+        paths = list(files.paths)
+        targets = np.full(len(paths), -1)
+    else:
+        manifest = read_split(folder, data_path, split)
+        labels, paths, masks = manifest.image_names, manifest.image_paths, manifest.lesion_masks
+        targets, groups = manifest.targets, manifest.groups_by(record.groups).astype(np.int64)
+    chosen = choose(labels, targets, names, count)
+    found = explain_files(
+        model, record, [paths[i] for i in chosen],
+        None if masks is None else [masks[i] for i in chosen],
+        None if groups is None else groups[chosen],
+    )  # fmt: skip
+    output.mkdir(parents=True, exist_ok=True)
+    captions = []
+    for row, (picture, probability) in zip(chosen, found, strict=True):
+        captions.append(f"{probability:.3f} {CLASS_NAMES[int(targets[row])]} {labels[row]}")
+        with atomic_path(output / f"{labels[row].replace('/', '_')}.png") as file:
+            Image.fromarray(picture).save(file, "PNG")
+    pictures = [(picture, text) for (picture, _), text in zip(found, captions, strict=True)]
+    write_grid(pictures, min(6, len(pictures)), output / SHEET)
+    return [f"{output}: {len(found)} pictures", str(output / SHEET)]
+
+
+def choose(
+    labels: Sequence[str], targets: NDArray, names: Sequence[str], count: int
+) -> NDArray[np.int64]:
+    """Rows of the images to show.
+
+    Raises:
+        InputError: a name is of no image.
+    """
+    if names:
+        place = {name: i for i, name in enumerate(labels)}
+        if missing := [name for name in names if name not in place]:
+            raise InputError(f"--name {', '.join(missing)}: no such image among {len(labels):,}")
+        return np.array([place[name] for name in names])
+    malignant, others = np.flatnonzero(targets == 1), np.flatnonzero(targets != 1)
+    half = min(len(malignant), max(count // 2, count - len(others)))
+    return np.concatenate([malignant[:half], others[: count - half]])
