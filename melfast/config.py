@@ -11,7 +11,7 @@ from melfast.data.loader import LoaderName
 from melfast.data.sampler import Sampler
 from melfast.evaluate.threshold import ThresholdRule
 from melfast.evaluate.validation import BestMetric
-from melfast.models.record import Head, Inference
+from melfast.models.record import CalibrationName, Head, Inference
 from melfast.prepare.folds import parse_fold
 from melfast.preprocess import ColourSpace, Preprocess
 from melfast.published import PUBLISHED, translate
@@ -221,6 +221,8 @@ class TrainConfig:
             recall + specificity; `f1`; `recall`: the highest with a recall of `threshold_value` at
             least; `cost`: a missed malignant image costs `threshold_value` false alarms.
         threshold_value: see `threshold_rule`.
+        calibration: of P(malignant), fitted on the validation split and kept with the model:
+            `temperature` or `isotonic`, see evaluate/calibration.
         checkpoint_minutes: a checkpoint also within an epoch, this often; 0: after epochs only.
         keep_last: so many of the newest checkpoints are kept, beside the best.
         log_every: steps between two log lines.
@@ -241,6 +243,7 @@ class TrainConfig:
     best_metric: BestMetric = "auc"
     threshold_rule: ThresholdRule = "youden"
     threshold_value: float = 0.9
+    calibration: CalibrationName = "none"
     checkpoint_minutes: float = 10.0
     keep_last: int = 1
     log_every: int = 10

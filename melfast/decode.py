@@ -15,7 +15,7 @@ def decode(
     of the logits' mean over the groups; with record.inference `group_conditional`, the softmax of
     the image's own group where that is known. Wang et al. 2020. Of groups that had no training
     image of a class, nothing could be learnt: pairs without images, and for the independent head
-    groups that lack a class, are left out.
+    groups that lack a class, are left out. The calibration of the record comes last.
 
     Args:
         logits_bk: [B, K], any float type.
@@ -25,7 +25,28 @@ def decode(
         float32 [B]. Softmax is taken in float32 whatever the logits are: half precision would round
         probabilities near 0 and 1.
     """
-    logits = logits_bk.float()
+    return calibrated(_probability(logits_bk.float(), record, group_b), record)
+
+
+def calibrated(probability_b: torch.Tensor, record: ModelRecord) -> torch.Tensor:
+    """P(malignant) by the calibration of the record: its temperature or its isotonic knots."""
+    if record.temperature != 1:
+        clipped = probability_b.clamp(1e-7, 1 - 1e-7)
+        odds = clipped.log() - (-clipped).log1p()
+        return (odds / record.temperature).sigmoid()
+    if not record.isotonic:
+        return probability_b
+    # A sum of ramps: every engine has these, not every one can look up a table.
+    x, y = torch.tensor(record.isotonic, dtype=torch.float64, device=probability_b.device).T
+    wide, high = x.diff(), y.diff()
+    slope = torch.where(wide > 0, high / wide.clamp_min(1e-300), 0.0)
+    ramps = (probability_b[:, None].double() - x[:-1]).clamp_min(0).minimum(wide)
+    return (y[0] + (ramps * slope).sum(dim=1)).clamp(0, 1).to(probability_b.dtype)
+
+
+def _probability(
+    logits: torch.Tensor, record: ModelRecord, group_b: torch.Tensor | None
+) -> torch.Tensor:
     if record.head == "plain":
         return logits.softmax(dim=1)[:, -1]
     priors = torch.tensor(record.priors, dtype=torch.float32, device=logits.device)  # [G, C]

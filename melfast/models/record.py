@@ -10,6 +10,7 @@ from melfast.preprocess import Preprocess
 
 Head = Literal["plain", "domain_discriminative", "domain_independent"]
 Inference = Literal["sum", "group_conditional"]
+CalibrationName = Literal["none", "temperature", "isotonic"]
 FORMAT = 1
 
 
@@ -25,6 +26,8 @@ class ModelRecord:
         priors: share of each tone group and class [G][C] in training; for heads of groups.
         inference: of a domain_independent head, see melfast.decode.
         preprocess: what is done to an image first.
+        temperature: by which the log-odds of P(malignant) are divided; 1: not at all.
+        isotonic: calibration of P(malignant) by lines from knot (before, after) to knot, rising.
         threshold: P(malignant) at or above which an image is called malignant; chosen on the
             validation split by `threshold_rule`. None until then.
         training: a summary for people: data, epochs, metrics, versions.
@@ -38,6 +41,8 @@ class ModelRecord:
     groups: tuple[str, ...] = ()
     priors: tuple[tuple[float, ...], ...] = ()
     inference: Inference = "sum"
+    temperature: float = 1.0
+    isotonic: tuple[tuple[float, float], ...] = ()
     threshold: float | None = None
     threshold_rule: str = ""
     training: dict[str, Any] = field(default_factory=dict)
@@ -59,7 +64,8 @@ class ModelRecord:
                 raise InputError(f"{where}: written by another melfast; wanted format {FORMAT}")
             record["preprocess"] = Preprocess.from_dict(record["preprocess"])
             record["classes"], record["groups"] = tuple(record["classes"]), tuple(record["groups"])
-            record["priors"] = tuple(map(tuple, record.get("priors", ())))
+            for name in ("priors", "isotonic"):
+                record[name] = tuple(map(tuple, record.get(name, ())))
             return cls(**record)
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{where}: not a melfast model record ({error!r})") from None

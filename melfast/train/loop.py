@@ -13,6 +13,7 @@ import torch
 from melfast.config import Config, TrainConfig
 from melfast.data.batch import Batch
 from melfast.errors import ImageError, InputError
+from melfast.evaluate.calibration import fit
 from melfast.evaluate.infer import Inference, infer
 from melfast.evaluate.threshold import choose_threshold
 from melfast.evaluate.validation import validation_metrics, value_of
@@ -298,7 +299,11 @@ class Trainer:
             found = self.infer(model, valid)
         self._leave_out(found.failures)
         targets, groups = valid.targets[found.index], valid.rows.groups[found.index]
-        score = found.probabilities(self.record, groups)
+        # Of the answers as they are, not as an earlier epoch's fit would have them.
+        bare = self.record.replace(**fit("none", targets, targets))
+        calibration = fit(train.calibration, targets, found.probabilities(bare, groups))
+        calibrated = self.record.replace(**calibration)
+        score = found.probabilities(calibrated, groups)
         threshold = choose_threshold(targets, score, train.threshold_rule, train.threshold_value)
         names = self.data.group_names
         metrics = validation_metrics(targets, score, threshold, groups, names)
@@ -308,7 +313,7 @@ class Trainer:
             "step": self.state.step,
             "valid_metrics": metrics,
         }
-        record = self.record.replace(
+        record = calibrated.replace(
             threshold=threshold, threshold_rule=rule_in_words(train), training=summary
         )
         return record, metrics

@@ -4,12 +4,16 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from melfast.config import Config, load_config
 from melfast.errors import InputError
+from melfast.evaluate.infer import infer
+from melfast.evaluate.metrics import confusion, recall, roc_auc
 from melfast.manifest import read_manifest
-from melfast.train.checkpoint import find_checkpoint, load_state
+from melfast.train.checkpoint import find_checkpoint, load_model, load_state
+from melfast.train.distributed import World
 from melfast.train.logging import RunLog
 from melfast.train.run import run_training
 
@@ -126,6 +130,24 @@ def test_best_by_the_worst_group(tiny_config: MakeConfig, tmp_path: Path) -> Non
     assert {"recall/light", "recall/dark", "worst_group_auc", "pauc_80tpr"} <= set(found[0])
     best = max(found, key=lambda line: line["worst_group_auc"])
     assert find_checkpoint(tmp_path / "run").name == f"epoch-{best['epoch']:03d}"
+
+
+@pytest.mark.parametrize("name", ["temperature", "isotonic"])
+def test_calibration_is_kept_with_the_model(
+    tiny_config: MakeConfig, tmp_path: Path, name: str
+) -> None:
+    """And the metrics are of what the kept model says."""
+    run_training(tiny_config(train__calibration=name), {}, going_on=False)
+    model, record = load_model(tmp_path / "run")
+    assert (record.temperature != 1) == (name == "temperature")
+    assert bool(record.isotonic) == (name == "isotonic")
+    valid = read_manifest(tmp_path / "run" / "manifest.csv").split("valid")
+    found = infer(model, valid.image_paths, record.preprocess, World())
+    score = found.probabilities(record, np.full(len(valid), -1, np.int16))
+    kept = record.training["valid_metrics"]
+    assert roc_auc(valid.targets, score) == pytest.approx(kept["auc"])
+    called = confusion(valid.targets, score >= record.threshold)
+    assert recall(called) == pytest.approx(kept["recall"])
 
 
 def test_a_fold_is_trained(tiny_config: MakeConfig, tmp_path: Path) -> None:
