@@ -14,7 +14,7 @@ from melfast.evaluate.validation import BestMetric
 from melfast.models.record import CalibrationName, Head, Inference
 from melfast.prepare.folds import parse_fold
 from melfast.preprocess import ColourSpace, Preprocess
-from melfast.published import PUBLISHED, translate
+from melfast.published import NEEDLESS, PUBLISHED, translate
 from melfast.settings import require
 
 Triple = tuple[float, float, float]
@@ -326,6 +326,10 @@ def load_config(
     if not flags:
         return config, sources
     translated = translate(flags, settings.dotted(config))
+    for name in flags.keys() & NEEDLESS.keys():
+        say(f"{flags[name][1]}: {name} -> nothing: {NEEDLESS[name]}")
+    if "batch_size" in flags:
+        say("batch_size is that of a step over all processes here, not of each")
     for override in translated:
         say(f"{override.source} -> {override.key} = {override.value}")
     return settings.load(Config, path, [*translated, *overrides], rest)

@@ -48,15 +48,24 @@ def _inverse_weights(value: Any, known: Known) -> Keys:
     return {"loss.weights": "ifw_class_group" if by_group else "ifw_class"} if value else {}
 
 
-def _not_a_setting(instead: str, default: Any = False) -> Translation:
-    """Nothing where it is off or as the published default is, else an error."""
+def _no_key(value: Any, known: Known) -> Keys:
+    """Of a flag that changes nothing here; NEEDLESS says why."""
+    return {}
 
-    def refuse(value: Any, known: Known) -> Keys:
-        if value is None or (type(value) is type(default) and value == default):
-            return {}
-        raise InputError(f"is no setting here: {instead}")
 
-    return refuse
+def _test(value: Any, known: Known) -> Keys:
+    if value:
+        raise InputError("is another command here: melfast evaluate --checkpoint RUN measures")
+    return {}
+
+
+# Taken, since old command lines have them, and what becomes of them is said.
+NEEDLESS = {
+    "log_dir": "the run's folder, output_dir, holds its logs",
+    "distributed": "torchrun starts the processes",
+    "world_size": "torchrun --nproc-per-node N starts so many processes",
+    "dist_url": "torchrun lets the processes find each other",
+}
 
 
 # In this order: what a flag looks up has been translated before.
@@ -85,9 +94,9 @@ PUBLISHED: dict[str, Translation] = {
     "model_ema": _if_on(train__ema=0.9999),
     "use_amp": _if_on(train__precision="bf16"),
     "output_dir": _to("output.dir"),
-    "log_dir": _not_a_setting("the run's folder, output_dir, holds its logs", ""),
+    "log_dir": _no_key,
     "checkpoint": _to("model.weights"),
-    "test": _not_a_setting("melfast evaluate --checkpoint RUN measures"),
+    "test": _test,
     "domain_independent_loss": _if_on(model__head="domain_independent"),
     "domain_discriminative_loss": _if_on(model__head="domain_discriminative"),
     "conditional_accuracy": _if_on(model__inference="group_conditional"),
@@ -102,9 +111,9 @@ PUBLISHED: dict[str, Translation] = {
     "skin_former": _if_on(augment__skin_former={"very light": 0.2, "light": 0.4}),
     "segment_out_skin": _if_on(preprocess__masked=True),
     "seed": _to("train.seed"),
-    "distributed": _not_a_setting("torchrun starts the processes"),
-    "world_size": _not_a_setting("torchrun --nproc-per-node N starts so many processes", 1),
-    "dist_url": _not_a_setting("torchrun finds the processes", "env://"),
+    "distributed": _no_key,
+    "world_size": _no_key,
+    "dist_url": _no_key,
 }
 
 

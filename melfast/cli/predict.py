@@ -58,6 +58,8 @@ def command(
         f"{model}: {record.backbone}, {size.width}x{size.height} {size.colour}, threshold "
         f"{limit:.6g} ({source}), on {engine.provider}"
     )
+    if tta != "none" and threshold is None:
+        click.echo("note: the threshold was chosen without --tta", err=True)
     if not files.by_stem:
         click.echo(
             f"note: some images share a name: image_name is the path below {files.root}", err=True

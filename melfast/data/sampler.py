@@ -38,6 +38,32 @@ class Sampler:
 SHUFFLE = Sampler()
 
 
+def expected_draws(
+    sampler: Sampler, targets: NDArray[np.int64], groups: NDArray[np.int16], batch_size: int
+) -> NDArray[np.float64]:
+    """How often an epoch draws each record on average, float64 [N]; see `draw_order`.
+
+    What does not fill a last batch is left out of an epoch, whichever records that hits.
+    """
+    count = len(targets)
+    sizes = np.bincount(targets, minlength=2)
+    if sampler.name == "shuffle":
+        draws = np.ones(count)
+    elif sampler.name == "balanced_batch":
+        half = batch_size // 2
+        draws = (sizes.max() // half * half / sizes)[targets]
+    elif sampler.name == "undersample":
+        wanted = min(sizes[0], max(1, round(sampler.ratio * sizes[1])))
+        draws = np.array([wanted / max(1, sizes[0]), 1.0])[targets]
+    else:
+        cells = targets if sampler.name == "oversample" else 2 * groups.astype(np.int64) + targets
+        _, cell, cell_sizes = np.unique(cells, return_inverse=True, return_counts=True)
+        draws = count / (len(cell_sizes) * cell_sizes[cell])
+    total = draws.sum()
+    whole: NDArray[np.float64] = draws * (total // batch_size * batch_size / total)
+    return whole
+
+
 def draw_order(
     rng: np.random.Generator, sampler: Sampler, targets: NDArray[np.int64],
     groups: NDArray[np.int16], batch_size: int,

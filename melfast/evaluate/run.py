@@ -189,6 +189,12 @@ def read_split(folder: Path, data_path: Path | None, split: str) -> Manifest:
         raise InputError(f"{folder}: is in no run folder with a {MANIFEST}: wanted --data-path")
     manifest = read_manifest(path) if is_manifest(path) else import_source(path)
     if split != "all":
+        if not (manifest.splits == split).any():
+            there = sorted(set(manifest.splits.tolist()) - {""}) or ["none"]
+            raise InputError(
+                f"{path}: no image is of split {split!r}; there are {', '.join(there)}: wanted "
+                "--split, or --data-path with other images"
+            )
         manifest = manifest.split(split)
     if (manifest.targets < 0).all():
         raise InputError(

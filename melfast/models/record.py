@@ -70,5 +70,10 @@ class ModelRecord:
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{where}: not a melfast model record ({error!r})") from None
 
+    def learnt_by(self, other: "ModelRecord") -> "ModelRecord":
+        """With what validation has found of another: threshold, calibration and summary."""
+        names = ("temperature", "isotonic", "threshold", "threshold_rule", "training")
+        return self.replace(**{name: getattr(other, name) for name in names})
+
     def replace(self, **changes: Any) -> "ModelRecord":
         return dataclasses.replace(self, **changes)

@@ -3,30 +3,44 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from melfast.config import Config
+from melfast.config import Config, LossConfig
+from melfast.data.augment import VARIANTS
 from melfast.data.plan import Rows
+from melfast.data.sampler import expected_draws
 from melfast.errors import InputError
 from melfast.models.record import Head
 from melfast.train.distributed import World
 from melfast.train.epochs import epoch_plan
 
-# Samplers and the skin-former draw anew each epoch: so many are averaged.
-EPOCHS = 4
+# The skin-former draws anew each epoch: so many are averaged.
+EPOCHS = 16
 
 
 def count_cells(config: Config, rows: Rows, num_groups: int) -> NDArray[np.float64]:
     """[G + 1, C]: images of each group (the last: unknown) and class that an epoch shows on
     average, with what the sampler, the variants and the skin-former make of them.
 
-    Weights and priors must be of what the network sees, not of what lies in the files.
+    Weights and priors must be of what the network sees, not of what lies in the files. Where no
+    skin is moved it is the expectation; else the mean of some epochs, and a cell that none of them
+    happens to show has what it would have by its own images: it is rare, not empty.
     """
-    cells = np.zeros((num_groups + 1, 2))
-    epochs = min(EPOCHS, config.train.epochs)
-    for epoch in range(epochs):
+    copies = np.ones(len(rows), np.int64)
+    if config.augment.geometry == "published":
+        copies = np.where(rows.targets == 1, len(VARIANTS), 1)
+    source = np.repeat(np.arange(len(rows)), copies)
+    draws = expected_draws(
+        config.sampler, rows.targets[source], rows.groups[source], config.train.batch_size
+    )
+    expected = np.zeros((num_groups + 1, 2))
+    np.add.at(expected, (rows.groups[source].astype(int), rows.targets[source]), draws)
+    if not any(config.augment.skin_former.values()):
+        return expected
+    shown = np.zeros_like(expected)
+    for epoch in range(EPOCHS):
         plan = epoch_plan(config, rows, epoch, World())
         assert plan.group is not None
-        np.add.at(cells, (plan.group.astype(int), rows.targets[plan.index]), 1 / epochs)
-    return cells
+        np.add.at(shown, (plan.group.astype(int), rows.targets[plan.index]), 1 / EPOCHS)
+    return np.where(shown > 0, shown, expected)
 
 
 def priors(cells: NDArray[np.float64]) -> tuple[tuple[float, ...], ...]:
@@ -36,13 +50,21 @@ def priors(cells: NDArray[np.float64]) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(row) for row in shares.tolist())
 
 
-def require_groups(head: Head, cells: NDArray[np.float64]) -> None:
+def require_groups(head: Head, cells: NDArray[np.float64], loss: LossConfig | None = None) -> None:
     """
+    Args:
+        loss: its groups are required, too.
     Raises:
-        InputError: the head needs tone groups, and no class is seen in any, or, for an independent
-            head, no group has both.
+        InputError: the head or the loss needs tone groups, and no class is seen in any, or, for an
+            independent head, no group has both.
     """
     known = cells[:-1]
+    by_group = {} if loss is None else {"loss.name": loss.name, "loss.weights": loss.weights}
+    for key, value in by_group.items():
+        if value in ("group_dro", "ifw_class_group") and not known.any():
+            raise InputError(
+                f"{key} {value} needs tone groups; no training image has one: melfast prepare ita"
+            )
     if head == "plain":
         return
     if not known.any():

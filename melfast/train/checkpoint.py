@@ -154,10 +154,15 @@ def load_model(run_or_file: Path) -> tuple[torch.nn.Module, ModelRecord]:
         InputError: no checkpoint there, a broken file, or the weights of another model.
     """
     folder = find_checkpoint(run_or_file)
-    record = ModelRecord.from_json(_read_text(folder / RECORD), str(folder / RECORD))
+    record = read_record(folder)
     model = build_classifier(record)
     load_weights(model, folder / WEIGHTS)
     return model.eval(), record
+
+
+def read_record(folder: Path) -> ModelRecord:
+    """The record of a checkpoint; InputError where it is broken."""
+    return ModelRecord.from_json(_read_text(folder / RECORD), str(folder / RECORD))
 
 
 def load_weights(model: torch.nn.Module, path: Path) -> None:

@@ -1,6 +1,7 @@
 """Processes of a run: one alone, or those that torchrun started."""
 
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -143,6 +144,14 @@ def _store(rank: int, size: int) -> distributed.Store:
     if started_again() and _variable("LOCAL_WORLD_SIZE", size) == size:
         return distributed.PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)
     return store
+
+
+def launch_id() -> str:
+    """What torchrun's processes share, those it starts again among them, and no others; empty
+    without torchrun."""
+    run_id = os.environ.get("TORCHELASTIC_RUN_ID", "")
+    # Without a rendezvous of their own all launches are called so; their agent tells them apart.
+    return run_id if run_id != "none" else f"{socket.gethostname()} {os.getppid()}"
 
 
 def started_again() -> bool:

@@ -26,6 +26,8 @@ from melfast.train.ema import Ema
 from melfast.train.features import sees_the_same
 from melfast.train.optim import build_optimizer
 
+CHANGEABLE = ("betas", "momentum")  # the rate and the decay are set at every step
+
 
 @dataclass(frozen=True)
 class Learner:
@@ -80,7 +82,11 @@ class Learner:
         load_weights(self.measured, checkpoint / WEIGHTS)
         if self.ema is not None:
             self.model.load_state_dict(training["weights"] or self.ema.model.state_dict())
+        # torch would take the groups' old options with the state, but these the user may change.
+        options = [{k: g[k] for k in CHANGEABLE if k in g} for g in self.optimizer.param_groups]
         self.optimizer.load_state_dict(training["optimizer"])
+        for group, own in zip(self.optimizer.param_groups, options, strict=True):
+            group.update(own)
         self.criterion.load_state_dict(training["criterion"])
         if training["scaler"]:  # empty unless it was fp16
             self.scaler.load_state_dict(training["scaler"])
@@ -88,22 +94,24 @@ class Learner:
 
 def build_learner(
     config: Config, record: ModelRecord, world: World, cells: NDArray[np.float64],
-    say: Say = lambda message: None,
+    say: Say = lambda message: None, *, restored: bool = False,
 ) -> Learner:  # fmt: skip
     """The network with its seeded start, optimizer and helpers, on the world's device.
 
     Args:
         cells: see melfast.train.cells.
         say: told what became of a file of weights.
+        restored: from a checkpoint afterwards, so that no weights to begin with are wanted.
     Raises:
         InputError: the weights to begin with cannot be had.
     """
     torch.manual_seed(config.train.seed)
     wanted = config.model
-    model = build_classifier(
-        record, pretrained=wanted.pretrained or wanted.in_22k, in_22k=wanted.in_22k
-    )
-    if wanted.weights:
+    fetched = (wanted.pretrained or wanted.in_22k) and not wanted.weights and not restored
+    model = build_classifier(record, pretrained=fetched, in_22k=wanted.in_22k)
+    if wanted.weights and not restored:
+        if wanted.pretrained or wanted.in_22k:
+            say(f"{wanted.weights}: instead of model.pretrained")
         say(f"{wanted.weights}: {load_file(model, wanted.weights)}")
     if wanted.freeze:
         freeze(model)
@@ -136,7 +144,11 @@ def freeze(model: torch.nn.Module) -> None:
 
 def head_of(model: torch.nn.Module) -> torch.nn.Module:
     """The linear layer that gives the logits."""
-    head: torch.nn.Module = model.get_classifier()  # type: ignore[operator]
+    head = model.get_classifier()  # type: ignore[operator]
+    if not isinstance(head, torch.nn.Module):
+        raise InputError(
+            f"model.freeze: {type(model).__name__} has {len(head)} heads; wanted a backbone of one"
+        )
     return head
 
 
@@ -148,7 +160,7 @@ def new_record(config: Config, data: TrainingData, cells: NDArray[np.float64]) -
     Raises:
         InputError: the head needs tone groups that the data lack.
     """
-    require_groups(config.model.head, cells)
+    require_groups(config.model.head, cells, config.loss)
     wanted = config.model.num_groups
     if wanted and wanted != len(data.group_names):
         raise InputError(

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -31,6 +32,9 @@ from melfast.train.optim import set_rate
 from melfast.train.sam import uphill
 from melfast.train.schedule import learning_rate, warmup_steps, weight_decay
 from melfast.train.stop import Stop
+
+# fp16's scale is halved each time: from 65,536 that many times is far below 1.
+MOST_OVERFLOWS = 40
 
 Batches = Iterator[tuple[torch.Tensor, Batch]]
 
@@ -58,6 +62,7 @@ class Trainer:
         self.total_steps = self.steps_per_epoch * config.train.epochs
         self.warmup_steps = warmup_steps(config.optim, self.total_steps, config.train.epochs)
         self.features: dict[str, Features] = {}
+        self.overflows = 0  # steps on end that fp16's scaler has left out
         self.saved_at = time.monotonic()
         self.left_out: set[str] = set()
 
@@ -141,18 +146,17 @@ class Trainer:
         """One optimizer step, unless the loss or the gradient is not finite."""
         learner, optim = self.learner, self.config.optim
         pieces: Iterable[Piece] = self.pieces(batches, window)
-        if not optim.sam_rho:
-            learned = self.forward_backward(pieces, window)
-            norm = self.gradient_norm()
-            self.require_finite(norm, window)
-        else:
+        if optim.sam_rho:
             pieces = list(pieces)
-            learned = self.forward_backward(pieces, window)
-            norm = self.gradient_norm()
-            self.require_finite(norm, window)
+        learned, losses = self.forward_backward(pieces)
+        norm = self.gradient_norm()
+        self.require_finite(norm, losses, window)
+        window.losses.extend(losses)
+        if optim.sam_rho:
             with uphill(learner.model, norm, optim.sam_rho):
-                self.forward_backward(pieces)
+                _, losses = self.forward_backward(pieces)
             norm = self.gradient_norm()
+            self.require_finite(norm, losses, window)
         if optim.clip_norm:
             torch.nn.utils.clip_grads_with_norm_(learner.model.parameters(), optim.clip_norm, norm)
         window.gradient_norms.append(norm)
@@ -171,7 +175,11 @@ class Trainer:
             window.waited += time.perf_counter() - asked
             window.failures.extend(batch.failures)
             window.index.append(batch.index)
-            require_images(batch)
+            last = number + 1 == train.accumulate
+            if not len(batch.index):
+                if last and self.world.size > 1:  # the others wait for its gradient
+                    yield Piece.empty(images)
+                continue
             assert batch.group is not None
             mixed = mix(images, train, (train.seed, self.state.step, self.world.rank, number))
             if self.config.optim.sam_rho and mixed.images is images and train.accumulate > 1:
@@ -180,22 +188,21 @@ class Trainer:
                 mixed,
                 self.targets[torch.from_numpy(batch.index).to(device, non_blocking=True)],
                 torch.from_numpy(batch.group.astype(np.int64)).to(device, non_blocking=True),
-                last=number + 1 == train.accumulate,
+                last=last,
             )
 
     def forward_backward(
-        self, pieces: Iterable["Piece"], window: "Window | None" = None
-    ) -> torch.Tensor | None:
+        self, pieces: Iterable["Piece"]
+    ) -> tuple[torch.Tensor | None, list[torch.Tensor]]:
         """The gradient of the mean loss of one step's images, piece by piece.
 
         The sum is divided by the images a step should have, not by those of a piece: so it is the
         same gradient however the step is dealt over processes and pieces, and whatever is left out.
 
-        Args:
-            window: takes the losses.
         Returns:
-            The criterion's statistics of this process.
+            The criterion's statistics of this process, and the loss of each image by piece.
         """
+        losses: list[torch.Tensor] = []
         train, learner = self.config.train, self.learner
         images_per_step = train.batch_size // self.world.size
         statistics: torch.Tensor | None = None
@@ -210,13 +217,15 @@ class Trainer:
                 if piece.mixed.own < 1:
                     others_b = learner.criterion(logits, classes.flip(0), groups.flip(0))
                     loss_b = piece.mixed.loss(loss_b, others_b)
+                loss_b = loss_b * piece.weight
                 learner.scaler.scale(loss_b.sum() / images_per_step).backward()
+            if not piece.weight:
+                continue
             learned = learner.criterion.statistics(logits, classes, groups)
             if learned is not None:
                 statistics = learned if statistics is None else statistics + learned
-            if window is not None:
-                window.losses.append(loss_b.detach())
-        return statistics
+            losses.append(loss_b.detach())
+        return statistics, losses
 
     def gradient_norm(self) -> torch.Tensor:
         """Of the whole gradient, which is as it is without fp16's scaler afterwards."""
@@ -224,20 +233,36 @@ class Trainer:
         gradients = [p.grad for p in self.learner.model.parameters() if p.grad is not None]
         return torch.nn.utils.get_total_norm(gradients)
 
-    def require_finite(self, norm: torch.Tensor, window: "Window") -> None:
+    def require_finite(
+        self, norm: torch.Tensor, pieces: Sequence[torch.Tensor], window: "Window"
+    ) -> None:
         """Stops all processes before a step whose loss or gradient is not finite.
 
+        Args:
+            pieces: the losses of this process's images.
         Raises:
             InputError: in the first process; it names the images.
         """
-        losses = torch.cat(window.losses[-self.config.train.accumulate :])
-        fine = losses.isfinite().all()
-        # The gradient scaler of fp16 looks for such gradients itself, and leaves their step out.
-        if not self.learner.scaler.is_enabled():
-            fine = fine & norm.isfinite()
-        spoilt = self.world.sum((~fine).double().reshape(1))
+        losses = torch.cat([torch.zeros(0, device=norm.device), *pieces])
+        bad_loss, bad_norm = ~losses.isfinite().all(), ~norm.isfinite()
+        images = torch.tensor(len(losses), device=norm.device)
+        counts = self.world.sum(
+            torch.stack([bad_loss.double(), bad_norm.double(), images.double()])
+        )
         # Host-device sync, once a step: the price of stopping before the weights are spoilt.
-        if not spoilt.item():
+        bad_losses, bad_norms, count = counts.tolist()
+        if not count:
+            self._refuse_without_images(window)
+        # The gradient scaler of fp16 looks for such gradients itself, and leaves their step out.
+        if self.learner.scaler.is_enabled() and not bad_losses:
+            self.overflows = self.overflows + 1 if bad_norms else 0
+            if self.overflows == MOST_OVERFLOWS:
+                self.world.refuse(InputError(
+                    f"the gradient overflowed in {self.overflows} steps on end, the last of them "
+                    f"{self.state.step + 1}, and none was taken; try train.precision bf16 or fp32"
+                ))  # fmt: skip
+            return
+        if not bad_losses and not bad_norms:
             return
         values = losses.cpu().numpy()
         bad = ~np.isfinite(values)
@@ -251,6 +276,13 @@ class Trainer:
             f"the {what} in step {self.state.step + 1}, which is not taken, for {len(rows)} "
             f"images: {names}{', ...' if len(rows) > 5 else ''}; "
             "try a lower optim.lr, or train.precision fp32"
+        ))  # fmt: skip
+
+    def _refuse_without_images(self, window: "Window") -> None:
+        failures = [failure for part in self.world.gather(window.failures) for failure in part]
+        self.world.refuse(InputError(
+            f"none of the {self.config.train.batch_size} images of step {self.state.step + 1} can "
+            f"be read: {failures[-1]}"
         ))  # fmt: skip
 
     def see_once(self) -> None:
@@ -268,7 +300,7 @@ class Trainer:
     def report(self, window: "Window", rate: float) -> None:
         """Reads the losses since the last report and logs."""
         # Host-device sync, once every `log_every` steps.
-        losses = torch.cat(window.losses).cpu().numpy()
+        losses = torch.cat([torch.zeros(0), *(part.cpu() for part in window.losses)]).numpy()
         norm = torch.stack(window.gradient_norms).mean().item()
         parts = self.world.gather(
             (float(losses.sum()), len(losses), window.failures, self.stop.wanted)
@@ -367,12 +399,21 @@ class Piece:
         mixed: the images, or a frozen backbone's features of them.
         classes, groups: int64 [B]; group -1: unknown.
         last: of its step.
+        weight: 0 of an empty piece, which only takes part in the exchange of gradients.
     """
 
     mixed: Mixed
     classes: torch.Tensor
     groups: torch.Tensor
     last: bool
+    weight: float = 1.0
+
+    @classmethod
+    def empty(cls, images: torch.Tensor) -> Self:
+        """A piece of no images, in the shape of a batch of them; the last of its step."""
+        one = torch.zeros((1, *images.shape[1:]), device=images.device)
+        label = torch.zeros(1, dtype=torch.int64, device=images.device)
+        return cls(Mixed(one), label, label, last=True, weight=0.0)
 
 
 @dataclass
@@ -408,13 +449,6 @@ def rule_in_words(train: TrainConfig) -> str:
     """`youden`, or `recall 0.9` where the rule has a value."""
     bare = train.threshold_rule in ("youden", "f1")
     return train.threshold_rule + ("" if bare else f" {train.threshold_value:g}")
-
-
-def require_images(batch: Batch) -> None:
-    """Raises InputError where a batch has lost all its images."""
-    if not len(batch.index):
-        count, first = len(batch.failures), batch.failures[0]
-        raise InputError(f"none of a batch's {count} images can be read: {first}")
 
 
 def memory_gib(device: torch.device) -> float:

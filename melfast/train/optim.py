@@ -27,7 +27,12 @@ def build_optimizer(model: torch.nn.Module, config: OptimConfig) -> torch.optim.
             f"got {config.name!r}"
         ) from None
     options: dict[str, Any] = {}
-    if info.has_betas:
+    if info.second_order:
+        raise InputError(
+            f"optim.name {config.name!r} needs second derivatives, which the loop does not take; "
+            "wanted one of the first order"
+        )
+    if info.has_betas and info.num_betas == len(config.betas):  # others keep their own
         options["betas"] = config.betas
     if info.has_momentum:
         options["momentum"] = config.momentum

@@ -15,9 +15,15 @@ from melfast.evaluate.validation import require_metric, value_of
 from melfast.files import atomic_path
 from melfast.manifest import read_manifest
 from melfast.train.cells import count_cells
-from melfast.train.checkpoint import State, find_checkpoint, has_checkpoint, load_state
+from melfast.train.checkpoint import (
+    State,
+    find_checkpoint,
+    has_checkpoint,
+    load_state,
+    read_record,
+)
 from melfast.train.data import MANIFEST, Say, TrainingData, take_in, training_data
-from melfast.train.distributed import World, start_world, started_again
+from melfast.train.distributed import World, launch_id, start_world, started_again
 from melfast.train.epochs import require_steps
 from melfast.train.feed import set_tf32, set_threads
 from melfast.train.learner import Learner, build_learner, new_record
@@ -29,12 +35,15 @@ from melfast.train.summary import draw_curves, read_log, summary_table
 from melfast.train.trackers import require_tracker
 
 CONFIG, SAMPLES, CURVES = "config.yaml", "samples.png", "curves.png"
+LAUNCH = "launch.txt"  # of torchrun's
 SHOWN = 32  # images in samples.png
 # Under other values of these a checkpoint means nothing.
-FIXED = ("preprocess.", "model.", "train.batch_size", "train.seed")
-# The run's own manifest holds what these led to.
+FIXED = ("preprocess.", "model.", "train.batch_size", "train.seed", "optim.name",
+         "optim.layer_decay")  # fmt: skip
+# The run's own manifest and weights hold what these led to.
 SETTLED = ("data.path", "data.kind", "data.images", "data.split", "data.split_seed",
-           "data.fold", "data.allow_overlap")  # fmt: skip
+           "data.fold", "data.allow_overlap", "model.pretrained", "model.in_22k",
+           "model.weights")  # fmt: skip
 # These change where and how fast a run goes, not what comes out.
 FREE = ("output.dir", "data.threads", "train.threads", "train.device", "train.log_every",
         "train.checkpoint_minutes", "train.keep_last", "output.tracker")  # fmt: skip
@@ -44,7 +53,7 @@ def run_training(config: Config, sources: dict[str, str], *, going_on: bool) -> 
     """Trains into `config.output.dir`; under torchrun every process calls it.
 
     Processes that torchrun starts again, after one has died (`--max-restarts`), go on from the last
-    checkpoint whatever `going_on` says.
+    checkpoint of the run that they had begun, whatever `going_on` says.
 
     Args:
         sources: where the user set the keys that are not defaults.
@@ -57,8 +66,6 @@ def run_training(config: Config, sources: dict[str, str], *, going_on: bool) -> 
     run = Path(config.output.dir)
     notes: list[str] = []
     require_tracker(config.output.tracker)
-    if started_again():
-        going_on = True
     with start_world(config.train.device) as world:
         loader, why = choose_loader(config.data.loader, world.device.type)
         try:
@@ -76,11 +83,14 @@ def run_training(config: Config, sources: dict[str, str], *, going_on: bool) -> 
         require_metric(metric, valid.targets, valid.rows.groups)
         cells = count_cells(config, data.train.rows, len(data.group_names))
         record = new_record(config, data, cells)
-        learner = build_learner(config, record, world, cells, notes.append)
+        begun = has_checkpoint(run)
+        learner = build_learner(config, record, world, cells, notes.append, restored=begun)
         state = State(config=settings.plain(config), data_digest=data.train.digest)
-        if has_checkpoint(run):
+        if begun:
             state = go_on(config, data, run, learner)
+            record = record.learnt_by(read_record(find_checkpoint(run, "last")))
             notes.append(f"going on from {state.name}, step {state.step:,}")
+        world.first_does(lambda: write_config(config, run))
         with open_log(
             run, world, step=state.step, total=steps * config.train.epochs,
             tracker=config.output.tracker, config=settings.dotted(config),
@@ -114,6 +124,9 @@ def show_samples(config: Config, run: Path, log: Log) -> None:
 def sum_up(run: Path, state: State, log: Log) -> None:
     """The curves and the table of a run that is done."""
     train, valid = read_log(run)
+    if not any(record["epoch"] == state.best["epoch"] for record in valid):
+        log.say(f"warning: {run / 'log.jsonl'} lacks the best epoch: no curves and no table")
+        return
     draw_curves(train, valid, state.best["epoch"], run / CURVES)
     log.picture("curves", run / CURVES)
     log.table(summary_table(valid, state.best["epoch"]))
@@ -122,7 +135,10 @@ def sum_up(run: Path, state: State, log: Log) -> None:
 def prepare_run(
     config: Config, sources: dict[str, str], run: Path, going_on: bool, say: Say
 ) -> None:
-    """Makes the run folder with its manifest and config; a run gone on with keeps its manifest."""
+    """Makes the run folder with its manifest; a run gone on with keeps its manifest."""
+    launch = run / LAUNCH
+    if started_again() and launch.is_file() and launch.read_text("utf-8") == launch_id():
+        going_on = True
     if has_checkpoint(run) and not going_on:
         raise InputError(
             f"{run}: holds a run already; --resume goes on with it, or choose another --output-dir"
@@ -135,6 +151,13 @@ def prepare_run(
     run.mkdir(parents=True, exist_ok=True)
     if not has_checkpoint(run):
         take_in(config.data, run, say, set(sources))
+    if launch_id():
+        with atomic_path(launch) as file:
+            file.write_text(launch_id(), encoding="utf-8")
+
+
+def write_config(config: Config, run: Path) -> None:
+    """Once it is known that the run goes on with it."""
     with atomic_path(run / CONFIG) as file:
         file.write_text(config.to_yaml(), encoding="utf-8")
 
@@ -151,13 +174,15 @@ def compare_configs(
     then = {f"{name}.{key}": v for name, section in before.items() for key, v in section.items()}
     differing = [key for key in now if key not in FREE and now[key] != then.get(key)]
     changes = {key: f"{key} {then.get(key)} -> {now[key]}" for key in differing}
-    if fixed := [changes[key] for key in differing if key.startswith(FIXED)]:
+    fixed_keys = [key for key in differing if key.startswith(FIXED) and key not in SETTLED]
+    if fixed := [changes[key] for key in fixed_keys]:
         raise InputError(f"{run}: cannot go on with another {', another '.join(fixed)}")
     if changed := [changes[key] for key in differing if key not in SETTLED]:
         say(f"warning: goes on with another config: {', '.join(changed)}")
     for key in differing:
         if key in SETTLED and key in set_by_user:
-            say(f"warning: {changes[key]} is not used: the run has its own {MANIFEST}")
+            own = MANIFEST if key.startswith("data.") else "weights"
+            say(f"warning: {changes[key]} is not used: the run has its own {own}")
 
 
 def go_on(config: Config, data: TrainingData, run: Path, learner: Learner) -> State:

@@ -19,7 +19,8 @@ WITHOUT_ROW = ("kind", "step", "epoch")
 
 def read_log(run: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The records of RUN/log.jsonl: those of training and those of validation, in order."""
-    lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    path = run / "log.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     records = [json.loads(line) for line in lines]
     train, valid = ([r for r in records if r["kind"] == kind] for kind in ("train", "valid"))
     return train, valid

@@ -160,7 +160,7 @@ def test_errors(run: Path, tiny_data: Path, tmp_path: Path) -> None:
     assert message("--checkpoint", run, "--data-path", table, "--split", "all") == (
         f"{table}: none of the 1 images has a target; 'melfast predict' needs none"
     )
-    assert "no image in split 'test' (images by split: none: 1)" in message(
+    assert "no image is of split 'test'; there are none: wanted --split" in message(
         "--checkpoint", run, "--data-path", table
     )
 

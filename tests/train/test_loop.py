@@ -468,8 +468,50 @@ def test_batch_without_an_image(tiny_config: MakeConfig, tiny_data: Path, tmp_pa
         (tmp_path / "data" / f"t{i:02d}.png").unlink()
         (tmp_path / "data" / f"t{i:02d}.png").write_bytes(b"no image")
     config = tiny_config(data__path=str(manifest), data__on_error="skip")
-    with pytest.raises(InputError, match=r"none of a batch's 8 images can be read: .*png: "):
+    with pytest.raises(InputError, match=r"none of the 8 images of step 1 can be read: .*png: "):
         run_training(config, {}, going_on=False)
+
+
+def test_pieces_without_an_image(tiny_config: MakeConfig, tiny_data: Path, tmp_path: Path) -> None:
+    """One image of 32 cannot be read; the piece that it is all of adds nothing."""
+    manifest = copied(tiny_data, tmp_path / "data")
+    (tmp_path / "data" / "t03.png").unlink()
+    changes = {"data__path": str(manifest), "data__on_error": "skip", "train__accumulate": 8}
+    config = tiny_config(**changes, **NO_BATCH_NORM)
+    run_training(config, {}, going_on=False)
+    assert len(log_of(tmp_path / "run", "train")) == 8
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_second_gradient_of_sam_is_checked_too(
+    tiny_config: MakeConfig, tmp_path: Path, first: bool
+) -> None:
+    trainer = make_trainer(tiny_config(optim__sam_rho=0.1), tmp_path)
+    passes: list[int] = []
+
+    def spoil(gradient: torch.Tensor) -> torch.Tensor:
+        passes.append(1)
+        return gradient * torch.inf if first == (len(passes) == 1) else gradient
+
+    trainer.learner.model.fc.weight.register_hook(spoil)
+    before = {k: v.clone() for k, v in trainer.learner.model.named_parameters()}
+    with (
+        trainer.open_batches() as batches,
+        pytest.raises(InputError, match="the gradient is not finite in step 1, which is not taken"),
+    ):
+        trainer.take_step(batches, Window())
+    assert len(passes) == (1 if first else 2)
+    assert all(torch.equal(p, before[k]) for k, p in trainer.learner.model.named_parameters())
+
+
+def test_half_precision_that_always_overflows(
+    tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "MOST_OVERFLOWS", 3)
+    trainer = make_trainer(tiny_config(train__precision="fp16"), tmp_path)
+    trainer.learner.model.fc.weight.register_hook(lambda gradient: gradient * torch.inf)
+    with pytest.raises(InputError, match="overflowed in 3 steps on end, the last of them 3, and"):
+        trainer.train()
 
 
 def test_linear_probing_trains_the_head_alone(tiny_config: MakeConfig, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import timm.optim
 import torch
 
 from melfast.config import OptimConfig
@@ -102,3 +103,19 @@ def test_what_there_is_not() -> None:
         build_optimizer(small_model(), OptimConfig(name="adamv"))
     with pytest.raises(InputError, match="this backbone does not tell its layers"):
         build_optimizer(small_model(), OptimConfig(layer_decay=0.8))
+
+
+@pytest.mark.parametrize("name", ["adan", "lion", "lamb", "sgd", "nadamw", "muon", "adafactor"])
+def test_optimizers_of_other_kinds(name: str) -> None:
+    assert name in timm.optim.list_optimizers()
+    model = small_model()
+    optimizer = build_optimizer(model, OptimConfig(name=name))
+    before = model[3].weight.detach().clone()
+    model(torch.randn(2, 3, 3, 3)).square().sum().backward()
+    optimizer.step()
+    assert not torch.equal(model[3].weight, before)
+
+
+def test_second_order() -> None:
+    with pytest.raises(InputError, match=r"^optim.name 'adahessian' needs second derivatives"):
+        build_optimizer(small_model(), OptimConfig(name="adahessian"))

@@ -144,6 +144,20 @@ def test_a_dead_process_ends_the_run(tiny_config: MakeConfig, tmp_path: Path) ->
     assert find_checkpoint(tmp_path / "run", "last").name == "epoch-002"
 
 
+def test_restarts_do_not_go_on_with_a_run_of_before(
+    tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    config = tiny_config(train__epochs=1)
+    run_training(config, {}, going_on=False)
+    before = find_checkpoint(tmp_path / "run", "last").stat()
+    (tmp_path / "config.yaml").write_text(tiny_config(train__epochs=2).to_yaml())
+    done = torchrun(tmp_path, 2, "--max-restarts", "1", "-m", "melfast", "train",
+                    "--config", "config.yaml")  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.count("holds a run already; --resume goes on with it") == 2
+    assert find_checkpoint(tmp_path / "run", "last").stat() == before
+
+
 def test_a_loss_that_is_not_finite_stops_all(tiny_config: MakeConfig, tmp_path: Path) -> None:
     config = tiny_config(optim__lr=1e30, optim__clip_norm=0.0, optim__warmup=0.0)
     (tmp_path / "config.yaml").write_text(config.to_yaml())

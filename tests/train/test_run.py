@@ -1,6 +1,7 @@
 """Beginning a run and going on with it."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,14 @@ from melfast.errors import InputError
 from melfast.evaluate.infer import infer
 from melfast.evaluate.metrics import confusion, recall, roc_auc
 from melfast.manifest import read_manifest
-from melfast.train.checkpoint import find_checkpoint, load_model, load_state
+from melfast.train import loop
+from melfast.train.checkpoint import (
+    find_checkpoint,
+    load_model,
+    load_state,
+    load_training,
+    read_record,
+)
 from melfast.train.distributed import World
 from melfast.train.logging import RunLog
 from melfast.train.run import run_training
@@ -74,6 +82,69 @@ def test_going_on_with_another_model(tiny_config: MakeConfig, tmp_path: Path) ->
         "another train.batch_size 8 -> 4"
     )
     assert (tmp_path / "run" / "config.yaml").read_text() == kept
+
+
+def test_going_on_with_another_optimizer(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    run_training(tiny_config(train__epochs=1), {}, going_on=False)
+    for change in ({"optim__name": "sgd"}, {"optim__layer_decay": 0.7}):
+        with pytest.raises(
+            InputError, match=r"cannot go on with another optim\.(name|layer_decay) "
+        ):
+            run_training(tiny_config(**change), {}, going_on=True)
+    run_training(tiny_config(optim__betas=(0.5, 0.6)), {}, going_on=True)
+    training = load_training(find_checkpoint(tmp_path / "run", "last"))
+    groups = training["optimizer"]["param_groups"]
+    assert all(tuple(group["betas"]) == (0.5, 0.6) for group in groups)
+
+
+def test_going_on_needs_no_weights_to_begin_with(
+    tiny_config: MakeConfig, tmp_path: Path, capsys: Capture
+) -> None:
+    """Nor does a file of weights need those that could be fetched."""
+    config = tiny_config(train__epochs=1)
+    run_training(config, {}, going_on=False)
+    start = tmp_path / "start.safetensors"
+    shutil.copy(find_checkpoint(tmp_path / "run", "last") / "model.safetensors", start)
+    changes = {"model__weights": str(start), "model__pretrained": True,
+               "output__dir": str(tmp_path / "other")}  # fmt: skip
+    capsys.readouterr()
+    run_training(tiny_config(train__epochs=1, **changes), {}, going_on=False)
+    assert f"{start}: instead of model.pretrained" in capsys.readouterr().err
+    start.unlink()
+    run_training(tiny_config(train__epochs=2, **changes), {}, going_on=True)
+    assert load_state(find_checkpoint(tmp_path / "other", "last")).epoch == 2
+
+
+def test_what_validation_found_goes_on(
+    tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"train__checkpoint_minutes": 1e-9, "train__calibration": "temperature"}
+    step = loop.seed_step
+    stop_at = 6
+
+    def stop(seed: int, at: int, rank: int) -> None:
+        if at == stop_at:
+            raise KeyError
+        step(seed, at, rank)
+
+    monkeypatch.setattr(loop, "seed_step", stop)
+    records = []
+    for stop_at in (6, 7):
+        with pytest.raises(KeyError):
+            run_training(tiny_config(**changes), {}, going_on=stop_at > 6)
+        folder = find_checkpoint(tmp_path / "run", "last")
+        assert load_state(folder).step == stop_at
+        records.append(read_record(folder))
+    assert records[0].threshold is not None
+    assert records[0].temperature != 1
+    assert records[0] == records[1]
+
+
+def test_a_log_that_is_lost(tiny_config: MakeConfig, tmp_path: Path, capsys: Capture) -> None:
+    run_training(tiny_config(train__epochs=1), {}, going_on=False)
+    (tmp_path / "run" / "log.jsonl").unlink()
+    run_training(tiny_config(train__epochs=1), {}, going_on=True)
+    assert "log.jsonl lacks the best epoch: no curves and no table" in capsys.readouterr().err
 
 
 def test_going_on_with_other_data(tiny_config: MakeConfig, tmp_path: Path) -> None:
