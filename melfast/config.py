@@ -219,7 +219,8 @@ class TrainConfig:
             evaluate/validation.
         threshold_rule: how the threshold is chosen on the validation split: `youden`: largest
             recall + specificity; `f1`; `recall`: the highest with a recall of `threshold_value` at
-            least; `cost`: a missed malignant image costs `threshold_value` false alarms.
+            least; `cost`: a missed malignant image costs `threshold_value` false alarms;
+            `equal_recall`: `recall` in each tone group by itself, so a threshold a group.
         threshold_value: see `threshold_rule`.
         calibration: of P(malignant), fitted on the validation split and kept with the model:
             `temperature` or `isotonic`, see evaluate/calibration.
@@ -256,7 +257,7 @@ class TrainConfig:
             require(getattr(self, name) >= 0, f"train.{name}", ">= 0", getattr(self, name))
         value, rule = self.threshold_value, self.threshold_rule
         require(value > 0, "train.threshold_value", "> 0", value)
-        if rule == "recall":
+        if rule in ("recall", "equal_recall"):
             require(value <= 1, "train.threshold_value", "in 0..1 (0 left out)", value)
         require(0 <= self.ema < 1, "train.ema", "in 0..1 (1 left out)", self.ema)
         divides = self.batch_size % self.accumulate == 0

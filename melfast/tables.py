@@ -16,6 +16,7 @@ from melfast.errors import InputError
 
 # Words that other programs write for an empty cell.
 MISSING = frozenset({"", "na", "n/a", "nan", "none", "null", "<na>"})
+LISTED = 5  # of the rows that are wrong in one way
 NUMBER = re.compile(r"[-+]?\d+([.,]\d+)?([eE][-+]?\d+)?")
 
 
@@ -37,11 +38,30 @@ class Table:
         """An error about one row, as `FILE:LINE: message`."""
         return InputError(f"{self.path}:{self.lines[row]}: {message}")
 
+    def errors(self, rows: Sequence[int], column: str, message: str) -> InputError:
+        """An error about what stands in a column of some rows: the first five, and how many."""
+        cells = [str(cell) for cell in self.frame[column].iloc[list(rows[:LISTED])]]
+        message = f"{message}, got {cells[0]!r}"
+        if len(rows) > 1:
+            found = [f"{self.lines[row]} {cell!r}" for row, cell in zip(rows, cells, strict=False)]
+            message += f"; {len(rows):,} such rows: lines {shortened(found, len(rows))}"
+        return self.error(rows[0], message)
+
+
+def shortened(first: Sequence[str], count: int | None = None) -> str:
+    """The first five of some words as one, `...` where there are more.
+
+    Args:
+        count: how many there are, where `first` does not hold them all.
+    """
+    count = len(first) if count is None else count
+    return ", ".join(first[:LISTED]) + (", ..." if count > LISTED else "")
+
 
 def read_table(path: str | Path) -> Table:
     """Reads a CSV file; the separator is the most frequent of `,` `;` and tab in the header.
 
-    In a table with semicolons, columns that hold nothing but numbers get decimal points for commas.
+    Where it is no comma, columns of nothing but numbers get decimal points for commas.
 
     Raises:
         InputError: the file is missing, empty, not UTF-8, has no rows, a column twice, or a row
@@ -59,7 +79,7 @@ def read_table(path: str | Path) -> Table:
     if len(rows) == 1:
         raise InputError(f"{path}: holds a header and no rows")
     columns = dict(zip(names, map(list, zip(*rows[1:], strict=True)), strict=True))
-    if separator == ";":
+    if separator != ",":
         columns = {name: _decimal_points(cells) for name, cells in columns.items()}
     return Table(path, pd.DataFrame(columns, dtype=str), np.array(lines[1:], np.int64))
 

@@ -153,6 +153,10 @@ def _making(record: ModelRecord) -> list[str]:
     if record.threshold is not None:
         found.append(f"- Threshold {record.threshold:.4f}, chosen on the validation split by "
                      f"{record.threshold_rule}.")  # fmt: skip
+    if record.group_thresholds:
+        by_group = zip(record.groups, record.group_thresholds, strict=True)
+        found.append("- For images of known tone group instead: "
+                     + ", ".join(f"{name} {t:.4f}" for name, t in by_group) + ".")  # fmt: skip
     found.append(f"- Seed {training.get('seed', 'unknown')}; {versions or 'versions unknown'}.")
     return found
 

@@ -118,6 +118,11 @@ def run_ensemble(
         remarks = [remark for folder in folders for remark in seen_before(folder, kept)]
         if means.tta != "none":
             remarks.append("the thresholds were chosen without --tta")
+        remarks += [
+            f"{a.folder}: its thresholds by tone group are not used, but the one of all images"
+            for a in answers
+            if a.record.group_thresholds
+        ]
         left_out = [str(failure) for failure in answers[0].failures]
         finish(members, output, method, threshold, remarks, left_out)
 
@@ -140,10 +145,11 @@ def finish(
             "rank-mean: the members' thresholds are unknown, for their tables hold no calls of "
             "both kinds; wanted --threshold, a share of the images"
         )
-    about = {"members": [m.name for m in members], "method": method, "threshold_rule": source}
+    about = {"members": [m.name for m in members], "method": method, "threshold_rule": source,
+             "threshold": threshold}  # fmt: skip
     conclude(
         replace(images, score=score), threshold, output, about,
-        f"{method} of {len(members)} models", remarks, left_out,
+        f"{method} of {len(members)} models, threshold {threshold:.4f}", remarks, left_out,
     )  # fmt: skip
 
 

@@ -290,8 +290,11 @@ def threshold_metrics(counts: NDArray[np.int64]) -> dict[str, NDArray[np.float64
     return {name: found[name] for name in THRESHOLD_METRICS}
 
 
-def binary_metrics(y_true: ArrayLike, score: ArrayLike, threshold: float) -> dict[str, float]:
-    """Every metric by name; an image is called malignant at `score >= threshold`."""
+def binary_metrics(
+    y_true: ArrayLike, score: ArrayLike, threshold: float | NDArray[np.float64]
+) -> dict[str, float]:
+    """Every metric by name; an image is called malignant at `score >= threshold`, which is one for
+    all or one an image [N]."""
     counts = confusion(y_true, np.asarray(score) >= threshold)
     return {
         "auc": roc_auc(y_true, score),

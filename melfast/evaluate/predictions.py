@@ -101,9 +101,11 @@ def read_predictions(
             f"({', '.join(CALL_COLUMNS)}); there are {', '.join(columns)}"
         )
     names = table.frame[name].tolist()
-    if len(set(names)) < len(names):
-        row = int(np.flatnonzero(table.frame[name].duplicated())[0])
-        raise table.error(row, f"image {names[row]!r} stands twice")
+    if "" in names:
+        rows = [row for row, cell in enumerate(names) if not cell]
+        raise table.errors(rows, name, f"{name} must name an image")
+    if again := np.flatnonzero(table.frame[name].duplicated()).tolist():
+        raise table.errors(again, name, f"{name} must name each image once")
     return Predictions(
         Path(path), names, _numbers(table, score) if score else None,
         _labels(table, call) if call else None, _labels(table, truth) if truth else None,
@@ -116,20 +118,22 @@ def _first(columns: Sequence[str], usual: Sequence[str]) -> str:
 
 
 def _numbers(table: Table, column: str) -> NDArray[np.float64]:
-    values = np.empty(len(table.frame))
-    for row, cell in enumerate(table.frame[column]):
-        try:
-            values[row] = float(cell)
-        except ValueError:
-            values[row] = np.nan
-        if not 0 <= values[row] <= 1:
-            raise table.error(row, f"{column} must be a number in 0..1, got {cell!r}")
+    values = np.array([_number(cell) for cell in table.frame[column]])
+    if wrong := np.flatnonzero(~((values >= 0) & (values <= 1))).tolist():
+        raise table.errors(wrong, column, f"{column} must be a number in 0..1")
     return values
+
+
+def _number(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        return np.nan
 
 
 def _labels(table: Table, column: str) -> NDArray[np.int64]:
     known = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "": -1}
-    for row, cell in enumerate(table.frame[column]):
-        if cell not in known:
-            raise table.error(row, f"{column} must be 0, 1 or empty, got {cell!r}")
-    return np.array([known[cell] for cell in table.frame[column]], dtype=np.int64)
+    cells = table.frame[column].tolist()
+    if wrong := [row for row, cell in enumerate(cells) if cell not in known]:
+        raise table.errors(wrong, column, f"{column} must be 0, 1 or empty")
+    return np.array([known[cell] for cell in cells], dtype=np.int64)

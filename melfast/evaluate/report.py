@@ -39,9 +39,11 @@ class Scored:
     group_names: tuple[str, ...] = ()
 
 
-def measure(scored: Scored, threshold: float) -> dict[str, Any]:
+def measure(scored: Scored, threshold: float | NDArray[np.float64]) -> dict[str, Any]:
     """Metrics of the labelled images, over all and by group, with a remark for each NaN.
 
+    Args:
+        threshold: one for all images, or one an image [N].
     Returns:
         {"all": {...}, "groups": {name: {...}}, "remarks": [...]}; each {...} holds `images`,
         `malignant`, the metrics of `binary_metrics` and `confusion`. Groups without images are
@@ -49,12 +51,13 @@ def measure(scored: Scored, threshold: float) -> dict[str, Any]:
     """
     labelled = scored.targets >= 0
     remarks: list[str] = []
+    thresholds = np.broadcast_to(threshold, scored.score.shape)
     parts = {OVERALL: labelled}
     if (scored.groups >= 0).any():
         parts |= {name: scored.groups == i for i, name in enumerate(scored.group_names)}
         parts[UNKNOWN] = scored.groups < 0
     measured = {
-        name: _measure_part(name, scored, labelled & part, threshold, remarks)
+        name: _measure_part(name, scored, labelled & part, thresholds, remarks)
         for name, part in parts.items()
         if name == OVERALL or (labelled & part).any()
     }
@@ -64,9 +67,10 @@ def measure(scored: Scored, threshold: float) -> dict[str, Any]:
 
 
 def _measure_part(
-    name: str, scored: Scored, part: NDArray[np.bool_], threshold: float, remarks: list[str]
-) -> dict[str, Any]:
-    targets, score = scored.targets[part], scored.score[part]
+    name: str, scored: Scored, part: NDArray[np.bool_], thresholds: NDArray[np.float64],
+    remarks: list[str],
+) -> dict[str, Any]:  # fmt: skip
+    targets, score, threshold = scored.targets[part], scored.score[part], thresholds[part]
     metrics = binary_metrics(targets, score, threshold)
     undefined = [metric for metric, value in metrics.items() if math.isnan(value)]
     malignant = int(targets.sum())
@@ -101,15 +105,16 @@ def write_metrics(path: Path, values: dict[str, Any]) -> None:
         file.write_text(json.dumps(_without_nan(values), indent=2) + "\n", encoding="utf-8")
 
 
-def write_predictions(path: Path, scored: Scored, threshold: float) -> None:
+def write_predictions(path: Path, scored: Scored, threshold: float | NDArray[np.float64]) -> None:
     """CSV, whole or not at all: image_name, probability, target_predicted, target, group."""
     header = ("image_name", "probability", "target_predicted", "target", "group")
+    called = (scored.score >= threshold).astype(int)
     rows = (
         # 9 digits hold a float32 exactly.
-        (name, f"{score:.9g}", int(score >= threshold), target if target >= 0 else "",
+        (name, f"{score:.9g}", call, target if target >= 0 else "",
          scored.group_names[group] if group >= 0 else "")
-        for name, score, target, group in zip(
-            scored.names, scored.score, scored.targets, scored.groups, strict=True
+        for name, score, call, target, group in zip(
+            scored.names, scored.score, called, scored.targets, scored.groups, strict=True
         )
     )  # fmt: skip
     with atomic_path(path) as file:

@@ -22,7 +22,7 @@ from melfast.images import read_resized
 from melfast.manifest import Manifest, read_manifest
 from melfast.prepare.sources import import_dataset
 from melfast.sheet import write_grid
-from melfast.tables import write_csv
+from melfast.tables import shortened, write_csv
 from melfast.train.data import is_manifest
 
 PAGE, DOCUMENT, TABLES = "report.html", "metrics.json", "tables.csv"
@@ -142,7 +142,10 @@ def align(
     else:
         manifest, rest = _rows_of(first, manifest)
         if rest:
-            remarks.append(f"{rest:,} images of the manifest have no prediction: left out")
+            remarks.append(
+                f"{len(rest):,} images of the manifest have no prediction: left out: "
+                f"{shortened(rest)}"
+            )
         truth = manifest.targets.astype(np.int64)
         rows = np.flatnonzero(truth >= 0)
         manifest = manifest.select(rows)
@@ -151,13 +154,17 @@ def align(
         ita = np.array([float(cell or "nan") for cell in manifest.column("ita")])
         folder = manifest.path.parent
         paths = [folder / cell if cell else None for cell in manifest.column("path")]
-    if unlabelled := len(first) - len(rows):
-        remarks.append(f"{unlabelled:,} images are of unknown class: left out")
+    if unlabelled := [first.names[i] for i in np.flatnonzero(truth < 0)]:
+        remarks.append(
+            f"{len(unlabelled):,} images are of unknown class: left out: {shortened(unlabelled)}"
+        )
     if not len(rows):
         raise InputError(f"{first.path}: none of its {len(first):,} images is of known class")
     malignant = int(truth[rows].sum())
     if malignant in (0, len(rows)):
         remarks.append(f"{malignant:,} of the {len(rows):,} images are malignant: one class alone")
+    else:
+        remarks += [line for groups in groupings for line in _one_class(groups, truth[rows])]
     if patients is not None and len(set(patients)) < len(patients):
         remarks.append(
             "permutations and DeLong's, McNemar's, ANOVA and Kruskal-Wallis tests take the images "
@@ -298,19 +305,33 @@ def _model(name: str, table: Predictions, threshold: float | None) -> Model:
     return Model(name, table.score, table.called, table.threshold, "the table's own calls")
 
 
+def _one_class(groups: Groups, y_true: NDArray[np.int64]) -> list[str]:
+    """A line on the groups without malignant, and on those without benign images."""
+    lines = []
+    for target, lacking, undefined in ((1, "malignant", "recall"), (0, "benign", "specificity")):
+        there = set(groups.index[y_true == target].tolist())
+        without = [name for i, name in enumerate(groups.names)
+                   if i not in there and (groups.index == i).any()]  # fmt: skip
+        if without:
+            lines.append(
+                f"{groups.name}: no {lacking} images, so no {undefined} and no AUC, of "
+                f"{shortened(without)}"
+            )
+    return lines
+
+
 def _in_order_of(first: Predictions, other: Predictions) -> Predictions:
     place = {name: i for i, name in enumerate(other.names)}
     for more, less in ((first, other), (other, first)):
         if missing := sorted(set(more.names) - set(less.names)):
             raise InputError(
-                f"{less.path}: lacks {len(missing):,} images of {more.path}: "
-                f"{', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}"
+                f"{less.path}: lacks {len(missing):,} images of {more.path}: {shortened(missing)}"
             )
     return other.select([place[name] for name in first.names])
 
 
-def _rows_of(table: Predictions, manifest: Manifest) -> tuple[Manifest, int]:
-    """The manifest's rows in the order of the table, and how many others it has.
+def _rows_of(table: Predictions, manifest: Manifest) -> tuple[Manifest, list[str]]:
+    """The manifest's rows in the order of the table, and the names of the others that it has.
 
     Where no name is the same, names are compared without their suffix.
     """
@@ -325,9 +346,12 @@ def _rows_of(table: Predictions, manifest: Manifest) -> tuple[Manifest, int]:
     if missing := [name for name in names if name not in place]:
         raise InputError(
             f"{manifest.path}: lacks {len(missing):,} of the {len(names):,} images of "
-            f"{table.path}: {', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}"
+            f"{table.path}: {shortened(missing)}"
         )
-    return manifest.select(np.array([place[name] for name in names])), len(known) - len(names)
+    rows = [place[name] for name in names]
+    taken = set(rows)
+    rest = [name for row, name in enumerate(known) if row not in taken]
+    return manifest.select(np.array(rows)), rest
 
 
 def _own_groups(table: Predictions, rows: NDArray[np.int64]) -> Groups:

@@ -62,17 +62,25 @@ class Answers:
     Attributes:
         index: int64 [N], rows of the manifest, ascending.
         score: float64 [N], P(malignant).
+        groups: int [N], index into the record's groups, -1 unknown.
     """
 
     folder: Path
     record: ModelRecord
     index: NDArray[np.int64]
     score: NDArray[np.float64]
+    groups: NDArray[np.integer[Any]]
     failures: tuple[ImageError, ...]
 
     @property
     def threshold(self) -> float:
+        """Of images whose tone group is unknown."""
         return DEFAULT_THRESHOLD if self.record.threshold is None else self.record.threshold
+
+    @property
+    def thresholds(self) -> NDArray[np.float64]:
+        """Of each image [N]."""
+        return self.record.thresholds(self.groups, self.threshold)
 
 
 def run_evaluation(
@@ -99,12 +107,18 @@ def run_evaluation(
         if not world.first:
             return
         output = output_dir or run_of(folder) / "evaluation" / split
+        record = answers.record
         about = {"checkpoint": str(folder), "data": str(data_path or run_of(folder) / MANIFEST),
-                 "split": split, "threshold_rule": answers.record.threshold_rule,
-                 "tta": means.tta}  # fmt: skip
+                 "split": split, "threshold_rule": record.threshold_rule,
+                 "threshold": answers.threshold, "tta": means.tta}  # fmt: skip
+        cut = f"threshold {answers.threshold:.4f}"
+        if record.group_thresholds:
+            by_group = dict(zip(record.groups, record.group_thresholds, strict=True))
+            about["group_thresholds"] = by_group
+            cut = "thresholds " + ", ".join(f"{name} {t:.4f}" for name, t in by_group.items())
         scored = scored_images(manifest.select(answers.index), answers.score)
         conclude(
-            scored, answers.threshold, output, about, f"{folder}, split {split}",
+            scored, answers.thresholds, output, about, f"{folder}, split {split}, {cut}",
             remarks(answers, manifest, means.tta), [str(f) for f in answers.failures],
         )  # fmt: skip
         if report:
@@ -153,7 +167,7 @@ def ask(folder: Path, manifest: Manifest, world: World, means: Means) -> Answers
         )  # fmt: skip
     groups = manifest.groups_by(record.groups)[found.index]
     score = found.probabilities(record, groups)
-    return Answers(folder, record, found.index, score, found.failures)
+    return Answers(folder, record, found.index, score, groups, found.failures)
 
 
 def scored_images(manifest: Manifest, score: NDArray[np.float64]) -> Scored:
@@ -163,16 +177,16 @@ def scored_images(manifest: Manifest, score: NDArray[np.float64]) -> Scored:
 
 
 def conclude(
-    scored: Scored, threshold: float, output: Path, about: dict[str, Any], title: str,
-    remarks: Sequence[str] = (), left_out: Sequence[str] = (),
+    scored: Scored, threshold: float | NDArray[np.float64], output: Path, about: dict[str, Any],
+    title: str, remarks: Sequence[str] = (), left_out: Sequence[str] = (),
 ) -> None:  # fmt: skip
     """Writes predictions.csv and metrics.json, and prints the table."""
     measured = measure(scored, threshold)
     measured["remarks"] += remarks
     write_predictions(output / "predictions.csv", scored, threshold)
-    about = about | {"threshold": threshold, "left_out": list(left_out)}
+    about = about | {"left_out": list(left_out)}
     write_metrics(output / "metrics.json", about | measured)
-    show(measured, f"{title}, threshold {threshold:.4f}")
+    show(measured, title)
     click.echo(f"{output / 'metrics.json'}\n{output / 'predictions.csv'}")
 
 

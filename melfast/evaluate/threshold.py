@@ -1,13 +1,16 @@
 """The threshold on P(malignant), chosen on the validation split by a named rule."""
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from melfast.errors import InputError
 
-ThresholdRule = Literal["youden", "f1", "recall", "cost"]
+ThresholdRule = Literal["youden", "f1", "recall", "cost", "equal_recall"]
+# Rules that `value` says nothing to.
+BARE_RULES = ("youden", "f1")
 
 
 def choose_threshold(
@@ -20,8 +23,9 @@ def choose_threshold(
         score: P(malignant).
         rule: `youden`: largest recall + specificity (Youden 1950); `f1`: largest F1; `recall`: the
             highest threshold whose recall is at least `value`; `cost`: least cost where a missed
-            malignant image costs `value` times as much as a false alarm.
-        value: of the last two rules.
+            malignant image costs `value` times as much as a false alarm; `equal_recall`: `recall`,
+            to be taken for each tone group, see `choose_by_group`.
+        value: of all but the first two rules.
     Returns:
         Halfway between the lowest score called malignant and the next one below, so that rounding
         in another engine does not flip the calls. The highest of equally good ones.
@@ -45,7 +49,7 @@ def choose_threshold(
         gain = tp / num_malignant - (called - tp) / num_benign
     elif rule == "f1":
         gain = 2 * tp / (called + num_malignant)
-    elif rule == "recall":
+    elif rule in ("recall", "equal_recall"):
         gain = tp / num_malignant >= value  # the first that is True
     elif rule == "cost":
         gain = value * tp - (called - tp)
@@ -54,3 +58,50 @@ def choose_threshold(
     lowest = last_of_tie[int(np.argmax(gain))]
     below = score[lowest + 1] if lowest + 1 < len(score) else 0.0
     return float((score[lowest] + below) / 2)
+
+
+def choose_by_group(
+    y_true: NDArray[np.integer[Any]], score: NDArray[np.floating[Any]],
+    groups: NDArray[np.integer[Any]], num_groups: int, value: float,
+) -> tuple[float, ...]:  # fmt: skip
+    """For each group the highest threshold whose recall in the group is at least `value`.
+
+    Recall is then about equal in all groups (equal opportunity: Hardt, Price and Srebro 2016); the
+    false alarms are not. With few malignant images in a group its threshold is a rough guess.
+
+    Args:
+        groups: [N], 0..num_groups - 1, -1 unknown.
+    Returns:
+        A threshold a group; that of all images where a group has no images of both classes.
+    """
+    common = choose_threshold(y_true, score, "recall", value)
+    found = []
+    for group in range(num_groups):
+        mine = groups == group
+        both = len(set(y_true[mine].tolist())) == 2
+        found.append(
+            choose_threshold(y_true[mine], score[mine], "recall", value) if both else common
+        )
+    return tuple(found)
+
+
+def require_both_classes(
+    y_true: NDArray[np.integer[Any]], groups: NDArray[np.integer[Any]], names: Sequence[str]
+) -> str:
+    """What `equal_recall` cannot do for some of the groups, in words; '' where there is nothing.
+
+    Raises:
+        InputError: no group has images of both classes.
+    """
+    lacking = [name for i, name in enumerate(names) if len(set(y_true[groups == i].tolist())) < 2]
+    if len(lacking) == len(names):
+        raise InputError(
+            "train.threshold_rule equal_recall needs a tone group with images of both classes in "
+            "the validation split; found none: melfast prepare ita"
+        )
+    if not lacking:
+        return ""
+    return (
+        "warning: train.threshold_rule equal_recall: no validation images of both classes in "
+        f"{', '.join(lacking)}: the threshold of all images is taken there"
+    )

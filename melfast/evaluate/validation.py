@@ -17,26 +17,29 @@ BestMetric = Literal[
 
 
 def validation_metrics(
-    y_true: NDArray[np.integer[Any]], score: NDArray[np.floating[Any]], threshold: float,
-    groups: NDArray[np.integer[Any]], group_names: Sequence[str],
+    y_true: NDArray[np.integer[Any]], score: NDArray[np.floating[Any]],
+    threshold: float | NDArray[np.float64], groups: NDArray[np.integer[Any]],
+    group_names: Sequence[str],
 ) -> dict[str, float]:  # fmt: skip
     """Every metric by name; a call of the threshold-bound ones is made at `score >= threshold`.
 
     Args:
         y_true: 0 and 1 [N].
         score: P(malignant) [N].
+        threshold: one, or one an image [N].
         groups: [N], index into group_names, -1 unknown.
     Returns:
         Those of `binary_metrics`; `pauc_80tpr`; `recall/NAME` of each group with malignant images;
         `worst_group_auc` and `worst_group_recall`, least over the groups in which they are defined,
         NaN where they are in none.
     """
+    threshold = np.broadcast_to(threshold, score.shape)
     found = binary_metrics(y_true, score, threshold)
     found["pauc_80tpr"] = pauc_above_tpr(y_true, score)
     recalls, aucs = {}, []
     for group, name in enumerate(group_names):
         mine = groups == group
-        value = recall(confusion(y_true[mine], score[mine] >= threshold))
+        value = recall(confusion(y_true[mine], score[mine] >= threshold[mine]))
         if not math.isnan(value):
             recalls[f"recall/{name}"] = value
             aucs.append(roc_auc(y_true[mine], score[mine]))

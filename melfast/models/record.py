@@ -5,6 +5,9 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from melfast.errors import InputError
 from melfast.preprocess import Preprocess
 
@@ -30,6 +33,7 @@ class ModelRecord:
         isotonic: calibration of P(malignant) by lines from knot (before, after) to knot, rising.
         threshold: P(malignant) at or above which an image is called malignant; chosen on the
             validation split by `threshold_rule`. None until then.
+        group_thresholds: the same for images of each tone group; empty: `threshold` for all.
         training: a summary for people: data, epochs, metrics, versions.
     """
 
@@ -45,6 +49,7 @@ class ModelRecord:
     isotonic: tuple[tuple[float, float], ...] = ()
     threshold: float | None = None
     threshold_rule: str = ""
+    group_thresholds: tuple[float, ...] = ()
     training: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -64,6 +69,7 @@ class ModelRecord:
                 raise InputError(f"{where}: written by another melfast; wanted format {FORMAT}")
             record["preprocess"] = Preprocess.from_dict(record["preprocess"])
             record["classes"], record["groups"] = tuple(record["classes"]), tuple(record["groups"])
+            record["group_thresholds"] = tuple(record.get("group_thresholds", ()))
             for name in ("priors", "isotonic"):
                 record[name] = tuple(map(tuple, record.get(name, ())))
             return cls(**record)
@@ -72,8 +78,20 @@ class ModelRecord:
 
     def learnt_by(self, other: "ModelRecord") -> "ModelRecord":
         """With what validation has found of another: threshold, calibration and summary."""
-        names = ("temperature", "isotonic", "threshold", "threshold_rule", "training")
+        names = ("temperature", "isotonic", "threshold", "threshold_rule", "group_thresholds",
+                 "training")  # fmt: skip
         return self.replace(**{name: getattr(other, name) for name in names})
+
+    def thresholds(self, groups: NDArray[np.integer[Any]], otherwise: float) -> NDArray[np.float64]:
+        """The threshold of each image, float64 [N].
+
+        Args:
+            groups: of the images [N], index into `groups`, -1 unknown.
+            otherwise: what to take where the model has no threshold.
+        """
+        common = otherwise if self.threshold is None else self.threshold
+        by_group = self.group_thresholds or (common,) * len(self.groups)
+        return np.array([*by_group, common])[groups]
 
     def replace(self, **changes: Any) -> "ModelRecord":
         return dataclasses.replace(self, **changes)

@@ -16,7 +16,7 @@ from melfast.data.batch import Batch
 from melfast.errors import ImageError, InputError
 from melfast.evaluate.calibration import fit
 from melfast.evaluate.infer import Inference, infer
-from melfast.evaluate.threshold import choose_threshold
+from melfast.evaluate.threshold import BARE_RULES, choose_by_group, choose_threshold
 from melfast.evaluate.validation import validation_metrics, value_of
 from melfast.models.record import ModelRecord
 from melfast.train.checkpoint import State, save_checkpoint
@@ -336,19 +336,23 @@ class Trainer:
         calibration = fit(train.calibration, targets, found.probabilities(bare, groups))
         calibrated = self.record.replace(**calibration)
         score = found.probabilities(calibrated, groups)
-        threshold = choose_threshold(targets, score, train.threshold_rule, train.threshold_value)
-        names = self.data.group_names
-        metrics = validation_metrics(targets, score, threshold, groups, names)
+        rule, value, names = train.threshold_rule, train.threshold_value, self.data.group_names
+        threshold = choose_threshold(targets, score, rule, value)
+        by_group: tuple[float, ...] = ()
+        if rule == "equal_recall":
+            by_group = choose_by_group(targets, score, groups, len(names), value)
+        record = calibrated.replace(
+            threshold=threshold, threshold_rule=rule_in_words(train), group_thresholds=by_group
+        )
+        cut = record.thresholds(groups, threshold)
+        metrics = validation_metrics(targets, score, cut, groups, names)
         metrics["threshold"] = threshold
         summary = self.record.training | {
             "epoch": self.state.epoch + 1,
             "step": self.state.step,
             "valid_metrics": metrics,
         }
-        record = calibrated.replace(
-            threshold=threshold, threshold_rule=rule_in_words(train), training=summary
-        )
-        return record, metrics
+        return record.replace(training=summary), metrics
 
     def infer(self, model: torch.nn.Module, images: LabelledImages) -> Inference:
         """What a model says of a split's images, un-augmented."""
@@ -447,7 +451,7 @@ class Window:
 
 def rule_in_words(train: TrainConfig) -> str:
     """`youden`, or `recall 0.9` where the rule has a value."""
-    bare = train.threshold_rule in ("youden", "f1")
+    bare = train.threshold_rule in BARE_RULES
     return train.threshold_rule + ("" if bare else f" {train.threshold_value:g}")
 
 

@@ -11,6 +11,7 @@ from melfast import settings
 from melfast.config import Config
 from melfast.data.loader import choose_loader
 from melfast.errors import InputError
+from melfast.evaluate.threshold import require_both_classes
 from melfast.evaluate.validation import require_metric, value_of
 from melfast.files import atomic_path
 from melfast.manifest import read_manifest
@@ -81,6 +82,9 @@ def run_training(config: Config, sources: dict[str, str], *, going_on: bool) -> 
         steps = require_steps(config, data.train.rows, world)
         metric, valid = config.train.best_metric, data.valid
         require_metric(metric, valid.targets, valid.rows.groups)
+        if config.train.threshold_rule == "equal_recall":
+            note = require_both_classes(valid.targets, valid.rows.groups, data.group_names)
+            notes += [note] if note else []
         cells = count_cells(config, data.train.rows, len(data.group_names))
         record = new_record(config, data, cells)
         begun = has_checkpoint(run)

@@ -15,7 +15,7 @@ from sklearn import metrics as sk
 from melfast.cli import main
 from melfast.config import load_config
 from melfast.settings import Override
-from melfast.train.checkpoint import find_checkpoint, load_state
+from melfast.train.checkpoint import find_checkpoint, load_state, read_record
 from melfast.train.run import run_training
 
 
@@ -64,6 +64,38 @@ def test_run(run: Path) -> None:
     assert metrics["groups"]["dark"]["auc"] == pytest.approx(
         sk.roc_auc_score([true[i] for i in dark], [score[i] for i in dark])
     )
+
+
+def test_calls_by_group_where_recall_is_to_be_equal(
+    run: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    values = {"train.threshold_rule": "equal_recall", "train.threshold_value": 0.75,
+              "output.dir": str(tmp_path / "run"), "train.epochs": 1}  # fmt: skip
+    config, _ = load_config(run / "config.yaml", [Override(k, v, "t") for k, v in values.items()])
+    run_training(config, {}, going_on=False)
+    record = read_record(find_checkpoint(tmp_path / "run"))
+    assert record.threshold_rule == "equal_recall 0.75"
+    assert len(set(record.group_thresholds)) == 2
+
+    found = evaluate("--checkpoint", tmp_path / "run", "--split", "valid", "--report",
+                     "--output-dir", tmp_path / "e")  # fmt: skip
+    assert found.exit_code == 0, found.output
+    light, dark = record.group_thresholds
+    assert f"split valid, thresholds light {light:.4f}, dark {dark:.4f}" in " ".join(
+        found.output.split()
+    )
+    metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
+    assert metrics["group_thresholds"] == {"light": light, "dark": dark}
+    # 6 malignant images a group: 5 of 6 is the first share of 0.75 at least.
+    assert {metrics["groups"][name]["recall"] for name in ("light", "dark")} == {5 / 6}
+    with open(tmp_path / "e" / "predictions.csv", newline="") as file:
+        for row in csv.DictReader(file):
+            cut = metrics["group_thresholds"][row["group"]]
+            assert int(row["target_predicted"]) == (float(row["probability"]) >= cut)
+    document = json.loads((tmp_path / "e" / "report" / "metrics.json").read_text())
+    assert document["models"][0]["overall"]["recall"]["value"] == 5 / 6
+    card = (tmp_path / "e" / "report" / "model_card.md").read_text()
+    assert f"instead: light {light:.4f}, dark {dark:.4f}." in card
 
 
 def test_valid_split_gives_what_training_said(run: Path, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ def listed(found: Predictions) -> tuple[list[float] | None, list[int] | None, li
         ("image_name,target\nx,0.1\ny,1\n", ([0.1, 1.0], None, None)),
         # others
         ("isic_id;score;label\nx;0,25;0\ny;0,5;1\n", ([0.25, 0.5], [0, 1], None)),
+        ("isic_id\tscore\nx\t0,25\ny\t0,5\n", ([0.25, 0.5], None, None)),
         ("file,y_score,y_pred,y_true\nx,0.1,0,0.0\ny,0.7,1,1.0\n", ([0.1, 0.7], [0, 1], [0, 1])),
     ],
 )  # fmt: skip
@@ -66,7 +67,15 @@ def test_threshold_between_the_calls(tmp_path: Path) -> None:
          "y_score) or calls (target_predicted, predicted, prediction, pred, y_pred); there are "
          "image, b"),
         ("image,score\n", ": holds a header and no rows"),
-        ("image,score\nx,0.1\nx,0.2\n", ":3: image 'x' stands twice"),
+        ("image,score\nx,0.1\nx,0.2\n", ":3: image must name each image once, got 'x'"),
+        ("image,score\nx,0.1\n,0.2\n", ":3: image must name an image, got ''"),
+        ("image,score\nx,0.1\ny,1\nx,0.2\ny,0\n",
+         ":4: image must name each image once, got 'x'; 2 such rows: lines 4 'x', 5 'y'"),
+        ("image,score\nx,0.1\ny,1,5\n", ":3: found 3 cells, wanted 2 as in the header"),
+        ('image,score\nx,0.1\ny,"0,5"\n', ":3: score must be a number in 0..1, got '0,5'"),
+        ("image,score\na,2\nb,-1\nc,nan\nd,\ne,x\nf,1e9\ng,0.5\n",
+         ":2: score must be a number in 0..1, got '2'; 6 such rows: lines 2 '2', 3 '-1', 4 'nan', "
+         "5 '', 6 'x', ..."),
         ("image,score\nx,1.1\n", ":2: score must be a number in 0..1, got '1.1'"),
         ("image,score\nx,nan\n", ":2: score must be a number in 0..1, got 'nan'"),
         ("image,pred\nx,2\n", ":2: pred must be 0, 1 or empty, got '2'"),

@@ -69,8 +69,8 @@ def test_one_model(data: Path) -> None:
     assert (about["images"], about["patients"]) == (198, 99)
     assert about["intervals"]["resampled"] == "patients"
     assert about["remarks"][:2] == [
-        "40 images of the manifest have no prediction: left out",
-        "2 images are of unknown class: left out",
+        "40 images of the manifest have no prediction: left out: i000, i001, i002, i003, i004, ...",
+        "2 images are of unknown class: left out: i238, i239",
     ]
     (model,) = document["models"]
     assert list(model["groupings"]) == ["group", "sex", "age_approx", "group x sex"]
@@ -178,6 +178,22 @@ def test_without_a_manifest(data: Path) -> None:
     document = json.loads((data / "r" / "metrics.json").read_text())
     assert document["models"][0]["groupings"]["group"]["names"] == ["a", "b"]
     assert document["about"]["patients"] is None
+
+
+def test_groups_of_one_class_are_named(data: Path) -> None:
+    rows = [{"image_name": f"x{i}", "probability": i / 40, "target_predicted": int(i >= 20),
+             "target": int(i % 4 == 1 or i == 2), "group": "abc"[i % 2 + (i == 2) * 2]}
+            for i in range(40)]  # fmt: skip
+    found = report(write(data / "own.csv", rows), "--output", data / "r", "--replicates", 100)
+    assert found.exit_code == 0, found.output
+    document = json.loads((data / "r" / "metrics.json").read_text())
+    assert document["about"]["remarks"] == [
+        "group: no malignant images, so no recall and no AUC, of a",
+        "group: no benign images, so no specificity and no AUC, of c",
+    ]
+    groups = document["models"][0]["groupings"]["group"]["groups"]
+    assert groups["a"]["metrics"]["recall"]["value"] is None
+    assert "note: group: no malignant images" in found.output
 
 
 def bad_cases(data: Path) -> list[tuple[list[object], str]]:

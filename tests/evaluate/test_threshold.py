@@ -5,7 +5,7 @@ import pytest
 from sklearn import metrics as sk
 
 from melfast.errors import InputError
-from melfast.evaluate.threshold import choose_threshold
+from melfast.evaluate.threshold import choose_by_group, choose_threshold, require_both_classes
 
 
 def test_by_hand() -> None:
@@ -78,3 +78,35 @@ def test_one_class_only() -> None:
 def test_unknown_rule() -> None:
     with pytest.raises(ValueError, match="unknown threshold rule 'best'"):
         choose_threshold([0, 1], [0.1, 0.2], "best")  # type: ignore[arg-type]
+
+
+def test_equal_recall_by_hand() -> None:
+    # Groups a, b, one without malignant images, one unknown.
+    true = np.array([1, 1, 0, 0, 1, 1, 0, 0, 0, 1])
+    score = np.array([0.9, 0.7, 0.5, 0.1, 0.6, 0.4, 0.3, 0.2, 0.95, 0.05])
+    groups = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2, -1])
+    by_group = choose_by_group(true, score, groups, 3, 1.0)
+    common = choose_threshold(true, score, "recall", 1.0)
+    assert by_group == pytest.approx((0.6, 0.35, common))
+    assert choose_by_group(true, score, groups, 3, 0.5)[:2] == pytest.approx((0.8, 0.5))
+
+
+@pytest.mark.parametrize("least", [0.5, 0.8, 1.0])
+def test_equal_recall_holds_in_every_group(least: float) -> None:
+    rng = np.random.default_rng(3)
+    true, groups = rng.integers(0, 2, 600), rng.integers(0, 3, 600)
+    score = np.clip(rng.normal(0.3 + 0.2 * true + 0.1 * groups, 0.15), 0, 1)
+    for group, threshold in enumerate(choose_by_group(true, score, groups, 3, least)):
+        called = score[(groups == group) & (true == 1)] >= threshold
+        assert least <= called.mean() < least + 1 / len(called)
+
+
+def test_groups_that_have_no_threshold_of_their_own() -> None:
+    true, groups = np.array([0, 1, 0, 0, 1]), np.array([0, 0, 1, 1, -1])
+    assert require_both_classes(true, groups, ("light",)) == ""
+    assert require_both_classes(true, groups, ("light", "tan", "dark")) == (
+        "warning: train.threshold_rule equal_recall: no validation images of both classes in tan, "
+        "dark: the threshold of all images is taken there"
+    )
+    with pytest.raises(InputError, match="needs a tone group with images of both classes in the "):
+        require_both_classes(true, groups - 1, ("light",))

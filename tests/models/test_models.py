@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -64,6 +65,18 @@ GROUPED = RECORD.replace(
 def test_heads_of_groups_have_a_logit_a_group_and_class() -> None:
     assert build_classifier(GROUPED).eval()(torch.rand(1, 3, 24, 32)).shape == (1, 6)
     assert ModelRecord.from_json(GROUPED.to_json(), "x") == GROUPED
+
+
+def test_threshold_of_each_image_by_its_group() -> None:
+    groups = np.array([2, 0, -1, 1])
+    bare = GROUPED.replace(threshold=None)
+    assert bare.thresholds(groups, 0.5).tolist() == [0.5] * 4
+    common = GROUPED.replace(threshold=0.2)
+    assert common.thresholds(groups, 0.5).tolist() == [0.2] * 4
+    by_group = common.replace(group_thresholds=(0.3, 0.4, 0.6))
+    assert by_group.thresholds(groups, 0.5).tolist() == [0.6, 0.3, 0.2, 0.4]
+    assert ModelRecord.from_json(by_group.to_json(), "x") == by_group
+    assert common.learnt_by(by_group).group_thresholds == (0.3, 0.4, 0.6)
 
 
 def test_decode_with_prior_shift_by_hand() -> None:
