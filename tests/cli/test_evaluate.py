@@ -130,10 +130,11 @@ def test_ends_with_a_report(run: Path, tmp_path: Path) -> None:
     assert "| dark | 12 | 6 |" in text
 
 
-def test_two_processes_say_the_same(run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_say_the_same_to_the_last_bit(run: Path, tmp_path: Path, processes: int) -> None:
     alone = evaluate("--checkpoint", run, "--output-dir", tmp_path / "1", "--batch-size", 5)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
-               "2", "-m", "melfast", "evaluate", "--no-report", "--checkpoint", run,
+               str(processes), "-m", "melfast", "evaluate", "--no-report", "--checkpoint", run,
                "--batch-size", "5", "--output-dir", tmp_path / "2"]  # fmt: skip
     found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=200)
     assert found.stdout == alone.stdout.replace(str(tmp_path / "1"), str(tmp_path / "2"))
