@@ -82,7 +82,7 @@ def write_page(document: Document, pictures: Sequence[tuple[Path, str]]) -> str:
         *[f"<p class=note>{_text(remark)}</p>" for remark in about["remarks"]],
         "<h2>How good</h2>",
         _overall(document),
-        *[_operating_points(model) for model in document["models"]],
+        _operating_points(document),
         "<h2>For whom</h2>",
         _reading_the_gaps(document),
         *[_groupings(model, len(document["models"]) > 1) for model in document["models"]],
@@ -176,17 +176,20 @@ def _model_head(model: Mapping[str, Any]) -> str:
     return f"{_text(model['name'])}<br><small>{at}{_text(model['threshold_source'])}</small>"
 
 
-def _operating_points(model: Mapping[str, Any]) -> str:
-    points = model["operating_points"]
-    if not points:
+def _operating_points(document: Document) -> str:
+    """A row a point, a column a model; models with calls alone have none."""
+    models = [model for model in document["models"] if model["operating_points"]]
+    if not models:
         return ""
-    head, row = ["model"], [_text(model["name"])]
+    rows = []
     for kind, words in (("sensitivity_at_specificity", "recall at specificity"),
                         ("specificity_at_sensitivity", "specificity at recall")):  # fmt: skip
-        for least, value in points[kind].items():
-            head.append(f"{words} {float(least):.0%}")
-            row.append(number("recall", value))
-    return _table(head, [row], "What other thresholds would give on these images.")
+        for least in models[0]["operating_points"][kind]:
+            values = [model["operating_points"][kind][least] for model in models]
+            shown = [number("recall", value) for value in values]
+            rows.append([f"{words} {float(least):.0%}", *shown])
+    head = ["at another threshold", *(_text(model["name"]) for model in models)]
+    return _table(head, rows, "What other thresholds would give on these images.")
 
 
 def _reading_the_gaps(document: Document) -> str:

@@ -89,7 +89,7 @@ def score_distributions(y_true: Bools, score: Floats, threshold: float | None) -
         axis.stairs(share, edges, color=colour, label=f"{name} ({len(chosen):,})")
     if threshold is not None:
         axis.axvline(threshold, color="black", linewidth=0.8, linestyle="--", label="threshold")
-    axis.set(xlabel="P(malignant)", ylabel="share of the class's images", xlim=(0, 1),
+    axis.set(xlabel="P(malignant)", ylabel="share of the class's images (log)", xlim=(0, 1),
              yscale="log", title="Scores by class")  # fmt: skip
     axis.legend(loc="upper center", fontsize="small")
     return figure
@@ -123,10 +123,10 @@ def forest(grouping: Mapping[str, Any], overall: Mapping[str, Any], metric: str)
         for n in names
     ]
     axis.set_yticks(range(len(names)), labels)
-    axis.invert_yaxis()
-    axis.set(xlabel=f"{metric.replace('_', ' ')}, with interval", xlim=(0, 1.005),
+    axis.set(xlabel=f"{metric.replace('_', ' ')}, with interval", xlim=(-0.015, 1.015),
+             ylim=(len(names) - 0.5, -0.5),
              title=f"{metric.replace('_', ' ')} by group (malignant of all images)")  # fmt: skip
-    axis.legend(loc="upper center", bbox_to_anchor=(0.4, -0.25), fontsize="small", ncols=2)
+    figure.legend(loc="outside lower center", fontsize="small", ncols=2)
     return figure
 
 
