@@ -1,5 +1,6 @@
 """melfast predict."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,12 +14,19 @@ SHOWN_FAILURES = 10
 
 
 @click.command("predict", context_settings=CONTEXT)
-@click.option("--model", required=True, type=Path, help="File that melfast export wrote.")
 @click.option(
-    "--images", required=True,
-    help="Folder (with the folders in it), one file, or a quoted pattern as 'data/*/*.jpg'.",
+    "--model", "--onnx-model-path", "model", required=True, type=Path,
+    help="File that melfast export wrote.",
 )  # fmt: skip
-@click.option("--output", required=True, type=Path, help="The CSV file to write.")
+@click.option(
+    "--images", "--image-folder", "images", required=True,
+    help="Folder (with the folders in it), one file, a quoted pattern as 'data/*/*.jpg', a table "
+    "(.csv) with a column path, or - for a list of files on standard input.",
+)  # fmt: skip
+@click.option(
+    "--output", "--output-csv", "output", required=True, type=Path,
+    help="The table to write: .csv or .parquet.",
+)  # fmt: skip
 @click.option("--backend", type=click.Choice(["auto", "onnx-cpu"]), default="auto")
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), help="Cores to use.  [default: all]")
@@ -26,57 +34,96 @@ SHOWN_FAILURES = 10
     "--threshold", type=float, help="P(malignant) that makes target 1.  [default: the model's]"
 )
 @tta_option
+@click.option("--with-logits", is_flag=True, help="The network's outputs as well.")
+@click.option(
+    "--with-groups", is_flag=True,
+    help="P(malignant) in each tone group as well, of a model with heads of groups.",
+)  # fmt: skip
+@click.option(
+    "--with-ita", is_flag=True,
+    help="Skin tone (ITA) and tone group of each image as well; where the model has thresholds by "
+    "tone group, they make target.",
+)  # fmt: skip
+@click.option(
+    "--overlay", type=Path, metavar="DIR",
+    help="Draw each image with the outline of its lesion, P(malignant) and ITA.",
+)  # fmt: skip
+@click.option("--shard", default="", metavar="K/N", help="The K-th of N parts of the images.")
+@click.option("--resume", is_flag=True, help="Keep what a stopped run has done, and do the rest.")
 @click.option(
     "--on-error", type=click.Choice(["skip", "raise"]), default="skip", show_default=True,
     help="Unreadable images: list them and go on, or stop at the first.",
 )  # fmt: skip
 def command(
     model: Path, images: str, output: Path, backend: str, batch_size: int, threads: int | None,
-    threshold: float | None, tta: str, on_error: str,
+    threshold: float | None, tta: str, with_logits: bool, with_groups: bool, with_ita: bool,
+    overlay: Path | None, shard: str, resume: bool, on_error: str,
 ) -> None:  # fmt: skip
     """Predict images with an exported model.
 
-    Writes image_name, target (0 or 1) and probability, one row an image. Images that cannot be
-    read are listed with reasons beside it, in NAME.failed.csv; the exit code is 0 as long as any
-    could be read.
+    Writes image_name, target (0 or 1) and probability, one row an image, and beside it NAME.json,
+    which says how. Images that cannot be read are listed with reasons in NAME.failed.csv; the exit
+    code is 0 as long as any could be read. Stopped half-way, the rows stay in OUTPUT.partial and
+    --resume goes on.
 
     \b
-    Example: melfast predict --model model.onnx --images photos --output predictions.csv
+    Examples:
+      melfast predict --model model.onnx --images photos --output predictions.csv
+      find /data -name '*.jpg' | melfast predict --model model.onnx --images - --output p.csv
+      sbatch --array=1-64 --wrap 'melfast predict --model model.onnx --images manifest.csv
+        --shard $SLURM_ARRAY_TASK_ID/64 --output part-$SLURM_ARRAY_TASK_ID.csv --resume'
     """
-    from melfast.engines.predict import (
-        choose_threshold,
-        find_images,
-        open_engine,
-        write_predictions,
-    )
+    from melfast.engines.predict import choose_threshold, open_engine
+    from melfast.engines.sources import find_images
+    from melfast.engines.writer import Stopped, Wanted, describe, write_predictions
 
     engine = open_engine(model, backend, threads=threads)  # type: ignore[arg-type]
     record, size = engine.record, engine.record.preprocess
     limit, source = choose_threshold(record, threshold)
-    files = find_images(images)
+    by_group: dict[str, float] = {}
+    if record.group_thresholds and threshold is None:
+        if with_ita:
+            by_group = dict(zip(record.groups, record.group_thresholds, strict=True))
+            source += "; by tone group where it is known"
+        else:
+            click.echo(
+                "note: the model has thresholds by tone group, for which --with-ita is wanted; the "
+                "one of all images is taken", err=True,
+            )  # fmt: skip
+    files = find_images(images, sys.stdin)
+    if shard:
+        files = files.shard(shard)
     click.echo(
         f"{model}: {record.backbone}, {size.width}x{size.height} {size.colour}, threshold "
         f"{limit:.6g} ({source}), on {engine.provider}"
     )
     if tta != "none" and threshold is None:
         click.echo("note: the threshold was chosen without --tta", err=True)
-    if not files.by_stem:
+    if files.note:
+        click.echo(f"note: {files.note}", err=True)
+    wanted = Wanted(limit, by_group, with_logits, with_groups, with_ita, overlay)
+    try:
+        with images_bar(len(files)) as progress:
+            summary = write_predictions(
+                engine, files, output, wanted, batch_size=batch_size, threads=threads,
+                on_error=on_error, tta=tta, resume=resume,  # type: ignore[arg-type]
+                about=describe(engine, model), progress=progress,
+            )  # fmt: skip
+    except Stopped as stop:
         click.echo(
-            f"note: some images share a name: image_name is the path below {files.root}", err=True
-        )
-    with images_bar(len(files.paths)) as progress:
-        summary = write_predictions(
-            engine, files, output, threshold=limit, batch_size=batch_size, threads=threads,
-            on_error=on_error, tta=tta, progress=progress,  # type: ignore[arg-type]
+            f"{stop.path} keeps {stop.rows:,} of {len(files):,} rows; the same command with "
+            "--resume goes on", err=True,
         )  # fmt: skip
+        raise
     for failure in summary.failures[:SHOWN_FAILURES]:
         click.echo(f"failed: {failure}", err=True)
     count = len(summary.failures)
     if count > SHOWN_FAILURES:
         more = count - SHOWN_FAILURES
         click.echo(f"failed: and {more:,} more, see {summary.failed_path}", err=True)
+    resumed = f" ({summary.resumed:,} of them kept)" if summary.resumed else ""
     click.echo(
-        f"{output}: {summary.predicted:,} images, {summary.malignant:,} called "
+        f"{output}: {summary.predicted:,} images{resumed}, {summary.malignant:,} called "
         f"{record.classes[-1]}, {count:,} failed"
     )
     if summary.failed_path:

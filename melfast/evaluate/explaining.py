@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from melfast.data.retouch import Masks
-from melfast.engines.predict import find_images
+from melfast.engines.sources import find_images
 from melfast.errors import InputError
 from melfast.evaluate.explain import explain_files
 from melfast.evaluate.run import read_split
@@ -45,8 +45,7 @@ def run_explain(
                 f"{folder}: the model sees masked images; wanted a manifest with masks, --data-path"
             )
         files = find_images(images)
-        labels = [files.name(path) for path in files.paths]
-        paths = list(files.paths)
+        labels, paths = list(files.names), [Path(path) for path in files.paths]
         targets = np.full(len(paths), -1)
     else:
         manifest = read_split(folder, data_path, split)

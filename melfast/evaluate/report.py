@@ -1,6 +1,5 @@
 """What `melfast evaluate` finds, over all and by skin-tone group: as a table, JSON and CSV."""
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from melfast.evaluate.metrics import binary_metrics, confusion
-from melfast.files import atomic_path
+from melfast.files import atomic_path, write_json
 from melfast.tables import write_csv
 
 OVERALL = "all"
@@ -101,8 +100,7 @@ def table(measured: dict[str, Any], title: str) -> Table:
 
 def write_metrics(path: Path, values: dict[str, Any]) -> None:
     """JSON, whole or not at all; NaN, which JSON does not know, becomes null."""
-    with atomic_path(path) as file:
-        file.write_text(json.dumps(_without_nan(values), indent=2) + "\n", encoding="utf-8")
+    write_json(path, _without_nan(values))
 
 
 def write_predictions(path: Path, scored: Scored, threshold: float | NDArray[np.float64]) -> None:

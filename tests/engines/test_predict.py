@@ -19,15 +19,9 @@ from melfast import images as images_module
 from melfast.data import native
 from melfast.engines.base import Engine
 from melfast.engines.onnx_cpu import OnnxCpuEngine
-from melfast.engines.predict import (
-    ImageFiles,
-    Predictor,
-    Summary,
-    choose_threshold,
-    find_images,
-    predictions,
-    write_predictions,
-)
+from melfast.engines.predict import Predictor, choose_threshold, predictions
+from melfast.engines.sources import ImageFiles, find_images
+from melfast.engines.writer import Stopped, Summary, Wanted, write_predictions
 from melfast.errors import ImageError, InputError
 from melfast.models.record import ModelRecord
 from melfast.preprocess import Preprocess
@@ -66,8 +60,13 @@ def table(path: Path) -> list[list[str]]:
 
 
 def write(engine: Engine, images: Path, output: Path, **options: object) -> Summary:
-    options = {"threshold": 0.25, "batch_size": 4, "threads": 2} | options
-    return write_predictions(engine, find_images(str(images)), output, **options)  # type: ignore[arg-type]
+    names = Wanted.__dataclass_fields__
+    wanted = Wanted(**{"threshold": 0.25} | {k: v for k, v in options.items() if k in names})  # type: ignore[arg-type]
+    rest = {k: v for k, v in options.items() if k not in names}
+    return write_predictions(
+        engine, find_images(str(images)), output, wanted,
+        **{"batch_size": 4, "threads": 2} | rest,  # type: ignore[arg-type]
+    )  # fmt: skip
 
 
 def test_by_hand(engine: OnnxCpuEngine, photos: Path, tmp_path: Path) -> None:
@@ -80,7 +79,9 @@ def test_by_hand(engine: OnnxCpuEngine, photos: Path, tmp_path: Path) -> None:
     )
     assert summary == Summary(predicted=6, malignant=4, failures=(), failed_path=None)
     assert done == [4, 2]
-    assert list(output.parent.iterdir()) == [output]
+    assert {path.name for path in output.parent.iterdir()} == {
+        "predictions.csv", "predictions.json"
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(("threshold", "malignant"), [(0.0, 6), (1.0, 1), (0.25, 4)])
@@ -111,9 +112,9 @@ class FixedEngine:
 def test_digits_give_back_every_float32(tmp_path: Path) -> None:
     bits = np.random.default_rng(0).integers(0, 0x3F800001, 200, dtype=np.uint32)
     wanted = bits.view(np.float32)  # of any size in 0..1
-    png = write_png(tmp_path / "a.png", 0)
-    files = ImageFiles([png] * 200, tmp_path, by_stem=True)
-    write_predictions(FixedEngine(wanted), files, tmp_path / "p.csv", threshold=0.5)
+    png = str(write_png(tmp_path / "a.png", 0))
+    files = ImageFiles([png] * 200, [str(i) for i in range(200)])
+    write_predictions(FixedEngine(wanted), files, tmp_path / "p.csv", Wanted(0.5))
     rows = table(tmp_path / "p.csv")[1:]
     found = np.array([row[2] for row in rows]).astype(np.float32)
     np.testing.assert_array_equal(found.view(np.uint32), bits)
@@ -122,10 +123,10 @@ def test_digits_give_back_every_float32(tmp_path: Path) -> None:
 
 def test_threshold_is_not_rounded_to_float32(tmp_path: Path) -> None:
     p = np.array([0.3], np.float32)  # 0.300000012 as float64
-    files = ImageFiles([write_png(tmp_path / "a.png", 0)], tmp_path, by_stem=True)
+    files = ImageFiles([str(write_png(tmp_path / "a.png", 0))], ["a"])
     for threshold, called in ((0.30000001, 1), (0.30000002, 0)):
         assert np.float32(threshold) == p[0]
-        summary = write_predictions(FixedEngine(p), files, tmp_path / "p.csv", threshold=threshold)
+        summary = write_predictions(FixedEngine(p), files, tmp_path / "p.csv", Wanted(threshold))
         assert summary.malignant == called
 
 
@@ -189,7 +190,9 @@ def test_on_error_raise(engine: OnnxCpuEngine, photos: Path, tmp_path: Path) -> 
     assert set(tmp_path.iterdir()) == before
 
 
-def test_interrupted_leaves_the_table_that_was(photos: Path, tmp_path: Path) -> None:
+def test_interrupted_keeps_what_is_done_and_the_table_that_was(
+    photos: Path, tmp_path: Path
+) -> None:
     class Interrupted(FixedEngine):
         def run(self, images_bhw3):  # type: ignore[no-untyped-def]
             if self.calls:
@@ -199,11 +202,12 @@ def test_interrupted_leaves_the_table_that_was(photos: Path, tmp_path: Path) -> 
     output = tmp_path / "p.csv"
     output.write_text("as it was")
     engine = Interrupted(np.ones(6, np.float32))
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Stopped) as caught:
         write(engine, photos, output)
+    assert (caught.value.rows, caught.value.path) == (4, tmp_path / "p.csv.partial")
     assert engine.calls == 4
     assert output.read_text() == "as it was"
-    assert {path.name for path in tmp_path.iterdir()} == {"photos", "p.csv"}
+    assert {path.name for path in tmp_path.iterdir()} == {"photos", "p.csv", "p.csv.partial"}
     names = [thread.name for thread in threading.enumerate()]
     assert not [name for name in names if name.startswith("melfast-loader")]
 
@@ -233,7 +237,7 @@ def test_decoding_goes_on_while_the_model_runs(
     read = images_module.read_part
 
     def noting(path: Path, **sizes: int) -> Any:
-        if path.name == "p2.png":
+        if Path(path).name == "p2.png":
             next_is_read.set()
         return read(path, **sizes)
 
@@ -250,59 +254,11 @@ def test_decoding_goes_on_while_the_model_runs(
 def test_predictions_in_order(engine: OnnxCpuEngine, photos: Path) -> None:
     paths = [photos / f"p{n}.png" for n in (5, 0, 3)]
     batches = list(predictions(engine, paths, batch_size=2, threads=3))
-    assert [list(index) for index, _, _ in batches] == [[0, 1], [2]]
-    np.testing.assert_allclose(np.concatenate([p for _, p, _ in batches]), [1, 0, 0.6], rtol=1e-6)
-
-
-def test_find_images(tmp_path: Path) -> None:
-    for name in ("b/two.JPG", "one.png", "c/d/three.jpeg", "notes.txt", ".hidden.png"):
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"")
-    files = find_images(str(tmp_path))
-    assert files.by_stem
-    assert [files.name(path) for path in files.paths] == ["two", "three", "one"]
-
-    one = find_images(str(tmp_path / "notes.txt"))  # whoever names a file means it
-    assert [one.name(path) for path in one.paths] == ["notes"]
-
-    matched = find_images(f"{tmp_path}/**/t*")
-    assert [path.name for path in matched.paths] == ["two.JPG", "three.jpeg"]
-    assert matched.root == tmp_path
-
-
-def test_find_images_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("a/x.png", "b/x.png"):
-        write_png(tmp_path / name, 0)
-    monkeypatch.chdir(tmp_path)
-    for images in (".", "*/*.png", str(tmp_path)):
-        files = find_images(images)
-        assert [files.name(path) for path in files.paths] == ["a/x.png", "b/x.png"]
-
-
-@pytest.mark.parametrize(
-    "names", [("a/x.jpg", "b/x.jpg", "c.png"), ("x.jpg", "x.png"), ("x.jpg", "x.png", "x.jpg.png")]
-)
-def test_names_are_never_ambiguous(tmp_path: Path, names: tuple[str, ...]) -> None:
-    for name in names:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(b"")
-    files = find_images(str(tmp_path))
-    assert not files.by_stem
-    assert [files.name(path) for path in files.paths] == sorted(names)
-
-
-def test_no_images(tmp_path: Path) -> None:
-    suffixes = ".jpg, .jpeg, .png"
-    for images, message in (
-        (str(tmp_path), f"{tmp_path}: holds no {suffixes} file"),
-        (f"{tmp_path}/*.jpg", f"{tmp_path}/*.jpg: matches no {suffixes} file"),
-        (f"{tmp_path}/no", f"{tmp_path}/no: no such file or folder of images"),
-        ("", "'': no such file or folder of images"),
-    ):
-        with pytest.raises(InputError) as caught:
-            find_images(images)
-        assert str(caught.value) == message
+    assert [list(batch.index) for batch in batches] == [[0, 1], [2]]
+    found = np.concatenate([batch.probability for batch in batches])
+    np.testing.assert_allclose(found, [1, 0, 0.6], rtol=1e-6)
+    # Logits of the model: means of green and of red.
+    np.testing.assert_allclose(batches[1].logits, [[7, 153]], rtol=1e-6)
 
 
 def test_a_name_that_is_not_utf8(engine: OnnxCpuEngine, tmp_path: Path) -> None:

@@ -1,0 +1,240 @@
+"""Writer: predictions of many images to a table, with what else is asked for of each image."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import melfast
+from melfast.data.loader import OnError, available_cores
+from melfast.engines.base import Engine
+from melfast.engines.groups import group_probabilities
+from melfast.engines.partial import Partial, write_rows
+from melfast.engines.predict import Answers, predictions
+from melfast.engines.sources import ImageFiles
+from melfast.errors import ImageError, InputError
+from melfast.files import require_writable, write_json
+from melfast.models.record import ModelRecord
+from melfast.views import Tta
+
+COLUMNS = ("image_name", "target", "probability")
+TONE_COLUMNS = ("ita", "ita_quality", "group")
+FAILED_COLUMNS = ("image_name", "path", "reason")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a table holds, and what is made beside it.
+
+    Attributes:
+        threshold: P(malignant) at or above which `target` is 1.
+        group_thresholds: the same for images of a tone group, by name; with `ita` only.
+        logits: columns `logit_0` ..., the network's outputs.
+        groups: columns `probability_GROUP`, see melfast.engines.groups.
+        ita: columns `ita` (degrees), `ita_quality`, `group`, as of `melfast prepare ita`.
+        overlay: folder for pictures with the outline of the lesion and what was found; None: none.
+    """
+
+    threshold: float
+    group_thresholds: Mapping[str, float] = field(default_factory=dict)
+    logits: bool = False
+    groups: bool = False
+    ita: bool = False
+    overlay: Path | None = None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What became of the images of a `write_predictions`.
+
+    Attributes:
+        predicted: rows of the table; `malignant` of them with `target` 1.
+        failures: images that could not be read.
+        failed_path: the table that lists them; None where there are none.
+        resumed: rows that an earlier run had left.
+    """
+
+    predicted: int
+    malignant: int
+    failures: tuple[ImageError, ...]
+    failed_path: Path | None
+    resumed: int = 0
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C, with what is kept: `rows` in `path`."""
+
+    def __init__(self, rows: int, path: Path) -> None:
+        super().__init__()
+        self.rows, self.path = rows, path
+
+
+def header_of(record: ModelRecord, wanted: Wanted) -> list[str]:
+    """The columns of the table.
+
+    Raises:
+        InputError: the model has no groups to tell apart.
+    """
+    header = list(COLUMNS)
+    if wanted.logits:
+        header += [f"logit_{i}" for i in range(record.num_logits)]
+    if wanted.groups:
+        if record.head == "plain":
+            raise InputError("--with-groups: the model's head is plain, which knows no tone groups")
+        header += [f"probability_{name.replace(' ', '_')}" for name in record.groups]
+    return header + list(TONE_COLUMNS if wanted.ita else ())
+
+
+def write_predictions(
+    engine: Engine, files: ImageFiles, output: Path, wanted: Wanted, *, batch_size: int = 32,
+    threads: int | None = None, on_error: OnError = "skip", tta: Tta = "none",
+    resume: bool = False, about: Mapping[str, Any] | None = None,
+    progress: Callable[[int], None] = lambda count: None,
+) -> Summary:  # fmt: skip
+    """Writes the predictions of all files: image_name, target, probability and what is wanted.
+
+    The table is CSV, or Parquet where its name ends so. The probability has the digits that give
+    back its float32. Images that cannot be read are listed beside the table, in NAME.failed.csv,
+    which is there only if there are any; NAME.json says how the table was made. Rows are kept in
+    OUTPUT.partial while they come; stopped half-way, it stays, and `resume` goes on from it.
+
+    Args:
+        resume: keep the rows that an earlier run with the same settings has left, and do the rest.
+        about: of the model and what runs it; part of the settings.
+        progress: is told of each batch how many images it had.
+    Raises:
+        InputError: no image could be read, or a table cannot be written; none is left half-written.
+        ImageError: an image cannot be read, under `on_error="raise"`.
+        Stopped: Ctrl-C, where there are rows to keep.
+    """
+    require_writable(output)
+    header = header_of(engine.record, wanted)
+    settings = {
+        "model": dict(about or {}), "columns": header, "threshold": wanted.threshold,
+        "group_thresholds": dict(wanted.group_thresholds), "tta": tta,
+    }  # fmt: skip
+    partial = Partial(output, header, settings)
+    kept = list(partial.rows()) if resume else []
+    done = {row[0] for row in kept}
+    todo = files.select(i for i, name in enumerate(files.names) if name not in done)
+    malignant = sum(row[1] == "1" for row in kept)
+    failures: list[ImageError] = []
+    if len(files) > len(todo):
+        progress(len(files) - len(todo))
+    try:
+        with partial.writing(kept), Observer(engine.record, wanted, threads) as observer:
+            answered = predictions(
+                engine, todo.paths, batch_size=batch_size, threads=threads, on_error=on_error,
+                tta=tta,
+            ) if len(todo) else iter(())  # fmt: skip
+            for answers, rows in observer.rows(answered, todo):
+                partial.add(rows)
+                malignant += sum(row[1] == 1 for row in rows)
+                failures += answers.failures
+                progress(len(answers.index) + len(answers.failures))
+    except KeyboardInterrupt:
+        if partial.count:
+            raise Stopped(partial.count, partial.path) from None
+        raise
+    failed_path = output.with_name(f"{output.stem}.failed.csv")
+    _write_failures(failures, todo, failed_path)
+    if not partial.count:
+        partial.path.unlink()
+        raise InputError(
+            f"none of {len(files):,} images could be read, see {failed_path}; "
+            f"the first: {failures[0]}"
+        )
+    summary = Summary(
+        partial.count, malignant, tuple(failures), failed_path if failures else None, len(kept)
+    )
+    partial.finish()
+    counts = {"predicted": summary.predicted, "malignant": malignant, "failed": len(failures)}
+    write_json(partial.about_path, settings | counts)
+    return summary
+
+
+class Observer:
+    """Rows of the table; looks at the images themselves, in threads, where tone or pictures are
+    wanted, while the model is at the next batch."""
+
+    def __init__(self, record: ModelRecord, wanted: Wanted, threads: int | None) -> None:
+        self.record, self.wanted = record, wanted
+        self.looking = wanted.ita or wanted.overlay is not None
+        self.pool = ThreadPoolExecutor(threads or available_cores(), "melfast-look")
+
+    def __enter__(self) -> "Observer":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.pool.shutdown(cancel_futures=True)
+
+    def rows(
+        self, batches: Iterator[Answers], files: ImageFiles
+    ) -> Iterator[tuple[Answers, list[list[object]]]]:
+        """Each batch with its rows, in order."""
+        waiting: list[tuple[Answers, list[Future[list[object]]]]] = []
+        for answers in batches:
+            if not self.looking:
+                yield answers, [self.row(files, answers, i) for i in range(len(answers.index))]
+                continue
+            looks = [
+                self.pool.submit(self.row, files, answers, i) for i in range(len(answers.index))
+            ]
+            waiting.append((answers, looks))
+            if len(waiting) > 1:
+                earlier, looks = waiting.pop(0)
+                yield earlier, [look.result() for look in looks]
+        for answers, looks in waiting:
+            yield answers, [look.result() for look in looks]
+
+    def row(self, files: ImageFiles, answers: Answers, i: int) -> list[object]:
+        """The cells of one image of a batch."""
+        place, probability = answers.index[i], answers.probability[i]
+        name, path = files.names[place], Path(files.paths[place])
+        tone: list[str] = []
+        group = ""
+        if self.looking:
+            from melfast.engines.look import look_at
+
+            seen = look_at(path, self.record.groups)
+            tone, group = seen.cells, seen.group
+        threshold = self.wanted.group_thresholds.get(group, self.wanted.threshold)
+        # float64: the threshold is one, and rounding it to float32 could move it.
+        target = int(float(probability) >= threshold)
+        if self.wanted.overlay is not None:
+            seen.draw(self.wanted.overlay / f"{name}.jpg", float(probability), bool(target))
+        cells: list[object] = [name, target, str(probability)]
+        logits = answers.logits[i : i + 1]
+        if self.wanted.logits:
+            cells += map(str, logits[0])
+        if self.wanted.groups:
+            cells += map(_number, group_probabilities(logits, self.record)[0])
+        return cells + (list(tone) if self.wanted.ita else [])
+
+
+def describe(engine: Engine, model: Path) -> dict[str, Any]:
+    """The model and what runs it, for the JSON beside a table and to tell one run from another."""
+    with open(model, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"file": str(model), "sha256": digest, "provider": engine.provider,
+            "melfast": melfast.__version__}  # fmt: skip
+
+
+def _number(value: np.float32) -> str:
+    return "" if np.isnan(value) else str(value)
+
+
+def _write_failures(failures: Sequence[ImageError], files: ImageFiles, path: Path) -> None:
+    if not failures:
+        path.unlink(missing_ok=True)
+        return
+    failed = {str(error.path) for error in failures}
+    names = {p: n for p, n in zip(files.paths, files.names, strict=True) if p in failed}
+    write_rows(
+        path, FAILED_COLUMNS,
+        ((names[str(error.path)], error.path, error.reason) for error in failures),
+    )  # fmt: skip

@@ -1,0 +1,245 @@
+"""The table of predictions: its columns, its formats, and runs that are stopped and go on."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from melfast.decode import decode
+from melfast.engines.groups import group_probabilities
+from melfast.engines.look import look_at, outline, scale_of
+from melfast.engines.onnx_cpu import OnnxCpuEngine
+from melfast.engines.sources import ImageFiles, find_images
+from melfast.engines.writer import Stopped, Wanted, describe, write_predictions
+from melfast.errors import InputError
+from melfast.models.record import ModelRecord
+from melfast.prepare.ita import read_tone
+from melfast.prepare.synth.draw import draw_sample
+from melfast.preprocess import Preprocess
+
+PRIORS = ((0.4, 0.1), (0.3, 0.2), (0.0, 0.0))
+GROUPED = ModelRecord(
+    "red", Preprocess(4, 6), head="domain_discriminative", groups=("light", "tan", "dark"),
+    priors=PRIORS,
+)  # fmt: skip
+
+
+class Engine:
+    """P(malignant) is the mean red / 255; notes how many images it has seen; stops when told."""
+
+    provider = "none"
+
+    def __init__(self, record: ModelRecord | None = None, stop_after: int = 10**9) -> None:
+        self.record = record or ModelRecord("red", Preprocess(4, 6))
+        self.seen, self.stop_after = 0, stop_after
+
+    def run(
+        self, images_bhw3: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        if self.seen >= self.stop_after:
+            raise KeyboardInterrupt
+        self.seen += len(images_bhw3)
+        p = images_bhw3[..., 0].mean((1, 2)).astype(np.float32) / np.float32(255)
+        return p, np.tile(np.linspace(0, 1, self.record.num_logits, dtype=np.float32), (len(p), 1))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> ImageFiles:
+    """Red 0, 51, 102, ... 255 in p0.png ... p5.png."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for n in range(6):
+        Image.new("RGB", (6, 4), (51 * n, 7, 9)).save(folder / f"p{n}.png")
+    return find_images(str(folder))
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_json_beside_the_table(
+    red_model: Callable[..., Path], photos: ImageFiles, tmp_path: Path
+) -> None:
+    engine = OnnxCpuEngine(red_model(tmp_path / "m.onnx"))
+    about = describe(engine, tmp_path / "m.onnx")
+    write_predictions(engine, photos, tmp_path / "p.csv", Wanted(0.25), about=about)
+    found = json.loads((tmp_path / "p.json").read_text())
+    assert found["model"]["file"] == str(tmp_path / "m.onnx")
+    assert len(found["model"]["sha256"]) == 64
+    assert found["model"]["provider"] == "CPUExecutionProvider"
+    assert found["threshold"] == 0.25
+    assert (found["predicted"], found["malignant"], found["failed"]) == (6, 4, 0)
+    assert found["columns"] == ["image_name", "target", "probability"]
+
+
+def test_stopped_and_gone_on_with(photos: ImageFiles, tmp_path: Path) -> None:
+    whole, output = tmp_path / "whole.csv", tmp_path / "p.csv"
+    write_predictions(Engine(), photos, whole, Wanted(0.5), batch_size=2)
+    with pytest.raises(Stopped):
+        write_predictions(Engine(stop_after=4), photos, output, Wanted(0.5), batch_size=2)
+    assert not output.exists()
+    # A row that was being written when the machine went down.
+    with open(tmp_path / "p.csv.partial", "a") as file:
+        file.write("p4,1,0.")
+    engine, done = Engine(), []
+    summary = write_predictions(
+        engine, photos, output, Wanted(0.5), batch_size=2, resume=True, progress=done.append
+    )
+    assert (engine.seen, summary.resumed, summary.predicted, summary.malignant) == (2, 4, 6, 3)
+    assert done == [4, 2]
+    assert output.read_bytes() == whole.read_bytes()
+    assert not (tmp_path / "p.csv.partial").exists()
+
+
+def test_begun_anew_without_resume(photos: ImageFiles, tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        write_predictions(Engine(stop_after=4), photos, tmp_path / "p.csv", Wanted(0.5),
+                          batch_size=2)  # fmt: skip
+    engine = Engine()
+    write_predictions(engine, photos, tmp_path / "p.csv", Wanted(0.5))
+    assert engine.seen == 6
+
+
+@pytest.mark.parametrize("name", ["p.csv", "p.parquet"])
+def test_resume_of_a_finished_table_does_what_is_new(
+    photos: ImageFiles, tmp_path: Path, name: str
+) -> None:
+    output = tmp_path / name
+    write_predictions(Engine(), photos.select(range(4)), output, Wanted(0.5))
+    engine = Engine()
+    summary = write_predictions(engine, photos, output, Wanted(0.5), resume=True)
+    assert (engine.seen, summary.resumed, summary.predicted) == (2, 4, 6)
+    whole = tmp_path / f"whole_{name}"
+    write_predictions(Engine(), photos, whole, Wanted(0.5))
+    assert output.read_bytes() == whole.read_bytes()
+
+
+def test_resume_with_other_settings(photos: ImageFiles, tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        write_predictions(Engine(stop_after=4), photos, tmp_path / "p.csv", Wanted(0.5),
+                          batch_size=2)  # fmt: skip
+    with pytest.raises(InputError) as caught:
+        write_predictions(Engine(), photos, tmp_path / "p.csv", Wanted(0.4, logits=True),
+                          resume=True)  # fmt: skip
+    assert str(caught.value) == (
+        f"{tmp_path / 'p.csv.partial'}: was made with other settings (columns, threshold); wanted "
+        "the same command, or none of --resume"
+    )
+
+
+def test_parquet(photos: ImageFiles, tmp_path: Path) -> None:
+    from pyarrow import parquet
+
+    output = tmp_path / "p.parquet"
+    write_predictions(Engine(GROUPED), photos, output, Wanted(0.5, logits=True, groups=True))
+    table = parquet.read_table(output)
+    assert table.column_names == [
+        "image_name", "target", "probability", *(f"logit_{i}" for i in range(6)),
+        "probability_light", "probability_tan", "probability_dark",
+    ]  # fmt: skip
+    assert [str(kind) for kind in table.schema.types] == ["string", "int8", *["float"] * 10]
+    assert table["image_name"].to_pylist() == [f"p{n}" for n in range(6)]
+    np.testing.assert_array_equal(
+        table["probability"].to_numpy(), (np.arange(6) * 51 / np.float32(255)).astype(np.float32)
+    )
+    assert table["probability_dark"].null_count == 6  # of a group without training images
+
+
+def test_other_formats_are_refused(photos: ImageFiles, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"p\.xlsx: wanted a name that ends in \.csv or \.parquet"):
+        write_predictions(Engine(), photos, tmp_path / "p.xlsx", Wanted(0.5))
+
+
+def test_parquet_without_pyarrow(
+    photos: ImageFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
+    with pytest.raises(InputError, match=r"needs pyarrow: pip install 'melfast\[parquet\]'"):
+        write_predictions(Engine(), photos, tmp_path / "p.parquet", Wanted(0.5))
+
+
+def test_group_probabilities_by_hand_and_by_decode() -> None:
+    logits = np.log(np.array([[0.4, 0.2, 0.1, 0.2, 0.05, 0.05]], np.float32))
+    # (0.2 / 0.1) against (0.4 / 0.4), and (0.2 / 0.2) against (0.1 / 0.3).
+    found = group_probabilities(logits, GROUPED)
+    np.testing.assert_allclose(found, [[2 / 3, 3 / 4, np.nan]], rtol=1e-6)
+
+    independent = GROUPED.replace(head="domain_independent", inference="group_conditional")
+    logits = np.random.default_rng(0).normal(size=(5, 6)).astype(np.float32)
+    found = group_probabilities(logits, independent)
+    for group in range(2):
+        wanted = decode(torch.from_numpy(logits), independent, torch.full((5,), group))
+        np.testing.assert_allclose(found[:, group], wanted, rtol=1e-6)
+
+
+def test_groups_of_a_plain_head(photos: ImageFiles, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--with-groups: the model's head is plain, which knows"):
+        write_predictions(Engine(), photos, tmp_path / "p.csv", Wanted(0.5, groups=True))
+
+
+@pytest.fixture
+def skins(tmp_path: Path) -> ImageFiles:
+    """Drawn images of the lightest and of the darkest skin of some, and a plane of no skin."""
+    folder = tmp_path / "skins"
+    folder.mkdir()
+    drawn = sorted(
+        (draw_sample(0, i, (400, 300)) for i in range(0, 40, 4)), key=lambda s: s.ita_deg
+    )
+    for name, sample in (("a", drawn[-1]), ("b", drawn[0])):
+        Image.fromarray(sample.image).save(folder / f"{name}.png")
+    Image.new("RGB", (40, 30), (255, 0, 255)).save(folder / "c.png")
+    return find_images(str(folder))
+
+
+def test_tone_and_thresholds_by_group(skins: ImageFiles, tmp_path: Path) -> None:
+    wanted = Wanted(1.0, {"very light": 0.0, "dark": 1.0}, ita=True)
+    summary = write_predictions(Engine(), skins, tmp_path / "p.csv", wanted)
+    rows = rows_of(tmp_path / "p.csv")
+    for row, path in zip(rows, skins.paths, strict=True):
+        tone = read_tone(Path(path))
+        known = np.isfinite(tone.ita_deg)
+        assert row["ita"] == (f"{tone.ita_deg:.4f}" if known else "")
+    assert [row["group"] for row in rows] == ["very light", "dark", ""]
+    assert [row["target"] for row in rows] == ["1", "0", "1"]
+    assert summary.malignant == 2
+
+
+def test_overlay(skins: ImageFiles, tmp_path: Path) -> None:
+    write_predictions(Engine(), skins, tmp_path / "p.csv", Wanted(0.5, overlay=tmp_path / "o"))
+    assert sorted(path.name for path in (tmp_path / "o").iterdir()) == ["a.jpg", "b.jpg", "c.jpg"]
+    with Image.open(tmp_path / "o" / "a.jpg") as picture:
+        pixels = np.asarray(picture).astype(int)
+    assert pixels.shape == (326, 400, 3)
+    yellow = (pixels[..., 0] > 200) & (pixels[..., 1] > 180) & (pixels[..., 2] < 90)
+    assert 100 < yellow[:300].sum() < 0.2 * 300 * 400
+    assert (pixels[300:] < 90).any()  # the words
+    # The table is what it is without pictures.
+    write_predictions(Engine(), skins, tmp_path / "q.csv", Wanted(0.5))
+    assert (tmp_path / "p.csv").read_text() == (tmp_path / "q.csv").read_text()
+
+
+def test_outline_by_hand() -> None:
+    inside = np.zeros((7, 8), bool)
+    inside[1:6, 1:7] = True
+    found = outline(inside)
+    assert found.sum() == 30 - 2  # all but the core of 1 x 2
+    assert not found[3, 3:5].any()
+
+
+def test_scale_by_the_names_of_the_models_groups() -> None:
+    assert scale_of(()).names == scale_of(("x", "y")).names
+    assert scale_of(()).names[4:] == ("brown", "dark")
+    assert scale_of(("very light", "light", "intermediate", "tan")).names[3:] == ("tan",)
+
+
+def test_look_at_an_image_without_skin(skins: ImageFiles) -> None:
+    look = look_at(Path(skins.paths[2]))
+    assert look.group == ""
+    assert look.cells[2] == ""
