@@ -14,7 +14,7 @@ from melfast.skin.masks import make_mask, working_size
 from melfast.skin.tone import TONE_GROUPS, UNKNOWN_GROUP, ToneScale, classify
 
 OUTLINE = (255, 225, 0)  # seen on skin of any tone and on lesions
-CAPTION_HEIGHT, FONT_SIZE = 26, 16
+SHOWN_WIDTH, CAPTION_HEIGHT, FONT_SIZE = 512, 26, 16  # pixels, the first at least
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,11 @@ class Look:
         Raises:
             InputError: it cannot be written.
         """
-        inside = make_mask(self.image, "lesion") > 0
-        shown = self.image.copy()
-        shown[outline(inside)] = OUTLINE
-        height, width = inside.shape
+        height, width = self.image.shape[:2]
+        scale = max(1.0, SHOWN_WIDTH / width)  # the words need room
+        height, width = round(height * scale), round(width * scale)
+        shown = np.array(Image.fromarray(self.image).resize((width, height)))
+        shown[outline(make_mask(self.image, "lesion", (height, width)) > 0)] = OUTLINE
         picture = Image.new("RGB", (width, height + CAPTION_HEIGHT), "white")
         picture.paste(Image.fromarray(shown), (0, 0))
         ita = f"ITA {self.tone.ita_deg:.0f}°" if np.isfinite(self.tone.ita_deg) else "ITA unknown"

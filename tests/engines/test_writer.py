@@ -216,10 +216,11 @@ def test_overlay(skins: ImageFiles, tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "o").iterdir()) == ["a.jpg", "b.jpg", "c.jpg"]
     with Image.open(tmp_path / "o" / "a.jpg") as picture:
         pixels = np.asarray(picture).astype(int)
-    assert pixels.shape == (326, 400, 3)
+    assert pixels.shape == (384 + 26, 512, 3)
     yellow = (pixels[..., 0] > 200) & (pixels[..., 1] > 180) & (pixels[..., 2] < 90)
-    assert 100 < yellow[:300].sum() < 0.2 * 300 * 400
-    assert (pixels[300:] < 90).any()  # the words
+    assert 100 < yellow[:384].sum() < 0.2 * 384 * 512
+    assert (pixels[384:] < 90).any()  # the words
+    assert (pixels[384:, -20:] > 200).all()  # to their end
     # The table is what it is without pictures.
     write_predictions(Engine(), skins, tmp_path / "q.csv", Wanted(0.5))
     assert (tmp_path / "p.csv").read_text() == (tmp_path / "q.csv").read_text()
