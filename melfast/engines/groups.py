@@ -20,7 +20,7 @@ def group_probabilities(logits_bk: NDArray[np.float32], record: ModelRecord) -> 
     assert record.head != "plain"
     priors_gc = np.array(record.priors, np.float64)
     logits_bgc = logits_bk.astype(np.float64).reshape(-1, *priors_gc.shape)
-    learnt_g = (priors_gc > 0).all(axis=1)
+    learnt_g = np.all(priors_gc > 0, axis=1)
     if record.head == "domain_discriminative":
         logits_bgc = logits_bgc - np.log(np.where(learnt_g[:, None], priors_gc, 1))
     odds_bgc = np.exp(logits_bgc - logits_bgc.max(axis=2, keepdims=True))

@@ -1,8 +1,11 @@
 """melfast predict as a user sees it: what it prints, writes, imports and returns."""
 
+import os
 import resource
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -137,3 +140,92 @@ def test_starts_within_three_seconds(folder: Path) -> None:
     assert predict(folder, "--threads", 1).returncode == 0
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 3
+
+
+def test_stopped_by_ctrl_c_and_gone_on_with(folder: Path) -> None:
+    photo = folder / "photos" / "a.png"
+    Image.effect_noise((700, 700), 50).convert("RGB").save(photo)
+    lines = "\n".join(str(photo.with_name(f"n{i}.png")) for i in range(300))
+    for line in lines.split("\n"):
+        Path(line).symlink_to(photo)
+    (folder / "list.txt").write_text(lines)
+    words = ["--model", "model.onnx", "--output", "p.csv", "--batch-size", "2", "--threads", "1"]
+    command = [sys.executable, "-m", "melfast", "predict", *words, "--images", "-"]
+    with open(folder / "list.txt") as stdin:
+        process = subprocess.Popen(command, stdin=stdin, stderr=subprocess.PIPE, cwd=folder,
+                                   preexec_fn=lambda: signal.signal(
+                                       signal.SIGINT, signal.default_int_handler),
+                                   text=True)  # fmt: skip
+        partial = folder / "p.csv.partial"
+        for _ in range(3000):
+            if partial.exists() and partial.read_text().count("\n") > 3:
+                break
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    kept = partial.read_text().count("\n") - 1
+    assert [line for line in errors.splitlines() if line] == [
+        f"p.csv.partial keeps {kept} of 300 rows; the same command with --resume goes on",
+        "melfast: stopped by Ctrl-C",
+    ]
+    assert 3 <= kept < 300
+    with open(folder / "list.txt") as stdin:
+        done = subprocess.run([*command, "--resume"], stdin=stdin, capture_output=True, text=True,
+                              cwd=folder, timeout=300)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert f"p.csv: 300 images ({kept} of them kept), " in done.stdout
+    rows = (folder / "p.csv").read_text().splitlines()[1:]
+    assert [row.split(",")[0] for row in rows] == [f"n{i}" for i in range(300)]
+
+
+def test_the_published_call(folder: Path) -> None:
+    words = ("--onnx_model_path", "model.onnx", "--image_folder", "photos", "--output_csv", "q.csv")
+    assert melfast("predict", *words, cwd=folder).returncode == 0
+    assert (folder / "q.csv").read_text() == "image_name,target,probability\na,0,0.2\nb,1,0.8\n"
+
+
+def test_shards_of_a_table(folder: Path) -> None:
+    (folder / "m.csv").write_text("image_name,path\nA,photos/a.png\nB,photos/b.png\n")
+    for part, row in ((1, "A,0,0.2"), (2, "B,1,0.8")):
+        done = predict(folder, "--images", "m.csv", "--shard", f"{part}/2")
+        assert done.returncode == 0, done.stderr
+        assert (folder / "p.csv").read_text() == f"image_name,target,probability\n{row}\n"
+
+
+def test_thresholds_by_group_need_the_tone(folder: Path, red_model: RedModel) -> None:
+    red_model(folder / "model.onnx", groups=("light", "dark"), group_thresholds=(0.1, 0.2))
+    assert predict(folder).stderr == (
+        "note: the model has thresholds by tone group, for which --with-ita is wanted; the one of "
+        "all images is taken\n"
+    )
+    done = predict(folder, "--with-ita")
+    assert "threshold 0.25 (the model's, by youden; by tone group where it is known)" in done.stdout
+    header = (folder / "p.csv").read_text().splitlines()[0]
+    assert header == "image_name,target,probability,ita,ita_quality,group"
+
+
+def test_memory_does_not_grow_with_the_folder(folder: Path) -> None:
+    """20,000 files against 500: what is more is names and paths, no images."""
+    code = (
+        "import resource, sys\n"
+        "from melfast.cli import main\n"
+        "main.main(sys.argv[1:], standalone_mode=False)\n"
+        "print('MiB', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+    )
+    photo = (folder / "photos" / "a.png").read_bytes()
+    peaks = []
+    for count in (500, 20_000):
+        images = folder / f"of{count}"
+        images.mkdir()
+        for i in range(count):
+            if i % 500 == 0:
+                (images / f"{i}.png").write_bytes(photo)
+            else:
+                os.link(images / f"{i - i % 500}.png", images / f"{i}.png")
+        words = ["predict", "--model", "model.onnx", "--images", images, "--output", "p.csv"]
+        done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True,
+                              check=True, cwd=folder)  # fmt: skip
+        assert f"p.csv: {count:,} images" in done.stdout
+        peaks.append(int(done.stdout.split()[-1]))
+    assert peaks[1] - peaks[0] < 60, peaks
