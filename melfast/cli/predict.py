@@ -49,6 +49,13 @@ SHOWN_FAILURES = 10
     help="Draw each image with the outline of its lesion, P(malignant) and ITA.",
 )  # fmt: skip
 @click.option("--shard", default="", metavar="K/N", help="The K-th of N parts of the images.")
+@click.option(
+    "--engine", type=click.Choice(["here", "ray"]), default="here", show_default=True,
+    help="ray: spread the images over a Ray cluster; --output is then a folder that all see.",
+)  # fmt: skip
+@click.option("--address", default="auto", help="Of the Ray cluster: HOST:PORT, auto, local.")
+@click.option("--workers", type=click.IntRange(min=0), default=0,
+              help="Of the Ray cluster, --threads (4) each.  [default: all]")  # fmt: skip
 @click.option("--resume", is_flag=True, help="Keep what a stopped run has done, and do the rest.")
 @click.option(
     "--on-error", type=click.Choice(["skip", "raise"]), default="skip", show_default=True,
@@ -57,7 +64,8 @@ SHOWN_FAILURES = 10
 def command(
     model: Path, images: str, output: Path, backend: str, batch_size: int, threads: int | None,
     threshold: float | None, tta: str, with_logits: bool, with_groups: bool, with_ita: bool,
-    overlay: Path | None, shard: str, resume: bool, on_error: str,
+    overlay: Path | None, shard: str, engine: str, address: str, workers: int, resume: bool,
+    on_error: str,
 ) -> None:  # fmt: skip
     """Predict images with an exported model.
 
@@ -72,13 +80,14 @@ def command(
       find /data -name '*.jpg' | melfast predict --model model.onnx --images - --output p.csv
       sbatch --array=1-64 --wrap 'melfast predict --model model.onnx --images manifest.csv
         --shard $SLURM_ARRAY_TASK_ID/64 --output part-$SLURM_ARRAY_TASK_ID.csv --resume'
+      melfast predict --model model.onnx --images manifest.csv --output parts --engine ray
     """
     from melfast.engines.predict import choose_threshold, open_engine
     from melfast.engines.sources import find_images
     from melfast.engines.writer import Stopped, Wanted, describe, write_predictions
 
-    engine = open_engine(model, backend, threads=threads)  # type: ignore[arg-type]
-    record, size = engine.record, engine.record.preprocess
+    runner = open_engine(model, backend, threads=threads)  # type: ignore[arg-type]
+    record, size = runner.record, runner.record.preprocess
     limit, source = choose_threshold(record, threshold)
     by_group: dict[str, float] = {}
     if record.group_thresholds and threshold is None:
@@ -95,7 +104,7 @@ def command(
         files = files.shard(shard)
     click.echo(
         f"{model}: {record.backbone}, {size.width}x{size.height} {size.colour}, threshold "
-        f"{limit:.6g} ({source}), on {engine.provider}"
+        f"{limit:.6g} ({source}), on {runner.provider}"
     )
     if tta != "none" and threshold is None:
         click.echo("note: the threshold was chosen without --tta", err=True)
@@ -104,11 +113,23 @@ def command(
     wanted = Wanted(limit, by_group, with_logits, with_groups, with_ita, overlay)
     try:
         with images_bar(len(files)) as progress:
-            summary = write_predictions(
-                engine, files, output, wanted, batch_size=batch_size, threads=threads,
-                on_error=on_error, tta=tta, resume=resume,  # type: ignore[arg-type]
-                about=describe(engine, model), progress=progress,
-            )  # fmt: skip
+            if engine == "ray":
+                from melfast.engines.cluster import Job, Workers, predict_on_ray
+
+                crew = Workers(address, workers, threads or Workers.threads)
+                job = Job(
+                    model.absolute(), backend, crew.threads, wanted, tta,  # type: ignore[arg-type]
+                    batch_size, output.absolute(),
+                )  # fmt: skip
+                summary = predict_on_ray(
+                    record, job, files.absolute(), crew, describe(runner, model), progress=progress
+                )
+            else:
+                summary = write_predictions(
+                    runner, files, output, wanted, batch_size=batch_size, threads=threads,
+                    on_error=on_error, tta=tta, resume=resume,  # type: ignore[arg-type]
+                    about=describe(runner, model), progress=progress,
+                )  # fmt: skip
     except Stopped as stop:
         click.echo(
             f"{stop.path} keeps {stop.rows:,} of {len(files):,} rows; the same command with "
@@ -121,7 +142,8 @@ def command(
     if count > SHOWN_FAILURES:
         more = count - SHOWN_FAILURES
         click.echo(f"failed: and {more:,} more, see {summary.failed_path}", err=True)
-    resumed = f" ({summary.resumed:,} of them kept)" if summary.resumed else ""
+    kept = "parts" if engine == "ray" else "of them"
+    resumed = f" ({summary.resumed:,} {kept} kept)" if summary.resumed else ""
     click.echo(
         f"{output}: {summary.predicted:,} images{resumed}, {summary.malignant:,} called "
         f"{record.classes[-1]}, {count:,} failed"

@@ -49,7 +49,7 @@ class Partial:
             InputError: they were made with other settings.
         """
         if not self.path.is_file():
-            if self.output.is_file() and self._made_so():
+            if self.is_made():
                 yield from self._finished()
             return
         with _open(self.path, "r") as file:
@@ -106,14 +106,16 @@ class Partial:
                     shutil.copyfileobj(rows, file)
         self.path.unlink()
 
-    def _made_so(self) -> bool:
+    def is_made(self) -> bool:
         """Whether the table that is there was made with these settings, by the JSON beside it."""
         try:
             text = self.about_path.read_text(encoding="utf-8")
         except FileNotFoundError:
             return False
         found = _settings(text) or {}
-        return all(found.get(key) == value for key, value in self.settings.items())
+        return self.output.is_file() and all(
+            found.get(key) == value for key, value in self.settings.items()
+        )
 
     def _finished(self) -> Iterator[list[str]]:
         if self.output.suffix.lower() != PARQUET_SUFFIX:

@@ -38,6 +38,10 @@ class ImageFiles:
             [self.paths[i] for i in rows], [self.names[i] for i in rows], self.note
         )  # fmt: skip
 
+    def absolute(self) -> "ImageFiles":
+        """The same, whatever the current folder is."""
+        return ImageFiles([os.path.abspath(path) for path in self.paths], self.names, self.note)
+
     def shard(self, text: str) -> "ImageFiles":
         """One of several parts that are apart and together are all: `3/64` is the third of 64.
 

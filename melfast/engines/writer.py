@@ -65,6 +65,10 @@ class Summary:
     resumed: int = 0
 
 
+class NothingReadError(InputError):
+    """None of the images could be read; the list of failures is written."""
+
+
 class Stopped(KeyboardInterrupt):
     """Ctrl-C, with what is kept: `rows` in `path`."""
 
@@ -89,6 +93,17 @@ def header_of(record: ModelRecord, wanted: Wanted) -> list[str]:
     return header + list(TONE_COLUMNS if wanted.ita else ())
 
 
+def settings_of(
+    record: ModelRecord, wanted: Wanted, tta: Tta, about: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What decides which rows go together in a table."""
+    return {
+        "model": about.get("sha256"), "columns": header_of(record, wanted),
+        "threshold": wanted.threshold, "group_thresholds": dict(wanted.group_thresholds),
+        "tta": tta,
+    }  # fmt: skip
+
+
 def write_predictions(
     engine: Engine, files: ImageFiles, output: Path, wanted: Wanted, *, batch_size: int = 32,
     threads: int | None = None, on_error: OnError = "skip", tta: Tta = "none",
@@ -104,20 +119,17 @@ def write_predictions(
 
     Args:
         resume: keep the rows that an earlier run with the same settings has left, and do the rest.
-        about: of the model and what runs it; part of the settings.
+        about: of the model and what runs it, see `describe`.
         progress: is told of each batch how many images it had.
     Raises:
-        InputError: no image could be read, or a table cannot be written; none is left half-written.
+        NothingReadError: no image could be read.
+        InputError: a table cannot be written; none is left half-written.
         ImageError: an image cannot be read, under `on_error="raise"`.
         Stopped: Ctrl-C, where there are rows to keep.
     """
     require_writable(output)
-    header = header_of(engine.record, wanted)
-    settings = {
-        "model": dict(about or {}), "columns": header, "threshold": wanted.threshold,
-        "group_thresholds": dict(wanted.group_thresholds), "tta": tta,
-    }  # fmt: skip
-    partial = Partial(output, header, settings)
+    settings = settings_of(engine.record, wanted, tta, about or {})
+    partial = Partial(output, settings["columns"], settings)
     kept = list(partial.rows()) if resume else []
     done = {row[0] for row in kept}
     todo = files.select(i for i, name in enumerate(files.names) if name not in done)
@@ -144,7 +156,7 @@ def write_predictions(
     _write_failures(failures, todo, failed_path)
     if not partial.count:
         partial.path.unlink()
-        raise InputError(
+        raise NothingReadError(
             f"none of {len(files):,} images could be read, see {failed_path}; "
             f"the first: {failures[0]}"
         )
@@ -153,7 +165,7 @@ def write_predictions(
     )
     partial.finish()
     counts = {"predicted": summary.predicted, "malignant": malignant, "failed": len(failures)}
-    write_json(partial.about_path, settings | counts)
+    write_json(partial.about_path, dict(about or {}) | settings | counts)
     return summary
 
 

@@ -1,0 +1,274 @@
+"""Cluster: a list of images in parts, each predicted by one of many workers of a Ray cluster.
+
+Every part is a table of its own in one folder that all machines see, made as `write_predictions`
+makes any, so a run that is begun again does only the parts that are not whole yet.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from melfast.engines.partial import Partial
+from melfast.engines.predict import Backend, open_engine
+from melfast.engines.sources import ImageFiles
+from melfast.engines.writer import (
+    FAILED_COLUMNS,
+    NothingReadError,
+    Summary,
+    Wanted,
+    describe,
+    settings_of,
+    write_predictions,
+)
+from melfast.errors import ImageError, InputError
+from melfast.files import write_json
+from melfast.models.record import ModelRecord
+from melfast.tables import read_table, write_csv
+from melfast.views import Tta
+
+INSTALL_RAY = "pip install 'melfast[ray]'"
+FAILED, PLAN = "failed.csv", "parts.json"
+IMAGES_A_PART = 1024
+THREADS_A_WORKER = 4
+
+
+@dataclass(frozen=True)
+class Workers:
+    """
+    Attributes:
+        address: of the cluster, HOST:PORT; `auto`: the one this machine is part of; `local`: a
+            new one of this machine alone.
+        count: processes, each with an engine; 0: as many as the cluster's processors suffice for,
+            or one a GPU for a backend of GPUs.
+        threads: of each.
+    """
+
+    address: str = "auto"
+    count: int = 0
+    threads: int = THREADS_A_WORKER
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every worker must know. The model is a file that all machines see."""
+
+    model: Path
+    backend: Backend
+    threads: int
+    wanted: Wanted
+    tta: Tta
+    batch_size: int
+    folder: Path
+
+
+class Worker:
+    """An engine, and the parts that it is given."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.engine = open_engine(job.model, job.backend, threads=job.threads)
+        self.about = describe(self.engine, job.model)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Predicts one part: {"part": [k], "paths": [[...]], "names": [[...]]}."""
+        part = int(batch["part"][0])
+        files = ImageFiles(list(batch["paths"][0]), list(batch["names"][0]))
+        table = part_table(self.job.folder, part)
+        # A part that none of can be read has no table, but its list of failures.
+        with contextlib.suppress(NothingReadError):
+            write_predictions(
+                self.engine, files, table, self.job.wanted, batch_size=self.job.batch_size,
+                threads=self.job.threads, tta=self.job.tta, resume=True, about=self.about,
+            )  # fmt: skip
+        return {"part": [part]}
+
+
+def predict_on_ray(
+    record: ModelRecord, job: Job, files: ImageFiles, workers: Workers, about: Mapping[str, Any],
+    *, images_a_part: int = IMAGES_A_PART, progress: Callable[[int], None] = lambda count: None,
+) -> Summary:  # fmt: skip
+    """Predicts the files in parts, which are `part-00000.parquet` and so on in the job's folder.
+
+    Images that cannot be read are listed in `failed.csv` there, all together.
+
+    Args:
+        files: as all machines see them.
+        progress: told of each part that is done how many images it had.
+    Raises:
+        InputError: Ray is not installed or cannot be reached, the folder holds parts of another
+            list of images, model or settings, or no image could be read.
+    """
+    parts = [files.select(range(first, min(first + images_a_part, len(files))))
+             for first in range(0, len(files), images_a_part)]  # fmt: skip
+    settings = settings_of(record, job.wanted, job.tta, about)
+    _require_same(job.folder, settings, files, images_a_part)
+    found = [_counts(job.folder, i, part, settings) for i, part in enumerate(parts)]
+    done = {i for i, counts in enumerate(found) if counts}
+    for i in done:
+        progress(len(parts[i]))
+    items = [{"part": i, "paths": list(part.paths), "names": list(part.names)}
+             for i, part in enumerate(parts) if i not in done]  # fmt: skip
+    if items:
+        with _cluster(workers) as ray:
+            for row in _answers(ray, items, job, workers):
+                progress(len(parts[row["part"]]))
+    found = [_counts(job.folder, i, part, settings) for i, part in enumerate(parts)]
+    counts = [c for c in found if c]
+    if len(counts) < len(parts):
+        raise InputError(
+            f"{job.folder}: {len(parts) - len(counts)} of {len(parts)} parts are not there; the "
+            "same command goes on"
+        )
+    return _gather(job.folder, counts, files, len(done))
+
+
+def part_table(folder: Path, part: int) -> Path:
+    return folder / f"part-{part:05d}.parquet"
+
+
+def _failed_table(table: Path) -> Path:
+    return table.with_name(f"{table.stem}.failed.csv")
+
+
+def _failed(table: Path) -> int:
+    path = _failed_table(table)
+    return len(read_table(path).frame) if path.is_file() else 0
+
+
+def _counts(
+    folder: Path, part: int, files: ImageFiles, settings: dict[str, Any]
+) -> tuple[int, int, int] | None:
+    """Predicted, malignant and failed images of a part; None where it is not done."""
+    table = part_table(folder, part)
+    failed = _failed(table)
+    if failed == len(files):
+        return 0, 0, failed
+    partial = Partial(table, settings["columns"], settings)
+    if not partial.is_made():
+        return None
+    found = json.loads(partial.about_path.read_text(encoding="utf-8"))
+    return found["predicted"], found["malignant"], found["failed"]
+
+
+def _require_same(
+    folder: Path, settings: dict[str, Any], files: ImageFiles, images_a_part: int
+) -> None:
+    digest = hashlib.sha256("\n".join(map(str, files.paths)).encode("utf-8", "surrogateescape"))
+    plan = settings | {"images": digest.hexdigest(), "images_a_part": images_a_part}
+    path = folder / PLAN
+    if path.is_file():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found != json.loads(json.dumps(plan)):
+            differ = sorted(key for key in {*found, *plan} if found.get(key) != plan.get(key))
+            raise InputError(
+                f"{folder}: holds parts of a run with other settings ({', '.join(differ)}); wanted "
+                "the same command, or another --output"
+            )
+        return
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise InputError(f"{folder}: wanted an empty folder, or that of a run to go on with")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(path, plan)
+
+
+@contextlib.contextmanager
+def _cluster(workers: Workers) -> Iterator[Any]:
+    try:
+        import ray
+        import ray.data
+    except ModuleNotFoundError:
+        raise InputError(f"--engine ray: Ray is not installed: {INSTALL_RAY}") from None
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    options: dict[str, Any] = {
+        "address": workers.address, "logging_level": logging.ERROR, "log_to_driver": False
+    }  # fmt: skip
+    if workers.address == "local":
+        options |= {"include_dashboard": False}
+        if workers.count:
+            options |= {"num_cpus": workers.count * workers.threads}
+    _require_reachable(workers.address)
+    try:
+        ray.init(**options)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"--address {workers.address}: no Ray cluster can be reached: {error}"
+        ) from None
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _require_reachable(address: str) -> None:
+    """Ray itself would try for many minutes, and say so in every one."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal() or "/" in host:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=20).close()
+    except OSError as error:
+        raise InputError(f"--address {address}: nothing answers there: {error}") from None
+
+
+def _answers(
+    ray: Any, items: list[dict[str, Any]], job: Job, workers: Workers
+) -> Iterator[dict[str, Any]]:
+    """{"part": k} of each part, as it is done."""
+    gpu = job.backend in ("onnx-cuda", "tensorrt")
+    there = ray.cluster_resources()
+    most = int(there.get("GPU", 0)) if gpu else int(there.get("CPU", 0)) // workers.threads
+    count = min(workers.count or most, len(items))
+    if not 1 <= count <= most:
+        what = f"{there.get('GPU', 0):g} GPUs" if gpu else f"{there.get('CPU', 0):g} processors"
+        raise InputError(
+            f"--address {workers.address}: the cluster has {what}; wanted for {max(count, 1)} "
+            f"workers {'one' if gpu else workers.threads} each"
+        )
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+
+    class Own(Worker):
+        """Holds the job itself: arguments kept by the cluster could be lost when it restarts."""
+
+        def __init__(self) -> None:
+            super().__init__(job)
+
+    found = ray.data.from_items(items).map_batches(
+        Own, batch_size=1, num_cpus=workers.threads,
+        num_gpus=1 if gpu else None, compute=ray.data.ActorPoolStrategy(size=count),
+    )  # fmt: skip
+    try:
+        yield from found.iter_rows()
+    except ray.exceptions.RayError as error:
+        cause = getattr(error, "cause", None) or error
+        last = str(cause).strip().splitlines()[-1]
+        raise InputError(f"a worker failed: {last}; the same command goes on") from None
+
+
+def _gather(
+    folder: Path, counts: list[tuple[int, int, int]], files: ImageFiles, parts_kept: int
+) -> Summary:
+    """The counts together, and the lists of failures as one."""
+    rows: list[list[str]] = []
+    for part in range(len(counts)):
+        path = _failed_table(part_table(folder, part))
+        if path.is_file():
+            rows += read_table(path).frame[list(FAILED_COLUMNS)].values.tolist()
+    failed_path = folder / FAILED
+    failed_path.unlink(missing_ok=True)
+    if rows:
+        write_csv(failed_path, FAILED_COLUMNS, rows)
+    predicted, malignant, _ = (sum(column) for column in zip(*counts, strict=True))
+    failures = tuple(ImageError(path, reason) for _, path, reason in rows)
+    if not predicted:
+        raise InputError(
+            f"none of {len(files):,} images could be read, see {failed_path}; the first: "
+            f"{failures[0]}"
+        )
+    return Summary(predicted, malignant, failures, failed_path if rows else None, parts_kept)
