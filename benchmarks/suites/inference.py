@@ -1,0 +1,174 @@
+"""Suite inference: JPEG files to probabilities on the CPU, as `melfast predict` does it."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from benchmarks import images
+from benchmarks.harness import Contestant, Run, suite
+
+if TYPE_CHECKING:
+    import torch
+
+    from melfast.engines.base import Engine
+    from melfast.models.record import ModelRecord
+
+BACKBONE, SIDE = "convnext_tiny", 224
+BATCH = 32
+PLAIN_TARGET, ALONE_TARGET, TORCH_TARGET = 4, 0.95, 1.2
+# OpenCV's decoder and resampling are others: its answers are near, not the same.
+SAME_ORDER = 0.9
+MOST_SECONDS = 3  # from the start of the command to its first prediction
+
+
+@suite("inference")
+def inference(run: Run) -> None:
+    """Files to P(malignant): beside a plain script, beside the model alone, and beside torch."""
+    with images.groups(run.data) as (source, groups), TemporaryDirectory() as folder:
+        files = groups.get(images.LARGE)
+        if not files:
+            return run.miss(f"images {images.LARGE}", f"none in {source}")
+        measure(run, source, files, Path(folder), BACKBONE, SIDE)
+
+
+def measure(
+    run: Run, source: str, files: list[Path], folder: Path, backbone: str, side: int
+) -> None:
+    """The suite, of any network."""
+    from melfast.engines.predict import open_engine
+
+    classifier, record = network(backbone, side)
+    path = folder / "model.onnx"
+    export(classifier, record, path)
+    engine = open_engine(path, "onnx-cpu", threads=run.threads)
+    run.note(f"{source}: {len(files)} images {images.LARGE}; {backbone}, {side}x{side} CIELAB, "
+             f"random weights, {run.threads} threads, batches of {BATCH}")  # fmt: skip
+    plain = plain_script(path, files, run.threads)
+    check(run, engine, files, plain)
+    count = len(files)
+    contestants = [
+        Contestant("melfast predict", lambda: len(predict(engine, files, run.threads))),
+        Contestant("OpenCV and ONNX Runtime, image by image", lambda: len(plain()), PLAIN_TARGET),
+        Contestant("the model alone, random batches", alone(engine, count), ALONE_TARGET),
+    ]
+    run.compare("files to probabilities", "images/s", contestants)
+    contestants = [
+        Contestant("ONNX Runtime", alone(engine, 2 * BATCH)),
+        Contestant("torch, eager", eager(classifier, record, 2 * BATCH, run.threads), TORCH_TARGET),
+    ]
+    run.compare(f"the model alone, batches of {BATCH}", "images/s", contestants)
+    start(run, path, files[0])
+
+
+def network(backbone: str, side: int) -> "tuple[torch.nn.Module, ModelRecord]":
+    """A classifier with random weights whose answers differ from image to image."""
+    import torch
+
+    from melfast.models.classifier import build_classifier
+    from melfast.models.record import ModelRecord
+    from melfast.preprocess import Preprocess
+
+    torch.manual_seed(0)
+    record = ModelRecord(backbone, Preprocess(side, side, "cielab"))
+    return build_classifier(record).eval(), record
+
+
+def export(classifier: "torch.nn.Module", record: "ModelRecord", path: Path) -> None:
+    from melfast.engines.export import export_onnx
+
+    export_onnx(classifier, record, path)
+
+
+def predict(engine: "Engine", files: list[Path], threads: int) -> np.ndarray:
+    from melfast.engines.predict import predictions
+
+    answers = predictions(engine, files, batch_size=BATCH, threads=threads)
+    return np.concatenate([batch.logits for batch in answers])
+
+
+def plain_script(path: Path, files: list[Path], threads: int) -> Callable[[], np.ndarray]:
+    """What one writes in five minutes; ONNX Runtime as it comes but for the threads."""
+    import cv2
+    import onnxruntime
+
+    cv2.setNumThreads(threads)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    _, height, width, _ = session.get_inputs()[0].shape
+
+    def run() -> np.ndarray:
+        logits = []
+        for file in files:
+            image = cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2RGB)
+            small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+            logits.append(session.run(["logits"], {"images": small[None]})[0])
+        return np.concatenate(logits)
+
+    return run
+
+
+def alone(engine: "Engine", count: int) -> Callable[[], int]:
+    """The engine on one random batch over and over, `count` images in all."""
+    size = engine.record.preprocess
+    batch = np.random.default_rng(0).integers(
+        0, 256, (BATCH, size.height, size.width, 3), dtype=np.uint8
+    )
+
+    def run() -> int:
+        for first in range(0, count, BATCH):
+            engine.run(batch[: min(BATCH, count - first)])
+        return count
+
+    return run
+
+
+def eager(
+    classifier: "torch.nn.Module", record: "ModelRecord", count: int, threads: int
+) -> Callable[[], int]:
+    """The same graph in torch, colour conversion and decode with it."""
+    import torch
+
+    from melfast.models.deploy import ExportedClassifier
+
+    whole = ExportedClassifier(classifier, record).eval().to(memory_format=torch.channels_last)
+    size = record.preprocess
+    batch = torch.randint(0, 256, (BATCH, size.height, size.width, 3), dtype=torch.uint8)
+
+    def run() -> int:
+        torch.set_num_threads(threads)
+        with torch.inference_mode():
+            for _ in range(0, count, BATCH):
+                whole(batch)
+        return count
+
+    return run
+
+
+def check(run: Run, engine: "Engine", files: list[Path], plain: Callable[[], np.ndarray]) -> None:
+    """The plain script says the same of the images, but for its decoder and its resampling."""
+    mine, theirs = predict(engine, files, run.threads), plain()
+    run.check("images answered", len(mine), at_least=len(files), at_most=len(files))
+    margins = [logits[:, 1] - logits[:, 0] for logits in (mine, theirs)]
+    correlation = float(np.corrcoef(*margins)[0, 1])
+    run.check("correlation with the plain script's logits", correlation, at_least=SAME_ORDER)
+
+
+def start(run: Run, path: Path, file: Path) -> None:
+    """The command on one image, from its start to its end."""
+    output = path.parent / "predictions.csv"
+    words = [sys.executable, "-m", "melfast", "predict", "--model", path, "--images", file,
+             "--output", output, "--threads", run.threads]  # fmt: skip
+    seconds = []
+    for _ in range(run.repeats + 1):
+        begin = time.perf_counter()
+        subprocess.run([str(word) for word in words], check=True, capture_output=True)
+        seconds.append(time.perf_counter() - begin)
+    median = float(np.median(seconds[1:]))
+    run.note(f"start to the end of one image's prediction: {median:.2f} s (wanted: {MOST_SECONDS})")
