@@ -74,7 +74,7 @@ def timm_config(
     return {
         "architectures": ["TimmWrapperForImageClassification"],
         "model_type": "timm_wrapper",
-        "architecture": name.partition(".")[0],
+        "architecture": name,
         "model_args": {**own, **record.backbone_options},
         "num_classes": record.num_logits,
         "label_names": logit_names(record),
@@ -127,25 +127,27 @@ def needs(record: ModelRecord) -> list[str]:
 
 def code_of(record: ModelRecord) -> str:
     """Python that defines `before(pixel_values)` and `after(logits)` -> P(malignant) [B]."""
-    size = record.preprocess
-    before = ["def before(pixel_values):"]
-    if size.colour == "cielab":
-        before += [
-            '    """RGB 0..1 [B, 3, H, W] to normalised CIELAB (D65, 2 degrees)."""',
-            "    low, high = pixel_values / 12.92, ((pixel_values + 0.055) / 1.055) ** 2.4",
-            "    linear = torch.where(pixel_values > 0.04045, high, low)",
-            f"    matrix = torch.tensor({RGB_TO_XYZ})",
-            f"    white = torch.tensor({WHITE_XYZ})",
-            "    t = torch.einsum('ij,bjhw->bihw', matrix / white[:, None], linear)",
-            "    root, line = t.clamp_min(1e-9) ** (1 / 3), t * (29 / 6) ** 2 / 3 + 4 / 29",
-            "    x, y, z = torch.where(t > (6 / 29) ** 3, root, line).unbind(1)",
-            "    lab = torch.stack((116 * y - 16, 500 * (x - y), 200 * (y - z)), 1)",
-            f"    mean, std = torch.tensor({size.mean}), torch.tensor({size.std})",
-            "    return (lab - mean[:, None, None]) / std[:, None, None]",
-        ]
-    else:
-        before += ["    return pixel_values"]
-    return "\n".join(["import torch", "", *before, "", *_after(record)])
+    return "\n".join(["import torch", "", *_before(record), "", *_after(record)])
+
+
+def _before(record: ModelRecord) -> list[str]:
+    lines, size = ["def before(pixel_values):"], record.preprocess
+    if size.colour == "rgb":
+        return [*lines, "    return pixel_values"]
+    return [
+        *lines,
+        '    """RGB 0..1 [B, 3, H, W] to normalised CIELAB (D65, 2 degrees)."""',
+        "    low, high = pixel_values / 12.92, ((pixel_values + 0.055) / 1.055) ** 2.4",
+        "    linear = torch.where(pixel_values > 0.04045, high, low)",
+        f"    matrix = torch.tensor({RGB_TO_XYZ})",
+        f"    white = torch.tensor({WHITE_XYZ})",
+        "    t = torch.einsum('ij,bjhw->bihw', matrix / white[:, None], linear)",
+        "    root, line = t.clamp_min(1e-9) ** (1 / 3), t * (29 / 6) ** 2 / 3 + 4 / 29",
+        "    x, y, z = torch.where(t > (6 / 29) ** 3, root, line).unbind(1)",
+        "    lab = torch.stack((116 * y - 16, 500 * (x - y), 200 * (y - z)), 1)",
+        f"    mean, std = torch.tensor({size.mean}), torch.tensor({size.std})",
+        "    return (lab - mean[:, None, None]) / std[:, None, None]",
+    ]
 
 
 def _after(record: ModelRecord) -> list[str]:
@@ -203,7 +205,7 @@ def model_card(record: ModelRecord, rest: ModelRecord, card: str | None) -> str:
     front["library_name"] = "transformers"
     return "\n".join([
         "---", yaml.safe_dump(front, sort_keys=False).strip(), "---", "", title, "",
-        *_use(record, rest), body.rstrip(), "",
+        *_use(record, rest), "", body.strip(), "",
     ])  # fmt: skip
 
 
@@ -223,14 +225,14 @@ def _use(record: ModelRecord, rest: ModelRecord) -> list[str]:
     return [
         "## Use", "", *told, "", f"Threshold on P({last}): {threshold}.", "",
         "```python", code_of(rest), "",
-        "from PIL import Image",
+        "from PIL import Image, ImageOps",
         "from transformers import AutoImageProcessor, AutoModelForImageClassification", "",
         'processor = AutoImageProcessor.from_pretrained("DIR")',
         'model = AutoModelForImageClassification.from_pretrained("DIR").eval()',
-        'image = Image.open("photo.jpg").convert("RGB")',
+        'image = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")',
         "with torch.no_grad():",
         "    logits = model(before(processor(image).pixel_values)).logits",
-        f"print(after(logits))  # P({last})", "```", "",
+        f"print(after(logits))  # P({last})", "```",
     ]  # fmt: skip
 
 
@@ -247,15 +249,17 @@ def _open(folder: Path, rest: ModelRecord, divisor: float) -> Run:
         )
         tensors = safetensors.torch.load_file(folder / WEIGHTS)
         network.load_state_dict(tensors)
+        dtype = getattr(torch, config["dtype"])
+        network = network.to(dtype).eval()
+        with torch.inference_mode():  # some have a size of their own
+            network(torch.zeros((1, *config["pretrained_cfg"]["input_size"]), dtype=dtype))
     except (RuntimeError, TypeError, AssertionError, ValueError) as error:
         raise InputError(
-            f"model.backbone {rest.backbone!r}: transformers cannot build it: {error}"
+            f"model.backbone {rest.backbone!r} cannot be used by transformers: {error}"
         ) from error
-    dtype = getattr(torch, config["dtype"])
-    network = network.to(dtype).eval()
     mean, std = (torch.tensor(config["pretrained_cfg"][k])[:, None, None] for k in ("mean", "std"))
     card: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {}
-    exec(code_of(rest), card)
+    exec(code_of(rest), card)  # all that comes from the record are numbers, as Python writes them
 
     def run(images_bhw3: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         planes = torch.from_numpy(images_bhw3).permute(0, 3, 1, 2).float() / 255
