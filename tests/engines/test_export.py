@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -137,6 +138,44 @@ def test_half_precision_through_torch_s_own_files(kind: Any, tmp_path: Path) -> 
     loaded = list(LOADERS[kind](tmp_path / "half.pt2").parameters())
     assert {p.dtype for p in loaded} == {torch.float16}
     assert sum(p.numel() for p in loaded) == sum(p.numel() for p in model.parameters())
+
+
+@EVERY_HEAD
+@EVERY_COLOUR
+def test_a_trace_can_go_to_another_device(head: Head, colour: ColourSpace, tmp_path: Path) -> None:
+    """What the trace has on its own device goes to that of the images before it meets others."""
+    model, record = model_of(head, colour)
+    export_model(model, record, tmp_path / "model.pt", "torchscript")
+    graph = str(torchscript(tmp_path / "model.pt").inlined_graph)
+    nodes: list[tuple[str, str, list[str]]] = []
+    for line in graph.splitlines():
+        if found := re.match(r"\s*%(\S+) : .* = (\w+::\w+)\((.*)\)", line):
+            nodes.append((found[1], found[2], re.findall(r"%([\w.]+)", found[3])))
+    stay = set(re.findall(r"%(\S+) : Device = prim::Constant", graph))
+    for output, operator, inputs in nodes:
+        if stay & set(inputs):
+            if operator != "aten::type_as":
+                assert operator in ("aten::to", "aten::detach"), f"{operator} of {inputs}"
+                stay.add(output)
+            else:
+                assert inputs[1] not in stay
+    assert head == "plain" or any(operator == "aten::type_as" for _, operator, _ in nodes)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("head", HEADS)
+def test_torchscript_on_a_gpu(head: Head, tmp_path: Path) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    model, record = model_of(head, "cielab")
+    export_model(model, record, tmp_path / "model.pt", "torchscript")
+    with pytest.deprecated_call():
+        loaded = torch.jit.load(tmp_path / "model.pt", map_location="cuda")
+    images = images_of(3)
+    with torch.inference_mode():
+        probability, _ = loaded(torch.from_numpy(images).cuda())
+    wanted, _ = answer_of(model, record, images)
+    np.testing.assert_allclose(probability.cpu(), wanted, atol=1e-3)  # TF32
 
 
 @pytest.mark.parametrize("kind", list(LOADERS))
