@@ -37,10 +37,11 @@ def calibrated(probability_b: torch.Tensor, record: ModelRecord) -> torch.Tensor
     if not record.isotonic:
         return probability_b
     # A sum of ramps: every engine has these, not every one can look up a table.
-    x, y = torch.tensor(record.isotonic, dtype=torch.float64, device=probability_b.device).T
+    p = probability_b.double()
+    x, y = torch.tensor(record.isotonic, dtype=torch.float64).type_as(p).T  # see _probability
     wide, high = x.diff(), y.diff()
     slope = torch.where(wide > 0, high / wide.clamp_min(1e-300), 0.0)
-    ramps = (probability_b[:, None].double() - x[:-1]).clamp_min(0).minimum(wide)
+    ramps = (p[:, None] - x[:-1]).clamp_min(0).minimum(wide)
     return (y[0] + (ramps * slope).sum(dim=1)).clamp(0, 1).to(probability_b.dtype)
 
 
@@ -49,7 +50,8 @@ def _probability(
 ) -> torch.Tensor:
     if record.head == "plain":
         return logits.softmax(dim=1)[:, -1]
-    priors = torch.tensor(record.priors, dtype=torch.float32, device=logits.device)  # [G, C]
+    # Not `device=logits.device`: a trace would keep the device that it was made on.
+    priors = torch.tensor(record.priors, dtype=torch.float32).type_as(logits)  # [G, C]
     if record.head == "domain_discriminative":
         weights = torch.where(priors > 0, 1 / priors, 0.0)
         joint_bgc = logits.softmax(dim=1).view(-1, *priors.shape) * weights

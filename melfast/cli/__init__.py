@@ -19,7 +19,10 @@ COMMANDS = {
     "report": ("melfast.cli.report", "Say how good, for whom and how sure, from predictions."),
     "explain": ("melfast.cli.explain", "Show where in images the evidence for malignant lies."),
     "ensemble": ("melfast.cli.ensemble", "Combine several models or tables of predictions."),
-    "export": ("melfast.cli.export", "Write a classifier as a self-contained ONNX file."),
+    "export": (
+        "melfast.cli.export",
+        "Write a classifier as ONNX, torch, transformers, TensorRT or Triton files.",
+    ),
     "predict": ("melfast.cli.predict", "Predict images with an exported model."),
 }
 

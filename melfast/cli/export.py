@@ -1,10 +1,17 @@
 """melfast export."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from melfast.cli import CONTEXT
+
+if TYPE_CHECKING:
+    from melfast.engines.export_check import Check
+    from melfast.models.record import ModelRecord
+
+FORMATS = ("onnx", "torchscript", "torch-export", "hf", "tensorrt", "triton")
 
 
 @click.command("export", context_settings=CONTEXT)
@@ -12,33 +19,102 @@ from melfast.cli import CONTEXT
     "--checkpoint", required=True, type=Path,
     help="Run folder (its best checkpoint), checkpoint folder, or model.safetensors in one.",
 )  # fmt: skip
-@click.option("--format", "kind", type=click.Choice(["onnx"]), default="onnx", show_default=True)
-@click.option("--output", required=True, type=Path, help="The file to write.")
-def command(checkpoint: Path, kind: str, output: Path) -> None:
-    """Write a classifier as one self-contained ONNX file.
+@click.option("--format", "kind", type=click.Choice(FORMATS), default="onnx", show_default=True)
+@click.option(
+    "--precision", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True,
+    help="fp16: half the size; colours, norms and probabilities stay in float32.",
+)  # fmt: skip
+@click.option("--output", required=True, type=Path, help="What to write; hf, triton: a new folder.")
+@click.option(
+    "--images", type=Path, help="Manifest or folder of images to compare with torch on, too."
+)
+@click.option("--card", type=Path, help="hf: model_card.md of evaluate --report, for README.md.")
+@click.option(
+    "--runtime", type=click.Choice(["onnx", "tensorrt"]), help="triton: what runs it.  [onnx]"
+)
+def command(
+    checkpoint: Path, kind: str, precision: str, output: Path, images: Path | None,
+    card: Path | None, runtime: str | None,
+) -> None:  # fmt: skip
+    """Write a classifier in a form that runs without melfast.
 
-    It takes uint8 RGB images at the model's size and gives the probability of malignancy and the
-    logits; colour conversion, normalisation and decoding are inside. Its numbers are compared with
-    torch's before the file gets its name.
+    \b
+    onnx          one file for ONNX Runtime and TensorRT
+    torchscript   .pt for torch.jit.load and libtorch (torch calls it deprecated)
+    torch-export  .pt2 for torch.export.load
+    hf            folder for transformers' AutoModelForImageClassification
+    tensorrt      engine for this machine's kind of GPU
+    triton        model repository for NVIDIA's Triton server
+
+    All but hf take uint8 RGB images at the model's size and give the probability of malignancy
+    and the logits; colour conversion, normalisation, decoding and calibration are inside. The
+    numbers are compared with torch's before anything gets its name.
 
     \b
     Example: melfast export --checkpoint runs/first --format onnx --output model.onnx
     """
-    from melfast.engines.export import CHECK_BATCHES, OPSET, export_onnx
+    for option, value, wanted in (("--card", card, "hf"), ("--runtime", runtime, "triton")):
+        if value is not None and kind != wanted:
+            raise click.UsageError(f"{option} goes with --format {wanted}, got --format {kind}")
+
+    from melfast.engines.export import export_model
+    from melfast.engines.export_check import read_pictures
+    from melfast.engines.export_hf import needs, unfolded
     from melfast.train.checkpoint import load_model
 
     classifier, record = load_model(checkpoint)
-    check = export_onnx(classifier, record, output)
-    size = record.preprocess
-    batches = ", ".join(map(str, CHECK_BATCHES))
-    click.echo(
-        f"{output}: {output.stat().st_size / 1e6:.1f} MB, {record.backbone}, opset {OPSET}, "
-        f"input uint8 RGB [B, {size.height}, {size.width}, 3]"
+    check = export_model(
+        classifier,
+        record,
+        output,
+        kind,  # type: ignore[arg-type]
+        precision=precision,  # type: ignore[arg-type]
+        pictures=read_pictures(images, record) if images else None,
+        card=read_card(card) if card else None,
+        runtime=runtime or "onnx",  # type: ignore[arg-type]
     )
-    click.echo(
-        f"  checked against torch on {check.images} drawn images, batches of {batches}: "
-        f"probability within {check.probability_error:.1e} "
-        f"(of {check.lowest:.3f} to {check.highest:.3f})"
-    )
+    for line in told(output, record, check, kind, engine="tensorrt" in (kind, runtime)):
+        click.echo(line)
+    if kind == "hf" and (beyond := needs(unfolded(classifier, record))):
+        click.echo(
+            f"  what transformers does not do: {'; '.join(beyond)}; README.md in it holds the "
+            "lines of Python that do"
+        )
     if record.threshold is None:
         click.echo("note: the model has no threshold; melfast predict will use 0.5", err=True)
+
+
+def read_card(path: Path) -> str:
+    from melfast.errors import InputError
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+    if not text.startswith("---\n") or text.count("---\n") < 2:
+        raise InputError(
+            f"{path}: has no front matter between lines of '---', wanted a model_card.md"
+        )
+    return text
+
+
+def told(
+    output: Path, record: "ModelRecord", check: "Check", kind: str, *, engine: bool
+) -> list[str]:
+    """What was written and how it compares, for people."""
+    from melfast.engines.export_check import CHECK_BATCHES
+
+    files = [f for f in output.rglob("*") if f.is_file()] if output.is_dir() else [output]
+    size, num_bytes = record.preprocess, sum(f.stat().st_size for f in files)
+    takes = f"input uint8 RGB [B, {size.height}, {size.width}, 3]"
+    if kind == "hf":
+        takes = f"input pixel_values [B, 3, {size.height}, {size.width}]"
+    batches = ", ".join(map(str, CHECK_BATCHES))
+    return [
+        f"{output}: {num_bytes / 1e6:.1f} MB, {kind} {check.precision}, {record.backbone}, {takes}",
+        f"  {'its ONNX graph, not the engine, was ' if engine else ''}checked against torch on "
+        f"{sum(CHECK_BATCHES)} drawn images"
+        + (f" and {check.pictures}" if check.pictures else "")
+        + f", batches of {batches}: probability within {check.probability_error:.1e} "
+        f"(of {check.lowest:.3f} to {check.highest:.3f})",
+    ]

@@ -16,6 +16,11 @@ HUB_METRICS = {"auc": "roc_auc", "accuracy": "accuracy", "recall": "recall",
 SHOWN = ("auc", "average_precision", "pauc_80tpr", "recall", "specificity", "precision", "f1",
          "balanced_accuracy", "brier", "ece")  # fmt: skip
 GROUP_SHOWN = ("recall", "specificity", "auc")
+INTENDED_USE = (
+    "Research on melanoma classifiers and their fairness across skin tones. Not a medical "
+    "device: no clinical decision may rest on it. It knows dermoscopic images like those it "
+    "was trained on, and says nothing sensible of others."
+)
 
 
 def model_card(
@@ -35,14 +40,11 @@ def model_card(
         f"P(malignant) of a dermoscopic image, by {record.backbone} on "
         f"{record.preprocess.width}x{record.preprocess.height} {record.preprocess.colour} pixels; "
         f"head {record.head}.", "",
-        "## Intended use", "",
-        "Research on melanoma classifiers and their fairness across skin tones. Not a medical "
-        "device: no clinical decision may rest on it. It knows dermoscopic images like those it "
-        "was trained on, and says nothing sensible of others.", "",
+        "## Intended use", "", INTENDED_USE, "",
         "## Data", "", *_data(manifest), "",
         "## How good", "", *_overall(document, model, split), "",
         *_groups(model),
-        "## How it was made", "", *_making(record), "",
+        "## How it was made", "", *making(record), "",
         "## Limits", "", *_limits(document, model), "",
     ]  # fmt: skip
     return "\n".join(parts)
@@ -143,7 +145,8 @@ def _groups(model: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _making(record: ModelRecord) -> list[str]:
+def making(record: ModelRecord) -> list[str]:
+    """What the record tells of how the model came about, a line each."""
     training = record.training
     versions = ", ".join(f"{k} {v}" for k, v in training.get("versions", {}).items())
     found = [f"- Backbone {record.backbone}, options {dict(record.backbone_options) or 'none'}."]

@@ -1,6 +1,11 @@
-"""ExportedClassifier: everything after the resize as one torch module, for the exported graph."""
+"""ExportedClassifier: everything after the resize as one torch module, for every exported form."""
+
+import copy
+from typing import Any, Literal
 
 import torch
+from timm.layers import RmsNorm, RmsNorm2d, SimpleNorm, SimpleNorm2d
+from timm.layers.grn import GlobalResponseNorm
 from torch.nn.functional import embedding
 
 from melfast.decode import decode
@@ -17,6 +22,21 @@ RGB_TO_XYZ = (
 WHITE_XYZ = (0.95047, 1.0, 1.08883)
 LAB_BREAK = (6 / 29) ** 3
 LAB_SLOPE = (29 / 6) ** 2 / 3
+
+Precision = Literal["fp32", "fp16"]
+# They sum squares over pixels or channels, which float16 holds up to 65,504.
+SQUARING_NORMS = (
+    torch.nn.LayerNorm, torch.nn.GroupNorm, torch.nn.RMSNorm, RmsNorm, RmsNorm2d, SimpleNorm,
+    SimpleNorm2d, GlobalResponseNorm,
+)  # fmt: skip
+
+
+def deployed(
+    classifier: torch.nn.Module, record: ModelRecord, precision: Precision
+) -> "ExportedClassifier":
+    """The classifier as it is exported, in eval mode; under fp16 its network is a copy."""
+    network = Halved(classifier) if precision == "fp16" else classifier
+    return ExportedClassifier(network, record).eval()
 
 
 class ExportedClassifier(torch.nn.Module):
@@ -38,6 +58,37 @@ class ExportedClassifier(torch.nn.Module):
         return decode(logits_bk, self.record), logits_bk
 
 
+class Halved(torch.nn.Module):
+    """A copy of a network with weights and products in float16; float32 in, float32 out.
+
+    Normalisation layers that sum squares are computed in float32, from float32 weights. The types
+    stand in the exported graph itself: a runtime need not choose, and TensorRT's strongly typed
+    networks cannot.
+    """
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(network).half()
+        for name, module in network.named_modules():
+            if isinstance(module, SQUARING_NORMS):
+                own = self.network.get_submodule(name)
+                own.load_state_dict(module.state_dict(), assign=True)
+                own.register_forward_pre_hook(_to_float)
+                own.register_forward_hook(_to_half)
+
+    def forward(self, images_b3hw: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.network(images_b3hw.half())
+        return logits.float()
+
+
+def _to_float(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> Any:
+    return tuple(each.float() for each in inputs)
+
+
+def _to_half(module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+    return output.half()
+
+
 class RgbInput(torch.nn.Module):
     """uint8 [B, H, W, 3] to normalised float32 [B, 3, H, W]."""
 
@@ -53,10 +104,11 @@ class RgbInput(torch.nn.Module):
         self.register_buffer("offset", (-mean / std).float()[:, None, None])
 
     def forward(self, images_bhw3: torch.Tensor) -> torch.Tensor:
-        # Transposed while a value is one byte. Contiguous, for the exporter writes out the strides
-        # of a channels-last tensor as index arithmetic in the graph.
-        planes = images_bhw3.permute(0, 3, 1, 2).contiguous()
-        return planes.float() * self.scale + self.offset
+        # Float first: TensorRT takes uint8 as an input, and does nothing with it but convert it.
+        # Contiguous, for the exporter writes out the strides of a channels-last tensor as index
+        # arithmetic in the graph.
+        planes = images_bhw3.float().permute(0, 3, 1, 2).contiguous()
+        return planes * self.scale + self.offset
 
 
 class LabInput(torch.nn.Module):

@@ -3,6 +3,7 @@
 import csv
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import torch
@@ -13,7 +14,7 @@ from melfast.data.native import NativeLoader
 from melfast.data.plan import evaluation_plan
 from melfast.decode import decode
 from melfast.engines import export
-from melfast.engines.export import Check
+from melfast.engines.export_check import Check
 from melfast.errors import InputError
 from melfast.models.classifier import build_classifier
 from melfast.models.record import ModelRecord
@@ -55,7 +56,7 @@ def test_export_then_predict(run: Path, tmp_path: Path, capfd: pytest.CaptureFix
     assert printed.err == "", "torch's exporter is not to be heard"
     size = f"{model.stat().st_size / 1e6:.1f} MB"
     first, second = printed.out.splitlines()
-    assert first == f"{model}: {size}, resnet10t, opset 20, input uint8 RGB [B, 24, 32, 3]"
+    assert first == f"{model}: {size}, onnx fp32, resnet10t, input uint8 RGB [B, 24, 32, 3]"
     assert "checked against torch on 42 drawn images" in second
 
     melfast("predict", "--model", model, "--images", photos, "--output", output)
@@ -90,18 +91,67 @@ def test_says_that_there_is_no_threshold(
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def written(model: torch.nn.Module, record: ModelRecord, path: Path) -> Check:
+    def written(model: object, record: object, path: Path, kind: str, **options: object) -> Check:
         path.write_bytes(b"x" * 2_000_000)
         return Check(42, 1.2e-7, 3e-7, 0.25, 0.75)
 
-    monkeypatch.setattr(export, "export_onnx", written)
+    monkeypatch.setattr(export, "export_model", written)
     record = run / "checkpoints" / "epoch-001" / "record.json"
     record.write_text(record.read_text().replace('"threshold": 0.5', '"threshold": null'))
     melfast("export", "--checkpoint", run, "--output", tmp_path / "model.onnx")
     printed = capfd.readouterr()
     assert printed.err == "note: the model has no threshold; melfast predict will use 0.5\n"
     assert printed.out == (
-        f"{tmp_path / 'model.onnx'}: 2.0 MB, resnet10t, opset 20, input uint8 RGB [B, 24, 32, 3]\n"
+        f"{tmp_path / 'model.onnx'}: 2.0 MB, onnx fp32, resnet10t, input uint8 RGB [B, 24, 32, 3]\n"
         "  checked against torch on 42 drawn images, batches of 1, 2, 7, 32: probability within "
         "1.2e-07 (of 0.250 to 0.750)\n"
     )
+
+
+def test_images_of_a_manifest(
+    run: Path, tiny_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "model.pt"
+    melfast("export", "--checkpoint", run, "--format", "torchscript", "--images", tiny_data,
+            "--precision", "fp16", "--output", output)  # fmt: skip
+    printed = capfd.readouterr()
+    assert printed.err == ""
+    assert f"{output}: " in printed.out
+    assert "torchscript fp16" in printed.out
+    assert (
+        f"checked against torch on 42 drawn images and 42 of {tiny_data} (21 benign, "
+        "21 malignant), batches of 1, 2, 7, 32: probability within "
+    ) in printed.out
+
+
+def test_the_engine_itself_is_not_run(
+    run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    melfast("export", "--checkpoint", run, "--format", "tensorrt", "--output", tmp_path / "m.plan")
+    assert "its ONNX graph, not the engine, was checked against torch" in capfd.readouterr().out
+    assert [path.name for path in tmp_path.glob("m.*")] == ["m.plan"]
+
+
+def test_transformers_folder(run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    card = tmp_path / "model_card.md"
+    card.write_text("no front matter")
+    words = ("export", "--checkpoint", run, "--format", "hf", "--output", tmp_path / "hf")
+    with pytest.raises(InputError, match=r"model_card\.md: has no front matter"):
+        melfast(*words, "--card", card)
+    card.write_text("---\ntags: [a]\n---\n\n# Ours\n")
+    melfast(*words, "--card", card)
+    printed = capfd.readouterr().out
+    assert "input pixel_values [B, 3, 24, 32]" in printed
+    assert (
+        "what transformers does not do: before the network its RGB pixels are converted to CIELAB; "
+        "README.md in it holds the lines of Python that do"
+    ) in printed
+    assert "# Ours" in (tmp_path / "hf" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(("option", "wanted"), [("--card", "hf"), ("--runtime", "triton")])
+def test_options_of_other_formats(run: Path, tmp_path: Path, option: str, wanted: str) -> None:
+    value = "onnx" if option == "--runtime" else tmp_path
+    with pytest.raises(click.UsageError) as caught:
+        melfast("export", "--checkpoint", run, "--output", tmp_path / "m", option, value)
+    assert str(caught.value) == f"{option} goes with --format {wanted}, got --format onnx"

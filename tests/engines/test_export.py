@@ -1,76 +1,35 @@
-"""The exported graph: colour by hand and by scikit-image, parity with torch, bad input."""
+"""Every format: heads and colours through it and back, what it says, what it leaves behind."""
 
+import functools
+import json
+import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-import skimage.color
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
-import melfast
-from melfast import core
-from melfast.data.native import NativeLoader
-from melfast.data.plan import evaluation_plan
 from melfast.decode import decode
-from melfast.engines import export
-from melfast.engines.export import Check, build_graph, compare, draw_images, export_onnx
+from melfast.engines import export, export_torch, tensorrt
+from melfast.engines.export import export_model
+from melfast.engines.export_check import Check, draw_images, torch_logits
 from melfast.engines.onnx_cpu import OnnxCpuEngine
 from melfast.errors import InputError
 from melfast.models.classifier import build_classifier
-from melfast.models.deploy import LabInput, RgbInput, lab_curve
-from melfast.models.record import ModelRecord
+from melfast.models.record import Head, ModelRecord
 from melfast.preprocess import ColourSpace, Preprocess
 
-TRAINING = {"epoch": 3, "valid_metrics": {"auc": 0.875}}
-# One of each kind; sides differ. vit_relpos has attention with a bias, which the exporter stumbles
-# over when torch fuses it.
-MODELS: dict[str, tuple[int, int, ColourSpace, dict[str, object]]] = {
-    "test_resnet": (48, 64, "rgb", {}),
-    "test_convnext": (70, 90, "cielab", {"depths": [1, 1, 1, 1]}),
-    "test_efficientnet": (65, 99, "rgb", {}),
-    "test_vit_relpos": (64, 96, "cielab", {"img_size": [64, 96], "depth": 1}),
-}
-
-
-@dataclass(frozen=True)
-class Exported:
-    classifier: torch.nn.Module
-    record: ModelRecord
-    path: Path
-    check: Check
-
-
-def make_classifier(record: ModelRecord) -> torch.nn.Module:
-    """Random weights; the head is scaled so that P(malignant) spreads over images about 0.5."""
-    torch.manual_seed(0)
-    model = build_classifier(record)
-    size = record.preprocess
-    images = draw_images(np.random.default_rng(9), 16, size.height, size.width)
-    normalised = np.empty(images.shape, np.float32)
-    for image, out in zip(images, normalised, strict=True):
-        core.normalize(image, out, size.colour, size.mean, size.std)
-    inputs = torch.from_numpy(normalised).permute(0, 3, 1, 2)
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = 1.0  # the statistics of these images, not those it began with
-    with torch.no_grad():
-        model.train()(inputs)
-    model.eval()
-    head: torch.nn.Linear = model.get_classifier()  # type: ignore[operator]
-    with torch.no_grad():
-        logits = model(inputs)
-        scale = 1 / (logits[:, 1] - logits[:, 0]).std()
-        head.weight *= scale
-        head.bias.copy_(-scale * (logits.mean(0) - head.bias))
-    return model
+Answer = tuple[NDArray[np.float32], NDArray[np.float32]]
+HEADS: tuple[Head, ...] = ("plain", "domain_discriminative", "domain_independent")
+COLOURS: tuple[ColourSpace, ...] = ("rgb", "cielab")
+EVERY_HEAD = pytest.mark.parametrize("head", HEADS)
+EVERY_COLOUR = pytest.mark.parametrize("colour", COLOURS)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -82,268 +41,219 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture(scope="module", params=list(MODELS))
-def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    height, width, colour, options = MODELS[request.param]
+@functools.cache
+def model_of(head: Head, colour: ColourSpace) -> tuple[torch.nn.Module, ModelRecord]:
+    """Random weights, P(malignant) spread over images; with a calibration and a threshold."""
+    groups: dict[str, Any] = {}
+    if head != "plain":
+        groups = {"groups": ("light", "dark"), "priors": ((0.6, 0.1), (0.2, 0.1))}
+    isotonic = ((0.1, 0.05), (0.5, 0.6), (0.9, 0.95)) if colour == "cielab" else ()
     record = ModelRecord(
-        request.param,
-        Preprocess.for_colour(height, width, colour),
-        options,
-        groups=("light", "dark"),
-        threshold=0.3,
+        "resnet10t", Preprocess.for_colour(24, 32, colour),
+        {"channels": [8, 8, 8, 8], "stem_width": 8}, head=head, **groups,
+        temperature=1.0 if isotonic else 1.7, isotonic=isotonic, threshold=0.3,
         threshold_rule="youden",
-        training=TRAINING,
-    )
-    classifier = make_classifier(record)
-    path = tmp_path_factory.mktemp("export") / "model.onnx"
-    return Exported(classifier, record, path, export_onnx(classifier, record, path))
+    )  # fmt: skip
+    torch.manual_seed(1)
+    model = build_classifier(record).eval()
+    logits = torch_logits(model, record.preprocess, images_of(32))
+    head_layer: torch.nn.Linear = model.fc  # type: ignore[assignment]
+    with torch.no_grad():
+        head_layer.weight /= logits.std(0)[:, None]
+        head_layer.bias.copy_(-logits.mean(0) / logits.std(0))
+    return model, record
 
 
-def levels(step: int) -> NDArray[np.uint8]:
-    """All colours of a grid of levels, 255 among them; uint8 [1, H, W, 3]."""
-    axis = np.arange(0, 256, step, dtype=np.uint8)
-    cube = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1)
-    return cube.reshape(1, len(axis) ** 2, len(axis), 3)
+def images_of(count: int) -> NDArray[np.uint8]:
+    return draw_images(np.random.default_rng(5), count, 24, 32)
 
 
-def plain_lab(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    plain = Preprocess(1, 1, "cielab", (0, 0, 0), (1, 1, 1))
-    lab: NDArray[np.float32] = LabInput(plain)(torch.from_numpy(images)).numpy()
-    return lab.transpose(0, 2, 3, 1)
+def answer_of(model: torch.nn.Module, record: ModelRecord, images: NDArray[np.uint8]) -> Answer:
+    logits = torch_logits(model, record.preprocess, images)
+    return decode(logits, record).numpy(), logits.numpy()
 
 
-def test_lab_by_hand() -> None:
-    # Values of the CSS Color 4 and Lindbloom calculators for sRGB, D65.
-    colours = {
-        (0, 0, 0): (0, 0, 0),
-        (255, 255, 255): (100, 0, 0),
-        (119, 119, 119): (50.03, 0, 0),
-        (255, 0, 0): (53.24, 80.09, 67.20),
-        (0, 0, 255): (32.30, 79.19, -107.86),
-    }
-    found = plain_lab(np.array([[list(colours)]], np.uint8))[0, 0]
-    np.testing.assert_allclose(found, list(colours.values()), atol=0.02)
+def torchscript(path: Path) -> torch.nn.Module:
+    with pytest.deprecated_call():
+        return torch.jit.load(path)  # type: ignore[no-any-return]
 
 
-def test_lab_against_float64_and_the_core() -> None:
-    images = levels(step=5)
-    found = plain_lab(images)
-    np.testing.assert_allclose(found, skimage.color.rgb2lab(images / 255.0), atol=1e-3)
-    np.testing.assert_allclose(found, core.srgb_to_lab(images), atol=1e-3)
+def torch_export(path: Path) -> torch.nn.Module:
+    return torch.export.load(path).module()
 
 
-def test_lab_curve_is_the_one_of_cie() -> None:
-    t = np.linspace(0, 1, 10001)
-    wanted = np.where(t > 216 / 24389, np.cbrt(t), (24389 / 27 * t + 16) / 116)
-    found = lab_curve(torch.from_numpy(t.astype(np.float32)))
-    np.testing.assert_allclose(found, wanted, atol=3e-7)
+LOADERS = {"torchscript": torchscript, "torch-export": torch_export}
 
 
-@pytest.mark.parametrize("colour", ["rgb", "cielab"])
-def test_normalisation_is_the_core_s(colour: ColourSpace) -> None:
-    preprocess = Preprocess(1, 1, colour, (0.3, 5.0, -7.0), (0.2, 11.0, 3.0))
-    images = levels(step=17)
-    wanted = np.empty(images.shape[1:], np.float32)
-    core.normalize(images[0], wanted, colour, preprocess.mean, preprocess.std)
-    convert = RgbInput if colour == "rgb" else LabInput
-    found = convert(preprocess)(torch.from_numpy(images))[0].permute(1, 2, 0)
-    np.testing.assert_allclose(found, wanted, atol=1e-6 if colour == "rgb" else 1e-3)
-
-
-def test_check_of_the_export(exported: Exported) -> None:
-    check = exported.check
-    assert check.images == 1 + 2 + 7 + 32
-    assert 0 <= check.probability_error <= 1e-5
-    assert check.logit_error <= 1e-5
-    assert check.highest - check.lowest > 0.3, "images that are all alike check nothing"
-
-
-def test_parity_from_files(exported: Exported, tmp_path: Path) -> None:
-    """float32 from the loader through torch, and uint8 from the loader through the graph."""
-    rng = np.random.default_rng(1)
-    paths = [tmp_path / f"{n}.{'jpg' if n % 2 else 'png'}" for n in range(9)]
-    for n, path in enumerate(paths):
-        Image.fromarray(draw_images(rng, 1, 90 + 31 * n, 120 + 17 * n)[0]).save(path)
-    size, plan = exported.record.preprocess, evaluation_plan(len(paths), batch_size=4)
-    engine = OnnxCpuEngine(exported.path, threads=2)
-    floats = NativeLoader(paths, size, plan, threads=2)
-    bytes_ = NativeLoader(paths, size, plan, threads=2, dtype=np.uint8)
-    seen = []
-    for wanted, found in zip(floats, bytes_, strict=True):
+@EVERY_HEAD
+@EVERY_COLOUR
+@pytest.mark.parametrize("kind", list(LOADERS))
+def test_through_torch_s_own_files(
+    kind: Any, head: Head, colour: ColourSpace, tmp_path: Path
+) -> None:
+    model, record = model_of(head, colour)
+    path = tmp_path / ("model.pt" if kind == "torchscript" else "model.pt2")
+    check = export_model(model, record, path, kind)
+    assert check.probability_error <= 1e-5
+    loaded = LOADERS[kind](path)
+    for count in (1, 3):
+        images = images_of(count)
         with torch.inference_mode():
-            logits = exported.classifier(torch.from_numpy(wanted.images).permute(0, 3, 1, 2))
-        probability, found_logits = engine.run(found.images)
-        np.testing.assert_allclose(probability, decode(logits, exported.record), rtol=0, atol=1e-5)
-        np.testing.assert_allclose(found_logits, logits, rtol=0, atol=1e-4)
-        seen += list(probability)
-    assert len(seen) == 9
-    assert np.ptp(seen) > 0.1
+            found = [each.numpy() for each in loaded(torch.from_numpy(images))]
+        for got, wanted in zip(found, answer_of(model, record, images), strict=True):
+            assert got.dtype == np.float32
+            np.testing.assert_allclose(got, wanted, atol=1e-5)
 
 
-def test_self_contained(exported: Exported) -> None:
-    assert list(exported.path.parent.iterdir()) == [exported.path]
-    model = onnx.load(exported.path, load_external_data=False)
-    onnx.checker.check_model(model, full_check=True)
-    assert not any(tensor.external_data for tensor in model.graph.initializer)
-    assert [opset.domain for opset in model.opset_import] == [""]
-    assert model.opset_import[0].version >= 18
-    text = exported.path.read_bytes()
-    assert str(Path(melfast.__file__).parent).encode() not in text
-    assert b"site-packages" not in text
+@EVERY_HEAD
+@EVERY_COLOUR
+def test_through_onnx_and_tensorrt(head: Head, colour: ColourSpace, tmp_path: Path) -> None:
+    """One export serves both: an engine that builds without a GPU does not run without one."""
+    model, record = model_of(head, colour)
+    export_model(model, record, tmp_path / "model.onnx")
+    images = images_of(3)
+    engine = OnnxCpuEngine(tmp_path / "model.onnx", threads=1)
+    assert engine.record == record
+    for got, wanted in zip(engine.run(images), answer_of(model, record, images), strict=True):
+        np.testing.assert_allclose(got, wanted, atol=1e-5)
+    export.write_plan(tmp_path / "model.onnx", tmp_path / "model.plan")
+    assert (tmp_path / "model.plan").stat().st_size > 1000
 
 
-def test_interface(exported: Exported) -> None:
-    graph = onnx.load(exported.path).graph
-    size = exported.record.preprocess
-    found = {
-        value.name: (
-            onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type),
-            [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim],
-        )
-        for value in (*graph.input, *graph.output)
-    }
-    assert found == {
-        "images": ("UINT8", ["batch", size.height, size.width, 3]),
-        "probability": ("FLOAT", ["batch"]),
-        "logits": ("FLOAT", ["batch", 2]),
-    }
+@EVERY_COLOUR
+def test_half_precision_through_tensorrt(colour: ColourSpace, tmp_path: Path) -> None:
+    model, record = model_of("plain", colour)
+    check = export_model(model, record, tmp_path / "m.plan", "tensorrt", precision="fp16")
+    assert 0 < check.probability_error <= 5e-3
+    assert (tmp_path / "m.plan").stat().st_size > 1000
+    assert [path.name for path in tmp_path.glob("*.onnx")] == []
 
 
-def test_metadata(exported: Exported) -> None:
-    engine = OnnxCpuEngine(exported.path)
-    # Through JSON and back: a tuple in the backbone's options would be a list.
-    assert engine.record == exported.record
-    words = engine.session.get_modelmeta().custom_metadata_map
-    assert words["backbone"] == exported.record.backbone
-    assert words["classes"] == "benign, malignant"
-    assert words["groups"] == "light, dark"
-    assert words["threshold"] == "0.3 (youden, on the validation split)"
-    assert words["training"] == '{"epoch": 3, "valid_metrics": {"auc": 0.875}}'
-    assert words["melfast_version"] == melfast.__version__
-    size = exported.record.preprocess
-    assert f"[B, {size.height}, {size.width}, 3]" in words["input"]
-    assert words["preprocess"].startswith(f"inside the graph: ({size.colour} - [")
+@pytest.mark.parametrize("kind", list(LOADERS))
+def test_half_precision_through_torch_s_own_files(kind: Any, tmp_path: Path) -> None:
+    model, record = model_of("plain", "cielab")
+    check = export_model(model, record, tmp_path / "half.pt2", kind, precision="fp16")
+    assert 1e-6 < check.probability_error <= 5e-3
+    assert {p.dtype for p in model.parameters()} == {torch.float32}, "the model is as it was"
+    loaded = list(LOADERS[kind](tmp_path / "half.pt2").parameters())
+    assert {p.dtype for p in loaded} == {torch.float16}
+    assert sum(p.numel() for p in loaded) == sum(p.numel() for p in model.parameters())
 
 
-SCRIPT = """
-import sys
-import numpy as np, onnxruntime
-from PIL import Image
-model, *files = sys.argv[1:]
-session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-height, width = session.get_inputs()[0].shape[1:3]
-images = [Image.open(f).convert("RGB").resize((width, height), Image.BILINEAR) for f in files]
-probability, logits = session.run(None, {"images": np.stack([np.asarray(i) for i in images])})
-print(*probability.tolist())
-"""
+@EVERY_HEAD
+@EVERY_COLOUR
+def test_a_trace_can_go_to_another_device(head: Head, colour: ColourSpace, tmp_path: Path) -> None:
+    """What the trace has on its own device goes to that of the images before it meets others."""
+    model, record = model_of(head, colour)
+    export_model(model, record, tmp_path / "model.pt", "torchscript")
+    graph = str(torchscript(tmp_path / "model.pt").inlined_graph)
+    nodes: list[tuple[str, str, list[str]]] = []
+    for line in graph.splitlines():
+        if found := re.match(r"\s*%(\S+) : .* = (\w+::\w+)\((.*)\)", line):
+            nodes.append((found[1], found[2], re.findall(r"%([\w.]+)", found[3])))
+    stay = set(re.findall(r"%(\S+) : Device = prim::Constant", graph))
+    for output, operator, inputs in nodes:
+        if stay & set(inputs):
+            if operator != "aten::type_as":
+                assert operator in ("aten::to", "aten::detach"), f"{operator} of {inputs}"
+                stay.add(output)
+            else:
+                assert inputs[1] not in stay
+    assert head == "plain" or any(operator == "aten::type_as" for _, operator, _ in nodes)
 
 
-def test_ten_lines_with_pillow_give_the_same(exported: Exported, tmp_path: Path) -> None:
-    rng = np.random.default_rng(2)
-    picture = Image.fromarray(draw_images(rng, 1, 900, 1100)[0])
-    files = [tmp_path / "a.png", tmp_path / "b.jpg"]
-    for file in files:
-        picture.save(file)
-    command = [sys.executable, "-c", SCRIPT, exported.path, *files]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    found = np.array(done.stdout.split(), float)
-    wanted = melfast.Predictor(exported.path)(files)
-    # A PNG is decoded in full by both, and some pixels are rounded to the next level by one.
-    assert abs(found[0] - wanted[0]) < 3e-3
-    # A large JPEG is decoded at a fraction of its size: another filter than that of the resize.
-    assert abs(found[1] - wanted[1]) < 2e-2
+@pytest.mark.gpu
+@pytest.mark.parametrize("head", HEADS)
+def test_torchscript_on_a_gpu(head: Head, tmp_path: Path) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    model, record = model_of(head, "cielab")
+    export_model(model, record, tmp_path / "model.pt", "torchscript")
+    with pytest.deprecated_call():
+        loaded = torch.jit.load(tmp_path / "model.pt", map_location="cuda")
+    images = images_of(3)
+    with torch.inference_mode():
+        probability, _ = loaded(torch.from_numpy(images).cuda())
+    wanted, _ = answer_of(model, record, images)
+    np.testing.assert_allclose(probability.cpu(), wanted, atol=1e-3)  # TF32
 
 
-@pytest.fixture(scope="module")
-def small() -> tuple[torch.nn.Module, ModelRecord]:
-    record = ModelRecord(
-        "resnet10t", Preprocess(24, 32), {"channels": [4, 4, 8, 8], "stem_width": 4}
+@pytest.mark.parametrize("kind", list(LOADERS))
+def test_the_record_is_inside(kind: Any, tmp_path: Path) -> None:
+    model, record = model_of("domain_independent", "rgb")
+    path = tmp_path / "model.pt2"
+    export_model(model, record, path, kind)
+    extra = {export_torch.RECORD_FILE: ""}
+    if kind == "torchscript":
+        with pytest.deprecated_call():
+            torch.jit.load(path, _extra_files=extra)
+    else:
+        torch.export.load(path, extra_files=extra)
+    text = extra[export_torch.RECORD_FILE]
+    assert ModelRecord.from_json(text, "x") == record
+    assert json.loads(text)["threshold"] == 0.3
+
+
+def test_torch_alone_runs_them(tmp_path: Path) -> None:
+    """In a process that cannot import melfast or timm."""
+    model, record = model_of("plain", "cielab")
+    images = torch.from_numpy(images_of(2))
+    torch.save(images, tmp_path / "images.pt")
+    files = {"torchscript": tmp_path / "model.pt", "torch-export": tmp_path / "model.pt2"}
+    for kind, path in files.items():
+        export_model(model, record, path, kind)  # type: ignore[arg-type]
+    script = (
+        "import sys, torch\n"
+        "sys.modules['melfast'] = sys.modules['timm'] = None\n"
+        "traced, exported, images = sys.argv[1:]\n"
+        "for model in torch.jit.load(traced), torch.export.load(exported).module():\n"
+        "    print(*model(torch.load(images))[0].tolist())\n"
     )
-    return make_classifier(record), record
+    words = [*files.values(), tmp_path / "images.pt"]
+    command = [sys.executable, "-W", "ignore", "-c", script, *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    wanted, _ = answer_of(model, record, images.numpy())
+    for line in done.stdout.splitlines():
+        np.testing.assert_allclose(np.array(line.split(), float), wanted, atol=1e-5)
+    assert len(done.stdout.splitlines()) == 2
 
 
-@pytest.fixture(scope="module")
-def small_graph(small: tuple[torch.nn.Module, ModelRecord]) -> onnx.ModelProto:
-    return build_graph(*small)
-
-
-def spoil(graph: onnx.ModelProto, value: float) -> onnx.ModelProto:
-    """The graph with something added to the bias of the malignant class."""
-    spoilt = onnx.ModelProto()
-    spoilt.CopyFrom(graph)
-    (gemm,) = (node for node in spoilt.graph.node if node.op_type == "Gemm")
-    (bias,) = (t for t in spoilt.graph.initializer if t.name == gemm.input[2])
-    array = onnx.numpy_helper.to_array(bias) + np.array([0, value], np.float32)
-    bias.CopyFrom(onnx.numpy_helper.from_array(array, bias.name))
-    return spoilt
-
-
-Small = tuple[torch.nn.Module, ModelRecord]
-
-
-@pytest.mark.parametrize(("shift", "shown"), [(0.1, "0.02"), (1e-3, "0.0002"), (np.nan, "nan")])
-def test_a_graph_that_differs_is_not_kept(
-    small: Small, small_graph: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    shift: float, shown: str,
-) -> None:  # fmt: skip
-    monkeypatch.setattr(export, "build_graph", lambda *_: spoil(small_graph, shift))
-    path = tmp_path / "model.onnx"
-    path.write_text("as it was")
-    with pytest.raises(InputError, match=rf"differs from torch by {shown}\S* in probability and"):
-        export_onnx(*small, path)
-    assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
-    assert path.read_text() == "as it was"
-
-
-def test_a_graph_that_is_the_same_is_kept(
-    small: Small, small_graph: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "kind", ["onnx", "torchscript", "torch-export", "hf", "triton", "tensorrt"]
+)
+def test_what_differs_is_not_kept(
+    kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export, "build_graph", lambda *_: spoil(small_graph, 0))
-    assert export_onnx(*small, tmp_path / "model.onnx").passed
-    monkeypatch.setattr(export, "build_graph", lambda *_: spoil(small_graph, 2e-5))
-    assert export_onnx(*small, tmp_path / "model.onnx").probability_error > 2e-6
-
-
-def test_logits_tell_what_a_saturated_probability_hides() -> None:
-    fine = Check(10, 0.0, 1e-6, 1.0, 1.0)
-    assert fine.passed
-    assert not Check(10, 0.0, 1e-3, 1.0, 1.0).passed
-    assert not Check(10, float("nan"), 0.0, 0.5, 0.5).passed
-
-
-def test_the_comparison_feeds_torch_as_training_does(
-    small: Small, small_graph: onnx.ModelProto, tmp_path: Path
-) -> None:
-    """With another mean in the record the same weights and graph no longer agree."""
-    classifier, record = small
-    other = record.replace(preprocess=Preprocess(24, 32, mean=(0.5, 0.5, 0.5)))
-    graph = onnx.ModelProto()
-    graph.CopyFrom(small_graph)
-    onnx.helper.set_model_props(graph, {"melfast": other.to_json()})
-    onnx.save(graph, tmp_path / "model.onnx")
-    assert not compare(OnnxCpuEngine(tmp_path / "model.onnx"), classifier).passed
-
-
-def test_too_large_for_one_file(
-    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(export, "MAX_WEIGHT_BYTES", 1000)
+    model, record = model_of("plain", "rgb")
+    monkeypatch.setattr(export, "compare", lambda run, *_: Check(42, 2e-5, 0.0, 0.0, 1.0, "fp32"))
+    if kind in ("onnx", "triton", "tensorrt"):  # seconds, for a file that is thrown away
+        monkeypatch.setattr(export, "write_onnx", lambda *_: None)
     with pytest.raises(InputError) as caught:
-        export_onnx(*small, tmp_path / "model.onnx")
+        export_model(model, record, tmp_path / "model", kind)
     assert str(caught.value) == (
-        f"{tmp_path / 'model.onnx'}: resnet10t has 0.00 GiB of weights, wanted at most 0.00: "
-        "an ONNX file holds no more"
+        f"{tmp_path / 'model'}: the exported model differs from torch by 2e-05 in probability and "
+        "0 in logits, wanted at most 1e-05 and 0.0001 (fp32); nothing was written"
     )
     assert not list(tmp_path.iterdir())
 
 
-def test_place_is_tried_before_the_work(
-    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(export, "build_graph", lambda *_: pytest.fail("the work began"))
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot be written"):
-        export_onnx(*small, tmp_path / "file" / "model.onnx")
+class Sorting(torch.nn.Module):
+    """Its answer to an image hangs on the others of the batch."""
+
+    def __init__(self, inner: torch.nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.inner(images)
+        return logits + len(images) * 0.01  # a constant to torch.jit.trace
+
+
+def test_a_trace_of_one_batch_size_is_found(tmp_path: Path) -> None:
+    model, record = model_of("plain", "rgb")
+    with pytest.raises(InputError, match="differs from torch by"):
+        export_model(Sorting(model).eval(), record, tmp_path / "model.pt", "torchscript")
+    assert not list(tmp_path.iterdir())
 
 
 class Branching(torch.nn.Module):
@@ -352,49 +262,63 @@ class Branching(torch.nn.Module):
         return logits if logits.sum() > 0 else -logits
 
 
-def test_a_network_that_cannot_be_traced(small: Small, tmp_path: Path) -> None:
-    record = small[1].replace(backbone="branching")
+def test_a_network_that_torch_export_cannot_trace(tmp_path: Path) -> None:
+    _, record = model_of("plain", "rgb")
+    record = record.replace(backbone="branching")
     with pytest.raises(InputError) as caught:
-        export_onnx(Branching().eval(), record, tmp_path / "model.onnx")
+        export_model(Branching().eval(), record, tmp_path / "m.pt2", "torch-export")
     message = str(caught.value)
-    assert message.startswith("model.backbone 'branching' cannot be written as ONNX: ")
+    assert message.startswith("model.backbone 'branching' cannot be written as torch.export: ")
     assert "\n" not in message
     assert not list(tmp_path.iterdir())
 
 
-def test_training_mode_is_our_mistake(small: Small, tmp_path: Path) -> None:
-    classifier = make_classifier(small[1]).train()
-    with pytest.raises(AssertionError, match="training mode"):
-        export_onnx(classifier, small[1], tmp_path / "model.onnx")
+def test_masked_models_stay(tmp_path: Path) -> None:
+    model, record = model_of("plain", "rgb")
+    masked = record.replace(preprocess=Preprocess(24, 32, masked=True))
+    with pytest.raises(InputError, match="the model sees masked images"):
+        export_model(model, masked, tmp_path / "m.pt", "torchscript")
 
 
-def test_drawn_images() -> None:
-    rng: Callable[[], np.random.Generator] = lambda: np.random.default_rng(0)  # noqa: E731
-    images = draw_images(rng(), 40, 5, 9)
-    assert (images.shape, images.dtype) == ((40, 5, 9, 3), np.uint8)
-    np.testing.assert_array_equal(images, draw_images(rng(), 40, 5, 9))
-    assert images.min() == 0
-    assert images.max() == 255
-    colourful = np.ptp(images.astype(int), axis=3).mean((1, 2))
-    assert (colourful > 20).mean() > 0.8
+@pytest.mark.parametrize("kind", ["hf", "triton"])
+def test_a_folder_that_is_there_stays(kind: Any, tmp_path: Path) -> None:
+    model, record = model_of("plain", "rgb")
+    (tmp_path / "file").write_text("as it was")
+    for output in (tmp_path, tmp_path / "file"):
+        with pytest.raises(InputError) as caught:
+            export_model(model, record, output, kind)
+        assert str(caught.value) == f"{output}: is there already, wanted the name of a new folder"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-@pytest.mark.parametrize("head", ["domain_discriminative", "domain_independent"])
-def test_heads_of_groups_are_decoded_in_the_graph(head: Any, tmp_path: Path) -> None:
-    options = {"channels": [8, 8, 8, 8], "stem_width": 8}
-    record = ModelRecord(
-        "resnet10t", Preprocess(32, 32), options, head=head, groups=("light", "tan", "dark"),
-        priors=((0.5, 0.1), (0.3, 0.05), (0.05, 0.0)),
-    )  # fmt: skip
-    classifier = make_classifier(record)
-    check = export_onnx(classifier, record, tmp_path / "model.onnx")
-    assert check.highest - check.lowest > 0.1
-    engine = OnnxCpuEngine(tmp_path / "model.onnx")
-    assert engine.record == record
-    images = draw_images(np.random.default_rng(3), 5, 32, 32)
-    probability, logits = engine.run(images)
-    assert logits.shape == (5, 6)
-    wanted = decode(torch.from_numpy(logits), record)
-    np.testing.assert_allclose(probability, wanted, atol=1e-6)
-    plain = torch.from_numpy(logits).view(5, 3, 2).softmax(2)[:, 0, 1]
-    assert np.abs(probability - plain.numpy()).max() > 0.01  # no one group's own
+def test_place_of_an_engine_is_tried_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, record = model_of("plain", "rgb")
+    monkeypatch.setattr(export, "write_onnx", lambda *_: pytest.fail("the work began"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        export_model(model, record, tmp_path / "file" / "model.plan", "tensorrt")
+
+
+def test_engines_for_triton_are_of_tensorrt_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, record = model_of("plain", "rgb")
+    monkeypatch.setattr(tensorrt, "MODULES", ("tensorrt_rtx", "tensorrt_rtx_bindings"))
+    with pytest.raises(InputError) as caught:
+        export_model(model, record, tmp_path / "repo", "triton", runtime="tensorrt")
+    found = tensorrt.find_tensorrt().__name__
+    assert str(caught.value) == (
+        f"{tmp_path / 'repo'}: Triton runs engines of TensorRT itself, found {found}; pip install "
+        "tensorrt-cu13, or the ONNX file: --runtime onnx"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_rgb_pixels_are_floats_before_all_else(tmp_path: Path) -> None:
+    """TensorRT does nothing else with uint8."""
+    model, record = model_of("plain", "rgb")
+    export_model(model, record, tmp_path / "m.onnx")
+    graph = onnx.load(tmp_path / "m.onnx").graph
+    assert {node.op_type for node in graph.node if "images" in node.input} == {"Cast"}

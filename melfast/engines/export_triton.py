@@ -1,0 +1,100 @@
+"""A classifier as a model repository for NVIDIA's Triton Inference Server.
+
+DIR/client.py                   an example of a client
+DIR/melfast/config.pbtxt        inputs, outputs, batching, threshold and ModelRecord
+DIR/melfast/labels.txt          what each logit speaks for
+DIR/melfast/1/model.onnx        or model.plan
+
+tritonserver --model-repository DIR
+"""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from melfast.engines.base import INPUT, METADATA_KEY, OUTPUTS
+from melfast.models.record import ModelRecord
+
+Runtime = Literal["onnx", "tensorrt"]
+NAME = "melfast"
+BACKENDS = {"onnx": ("onnxruntime", "model.onnx"), "tensorrt": ("tensorrt", "model.plan")}
+MAX_BATCH = 64
+
+# The [1] and its reshape: Triton knows no output of the shape [batch] alone.
+CONFIG = """\
+name: "{name}"
+backend: "{backend}"
+default_model_filename: "{file}"
+max_batch_size: {max_batch}
+input [
+  {{ name: "{input}" data_type: TYPE_UINT8 dims: [ {height}, {width}, 3 ] }}
+]
+output [
+  {{ name: "{probability}" data_type: TYPE_FP32 dims: [ 1 ] reshape {{ shape: [ ] }} }},
+  {{ name: "{logits}" data_type: TYPE_FP32 dims: [ {num_logits} ] label_filename: "labels.txt" }}
+]
+dynamic_batching {{ max_queue_delay_microseconds: 1000 }}
+parameters {{ key: "threshold" value {{ string_value: {threshold} }} }}
+parameters {{ key: "{key}" value {{ string_value: {record} }} }}
+"""
+
+CLIENT = '''\
+"""P({malignant}) of images by a Triton server: python client.py photo.jpg ...
+
+pip install numpy pillow tritonclient[grpc]
+"""
+
+import argparse
+
+import numpy as np
+import tritonclient.grpc as triton
+from PIL import Image, ImageOps
+
+HEIGHT, WIDTH, THRESHOLD = {height}, {width}, {threshold}
+
+parser = argparse.ArgumentParser()
+parser.add_argument("images", nargs="+")
+parser.add_argument("--url", default="localhost:8001")
+arguments = parser.parse_args()
+
+client = triton.InferenceServerClient(arguments.url)
+for file in arguments.images:
+    image = ImageOps.exif_transpose(Image.open(file)).convert("RGB")
+    image = image.resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR)
+    pixels = triton.InferInput("{input}", [1, HEIGHT, WIDTH, 3], "UINT8")
+    pixels.set_data_from_numpy(np.asarray(image)[None])
+    probability = client.infer("{name}", [pixels]).as_numpy("{probability}").item()
+    print(f"{{file}},{{probability:.6f}},{{int(probability >= THRESHOLD)}}")
+'''
+
+
+def lay_out(record: ModelRecord, folder: Path, runtime: Runtime, labels: list[str]) -> Path:
+    """Writes all of the repository but the model.
+
+    Args:
+        labels: what each logit speaks for.
+    Returns:
+        The file that the model is to be written to.
+    """
+    backend, file = BACKENDS[runtime]
+    version = folder / NAME / "1"
+    version.mkdir(parents=True)
+    size = record.preprocess
+    probability, logits = OUTPUTS
+    # The record as one line; what JSON escapes, the text format of protobuf reads alike.
+    one_line = json.dumps(json.loads(record.to_json()))
+    config = CONFIG.format(
+        name=NAME, backend=backend, file=file, max_batch=MAX_BATCH, input=INPUT,
+        height=size.height, width=size.width, probability=probability, logits=logits,
+        num_logits=record.num_logits, key=METADATA_KEY, record=json.dumps(one_line),
+        threshold=json.dumps("none" if record.threshold is None else repr(record.threshold)),
+    )  # fmt: skip
+    client = CLIENT.format(
+        malignant=record.classes[-1], height=size.height, width=size.width, name=NAME,
+        threshold=0.5 if record.threshold is None else record.threshold, input=INPUT,
+        probability=probability,
+    )  # fmt: skip
+    (folder / NAME / "config.pbtxt").write_text(config, encoding="utf-8")
+    (folder / NAME / "labels.txt").write_text("\n".join(labels) + "\n", encoding="utf-8")
+    (folder / "client.py").write_text(client, encoding="utf-8")
+    return version / file
