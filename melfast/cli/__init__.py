@@ -21,6 +21,7 @@ COMMANDS = {
     "ensemble": ("melfast.cli.ensemble", "Combine several models or tables of predictions."),
     "export": ("melfast.cli.export", "Write a classifier as a self-contained ONNX file."),
     "predict": ("melfast.cli.predict", "Predict images with an exported model."),
+    "doctor": ("melfast.cli.doctor", "Say what is there to work with, and mend what is missing."),
 }
 
 # --data-path and --data_path are the same option everywhere.
