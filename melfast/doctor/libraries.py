@@ -194,7 +194,7 @@ def plots() -> Found:
 
 def dali() -> Found:
     """A pipeline on the CPU."""
-    from nvidia import dali
+    import nvidia.dali as dali  # `from nvidia import dali` does not tell what is missing
 
     @dali.pipeline_def(batch_size=1, num_threads=1, device_id=None)
     def one() -> Any:

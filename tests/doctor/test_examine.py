@@ -59,6 +59,12 @@ def test_a_missing_package_that_is_not_needed_stops_nothing(pretend):
     assert not finding.stops
 
 
+def test_dali_is_absent_where_other_packages_of_nvidia_are(pretend):
+    pretend("nvidia", "")
+    finding = look(BY_NAME["dali"])
+    assert (finding.status, finding.text) == ("absent", "No module named 'nvidia.dali'")
+
+
 def test_a_broken_import_is_broken(pretend):
     pretend(
         "simplejpeg", "raise ImportError('libturbojpeg.so.0: cannot open\\nshared object file')"
