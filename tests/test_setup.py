@@ -26,7 +26,10 @@ def test_every_requirement_is_pinned() -> None:
 
 
 def test_help_imports_nothing_heavy() -> None:
-    heavy = {"torch", "timm", "numpy", "pandas", "sklearn", "onnxruntime", "PIL", "scipy", "rich"}
+    heavy = {
+        "torch", "torchvision", "timm", "numpy", "pandas", "sklearn", "scipy", "numba", "fairlearn",
+        "matplotlib", "onnx", "onnxruntime", "PIL", "rich", "yaml", "nvidia",
+    }  # fmt: skip
     code = (
         "import sys, melfast.cli as cli\n"
         "cli.main.main(['--help'], standalone_mode=False)\n"
@@ -34,6 +37,16 @@ def test_help_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "imported []"
+
+
+def test_the_package_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; before = set(sys.modules); import melfast\n"
+        "print(*{name.split('.')[0] for name in set(sys.modules) - before}"
+        " - sys.stdlib_module_names)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["melfast"]
 
 
 def test_every_command_shows_help_with_an_example() -> None:
