@@ -6,6 +6,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import yaml
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -23,6 +25,29 @@ def test_every_requirement_is_pinned() -> None:
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line[0] != "#"]
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+!]+", line) for line in lines)
     assert requirement_names() <= {line.split("==")[0].lower() for line in lines}
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    import melfast
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert project["version"] == citation["version"] == melfast.__version__
+    assert project["license"] == citation["license"]
+
+
+def test_ci_runs_what_contributors_run() -> None:
+    jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]
+    commands = {step["run"] for job in jobs.values() for step in job["steps"] if "run" in step}
+    assert commands == {"make lint", "make test", "make test-sanitize"}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    tried = jobs["test"]["strategy"]["matrix"]["python"]
+    low, high = re.fullmatch(
+        r">=3\.(\d+),<3\.(\d+)", project["project"]["requires-python"]
+    ).groups()  # type: ignore[union-attr]
+    assert tried == [f"3.{minor}" for minor in range(int(low), int(high))]
+    built = project["tool"]["cibuildwheel"]["build"]
+    assert built == " ".join(f"cp{version.replace('.', '')}-*" for version in tried)
 
 
 def test_help_imports_nothing_heavy() -> None:

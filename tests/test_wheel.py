@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILES = ("Dockerfile.cpu", "Dockerfile.gpu")
@@ -142,8 +143,6 @@ def test_both_images_build_the_wheel_of_the_same_files():
 
 
 def test_conda_installs_with_the_constraints():
-    import yaml
-
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     (python,) = [w for w in environment["dependencies"] if str(w).startswith("python=")]
     assert "3.11" <= python.removeprefix("python=") <= "3.13"
