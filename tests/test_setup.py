@@ -50,6 +50,15 @@ def test_ci_runs_what_contributors_run() -> None:
     assert built == " ".join(f"cp{version.replace('.', '')}-*" for version in tried)
 
 
+def test_the_installation_page_names_every_extra() -> None:
+    page = (ROOT / "docs/install.md").read_text()
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `[")]
+    assert {name for row in rows for name in re.findall(r"\[(\w+)\]", row)} == set(extras)
+
+
 def test_help_imports_nothing_heavy() -> None:
     heavy = {
         "torch", "torchvision", "timm", "numpy", "pandas", "sklearn", "scipy", "numba", "fairlearn",

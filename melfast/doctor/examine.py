@@ -153,6 +153,8 @@ def ask(probe: Probe, *, limit_s: float) -> dict[str, Any]:
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return {"status": "broken", "text": f"no answer in {limit_s:g} s"}
+    except OSError as error:  # no memory for a process, or a Python that this user may not run
+        return {"status": "broken", "text": f"cannot be tried: {error}"}
     lines = [line for line in done.stdout.splitlines() if line.startswith(MARK)]
     if lines:
         said: dict[str, Any] = json.loads(lines[-1].removeprefix(MARK))

@@ -84,7 +84,7 @@ def folders() -> Found:
     hub = Path(os.environ.get("HF_HOME") or home / "huggingface") / "hub"
     compiled = Path(os.environ.get("NUMBA_CACHE_DIR") or Path(__file__).parents[1] / "evaluate")
     places = {
-        "current folder": (Path.cwd(), "cd to a folder of yours, or chmod u+w ."),
+        "current folder": (Path.cwd(), "cd /a/writable/folder"),
         "temporary files": (Path(tempfile.gettempdir()), "export TMPDIR=/a/writable/folder"),
         "pretrained weights": (
             Path(os.environ.get("HF_HUB_CACHE") or hub), "export HF_HOME=/a/writable/folder",
@@ -99,7 +99,9 @@ def folders() -> Found:
     if not closed:
         return Found(f"can be written: {', '.join(places)}", facts=facts)
     text = ", ".join(f"{name} ({places[name][0]})" for name in closed)
-    return Found(f"cannot be written: {text}", "; ".join(places[name][1] for name in closed), facts)
+    return Found(
+        f"cannot be written: {text}", " && ".join(places[name][1] for name in closed), facts
+    )
 
 
 def writable(folder: Path) -> bool:

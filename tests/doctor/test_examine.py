@@ -105,6 +105,15 @@ def test_no_answer_is_broken(pretend):
     assert (finding.status, finding.text) == ("broken", "no answer in 2 s")
 
 
+def test_a_python_that_cannot_be_run_is_broken(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    finding = look(BY_NAME["core"])
+    assert finding.status == "broken"
+    assert finding.text == (
+        f"cannot be tried: [Errno 2] No such file or directory: '{tmp_path / 'python'}'"
+    )
+
+
 def test_noise_of_a_library_is_not_its_answer(pretend):
     pretend("submitit", "print('melfast'); print('no newline', end=''); __version__ = '9.9'")
     finding = look(BY_NAME["slurm"])

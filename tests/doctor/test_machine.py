@@ -79,7 +79,10 @@ def test_compiled_statistics_may_lie_in_the_package_or_in_the_cache(tmp_path, mo
         "path": str(tmp_path), "writable": True,
     }  # fmt: skip
     monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
-    assert "export NUMBA_CACHE_DIR=/a/writable/folder" in (machine.folders().mend or "")
+    monkeypatch.delenv("HF_HOME", raising=False)
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    mend = "export HF_HOME=/a/writable/folder && export NUMBA_CACHE_DIR=/a/writable/folder"
+    assert machine.folders().mend == mend
 
 
 def test_nvidia_hardware(tmp_path):
