@@ -28,7 +28,7 @@ except ModuleNotFoundError as error:
 except BaseException as error:
     found = {{"status": "broken", "text": f"{{type(error).__name__}}: {{error}}"}}
 print("\\n{MARK}" + json.dumps(found), flush=True)
-os._exit(0)  # some libraries crash at exit only; that is not asked here
+os._exit(0)  # some libraries crash or hang at exit only; that is not asked here
 """
 
 

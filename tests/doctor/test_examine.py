@@ -120,6 +120,16 @@ def test_noise_of_a_library_is_not_its_answer(pretend):
     assert (finding.status, finding.text) == ("ok", "submitit 9.9")
 
 
+def test_what_a_library_does_at_exit_is_not_waited_for(pretend):
+    pretend("submitit", """
+        import atexit, time
+        atexit.register(time.sleep, 600)
+        __version__ = "9.9"
+    """)  # fmt: skip
+    finding = look(BY_NAME["slurm"], limit_s=20)
+    assert (finding.status, finding.text) == ("ok", "submitit 9.9")
+
+
 def test_a_file_in_the_current_folder_is_no_library(tmp_path, monkeypatch):
     (tmp_path / "submitit.py").write_text("raise SystemExit('of the current folder')")
     monkeypatch.chdir(tmp_path)
