@@ -6,6 +6,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import yaml
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -25,8 +27,43 @@ def test_every_requirement_is_pinned() -> None:
     assert requirement_names() <= {line.split("==")[0].lower() for line in lines}
 
 
+def test_the_version_is_the_same_everywhere() -> None:
+    import melfast
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert project["version"] == citation["version"] == melfast.__version__
+    assert project["license"] == citation["license"]
+
+
+def test_ci_runs_what_contributors_run() -> None:
+    jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]
+    commands = {step["run"] for job in jobs.values() for step in job["steps"] if "run" in step}
+    assert commands == {"make lint", "make test", "make test-sanitize"}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    tried = jobs["test"]["strategy"]["matrix"]["python"]
+    low, high = re.fullmatch(
+        r">=3\.(\d+),<3\.(\d+)", project["project"]["requires-python"]
+    ).groups()  # type: ignore[union-attr]
+    assert tried == [f"3.{minor}" for minor in range(int(low), int(high))]
+    built = project["tool"]["cibuildwheel"]["build"]
+    assert built == " ".join(f"cp{version.replace('.', '')}-*" for version in tried)
+
+
+def test_the_installation_page_names_every_extra() -> None:
+    page = (ROOT / "docs/install.md").read_text()
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `[")]
+    assert {name for row in rows for name in re.findall(r"\[(\w+)\]", row)} == set(extras)
+
+
 def test_help_imports_nothing_heavy() -> None:
-    heavy = {"torch", "timm", "numpy", "pandas", "sklearn", "onnxruntime", "PIL", "scipy", "rich"}
+    heavy = {
+        "torch", "torchvision", "timm", "numpy", "pandas", "sklearn", "scipy", "numba", "fairlearn",
+        "matplotlib", "onnx", "onnxruntime", "PIL", "rich", "yaml", "nvidia",
+    }  # fmt: skip
     code = (
         "import sys, melfast.cli as cli\n"
         "cli.main.main(['--help'], standalone_mode=False)\n"
@@ -34,6 +71,16 @@ def test_help_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "imported []"
+
+
+def test_the_package_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; before = set(sys.modules); import melfast\n"
+        "print(*{name.split('.')[0] for name in set(sys.modules) - before}"
+        " - sys.stdlib_module_names)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["melfast"]
 
 
 def test_every_command_shows_help_with_an_example() -> None:

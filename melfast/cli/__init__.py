@@ -24,6 +24,7 @@ COMMANDS = {
         "Write a classifier as ONNX, torch, transformers, TensorRT or Triton files.",
     ),
     "predict": ("melfast.cli.predict", "Predict images with an exported model."),
+    "doctor": ("melfast.cli.doctor", "Say what is there to work with, and mend what is missing."),
 }
 
 # --data-path and --data_path are the same option everywhere.

@@ -1,0 +1,50 @@
+"""melfast doctor."""
+
+import click
+
+from melfast.cli import CONTEXT
+
+
+@click.command("doctor", context_settings=CONTEXT)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, when all is looked at.")
+@click.pass_context
+def command(ctx: click.Context, as_json: bool) -> None:
+    """Say what is there to work with, what would be used, and how to mend what is missing.
+
+    Each library is put to a small use in a process of its own. The exit code is 0 when training
+    and prediction on the CPU would work, whatever else is missing, and 1 otherwise.
+
+    \b
+    Example: melfast doctor
+    """
+    import json
+    import platform
+    import sys
+
+    from melfast import __version__
+    from melfast.doctor.examine import PROBES, USES, examine
+
+    python = platform.python_version()
+    if as_json:
+        findings = list(examine())
+        ok = not any(finding.stops for finding in findings)
+        about = {"melfast": __version__, "python": python, "executable": sys.executable,
+                 "platform": platform.platform(), "ok": ok}  # fmt: skip
+        every = [finding.as_json() for finding in findings]
+        click.echo(json.dumps({**about, "findings": every}, indent=2))
+        ctx.exit(0 if ok else 1)
+    click.echo(f"melfast {__version__}, Python {python}, {platform.platform()}")
+    width = max(len(probe.name) for probe in PROBES + USES)
+    stopped = []
+    for finding in examine():
+        if finding.name == USES[0].name:
+            click.echo("would be used by")
+        click.echo(f"  {finding.status:<6}  {finding.name:<{width}}  {finding.text}")
+        if finding.mend:
+            click.echo(f"  {'':<6}  {'':<{width}}  {finding.what}: {finding.mend}")
+        if finding.stops:
+            stopped.append(finding.name)
+    if stopped:
+        click.echo(f"training or prediction would not work: see {', '.join(stopped)}", err=True)
+        ctx.exit(1)
+    click.echo("training and prediction on the CPU would work")

@@ -1,0 +1,165 @@
+"""Runs the probes, each in a process of its own with a time limit, and judges what they found."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Status = Literal["ok", "gap", "absent", "broken"]
+
+# A library that is read from a slow disk for the first time takes its time.
+LIMIT_S = 180.0
+# The probes' own line among what libraries print.
+MARK = "melfast-doctor "
+
+CHILD = f"""
+import importlib, json, os, sys
+from dataclasses import asdict
+module, name = sys.argv[1:]
+try:
+    found = asdict(getattr(importlib.import_module(module), name)())
+except ModuleNotFoundError as error:
+    found = {{"status": "absent", "text": str(error)}}
+except BaseException as error:
+    found = {{"status": "broken", "text": f"{{type(error).__name__}}: {{error}}"}}
+print("\\n{MARK}" + json.dumps(found), flush=True)
+os._exit(0)  # some libraries crash or hang at exit only; that is not asked here
+"""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A function of melfast.doctor.machine or .libraries.
+
+    Attributes:
+        what: what it is for, in a few words.
+        mend: the line that brings or mends it.
+        needed: training and prediction on the CPU cannot do without.
+    """
+
+    module: Literal["machine", "libraries"]
+    name: str
+    what: str
+    mend: str
+    needed: bool = False
+
+
+TORCH = "pip install --force-reinstall torch torchvision"
+PROBES = (
+    Probe("libraries", "core", "compiled core",
+          "pip install --force-reinstall --no-deps melfast (of a clone: make clean setup)", True),
+    Probe("machine", "system", "room to work", "see the message"),
+    Probe("machine", "folders", "write permissions", "export TMPDIR=/a/writable/folder"),
+    Probe("libraries", "packages", "versions", "pip install --upgrade melfast", True),
+    Probe("libraries", "images", "decoding",
+          "pip install --force-reinstall simplejpeg pillow", True),
+    Probe("libraries", "torch", "training", TORCH, True),
+    Probe("libraries", "models", "backbones", f"{TORCH} timm", True),
+    Probe("libraries", "onnxruntime", "prediction",
+          "pip install --force-reinstall onnxruntime", True),
+    Probe("libraries", "statistics", "evaluation",
+          "pip install --force-reinstall numba fairlearn scikit-learn"),
+    Probe("libraries", "plots", "curves, reports",
+          "pip install --force-reinstall matplotlib", True),
+    Probe("machine", "gpu", "NVIDIA driver",
+          "where there is an NVIDIA GPU, install its driver: https://www.nvidia.com/drivers"),
+    Probe("libraries", "dali", "loader of choice", "pip install nvidia-dali-cuda130"),
+    Probe("libraries", "tensorrt", "prediction on a GPU",
+          "pip install tensorrt-cu13 (or tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings)"),
+    Probe("machine", "compiler", "torch.compile", "sudo apt-get install g++"),
+    Probe("libraries", "slurm", "melfast train --slurm", "pip install submitit"),
+)  # fmt: skip
+# What would be used; whatever keeps a command from its start shows here.
+USES = (
+    Probe("libraries", "train", "melfast train",
+          "mend what is broken above, or pip install --force-reinstall melfast", True),
+    Probe("libraries", "predict", "melfast predict",
+          "mend what is broken above, or pip install --force-reinstall melfast", True),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What became of a probe.
+
+    Attributes:
+        status: `ok`; `gap`: works, and could be better; `absent`: not installed; `broken`: there,
+            and does not work.
+        text: what was found; one line.
+        mend: the line that mends it; None where it is ok.
+        needed: training and prediction on the CPU cannot do without.
+        facts: the same for programs.
+    """
+
+    name: str
+    what: str
+    status: Status
+    text: str
+    mend: str | None
+    needed: bool
+    facts: dict[str, Any]
+
+    @property
+    def stops(self) -> bool:
+        """Training or prediction on the CPU would not work."""
+        return self.needed and self.status in ("absent", "broken")
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def examine(
+    probes: tuple[Probe, ...] = PROBES + USES, *, limit_s: float = LIMIT_S
+) -> Iterator[Finding]:
+    """The findings, in order, as they come; some probes run at a time.
+
+    Args:
+        limit_s: how long one probe may take.
+    """
+    at_a_time = min(4, len(os.sched_getaffinity(0)))
+    with ThreadPoolExecutor(at_a_time) as pool:
+        yield from pool.map(lambda probe: look(probe, limit_s=limit_s), probes)
+
+
+def look(probe: Probe, *, limit_s: float = LIMIT_S) -> Finding:
+    """One probe, in a process of its own."""
+    said = ask(probe, limit_s=limit_s)
+    text = " ".join(str(said["text"]).split())
+    mend = said.get("mend")
+    status: Status = said.get("status") or ("gap" if mend else "ok")
+    if status in ("absent", "broken"):
+        mend = probe.mend
+        if "MELFAST_ISA" in text:
+            mend = "unset MELFAST_ISA"
+    facts = said.get("facts", {})
+    return Finding(probe.name, probe.what, status, text, mend, probe.needed, facts)
+
+
+def ask(probe: Probe, *, limit_s: float) -> dict[str, Any]:
+    """What the probe's process says; or, if it cannot any more, what became of it."""
+    # The same modules as here, and no part in a training of several processes.
+    environment = {k: v for k, v in os.environ.items() if k not in ("WORLD_SIZE", "RANK")}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    command = [sys.executable, "-P", "-c", CHILD, f"melfast.doctor.{probe.module}", probe.name]
+    try:
+        done = subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            errors="replace", timeout=limit_s,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return {"status": "broken", "text": f"no answer in {limit_s:g} s"}
+    except OSError as error:  # no memory for a process, or a Python that this user may not run
+        return {"status": "broken", "text": f"cannot be tried: {error}"}
+    lines = [line for line in done.stdout.splitlines() if line.startswith(MARK)]
+    if lines:
+        said: dict[str, Any] = json.loads(lines[-1].removeprefix(MARK))
+        return said
+    if done.returncode < 0:
+        return {"status": "broken", "text": f"crashed: {signal.Signals(-done.returncode).name}"}
+    last = (done.stderr.strip().splitlines() or ["says nothing"])[-1]
+    return {"status": "broken", "text": f"ended with code {done.returncode}: {last}"}

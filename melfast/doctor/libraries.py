@@ -1,0 +1,265 @@
+"""Probes of the libraries, each put to a small use, and of the two commands that stand on them."""
+
+import importlib
+import io
+import os
+import warnings
+from contextlib import suppress
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from melfast.doctor.found import Found, named, require
+from melfast.doctor.machine import GIB, cpu_info, nvidia_hardware
+
+# What else has a distribution's modules.
+STAND_INS = {"onnxruntime": "onnxruntime-gpu"}
+# An ONNX file, y = -x of one float32: here, so that prediction is judged without the onnx package.
+NEGATION = bytes.fromhex(
+    "08093a320a0b0a017812017922034e65671201675a0f0a0178120a0a08080112040a020801"
+    "620f0a0179120a0a08080112040a02080142040a001011"
+)
+
+
+def core() -> Found:
+    """The compiled core, on one small image."""
+    import numpy as np
+
+    from melfast import core
+
+    image = np.full((8, 8, 3), 90, np.uint8)
+    out = np.empty((4, 4, 3), np.uint8)
+    core.resize(image, out)
+    require(bool((out == 90).all()), f"resize made {out[0, 0]} of a plain image of 90")
+    cpu, flags = cpu_info(Path("/proc/cpuinfo"))
+    forced = os.environ.get("MELFAST_ISA")
+    text = f"instruction set {core.isa()}{' by MELFAST_ISA' if forced else ''}; {cpu}"
+    return Found(
+        text + (f" with {' '.join(flags)}" if flags else ""),
+        facts={"isa": core.isa(), "forced": forced or None, "cpu": cpu, "cpu_flags": flags},
+    )
+
+
+def packages() -> Found:
+    """What pyproject.toml wants without extras, by version."""
+    from packaging.requirements import Requirement
+
+    wanted = [Requirement(line) for line in metadata.requires("melfast") or []]
+    wanted = [r for r in wanted if r.marker is None or r.marker.evaluate({"extra": ""})]
+    wrong = []
+    for requirement in wanted:
+        stand_in = STAND_INS.get(requirement.name, requirement.name)
+        if version_of(requirement.name) is None and version_of(stand_in) is not None:
+            requirement.name = stand_in
+        version = version_of(requirement.name)
+        if version is None or not requirement.specifier.contains(version, prereleases=True):
+            wrong.append((requirement, version))
+    facts = {requirement.name: version_of(requirement.name) for requirement in wanted}
+    if not wrong:
+        return Found(f"all {len(wanted)} that melfast needs, in versions it knows", facts=facts)
+    text = ", ".join(f"{r.name} {version or 'missing'}, wanted {r.specifier or 'any'}"
+                     for r, version in wrong)  # fmt: skip
+    names = " ".join(f"'{r.name}{r.specifier}'" for r, _ in wrong)
+    return Found(text, f"pip install {names}", facts)
+
+
+def version_of(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def images() -> Found:
+    """JPEG and PNG, there and back."""
+    import numpy as np
+    import PIL.Image
+    import simplejpeg
+
+    image = np.full((16, 16, 3), 90, np.uint8)
+    decoded = simplejpeg.decode_jpeg(simplejpeg.encode_jpeg(image), "RGB")
+    require(abs(int(decoded[0, 0, 0]) - 90) <= 2, f"simplejpeg made {decoded[0, 0]} of 90")
+    PIL.Image.fromarray(image).save(buffer := io.BytesIO(), "PNG")
+    require(PIL.Image.open(buffer).getpixel((3, 3)) == (90, 90, 90), "Pillow's PNG changed")
+    found = {"simplejpeg": version_of("simplejpeg"), "pillow": PIL.__version__}
+    return Found(named(found), facts=found)
+
+
+def torch() -> Found:
+    """A product on the CPU, and on each GPU."""
+    import torch
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        available = torch.cuda.is_available()
+    require(float((torch.ones(8, 8) @ torch.ones(8, 8)).sum()) == 512, "8x8 product is wrong")
+    build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU only"
+    facts: dict[str, Any] = {"version": torch.__version__, "cuda_build": torch.version.cuda,
+                             "cuda_available": available, "devices": []}  # fmt: skip
+    text = f"torch {torch.__version__} (built for {build})"
+    if not available:
+        reason = " ".join(str(caught[-1].message).split())[:160] if caught else "no CUDA device"
+        mend = None
+        if nvidia_hardware():
+            mend = (
+                "bring the NVIDIA driver up to date: https://www.nvidia.com/drivers"
+                if torch.version.cuda
+                else "pip install --force-reinstall torch torchvision"
+            )
+        return Found(f"{text}, on the CPU: {reason}", mend, facts)
+    for index in range(torch.cuda.device_count()):
+        ones = torch.ones(8, 8, device=f"cuda:{index}")
+        require(float((ones @ ones).sum()) == 512, f"8x8 product on cuda:{index} is wrong")
+        device = torch.cuda.get_device_properties(index)
+        facts["devices"].append(
+            {"name": device.name, "capability": f"{device.major}.{device.minor}",
+             "memory_gib": device.total_memory / GIB}
+        )  # fmt: skip
+    names = ", ".join(device["name"] for device in facts["devices"])
+    facts["cudnn"] = torch.backends.cudnn.version()
+    return Found(f"{text}, cuDNN {facts['cudnn']}, on {names}", facts=facts)
+
+
+def models() -> Found:
+    """The backbones; timm needs a torchvision that fits torch."""
+    import timm
+    import torchvision
+
+    count = len(timm.list_models())
+    found = {"timm": timm.__version__, "torchvision": torchvision.__version__}
+    return Found(f"{named(found)}, {count:,} architectures", facts={**found, "models": count})
+
+
+def onnxruntime() -> Found:
+    """A session of one operator with each provider; a provider that fails does so in silence."""
+    import numpy as np
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    listed = [
+        name for name in onnxruntime.get_available_providers() if not name.startswith("Azure")
+    ]
+    working = []
+    for provider in listed:
+        with suppress(Exception):  # each provider fails in its own way
+            session = onnxruntime.InferenceSession(NEGATION, options, providers=[provider])
+            (out,) = session.run(None, {"x": np.ones(1, np.float32)})
+            if session.get_providers()[0] == provider and out[0] == -1:
+                working.append(provider)
+    require("CPUExecutionProvider" in working, f"no session on the CPU, of {', '.join(listed)}")
+    both = version_of("onnxruntime") and version_of("onnxruntime-gpu")
+    facts = {"version": onnxruntime.__version__, "listed": listed, "working": working}
+    idle = [name for name in listed if name not in working]
+    text = f"onnxruntime {onnxruntime.__version__} with {', '.join(working)}"
+    text += f"; does not work: {', '.join(idle)}" if idle else ""
+    mend = None
+    if nvidia_hardware() and "CUDAExecutionProvider" not in working:
+        mend = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu"
+    if both:
+        text += "; onnxruntime and onnxruntime-gpu share one folder"
+        mend = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime" + (
+            "-gpu" if nvidia_hardware() else ""
+        )
+    return Found(text, mend, facts)
+
+
+def statistics() -> Found:
+    """What reports compute with; numba compiles as it goes."""
+    import fairlearn
+    import fairlearn.metrics
+    import numba
+    import scipy
+    import sklearn
+
+    require(numba.njit(lambda number: number + 1)(1) == 2, "numba's 1 + 1 is not 2")
+    found = {"numba": numba.__version__, "fairlearn": fairlearn.__version__,
+             "scikit-learn": sklearn.__version__, "scipy": scipy.__version__}  # fmt: skip
+    return Found(named(found), facts=found)
+
+
+def plots() -> Found:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots()
+    axes.plot([0, 1], [0, 1], label="P(malignant)")
+    figure.savefig(io.BytesIO(), format="png")
+    return Found(
+        f"matplotlib {matplotlib.__version__}", facts={"matplotlib": matplotlib.__version__}
+    )
+
+
+def dali() -> Found:
+    """A pipeline on the CPU."""
+    import nvidia.dali as dali  # `from nvidia import dali` does not tell what is missing
+
+    @dali.pipeline_def(batch_size=1, num_threads=1, device_id=None)
+    def one() -> Any:
+        return dali.fn.constant(idata=7)
+
+    pipe = one()
+    pipe.build()
+    (out,) = pipe.run()
+    require(out.as_array().ravel().tolist() == [7], "a pipeline's constant 7 changed")
+    return Found(f"DALI {dali.__version__}", facts={"version": dali.__version__})
+
+
+def tensorrt() -> Found:
+    """TensorRT, or TensorRT-RTX; a builder shows whether engines can be built here."""
+    from melfast.engines.tensorrt import MODULES, make_logger
+
+    for name in MODULES:
+        try:
+            trt = importlib.import_module(name)
+            break
+        except ModuleNotFoundError:
+            continue
+    else:
+        raise ModuleNotFoundError(f"none of {', '.join(MODULES)}")
+    logger = make_logger(trt)
+    trt.Builder(logger)
+    require(not logger.errors, " ".join(logger.errors))
+    return Found(f"{name} {trt.__version__}", facts={"module": name, "version": trt.__version__})
+
+
+def slurm() -> Found:
+    import submitit
+
+    return Found(f"submitit {submitit.__version__}", facts={"submitit": submitit.__version__})
+
+
+def train() -> Found:
+    """All that `melfast train` imports, and what it would choose."""
+    importlib.import_module("melfast.train.run")
+    from melfast.config import TrainConfig
+    from melfast.data.loader import available_cores, choose_loader
+    from melfast.train.distributed import start_world
+
+    settings = TrainConfig()
+    with start_world(settings.device) as world:
+        device = str(world.device)
+    loader, why = choose_loader("auto", device.split(":")[0])
+    facts = {"device": device, "precision": settings.precision, "loader": loader,
+             "threads": available_cores()}  # fmt: skip
+    return Found(
+        f"device {device}, {settings.precision}, loader {loader} ({why}), "
+        f"{facts['threads']} threads",
+        facts=facts,
+    )
+
+
+def predict() -> Found:
+    """All that `melfast predict` imports, and what it would choose."""
+    for module in ("melfast.engines.predict", "rich.progress"):
+        importlib.import_module(module)
+    from melfast.data.loader import available_cores
+    from melfast.engines.onnx_cpu import PROVIDER
+
+    threads = available_cores()
+    return Found(
+        f"ONNX Runtime, {PROVIDER}, {threads} threads",
+        facts={"backend": "onnx-cpu", "provider": PROVIDER, "threads": threads},
+    )

@@ -1,0 +1,156 @@
+"""Probes of the machine: cores, memory, disk, folders, GPU, compiler."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from melfast.doctor.found import Found
+
+CPU_FLAGS = (
+    "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "asimd", "sve",
+)  # fmt: skip
+LEAST_MEMORY_GIB = 2.0
+LEAST_DISK_GIB = 2.0
+NVIDIA_VENDOR = "0x10de"
+GIB = 2**30
+
+
+def cpu_info(path: Path) -> tuple[str, list[str]]:
+    """Name of the processor and those of CPU_FLAGS that it has; empty where Linux does not say."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return os.uname().machine, []
+    fields = [(key.strip().lower(), value.strip()) for key, _, value in
+              (line.partition(":") for line in lines)]  # fmt: skip
+    name = next((value for key, value in fields if key == "model name"), os.uname().machine)
+    words = next((value.split() for key, value in fields if key in ("flags", "features")), [])
+    return name, [flag for flag in CPU_FLAGS if flag in words]
+
+
+def system() -> Found:
+    """Cores, memory, disk; what a container allows is less than what the machine has."""
+    cores = len(os.sched_getaffinity(0))
+    quota = cpu_quota(Path("/sys/fs/cgroup/cpu.max"))
+    memory_gib = available_memory(Path("/proc/meminfo"), Path("/sys/fs/cgroup")) / GIB
+    disk_gib = shutil.disk_usage(Path.cwd()).free / GIB
+    threads = os.environ.get("OMP_NUM_THREADS")
+    text = (
+        f"{cores} of {os.cpu_count()} cores, {memory_gib:.1f} GiB memory available, "
+        f"{disk_gib:.1f} GiB disk free here"
+    )
+    mend = None
+    if quota is not None and quota < cores:
+        text += f", CPU time of {quota:g} cores"
+        mend = f"give --threads {max(1, int(quota))} to melfast's commands, or the container more"
+    if threads is not None:
+        text += f", OMP_NUM_THREADS={threads}"
+    if memory_gib < LEAST_MEMORY_GIB:
+        mend = f"free some memory: training wants {LEAST_MEMORY_GIB:g} GiB at least"
+    if disk_gib < LEAST_DISK_GIB:
+        mend = f"free some disk, or work in another folder: a run wants {LEAST_DISK_GIB:g} GiB"
+    facts = {"cores": cores, "cpu_quota": quota, "memory_gib": memory_gib, "disk_gib": disk_gib,
+             "omp_num_threads": threads}  # fmt: skip
+    return Found(text, mend, facts)
+
+
+def cpu_quota(path: Path) -> float | None:
+    """Cores' worth of time that a container may use; None: all."""
+    try:
+        allowed, period = path.read_text().split()
+    except OSError:
+        return None
+    return None if allowed == "max" else int(allowed) / int(period)
+
+
+def available_memory(meminfo: Path, cgroup: Path) -> float:
+    """Bytes; NaN where Linux does not say."""
+    free = float("nan")
+    with suppress(OSError):
+        lines = dict(line.split(":") for line in meminfo.read_text().splitlines())
+        free = int(lines["MemAvailable"].split()[0]) * 1024.0
+    with suppress(OSError, ValueError):  # no cgroup, or no limit: "max"
+        limit = int((cgroup / "memory.max").read_text())
+        free = min(free, limit - int((cgroup / "memory.current").read_text()))
+    return free
+
+
+def folders() -> Found:
+    """Where melfast and its libraries write."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    hub = Path(os.environ.get("HF_HOME") or home / "huggingface") / "hub"
+    compiled = Path(os.environ.get("NUMBA_CACHE_DIR") or Path(__file__).parents[1] / "evaluate")
+    places = {
+        "current folder": (Path.cwd(), "cd /a/writable/folder"),
+        "temporary files": (Path(tempfile.gettempdir()), "export TMPDIR=/a/writable/folder"),
+        "pretrained weights": (
+            Path(os.environ.get("HF_HUB_CACHE") or hub), "export HF_HOME=/a/writable/folder",
+        ),
+        "compiled statistics": (
+            compiled if writable(compiled) else home, "export NUMBA_CACHE_DIR=/a/writable/folder",
+        ),
+    }  # fmt: skip
+    closed = [name for name, (path, _) in places.items() if not writable(path)]
+    facts = {name: {"path": str(path), "writable": name not in closed}
+             for name, (path, _) in places.items()}  # fmt: skip
+    if not closed:
+        return Found(f"can be written: {', '.join(places)}", facts=facts)
+    text = ", ".join(f"{name} ({places[name][0]})" for name in closed)
+    return Found(
+        f"cannot be written: {text}", " && ".join(places[name][1] for name in closed), facts
+    )
+
+
+def writable(folder: Path) -> bool:
+    """Whether a file can be made in it, or in what stands of the way to it."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+def gpu() -> Found:
+    """What the NVIDIA driver says; it needs no library of ours."""
+    if shutil.which("nvidia-smi") is None:
+        if not nvidia_hardware():
+            raise ModuleNotFoundError("no NVIDIA GPU here: everything runs on the CPU")
+        raise RuntimeError("an NVIDIA GPU, but no driver (nvidia-smi)")
+    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total,memory.free",
+             "--format=csv,noheader"]  # fmt: skip
+    done = subprocess.run(query, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(" ".join((done.stderr or done.stdout).split()) or "nvidia-smi failed")
+    rows = [[word.strip() for word in line.split(",")] for line in done.stdout.splitlines()]
+    keys = ("name", "driver", "memory", "memory_free")
+    devices = [dict(zip(keys, row, strict=True)) for row in rows]
+    if not devices:
+        raise RuntimeError("nvidia-smi lists no GPU")
+    text = "; ".join(f"{d['name']}, {d['memory_free']} of {d['memory']} free" for d in devices)
+    return Found(f"{text}; driver {devices[0]['driver']}", facts={"devices": devices})
+
+
+def nvidia_hardware(devices: Path = Path("/sys/bus/pci/devices")) -> bool:
+    """Whether an NVIDIA display or 3D controller is on the bus, with or without a driver."""
+    for device in devices.glob("*"):
+        with suppress(OSError):
+            if (device / "vendor").read_text().strip() == NVIDIA_VENDOR and (
+                device / "class"
+            ).read_text().startswith("0x03"):
+                return True
+    return Path("/proc/driver/nvidia/version").exists()
+
+
+def compiler() -> Found:
+    """For torch.compile on the CPU, and for building melfast."""
+    path = shutil.which(os.environ.get("CXX") or "g++") or shutil.which("clang++")
+    if path is None:
+        raise ModuleNotFoundError("no C++ compiler")
+    done = subprocess.run([path, "--version"], capture_output=True, text=True, check=True)
+    text = done.stdout.splitlines()[0]
+    return Found(text, facts={"path": path, "version": text})
