@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from melfast import core
 from melfast.data.loader import OnError
 from melfast.data.native import NativeLoader
 from melfast.data.plan import evaluation_plan
+from melfast.engines.backends import Backend, open_engine
 from melfast.engines.base import Engine
 from melfast.errors import ImageError, InputError
 from melfast.files import atomic_path
@@ -22,7 +23,6 @@ from melfast.images import IMAGE_SUFFIXES, list_images
 from melfast.models.record import ModelRecord
 from melfast.views import Tta, View, require_views, viewed
 
-Backend = Literal["auto", "onnx-cpu"]
 COLUMNS = ("image_name", "target", "probability")
 FAILED_COLUMNS = ("image_name", "path", "reason")
 DEFAULT_THRESHOLD = 0.5
@@ -83,24 +83,6 @@ def find_images(images: str) -> ImageFiles:
     else:
         raise InputError(f"{images or repr(images)}: no such file or folder of images")
     return ImageFiles(paths, root, by_stem=len({p.stem for p in paths}) == len(paths))
-
-
-def open_engine(
-    model: str | Path, backend: Backend = "auto", *, threads: int | None = None
-) -> Engine:
-    """Loads an exported model.
-
-    Args:
-        backend: `auto` takes the CPU.
-        threads: None: one a core that the process may use.
-    Raises:
-        InputError: see OnnxCpuEngine.
-    """
-    from melfast.engines.onnx_cpu import OnnxCpuEngine
-
-    if backend not in ("auto", "onnx-cpu"):
-        raise ValueError(f"backend must be 'auto' or 'onnx-cpu', got {backend!r}")
-    return OnnxCpuEngine(model, threads=threads)
 
 
 def choose_threshold(record: ModelRecord, wanted: float | None) -> tuple[float, str]:
