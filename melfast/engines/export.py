@@ -14,7 +14,7 @@ import melfast
 from melfast import core
 from melfast.decode import decode
 from melfast.engines.base import INPUT, METADATA_KEY, OUTPUTS
-from melfast.engines.onnx_cpu import OnnxCpuEngine
+from melfast.engines.onnx_runtime import OnnxEngine
 from melfast.errors import InputError
 from melfast.files import atomic_path
 from melfast.models.deploy import ExportedClassifier
@@ -86,7 +86,7 @@ def export_onnx(classifier: torch.nn.Module, record: ModelRecord, path: str | Pa
         model = build_graph(classifier, record)
         onnx.checker.check_model(model)
         onnx.save(model, temporary)
-        check = compare(OnnxCpuEngine(temporary), classifier)
+        check = compare(OnnxEngine(temporary), classifier)
         if not check.passed:
             raise InputError(
                 f"{path}: the ONNX graph differs from torch by {check.probability_error:.2g} in "
@@ -156,7 +156,7 @@ def metadata(record: ModelRecord) -> dict[str, str]:
     }
 
 
-def compare(engine: OnnxCpuEngine, classifier: torch.nn.Module) -> Check:
+def compare(engine: OnnxEngine, classifier: torch.nn.Module) -> Check:
     """Runs an engine and torch, fed as in training, on drawn images in batches of CHECK_BATCHES."""
     rng = np.random.default_rng(0)
     size = engine.record.preprocess
