@@ -6,7 +6,7 @@ call `run` overlap: the one copies while the other computes.
 
 import ctypes
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
@@ -148,10 +148,12 @@ class RuntimeCache:
     def __init__(self, engine: Any, path: Path) -> None:
         self.config, self.path = engine.create_runtime_config(), path.with_suffix(".cache")
         self.cache = self.config.create_runtime_cache()
-        with suppress(OSError):  # none yet; what is of another GPU is refused by deserialize
-            self.cache.deserialize(self.path.read_bytes())
+        self.saved = False
+        with suppress(OSError):  # none yet
+            content = self.path.read_bytes()
+            # False: of another GPU or version; then it is written anew.
+            self.saved = self.cache.deserialize(content)
         self.config.set_runtime_cache(self.cache)
-        self.saved = self.path.is_file()
 
     def save(self) -> None:
         """Once, after the first batch has had its kernels made."""
@@ -169,7 +171,11 @@ class Lane:
         from cuda.bindings import runtime as cuda
 
         self.cuda, self.context, self.logger = cuda, context, logger
+        self.held: list[tuple[Callable[[Any], Any], Any]] = []  # how to free it, and what
+        # Not at exit: CUDA may be gone by then, and takes all of it along.
+        weakref.finalize(self, _release, self.held).atexit = False
         self.stream = call(cuda.cudaStreamCreateWithFlags(cuda.cudaStreamNonBlocking))
+        self.held.append((cuda.cudaStreamDestroy, self.stream))
         size = record.preprocess
         self.images = self._pinned((most, size.height, size.width, 3), np.uint8)
         self.outputs = [
@@ -177,17 +183,9 @@ class Lane:
             self._pinned((most, record.num_logits), np.float32),
         ]
         self.device = {
-            name: int(call(cuda.cudaMalloc(host.nbytes)))
+            name: self._on_device(host.nbytes)
             for name, host in zip((INPUT, *OUTPUTS), (self.images, *self.outputs), strict=True)
         }
-        frees = (
-            (cuda.cudaStreamSynchronize, [self.stream]),
-            (cuda.cudaFree, self.device.values()),
-            (cuda.cudaFreeHost, [host.ctypes.data for host in (self.images, *self.outputs)]),
-            (cuda.cudaStreamDestroy, [self.stream]),
-        )
-        # Not at exit: CUDA may be gone by then, and takes all of it along.
-        weakref.finalize(self, _release, frees).atexit = False
         for name, address in self.device.items():
             context.set_tensor_address(name, address)
         self.count, self.graph, self.captures = 0, None, True
@@ -255,15 +253,21 @@ class Lane:
             self.captures = False
         self.logger.errors.clear()
 
+    def _on_device(self, num_bytes: int) -> int:
+        address = int(call(self.cuda.cudaMalloc(num_bytes)))
+        self.held.append((self.cuda.cudaFree, address))
+        return address
+
     def _pinned(self, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
         """A page-locked array, which copies to and from the device need to run beside others."""
         num_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
         address = int(call(self.cuda.cudaHostAlloc(num_bytes, 0)))
+        self.held.append((self.cuda.cudaFreeHost, address))
         memory = (ctypes.c_byte * num_bytes).from_address(address)
         return np.frombuffer(memory, dtype).reshape(shape)
 
 
-def _release(frees: Iterable[tuple[Callable[[Any], Any], Iterable[Any]]]) -> None:
-    for free, held in frees:
-        for each in held:
-            free(each)
+def _release(held: list[tuple[Callable[[Any], Any], Any]]) -> None:
+    while held:
+        free, each = held.pop()
+        free(each)
