@@ -60,6 +60,9 @@ class Adapter:
         """
         self.path = path
         self.input, self.dtype, self.planes, size = _image_input(session, path)
+        count = session.get_inputs()[0].shape[0]
+        # Many a file takes one image at a time, or another fixed number.
+        self.count = count if isinstance(count, int) else None
         wanted = foreign.input_size or size
         if foreign.colour is None or wanted is None:
             lacking = ["--colour rgb or cielab"] if foreign.colour is None else []
@@ -131,8 +134,15 @@ class Adapter:
                 core.normalize(image, out, size.colour, size.mean, size.std)
         if self.planes:
             feed = np.ascontiguousarray(feed.transpose(0, 3, 1, 2))
-        (answers,) = session.run([self.output], {self.input: feed})
-        return np.asarray(answers)
+        if self.count is None:
+            return np.asarray(session.run([self.output], {self.input: feed})[0])
+        pieces = []
+        for first in range(0, len(feed), self.count):
+            piece = feed[first : first + self.count]
+            lacking = self.count - len(piece)
+            filled = np.pad(piece, [(0, lacking)] + [(0, 0)] * 3) if lacking else piece
+            pieces.append(session.run([self.output], {self.input: filled})[0][: len(piece)])
+        return np.concatenate(pieces)
 
     def _columns(self, answers: NDArray[Any]) -> NDArray[np.float32]:
         if answers.ndim == 1:

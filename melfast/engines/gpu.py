@@ -17,6 +17,9 @@ class Gpu:
     name: str
     compute_capability: str
 
+    def __str__(self) -> str:
+        return f"{self.name} (compute capability {self.compute_capability})"
+
 
 def find_gpu() -> Gpu:
     """The first CUDA device.

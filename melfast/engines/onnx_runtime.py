@@ -78,7 +78,11 @@ class OnnxEngine:
                     "wanted no input size, colour, mean, std or output"
                 )
         else:
-            self.adapter = Adapter(self.session, path, foreign)
+            try:
+                self.adapter = Adapter(self.session, path, foreign)
+            except LOAD_ERRORS as error:
+                reason = " ".join(str(error).split())
+                raise InputError(f"{path}: does not run on such images: {reason}") from None
             self.record = self.adapter.record
         self.info = EngineInfo(
             backend="onnx-cuda" if device == "cuda" else "onnx-cpu",

@@ -90,7 +90,7 @@ def write_engine(
     # The files come first: a folder that cannot be written to is told before the work. A crash
     # between the two names leaves a sidecar of another engine, which its hash gives away.
     with atomic_path(output) as engine, atomic_path(sidecar_path(output)) as sidecar:
-        digest = file_sha256(onnx_path)
+        digest, record = file_sha256(onnx_path), onnx_record(onnx_path)
         timings = output.with_suffix(".timing")
         engine.write_bytes(build_engine(onnx_path, batches=batches, timing_cache=timings))
         beside = onnx_path.resolve().parent == output.resolve().parent
@@ -101,7 +101,7 @@ def write_engine(
             runtime=runtime_name(trt),
             gpu=None if is_portable(trt) else find_gpu(),
             batches=batches,
-            record=onnx_record(onnx_path),
+            record=record,
         )
         sidecar.write_text(written.to_json(), encoding="utf-8")
     return sidecar_path(output)
@@ -110,8 +110,12 @@ def write_engine(
 def onnx_record(path: Path) -> ModelRecord:
     """The model record in an ONNX file's metadata; InputError where there is none."""
     import onnx
+    from google.protobuf.message import DecodeError
 
-    model = onnx.load(path, load_external_data=False)  # a file that TensorRT has read
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except DecodeError:
+        raise InputError(f"{path}: cannot be read as an ONNX file; is it whole?") from None
     for entry in model.metadata_props:
         if entry.key == METADATA_KEY:
             return ModelRecord.from_json(entry.value, f"{path}: metadata {METADATA_KEY!r}")

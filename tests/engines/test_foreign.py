@@ -124,6 +124,31 @@ def test_one_output(last: str, kind: str, tmp_path: Path, images: np.ndarray) ->
     assert kind in engine.info.assumed
 
 
+@pytest.mark.parametrize("count", [1, 2, 8])
+def test_a_fixed_number_of_images(count: int, tmp_path: Path, images: np.ndarray) -> None:
+    fixed = write(tmp_path / "fixed.onnx", [count, 3, 4, 6])
+    any_number = write(tmp_path / "any.onnx", PLANES)
+    found, wanted = (
+        OnnxEngine(path, foreign=Foreign(colour="rgb")).run(images) for path in (fixed, any_number)
+    )
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+def test_a_size_that_the_graph_does_not_bear(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.onnx", ["n", 3, "h", "w"])
+    proto = onnx.load(path)
+    proto.graph.node[-1].CopyFrom(helper.make_node("Add", ["float", "eight"], ["y"]))
+    eight = onnx.numpy_helper.from_array(np.zeros((1, 3, 8, 8), np.float32), "eight")
+    proto.graph.initializer.append(eight)
+    onnx.save(proto, path)
+    with pytest.raises(InputError, match=r"m\.onnx: does not run on such images: \S+") as caught:
+        OnnxEngine(path, foreign=Foreign((6, 4), "rgb"))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match=r"its output 'y' is \[1, 3, 8, 8\], wanted \[N\]"):
+        OnnxEngine(path, foreign=Foreign((8, 8), "rgb"))
+
+
 def normal(images: np.ndarray) -> np.ndarray:
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     return ((images / 255 - mean) / std).transpose(0, 3, 1, 2).astype(np.float32)
