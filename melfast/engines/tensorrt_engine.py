@@ -68,7 +68,7 @@ class TensorRtEngine:
         self.lanes: SimpleQueue[Lane] = SimpleQueue()
         try:
             for _ in range(NUM_LANES):
-                self.lanes.put(Lane(self._context(), self.record, self.most, self.logger))
+                self.lanes.put(Lane(self._context(), sidecar, self.logger))
         except CudaError as error:
             raise UnusableError(f"{engine}: no room on {gpu.name} ({error})") from None
         self.provider = f"TensorRT on {gpu.name}"
@@ -167,7 +167,7 @@ class RuntimeCache:
 class Lane:
     """A stream with a context and buffers for the largest batch; one thread at a time."""
 
-    def __init__(self, context: Any, record: Any, most: int, logger: Any) -> None:
+    def __init__(self, context: Any, sidecar: Sidecar, logger: Any) -> None:
         from cuda.bindings import runtime as cuda
 
         self.cuda, self.context, self.logger = cuda, context, logger
@@ -176,11 +176,12 @@ class Lane:
         weakref.finalize(self, _release, self.held).atexit = False
         self.stream = call(cuda.cudaStreamCreateWithFlags(cuda.cudaStreamNonBlocking))
         self.held.append((cuda.cudaStreamDestroy, self.stream))
-        size = record.preprocess
+        self.fewest, _, most = sidecar.batches
+        size = sidecar.record.preprocess
         self.images = self._pinned((most, size.height, size.width, 3), np.uint8)
         self.outputs = [
             self._pinned((most,), np.float32),
-            self._pinned((most, record.num_logits), np.float32),
+            self._pinned((most, sidecar.record.num_logits), np.float32),
         ]
         self.device = {
             name: self._on_device(host.nbytes)
@@ -196,8 +197,10 @@ class Lane:
         """At most as many images as there is room for."""
         count = len(images_bhw3)
         np.copyto(self.images[:count], images_bhw3)
-        if count != self.count:
-            self._resize(count)
+        # What stands in the rows beyond is computed along, where the engine takes no fewer.
+        rows = max(count, self.fewest)
+        if rows != self.count:
+            self._resize(rows)
             self._enqueue()
         else:
             # The second batch of a size and those after it: all that is enqueued in one launch.
@@ -216,7 +219,8 @@ class Lane:
         if self.graph is not None:
             call(self.cuda.cudaGraphExecDestroy(self.graph))
         self.graph, self.count = None, count
-        self.context.set_input_shape(INPUT, (count, *self.images.shape[1:]))
+        if not self.context.set_input_shape(INPUT, (count, *self.images.shape[1:])):
+            raise RuntimeError(f"TensorRT: {reason(self.logger.errors)}")
 
     def _enqueue(self) -> None:
         kinds = self.cuda.cudaMemcpyKind
@@ -242,7 +246,7 @@ class Lane:
         call(cuda.cudaStreamBeginCapture(self.stream, mode))
         try:
             self._enqueue()
-        except (CudaError, RuntimeError):
+        except RuntimeError:
             self.captures = False
         try:
             graph = call(cuda.cudaStreamEndCapture(self.stream))
@@ -251,7 +255,9 @@ class Lane:
                 call(cuda.cudaGraphDestroy(graph))
         except CudaError:
             self.captures = False
-        self.logger.errors.clear()
+        if not self.captures:
+            cuda.cudaGetLastError()  # which TensorRT would take for its own
+            self.logger.errors.clear()
 
     def _on_device(self, num_bytes: int) -> int:
         address = int(call(self.cuda.cudaMalloc(num_bytes)))

@@ -89,6 +89,10 @@ class HostCuda:
         graph, self.work[stream] = self.work[stream], []
         return OK, graph
 
+    def cudaGetLastError(self) -> tuple[int]:  # noqa: N802
+        self.log.append("forget")
+        return (OK,)
+
     def cudaGraphInstantiate(self, graph: Any, flags: int) -> tuple[int, Any]:  # noqa: N802
         self.log.append("graph")
         return OK, list(graph)
@@ -116,9 +120,10 @@ class HostContext:
     def set_tensor_address(self, name: str, address: int) -> None:
         self.addresses[name] = address
 
-    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> None:
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         assert (name, shape[1:]) == (INPUT, SHAPE)
         self.count = shape[0]
+        return 1 <= self.count <= 4
 
     def execute_async_v3(self, stream: int) -> bool:
         if self.fails_to_capture and stream in self.cuda.capturing:
@@ -207,6 +212,17 @@ def test_order_of_work(cuda: HostCuda, model: Path) -> None:
         assert cuda.log == work, count
 
 
+def test_fewer_images_than_the_engine_takes(cuda: HostCuda, model: Path) -> None:
+    write_engine(model, model.with_suffix(".engine"), batches=(3, 3, 4))
+    engine = TensorRtEngine(model)
+    one_lane(engine)
+    for count in (4, 1, 2, 3):
+        require_right(engine, drawn(count))
+    probability, logits = engine.run(drawn(1))
+    assert (probability.shape, logits.shape) == ((1,), (1, 2))
+    assert cuda.log.count("graph") == 1  # 1, 2 and 3 images are all a batch of 3
+
+
 def test_results_are_the_callers(cuda: HostCuda, model: Path) -> None:
     engine = TensorRtEngine(model)
     first = engine.run(drawn(4))
@@ -233,6 +249,7 @@ def test_where_nothing_can_be_captured(cuda: HostCuda, model: Path) -> None:
     for _ in range(3):
         require_right(engine, drawn(4))
     assert "launch" not in cuda.log
+    assert cuda.log.count("forget") == 1  # tried once
     assert cuda.log.count("run") == 3
 
 
