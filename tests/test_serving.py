@@ -13,7 +13,7 @@ from PIL import Image
 import melfast
 from melfast.engines.export import export_model
 from melfast.engines.export_check import draw_images, torch_logits
-from melfast.engines.onnx_cpu import OnnxCpuEngine
+from melfast.engines.onnx_runtime import OnnxEngine
 from melfast.models.classifier import build_classifier
 from melfast.models.record import ModelRecord
 from melfast.preprocess import Preprocess
@@ -95,6 +95,6 @@ def test_the_record_of_the_onnx_file(models: Path) -> None:
 @pytest.mark.parametrize("section", ["torchscript", "torch-export"])
 def test_torch_s_own_files(models: Path, section: str) -> None:
     (code,) = blocks(section)
-    black, _ = OnnxCpuEngine(models / "model.onnx").run(np.zeros((2, 48, 64, 3), np.uint8))
+    black, _ = OnnxEngine(models / "model.onnx").run(np.zeros((2, 48, 64, 3), np.uint8))
     words = re.findall(r"[\d.e-]+", run(code, models))
     np.testing.assert_allclose([float(word) for word in words], [*black, 0.375], atol=1e-5)

@@ -6,21 +6,17 @@ All take images from the host's memory and give P(malignant) [B] back to it.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from melfast.engines.base import INPUT, OUTPUTS
+from melfast.engines.base import UnusableError
 
 if TYPE_CHECKING:
     import torch
 
 Engine = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-
-
-class UnusableError(Exception):
-    """This engine cannot run here; the message says why."""
 
 
 @contextmanager
@@ -39,58 +35,25 @@ def torch_engine(exported: "torch.nn.Module", device: str) -> Iterator[Engine]:
 
 
 @contextmanager
-def onnx_engine(path: Path, device: str) -> Iterator[Engine]:
-    """ONNX Runtime; on CUDA only where it really works there, for it falls back in silence."""
-    import onnxruntime
+def tensorrt_engine(path: Path, batch: int) -> Iterator[Engine]:
+    """TensorRT with one profile, for batches of 1 to `batch`; the engine lies beside the file."""
+    from melfast.engines.tensorrt_engine import TensorRtEngine
+    from melfast.engines.tensorrt_file import write_engine
 
-    provider = "CUDAExecutionProvider" if device == "cuda" else "CPUExecutionProvider"
-    if provider not in onnxruntime.get_available_providers():
-        raise UnusableError(f"this ONNX Runtime has no {provider}: pip install onnxruntime-gpu")
-    if device == "cuda":
-        onnxruntime.preload_dlls()  # the CUDA libraries that torch came with
-    session = onnxruntime.InferenceSession(path, providers=[provider])
-    if session.get_providers()[0] != provider:
-        raise UnusableError(f"ONNX Runtime took {session.get_providers()[0]} for {provider}")
-
-    def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        (probability,) = session.run(OUTPUTS[:1], {INPUT: images})
-        return probability
-
-    yield run
+    built = path.with_suffix(".engine")
+    write_engine(path, built, batches=(1, batch, batch))
+    try:
+        engine = TensorRtEngine(built)
+    except UnusableError as error:
+        num_bytes = built.stat().st_size
+        raise UnusableError(f"an engine of {num_bytes:,} bytes was built; {error}") from None
+    yield lambda images: engine.run(images)[0]
 
 
 @contextmanager
-def tensorrt_engine(path: Path, batch: int) -> Iterator[Engine]:
-    """TensorRT with one profile, for batches of 1 to `batch`; torch holds its memory."""
-    import torch
+def onnx_engine(path: Path, device: Literal["cpu", "cuda"]) -> Iterator[Engine]:
+    """ONNX Runtime; on CUDA only where it really works there, for it falls back in silence."""
+    from melfast.engines.onnx_runtime import OnnxEngine
 
-    from melfast.engines.tensorrt import build_engine, find_tensorrt, make_logger, reason
-
-    plan = build_engine(path, batches=(1, batch, batch))
-    if not torch.cuda.is_available():
-        raise UnusableError(f"an engine of {len(plan):,} bytes was built; no CUDA device runs it")
-    trt = find_tensorrt()
-    logger = make_logger(trt)
-    runtime = trt.Runtime(logger)
-    engine = runtime.deserialize_cuda_engine(plan)
-    if engine is None:
-        raise UnusableError(f"TensorRT cannot load its engine: {reason(logger.errors)}")
-    context = engine.create_execution_context()
-    stream = torch.cuda.Stream()
-
-    def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        with torch.cuda.stream(stream):
-            inputs = torch.from_numpy(images).cuda(non_blocking=True)
-            outputs = {}
-            context.set_input_shape(INPUT, tuple(inputs.shape))
-            context.set_tensor_address(INPUT, inputs.data_ptr())
-            for name in OUTPUTS:
-                shape = tuple(context.get_tensor_shape(name))
-                outputs[name] = torch.empty(shape, dtype=torch.float32, device="cuda")
-                context.set_tensor_address(name, outputs[name].data_ptr())
-            if not context.execute_async_v3(stream.cuda_stream):
-                raise RuntimeError(f"TensorRT: {reason(logger.errors)}")
-            probability: Any = outputs[OUTPUTS[0]].cpu().numpy()
-        return probability
-
-    yield run
+    engine = OnnxEngine(path, device=device)
+    yield lambda images: engine.run(images)[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from melfast.cli import CONTEXT
-from melfast.cli.options import tta_option
+from melfast.cli.options import parse_size, tta_option
 
 SHOWN_FAILURES = 10
 
@@ -16,7 +16,7 @@ SHOWN_FAILURES = 10
 @click.command("predict", context_settings=CONTEXT)
 @click.option(
     "--model", "--onnx-model-path", "model", required=True, type=Path,
-    help="File that melfast export wrote.",
+    help="File that melfast export wrote, or a run folder; other ONNX files with --input-size.",
 )  # fmt: skip
 @click.option(
     "--images", "--image-folder", "images", required=True,
@@ -27,7 +27,13 @@ SHOWN_FAILURES = 10
     "--output", "--output-csv", "output", required=True, type=Path,
     help="The table to write: .csv or .parquet.",
 )  # fmt: skip
-@click.option("--backend", type=click.Choice(["auto", "onnx-cpu"]), default="auto")
+@click.option(
+    "--backend", type=click.Choice(["auto", "tensorrt", "onnx-cuda", "onnx-cpu", "torch"]),
+    default="auto", show_default=True, help="auto: the first of these that can run the model here.",
+)  # fmt: skip
+@click.option("--input-size", metavar="WxH", help="Of an ONNX file that melfast did not write.")
+@click.option("--colour", type=click.Choice(["rgb", "cielab"]), help="Its input, likewise.")
+@click.option("--model-output", type=click.Choice(["logits", "probability"]), help="Likewise.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), help="Cores to use.  [default: all]")
 @click.option(
@@ -62,7 +68,8 @@ SHOWN_FAILURES = 10
     help="Unreadable images: list them and go on, or stop at the first.",
 )  # fmt: skip
 def command(
-    model: Path, images: str, output: Path, backend: str, batch_size: int, threads: int | None,
+    model: Path, images: str, output: Path, backend: str, input_size: str | None,
+    colour: str | None, model_output: str | None, batch_size: int, threads: int | None,
     threshold: float | None, tta: str, with_logits: bool, with_groups: bool, with_ita: bool,
     overlay: Path | None, shard: str, engine: str, address: str, workers: int, resume: bool,
     on_error: str,
@@ -84,9 +91,11 @@ def command(
     """
     from melfast.engines.predict import choose_threshold, open_engine
     from melfast.engines.sources import find_images
-    from melfast.engines.writer import Stopped, Wanted, describe, write_predictions
+    from melfast.engines.writer import Stopped, Wanted, write_predictions
 
-    runner = open_engine(model, backend, threads=threads)  # type: ignore[arg-type]
+    foreign = {"input_size": None if input_size is None else parse_size(input_size),
+               "colour": colour, "output": model_output}  # fmt: skip
+    runner = open_engine(model, backend, threads=threads, **foreign)  # type: ignore[arg-type]
     record, size = runner.record, runner.record.preprocess
     limit, source = choose_threshold(record, threshold)
     by_group: dict[str, float] = {}
@@ -106,6 +115,11 @@ def command(
         f"{model}: {record.backbone}, {size.width}x{size.height} {size.colour}, threshold "
         f"{limit:.6g} ({source}), on {runner.provider}"
     )
+    info = runner.info
+    for name, reason in info.passed_over.items():
+        click.echo(f"backend {name} passed over: {reason}", err=True)
+    if info.assumed:
+        click.echo(f"note: melfast did not write the model: {info.assumed}", err=True)
     if tta != "none" and threshold is None:
         click.echo("note: the threshold was chosen without --tta", err=True)
     if files.note:
@@ -119,16 +133,14 @@ def command(
                 crew = Workers(address, workers, threads or Workers.threads)
                 job = Job(
                     model.absolute(), backend, crew.threads, wanted, tta,  # type: ignore[arg-type]
-                    batch_size, output.absolute(),
+                    batch_size, output.absolute(), foreign,
                 )  # fmt: skip
-                summary = predict_on_ray(
-                    record, job, files.absolute(), crew, describe(runner, model), progress=progress
-                )
+                summary = predict_on_ray(runner, job, files.absolute(), crew, progress=progress)
             else:
                 summary = write_predictions(
                     runner, files, output, wanted, batch_size=batch_size, threads=threads,
                     on_error=on_error, tta=tta, resume=resume,  # type: ignore[arg-type]
-                    about=describe(runner, model), progress=progress,
+                    progress=progress,
                 )  # fmt: skip
     except Stopped as stop:
         click.echo(

@@ -3,6 +3,7 @@
 import importlib
 import io
 import os
+import tempfile
 import warnings
 from contextlib import suppress
 from importlib import metadata
@@ -253,13 +254,46 @@ def train() -> Found:
 
 def predict() -> Found:
     """All that `melfast predict` imports, and what it would choose."""
-    for module in ("melfast.engines.predict", "rich.progress"):
+    for module in ("melfast.engines.writer", "rich.progress"):
         importlib.import_module(module)
     from melfast.data.loader import available_cores
-    from melfast.engines.onnx_cpu import PROVIDER
+    from melfast.engines.backends import open_engine
 
     threads = available_cores()
+    with tempfile.TemporaryDirectory() as folder:
+        info = open_engine(_smallest_model(Path(folder, "model.onnx")), threads=1).info
     return Found(
-        f"ONNX Runtime, {PROVIDER}, {threads} threads",
-        facts={"backend": "onnx-cpu", "provider": PROVIDER, "threads": threads},
+        f"of an ONNX file: {info.backend}, {info.provider}, {threads} threads",
+        facts={"backend": info.backend, "provider": info.provider, "threads": threads},
     )
+
+
+def _smallest_model(path: Path) -> Path:
+    """An ONNX file as `melfast export` writes them: mean levels as logits, a share as P."""
+    import numpy as np
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    from melfast.engines.base import INPUT, METADATA_KEY, OUTPUTS
+    from melfast.models.record import ModelRecord
+    from melfast.preprocess import Preprocess
+
+    record = ModelRecord("smallest", Preprocess(4, 4))
+    nodes = [
+        helper.make_node("Cast", [INPUT], ["levels"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["levels", "axes"], ["means"], keepdims=0),
+        helper.make_node("Gather", ["means", "two"], [OUTPUTS[1]], axis=1),
+        helper.make_node("Softmax", [OUTPUTS[1]], ["shares"], axis=1),
+        helper.make_node("Gather", ["shares", "one"], [OUTPUTS[0]], axis=1),
+    ]
+    constants = [numpy_helper.from_array(np.array(value, np.int64), name)
+                 for name, value in (("axes", [1, 2]), ("two", [0, 1]), ("one", 1))]  # fmt: skip
+    images = helper.make_tensor_value_info(INPUT, TensorProto.UINT8, ["B", 4, 4, 3])
+    answers = [helper.make_tensor_value_info(OUTPUTS[0], TensorProto.FLOAT, ["B"]),
+               helper.make_tensor_value_info(OUTPUTS[1], TensorProto.FLOAT, ["B", 2])]  # fmt: skip
+    graph = helper.make_graph(nodes, "smallest", [images], answers, constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+    model.ir_version = 10
+    helper.set_model_props(model, {METADATA_KEY: record.to_json()})
+    onnx.save(model, path)
+    return path

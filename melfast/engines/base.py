@@ -4,15 +4,50 @@ The exported file: one input `images`, uint8 sRGB [B, H, W, 3]; outputs `probabi
 `logits` [B, C], float32; the ModelRecord as JSON in the metadata under `melfast`.
 """
 
-from typing import Protocol
+import hashlib
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from melfast.errors import InputError
 from melfast.models.record import ModelRecord
 
 INPUT, OUTPUTS = "images", ("probability", "logits")
 METADATA_KEY = "melfast"
+
+BackendName = Literal["tensorrt", "onnx-cuda", "onnx-cpu", "torch"]
+
+
+class UnusableError(InputError):
+    """A backend cannot run a file here, and another may; the message says why."""
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """What ran a model, for people and for the file beside its predictions.
+
+    Attributes:
+        backend: the one taken.
+        provider: what it runs on, as the runtime itself says after loading.
+        runtime: its name and version.
+        model, sha256: the file with the weights, and its hash.
+        assumed: of a file that melfast did not write, what it is taken for.
+        passed_over: backends that `auto` would rather have taken, and why it did not.
+    """
+
+    backend: BackendName
+    provider: str
+    runtime: str
+    model: str
+    sha256: str
+    assumed: str = ""
+    passed_over: dict[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 class Engine(Protocol):
@@ -21,10 +56,12 @@ class Engine(Protocol):
     Attributes:
         record: what the model is; its `preprocess` gives the input size.
         provider: what it runs on, as the runtime itself says after loading.
+        info: the same and more, to be written down.
     """
 
     record: ModelRecord
     provider: str
+    info: EngineInfo
 
     def run(
         self, images_bhw3: NDArray[np.uint8]
@@ -37,3 +74,23 @@ class Engine(Protocol):
             ValueError: another shape or dtype.
         """
         ...
+
+
+def require_images(images_bhw3: NDArray[np.uint8], record: ModelRecord) -> None:
+    """Raises ValueError where an engine cannot take the images."""
+    size, found = record.preprocess, images_bhw3.shape
+    wanted = (size.height, size.width, 3)
+    if images_bhw3.dtype != np.uint8 or len(found) != 4 or found[1:] != wanted or not found[0]:
+        raise ValueError(
+            f"images must be uint8 [B, {size.height}, {size.width}, 3], "
+            f"got {images_bhw3.dtype} {list(found)}"
+        )
+
+
+def file_sha256(path: Path) -> str:
+    """Raises InputError where the file cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None

@@ -10,10 +10,11 @@ import json
 import logging
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from melfast.engines.base import Engine
 from melfast.engines.partial import Partial
 from melfast.engines.predict import Backend, open_engine
 from melfast.engines.sources import ImageFiles
@@ -22,13 +23,11 @@ from melfast.engines.writer import (
     NothingReadError,
     Summary,
     Wanted,
-    describe,
     settings_of,
     write_predictions,
 )
 from melfast.errors import ImageError, InputError
 from melfast.files import write_json
-from melfast.models.record import ModelRecord
 from melfast.tables import read_table, write_csv
 from melfast.views import Tta
 
@@ -56,7 +55,12 @@ class Workers:
 
 @dataclass(frozen=True)
 class Job:
-    """What every worker must know. The model is a file that all machines see."""
+    """What every worker must know.
+
+    Attributes:
+        model: a file that all machines see.
+        foreign: keywords of `open_engine` for a model that melfast did not write.
+    """
 
     model: Path
     backend: Backend
@@ -65,6 +69,7 @@ class Job:
     tta: Tta
     batch_size: int
     folder: Path
+    foreign: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Worker:
@@ -72,8 +77,7 @@ class Worker:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.engine = open_engine(job.model, job.backend, threads=job.threads)
-        self.about = describe(self.engine, job.model)
+        self.engine = open_engine(job.model, job.backend, threads=job.threads, **job.foreign)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Predicts one part: {"part": [k], "paths": [[...]], "names": [[...]]}."""
@@ -84,20 +88,21 @@ class Worker:
         with contextlib.suppress(NothingReadError):
             write_predictions(
                 self.engine, files, table, self.job.wanted, batch_size=self.job.batch_size,
-                threads=self.job.threads, tta=self.job.tta, resume=True, about=self.about,
+                threads=self.job.threads, tta=self.job.tta, resume=True,
             )  # fmt: skip
         return {"part": [part]}
 
 
 def predict_on_ray(
-    record: ModelRecord, job: Job, files: ImageFiles, workers: Workers, about: Mapping[str, Any],
-    *, images_a_part: int = IMAGES_A_PART, progress: Callable[[int], None] = lambda count: None,
+    engine: Engine, job: Job, files: ImageFiles, workers: Workers, *,
+    images_a_part: int = IMAGES_A_PART, progress: Callable[[int], None] = lambda count: None,
 ) -> Summary:  # fmt: skip
     """Predicts the files in parts, which are `part-00000.parquet` and so on in the job's folder.
 
     Images that cannot be read are listed in `failed.csv` there, all together.
 
     Args:
+        engine: of the model, here; each worker opens its own.
         files: as all machines see them.
         progress: told of each part that is done how many images it had.
     Raises:
@@ -106,7 +111,7 @@ def predict_on_ray(
     """
     parts = [files.select(range(first, min(first + images_a_part, len(files))))
              for first in range(0, len(files), images_a_part)]  # fmt: skip
-    settings = settings_of(record, job.wanted, job.tta, about)
+    settings = settings_of(engine, job.wanted, job.tta)
     _require_same(job.folder, settings, files, images_a_part)
     found = [_counts(job.folder, i, part, settings) for i, part in enumerate(parts)]
     done = {i for i, counts in enumerate(found) if counts}

@@ -13,11 +13,14 @@ from melfast.engines.export_hf import logit_names, write_hf
 from melfast.engines.export_onnx import write_onnx
 from melfast.engines.export_torch import write_torch_export, write_torchscript
 from melfast.engines.export_triton import MAX_BATCH, Runtime, lay_out
+from melfast.engines.tensorrt import build_engine
+from melfast.engines.tensorrt_file import write_engine
 from melfast.errors import InputError
 from melfast.files import atomic_folder, atomic_path, require_writable
 from melfast.models.deploy import Precision
 from melfast.models.record import ModelRecord
 
+PLAN_BATCHES = (1, MAX_BATCH // 2, MAX_BATCH)
 Format = Literal["onnx", "torchscript", "torch-export", "hf", "tensorrt", "triton"]
 
 
@@ -74,13 +77,13 @@ def export_model(
             _require_full_tensorrt(output)
             with _scratch_file() as onnx:
                 check = checked(write_onnx(classifier, record, onnx, precision))
-                write_plan(onnx, model)
+                model.write_bytes(build_engine(onnx, batches=PLAN_BATCHES))
             return check
     if kind == "tensorrt":
         require_writable(output)
         with _scratch_file() as onnx:
             check = checked(write_onnx(classifier, record, onnx, precision))
-            write_plan(onnx, output)
+            write_engine(onnx, output, batches=PLAN_BATCHES)
         return check
     write = {
         "onnx": write_onnx,
@@ -89,15 +92,6 @@ def export_model(
     }[kind]
     with atomic_path(output) as temporary:
         return checked(write(classifier, record, temporary, precision))
-
-
-def write_plan(onnx_path: Path, output: Path) -> None:
-    """Builds the engine of an exported ONNX file."""
-    from melfast.engines.tensorrt import build_engine
-
-    engine = build_engine(onnx_path, batches=(1, MAX_BATCH // 2, MAX_BATCH))
-    with atomic_path(output) as temporary:
-        temporary.write_bytes(engine)
 
 
 @contextmanager

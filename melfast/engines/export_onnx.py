@@ -10,7 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 import melfast
 from melfast.engines.base import INPUT, METADATA_KEY, OUTPUTS
 from melfast.engines.export_check import Run
-from melfast.engines.onnx_cpu import OnnxCpuEngine
+from melfast.engines.onnx_runtime import OnnxEngine
 from melfast.errors import InputError
 from melfast.models.deploy import Precision, deployed
 from melfast.models.record import ModelRecord
@@ -40,7 +40,7 @@ def write_onnx(
     model = build_graph(classifier, record, precision)
     onnx.checker.check_model(model)
     onnx.save(model, path)
-    return OnnxCpuEngine(path).run
+    return OnnxEngine(path).run
 
 
 def build_graph(

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +11,12 @@ from melfast import core
 from melfast.data.loader import OnError
 from melfast.data.native import NativeLoader
 from melfast.data.plan import evaluation_plan
+from melfast.engines.backends import Backend, open_engine
 from melfast.engines.base import Engine
 from melfast.errors import ImageError, InputError
 from melfast.models.record import ModelRecord
 from melfast.views import Tta, View, require_views, viewed
 
-Backend = Literal["auto", "onnx-cpu"]
 DEFAULT_THRESHOLD = 0.5
 
 
@@ -36,24 +35,6 @@ class Answers:
     probability: NDArray[np.float32]
     logits: NDArray[np.float32]
     failures: tuple[ImageError, ...]
-
-
-def open_engine(
-    model: str | Path, backend: Backend = "auto", *, threads: int | None = None
-) -> Engine:
-    """Loads an exported model.
-
-    Args:
-        backend: `auto` takes the CPU.
-        threads: None: one a core that the process may use.
-    Raises:
-        InputError: see OnnxCpuEngine.
-    """
-    from melfast.engines.onnx_cpu import OnnxCpuEngine
-
-    if backend not in ("auto", "onnx-cpu"):
-        raise ValueError(f"backend must be 'auto' or 'onnx-cpu', got {backend!r}")
-    return OnnxCpuEngine(model, threads=threads)
 
 
 def choose_threshold(record: ModelRecord, wanted: float | None) -> tuple[float, str]:

@@ -8,8 +8,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from melfast.engines.base import INPUT
+from melfast.engines.base import INPUT, UnusableError
 from melfast.errors import InputError
+from melfast.files import atomic_path
 
 # The second of the RTX names is what its wheel of bindings alone installs.
 MODULES = ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings")
@@ -23,17 +24,25 @@ def find_tensorrt() -> ModuleType:
     """The first of MODULES that is installed.
 
     Raises:
-        InputError: none is.
+        UnusableError: none is.
     """
     for name in MODULES:
         try:
             return importlib.import_module(name)
         except ModuleNotFoundError:
             continue
-    raise InputError(f"TensorRT is not installed: {INSTALL}")
+    raise UnusableError(f"TensorRT is not installed: {INSTALL}")
 
 
-def build_engine(path: str | Path, *, batches: tuple[int, int, int] = (1, 32, 64)) -> bytes:
+def is_portable(trt: ModuleType) -> bool:
+    """Whether engines are for every GPU: those of TensorRT-RTX are finished when first loaded."""
+    return "rtx" in trt.__name__
+
+
+def build_engine(
+    path: str | Path, *, batches: tuple[int, int, int] = (1, 32, 64),
+    timing_cache: Path | None = None,
+) -> bytes:  # fmt: skip
     """A serialized engine of a file that `melfast export` wrote.
 
     The network is strongly typed: its precision is the file's. Float32 products may be taken in
@@ -41,6 +50,8 @@ def build_engine(path: str | Path, *, batches: tuple[int, int, int] = (1, 32, 64
 
     Args:
         batches: images a batch: the fewest, those it is tuned for, the most.
+        timing_cache: a file that keeps the timings of kernels for the next build. TensorRT-RTX
+            times nothing while it builds, and writes none.
     Raises:
         InputError: TensorRT is not installed, or cannot read or build the file.
         ValueError: `batches` do not rise from 1 or more.
@@ -70,9 +81,19 @@ def build_engine(path: str | Path, *, batches: tuple[int, int, int] = (1, 32, 64
     config, profile = builder.create_builder_config(), builder.create_optimization_profile()
     profile.set_shape(INPUT, *((batch, *image_shape) for batch in batches))
     config.add_optimization_profile(profile)
+    if is_portable(trt):
+        timing_cache = None
+    if timing_cache:
+        before = timing_cache.read_bytes() if timing_cache.is_file() else b""
+        # Timings of another GPU or version are refused, and taken anew.
+        if not config.set_timing_cache(config.create_timing_cache(before), False):
+            config.set_timing_cache(config.create_timing_cache(b""), False)
     engine = builder.build_serialized_network(network, config)
     if engine is None:
         raise InputError(f"{path}: TensorRT cannot build an engine: {reason(logger.errors)}")
+    if timing_cache:
+        with atomic_path(timing_cache) as temporary:
+            temporary.write_bytes(bytes(config.get_timing_cache().serialize()))
     return bytes(engine)
 
 

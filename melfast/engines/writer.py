@@ -1,6 +1,5 @@
 """Writer: predictions of many images to a table, with what else is asked for of each image."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -93,12 +92,10 @@ def header_of(record: ModelRecord, wanted: Wanted) -> list[str]:
     return header + list(TONE_COLUMNS if wanted.ita else ())
 
 
-def settings_of(
-    record: ModelRecord, wanted: Wanted, tta: Tta, about: Mapping[str, Any]
-) -> dict[str, Any]:
+def settings_of(engine: Engine, wanted: Wanted, tta: Tta) -> dict[str, Any]:
     """What decides which rows go together in a table."""
     return {
-        "model": about.get("sha256"), "columns": header_of(record, wanted),
+        "model": engine.info.sha256, "columns": header_of(engine.record, wanted),
         "threshold": wanted.threshold, "group_thresholds": dict(wanted.group_thresholds),
         "tta": tta,
     }  # fmt: skip
@@ -107,7 +104,7 @@ def settings_of(
 def write_predictions(
     engine: Engine, files: ImageFiles, output: Path, wanted: Wanted, *, batch_size: int = 32,
     threads: int | None = None, on_error: OnError = "skip", tta: Tta = "none",
-    resume: bool = False, about: Mapping[str, Any] | None = None,
+    resume: bool = False,
     progress: Callable[[int], None] = lambda count: None,
 ) -> Summary:  # fmt: skip
     """Writes the predictions of all files: image_name, target, probability and what is wanted.
@@ -119,7 +116,6 @@ def write_predictions(
 
     Args:
         resume: keep the rows that an earlier run with the same settings has left, and do the rest.
-        about: of the model and what runs it, see `describe`.
         progress: is told of each batch how many images it had.
     Raises:
         NothingReadError: no image could be read.
@@ -128,7 +124,7 @@ def write_predictions(
         Stopped: Ctrl-C, where there are rows to keep.
     """
     require_writable(output)
-    settings = settings_of(engine.record, wanted, tta, about or {})
+    settings = settings_of(engine, wanted, tta)
     partial = Partial(output, settings["columns"], settings)
     kept = list(partial.rows()) if resume else []
     done = {row[0] for row in kept}
@@ -165,7 +161,8 @@ def write_predictions(
     )
     partial.finish()
     counts = {"predicted": summary.predicted, "malignant": malignant, "failed": len(failures)}
-    write_json(partial.about_path, dict(about or {}) | settings | counts)
+    about = {"melfast": melfast.__version__, "engine": engine.info.to_dict()}
+    write_json(partial.about_path, about | settings | counts)
     return summary
 
 
@@ -226,14 +223,6 @@ class Observer:
         if self.wanted.groups:
             cells += map(_number, group_probabilities(logits, self.record)[0])
         return cells + (list(tone) if self.wanted.ita else [])
-
-
-def describe(engine: Engine, model: Path) -> dict[str, Any]:
-    """The model and what runs it, for the JSON beside a table and to tell one run from another."""
-    with open(model, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"file": str(model), "sha256": digest, "provider": engine.provider,
-            "melfast": melfast.__version__}  # fmt: skip
 
 
 def _number(value: np.float32) -> str:

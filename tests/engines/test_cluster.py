@@ -14,7 +14,7 @@ from melfast.engines import cluster
 from melfast.engines.cluster import Job, Workers, part_table, predict_on_ray
 from melfast.engines.predict import open_engine
 from melfast.engines.sources import ImageFiles, find_images
-from melfast.engines.writer import Wanted, describe, write_predictions
+from melfast.engines.writer import Wanted, write_predictions
 from melfast.errors import InputError
 
 LOCAL = Workers("local", 2, 1)
@@ -42,8 +42,7 @@ def predict(model: Path, files: ImageFiles, folder: Path, **options: object):  #
     wanted = options.pop("wanted", Wanted(0.25))
     job = Job(model, "auto", 1, wanted, "none", 2, folder)  # type: ignore[arg-type]
     return predict_on_ray(
-        engine.record, job, files, options.pop("workers", LOCAL), describe(engine, model),
-        images_a_part=3, **options  # type: ignore[arg-type]
+        engine, job, files, options.pop("workers", LOCAL), images_a_part=3, **options  # type: ignore[arg-type]
     )  # fmt: skip
 
 
@@ -88,13 +87,12 @@ def test_whole_again_without_a_cluster(
     """All parts are there: no cluster is asked for."""
     folder = tmp_path / "parts"
     engine = open_engine(model)
-    about = describe(engine, model)
     for part in range(3):
         some = files.select(range(3 * part, 3 * part + 3))
-        write_predictions(engine, some, part_table(folder, part), Wanted(0.25), about=about)
+        write_predictions(engine, some, part_table(folder, part), Wanted(0.25))
     with pytest.raises(InputError, match="wanted an empty folder, or that of a run to go on with"):
         predict(model, files.select(range(9)), folder)
-    settings = cluster.settings_of(engine.record, Wanted(0.25), "none", about)
+    settings = cluster.settings_of(engine, Wanted(0.25), "none")
     for path in folder.glob("*.failed.csv"):
         assert path.name == "part-00001.failed.csv"
     kept = {path: path.read_bytes() for path in folder.iterdir()}

@@ -19,7 +19,7 @@ from melfast.decode import decode
 from melfast.engines import export, export_torch, tensorrt
 from melfast.engines.export import export_model
 from melfast.engines.export_check import Check, draw_images, torch_logits
-from melfast.engines.onnx_cpu import OnnxCpuEngine
+from melfast.engines.onnx_runtime import OnnxEngine
 from melfast.errors import InputError
 from melfast.models.classifier import build_classifier
 from melfast.models.record import Head, ModelRecord
@@ -112,7 +112,7 @@ def test_through_onnx_and_tensorrt(head: Head, colour: ColourSpace, tmp_path: Pa
     model, record = model_of(head, colour)
     export_model(model, record, tmp_path / "model.onnx")
     images = images_of(3)
-    engine = OnnxCpuEngine(tmp_path / "model.onnx", threads=1)
+    engine = OnnxEngine(tmp_path / "model.onnx", threads=1)
     assert engine.record == record
     for got, wanted in zip(engine.run(images), answer_of(model, record, images), strict=True):
         np.testing.assert_allclose(got, wanted, atol=1e-5)

@@ -22,7 +22,7 @@ from melfast.engines import export_onnx as module
 from melfast.engines.export import export_model, export_onnx
 from melfast.engines.export_check import Check, compare, draw_images
 from melfast.engines.export_onnx import build_graph
-from melfast.engines.onnx_cpu import OnnxCpuEngine
+from melfast.engines.onnx_runtime import OnnxEngine
 from melfast.errors import InputError
 from melfast.models.classifier import build_classifier
 from melfast.models.deploy import LabInput, RgbInput, lab_curve
@@ -165,7 +165,7 @@ def test_parity_from_files(exported: Exported, tmp_path: Path) -> None:
     for n, path in enumerate(paths):
         Image.fromarray(draw_images(rng, 1, 90 + 31 * n, 120 + 17 * n)[0]).save(path)
     size, plan = exported.record.preprocess, evaluation_plan(len(paths), batch_size=4)
-    engine = OnnxCpuEngine(exported.path, threads=2)
+    engine = OnnxEngine(exported.path, threads=2)
     floats = NativeLoader(paths, size, plan, threads=2)
     bytes_ = NativeLoader(paths, size, plan, threads=2, dtype=np.uint8)
     seen = []
@@ -210,7 +210,7 @@ def test_interface(exported: Exported) -> None:
 
 
 def test_metadata(exported: Exported) -> None:
-    engine = OnnxCpuEngine(exported.path)
+    engine = OnnxEngine(exported.path)
     # Through JSON and back: a tuple in the backbone's options would be a list.
     assert engine.record == exported.record
     words = engine.session.get_modelmeta().custom_metadata_map
@@ -285,7 +285,7 @@ def test_the_comparison_feeds_torch_as_training_does(
     graph.CopyFrom(small_graph)
     onnx.helper.set_model_props(graph, {"melfast": other.to_json()})
     onnx.save(graph, tmp_path / "model.onnx")
-    engine = OnnxCpuEngine(tmp_path / "model.onnx")
+    engine = OnnxEngine(tmp_path / "model.onnx")
     assert compare(engine.run, classifier, record).passed
     assert not compare(engine.run, classifier, engine.record).passed
 
@@ -344,7 +344,7 @@ def test_heads_of_groups_are_decoded_in_the_graph(head: Any, tmp_path: Path) -> 
     classifier = make_classifier(record)
     check = export_onnx(classifier, record, tmp_path / "model.onnx")
     assert check.highest - check.lowest > 0.1
-    engine = OnnxCpuEngine(tmp_path / "model.onnx")
+    engine = OnnxEngine(tmp_path / "model.onnx")
     assert engine.record == record
     images = draw_images(np.random.default_rng(3), 5, 32, 32)
     probability, logits = engine.run(images)

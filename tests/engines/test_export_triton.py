@@ -19,7 +19,7 @@ from melfast.engines import export
 from melfast.engines.export import export_model
 from melfast.engines.export_check import draw_images
 from melfast.engines.export_triton import lay_out
-from melfast.engines.onnx_cpu import OnnxCpuEngine
+from melfast.engines.onnx_runtime import OnnxEngine
 from melfast.models.classifier import build_classifier
 from melfast.models.record import ModelRecord
 from melfast.preprocess import Preprocess
@@ -62,7 +62,7 @@ def test_config_agrees_with_the_model(repository: Path) -> None:
     config = parse(repository / "melfast" / "config.pbtxt")
     assert config.name == "melfast"  # Triton wants the folder's name
     assert (config.backend, config.default_model_filename) == ("onnxruntime", "model.onnx")
-    session = OnnxCpuEngine(repository / "melfast" / "1" / "model.onnx").session
+    session = OnnxEngine(repository / "melfast" / "1" / "model.onnx").session
     kinds = {
         "tensor(uint8)": model_config_pb2.TYPE_UINT8,
         "tensor(float)": model_config_pb2.TYPE_FP32,
@@ -111,7 +111,7 @@ class Server(service_pb2_grpc.GRPCInferenceServiceServicer):
     def __init__(self, repository: Path) -> None:
         self.config = parse(repository / "melfast" / "config.pbtxt")
         file = repository / "melfast" / "1" / self.config.default_model_filename
-        self.session = OnnxCpuEngine(file, threads=1).session
+        self.session = OnnxEngine(file, threads=1).session
 
     def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
         assert request.model_name == self.config.name
@@ -146,7 +146,7 @@ def test_client(repository: Path, url: str, tmp_path: Path) -> None:
     command = [sys.executable, str(repository / "client.py"), *files, "--url", url]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     rows = [line.split(",") for line in done.stdout.splitlines()]
-    wanted, _ = OnnxCpuEngine(repository / "melfast" / "1" / "model.onnx").run(images)
+    wanted, _ = OnnxEngine(repository / "melfast" / "1" / "model.onnx").run(images)
     assert [row[0] for row in rows] == files
     np.testing.assert_allclose([float(row[1]) for row in rows], wanted, atol=1e-6)
     assert [row[2] for row in rows] == [str(int(p >= 0.3)) for p in wanted]

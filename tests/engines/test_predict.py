@@ -18,7 +18,7 @@ import melfast
 from melfast import images as images_module
 from melfast.data import native
 from melfast.engines.base import Engine
-from melfast.engines.onnx_cpu import OnnxCpuEngine
+from melfast.engines.onnx_runtime import OnnxEngine
 from melfast.engines.predict import Predictor, choose_threshold, predictions
 from melfast.engines.sources import ImageFiles, find_images
 from melfast.engines.writer import Stopped, Summary, Wanted, write_predictions
@@ -35,8 +35,8 @@ def model(red_model: RedModel, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def engine(model: Path) -> OnnxCpuEngine:
-    return OnnxCpuEngine(model, threads=1)
+def engine(model: Path) -> OnnxEngine:
+    return OnnxEngine(model, threads=1)
 
 
 def write_png(path: Path, red: int, size: tuple[int, int] = (6, 4)) -> Path:
@@ -69,7 +69,7 @@ def write(engine: Engine, images: Path, output: Path, **options: object) -> Summ
     )  # fmt: skip
 
 
-def test_by_hand(engine: OnnxCpuEngine, photos: Path, tmp_path: Path) -> None:
+def test_by_hand(engine: OnnxEngine, photos: Path, tmp_path: Path) -> None:
     output = tmp_path / "out" / "predictions.csv"
     done: list[int] = []
     summary = write(engine, photos, output, progress=done.append)
@@ -86,7 +86,7 @@ def test_by_hand(engine: OnnxCpuEngine, photos: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("threshold", "malignant"), [(0.0, 6), (1.0, 1), (0.25, 4)])
 def test_target_is_one_at_or_above_the_threshold(
-    engine: OnnxCpuEngine, photos: Path, tmp_path: Path, threshold: float, malignant: int
+    engine: OnnxEngine, photos: Path, tmp_path: Path, threshold: float, malignant: int
 ) -> None:
     assert write(engine, photos, tmp_path / "p.csv", threshold=threshold).malignant == malignant
 
@@ -131,7 +131,7 @@ def test_threshold_is_not_rounded_to_float32(tmp_path: Path) -> None:
 
 
 def test_bad_images_are_listed_and_the_rest_answered(
-    engine: OnnxCpuEngine, photos: Path, bad_images: dict[str, Path], tmp_path: Path
+    engine: OnnxEngine, photos: Path, bad_images: dict[str, Path], tmp_path: Path
 ) -> None:
     for name in ("empty.jpg", "truncated.jpg", "cmyk.jpg", "grey.png", "sixteen.png", "huge.jpg"):
         os.rename(bad_images[name], photos / f"bad_{name}")
@@ -148,7 +148,7 @@ def test_bad_images_are_listed_and_the_rest_answered(
     assert [str(failure) for failure in summary.failures] == [f"{r[1]}: {r[2]}" for r in rows[1:]]
 
 
-def test_a_batch_of_bad_images_alone(engine: OnnxCpuEngine, photos: Path, tmp_path: Path) -> None:
+def test_a_batch_of_bad_images_alone(engine: OnnxEngine, photos: Path, tmp_path: Path) -> None:
     for n in range(5):
         (photos / f"a{n}.jpg").write_bytes(b"")
     summary = write(engine, photos, tmp_path / "p.csv", batch_size=2)
@@ -156,7 +156,7 @@ def test_a_batch_of_bad_images_alone(engine: OnnxCpuEngine, photos: Path, tmp_pa
 
 
 def test_a_list_of_failures_that_is_over_goes(
-    engine: OnnxCpuEngine, photos: Path, tmp_path: Path
+    engine: OnnxEngine, photos: Path, tmp_path: Path
 ) -> None:
     (photos / "bad.jpg").write_bytes(b"")
     write(engine, photos, tmp_path / "p.csv")
@@ -166,7 +166,7 @@ def test_a_list_of_failures_that_is_over_goes(
     assert not (tmp_path / "p.failed.csv").exists()
 
 
-def test_nothing_readable(engine: OnnxCpuEngine, tmp_path: Path) -> None:
+def test_nothing_readable(engine: OnnxEngine, tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
     for name in ("a.jpg", "b.png"):
@@ -182,7 +182,7 @@ def test_nothing_readable(engine: OnnxCpuEngine, tmp_path: Path) -> None:
     assert len(table(tmp_path / "p.failed.csv")) == 3
 
 
-def test_on_error_raise(engine: OnnxCpuEngine, photos: Path, tmp_path: Path) -> None:
+def test_on_error_raise(engine: OnnxEngine, photos: Path, tmp_path: Path) -> None:
     (photos / "p3.png").write_bytes(b"")
     before = set(tmp_path.iterdir())
     with pytest.raises(ImageError, match=r"p3\.png: found an empty file"):
@@ -220,7 +220,7 @@ def test_a_model_that_gives_nan(photos: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.csv"))
 
 
-def test_output_that_cannot_be_written(engine: OnnxCpuEngine, photos: Path, tmp_path: Path) -> None:
+def test_output_that_cannot_be_written(engine: OnnxEngine, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         write(engine, photos, tmp_path / "file" / "p.csv")
@@ -251,7 +251,7 @@ def test_decoding_goes_on_while_the_model_runs(
     write(Waiting(np.ones(6, np.float32)), photos, tmp_path / "p.csv", batch_size=2)
 
 
-def test_predictions_in_order(engine: OnnxCpuEngine, photos: Path) -> None:
+def test_predictions_in_order(engine: OnnxEngine, photos: Path) -> None:
     paths = [photos / f"p{n}.png" for n in (5, 0, 3)]
     batches = list(predictions(engine, paths, batch_size=2, threads=3))
     assert [list(batch.index) for batch in batches] == [[0, 1], [2]]
@@ -261,7 +261,7 @@ def test_predictions_in_order(engine: OnnxCpuEngine, photos: Path) -> None:
     np.testing.assert_allclose(batches[1].logits, [[7, 153]], rtol=1e-6)
 
 
-def test_a_name_that_is_not_utf8(engine: OnnxCpuEngine, tmp_path: Path) -> None:
+def test_a_name_that_is_not_utf8(engine: OnnxEngine, tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     write_png(folder / "a.png", 51)
     os.rename(folder / "a.png", os.fsencode(folder) + b"/\xe9.png")
@@ -296,7 +296,7 @@ def test_predictor(model: Path, photos: Path) -> None:
 
 
 def test_predictor_refuses(model: Path, photos: Path) -> None:
-    with pytest.raises(ValueError, match="backend must be 'auto' or 'onnx-cpu', got 'gpu'"):
+    with pytest.raises(ValueError, match=r"backend must be auto, tensorrt, .*, torch, got 'gpu'"):
         Predictor(model, backend="gpu")  # type: ignore[arg-type]
     predict = Predictor(model)
     with pytest.raises(TypeError, match="images must be a sequence of files, got"):

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from melfast.decode import decode
+from melfast.engines.base import EngineInfo
 from melfast.engines.groups import group_probabilities
 from melfast.engines.look import look_at, outline, scale_of
-from melfast.engines.onnx_cpu import OnnxCpuEngine
+from melfast.engines.onnx_runtime import OnnxEngine
 from melfast.engines.sources import ImageFiles, find_images
-from melfast.engines.writer import Stopped, Wanted, describe, write_predictions
+from melfast.engines.writer import Stopped, Wanted, write_predictions
 from melfast.errors import InputError
 from melfast.models.record import ModelRecord
 from melfast.prepare.ita import read_tone
@@ -35,6 +36,7 @@ class Engine:
     """P(malignant) is the mean red / 255; notes how many images it has seen; stops when told."""
 
     provider = "none"
+    info = EngineInfo("torch", "none", "none 1", "red", "0" * 64)
 
     def __init__(self, record: ModelRecord | None = None, stop_after: int = 10**9) -> None:
         self.record = record or ModelRecord("red", Preprocess(4, 6))
@@ -68,15 +70,14 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 def test_json_beside_the_table(
     red_model: Callable[..., Path], photos: ImageFiles, tmp_path: Path
 ) -> None:
-    engine = OnnxCpuEngine(red_model(tmp_path / "m.onnx"))
-    about = describe(engine, tmp_path / "m.onnx")
-    write_predictions(engine, photos, tmp_path / "p.csv", Wanted(0.25), about=about)
+    engine = OnnxEngine(red_model(tmp_path / "m.onnx"))
+    write_predictions(engine, photos, tmp_path / "p.csv", Wanted(0.25))
     found = json.loads((tmp_path / "p.json").read_text())
-    assert found["file"] == str(tmp_path / "m.onnx")
-    assert (
-        found["model"] == found["sha256"] == sha256((tmp_path / "m.onnx").read_bytes()).hexdigest()
-    )
-    assert found["provider"] == "CPUExecutionProvider"
+    digest = sha256((tmp_path / "m.onnx").read_bytes()).hexdigest()
+    assert found["model"] == found["engine"]["sha256"] == digest
+    assert found["engine"]["model"] == str(tmp_path / "m.onnx")
+    assert found["engine"]["backend"] == "onnx-cpu"
+    assert found["engine"]["provider"] == "CPUExecutionProvider"
     assert found["threshold"] == 0.25
     assert (found["predicted"], found["malignant"], found["failed"]) == (6, 4, 0)
     assert found["columns"] == ["image_name", "target", "probability"]

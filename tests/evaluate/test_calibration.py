@@ -12,7 +12,7 @@ from sklearn.isotonic import IsotonicRegression
 
 from melfast.decode import calibrated, decode
 from melfast.engines.export import export_onnx
-from melfast.engines.onnx_cpu import OnnxCpuEngine
+from melfast.engines.onnx_runtime import OnnxEngine
 from melfast.evaluate.calibration import fit
 from melfast.evaluate.metrics import expected_calibration_error, log_loss, roc_auc
 from melfast.models.classifier import build_classifier
@@ -99,7 +99,7 @@ def test_the_exported_graph_calibrates(tmp_path: Path, calibration: dict) -> Non
     record = record_of(**calibration)
     model = build_classifier(record).eval()
     export_onnx(model, record, tmp_path / "model.onnx")
-    engine = OnnxCpuEngine(tmp_path / "model.onnx", threads=1)
+    engine = OnnxEngine(tmp_path / "model.onnx", threads=1)
     assert engine.record == record
     images = np.random.default_rng(0).integers(0, 256, (5, 24, 32, 3), dtype=np.uint8)
     probability, logits = engine.run(images)

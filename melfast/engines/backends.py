@@ -1,0 +1,113 @@
+"""Backends: what can run a model on this machine, and which of them is taken."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from melfast.engines.base import BackendName, Engine, UnusableError
+from melfast.engines.foreign import Foreign, Numbers, Output
+from melfast.engines.tensorrt_file import is_engine
+from melfast.errors import InputError
+from melfast.preprocess import ColourSpace
+
+Backend = Literal["auto", BackendName]
+# The fastest first; what each one runs.
+RUNS: dict[BackendName, tuple[str, ...]] = {
+    "tensorrt": ("engine", "onnx"),
+    "onnx-cuda": ("onnx",),
+    "onnx-cpu": ("onnx",),
+    "torch": ("checkpoint",),
+}
+KINDS = {
+    "onnx": "an ONNX model",
+    "engine": "a TensorRT engine",
+    "checkpoint": "a checkpoint",
+}
+
+
+def open_engine(
+    model: str | Path,
+    backend: Backend = "auto",
+    *,
+    threads: int | None = None,
+    input_size: tuple[int, int] | None = None,
+    colour: ColourSpace | None = None,
+    mean: Numbers | None = None,
+    std: Numbers | None = None,
+    output: Output | None = None,
+) -> Engine:
+    """Loads a model; `info` of the engine says what runs it and why nothing faster does.
+
+    Args:
+        model: an ONNX file, a TensorRT engine, or a run folder or checkpoint.
+        backend: `auto` takes the first of RUNS that can run the model here. It builds no TensorRT
+            engine, which may take minutes: it takes one that lies beside the ONNX file. `tensorrt`
+            builds it where it is missing or does not fit.
+        threads: on the CPU; None: one a core that the process may use.
+        input_size, colour, mean, std, output: of an ONNX file that melfast did not write, see
+            melfast.engines.foreign.
+    Raises:
+        InputError: there is no such file, it is broken, or the backend cannot run it here.
+    """
+    if backend not in ("auto", *RUNS):
+        raise ValueError(f"backend must be auto, {', '.join(RUNS)}, got {backend!r}")
+    path, foreign = Path(model), Foreign(input_size, colour, mean, std, output)
+    kind = model_kind(path)
+    if foreign.said and kind != "onnx":
+        raise InputError(
+            f"{path}: input size, colour, mean, std and output are for ONNX files that melfast "
+            f"did not write, this is {KINDS[kind]}"
+        )
+    if backend != "auto":
+        try:
+            return _open(backend, path, kind, threads, foreign, build=True)
+        except UnusableError as error:
+            raise InputError(f"{path}: backend {backend} cannot run it: {error}") from None
+    passed_over: dict[str, str] = {}
+    for name in RUNS:
+        try:
+            engine = _open(name, path, kind, threads, foreign, build=False)
+        except UnusableError as error:
+            passed_over[name] = str(error)
+            continue
+        engine.info = replace(engine.info, passed_over=passed_over)
+        return engine
+    reasons = "; ".join(f"{name}: {passed_over[name]}" for name in RUNS if kind in RUNS[name])
+    raise InputError(f"{path}: no backend can run it here: {reasons}")
+
+
+def model_kind(path: Path) -> str:
+    """`onnx`, `engine` or `checkpoint`, by the name; whether it is one, its engine finds.
+
+    Raises:
+        InputError: there is nothing.
+    """
+    if not path.exists():
+        raise InputError(
+            f"{path}: no such file, wanted a model that melfast export wrote, or a run folder"
+        )
+    if path.is_dir() or path.suffix == ".safetensors":
+        return "checkpoint"
+    return "engine" if is_engine(path) else "onnx"
+
+
+def _open(
+    name: BackendName, path: Path, kind: str, threads: int | None, foreign: Foreign, *, build: bool
+) -> Engine:
+    if kind not in RUNS[name]:
+        runs = " or ".join(KINDS[each] for each in RUNS[name])
+        raise UnusableError(f"the file is {KINDS[kind]}, wanted {runs}")
+    if name == "torch":
+        from melfast.engines.torch_eager import TorchEngine
+
+        return TorchEngine(path, threads=threads)
+    if name == "tensorrt":
+        from melfast.engines.tensorrt_engine import TensorRtEngine
+
+        if foreign.said:
+            raise UnusableError("melfast did not write the file")
+        return TensorRtEngine(path, build=build)
+    from melfast.engines.onnx_runtime import OnnxEngine
+
+    device: Literal["cpu", "cuda"] = "cuda" if name == "onnx-cuda" else "cpu"
+    return OnnxEngine(path, device=device, threads=threads, foreign=foreign)

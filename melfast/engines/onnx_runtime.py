@@ -1,0 +1,172 @@
+"""OnnxEngine: an ONNX file on the CPU or a GPU with ONNX Runtime."""
+
+import re
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as errors
+
+from melfast.data.loader import available_cores
+from melfast.engines.base import (
+    INPUT,
+    METADATA_KEY,
+    OUTPUTS,
+    EngineInfo,
+    UnusableError,
+    file_sha256,
+    require_images,
+)
+from melfast.engines.foreign import Adapter, Foreign
+from melfast.engines.gpu import find_gpu
+from melfast.errors import InputError
+from melfast.models.record import ModelRecord
+
+Device = Literal["cpu", "cuda"]
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+# Both packages are one module: the one installed last is the one that is there.
+INSTALL = "pip uninstall onnxruntime, then pip install onnxruntime-gpu"
+
+# In its words on a file of an opset that it does not know.
+NEWER = r"Opset (\d+) is under development.* is till opset (\d+)"
+# ONNX Runtime's errors have no common base of their own.
+LOAD_ERRORS = (
+    errors.EPFail,
+    errors.Fail,
+    errors.InvalidArgument,
+    errors.InvalidGraph,
+    errors.InvalidProtobuf,
+    errors.NoModel,
+    errors.NotImplemented,
+    errors.RuntimeException,
+)
+
+
+class OnnxEngine:
+    """See melfast.engines.base.Engine. `run` may be called from several threads."""
+
+    def __init__(
+        self, path: str | Path, *, device: Device = "cpu", threads: int | None = None,
+        foreign: Foreign | None = None,
+    ) -> None:  # fmt: skip
+        """
+        Args:
+            path: a file that `melfast export` wrote; others with `foreign`.
+            threads: that one `run` uses on the CPU; None: one a core that the process may use.
+            foreign: what a file is that melfast did not write.
+        Raises:
+            UnusableError: `device` is cuda, and there is none or ONNX Runtime cannot use it.
+            InputError: the file is missing, no whole ONNX file, or not melfast's and `foreign` does
+                not say enough.
+        """
+        path, foreign = Path(path), foreign or Foreign()
+        threads = available_cores() if threads is None else threads
+        if threads < 1:
+            raise ValueError(f"threads must be >= 1, got {threads}")
+        if device == "cuda":
+            require_cuda()
+        self.session = load_session(path, threads, device)
+        self.provider = require_provider(self.session, device)
+        self.adapter: Adapter | None = None
+        if METADATA_KEY in self.session.get_modelmeta().custom_metadata_map:
+            self.record = read_record(self.session, path)
+            if foreign.said:
+                raise InputError(
+                    f"{path}: melfast export wrote it, it says itself what it takes and gives; "
+                    "wanted no input size, colour, mean, std or output"
+                )
+        else:
+            try:
+                self.adapter = Adapter(self.session, path, foreign)
+            except LOAD_ERRORS as error:
+                reason = " ".join(str(error).split())
+                raise InputError(f"{path}: does not run on such images: {reason}") from None
+            self.record = self.adapter.record
+        self.info = EngineInfo(
+            backend="onnx-cuda" if device == "cuda" else "onnx-cpu",
+            provider=self.provider,
+            runtime=f"onnxruntime {onnxruntime.__version__}",
+            model=str(path),
+            sha256=file_sha256(path),
+            assumed=self.adapter.assumed if self.adapter else "",
+        )
+
+    def run(
+        self, images_bhw3: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        require_images(images_bhw3, self.record)
+        if self.adapter:
+            return self.adapter.run(self.session, images_bhw3)
+        probability, logits = self.session.run(OUTPUTS, {INPUT: images_bhw3})
+        return probability, logits
+
+
+def require_cuda() -> None:
+    """Raises UnusableError where ONNX Runtime has no GPU to run on or is not made for one."""
+    find_gpu()
+    if PROVIDERS["cuda"] not in onnxruntime.get_available_providers():
+        raise UnusableError(f"onnxruntime-gpu is not installed: {INSTALL}")
+    onnxruntime.preload_dlls()  # the CUDA libraries that other packages brought
+
+
+def require_provider(session: onnxruntime.InferenceSession, device: Device) -> str:
+    """The provider that the session runs on, which ONNX Runtime may have changed in silence.
+
+    Raises:
+        UnusableError: it is another than the one asked for.
+    """
+    found = session.get_providers()
+    if found[:1] != [PROVIDERS[device]]:
+        hint = ": the CUDA or cuDNN libraries that it wants are missing or of another version"
+        raise UnusableError(
+            f"ONNX Runtime took {', '.join(found)} for {PROVIDERS[device]}"
+            + (hint if device == "cuda" else "")
+        )
+    return PROVIDERS[device]
+
+
+def load_session(path: Path, threads: int, device: Device = "cpu") -> onnxruntime.InferenceSession:
+    """Raises InputError where there is no ONNX file that can be run."""
+    if not path.is_file():
+        found = "is a folder" if path.is_dir() else "no such file"
+        raise InputError(f"{path}: {found}, wanted a model that melfast export wrote")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    # Threads that spin while they wait take the cores from the decoder.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3  # errors; they come as exceptions as well
+    try:
+        # No fallback: else it prints, and takes the CPU, when a run fails on the GPU.
+        return onnxruntime.InferenceSession(
+            path, options, providers=[PROVIDERS[device]], enable_fallback=0
+        )
+    except LOAD_ERRORS as error:
+        reason = " ".join(str(error).replace(f"Load model from {path} failed:", "").split())
+        if device == "cuda" and isinstance(error, errors.EPFail | errors.RuntimeException):
+            raise UnusableError(f"ONNX Runtime cannot use the GPU ({reason})") from None
+        if newer := re.search(NEWER, reason):
+            raise InputError(
+                f"{path}: is of opset {newer[1]}, onnxruntime {onnxruntime.__version__} knows up "
+                f"to {newer[2]}; wanted a newer one, or a file of an older opset"
+            ) from None
+        raise InputError(
+            f"{path}: cannot be loaded as an ONNX file; is it whole? ({reason})"
+        ) from None
+
+
+def read_record(session: onnxruntime.InferenceSession, path: Path) -> ModelRecord:
+    """The model record in the metadata; InputError where the model does not fit it."""
+    metadata = session.get_modelmeta().custom_metadata_map
+    record = ModelRecord.from_json(metadata[METADATA_KEY], f"{path}: metadata {METADATA_KEY!r}")
+    size = record.preprocess
+    inputs = [(i.name, i.type, i.shape[1:]) for i in session.get_inputs()]
+    outputs = tuple(output.name for output in session.get_outputs())
+    wanted = [(INPUT, "tensor(uint8)", [size.height, size.width, 3])]
+    if inputs != wanted or outputs != OUTPUTS:
+        raise InputError(
+            f"{path}: inputs and outputs do not fit its metadata: "
+            f"wanted {wanted} and {OUTPUTS}, got {inputs} and {outputs}"
+        )
+    return record

@@ -1,0 +1,164 @@
+"""An engine of TensorRT on disk: NAME.engine and, beside it, NAME.engine.json, its sidecar."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from melfast.engines.base import METADATA_KEY, UnusableError, file_sha256
+from melfast.engines.gpu import Gpu, find_gpu
+from melfast.engines.tensorrt import build_engine, find_tensorrt, is_portable
+from melfast.errors import InputError
+from melfast.files import atomic_path
+from melfast.models.record import ModelRecord
+
+FORMAT = 1
+SUFFIXES = (".engine", ".plan")
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """What must be known of an engine to run it, and to know that it must not be run.
+
+    Attributes:
+        source: name of the ONNX file it was built from, where that lay beside it; else ''.
+        source_sha256, engine_sha256: of the two files.
+        runtime: what built it, which alone can load it: name and version.
+        gpu: what it was built for, which alone can run it; None: built without a GPU for every one
+            that TensorRT-RTX knows.
+        batches: images a batch: the fewest, those it is tuned for, the most.
+        record: the model's.
+    """
+
+    source: str
+    source_sha256: str
+    engine_sha256: str
+    runtime: str
+    gpu: Gpu | None
+    batches: tuple[int, int, int]
+    record: ModelRecord
+
+    def to_json(self) -> str:
+        record = json.loads(self.record.to_json())
+        fields = asdict(self) | {"record": record}
+        return json.dumps({"melfast_engine_format": FORMAT, **fields}, indent=2)
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> "Sidecar":
+        """Raises InputError, naming `where`, for anything that `to_json` did not write."""
+        try:
+            fields: dict[str, Any] = json.loads(text)
+            if fields.pop("melfast_engine_format") != FORMAT:
+                raise InputError(f"{where}: written by another melfast; wanted format {FORMAT}")
+            fewest, tuned, most = fields["batches"]
+            fields["batches"] = (int(fewest), int(tuned), int(most))
+            fields["gpu"] = Gpu(**fields["gpu"]) if fields["gpu"] else None
+            fields["record"] = ModelRecord.from_json(json.dumps(fields["record"]), where)
+            return cls(**fields)
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{where}: not the sidecar of an engine ({error!r})") from None
+
+
+def is_engine(path: Path) -> bool:
+    """Whether a file is called as one, or has the sidecar of one."""
+    return path.suffix in SUFFIXES or sidecar_path(path).is_file()
+
+
+def sidecar_path(engine: Path) -> Path:
+    return engine.with_name(f"{engine.name}.json")
+
+
+def write_engine(
+    onnx_path: str | Path, output: str | Path, *, batches: tuple[int, int, int] = (1, 32, 64)
+) -> Path:
+    """Builds the engine of a file that `melfast export` wrote, and writes it with its sidecar.
+
+    With TensorRT-RTX no GPU is needed, and the engine is for every one; TensorRT's own is for the
+    GPU that built it. Timings of the build are kept beside it, in NAME.timing, for the next.
+
+    Returns:
+        The sidecar.
+    Raises:
+        InputError: see build_engine; or the file has no model record, or a file cannot be written.
+            Nothing is left behind, and files that were there stay.
+    """
+    onnx_path, output = Path(onnx_path), Path(output)
+    trt = find_tensorrt()
+    # The files come first: a folder that cannot be written to is told before the work. A crash
+    # between the two names leaves a sidecar of another engine, which its hash gives away.
+    with atomic_path(output) as engine, atomic_path(sidecar_path(output)) as sidecar:
+        digest, record = file_sha256(onnx_path), onnx_record(onnx_path)
+        timings = output.with_suffix(".timing")
+        engine.write_bytes(build_engine(onnx_path, batches=batches, timing_cache=timings))
+        beside = onnx_path.resolve().parent == output.resolve().parent
+        written = Sidecar(
+            source=onnx_path.name if beside else "",
+            source_sha256=digest,
+            engine_sha256=file_sha256(engine),
+            runtime=runtime_name(trt),
+            gpu=None if is_portable(trt) else find_gpu(),
+            batches=batches,
+            record=record,
+        )
+        sidecar.write_text(written.to_json(), encoding="utf-8")
+    return sidecar_path(output)
+
+
+def onnx_record(path: Path) -> ModelRecord:
+    """The model record in an ONNX file's metadata; InputError where there is none."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except DecodeError:
+        raise InputError(f"{path}: cannot be read as an ONNX file; is it whole?") from None
+    for entry in model.metadata_props:
+        if entry.key == METADATA_KEY:
+            return ModelRecord.from_json(entry.value, f"{path}: metadata {METADATA_KEY!r}")
+    raise InputError(
+        f"{path}: an ONNX model without {METADATA_KEY!r} in its metadata, wanted one that melfast "
+        "export wrote"
+    )
+
+
+def read_sidecar(engine: Path) -> Sidecar:
+    """The sidecar of an engine.
+
+    Raises:
+        InputError: it is missing or broken, or that of another engine.
+    """
+    path = sidecar_path(engine)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(
+            f"{engine}: its sidecar {path.name} is missing; wanted both that melfast export wrote"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+    sidecar = Sidecar.from_json(text, str(path))
+    if file_sha256(engine) != sidecar.engine_sha256:
+        raise InputError(f"{engine}: is not the whole engine that {path.name} is about")
+    return sidecar
+
+
+def require_fits(sidecar: Sidecar, engine: Path, trt: ModuleType, gpu: Gpu) -> None:
+    """Raises UnusableError where an engine is stale, or of another version or GPU."""
+    if sidecar.runtime != runtime_name(trt):
+        raise UnusableError(
+            f"{engine} was built by {sidecar.runtime}, installed is {runtime_name(trt)}"
+        )
+    if sidecar.gpu not in (None, gpu):
+        raise UnusableError(f"{engine} was built for {sidecar.gpu}, found {gpu}")
+    source = engine.with_name(sidecar.source)
+    if sidecar.source and source.is_file() and file_sha256(source) != sidecar.source_sha256:
+        raise UnusableError(f"{engine} is stale: {source.name} has changed since it was built")
+
+
+def runtime_name(trt: ModuleType) -> str:
+    """As "tensorrt_rtx 1.7.1.116", whichever of its names the module was found by."""
+    return f"{trt.__name__.removesuffix('_bindings')} {trt.__version__}"
