@@ -116,8 +116,9 @@ def command(
         f"{limit:.6g} ({source}), on {runner.provider}"
     )
     info = runner.info
-    for name, reason in info.passed_over.items():
-        click.echo(f"backend {name} passed over: {reason}", err=True)
+    if info.passed_over:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in info.passed_over.items())
+        click.echo(f"  backend {info.backend}; passed over: {reasons}")
     if info.assumed:
         click.echo(f"note: melfast did not write the model: {info.assumed}", err=True)
     if tta != "none" and threshold is None:

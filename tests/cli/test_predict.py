@@ -1,5 +1,6 @@
 """melfast predict as a user sees it: what it prints, writes, imports and returns."""
 
+import json
 import os
 import resource
 import signal
@@ -31,7 +32,8 @@ def folder(red_model: RedModel, tmp_path: Path) -> Path:
 
 
 def predict(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
-    usual = ("--model", "model.onnx", "--images", "photos", "--output", "p.csv")
+    usual = ("--model", "model.onnx", "--images", "photos", "--output", "p.csv", "--backend",
+             "onnx-cpu")  # fmt: skip
     return melfast("predict", *usual, *words, cwd=folder)
 
 
@@ -44,6 +46,17 @@ def test_what_it_prints_and_writes(folder: Path) -> None:
         "p.csv: 2 images, 1 called malignant, 0 failed\n"
     )
     assert (folder / "p.csv").read_text() == "image_name,target,probability\na,0,0.2\nb,1,0.8\n"
+
+
+def test_auto_says_what_it_passed_over(folder: Path) -> None:
+    done = predict(folder, "--backend", "auto")
+    info = json.loads((folder / "p.json").read_text())["engine"]
+    assert info["backend"] in ("tensorrt", "onnx-cuda", "onnx-cpu")
+    if info["backend"] == "onnx-cpu":
+        line = done.stdout.splitlines()[1]
+        assert line.startswith("  backend onnx-cpu; passed over: tensorrt: ")
+        assert "; onnx-cuda: " in line
+        assert list(info["passed_over"]) == ["tensorrt", "onnx-cuda"]
 
 
 def test_options_with_dashes_and_underscores(folder: Path) -> None:

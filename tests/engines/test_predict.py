@@ -17,7 +17,7 @@ from PIL import Image
 import melfast
 from melfast import images as images_module
 from melfast.data import native
-from melfast.engines.base import Engine
+from melfast.engines.base import Engine, EngineInfo
 from melfast.engines.onnx_runtime import OnnxEngine
 from melfast.engines.predict import Predictor, choose_threshold, predictions
 from melfast.engines.sources import ImageFiles, find_images
@@ -96,6 +96,7 @@ class FixedEngine:
 
     record = ModelRecord("fixed", Preprocess(4, 6))
     provider = "none"
+    info = EngineInfo("torch", "none", "none 1", "fixed", "0" * 64)
 
     def __init__(self, probability: NDArray[np.float32]) -> None:
         self.probability, self.calls = probability, 0
