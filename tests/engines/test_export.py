@@ -20,6 +20,7 @@ from melfast.engines import export, export_torch, tensorrt
 from melfast.engines.export import export_model
 from melfast.engines.export_check import Check, draw_images, torch_logits
 from melfast.engines.onnx_runtime import OnnxEngine
+from melfast.engines.tensorrt_file import read_sidecar, write_engine
 from melfast.errors import InputError
 from melfast.models.classifier import build_classifier
 from melfast.models.record import Head, ModelRecord
@@ -116,8 +117,9 @@ def test_through_onnx_and_tensorrt(head: Head, colour: ColourSpace, tmp_path: Pa
     assert engine.record == record
     for got, wanted in zip(engine.run(images), answer_of(model, record, images), strict=True):
         np.testing.assert_allclose(got, wanted, atol=1e-5)
-    export.write_plan(tmp_path / "model.onnx", tmp_path / "model.plan")
+    write_engine(tmp_path / "model.onnx", tmp_path / "model.plan")
     assert (tmp_path / "model.plan").stat().st_size > 1000
+    assert read_sidecar(tmp_path / "model.plan").record == record
 
 
 @EVERY_COLOUR
