@@ -1,6 +1,8 @@
 """OnnxEngine: an ONNX file on the CPU or a GPU with ONNX Runtime."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
 
@@ -29,6 +31,9 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 # Both packages are one module: the one installed last is the one that is there.
 INSTALL = "pip uninstall onnxruntime, then pip install onnxruntime-gpu"
 
+# Images that one thread works through at a time: sharing every operation of a large batch among
+# four threads was seen at 0.6 to 0.7 of the images/s of ConvNeXt-Tiny.
+PIECE = 4
 # In its words on a file of an opset that it does not know.
 NEWER = r"Opset (\d+) is under development.* is till opset (\d+)"
 # ONNX Runtime's errors have no common base of their own.
@@ -67,7 +72,11 @@ class OnnxEngine:
             raise ValueError(f"threads must be >= 1, got {threads}")
         if device == "cuda":
             require_cuda()
-        self.session = load_session(path, threads, device)
+        self.path, self.threads = path, threads
+        self.pool: ThreadPoolExecutor | None = None
+        if device == "cpu" and threads > 1:
+            self.pool = ThreadPoolExecutor(threads, "melfast-onnx")
+        self.session = load_session(path, 1 if self.pool else threads, device)
         self.provider = require_provider(self.session, device)
         self.adapter: Adapter | None = None
         if METADATA_KEY in self.session.get_modelmeta().custom_metadata_map:
@@ -78,6 +87,8 @@ class OnnxEngine:
                     "wanted no input size, colour, mean, std or output"
                 )
         else:
+            if self.pool:  # it may take one image at a time
+                self.session, self.pool = self.whole, None
             try:
                 self.adapter = Adapter(self.session, path, foreign)
             except LOAD_ERRORS as error:
@@ -99,8 +110,28 @@ class OnnxEngine:
         require_images(images_bhw3, self.record)
         if self.adapter:
             return self.adapter.run(self.session, images_bhw3)
-        probability, logits = self.session.run(OUTPUTS, {INPUT: images_bhw3})
+        if not self.pool:
+            return _run(self.session, images_bhw3)
+        count = len(images_bhw3)
+        if count == 1:
+            return _run(self.whole, images_bhw3)
+        size = min(PIECE, -(-count // self.threads))
+        pieces = [images_bhw3[first : first + size] for first in range(0, count, size)]
+        answers = list(self.pool.map(partial(_run, self.session), pieces))
+        probability, logits = (np.concatenate(part) for part in zip(*answers, strict=True))
         return probability, logits
+
+    @cached_property
+    def whole(self) -> onnxruntime.InferenceSession:
+        """A session whose every operation all threads share: for one image, which has no pieces."""
+        return load_session(self.path, self.threads)
+
+
+def _run(
+    session: onnxruntime.InferenceSession, images_bhw3: NDArray[np.uint8]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    probability, logits = session.run(OUTPUTS, {INPUT: images_bhw3})
+    return probability, logits
 
 
 def require_cuda() -> None:

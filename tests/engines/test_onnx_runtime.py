@@ -201,3 +201,17 @@ def test_on_a_gpu(model: Path) -> None:
     assert engine.provider == "CUDAExecutionProvider"
     for found, wanted in zip(engine.run(images), OnnxEngine(model).run(images), strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 33])
+def test_pieces_of_a_batch_come_back_in_order(
+    red_model: Callable[..., Path], tmp_path: Path, count: int
+) -> None:
+    engine = OnnxEngine(red_model(tmp_path / "m.onnx"), threads=3)
+    images = np.zeros((count, 4, 6, 3), np.uint8)
+    images[..., 0] = np.arange(count)[:, None, None]
+    probability, logits = engine.run(images)
+    np.testing.assert_allclose(probability, np.arange(count) / 255, rtol=1e-6)
+    np.testing.assert_allclose(logits[:, 1], np.arange(count))
+    alone = OnnxEngine(tmp_path / "m.onnx", threads=1)
+    np.testing.assert_array_equal(alone.run(images)[1], logits)
