@@ -6,8 +6,8 @@ drawn again, by compiled loops (`kernels.py`). One seed gives the same draws on 
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Literal
 
 import numpy as np
@@ -67,10 +67,25 @@ class Bootstrap:
     ) -> Interval:
         """The interval of a metric's gap between groups, or of `equalized_odds`.
 
-        It leans to large gaps, and lies above 0 even where the groups are alike: whether there is
-        a gap at all, `permutation_null` says.
+        Of two groups it is that of their difference, whose sign then goes: 0 is in it where either
+        may be the better. Of more it leans to large gaps, and lies above 0 even where the groups
+        are alike: whether there is a gap at all, `permutation_null` says.
         """
-        return self.interval_of(self._between_groups(gap, metric), method=method, level=level)
+        whole = self.interval_of(self._between_groups(gap, metric), method=method, level=level)
+        found = []
+        for name in ("recall", "fpr") if metric == EQUALIZED_ODDS else (metric,):
+            groups = 1 + np.flatnonzero(~np.isnan(self.estimate[name][1:]))
+            if len(groups) != 2:
+                return whole
+            # A gap cannot be below 0, so that next to 0 nearly all replicates are larger, and BCa,
+            # correcting that as a bias, would end at the estimate.
+            difference = self.interval_of(
+                partial(_difference, name, *groups), method=method, level=level
+            )
+            found.append(_without_sign(difference))
+        # Equalized odds is the larger of two gaps; NaN where one of them has no interval.
+        low, high = np.max([(each.low, each.high) for each in found], axis=0).tolist()
+        return replace(whole, low=low, high=high)
 
     def ratio_interval(
         self, metric: str, *, method: IntervalMethod = "bca", level: float = 0.95
@@ -220,6 +235,18 @@ def ratio(values: Floats, groups: NDArray[np.bool_]) -> Floats:
     chosen = values[..., groups]
     with np.errstate(invalid="ignore"):
         return chosen.min(axis=-1) / chosen.max(axis=-1)
+
+
+def _difference(metric: str, first: int, second: int, found: Measured) -> Floats:
+    return found[metric][..., first] - found[metric][..., second]
+
+
+def _without_sign(found: Interval) -> Interval:
+    low, high = sorted((abs(found.low), abs(found.high)))
+    return replace(
+        found, estimate=abs(found.estimate), low=0.0 if found.low <= 0 <= found.high else low,
+        high=high,
+    )  # fmt: skip
 
 
 def _over_groups(

@@ -60,7 +60,8 @@ def run_explain(
     output.mkdir(parents=True, exist_ok=True)
     captions = []
     for row, (picture, probability) in zip(chosen, found, strict=True):
-        captions.append(f"{probability:.3f} {CLASS_NAMES[int(targets[row])]} {labels[row]}")
+        truth = CLASS_NAMES[int(targets[row])]
+        captions.append(f"P {probability:.3f}{truth and f', truth {truth}'} {labels[row]}")
         with atomic_path(output / f"{labels[row].replace('/', '_')}.png") as file:
             Image.fromarray(picture).save(file, "PNG")
     pictures = [(picture, text) for (picture, _), text in zip(found, captions, strict=True)]

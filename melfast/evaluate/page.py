@@ -218,7 +218,7 @@ def _groupings(model: Mapping[str, Any], named: bool) -> str:
                    for m in shown]
             )  # fmt: skip
         head = ["group", "images", "malignant", *(METRICS[m][0] for m in shown)]
-        unknown = f"{grouping['unknown']:,} images of unknown group are left out here."
+        unknown = f"Images of unknown group, left out here: {grouping['unknown']:,}."
         parts.append(_table(head, rows, unknown if grouping["unknown"] else ""))
         parts.append(_gaps(grouping))
         parts.append(_score_tests(grouping))

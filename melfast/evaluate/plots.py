@@ -95,14 +95,17 @@ def score_distributions(y_true: Bools, score: Floats, threshold: float | None) -
     return figure
 
 
-def forest(grouping: Mapping[str, Any], overall: Mapping[str, Any], metric: str) -> Figure:
+def forest(
+    grouping: Mapping[str, Any], overall: Mapping[str, Any], metric: str, by: str = "group"
+) -> Figure:
     """A metric by group with its intervals, beside the gap that chance makes.
 
     Args:
+        by: what the groups are of: a column.
         grouping, overall: of the report's document.
     """
     names = [n for n in grouping["names"] if grouping["groups"][n]["images"]]
-    figure, (axis,) = _figure(1, size=(5.6, 1.5 + 0.36 * len(names)))
+    figure, (axis,) = _figure(1, size=(5.6, 1.7 + 0.36 * len(names)))
     for row, name in enumerate(names):
         group = grouping["groups"][name]
         found = group["metrics"].get(metric)
@@ -124,8 +127,10 @@ def forest(grouping: Mapping[str, Any], overall: Mapping[str, Any], metric: str)
     ]
     axis.set_yticks(range(len(names)), labels)
     axis.set(xlabel=f"{metric.replace('_', ' ')}, with interval", xlim=(-0.015, 1.015),
-             ylim=(len(names) - 0.5, -0.5),
-             title=f"{metric.replace('_', ' ')} by group (malignant of all images)")  # fmt: skip
+             ylim=(len(names) - 0.5, -0.5))  # fmt: skip
+    # Over the whole figure: centred on the axis a long column name is cut off.
+    title = f"{metric.replace('_', ' ')} by {by}\n(malignant of all images)"
+    figure.suptitle(title, fontsize="medium")
     figure.legend(loc="outside lower center", fontsize="small", ncols=2)
     return figure
 

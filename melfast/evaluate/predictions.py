@@ -88,7 +88,7 @@ def read_predictions(
     if not name:
         raise InputError(
             f"{path}: no column of image names ({', '.join(NAME_COLUMNS)}); there are "
-            f"{', '.join(columns)}"
+            f"{', '.join(columns)}; melfast report takes it by --image-column"
         )
     if truth and not call:
         if score or set(table.frame[truth]) <= {"0", "1", ""}:
@@ -98,7 +98,8 @@ def read_predictions(
     if not score and not call:
         raise InputError(
             f"{path}: no column of probabilities ({', '.join(SCORE_COLUMNS)}) or calls "
-            f"({', '.join(CALL_COLUMNS)}); there are {', '.join(columns)}"
+            f"({', '.join(CALL_COLUMNS)}); there are {', '.join(columns)}; "
+            "melfast report takes them by --score-column and --call-column"
         )
     names = table.frame[name].tolist()
     if "" in names:

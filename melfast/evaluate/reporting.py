@@ -216,7 +216,8 @@ def draw(
         for groups in data.images.groupings:
             grouping = found["groupings"][groups.name]
             column = _file_name(groups.name)
-            keep(f"forest-{column}{suffix}", plots.forest(grouping, found["overall"], "recall"),
+            figure = plots.forest(grouping, found["overall"], "recall", by=groups.name)
+            keep(f"forest-{column}{suffix}", figure,
                  f"Recall by {groups.name}{of}, with {level} intervals; dashed: over all images; "
                  "grey: as wide as the gap that chance alone makes on average.")  # fmt: skip
         parts = {"all": found["confusion"]}
@@ -224,7 +225,8 @@ def draw(
             first = found["groupings"][data.images.groupings[0].name]["groups"]
             parts |= {name: g["confusion"] for name, g in first.items() if g["images"]}
         keep(f"confusion{suffix}", plots.confusions(parts),
-             f"Counts of images by truth and call, over all and by group{of}.")  # fmt: skip
+             f"Counts of images by truth and call, over all and by group{of}; percentages and "
+             "shades are of the images of that truth.")  # fmt: skip
         if model.score is None:
             continue
         keep(f"scores{suffix}", plots.score_distributions(malignant, model.score, model.threshold),

@@ -223,6 +223,26 @@ def test_gap_between_many_small_groups_has_no_interval() -> None:
     assert math.isnan(interval.low)
 
 
+@pytest.mark.parametrize("method", ["percentile", "bca"])
+def test_gap_of_two_groups_is_as_unsure_as_their_difference(method: Any) -> None:
+    """40 of 55 and 59 of 82, as near as can be: the normal interval of the difference is 15 % wide
+    on either side, so a gap of 12 % may well be."""
+    true = np.tile([1, 0], 137)
+    called = np.zeros(274, int)
+    called[: 2 * 40 : 2] = called[2 * 55 : 2 * (55 + 59) : 2] = 1
+    called[1:21:2] = called[111:151:2] = 1
+    groups = Groups("sex", np.repeat([0, 1], [110, 164]), ("f", "m"))
+    found = bootstrap(true, called, sensitive_features=groups, replicates=4000)
+    interval = found.gap_interval("recall", method=method)
+    assert interval.estimate == pytest.approx(40 / 55 - 59 / 82)
+    assert interval.low == 0
+    error = 1.96 * math.sqrt(40 * 15 / 55**3 + 59 * 23 / 82**3)
+    assert interval.high == pytest.approx(interval.estimate + error, abs=0.02)
+    odds, other = (found.gap_interval(name, method=method) for name in ("equalized_odds", "fpr"))
+    assert odds.estimate == pytest.approx(20 / 82 - 10 / 55)
+    assert (odds.low, odds.high) == (0, max(interval.high, other.high))
+
+
 def test_exact_interval_against_scipy() -> None:
     for part, whole in ((15, 15), (0, 7), (36, 58), (1, 2)):
         wanted = stats.binomtest(part, whole).proportion_ci(0.9, method="exact")

@@ -62,10 +62,10 @@ def test_threshold_between_the_calls(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("a,b\n1,2\n", ": no column of image names (image_name, image, isic_id, image_id, "
-         "filename, file); there are a, b"),
+         "filename, file); there are a, b; melfast report takes it by --image-column"),
         ("image,b\nx,2\n", ": no column of probabilities (probability, prob, score, p_malignant, "
          "y_score) or calls (target_predicted, predicted, prediction, pred, y_pred); there are "
-         "image, b"),
+         "image, b; melfast report takes them by --score-column and --call-column"),
         ("image,score\n", ": holds a header and no rows"),
         ("image,score\nx,0.1\nx,0.2\n", ":3: image must name each image once, got 'x'"),
         ("image,score\nx,0.1\n,0.2\n", ":3: image must name an image, got ''"),
