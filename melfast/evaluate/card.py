@@ -171,14 +171,6 @@ def _limits(document: Mapping[str, Any], model: Mapping[str, Any]) -> list[str]:
         "- P(malignant) is not the chance that a patient has melanoma: it hangs on how common "
         "melanoma is among the images.",
     ]
-    for column, grouping in model["groupings"].items():
-        few = [
-            f"{name} ({group['malignant']})"
-            for name, group in grouping["groups"].items()
-            if group["malignant"] < 10
-        ]
-        if few:
-            lines.append(f"- By {column}, fewer than 10 malignant images: {', '.join(few)}.")
     return lines + [
         f"- {remark[0].upper()}{remark[1:]}." for remark in document["about"]["remarks"]
     ]

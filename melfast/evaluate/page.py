@@ -199,7 +199,9 @@ def _reading_the_gaps(document: Document) -> str:
         "<p>A gap is the largest value in a group less the smallest. Between small groups it is "
         "large by chance alone, so beside each stands the <em>mean gap by chance</em>: that of the "
         "same images with their groups permuted within each class. The p-value is the share of the "
-        "permutations with a gap as large; a small one says that the groups do differ.</p>"
+        "permutations with a gap as large; a small one says that the groups do differ. Of more "
+        "than two groups the interval of a gap leans to large gaps and may leave out 0 where the "
+        "groups are alike: only the p-value says whether there is a gap.</p>"
     )
 
 

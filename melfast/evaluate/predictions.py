@@ -28,6 +28,7 @@ class Predictions:
         called: int64 [N], 0 or 1, -1 none; None: the table has none.
         truth: int64 [N], -1 unknown; None: the table has none.
         groups: name of each image's tone group, '' unknown; None: the table has none.
+        columns: which of the table's columns these are from, in words.
     """
 
     path: Path
@@ -36,6 +37,7 @@ class Predictions:
     called: NDArray[np.int64] | None
     truth: NDArray[np.int64] | None
     groups: list[str] | None
+    columns: str = ""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -59,6 +61,7 @@ class Predictions:
             None if self.called is None else self.called[index],
             None if self.truth is None else self.truth[index],
             None if self.groups is None else [self.groups[i] for i in index],
+            self.columns,
         )
 
 
@@ -111,6 +114,8 @@ def read_predictions(
         Path(path), names, _numbers(table, score) if score else None,
         _labels(table, call) if call else None, _labels(table, truth) if truth else None,
         table.frame["group"].tolist() if "group" in columns else None,
+        "; ".join(f"{what}: column {column}" for what, column in (
+            ("P(malignant)", score), ("calls", call), ("truth", truth)) if column),
     )  # fmt: skip
 
 

@@ -27,6 +27,7 @@ from melfast.train.data import is_manifest
 
 PAGE, DOCUMENT, TABLES = "report.html", "metrics.json", "tables.csv"
 DEFAULT_COLUMNS = ("group", "sex", "age_approx", "anatom_site_general_challenge")
+FEW = 10  # malignant images of a group
 WORST_SHOWN, WORST_WIDTH = 24, 240  # images of the sheet, and their pixels
 DEFAULT_SETTINGS = Settings()
 Say = Callable[[str], None]
@@ -75,6 +76,8 @@ def run_report(
             f"--name must name each of the {len(tables)} tables once, got {', '.join(labels)}"
         )
     data, tables = align(tables, manifest, by, crossed)
+    for table in tables:
+        say(f"{table.path}: {table.columns}")
     models = [_model(label, table, threshold) for label, table in zip(labels, tables, strict=True)]
     say(
         f"{len(data.images.names):,} images, {int(data.images.y_true.sum()):,} malignant; "
@@ -164,7 +167,7 @@ def align(
     if malignant in (0, len(rows)):
         remarks.append(f"{malignant:,} of the {len(rows):,} images are malignant: one class alone")
     else:
-        remarks += [line for groups in groupings for line in _one_class(groups, truth[rows])]
+        remarks += [line for groups in groupings for line in _too_few(groups, truth[rows])]
     if patients is not None and len(set(patients)) < len(patients):
         remarks.append(
             "permutations and DeLong's, McNemar's, ANOVA and Kruskal-Wallis tests take the images "
@@ -307,9 +310,17 @@ def _model(name: str, table: Predictions, threshold: float | None) -> Model:
     return Model(name, table.score, table.called, table.threshold, "the table's own calls")
 
 
-def _one_class(groups: Groups, y_true: NDArray[np.int64]) -> list[str]:
-    """A line on the groups without malignant, and on those without benign images."""
+def _too_few(groups: Groups, y_true: NDArray[np.int64]) -> list[str]:
+    """A line each on the groups with few malignant, with none, and without benign images."""
     lines = []
+    malignant = np.bincount(groups.index[(y_true == 1) & groups.known], minlength=len(groups.names))
+    few = [f"{name} ({count})" for name, count in zip(groups.names, malignant, strict=True)
+           if 0 < count < FEW]  # fmt: skip
+    if few:
+        lines.append(
+            f"{groups.name}: fewer than {FEW} malignant images, on which recall, AUC and their "
+            f"intervals say little, of {', '.join(few)}"
+        )
     for target, lacking, undefined in ((1, "malignant", "recall"), (0, "benign", "specificity")):
         there = set(groups.index[y_true == target].tolist())
         without = [name for i, name in enumerate(groups.names)

@@ -95,7 +95,7 @@ def run_evaluation(
         checkpoint: a run, a checkpoint folder or a file in one.
         data_path: a manifest or a data set; None: the run's own manifest.
         split: train, valid, test, or all.
-        output_dir: None: RUN/evaluation/SPLIT.
+        output_dir: None: RUN/evaluation/SPLIT, or SPLIT-flips and the like with views.
         report: whether `melfast report` follows, into its folder `report`.
     Raises:
         InputError: the checkpoint, the data or an image cannot be used.
@@ -106,7 +106,8 @@ def run_evaluation(
         answers = ask(folder, manifest, world, means)
         if not world.first:
             return
-        output = output_dir or run_of(folder) / "evaluation" / split
+        name = split if means.tta == "none" else f"{split}-{means.tta}"
+        output = output_dir or run_of(folder) / "evaluation" / name
         record = answers.record
         about = {"checkpoint": str(folder), "data": str(data_path or run_of(folder) / MANIFEST),
                  "split": split, "threshold_rule": record.threshold_rule,

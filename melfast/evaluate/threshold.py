@@ -11,6 +11,7 @@ from melfast.errors import InputError
 ThresholdRule = Literal["youden", "f1", "recall", "cost", "equal_recall"]
 # Rules that `value` says nothing to.
 BARE_RULES = ("youden", "f1")
+FEW = 10  # malignant images of a group
 
 
 def choose_threshold(
@@ -93,15 +94,24 @@ def require_both_classes(
     Raises:
         InputError: no group has images of both classes.
     """
+    counts = [int(((groups == i) & (y_true == 1)).sum()) for i in range(len(names))]
     lacking = [name for i, name in enumerate(names) if len(set(y_true[groups == i].tolist())) < 2]
     if len(lacking) == len(names):
         raise InputError(
             "train.threshold_rule equal_recall needs a tone group with images of both classes in "
             "the validation split; found none: melfast prepare ita"
         )
-    if not lacking:
-        return ""
-    return (
-        "warning: train.threshold_rule equal_recall: no validation images of both classes in "
-        f"{', '.join(lacking)}: the threshold of all images is taken there"
-    )
+    few = [f"{name} ({count})" for name, count in zip(names, counts, strict=True)
+           if name not in lacking and count < FEW]  # fmt: skip
+    notes = []
+    if lacking:
+        notes.append(
+            f"no validation images of both classes in {', '.join(lacking)}: the threshold of all "
+            "images is taken there"
+        )
+    if few:
+        notes.append(
+            f"fewer than {FEW} malignant validation images in {', '.join(few)}: their thresholds "
+            "are rough guesses"
+        )
+    return f"warning: train.threshold_rule equal_recall: {'; '.join(notes)}" if notes else ""

@@ -188,6 +188,8 @@ def test_groups_of_one_class_are_named(data: Path) -> None:
     assert found.exit_code == 0, found.output
     document = json.loads((data / "r" / "metrics.json").read_text())
     assert document["about"]["remarks"] == [
+        "group: fewer than 10 malignant images, on which recall, AUC and their intervals say "
+        "little, of c (1)",
         "group: no malignant images, so no recall and no AUC, of a",
         "group: no benign images, so no specificity and no AUC, of c",
     ]
