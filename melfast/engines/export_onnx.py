@@ -89,6 +89,9 @@ def metadata(record: ModelRecord) -> dict[str, str]:
     threshold = "none" if record.threshold is None else f"{record.threshold!r}"
     if record.threshold_rule:
         threshold += f" ({record.threshold_rule}, on the validation split)"
+    if record.group_thresholds:
+        by_group = zip(record.groups, record.group_thresholds, strict=True)
+        threshold += "; by tone group " + ", ".join(f"{name} {t!r}" for name, t in by_group)
     mean, std = (", ".join(f"{v:g}" for v in values) for values in (size.mean, size.std))
     return {
         METADATA_KEY: record.to_json(),

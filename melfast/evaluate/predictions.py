@@ -29,6 +29,7 @@ class Predictions:
         truth: int64 [N], -1 unknown; None: the table has none.
         groups: name of each image's tone group, '' unknown; None: the table has none.
         columns: which of the table's columns these are from, in words.
+        made_by: the threshold that made the calls; None: not known, see `threshold`.
     """
 
     path: Path
@@ -38,14 +39,17 @@ class Predictions:
     truth: NDArray[np.int64] | None
     groups: list[str] | None
     columns: str = ""
+    made_by: float | None = None
 
     def __len__(self) -> int:
         return len(self.names)
 
     @property
     def threshold(self) -> float | None:
-        """Halfway between the highest score not called malignant and the lowest that is; None
-        where the table does not tell."""
+        """The one that made the calls; where it is not known, halfway between the highest score not
+        called malignant and the lowest that is; None where the table does not tell."""
+        if self.made_by is not None:
+            return self.made_by
         if self.score is None or self.called is None or not {0, 1} <= set(self.called.tolist()):
             return None
         below, above = self.score[self.called == 0].max(), self.score[self.called == 1].min()
@@ -62,6 +66,7 @@ class Predictions:
             None if self.truth is None else self.truth[index],
             None if self.groups is None else [self.groups[i] for i in index],
             self.columns,
+            self.made_by,
         )
 
 

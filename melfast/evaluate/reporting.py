@@ -91,15 +91,29 @@ def run_report(
     }
     document = analyse(data.images, models, settings, about)
     output.mkdir(parents=True, exist_ok=True)
+    _remove_earlier_pictures(output)
     write_metrics(output / DOCUMENT, document)
     # The page is made of what was written: it shows what metrics.json says.
     written: dict[str, Any] = json.loads((output / DOCUMENT).read_text(encoding="utf-8"))
     write_tables(output / TABLES, written)
     say("drawing")
     pictures = draw(data, models, written, output, settings)
+    written["pictures"] = [path.name for path, _ in pictures]
+    write_metrics(output / DOCUMENT, written)
     with atomic_path(output / PAGE) as file:
         file.write_text(write_page(written, pictures), encoding="utf-8")
     return written
+
+
+def _remove_earlier_pictures(output: Path) -> None:
+    """Those of an earlier report in the folder, which would stand beside the new ones."""
+    try:
+        earlier = json.loads((output / DOCUMENT).read_text(encoding="utf-8"))["pictures"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    for name in earlier:
+        if Path(name).name == name:
+            (output / name).unlink(missing_ok=True)
 
 
 def read_any_manifest(path: Path) -> Manifest:

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -133,6 +133,8 @@ def finish_with_report(output: Path, answers: Answers, manifest: Manifest, split
     from melfast.evaluate.reporting import PAGE, run_report
 
     table = read_predictions(output / "predictions.csv")
+    if not answers.record.group_thresholds:
+        table = replace(table, made_by=answers.threshold)
     run = run_of(answers.folder)
     document = run_report([table], output / "report", manifest=manifest, names=[run.name])
     own = run / MANIFEST

@@ -127,6 +127,7 @@ def test_ends_with_a_report(run: Path, tmp_path: Path) -> None:
     assert "| train | 32 | 16 (50.0%) |" in text
     assert "resnet10t on 32x24 rgb pixels" in text
     assert f"Threshold {plain['threshold']:.4f}, chosen on the validation split by youden" in text
+    assert f"; threshold {plain['threshold']:.4f}." in text  # the same of the numbers
     assert "| dark | 12 | 6 |" in text
 
 

@@ -143,6 +143,17 @@ def test_several_models_with_the_same_images(data: Path) -> None:
     assert "A less B" in (data / "r" / "report.html").read_text()
 
 
+def test_pictures_of_an_earlier_report_do_not_stay(data: Path) -> None:
+    words = ("--manifest", data / "manifest.csv", "--output", data / "r", "--replicates", 100)
+    report(data / "good.csv", data / "fair.csv", *words)
+    assert (data / "r" / "scores-2.png").exists()
+    (data / "r" / "own.png").write_bytes(b"")
+    report(data / "good.csv", *words)
+    names = {path.name for path in (data / "r").glob("*.png")}
+    document = json.loads((data / "r" / "metrics.json").read_text())
+    assert names == {*document["pictures"], "own.png"}
+
+
 def test_calls_alone_and_names_with_suffixes(data: Path) -> None:
     found = report(data / "calls.csv", "--manifest", data / "manifest.csv", "--output", data / "r",
                    "--replicates", 200)  # fmt: skip
