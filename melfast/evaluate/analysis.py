@@ -163,7 +163,7 @@ def _of_grouping(
     gaps = {}
     for metric in [m for m in GAP_METRICS if m in disparities] + [EQUALIZED_ODDS]:
         of_all = disparities.get(metric)
-        interval = resampled.gap_interval(metric, method=settings.method, level=settings.level)
+        interval = resampled.gap_interval(metric, level=settings.level)
         gaps[metric] = {
             "gap": odds if of_all is None else of_all.gap,
             "low": interval.low,

@@ -4,10 +4,11 @@ The metrics of `metrics.py`, over all images and by group, measured thousands of
 drawn again, by compiled loops (`kernels.py`). One seed gives the same draws on every machine.
 """
 
+import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -62,30 +63,43 @@ class Bootstrap:
         place = self.parts.index(part)
         return self.interval_of(lambda found: found[metric][..., place], method=method, level=level)
 
-    def gap_interval(
-        self, metric: str, *, method: IntervalMethod = "bca", level: float = 0.95
-    ) -> Interval:
+    def gap_interval(self, metric: str, *, level: float = 0.95) -> Interval:
         """The interval of a metric's gap between groups, or of `equalized_odds`.
 
-        Of two groups it is that of their difference, whose sign then goes: 0 is in it where either
-        may be the better. Of more it leans to large gaps, and lies above 0 even where the groups
-        are alike: whether there is a gap at all, `permutation_null` says.
+        From intervals of the differences of all pairs of groups that hold at once: each as many
+        standard errors wide as the furthest of all pairs is off in `level` of the replicates
+        (max-t: Westfall and Young 1993). The gap is at least the largest of their lower ends, and
+        at most the largest of their upper ones. An interval of the largest difference by itself
+        would lean to large gaps, and lie above 0 even where the groups are alike.
+
+        Returns:
+            NaN for the ends where resampling does not move a group's value, as 15 hits of 15.
         """
-        whole = self.interval_of(self._between_groups(gap, metric), method=method, level=level)
-        found = []
-        for name in ("recall", "fpr") if metric == EQUALIZED_ODDS else (metric,):
-            groups = 1 + np.flatnonzero(~np.isnan(self.estimate[name][1:]))
-            if len(groups) != 2:
-                return whole
-            # A gap cannot be below 0, so that next to 0 nearly all replicates are larger, and BCa,
-            # correcting that as a bias, would end at the estimate.
-            difference = self.interval_of(
-                partial(_difference, name, *groups), method=method, level=level
-            )
-            found.append(_without_sign(difference))
-        # Equalized odds is the larger of two gaps; NaN where one of them has no interval.
-        low, high = np.max([(each.low, each.high) for each in found], axis=0).tolist()
-        return replace(whole, low=low, high=high)
+        estimate = float(_over_groups(gap, metric, self.estimate, self.estimate, first=1))
+        pairs = [
+            (self.estimate[name][a] - self.estimate[name][b],
+             self.replicates[name][:, a] - self.replicates[name][:, b])
+            for name in (("recall", "fpr") if metric == EQUALIZED_ODDS else (metric,))
+            for a, b in itertools.combinations(_with_value(self.estimate[name]), 2)
+        ]  # fmt: skip
+        whole = np.ones(len(self.replicates[next(iter(self.replicates))]), bool)
+        for _, replicates in pairs:
+            whole &= ~np.isnan(replicates)
+        undefined = int((~whole).sum())
+        if math.isnan(estimate) or whole.sum() < 2:
+            return Interval(estimate, math.nan, math.nan, undefined)
+        furthest, errors = np.zeros(int(whole.sum())), []
+        for own, replicates in pairs:
+            off = np.abs(replicates[whole] - own)
+            errors.append(replicates[whole].std(ddof=1))
+            with np.errstate(invalid="ignore", divide="ignore"):
+                furthest = np.maximum(furthest, off / errors[-1])
+        if not min(errors) > 0 or not _all_move(self.replicates, metric, self.estimate):
+            return Interval(estimate, math.nan, math.nan, undefined)
+        reach = np.quantile(furthest, level) * np.array(errors)
+        size = np.abs([own for own, _ in pairs])
+        low, high = max(0.0, float((size - reach).max())), min(1.0, float((size + reach).max()))
+        return Interval(estimate, low, high, undefined)
 
     def ratio_interval(
         self, metric: str, *, method: IntervalMethod = "bca", level: float = 0.95
@@ -237,16 +251,18 @@ def ratio(values: Floats, groups: NDArray[np.bool_]) -> Floats:
         return chosen.min(axis=-1) / chosen.max(axis=-1)
 
 
-def _difference(metric: str, first: int, second: int, found: Measured) -> Floats:
-    return found[metric][..., first] - found[metric][..., second]
+def _with_value(values: Floats) -> list[int]:
+    """Places of the groups that have a value, in values [S] whose first is that of all images."""
+    return (1 + np.flatnonzero(~np.isnan(values[1:]))).tolist()
 
 
-def _without_sign(found: Interval) -> Interval:
-    low, high = sorted((abs(found.low), abs(found.high)))
-    return replace(
-        found, estimate=abs(found.estimate), low=0.0 if found.low <= 0 <= found.high else low,
-        high=high,
-    )  # fmt: skip
+def _all_move(replicates: Measured, metric: str, own: Measured) -> bool:
+    """Whether resampling moves the value of every group that has one."""
+    return all(
+        np.nanmax(replicates[name][:, place]) > np.nanmin(replicates[name][:, place])
+        for name in (("recall", "fpr") if metric == EQUALIZED_ODDS else (metric,))
+        for place in _with_value(own[name])
+    )
 
 
 def _over_groups(

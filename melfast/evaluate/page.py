@@ -199,9 +199,8 @@ def _reading_the_gaps(document: Document) -> str:
         "<p>A gap is the largest value in a group less the smallest. Between small groups it is "
         "large by chance alone, so beside each stands the <em>mean gap by chance</em>: that of the "
         "same images with their groups permuted within each class. The p-value is the share of the "
-        "permutations with a gap as large; a small one says that the groups do differ. Of more "
-        "than two groups the interval of a gap leans to large gaps and may leave out 0 where the "
-        "groups are alike: only the p-value says whether there is a gap.</p>"
+        "permutations with a gap as large; a small one says that the groups do differ. The "
+        "interval of a gap holds for all pairs of groups at once.</p>"
     )
 
 
@@ -311,7 +310,8 @@ def _method(document: Document) -> str:
         f"Intervals: {how[intervals['method']]}, {intervals['replicates']:,} replicates of "
         f"{intervals['resampled']}, seed {intervals['seed']}; drawn within class and group, or, of "
         "patients, within those with and those without a malignant image. Where resampling cannot "
-        "say how sure a rate is (15 of 15), Clopper and Pearson's.",
+        "say how sure a rate is (15 of 15), Clopper and Pearson's. Of gaps, from intervals of all "
+        "differences between two groups that hold at once.",
         f"Permutations: {intervals['replicates']:,}, of the groups within each class.",
         f"Predictions: {', '.join(map(str, about['predictions']))}. "
         f"Truth and groups: {about['manifest'] or 'the same tables'}.",
