@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from melfast.evaluate.bootstrap import EQUALIZED_ODDS
+
 Document = Mapping[str, Any]
 
 # Name, what it says, and whether it is shown in percent.
@@ -45,6 +47,7 @@ p { max-width: 46rem; } .soft, caption { color: var(--soft); font-size: .9rem; }
 .wide { overflow-x: auto; margin: .5rem 0 1rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; }
 caption { text-align: left; padding: .2rem 0; }
+caption span { display: block; max-width: min(46rem, calc(100vw - 2.5rem)); }
 th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right;
   vertical-align: top; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; white-space: normal; min-width: 9rem; }
@@ -156,12 +159,13 @@ def _overall(document: Document) -> str:
     level = document["about"]["intervals"]["level"]
     rows = []
     for metric, (name, meaning, _) in METRICS.items():
+        if metric == EQUALIZED_ODDS:  # of groups alone
+            continue
         cells = [model["overall"].get(metric) for model in models]
-        if any(cells):
-            rows.append([f"{name}<small>{meaning}</small>"] + [
-                "–" if c is None else number(metric, c["value"]) + _interval(metric, c)
-                for c in cells
-            ])  # fmt: skip
+        rows.append([f"{name}<small>{meaning}</small>"] + [
+            "not available" if c is None else number(metric, c["value"]) + _interval(metric, c)
+            for c in cells
+        ])  # fmt: skip
     for word, keys in (("called malignant: rightly, wrongly", ("tp", "fp")),
                        ("called benign: rightly, wrongly", ("tn", "fn"))):  # fmt: skip
         cells = [" / ".join(f"{model['confusion'][key]:,}" for key in keys) for model in models]
@@ -324,7 +328,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = ""
     """Cells are HTML."""
     header = "".join(f"<th>{cell}</th>" for cell in head)
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    words = f"<caption>{_text(caption)}</caption>" if caption else ""
+    words = f"<caption><span>{_text(caption)}</span></caption>" if caption else ""
     table = f"<table>{words}<thead><tr>{header}</tr></thead><tbody>{body}</tbody></table>"
     return f"<div class=wide>{table}</div>"
 

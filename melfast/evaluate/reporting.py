@@ -83,6 +83,10 @@ def run_report(
         f"{len(data.images.names):,} images, {int(data.images.y_true.sum()):,} malignant; "
         f"groups: {', '.join(g.name for g in data.images.groupings) or 'none'}"
     )
+    data.remarks.extend(
+        f"{model.name}: calls alone, so AUC, calibration and all else of P(malignant) are not "
+        "available" for model in models if model.score is None
+    )  # fmt: skip
     about = {
         "title": title or "How good, for whom, how sure: " + ", ".join(labels),
         "predictions": [str(table.path) for table in tables],

@@ -161,6 +161,10 @@ def test_calls_alone_and_names_with_suffixes(data: Path) -> None:
     (model,) = json.loads((data / "r" / "metrics.json").read_text())["models"]
     assert "auc" not in model["overall"]
     assert model["operating_points"] == {}
+    page = (data / "r" / "report.html").read_text()
+    area = "<td>AUC<small>chance that a malignant image scores above a benign one</small></td>"
+    assert f"{area}<td>not available</td>" in page
+    assert "calls: calls alone, so AUC, calibration and all else of P(malignant) are not" in page
     assert not (data / "r" / "roc.png").exists()
 
 
