@@ -59,8 +59,8 @@ SHOWN_FAILURES = 10
     "--engine", type=click.Choice(["here", "ray"]), default="here", show_default=True,
     help="ray: spread the images over a Ray cluster; --output is then a folder that all see.",
 )  # fmt: skip
-@click.option("--address", default="auto", help="Of the Ray cluster: HOST:PORT, auto, local.")
-@click.option("--workers", type=click.IntRange(min=0), default=0,
+@click.option("--address", help="Of the Ray cluster: HOST:PORT, local, or auto.  [default: auto]")
+@click.option("--workers", type=click.IntRange(min=1),
               help="Of the Ray cluster, --threads (4) each.  [default: all]")  # fmt: skip
 @click.option("--resume", is_flag=True, help="Keep what a stopped run has done, and do the rest.")
 @click.option(
@@ -71,7 +71,8 @@ def command(
     model: Path, images: str, output: Path, backend: str, input_size: str | None,
     colour: str | None, model_output: str | None, batch_size: int, threads: int | None,
     threshold: float | None, tta: str, with_logits: bool, with_groups: bool, with_ita: bool,
-    overlay: Path | None, shard: str, engine: str, address: str, workers: int, resume: bool,
+    overlay: Path | None, shard: str, engine: str, address: str | None,
+    workers: int | None, resume: bool,
     on_error: str,
 ) -> None:  # fmt: skip
     """Predict images with an exported model.
@@ -89,6 +90,10 @@ def command(
         --shard $SLURM_ARRAY_TASK_ID/64 --output part-$SLURM_ARRAY_TASK_ID.csv --resume'
       melfast predict --model model.onnx --images manifest.csv --output parts --engine ray
     """
+    if engine == "here" and (address or workers):
+        raise click.UsageError("--address and --workers go with --engine ray")
+    if engine == "ray" and on_error == "raise":
+        raise click.UsageError("--on-error raise goes with --engine here")
     from melfast.engines.predict import choose_threshold, open_engine
     from melfast.engines.sources import find_images
     from melfast.engines.writer import Stopped, Wanted, write_predictions
@@ -125,13 +130,16 @@ def command(
         click.echo("note: the threshold was chosen without --tta", err=True)
     if files.note:
         click.echo(f"note: {files.note}", err=True)
-    wanted = Wanted(limit, by_group, with_logits, with_groups, with_ita, overlay)
+    wanted = Wanted(
+        limit, by_group, with_logits, with_groups, with_ita,
+        None if overlay is None else overlay.absolute(), source,
+    )  # fmt: skip
     try:
         with images_bar(len(files)) as progress:
             if engine == "ray":
                 from melfast.engines.cluster import Job, Workers, predict_on_ray
 
-                crew = Workers(address, workers, threads or Workers.threads)
+                crew = Workers(address or "auto", workers or 0, threads or Workers.threads)
                 job = Job(
                     model.absolute(), backend, crew.threads, wanted, tta,  # type: ignore[arg-type]
                     batch_size, output.absolute(), foreign,
@@ -148,6 +156,12 @@ def command(
             f"{stop.path} keeps {stop.rows:,} of {len(files):,} rows; the same command with "
             "--resume goes on", err=True,
         )  # fmt: skip
+        raise
+    except KeyboardInterrupt:
+        if engine == "ray":
+            click.echo(
+                f"{output} keeps the parts that are done; the same command goes on", err=True
+            )
         raise
     for failure in summary.failures[:SHOWN_FAILURES]:
         click.echo(f"failed: {failure}", err=True)

@@ -111,6 +111,7 @@ def predict_on_ray(
     """
     parts = [files.select(range(first, min(first + images_a_part, len(files))))
              for first in range(0, len(files), images_a_part)]  # fmt: skip
+    _require_ray()
     settings = settings_of(engine, job.wanted, job.tta)
     _require_same(job.folder, settings, files, images_a_part)
     found = [_counts(job.folder, i, part, settings) for i, part in enumerate(parts)]
@@ -154,7 +155,7 @@ def _counts(
     failed = _failed(table)
     if failed == len(files):
         return 0, 0, failed
-    partial = Partial(table, settings["columns"], settings)
+    partial = Partial(table, settings["columns"], settings, {})
     if not partial.is_made():
         return None
     found = json.loads(partial.about_path.read_text(encoding="utf-8"))
@@ -182,13 +183,17 @@ def _require_same(
     write_json(path, plan)
 
 
-@contextlib.contextmanager
-def _cluster(workers: Workers) -> Iterator[Any]:
+def _require_ray() -> None:
     try:
-        import ray
-        import ray.data
+        import ray.data  # noqa: F401
     except ModuleNotFoundError:
         raise InputError(f"--engine ray: Ray is not installed: {INSTALL_RAY}") from None
+
+
+@contextlib.contextmanager
+def _cluster(workers: Workers) -> Iterator[Any]:
+    import ray
+
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     options: dict[str, Any] = {
         "address": workers.address, "logging_level": logging.ERROR, "log_to_driver": False

@@ -1,9 +1,9 @@
 """Partial: the rows of a table of predictions while they come, so that a stopped run can go on."""
 
 import csv
+import hashlib
 import json
-import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -22,11 +22,17 @@ class Partial:
     """Rows beside the table that they will make: its name with `.partial`.
 
     The first line holds the settings as JSON, for rows of another model do not go with these; then
-    comes CSV, a header and rows in the order in which they were found.
+    comes CSV without a header: the rows in the order in which they were found, the path of each
+    row's image behind it.
     """
 
-    def __init__(self, output: Path, header: Sequence[str], settings: dict[str, Any]) -> None:
+    def __init__(
+        self, output: Path, header: Sequence[str], settings: dict[str, Any],
+        paths: Mapping[str, str],
+    ) -> None:  # fmt: skip
         """
+        Args:
+            paths: of the images, by name (the first cell of a row).
         Raises:
             InputError: `output` ends in neither .csv nor .parquet, or Parquet cannot be written.
         """
@@ -34,7 +40,7 @@ class Partial:
             raise InputError(f"{output}: wanted a name that ends in {' or '.join(SUFFIXES)}")
         if output.suffix.lower() == PARQUET_SUFFIX:
             _require_pyarrow(output)
-        self.output, self.header = output, list(header)
+        self.output, self.header, self.paths = output, list(header), paths
         self.path = output.with_name(f"{output.name}.partial")
         self.about_path = output.with_suffix(".json")
         # As it is read again: a tuple comes back as a list.
@@ -46,8 +52,19 @@ class Partial:
         run that came to its end those of its table.
 
         Raises:
-            InputError: they were made with other settings.
+            InputError: they were made with other settings, or of other images.
         """
+        for *row, path in self._kept():
+            if self.paths.get(row[0]) != path:
+                now = self.paths.get(row[0], "not among the images")
+                raise InputError(
+                    f"{self.path}: {row[0]} is of {path}, which now is {now}; wanted the same "
+                    "images, or none of --resume"
+                )
+            yield row
+
+    def _kept(self) -> Iterator[list[str]]:
+        """The rows with their paths."""
         if not self.path.is_file():
             if self.is_made():
                 yield from self._finished()
@@ -90,9 +107,11 @@ class Partial:
         self._write(self._file, rows)
         self._file.flush()
 
-    def finish(self) -> None:
+    def finish(self) -> str:
         """Makes the table of the rows, and takes the file away.
 
+        Returns:
+            A digest of the images' names and paths, for the JSON beside the table.
         Raises:
             InputError: it cannot be written.
         """
@@ -102,9 +121,14 @@ class Partial:
             else:
                 with _open(self.path, "r") as rows, _open(temporary, "w") as file:
                     rows.readline()
-                    csv.writer(file, lineterminator="\n").writerow(self.header)
-                    shutil.copyfileobj(rows, file)
+                    writer = csv.writer(file, lineterminator="\n")
+                    writer.writerow(self.header)
+                    writer.writerows(row[:-1] for row in csv.reader(rows))
+        with _open(self.path, "r") as rows:
+            rows.readline()
+            digest = self._digest(row[0] for row in csv.reader(rows))
         self.path.unlink()
+        return digest
 
     def is_made(self) -> bool:
         """Whether the table that is there was made with these settings, by the JSON beside it."""
@@ -118,6 +142,25 @@ class Partial:
         )
 
     def _finished(self) -> Iterator[list[str]]:
+        """The rows of a table that is done, with their paths now, which must be those of then."""
+        rows = list(self._rows_of_table())
+        there = [row for row in rows if row[0] in self.paths]
+        digest = json.loads(self.about_path.read_text(encoding="utf-8")).get("images")
+        if len(there) < len(rows) or digest != self._digest(row[0] for row in rows):
+            raise InputError(
+                f"{self.output}: was made of other images; wanted the same ones and more, or none "
+                "of --resume"
+            )
+        yield from ([*row, self.paths[row[0]]] for row in rows)
+
+    def _digest(self, names: Iterable[str]) -> str:
+        """Of images, by their names and paths."""
+        found = hashlib.sha256()
+        for name in names:
+            found.update(f"{name}\t{self.paths[name]}\n".encode("utf-8", "surrogateescape"))
+        return found.hexdigest()
+
+    def _rows_of_table(self) -> Iterator[list[str]]:
         if self.output.suffix.lower() != PARQUET_SUFFIX:
             with _open(self.output, "r") as file:
                 rows = csv.reader(file)
@@ -140,7 +183,7 @@ class Partial:
         writer = csv.writer(file, lineterminator="\n")
         for row in rows:
             assert len(row) == len(self.header), (row, self.header)
-            writer.writerow(row)
+            writer.writerow([*row, self.paths[str(row[0])]])
             self.count += 1
 
     def _write_parquet(self, path: Path) -> None:
@@ -152,8 +195,10 @@ class Partial:
         try:
             batches = arrow_csv.open_csv(
                 self.path,
-                arrow_csv.ReadOptions(column_names=self.header, skip_rows=1),
-                convert_options=arrow_csv.ConvertOptions(column_types=types),
+                arrow_csv.ReadOptions(column_names=[*self.header, "path"], skip_rows=1),
+                convert_options=arrow_csv.ConvertOptions(
+                    column_types=types, include_columns=self.header
+                ),
             )
             with parquet.ParquetWriter(path, batches.schema) as writer:
                 for batch in batches:

@@ -3,6 +3,7 @@
 import glob
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +100,7 @@ def _named(paths: list[str], where: str, root: str | None = None) -> ImageFiles:
     root = root or os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
     names = [Path(os.path.relpath(path, root)).as_posix() for path in paths]
     if len(set(names)) < len(names):
-        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        twice = next(name for name, count in Counter(names).items() if count > 1)
         raise InputError(f"{where}: names {twice} twice")
     shown = os.path.relpath(root) if os.path.isabs(root) and not os.path.isabs(paths[0]) else root
     return ImageFiles(

@@ -1,5 +1,6 @@
 """Writer: predictions of many images to a table, with what else is asked for of each image."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -36,6 +37,7 @@ class Wanted:
         groups: columns `probability_GROUP`, see melfast.engines.groups.
         ita: columns `ita` (degrees), `ita_quality`, `group`, as of `melfast prepare ita`.
         overlay: folder for pictures with the outline of the lesion and what was found; None: none.
+        threshold_source: in words, for the JSON beside the table.
     """
 
     threshold: float
@@ -44,6 +46,7 @@ class Wanted:
     groups: bool = False
     ita: bool = False
     overlay: Path | None = None
+    threshold_source: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ def settings_of(engine: Engine, wanted: Wanted, tta: Tta) -> dict[str, Any]:
     return {
         "model": engine.info.sha256, "columns": header_of(engine.record, wanted),
         "threshold": wanted.threshold, "group_thresholds": dict(wanted.group_thresholds),
-        "tta": tta,
+        "tta": tta, "overlay": None if wanted.overlay is None else str(wanted.overlay.absolute()),
     }  # fmt: skip
 
 
@@ -125,7 +128,10 @@ def write_predictions(
     """
     require_writable(output)
     settings = settings_of(engine, wanted, tta)
-    partial = Partial(output, settings["columns"], settings)
+    paths = {n: os.path.abspath(p) for n, p in zip(files.names, files.paths, strict=True)}
+    if wanted.overlay is not None:
+        _require_inside(files.names)
+    partial = Partial(output, settings["columns"], settings, paths)
     kept = list(partial.rows()) if resume else []
     done = {row[0] for row in kept}
     todo = files.select(i for i, name in enumerate(files.names) if name not in done)
@@ -159,9 +165,10 @@ def write_predictions(
     summary = Summary(
         partial.count, malignant, tuple(failures), failed_path if failures else None, len(kept)
     )
-    partial.finish()
+    digest = partial.finish()
     counts = {"predicted": summary.predicted, "malignant": malignant, "failed": len(failures)}
-    about = {"melfast": melfast.__version__, "engine": engine.info.to_dict()}
+    about = {"melfast": melfast.__version__, "engine": engine.info.to_dict(),
+             "threshold_source": wanted.threshold_source, "images": digest}  # fmt: skip
     write_json(partial.about_path, about | settings | counts)
     return summary
 
@@ -223,6 +230,13 @@ class Observer:
         if self.wanted.groups:
             cells += map(_number, group_probabilities(logits, self.record)[0])
         return cells + (list(tone) if self.wanted.ita else [])
+
+
+def _require_inside(names: Sequence[str]) -> None:
+    """Raises InputError where a name would lead out of the folder of the pictures."""
+    for name in names:
+        if os.path.isabs(name) or ".." in Path(name).parts:
+            raise InputError(f"--overlay: image_name {name!r} leads out of the folder")
 
 
 def _number(value: np.float32) -> str:

@@ -192,6 +192,16 @@ def test_stopped_by_ctrl_c_and_gone_on_with(folder: Path) -> None:
     assert [row.split(",")[0] for row in rows] == [f"n{i}" for i in range(300)]
 
 
+def test_options_that_do_not_go_together(folder: Path) -> None:
+    for words, message in (
+        (("--workers", 2), "--address and --workers go with --engine ray"),
+        (("--engine", "ray", "--on-error", "raise"), "--on-error raise goes with --engine here"),
+    ):
+        done = predict(folder, *words)
+        assert done.returncode == 2
+        assert message in done.stderr
+
+
 def test_the_published_call(folder: Path) -> None:
     words = ("--onnx_model_path", "model.onnx", "--image_folder", "photos", "--output_csv", "q.csv")
     assert melfast("predict", *words, cwd=folder).returncode == 0

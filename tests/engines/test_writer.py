@@ -1,5 +1,6 @@
 """The table of predictions: its columns, its formats, and runs that are stopped and go on."""
 
+import contextlib
 import csv
 import json
 from collections.abc import Callable
@@ -91,7 +92,7 @@ def test_stopped_and_gone_on_with(photos: ImageFiles, tmp_path: Path) -> None:
     assert not output.exists()
     # A row that was being written when the machine went down.
     with open(tmp_path / "p.csv.partial", "a") as file:
-        file.write("p4,1,0.")
+        file.write("p4,1,0.8,/photos/p")
     engine, done = Engine(), []
     summary = write_predictions(
         engine, photos, output, Wanted(0.5), batch_size=2, resume=True, progress=done.append
@@ -123,6 +124,41 @@ def test_resume_of_a_finished_table_does_what_is_new(
     whole = tmp_path / f"whole_{name}"
     write_predictions(Engine(), photos, whole, Wanted(0.5))
     assert output.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_resume_with_other_images_of_the_same_names(
+    photos: ImageFiles, tmp_path: Path, finished: bool
+) -> None:
+    output, other = tmp_path / "p.csv", tmp_path / "other"
+    stop = 10**9 if finished else 4
+    with contextlib.suppress(Stopped):
+        write_predictions(Engine(stop_after=stop), photos, output, Wanted(0.5), batch_size=2)
+    other.mkdir()
+    for path in photos.paths:
+        Image.new("RGB", (6, 4), (0, 0, 0)).save(other / Path(path).name)
+    with pytest.raises(InputError) as caught:
+        write_predictions(Engine(), find_images(str(other)), output, Wanted(0.5), resume=True)
+    message = (
+        f"{output}: was made of other images; wanted the same ones and more, or none of --resume"
+    )
+    if not finished:
+        message = (f"{output}.partial: p0 is of {photos.paths[0]}, which now is {other}/p0.png; "
+                   "wanted the same images, or none of --resume")  # fmt: skip
+    assert str(caught.value) == message
+    with pytest.raises(
+        InputError, match=r"was made of other images|p0 is of .* not among the images"
+    ):
+        write_predictions(Engine(), photos.select([1, 2]), output, Wanted(0.5), resume=True)
+
+
+def test_names_that_lead_out_of_the_folder_of_pictures(photos: ImageFiles, tmp_path: Path) -> None:
+    files = ImageFiles([photos.paths[0]], ["../p0"])
+    with pytest.raises(
+        InputError, match=r"--overlay: image_name '\.\./p0' leads out of the folder"
+    ):
+        write_predictions(Engine(), files, tmp_path / "p.csv", Wanted(0.5, overlay=tmp_path / "o"))
+    write_predictions(Engine(), files, tmp_path / "p.csv", Wanted(0.5))
 
 
 def test_resume_with_other_settings(photos: ImageFiles, tmp_path: Path) -> None:
