@@ -153,6 +153,34 @@ def torch_loader(decoder: str) -> Callable[..., Any]:
     return open_loader
 
 
+class ListReader:
+    """Paths as timm's ImageDataset reads them. At the top of a module, as TorchImages is."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = [str(path) for path in paths]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        return open(self.paths[index], "rb"), 0
+
+
+@contextmanager
+def timm_loader(paths: Sequence[Path], size: int, threads: int, batch: int) -> Iterator[Epoch]:
+    """timm.data.create_loader as timm's validate.py calls it on the CPU, images stretched."""
+    import timm.data
+    import torch
+
+    loader: Any = timm.data.create_loader(
+        timm.data.ImageDataset(root="", reader=ListReader(paths)), (3, size, size), batch,
+        interpolation="bilinear", mean=RGB_MEAN, std=RGB_STD, num_workers=threads, crop_pct=1.0,
+        crop_mode="squash", device=torch.device("cpu"), use_prefetcher=False,
+    )  # fmt: skip
+    loader.multiprocessing_context = "forkserver"  # see _epochs
+    yield lambda: (images.permute(0, 2, 3, 1).numpy() for images, _ in loader)
+
+
 @contextmanager
 def dali_cpu(paths: Sequence[Path], size: int, threads: int, batch: int) -> Iterator[Epoch]:
     """DALI's CPU operators; no GPU is touched.

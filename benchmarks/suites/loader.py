@@ -43,6 +43,7 @@ ENTRIES = (
     Entry("torch DataLoader, PIL", loaders.torch_loader("pil"), "torchvision", 3.5),
     Entry("torch DataLoader, PIL draft", loaders.torch_loader("draft"), "torchvision"),
     Entry("torch DataLoader, torchvision", loaders.torch_loader("torchvision"), "torchvision"),
+    Entry("timm create_loader", loaders.timm_loader, "timm"),
     Entry("DALI cpu", loaders.dali_cpu, "nvidia.dali", 3.5),
     Entry("OpenCV threads", loaders.opencv, "cv2"),
 )

@@ -41,7 +41,7 @@ def train(run: Run) -> None:
     """Images/s of training: the loop beside a step by hand, files beside memory, two processes."""
     with small_images(run.data) as (source, files):
         config = recipe(run.threads)
-        on_files, in_memory, bare = (make_trainer(config, files, STEPS) for _ in range(3))
+        on_files, in_memory, bare, timms = (make_trainer(config, files, STEPS) for _ in range(4))
         preprocess = on_files.record.preprocess
         run.note(
             f"{len(set(files))} files, {source}; {config.model.backbone} at {preprocess.width}x"
@@ -52,7 +52,8 @@ def train(run: Run) -> None:
         alone = Contestant("melfast train, batches in memory", epoch(in_memory))
         steps = f"{STEPS} steps of {RECIPE.name}"
         by_hand = Contestant("bare step by hand, the same", epoch_by_hand(bare), LOOP_TARGET)
-        run.compare(f"{steps}: the loop", "images/s", [alone, by_hand])
+        by_timm = Contestant("timm's train.py step, the same", epoch_as_timm(timms))
+        run.compare(f"{steps}: the loop", "images/s", [alone, by_hand, by_timm])
         files_first = Contestant("melfast train, files", epoch(on_files))
         run.compare(
             f"{steps}: the files", "images/s",
@@ -230,5 +231,39 @@ def epoch_by_hand(trainer: "Trainer") -> Callable[[], int]:
                 optimizer.zero_grad(set_to_none=True)
                 done += len(batch.index)
         return done
+
+    return run
+
+
+def epoch_as_timm(trainer: "Trainer") -> Callable[[], int]:
+    """As many steps as timm's train.py takes them: task, optimizer, clipping, meter, schedule."""
+    import timm.optim
+    import timm.scheduler
+    import timm.task
+    import timm.utils
+    import torch
+
+    model, optim = trainer.learner.model, trainer.config.optim
+    task = timm.task.ClassificationTask(model, torch.nn.CrossEntropyLoss(), verbose=False)
+    optimizer = timm.optim.create_optimizer_v2(
+        model, opt=optim.name, lr=optim.lr, weight_decay=optim.weight_decay
+    )
+    schedule, _ = timm.scheduler.create_scheduler_v2(
+        optimizer, num_epochs=10, step_on_epochs=False, updates_per_epoch=trainer.steps_per_epoch
+    )
+
+    def run() -> int:
+        losses = timm.utils.AverageMeter()
+        model.train()
+        with in_memory_batches(trainer) as batches:
+            for step, (images_b3hw, batch) in enumerate(batches):
+                loss = task(images_b3hw, trainer.targets[batch.index])["loss"]
+                loss.backward()
+                timm.utils.dispatch_clip_grad(model.parameters(), 1.0, mode="norm")
+                optimizer.step()
+                losses.update(loss.item(), len(batch.index))
+                optimizer.zero_grad()
+                schedule.step_update(step, metric=losses.avg)
+        return losses.count
 
     return run

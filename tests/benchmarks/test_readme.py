@@ -1,0 +1,105 @@
+"""README's table of figures: by hand, and as the committed files have it."""
+
+import json
+import re
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from benchmarks import readme
+
+
+def line(name: str, rate: float, ratio: float, target: float | None = None) -> dict:
+    met = None if target is None else ratio >= target
+    return {"name": name, "rate": {"median": rate}, "ratio": {"median": ratio},
+            "target": target, "target_met": met}  # fmt: skip
+
+
+def record(suite: str, *, cores: int = 4, torch: str = "2.15") -> dict:
+    peers = [line("a", 10, 147.39, 50), line("b", 500, 0.87, 0.85), line("c", 500, 2.94, 3.5),
+             line("d", 500, 0.9), line("e", 500, 1.5)]  # fmt: skip
+    comparison = {"title": "to 224 px", "unit": "images/s"}
+    return {
+        "time": "2026-11-23T16:05:47+00:00", "commit": "0123456789abcdef",
+        "versions": {"torch": torch, "pillow": "13.0.0", "attrs": "1"},
+        "hardware": {"cpu": "X", "cores": cores, "isa": "avx2", "gpus": []},
+        "settings": {"threads": 2},
+        "suites": {suite: {"comparisons": [
+            comparison | {"contestants": [line("melfast", 1776.2, 1), *peers]}]}},
+    }  # fmt: skip
+
+
+def written(folder: Path, **records: dict) -> Path:
+    for name, content in records.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_a_row_by_hand(tmp_path):
+    table = readme.measured(written(tmp_path, one=record("loader"))).splitlines()
+    assert table[2] == (
+        "| `loader` | to 224 px | melfast: 1,780 images/s | 147x a; 0.87x b; "
+        "**2.94x c (wanted 3.5x)**; **0.90x d**; 1.50x e |"
+    )
+    assert "All on 4 cores of X (avx2), no GPU." in table
+    assert "Versions: torch 2.15, pillow 13.0.0." in table
+    assert table[-1] == (
+        "- [one.json](benchmarks/results/one.json): commit `0123456`, 2026-11-23, --threads 2."
+    )
+
+
+def test_what_differs_stands_with_its_file(tmp_path):
+    folder = written(tmp_path, one=record("a"), two=record("b", cores=8, torch="2.14"))
+    table = readme.measured(folder)
+    assert "All on" not in table
+    assert "Versions: pillow 13.0.0." in table
+    assert "--threads 2, torch 2.15, 4 cores of X (avx2), no GPU." in table
+    assert "--threads 2, torch 2.14, 8 cores of X (avx2), no GPU." in table
+
+
+def test_a_suite_stands_once(tmp_path):
+    folder = written(tmp_path, one=record("a"), two=record("a"))
+    with pytest.raises(click.ClickException, match=r"suite a stands in one\.json and two\.json"):
+        readme.measured(folder)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.512, "0.512"), (1.25, "1.25"), (22.25, "22.2"), (272.7, "273"), (1776.2, "1,780"),
+     (4989.6, "4,990"), (51437683.6, "51.4 M"), (202502975.5, "203 M")],
+)  # fmt: skip
+def test_three_digits(value, text):
+    assert readme.number(value) == text
+
+
+@pytest.mark.parametrize("text", ["", readme.BEGIN, readme.END, 2 * (readme.BEGIN + readme.END)])
+def test_marks_must_be_there_once(text):
+    with pytest.raises(click.ClickException, match=re.escape(readme.BEGIN)):
+        readme.replaced(text, "table")
+
+
+def test_only_what_stands_between_the_marks_changes():
+    old = f"a\n{readme.BEGIN}\nold\n{readme.END}\nb\n"
+    new = readme.replaced(old, "new")
+    assert new == f"a\n{readme.BEGIN}\n\nnew\n\n{readme.END}\nb\n"
+    assert readme.replaced(new, "new") == new
+
+
+def test_readme_holds_the_committed_figures():
+    found = CliRunner().invoke(readme.main, ["--check"])
+    assert found.exit_code == 0, found.output
+
+
+def test_a_wrong_figure_is_seen(tmp_path, monkeypatch):
+    """The check fails where README says something else."""
+    text = (readme.ROOT / "README.md").read_text()
+    (tmp_path / "README.md").write_text(text.replace("images/s", "images/h"))
+    (tmp_path / "benchmarks").symlink_to(readme.ROOT / "benchmarks")
+    monkeypatch.setattr(readme, "ROOT", tmp_path)
+    found = CliRunner().invoke(readme.main, ["--check"])
+    assert found.exit_code == 1
+    assert "README.md differs: python benchmarks/readme.py writes it" in found.output
+    assert CliRunner().invoke(readme.main, []).exit_code == 0
+    assert (tmp_path / "README.md").read_text() != text.replace("images/s", "images/h")
