@@ -16,16 +16,8 @@ from melfast.files import atomic_path
 BEGIN, END = "<!-- measured: python benchmarks/readme.py -->", "<!-- /measured -->"
 # Of the versions in a file, those that a reader would ask for.
 VERSIONS = [
-    "python",
-    "torch",
-    "timm",
-    "onnxruntime",
-    "nvidia-dali-cuda130",
-    "opencv-python-headless",
-    "pillow",
-    "simplejpeg",
-    "scikit-learn",
-    "numpy",
+    *("python", "torch", "timm", "onnxruntime", "nvidia-dali-cuda130", "opencv-python-headless"),
+    *("pillow", "simplejpeg", "scikit-learn", "numpy"),
 ]
 
 
