@@ -31,24 +31,6 @@ def all_skin(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.zeros(image.shape[:2], np.uint8)
 
 
-def test_angles_by_hand():
-    lab = [[60, 3, 10], [40, 0, 10], [50, 5, 8], [60, 0, 0], [60, 0, -10], [50, 0, 0]]
-    np.testing.assert_allclose(ita_degrees(lab), [45, -45, 0, 90, 135, 0])
-    assert ita_degrees([60, 0, 10]).shape == ()
-    assert ita_degrees(np.zeros((4, 0, 3))).shape == (4, 0)
-
-
-def test_angles_of_nan():
-    lab = np.array([[np.nan, 0, 10], [60, 0, np.nan], [60, np.nan, 10]])
-    np.testing.assert_allclose(ita_degrees(lab), [np.nan, np.nan, 45])
-
-
-@pytest.mark.parametrize("shape", [(), (2,), (3, 4)])
-def test_angles_refuse_a_shape(shape):
-    with pytest.raises(ValueError, match=re.escape(f"lab must have shape (..., 3), got {shape}")):
-        ita_degrees(np.zeros(shape))
-
-
 def test_one_colour():
     """Every number can be checked: the colour is the skin's."""
     image = plain()

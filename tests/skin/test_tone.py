@@ -1,11 +1,19 @@
-"""The skin-tone table: both sides of every edge, and the published table's own columns."""
+"""Angles by hand; both sides of every edge of the skin-tone table, and the published columns."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from melfast.skin.tone import FITZPATRICK, TONE_GROUPS, UNKNOWN_GROUP, ToneScale, classify
+from melfast.skin.tone import (
+    FITZPATRICK,
+    TONE_GROUPS,
+    UNKNOWN_GROUP,
+    ToneScale,
+    classify,
+    ita_degrees,
+)
 from melfast.tables import read_table
 
 # (scale, edge in degrees, class above it, class at and below it), typed from the sources.
@@ -41,6 +49,24 @@ EDGES = [
 ]
 
 
+def test_angles_by_hand():
+    lab = [[60, 3, 10], [40, 0, 10], [50, 5, 8], [60, 0, 0], [60, 0, -10], [50, 0, 0]]
+    np.testing.assert_allclose(ita_degrees(lab), [45, -45, 0, 90, 135, 0])
+    assert ita_degrees([60, 0, 10]).shape == ()
+    assert ita_degrees(np.zeros((4, 0, 3))).shape == (4, 0)
+
+
+def test_angles_of_nan():
+    lab = np.array([[np.nan, 0, 10], [60, 0, np.nan], [60, np.nan, 10]])
+    np.testing.assert_allclose(ita_degrees(lab), [np.nan, np.nan, 45])
+
+
+@pytest.mark.parametrize("shape", [(), (2,), (3, 4)])
+def test_angles_refuse_a_shape(shape):
+    with pytest.raises(ValueError, match=re.escape(f"lab must have shape (..., 3), got {shape}")):
+        ita_degrees(np.zeros(shape))
+
+
 def name(ita_deg: float, scale: ToneScale) -> str:
     return scale.names[int(classify(ita_deg, scale))]
 
@@ -69,7 +95,8 @@ def test_unknown_stays_unknown_and_shapes_are_kept():
     ita = np.array([[60.0, np.nan], [-40.0, 20.0]])
     found = classify(ita, TONE_GROUPS["six"])
     assert found.dtype == np.int8
-    assert found.tolist() == [[0, UNKNOWN_GROUP], [5, 3]]
+    assert found.tolist() == [[0, -1], [5, 3]]
+    assert UNKNOWN_GROUP == -1  # what manifests, plans and losses write
 
 
 def test_the_published_table_agrees_with_itself(real_data: Path):
