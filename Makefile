@@ -6,7 +6,7 @@ MELFAST := $(BIN)/melfast
 UV ?= $(shell command -v uv 2>/dev/null)
 CORE_SOURCES := setup.py CMakeLists.txt $(shell find csrc -type f 2>/dev/null)
 
-.PHONY: setup demo test test-sanitize lint bench clean
+.PHONY: setup demo test coverage mutations test-sanitize lint bench clean
 
 setup: $(VENV)/.ready
 
@@ -37,6 +37,14 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+# Lines of melfast/ that the tests run, those that a test starts as a command among them.
+coverage: setup
+	$(BIN)/python -m pytest -n auto --dist loadfile --cov=melfast --cov-report=term-missing:skip-covered --cov-fail-under=90
+
+# Spoils one expression of the tone table, decode, losses, metrics or plan at a time: is it seen?
+mutations: setup
+	$(BIN)/python tests/mutations.py
 
 # The kernels' tests on a core that stops at any wrong address or undefined behaviour: a second
 # installation of the package, which stands before the first one on the path.

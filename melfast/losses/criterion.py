@@ -130,7 +130,7 @@ class Criterion(torch.nn.Module):
     def group_weights(self) -> torch.Tensor:
         """Of each group and the unknown: its weight over its share of the images."""
         q = self.log_q.exp().float()
-        return torch.where(self.group_share > 0, q / self.group_share.clamp_min(1e-12), 0.0)
+        return q / self.group_share.clamp_min(1e-12)  # of a group without images, q is 0
 
     def _row(self, group_b: torch.Tensor) -> torch.Tensor:
         """Row of the kept cells: -1, the unknown, is the last."""

@@ -4,15 +4,24 @@ import re
 import sys
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from melfast.data.augment import IDENTITY, Augment
-from melfast.data.plan import EpochPlan, Rows, evaluation_plan, training_plan, working_size
+from melfast.data.plan import (
+    EpochPlan,
+    Rows,
+    evaluation_plan,
+    reaches_out,
+    training_plan,
+    working_size,
+)
 from melfast.data.sampler import Sampler
 from melfast.errors import InputError
+from melfast.manifest import read_manifest
 from melfast.skin.tone import TONE_GROUPS
 
 NO_CHANGE = Augment(hflip=0, vflip=0, rotation_deg=0, translation=0, scale=0)
@@ -250,6 +259,15 @@ def test_the_published_epoch_has_five_variants_of_each_malignant_image() -> None
     assert (plan.affine[~benign_rows] == IDENTITY).all(axis=(1, 2)).sum() == 100
 
 
+def test_published_turns_are_turns_in_pixels() -> None:
+    """At 64 x 128 a turn by 90 degrees keeps circles round, as every variant does."""
+    plan = plan_of(Augment(geometry="published"), toned(), batch_size=10, height=64, width=128)
+    to_pixels = np.diag([64.0, 32.0])
+    linear = to_pixels @ plan.affine[:, :, :2].astype(np.float64) @ np.linalg.inv(to_pixels)
+    zoom_sq = np.abs(np.linalg.det(linear))[:, None, None]
+    np.testing.assert_allclose(linear @ linear.transpose(0, 2, 1), zoom_sq * np.eye(2), atol=1e-5)
+
+
 @pytest.mark.parametrize("world_size", [2, 4])
 @pytest.mark.parametrize("geometry", ["random", "published"])
 @pytest.mark.parametrize(
@@ -362,6 +380,51 @@ def test_rows_that_lack_what_is_asked_for(
         plan_of(Augment(**augment), replace(toned(), **rows))
 
 
+def test_rows_of_a_manifest(tmp_path: Path) -> None:
+    table = tmp_path / "m.csv"
+    table.write_text("image_name,path,target,mask_path\na,a.jpg,1,a.png\nb,b.jpg,0,\n")
+    rows = Rows.of(read_manifest(table))
+    assert rows.targets.tolist() == [1, 0]
+    assert rows.has_mask.tolist() == [True, False]
+    assert rows.groups.tolist() == [-1, -1]
+    with pytest.raises(InputError, match=r"^augment.mask needs lesion masks; 1 of 2 images have"):
+        plan_of(Augment(mask=1.0), rows, batch_size=1)
+
+
+def test_a_plan_of_nothing() -> None:
+    plan = EpochPlan(np.zeros(0, np.int64), np.zeros((0, 2, 3), np.float32))
+    assert plan.num_batches == 0
+    assert list(plan.batches()) == []
+    assert plan.groups_of(slice(0, 2)) is None
+
+
+def test_groups_of_some_records() -> None:
+    plan = plan_of(NO_CHANGE, toned(), batch_size=4)
+    some = plan.groups_of(np.array([3, 1]))
+    assert some.tolist() == toned().groups[plan.index[[3, 1]]].tolist()
+
+
+@pytest.mark.parametrize(
+    ("affine", "outside"),
+    [
+        ([[1, 0, 0], [0, 1, 0]], False),
+        ([[-1, 0, 0], [0, 1, 0]], False),
+        ([[0, 1, 0], [1, 0, 0]], False),
+        ([[0.7, -0.3, 0], [0.3, 0.7, 0]], False),
+        ([[0.7, -0.301, 0], [0.3, 0.7, 0]], True),
+        ([[1, 0, 0.001], [0, 1, 0]], True),
+        ([[1, 0, 0], [0, 1, -0.001]], True),
+        ([[0.5, 0, 0.4], [0, 0.5, 0.4]], False),
+        ([[1 + 1e-7, 0, 0], [0, 1, 0]], False),  # float32's
+        ([[1.0001, 0, 0], [0, 1, 0]], True),
+    ],
+)
+def test_what_reaches_out_of_the_image(affine: list[list[float]], outside: bool) -> None:
+    """By hand: a corner of the output is at +-1 along both axes."""
+    assert reaches_out(np.array([affine], np.float32)).tolist() == [outside]
+    assert reaches_out(np.array([[affine] * 2] * 3, np.float32)).shape == (3, 2)
+
+
 # Of the working size.
 
 
@@ -369,3 +432,5 @@ def test_an_image_is_resized_larger_only_for_a_zoom_that_shows() -> None:
     for shrunk, wanted in ((1.2, 100), (1.0, 100), (0.81, 100), (0.4, 200), (0.01, 400)):
         affine = np.array([[shrunk, 0, 0], [0, shrunk, 0]], np.float32)
         assert working_size(affine, 100, 50) == (wanted, wanted // 2)
+        turned = affine[:, [1, 0, 2]] * [[1], [-1]]  # by a quarter
+        assert working_size(turned, 100, 50) == (wanted, wanted // 2)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from melfast.data.sampler import Sampler, draw_order
+from melfast.data.sampler import Sampler, draw_order, expected_draws
 from melfast.errors import InputError
 
 TARGETS = np.array([0] * 90 + [1] * 10)
@@ -74,6 +74,35 @@ def test_group_balanced_makes_groups_of_a_class_as_likely():
     assert stats.chisquare([c.sum() for c in counts]).pvalue > LEAST_P
     for within in counts:
         assert stats.chisquare(within).pvalue > LEAST_P
+
+
+@pytest.mark.parametrize(
+    ("name", "ratio", "batch_size", "of_benign", "of_malignant"),
+    [
+        ("shuffle", 1.0, 8, 96 / 100, 96 / 100),  # 4 of 100 fill no batch
+        ("balanced_batch", 1.0, 8, 88 / 90, 88 / 10),
+        ("undersample", 3.0, 8, 30 / 90, 1),
+        ("undersample", 0.01, 1, 1 / 90, 1),
+        ("undersample", 50.0, 4, 1, 1),
+        ("oversample", 1.0, 8, 48 / 90, 48 / 10),
+        ("oversample", 1.0, 50, 50 / 90, 50 / 10),
+    ],
+)
+def test_expected_draws_by_hand(name, ratio, batch_size, of_benign, of_malignant):
+    found = expected_draws(Sampler(name, ratio), TARGETS, GROUPS, batch_size)
+    np.testing.assert_allclose(found, np.where(TARGETS == 1, of_malignant, of_benign))
+
+
+def test_expected_draws_of_balanced_groups_by_hand():
+    found = expected_draws(Sampler("group_balanced"), TARGETS, GROUPS, 10)
+    # 8 cells of 100 / 8 draws; of every five images two are of group 0.
+    sizes = np.where(TARGETS == 1, 2, 18) * np.where(GROUPS == 0, 2, 1)
+    np.testing.assert_allclose(found, 100 / 8 / sizes)
+
+
+def test_defaults_and_the_least_share():
+    assert Sampler().ratio == 1
+    assert len(order_of("undersample", ratio=0.01)) == 10 + 1
 
 
 @pytest.mark.parametrize("name", ["balanced_batch", "undersample", "oversample", "group_balanced"])

@@ -32,6 +32,13 @@ def test_by_hand() -> None:
     assert metrics.selection_rate(counts) == pytest.approx(3 / 5)
 
 
+def test_a_malignant_image_with_the_lowest_score() -> None:
+    assert metrics.average_precision([0, 1], [0.9, 0.1]) == 0.5
+    assert metrics.sensitivity_at_specificity([0, 1], [0.9, 0.1], 0) == 1
+    assert metrics.sensitivity_at_specificity([0, 1], [0.9, 0.1], 1) == 0  # nothing is called so
+    assert metrics.specificity_at_sensitivity([0, 1], [0.9, 0.1], 0) == 1
+
+
 def test_rates_at_rates_by_hand() -> None:
     # (specificity, recall) down the scores: (1, 0), 0.9 (1, 1/3), 0.6 (1/2, 2/3), 0.2 (1/2, 1).
     for least, value in ((1.0, 1 / 3), (0.6, 1 / 3), (0.5, 1), (0.0, 1)):
@@ -54,6 +61,14 @@ def test_probabilities_by_hand() -> None:
     assert metrics.log_loss(TRUE, SCORE) == pytest.approx(-math.log(likelihood) / 5)
     # Bins 0..0.5 and 0.5..1: sums of P 0.3 and 2.1, malignant 1 and 2; |0.3 - 1| + |2.1 - 2|.
     assert metrics.expected_calibration_error(TRUE, SCORE, 2) == pytest.approx(0.8 / 5)
+    one_bin = metrics.expected_calibration_error(TRUE, SCORE, 1)
+    assert one_bin == pytest.approx(abs(2.4 - 3) / 5)
+    assert metrics.ECE_BINS == 15
+    assert (
+        metrics.log_loss([0], [1.0])
+        == metrics.log_loss([1], [0.0])
+        == pytest.approx(36.04, abs=0.01)
+    )
     # 0.5 lies on the edge and so in the lower bin, with 0.4; |0.9 - 1| + |0.8 - 1|.
     assert metrics.expected_calibration_error([0, 1, 1], [0.4, 0.5, 0.8], 2) == pytest.approx(0.1)
 

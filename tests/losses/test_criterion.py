@@ -108,6 +108,13 @@ def test_ohem_by_hand() -> None:
     assert sorted(found.tolist())[:2] == [0, 0]  # of two alike one is taken
 
 
+def test_ohem_takes_one_at_least() -> None:
+    criterion = Criterion(LossConfig("ohem", ohem_fraction=0.01), CELLS)
+    logits = torch.tensor([[0.0, 0.0], [0.0, LOG3], [0.0, 0.0]])
+    found = criterion(logits, ints(0, 0, 0), ints(0, 0, 0))
+    torch.testing.assert_close(found, torch.tensor([0, 3 * math.log(4), 0]))
+
+
 def test_recall_ce_by_hand() -> None:
     """Of 3 malignant images 1 is found, of 5 benign 4: false-negative rates (2 + 1) / 4 and
     (1 + 1) / 6, each counted with one image missed before."""
@@ -153,6 +160,11 @@ def test_group_dro_by_hand() -> None:
     expected = torch.tensor([0.6 / 0.75, 0.4 / 0.25, 0])
     torch.testing.assert_close(criterion.group_weights(), expected)
     torch.testing.assert_close(criterion(logits, classes, groups), before * expected[:2])
+    # A group's loss is the mean over its images, however many they are.
+    several = Criterion(LossConfig("group_dro", dro_rate=1.0), cells)
+    twice = [torch.cat([tensor, tensor[:1]]) for tensor in (logits, classes, groups)]
+    several.update(several.statistics(*twice))
+    torch.testing.assert_close(several.group_weights(), expected)
 
 
 def test_weights_by_hand() -> None:
@@ -163,6 +175,9 @@ def test_weights_by_hand() -> None:
     by_cell = cell_weights("ifw_class_group", cells)
     torch.testing.assert_close(by_cell, torch.tensor([[12 / 18, 12 / 6], [12 / 12, 0], [0, 0]]))
     assert (by_cell * cells).sum() == pytest.approx(12)  # 1 an image on average
+    # Draws of an epoch are expected ones, which may be fewer than one.
+    rare = cell_weights("ifw_class_group", torch.tensor([[2.0, 0.5], [0, 0]]))
+    torch.testing.assert_close(rare, torch.tensor([[2.5 / 4, 2.5 / 1], [0, 0]]))
 
 
 # Against torch.
@@ -286,6 +301,10 @@ def test_pieces_of_a_step_add_up_and_the_state_goes_on(loss: Any) -> None:
     found = [c(logits, classes, groups) for c in (whole, parts, resumed)]
     torch.testing.assert_close(found[0], found[1])
     assert torch.equal(found[0], found[2])
+
+
+def test_only_what_is_learnt_is_kept_in_a_checkpoint() -> None:
+    assert set(Criterion(LossConfig("group_dro"), CELLS).state_dict()) == {"right", "seen", "log_q"}
 
 
 @pytest.mark.parametrize(

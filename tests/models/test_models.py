@@ -100,6 +100,10 @@ def test_decode_of_the_mean_over_the_groups_by_hand() -> None:
     found = decode(logits, own, torch.tensor([0, 1, 2, -1]))
     torch.testing.assert_close(found, torch.tensor([0.9, 0.5, 0.75, 0.75]))
     torch.testing.assert_close(decode(logits, own), torch.full((4,), 0.75))
+    # Where the first group has learnt nothing, its images get the mean, here the second group's.
+    other = own.replace(priors=((0.0, 0.0), (0.3, 0.2), (0.0, 0.0)))
+    torch.testing.assert_close(decode(logits, other, torch.tensor([0, 1, 2, -1])),
+                               torch.full((4,), 0.5))  # fmt: skip
 
 
 def test_decode_by_hand() -> None:
