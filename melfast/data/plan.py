@@ -268,7 +268,9 @@ def _former_chances(rows: Rows, augment: Augment) -> NDArray[np.float64]:
     wanted = chance > 0
     if rows.skin_lab is None or np.isnan(rows.skin_lab[wanted]).any():
         lacking = (
-            wanted.sum() if rows.skin_lab is None else np.isnan(rows.skin_lab[wanted, 0]).sum()
+            wanted.sum()
+            if rows.skin_lab is None
+            else np.isnan(rows.skin_lab[wanted]).any(axis=1).sum()
         )
         raise InputError(
             f"augment.skin_former needs skin_l, skin_a and skin_b; {lacking} of {wanted.sum()} "

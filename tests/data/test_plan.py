@@ -248,6 +248,12 @@ def test_the_skin_former_knows_groups_that_no_image_has() -> None:
     assert not np.isnan(plan.target_ita).any()
 
 
+def test_skin_of_an_unknown_group_is_left_alone() -> None:
+    rows = replace(toned(), groups=np.where(np.arange(400) < 200, -1, 0).astype(np.int16))
+    plan = plan_of(Augment(skin_former={"very light": 1.0}), rows, batch_size=100)
+    assert (np.isnan(plan.target_ita) == (plan.index < 200)).all()
+
+
 def test_the_published_epoch_has_five_variants_of_each_malignant_image() -> None:
     rows = toned()
     plan = plan_of(Augment(geometry="published"), rows, batch_size=10)
@@ -365,6 +371,10 @@ def test_the_rows_are_not_looped_over() -> None:
         ({"skin_lab": None}, {"skin_former": {"light": 0.5}},
          "augment.skin_former needs skin_l, skin_a and skin_b; 100 of 100 images to be moved have "
          "none: melfast prepare ita"),
+        ({"skin_lab": np.where(np.arange(3) == 1, np.nan, toned().skin_lab)},
+         {"skin_former": {"light": 0.5}},
+         "augment.skin_former needs skin_l, skin_a and skin_b; 100 of 100 images to be moved have "
+         "none: melfast prepare ita"),
         ({"has_mask": None}, {"skin_former": {"light": 0.5}},
          "augment.skin_former needs lesion masks; 100 of 100 images have no mask_path: "
          "melfast prepare masks"),
@@ -412,6 +422,8 @@ def test_groups_of_some_records() -> None:
         ([[0, 1, 0], [1, 0, 0]], False),
         ([[0.7, -0.3, 0], [0.3, 0.7, 0]], False),
         ([[0.7, -0.301, 0], [0.3, 0.7, 0]], True),
+        ([[0.9, 0.3, 0], [0, 0.5, 0]], True),
+        ([[0.6, 0, 0], [0.6, 0.1, 0]], False),
         ([[1, 0, 0.001], [0, 1, 0]], True),
         ([[1, 0, 0], [0, 1, -0.001]], True),
         ([[0.5, 0, 0.4], [0, 0.5, 0.4]], False),
@@ -432,5 +444,6 @@ def test_an_image_is_resized_larger_only_for_a_zoom_that_shows() -> None:
     for shrunk, wanted in ((1.2, 100), (1.0, 100), (0.81, 100), (0.4, 200), (0.01, 400)):
         affine = np.array([[shrunk, 0, 0], [0, shrunk, 0]], np.float32)
         assert working_size(affine, 100, 50) == (wanted, wanted // 2)
-        turned = affine[:, [1, 0, 2]] * [[1], [-1]]  # by a quarter
+        turned = affine.copy()  # by an eighth
+        turned[:, :2] = affine[:, :2] @ np.array([[1, -1], [1, 1]]) / np.sqrt(2)
         assert working_size(turned, 100, 50) == (wanted, wanted // 2)
