@@ -93,6 +93,12 @@ def test_expected_draws_by_hand(name, ratio, batch_size, of_benign, of_malignant
     np.testing.assert_allclose(found, np.where(TARGETS == 1, of_malignant, of_benign))
 
 
+def test_expected_draws_of_one_benign_record():
+    targets = np.array([0, 1, 1])
+    found = expected_draws(Sampler("undersample"), targets, GROUPS[:3], 1)
+    np.testing.assert_allclose(found, 1)
+
+
 def test_expected_draws_of_balanced_groups_by_hand():
     found = expected_draws(Sampler("group_balanced"), TARGETS, GROUPS, 10)
     # 8 cells of 100 / 8 draws; of every five images two are of group 0.

@@ -39,6 +39,12 @@ def test_a_malignant_image_with_the_lowest_score() -> None:
     assert metrics.specificity_at_sensitivity([0, 1], [0.9, 0.1], 0) == 1
 
 
+@pytest.mark.parametrize("least", [-0.1, 1.1])
+def test_the_least_rate_is_a_share(least: float) -> None:
+    with pytest.raises(ValueError, match=rf"^the least rate must be in 0\.\.1, got {least}$"):
+        metrics.sensitivity_at_specificity(TRUE, SCORE, least)
+
+
 def test_rates_at_rates_by_hand() -> None:
     # (specificity, recall) down the scores: (1, 0), 0.9 (1, 1/3), 0.6 (1/2, 2/3), 0.2 (1/2, 1).
     for least, value in ((1.0, 1 / 3), (0.6, 1 / 3), (0.5, 1), (0.0, 1)):
