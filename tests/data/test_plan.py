@@ -434,7 +434,9 @@ def test_groups_of_some_records() -> None:
 def test_what_reaches_out_of_the_image(affine: list[list[float]], outside: bool) -> None:
     """By hand: a corner of the output is at +-1 along both axes."""
     assert reaches_out(np.array([affine], np.float32)).tolist() == [outside]
-    assert reaches_out(np.array([[affine] * 2] * 3, np.float32)).shape == (3, 2)
+    inside = [[0.5, 0, 0], [0, 0.5, 0]]
+    several = reaches_out(np.array([[affine, inside]] * 3, np.float32))
+    assert several.tolist() == [[outside, False]] * 3
 
 
 # Of the working size.
@@ -444,6 +446,6 @@ def test_an_image_is_resized_larger_only_for_a_zoom_that_shows() -> None:
     for shrunk, wanted in ((1.2, 100), (1.0, 100), (0.81, 100), (0.4, 200), (0.01, 400)):
         affine = np.array([[shrunk, 0, 0], [0, shrunk, 0]], np.float32)
         assert working_size(affine, 100, 50) == (wanted, wanted // 2)
-        turned = affine.copy()  # by an eighth
-        turned[:, :2] = affine[:, :2] @ np.array([[1, -1], [1, 1]]) / np.sqrt(2)
+        turned = affine.copy()  # by an angle of 3 : 4 : 5
+        turned[:, :2] = affine[:, :2] @ np.array([[0.8, -0.6], [0.6, 0.8]])
         assert working_size(turned, 100, 50) == (wanted, wanted // 2)
