@@ -4,9 +4,13 @@ import re
 from pathlib import Path
 
 import nbformat
+import numpy as np
+import pandas as pd
 import pytest
 from nbclient import NotebookClient
 from nbformat import NotebookNode
+
+from melfast.skin.tone import TONE_GROUPS
 
 FOLDER = Path(__file__).parents[1] / "docs" / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -47,15 +51,14 @@ def test_both_are_there() -> None:
 
 @each_notebook
 def test_stripped(path: Path) -> None:
+    """As nbstripout leaves it; `make lint` asks that as well."""
     notebook = read(path)
     for cell in code_cells(notebook):
         assert cell.outputs == [], f"{path.name}: cell {cell.id} has outputs"
         assert cell.execution_count is None, f"{path.name}: cell {cell.id} has a number"
     assert all(cell.metadata == {} for cell in notebook.cells)
-    assert notebook.metadata == {
-        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-        "language_info": {"name": "python"},
-    }
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    assert notebook.metadata == {"kernelspec": kernel}
 
 
 @each_notebook
@@ -109,4 +112,33 @@ def test_fairness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     p_values = [float(p) for p in re.findall(r"gap: \S+, p = (\S+)", said)]
     merged = [float(p) for p in re.findall(r"5 % exceed \S+; p = (\S+)", said)]
     assert p_values[0] > 0.05 > 0.001 > merged[0]
+    assert "the report's ANOVA is the one by hand" in said
+
+
+def test_fairness_of_own_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tables than the drawn ones: no patients, no sources, some classes unknown."""
+    rng = np.random.default_rng(0)
+    target, group = rng.integers(0, 2, 200), rng.integers(0, 6, 200)
+    names = [f"photo_{i}" for i in range(200)]
+    rows = {"image_name": names, "path": "", "target": target, "group": group}
+    manifest = pd.DataFrame(rows).assign(
+        group_str=np.array(TONE_GROUPS["six"].names)[group], ita=60 - 20 * group
+    )
+    manifest["target"] = manifest["target"].astype(str).mask(manifest.index < 5, "")
+    manifest.to_csv(tmp_path / "mine.csv", index=False)
+    score = np.clip(0.3 + 0.4 * target + rng.normal(0, 0.2, 200), 0, 1)
+    answers = {"image_name": names, "probability": score, "target_predicted": score >= 0.5}
+    predictions = pd.DataFrame(answers).astype({"target_predicted": int})
+    predictions[::-1].to_csv(tmp_path / "answers.csv", index=False)  # in another order
+
+    notebook = read(FOLDER / "fairness.ipynb")
+    drawn = 'MANIFEST, PREDICTIONS = folder / "manifest.csv", folder / "predictions.csv"'
+    (cell,) = (cell for cell in code_cells(notebook) if drawn in cell.source)
+    mine = f"Path({str(tmp_path / 'mine.csv')!r}), Path({str(tmp_path / 'answers.csv')!r})"
+    cell.source = cell.source.replace(drawn, f"MANIFEST, PREDICTIONS = {mine}")
+    said = run(notebook, tmp_path, monkeypatch)
+    assert "195 of 200 images have a class and a tone group" in said
+    malignant = int(target[5:].sum())
+    assert f"{malignant} malignant images of {malignant} patients, up to 1 of one\n" in said
+    assert "intraclass" not in said
     assert "the report's ANOVA is the one by hand" in said
