@@ -71,8 +71,11 @@ lint: setup
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/feature.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 
+# On drawn images and, where there are some, on real ones.
+REAL = $(or $(MELFAST_TEST_DATA),../shared/data)
 bench: setup
-	$(BIN)/python benchmarks/run.py all
+	$(BIN)/python benchmarks/run.py all --data drawn --json build/bench/drawn.json
+	test ! -d $(REAL) || $(BIN)/python benchmarks/run.py all --json build/bench/real.json
 
 clean:
 	rm -rf $(VENV) build demo runs *.egg-info melfast/*.so
