@@ -1,0 +1,99 @@
+"""docs/methods and docs/howto: examples run as they stand, tables are the code's, links lead on."""
+
+import doctest
+import re
+from pathlib import Path
+
+import pytest
+
+from melfast.skin import quality
+from melfast.skin.tone import FITZPATRICK, TONE_GROUPS
+
+DOCS = Path(__file__).parents[2] / "docs"
+METHODS = sorted((DOCS / "methods").glob("*.md"))
+PAGES = METHODS + sorted((DOCS / "howto").glob("*.md"))
+FLAGS = doctest.NORMALIZE_WHITESPACE
+
+each_page = pytest.mark.parametrize(
+    "page", PAGES, ids=lambda page: f"{page.parent.name}-{page.stem}"
+)
+
+
+def examples(text: str) -> str:
+    """The text with all but its pycon blocks blanked, so that lines keep their numbers."""
+    kept, inside = [], False
+    for line in text.splitlines():
+        inside = inside and line != "```"
+        kept.append(line if inside else "")
+        inside = inside or line == "```pycon"
+    return "\n".join(kept) + "\n"
+
+
+def failures(text: str, name: str) -> tuple[int, int, str]:
+    """How many examples fail, of how many, and what is said of them."""
+    test = doctest.DocTestParser().get_doctest(examples(text), {}, name, name, 0)
+    said: list[str] = []
+    runner = doctest.DocTestRunner(verbose=False, optionflags=FLAGS)
+    found = runner.run(test, out=said.append)
+    return found.failed, found.attempted, "".join(said)
+
+
+def rows(page: str, name: str) -> list[list[str]]:
+    """The cells of the table between two comments, without its head."""
+    text = (DOCS / "methods" / page).read_text()
+    (table,) = re.findall(rf"<!-- {name}:.*?-->\n(.*?)<!-- /{name} -->", text, re.S)
+    lines = [line for line in table.splitlines() if line]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+@pytest.mark.parametrize("page", [p for p in METHODS if p.stem != "index"], ids=lambda p: p.stem)
+def test_examples(page: Path) -> None:
+    failed, attempted, said = failures(page.read_text(), page.name)
+    assert failed == 0, said
+    assert attempted >= 5
+
+
+def test_an_example_with_another_number_fails() -> None:
+    text = (DOCS / "methods" / "ita.md").read_text()
+    assert text.count("b8 147: 44.8 light") == 1
+    assert failures(text.replace("b8 147: 44.8", "b8 147: 44.9"), "ita.md")[0] == 1
+
+
+def test_scales() -> None:
+    expected = []
+    for name, scale in (TONE_GROUPS | FITZPATRICK).items():
+        parts = [f"{n} {low:g}" for n, low in zip(scale.names, scale.lower_deg, strict=False)]
+        expected.append([f"`{name}`", ", ".join([*parts, scale.names[-1]]), scale.source])
+    assert rows("ita.md", "scales") == expected
+
+
+def test_scores() -> None:
+    scores = [value for value in vars(quality).values() if isinstance(value, quality.Score)]
+    expected = {score.doubt: [f"{score.worst:g}", f"{score.best:g}"] for score in scores}
+    assert {row[0]: row[2:] for row in rows("ita.md", "scores")} == expected
+
+
+@each_page
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\((?!http)([^)]+)\)", page.read_text()):
+        file, _, heading = link.partition("#")
+        target = (page.parent / file) if file else page
+        assert target.is_file(), link
+        if heading:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(), re.M)
+            slugs = [re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings]
+            assert heading in slugs, link
+
+
+@each_page
+def test_form(page: Path) -> None:
+    """One title, no page too long, and it ends with where to read on; toctrees name all pages."""
+    text = page.read_text()
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.S | re.M)
+    assert len(re.findall(r"^# ", prose, re.M)) == 1
+    assert len(text.splitlines()) <= 205
+    assert re.findall(r"^## (.*)$", prose, re.M)[-1] in ("Sources", "See also")
+    if page.stem == "index":
+        (tree,) = re.findall(r"```\{toctree\}\n(.*?)```", text, re.S)
+        named = [line for line in tree.splitlines() if line and not line.startswith(":")]
+        assert sorted(named) == sorted(p.stem for p in page.parent.glob("*.md") if p != page)
