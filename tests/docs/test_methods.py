@@ -4,10 +4,13 @@ import doctest
 import re
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from melfast.skin import quality
-from melfast.skin.tone import FITZPATRICK, TONE_GROUPS
+from melfast.skin.colour import srgb_to_lab
+from melfast.skin.tone import FITZPATRICK, TONE_GROUPS, classify, ita_degrees
 
 DOCS = Path(__file__).parents[2] / "docs"
 METHODS = sorted((DOCS / "methods").glob("*.md"))
@@ -71,6 +74,26 @@ def test_scores() -> None:
     scores = [value for value in vars(quality).values() if isinstance(value, quality.Score)]
     expected = {score.doubt: [f"{score.worst:g}", f"{score.best:g}"] for score in scores}
     assert {row[0]: row[2:] for row in rows("ita.md", "scores")} == expected
+
+
+def test_what_the_published_table_becomes(real_data: Path) -> None:
+    """The figures of ita.md: its stored colours read in true CIELAB."""
+    table = pd.read_csv(real_data / "isic2020" / "ISIC_2020_full.csv", sep=";", decimal=",")
+    colours = table[["color_r", "color_g", "color_b"]].to_numpy().astype(np.uint8)
+    scale = TONE_GROUPS["six"]
+    true = classify(ita_degrees(srgb_to_lab(colours)), scale)
+    before = classify(table["ita"], scale)
+    counts = [np.bincount(groups, minlength=6) for groups in (true, before)]
+    assert counts[1][5] == 0
+    (brown, dark), (brown_before, _) = (found[4:] for found in counts)
+    text = " ".join((DOCS / "methods" / "ita.md").read_text().split())
+    said = (
+        f"Of the {len(table):,} images of the published ISIC 2020 table, "
+        f"{np.mean(true != before):.0%} change their group of six when the same stored colours are "
+        f"read in true CIELAB; {brown:,} are brown and {dark} dark then, of which the table has "
+        f"{brown_before} and none."
+    )
+    assert said.replace("%", " %") in text
 
 
 @each_page

@@ -7,6 +7,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from PIL import Image
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -48,6 +49,20 @@ def test_each_is_described() -> None:
     texts = [text for page in PAGES for text, _ in SHOWN.findall(page.read_text())]
     assert min(map(len, texts)) > 40
     assert len(set(texts)) == len(texts)
+
+
+def test_numbers_of_the_descriptions_are_those_drawn(pictures: ModuleType) -> None:
+    described = {name: text for page in PAGES for text, name in SHOWN.findall(page.read_text())}
+    checked = 0
+    for name, text in described.items():
+        numbers = re.findall(r"\d+\.\d+|\d+ of \d+", text)
+        if not numbers:
+            continue
+        words = " ".join(found.get_text() for found in pictures.PICTURES[name]().findobj(Text))
+        for number in numbers:
+            assert re.search(rf"(?<![\d.]){re.escape(number)}(?![\d.]\d)", words), (name, number)
+            checked += 1
+    assert checked >= 8
 
 
 def test_none_is_blank_or_heavy(drawn: Path) -> None:
