@@ -154,6 +154,11 @@ def test_form(page: Path) -> None:
     assert len(re.findall(r"^# ", prose, re.M)) == 1
     assert len(text.splitlines()) <= 205
     assert re.findall(r"^## (.*)$", prose, re.M)[-1] in ("Sources", "See also")
+    words = re.sub(
+        r"`[^`]*`|\$\$.*?\$\$", "", re.sub(r"^ {4,}.*$", "", prose, flags=re.M), flags=re.S
+    )
+    torn = [line for line in words.splitlines() if line.count("$") % 2]
+    assert torn == []  # GitHub shows no formula that goes over a line's end
     if page.stem == "index":
         (tree,) = re.findall(r"```\{toctree\}\n(.*?)```", text, re.S)
         named = [line for line in tree.splitlines() if line and not line.startswith(":")]
