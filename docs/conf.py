@@ -1,0 +1,115 @@
+"""The documentation as a site: `make docs` builds it into build/docs.
+
+The pages read the same on GitHub: links between them are plain Markdown, and what only the site
+knows (the API and the command lines) stands on pages of its own.
+"""
+
+import os
+import re
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+import melfast
+
+project = "melfast"
+author = "The melfast developers"
+copyright = "The melfast developers, Apache-2.0"
+version = release = melfast.__version__
+
+extensions = [
+    "myst_nb",  # brings myst_parser along
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_click",
+]
+suppress_warnings = ["toc.empty_glob"]
+
+myst_enable_extensions = ["attrs_inline", "colon_fence", "dollarmath"]
+myst_heading_anchors = 3
+
+# "off" builds without running the notebooks, in seconds; they then show their code alone.
+nb_execution_mode = os.environ.get("MELFAST_DOCS_NOTEBOOKS", "cache")
+nb_execution_cache_path = str(Path(__file__).parents[1] / "build" / "notebooks")
+nb_execution_timeout = 240
+nb_execution_raise_on_error = True
+
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_typehints_format = "short"
+python_use_unqualified_type_names = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+
+# `make docs` is nitpicky about names of melfast's own; those of other projects would need their
+# pages at hand, and none is fetched.
+nitpick_ignore_regex = [("py:.*", r"(?!melfast\b).*")]
+
+html_theme = "furo"
+html_title = f"melfast {release}"
+html_show_sourcelink = False
+html_show_sphinx = False
+html_theme_options = {"navigation_with_keys": True}
+pygments_style = "default"
+pygments_dark_style = "monokai"
+
+# Pages whose text stands outside of docs/; the file of the page itself is a link there, for GitHub.
+OUTSIDE = {"contributing": "CONTRIBUTING.md", "changelog": "CHANGELOG.md"}
+
+
+def lead_inside(app: Sphinx, page: str, source: list[str]) -> None:
+    """Takes in the pages of OUTSIDE, and lets links to them lead to the site's own page."""
+    prefix = r"\]\(\.\./"
+    if page in OUTSIDE:
+        path = Path(__file__).parents[1] / OUTSIDE[page]
+        app.env.note_dependency(str(path))
+        source[0] = path.read_text(encoding="utf-8").replace("](docs/", "](")
+        prefix = r"\]\("
+    for inside, file in OUTSIDE.items():
+        source[0] = re.sub(rf"{prefix}{file}(#[^)]*)?\)", rf"]({inside}.md\1)", source[0])
+
+
+def returns_as_written(
+    app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]
+) -> None:
+    """Keeps napoleon from taking what stands before a colon in "Returns:" for a type.
+
+    The signature tells the types; ours say shapes and units there, or are plain sentences.
+    """
+    for number, line in enumerate(lines[:-1]):
+        if line.strip() in ("Returns:", "Yields:"):
+            first = lines[number + 1]
+            indent = len(first) - len(first.lstrip())
+            lines[number + 1] = f"{first[:indent]}: {first[indent:]}"
+    lines[:] = [as_code(line) for line in lines]
+
+
+def short_arrays(
+    app: Sphinx, what: str, name: str, thing: object, options: object, *texts: str | None
+) -> tuple[str | None, ...]:
+    """`NDArray[float32]` in signatures, as the code has it."""
+    array = (
+        r"(?:numpy\.)?ndarray\[tuple\[(?:Any|~typing\.Any), \.\.\.\], (?:numpy\.)?dtype\[(.+?)\]\]"
+    )
+    return tuple(text and re.sub(array, r"NDArray[\1]", text) for text in texts)
+
+
+def as_code(line: str) -> str:
+    """`single` backticks, which our docstrings use as Markdown does, as reStructuredText's code."""
+    return re.sub(r"(?<![`:\w])`([^`]+)`(?![`_])", r"``\1``", line)
+
+
+def plain_help(app: Sphinx, context: object, lines: list[str]) -> None:
+    """Help is plain text with code in `backticks`, not reStructuredText."""
+    for number, line in enumerate(lines):
+        if not line.lstrip().startswith((".. ", ":")):
+            lines[number] = as_code(re.sub(r"(?<!\\)\*(?!\*)", r"\\*", line))
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("source-read", lead_inside)
+    app.connect("autodoc-process-docstring", returns_as_written, priority=400)  # before napoleon
+    app.connect("autodoc-process-signature", short_arrays)
+    for part in ("description", "options", "arguments"):
+        app.connect(f"sphinx-click-process-{part}", plain_help)
