@@ -24,7 +24,6 @@ extensions = [
     "sphinx.ext.viewcode",
     "sphinx_click",
 ]
-suppress_warnings = ["toc.empty_glob"]
 
 myst_enable_extensions = ["attrs_inline", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
@@ -44,7 +43,7 @@ napoleon_use_ivar = True
 
 # `make docs` is nitpicky about names of melfast's own; those of other projects would need their
 # pages at hand, and none is fetched.
-nitpick_ignore_regex = [("py:.*", r"(?!melfast\b).*")]
+nitpick_ignore_regex = [("py:.*", r"(?!melfast\b).*"), ("py:.*", r"melfast\.evaluate\.design\..*")]
 
 html_theme = "furo"
 html_title = f"melfast {release}"

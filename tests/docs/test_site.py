@@ -1,0 +1,75 @@
+"""docs/ as a site: it builds without a warning, every picture is small, every page is listed."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from melfast.cli import COMMANDS
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site built as by `make docs`, but for the notebooks, which tests/test_notebooks.py runs."""
+    folder = tmp_path_factory.mktemp("site")
+    options = ["--fail-on-warning", "--keep-going", "--nitpicky", "--quiet", "--builder", "html"]
+    command = [sys.executable, "-m", "sphinx", *options, "--doctree-dir", str(folder / "trees")]
+    done = subprocess.run(
+        [*command, str(DOCS), str(folder / "html")],
+        capture_output=True, text=True, env=os.environ | {"MELFAST_DOCS_NOTEBOOKS": "off"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder / "html"
+
+
+def test_make_docs_asks_the_same() -> None:
+    lines = (ROOT / "Makefile").read_text()
+    assert "sphinx-build --fail-on-warning --keep-going --nitpicky --builder html docs" in lines
+
+
+def test_every_page_is_built(site: Path) -> None:
+    pages = [*DOCS.rglob("*.md"), *DOCS.rglob("*.ipynb")]
+    assert len(pages) > 10
+    for page in pages:
+        assert (site / page.relative_to(DOCS)).with_suffix(".html").is_file(), page
+
+
+def test_pages_that_stand_elsewhere_are_taken_in(site: Path) -> None:
+    """And links between them, and to them, stay on the site."""
+    contributing = (site / "contributing.html").read_text()
+    assert "What proof a change needs" in contributing
+    assert 'href="changelog.html"' in contributing
+    assert 'href="contributing.html"' in (site / "install.html").read_text()
+    assert "Keep a Changelog" in (site / "changelog.html").read_text()
+
+
+def test_every_command_is_told(site: Path) -> None:
+    page = (site / "cli.html").read_text()
+    for name in COMMANDS:
+        assert f'id="melfast-{name}"' in page, name
+    for option in ("melfast-train-output-dir", "melfast-prepare-ita-min-quality"):
+        assert f'id="cmdoption-{option}"' in page
+    # Help is not reStructuredText: stars and backticks of the text are themselves.
+    assert "data/*/*.jpg" in page
+    assert "`" not in page
+
+
+def test_docstrings_are_told(site: Path) -> None:
+    skin = (site / "api" / "skin.html").read_text()
+    assert 'id="melfast.skin.ita.estimate_tone"' in skin
+    assert "NDArray[uint8]" in skin
+    assert "dtype[" not in skin
+    # Sentences of "Returns:" are not taken for types.
+    assert "Return type" not in skin
+
+
+def test_pictures_are_small() -> None:
+    pictures = [path for path in DOCS.rglob("*") if path.suffix in (".jpg", ".png", ".svg")]
+    assert pictures
+    for path in pictures:
+        assert path.stat().st_size < 300_000, path
