@@ -6,11 +6,16 @@ knows (the API and the command lines) stands on pages of its own.
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
+from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
 
 import melfast
+from melfast import cli
 
 project = "melfast"
 author = "The melfast developers"
@@ -22,7 +27,6 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
-    "sphinx_click",
 ]
 
 myst_enable_extensions = ["attrs_inline", "colon_fence", "dollarmath"]
@@ -35,7 +39,7 @@ nb_execution_timeout = 240
 nb_execution_raise_on_error = True
 
 autodoc_member_order = "bysource"
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_default_options = {"members": True}
 autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
 napoleon_numpy_docstring = False
@@ -44,6 +48,8 @@ napoleon_use_ivar = True
 # `make docs` is nitpicky about names of melfast's own; those of other projects would need their
 # pages at hand, and none is fetched.
 nitpick_ignore_regex = [("py:.*", r"(?!melfast\b).*"), ("py:.*", r"melfast\.evaluate\.design\..*")]
+
+smartquotes = False  # options begin with two dashes
 
 html_theme = "furo"
 html_title = f"melfast {release}"
@@ -88,9 +94,8 @@ def short_arrays(
     app: Sphinx, what: str, name: str, thing: object, options: object, *texts: str | None
 ) -> tuple[str | None, ...]:
     """`NDArray[float32]` in signatures, as the code has it."""
-    array = (
-        r"(?:numpy\.)?ndarray\[tuple\[(?:Any|~typing\.Any), \.\.\.\], (?:numpy\.)?dtype\[(.+?)\]\]"
-    )
+    of = r"~?(?:\w+\.)*"  # the module that a name is of
+    array = rf"{of}ndarray\[tuple\[{of}Any, \.\.\.\], {of}dtype\[{of}(\w+)\]\]"
     return tuple(text and re.sub(array, r"NDArray[\1]", text) for text in texts)
 
 
@@ -99,16 +104,35 @@ def as_code(line: str) -> str:
     return re.sub(r"(?<![`:\w])`([^`]+)`(?![`_])", r"``\1``", line)
 
 
-def plain_help(app: Sphinx, context: object, lines: list[str]) -> None:
-    """Help is plain text with code in `backticks`, not reStructuredText."""
-    for number, line in enumerate(lines):
-        if not line.lstrip().startswith((".. ", ":")):
-            lines[number] = as_code(re.sub(r"(?<!\\)\*(?!\*)", r"\\*", line))
+class CommandHelp(SphinxDirective):
+    """What `melfast COMMAND --help` prints, of every command, in a section each."""
+
+    def run(self) -> list[nodes.Node]:
+        return [self.told(words, text) for words, text in helps(cli.main, ("melfast",))]
+
+    def told(self, words: tuple[str, ...], text: str) -> nodes.section:
+        name = " ".join(words)
+        section = nodes.section(ids=[nodes.make_id(name)], names=[nodes.fully_normalize_name(name)])
+        section += nodes.title("", "", nodes.literal(text=name))
+        section += nodes.literal_block(text, text, language="text")
+        return section
+
+
+def helps(
+    command: click.Command, words: tuple[str, ...], parent: click.Context | None = None
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    """A command's words and help, and those of the commands in it, in the order of its help."""
+    context = click.Context(command, parent, words[-1], terminal_width=84, **cli.CONTEXT)
+    yield words, command.get_help(context)
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            assert inner is not None
+            yield from helps(inner, (*words, name), context)
 
 
 def setup(app: Sphinx) -> None:
     app.connect("source-read", lead_inside)
     app.connect("autodoc-process-docstring", returns_as_written, priority=400)  # before napoleon
     app.connect("autodoc-process-signature", short_arrays)
-    for part in ("description", "options", "arguments"):
-        app.connect(f"sphinx-click-process-{part}", plain_help)
+    app.add_directive("melfast-help", CommandHelp)

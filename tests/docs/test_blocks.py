@@ -51,7 +51,7 @@ NOT_RUN = {
     "torchrun --nproc-per-node 8": "eight GPUs; tests/train/test_distributed.py runs two processes",
     "melfast train --config configs/isic2020_multi_gpu.yaml --data-path manifest.csv "
     "--output-dir runs/second --slurm": "needs a cluster; tests/train/test_slurm.py has a stand-in",
-    "melfast predict --model model.onnx --images manifest.csv --engine ray": "starts a Ray cluster; "
+    "melfast predict --model model.onnx --images manifest.csv --engine ray": "starts a cluster; "
     "tests/engines/test_cluster.py does",
 }
 
