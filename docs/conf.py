@@ -11,11 +11,16 @@ from pathlib import Path
 
 import click
 from docutils import nodes
+from docutils.utils.math import MathError, latex2mathml
 from sphinx.application import Sphinx
+from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
+from sphinx.writers.html5 import HTML5Translator
 
 import melfast
 from melfast import cli
+
+logger = logging.getLogger(__name__)
 
 project = "melfast"
 author = "The melfast developers"
@@ -51,6 +56,7 @@ nitpick_ignore_regex = [("py:.*", r"(?!melfast\b).*"), ("py:.*", r"melfast\.eval
 
 smartquotes = False  # options begin with two dashes
 
+html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = f"melfast {release}"
 html_show_sourcelink = False
@@ -104,6 +110,24 @@ def as_code(line: str) -> str:
     return re.sub(r"(?<![`:\w])`([^`]+)`(?![`_])", r"``\1``", line)
 
 
+def dashes(app: Sphinx, doctree: nodes.document) -> None:
+    """Between a parameter and what it is Sphinx sets two hyphens, for `smartquotes` to mend."""
+    for text in list(doctree.findall(nodes.Text)):
+        if text == " -- ":
+            text.parent.replace(text, nodes.Text(" – "))
+
+
+def write_math(translator: HTML5Translator, node: nodes.math | nodes.math_block) -> None:
+    """Formulas as MathML, which browsers draw by themselves: no script, and no network."""
+    formula = node.astext().replace("°", r"^\circ")  # Markdown may say either
+    try:
+        block = isinstance(node, nodes.math_block)
+        translator.body.append(latex2mathml.tex2mathml(formula, as_block=block))
+    except MathError as error:
+        logger.warning("cannot set %r: %s", formula, error, location=node)
+    raise nodes.SkipNode
+
+
 class CommandHelp(SphinxDirective):
     """What `melfast COMMAND --help` prints, of every command, in a section each."""
 
@@ -135,4 +159,6 @@ def setup(app: Sphinx) -> None:
     app.connect("source-read", lead_inside)
     app.connect("autodoc-process-docstring", returns_as_written, priority=400)  # before napoleon
     app.connect("autodoc-process-signature", short_arrays)
+    app.connect("doctree-read", dashes)
+    app.add_html_math_renderer("mathml", (write_math, None), (write_math, None))
     app.add_directive("melfast-help", CommandHelp)
