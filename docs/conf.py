@@ -58,10 +58,13 @@ smartquotes = False  # options begin with two dashes
 
 html_math_renderer = "mathml"
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_title = f"melfast {release}"
 html_show_sourcelink = False
 html_show_sphinx = False
 html_theme_options = {"navigation_with_keys": True}
+highlight_language = "text"  # of blocks without a name: shell, or what a command printed
 pygments_style = "default"
 pygments_dark_style = "monokai"
 

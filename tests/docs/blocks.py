@@ -1,6 +1,5 @@
 """The blocks of code in a Markdown page, and the melfast commands in a block of shell."""
 
-import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,11 @@ from markdown_it import MarkdownIt
 from melfast.cli import main
 
 OPERATORS = {"|", ";", "&&", "||", "&", "<", ">", ">>"}
+# What a block of shell begins with where no fence says that it is one.
+PROGRAMS = {
+    "cd", "conda", "docker", "export", "find", "for", "git", "isic", "make", "melfast", "pip",
+    "python", "python3", "sbatch", "srun", "torchrun", "tritonserver", "uv",
+}  # fmt: skip
 # Words of the shell that a command may follow.
 BEFORE = {"do", "then", "else", "exec", "time", "!"}
 
@@ -78,16 +82,12 @@ def read_blocks(page: Path) -> list[Block]:
 
 
 def looks_like(code: str) -> str:
-    """What an indented block is: as in STARTS, and what nothing is known of is text."""
+    """What an indented block is, by its first word: `python`, `sh`, or else `text`."""
     lines = [line for line in code.splitlines() if line.strip() and not line.startswith("#")]
     first = lines[0].split()[0] if lines else ""
     if first in ("import", "from"):
         return "python"
-    return "sh" if re.fullmatch(r"[a-z][a-z0-9_./-]*", first) and first not in STATES else "text"
-
-
-# First words of what `melfast doctor` prints.
-STATES = {"ok", "gap", "absent", "broken"}
+    return "sh" if first in PROGRAMS or first.startswith(".venv/bin/") else "text"
 
 
 def melfast_commands(line: str) -> list[list[str]]:

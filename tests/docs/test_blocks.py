@@ -332,7 +332,7 @@ def test_commands_of_a_line() -> None:
         ("melfast predict --modell m.onnx --images a --output b", "--modell"),
         ("melfast prepare maskes a.csv", "no such command: maskes"),
         ("melfast evaluate --checkpoint a --tta turns", "'turns' is not one of"),
-        ("melfast export --checkpoint a", "Missing option '--output'"),
+        ("melfast export --checkpoint a", "Missing parameter: output"),
     ],
 )
 def test_a_wrong_command_is_seen(line: str, message: str) -> None:
@@ -344,6 +344,6 @@ def test_a_block_that_is_neither_run_nor_listed_is_seen(tmp_path: Path) -> None:
     (block,) = page_of(tmp_path, "# One\n\n    Some text\n")
     with pytest.raises(AssertionError, match=r"page\.md:3: neither shell nor Python"):
         run_block(block)
-    (block,) = page_of(tmp_path, "# One\n\n    nonesuch --please\n")
-    with pytest.raises(AssertionError, match=r"page\.md:3: nonesuch --please"):
+    (block,) = page_of(tmp_path, "# One\n\n    find nonesuch\n")
+    with pytest.raises(AssertionError, match=r"page\.md:3: find nonesuch"):
         run_block(block)

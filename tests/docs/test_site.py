@@ -1,6 +1,7 @@
 """docs/ as a site: it builds without a warning, every picture is small, every page is listed."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +65,17 @@ def test_docstrings_are_told(site: Path) -> None:
     assert "dtype[" not in skin
     # Sentences of "Returns:" are not taken for types.
     assert "Return type" not in skin
+
+
+def test_the_site_needs_no_network(site: Path) -> None:
+    """No script, style or font of somebody else's; formulas are MathML."""
+    pages = list(site.rglob("*.html"))
+    for page in pages:
+        text = page.read_text()
+        assert re.findall(r"<(?:script|link|img)[^>]* (?:src|href)=\"(?:https?:)?//", text) == [], (
+            page
+        )
+    assert "<math" in (site / "notebooks" / "skin_tone.html").read_text()
 
 
 def test_pictures_are_small() -> None:
