@@ -8,8 +8,10 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import click
+import numpy.typing
 from docutils import nodes
 from docutils.utils.math import MathError, latex2mathml
 from sphinx.application import Sphinx
@@ -21,6 +23,28 @@ import melfast
 from melfast import cli
 
 logger = logging.getLogger(__name__)
+
+
+class ArrayLike:
+    """Stands for numpy's of that name, a union of half a screen where a signature spells it out."""
+
+    __module__ = "builtins"  # so that it is called by its name alone
+
+
+class DTypeLike:
+    """Likewise."""
+
+    __module__ = "builtins"
+
+
+class NDArray(Generic[TypeVar("DType")]):  # type: ignore[misc]
+    """Likewise."""
+
+    __module__ = "builtins"
+
+
+# Before autodoc imports anything.
+numpy.typing.ArrayLike, numpy.typing.DTypeLike, numpy.typing.NDArray = ArrayLike, DTypeLike, NDArray
 
 project = "melfast"
 author = "The melfast developers"
@@ -45,6 +69,7 @@ nb_execution_raise_on_error = True
 
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True}
+autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
 napoleon_numpy_docstring = False
@@ -84,12 +109,13 @@ def lead_inside(app: Sphinx, page: str, source: list[str]) -> None:
         source[0] = re.sub(rf"{prefix}{file}(#[^)]*)?\)", rf"]({inside}.md\1)", source[0])
 
 
-def returns_as_written(
+def as_written(
     app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]
 ) -> None:
-    """Keeps napoleon from taking what stands before a colon in "Returns:" for a type.
+    """Keeps napoleon from taking what stands before a colon for a type where ours is none.
 
-    The signature tells the types; ours say shapes and units there, or are plain sentences.
+    That is in "Returns:", where the signature tells the type and we say shapes and units, and on
+    the first line of a property.
     """
     for number, line in enumerate(lines[:-1]):
         if line.strip() in ("Returns:", "Yields:"):
@@ -97,15 +123,15 @@ def returns_as_written(
             indent = len(first) - len(first.lstrip())
             lines[number + 1] = f"{first[:indent]}: {first[indent:]}"
     lines[:] = [as_code(line) for line in lines]
+    if what == "property" and lines:
+        lines[0] = f": {lines[0]}"
 
 
-def short_arrays(
+def readable_signature(
     app: Sphinx, what: str, name: str, thing: object, options: object, *texts: str | None
 ) -> tuple[str | None, ...]:
-    """`NDArray[float32]` in signatures, as the code has it."""
-    of = r"~?(?:\w+\.)*"  # the module that a name is of
-    array = rf"{of}ndarray\[tuple\[{of}Any, \.\.\.\], {of}dtype\[{of}(\w+)\]\]"
-    return tuple(text and re.sub(array, r"NDArray[\1]", text) for text in texts)
+    """`<factory>`, a dataclass's default, would not be read as code."""
+    return tuple(text and text.replace("<factory>", "...") for text in texts)
 
 
 def as_code(line: str) -> str:
@@ -160,8 +186,8 @@ def helps(
 
 def setup(app: Sphinx) -> None:
     app.connect("source-read", lead_inside)
-    app.connect("autodoc-process-docstring", returns_as_written, priority=400)  # before napoleon
-    app.connect("autodoc-process-signature", short_arrays)
+    app.connect("autodoc-process-docstring", as_written, priority=400)  # before napoleon
+    app.connect("autodoc-process-signature", readable_signature)
     app.connect("doctree-read", dashes)
     app.add_html_math_renderer("mathml", (write_math, None), (write_math, None))
     app.add_directive("melfast-help", CommandHelp)
