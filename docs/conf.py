@@ -77,7 +77,11 @@ napoleon_use_ivar = True
 
 # `make docs` is nitpicky about names of melfast's own; those of other projects would need their
 # pages at hand, and none is fetched.
-nitpick_ignore_regex = [("py:.*", r"(?!melfast\b).*"), ("py:.*", r"melfast\.evaluate\.design\..*")]
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!melfast\b).*"),
+    ("py:.*", r"melfast\.evaluate\.design\..*"),  # internal
+    ("py:.*", r"melfast\.settings\.Schema"),  # a type variable
+]
 
 smartquotes = False  # options begin with two dashes
 
