@@ -58,18 +58,22 @@ def test_every_command_is_told(site: Path) -> None:
     assert "data/*/*.jpg" in page
 
 
+def text_of(page: Path) -> str:
+    return " ".join(re.sub(r"<[^>]+>", "", page.read_text()).split())
+
+
 def test_docstrings_are_told(site: Path) -> None:
-    skin = (site / "api" / "skin.html").read_text()
-    assert 'id="melfast.skin.ita.estimate_tone"' in skin
-    assert "NDArray[uint8]" in skin
+    assert 'id="melfast.skin.ita.estimate_tone"' in (site / "api" / "skin.html").read_text()
+    skin = text_of(site / "api" / "skin.html")
+    assert "estimate_tone(image: NDArray[uint8], *, convention: Literal['cielab', " in skin
     # What stands before a colon is not taken for a type.
     assert "Return type" not in skin
-    text = " ".join(re.sub(r"<[^>]+>", "", (site / "api" / "learning.html").read_text()).split())
-    assert "property num_logits: int Outputs of the network: a logit a class" in text
+    learning = text_of(site / "api" / "learning.html")
+    assert "property num_logits: int¶ Outputs of the network: a logit a class" in learning
     # Types are as short as the code has them.
     for page in (site / "api").glob("*.html"):
-        text = re.sub(r"<[^>]+>", "", page.read_text())
-        assert re.findall(r"ndarray\[|_NestedSequence|_DTypeDict|~\w+\.", text) == [], page
+        found = re.findall(r"ndarray\[|_NestedSequence|_DTypeDict|~\w+\.", text_of(page))
+        assert found == [], page
 
 
 def test_the_site_needs_no_network(site: Path) -> None:
