@@ -76,8 +76,11 @@ docs: setup
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --nitpicky --builder html docs build/docs
 	@echo "Look at: build/docs/index.html"
 
+# On drawn images and, where there are some, on real ones.
+REAL = $(or $(MELFAST_TEST_DATA),../shared/data)
 bench: setup
-	$(BIN)/python benchmarks/run.py all
+	$(BIN)/python benchmarks/run.py all --data drawn --json build/bench/drawn.json
+	test ! -d $(REAL) || $(BIN)/python benchmarks/run.py all --json build/bench/real.json
 
 clean:
 	rm -rf $(VENV) build demo runs *.egg-info melfast/*.so

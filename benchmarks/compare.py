@@ -152,8 +152,9 @@ def main(old: Path, new: Path) -> None:
     console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
     before, after = read(old), read(new)
     for path, record in ((old, before), (new, after)):
-        commit, load = str(record.get("commit"))[:7], record["hardware"].get("load_average")
-        console.print(f"{path}: commit {commit}, {record.get('time')}, load average {load}")
+        commit, busy = str(record.get("commit"))[:7], record["hardware"].get("busy_percent")
+        others = "" if busy is None else f", processor {busy:.0f} % busy with other work"
+        console.print(f"{path}: commit {commit}, {record.get('time')}{others}")
     names = before.get("versions", {}) | after.get("versions", {})
     for name in sorted(names):
         was, now = (record.get("versions", {}).get(name, "absent") for record in (before, after))

@@ -17,13 +17,14 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
+
+from benchmarks.images import Data
 
 WARMUPS = 1
 
@@ -118,12 +119,12 @@ class Run:
     """One run of a suite: the settings it is given, and what it finds.
 
     Attributes:
-        data: a folder of images; None: the suite chooses.
+        data: a folder of images, or `drawn`; None: real ones if at hand, else drawn.
         threads: for each contestant.
         repeats: timed runs of each contestant.
     """
 
-    data: Path | None
+    data: Data
     threads: int
     repeats: int
     console: Console = field(

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Literal
 
 import numpy as np
 import simplejpeg
@@ -14,6 +15,8 @@ from benchmarks.machine import ROOT
 from melfast.errors import InputError
 from melfast.images import list_images
 
+Data = Path | Literal["drawn"] | None  # a folder; drawn images; real ones if at hand, else drawn
+
 LARGE_WIDTH = 1500
 LARGE, SMALL = f"at least {LARGE_WIDTH} px wide", f"under {LARGE_WIDTH} px wide"
 REAL = {LARGE: "isic_fullres/images", SMALL: "lesion_masks/ham10000_native_pairs/images"}
@@ -21,24 +24,29 @@ DRAWN = {LARGE: (24, 1536, 2048), SMALL: (48, 450, 600)}  # number, height, widt
 MOST = 100  # files a group: what fits into the page cache and into a minute
 
 
+def real(data: Data) -> Path | None:
+    """The folder of the project's real images, where it is there and nothing else is asked for."""
+    folder = Path(os.environ.get("MELFAST_TEST_DATA", ROOT.parent / "shared" / "data"))
+    return folder if data is None and folder.is_dir() else None
+
+
 @contextmanager
-def groups(data: Path | None) -> Iterator[tuple[str, dict[str, list[Path]]]]:
+def groups(data: Data) -> Iterator[tuple[str, dict[str, list[Path]]]]:
     """Where the images are from, and the JPEG files of each size; a group may be absent.
 
     Raises:
         InputError: `data` holds no images.
     """
-    real = Path(os.environ.get("MELFAST_TEST_DATA", ROOT.parent / "shared" / "data"))
-    if data is not None:
+    if isinstance(data, Path):
         yield str(data), by_size(list_images(data))
-    elif all((real / folder).is_dir() for folder in REAL.values()):
+    elif (folder := real(data)) and all((folder / each).is_dir() for each in REAL.values()):
         yield (
             "real dermoscopic images",
-            {name: jpegs(list_images(real / folder)) for name, folder in REAL.items()},
+            {name: jpegs(list_images(folder / each)) for name, each in REAL.items()},
         )
     else:
-        with TemporaryDirectory(prefix="melfast-bench-") as folder:
-            yield "drawn images", {name: draw(Path(folder), *size) for name, size in DRAWN.items()}
+        with TemporaryDirectory(prefix="melfast-bench-") as place:
+            yield "drawn images", {name: draw(Path(place), *size) for name, size in DRAWN.items()}
 
 
 def jpegs(paths: list[Path]) -> list[Path]:

@@ -1,7 +1,6 @@
 """What the figures were measured with: commit, versions, hardware."""
 
 import importlib.metadata
-import os
 import platform
 import subprocess
 import sys
@@ -35,7 +34,8 @@ def describe() -> dict[str, Any]:
             "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
             "gpus": gpus(),
             "isa": core.isa(),
-            "load_average": os.getloadavg()[0],
+            # Not the load average, in which a run just before this one still stands.
+            "busy_percent": psutil.cpu_percent(interval=1),
         },
     }
 

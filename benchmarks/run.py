@@ -1,7 +1,6 @@
 """python benchmarks/run.py SUITE: results checked, timed beside their peers, printed and kept."""
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,12 @@ import click
 
 from benchmarks import machine, suites
 from benchmarks.harness import NEED_GPU, SUITES, CheckFailedError, Run
+from benchmarks.images import Data
 from melfast.data.loader import available_cores
 from melfast.errors import InputError
 from melfast.files import atomic_path
 
+MOST_BUSY_PERCENT = 10  # before anything is measured
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 
@@ -26,12 +27,24 @@ def show_list(context: click.Context, _: click.Parameter, wanted: bool) -> None:
         context.exit()
 
 
+class DataType(click.Path):
+    """A folder that is there, or the word `drawn`; a folder of that name is ./drawn."""
+
+    def __init__(self) -> None:
+        super().__init__(exists=True, file_okay=False, path_type=Path)
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> Any:
+        return value if value == "drawn" else super().convert(value, parameter, context)
+
+
 @click.command(context_settings=CONTEXT)
 @click.argument("names", metavar="SUITE...", nargs=-1, required=True)
 @click.option("--list", callback=show_list, is_flag=True, is_eager=True, expose_value=False,
               help="Show the suites.")  # fmt: skip
-@click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path),
-              help="Folder of images; default: real ones if at hand, else drawn.")  # fmt: skip
+@click.option("--data", type=DataType(),
+              help="Folder of images, or `drawn`; default: real ones, else drawn.")  # fmt: skip
 @click.option("--json", "output", type=click.Path(dir_okay=False, path_type=Path),
               help="Write every sample, with commit, versions and hardware.")  # fmt: skip
 @click.option(
@@ -41,7 +54,7 @@ def show_list(context: click.Context, _: click.Parameter, wanted: bool) -> None:
               help="Timed runs of each contestant.")  # fmt: skip
 def main(
     names: tuple[str, ...],
-    data: Path | None,
+    data: Data,
     output: Path | None,
     threads: int | None,
     repeats: int,
@@ -68,10 +81,11 @@ def main(
         "settings": {"threads": threads, "repeats": repeats, "data": str(data) if data else None}
     }
     record["suites"] = {}
-    load = record["hardware"]["load_average"]
-    if load > 0.25 * os.cpu_count():  # type: ignore[operator]
+    busy = record["hardware"]["busy_percent"]
+    if busy > MOST_BUSY_PERCENT:
         click.echo(
-            f"warning: the machine is busy (load {load:.1f}): not figures to report", err=True
+            f"warning: others keep {busy:.0f} % of the processor busy: not figures to report",
+            err=True,
         )
     failed = False
     for name in chosen:

@@ -3,7 +3,8 @@
 import os
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -16,6 +17,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
 from melfast import core
+from melfast.budget import PixelBudget
 from melfast.errors import ImageError, InputError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -33,6 +35,11 @@ ORIENTATION_TAG = 0x0112
 MIRRORED_ACROSS, MIRRORED_DOWN = (2, 3, 6, 7), (3, 4, 7, 8)
 
 Extent = tuple[float, float, float, float]
+Needed = Callable[[int, int], tuple[int, int]]
+Scaled = tuple[NDArray[np.uint8], tuple[int, int], Extent]
+
+# Pixels that all threads together may hold decoded: a PNG's take 10 bytes each while it is decoded.
+BUDGET = PixelBudget(64_000_000, free=4_000_000)
 
 # (offset, magic, name) of what is found under image suffixes.
 OTHER_FORMATS = (
@@ -80,22 +87,35 @@ def read_image(path: str | Path, *, min_height: int = 0, min_width: int = 0) -> 
         raise ImageError(path, str(error)) from None
 
 
-def read_part(
-    path: str | Path, *, min_height: int = 0, min_width: int = 0
-) -> tuple[NDArray[np.uint8], Extent]:
-    """`read_image`, and where in it the picture is: (top, left, bottom, right) in its pixels.
+@contextmanager
+def scaled(path: str | Path, needed: Needed) -> Iterator[Scaled]:
+    """`read_scaled` for the length of a block, at whose end the image must be forgotten.
+
+    The blocks of all threads hold no more pixels at a time than BUDGET allows: 16 threads that
+    decode photographs of 24 million pixels as PNG would take 4 GiB.
+    """
+    data = read_bytes(path)
+    try:
+        size, least, factor = _plan(data, needed)
+    except ValueError as error:
+        raise ImageError(path, str(error)) from None
+    with BUDGET.hold(size[0] * size[1] // factor**2):
+        try:
+            image = decode_image(data, min_height=least[0], min_width=least[1])
+        except ValueError as error:
+            raise ImageError(path, str(error)) from None
+        height, width = image.shape[:2]
+        if factor == 1:
+            yield image, (height, width), (0.0, 0.0, float(height), float(width))
+        else:
+            yield image, size, _extent(data, (height, width), size, factor)
+
+
+def read_scaled(path: str | Path, needed: Needed) -> Scaled:
+    """`read_image` for who knows what is needed of an image only from its size.
 
     A JPEG of 1129 rows has 283 at a quarter of the scale, 282.25 of them its own. To stretch all
     283 would shift the picture, and spread what the encoder added.
-    """
-    image, _, extent = read_scaled(path, lambda height, width: (min_height, min_width))
-    return image, extent
-
-
-def read_scaled(
-    path: str | Path, needed: Callable[[int, int], tuple[int, int]]
-) -> tuple[NDArray[np.uint8], tuple[int, int], Extent]:
-    """`read_part` for who knows what is needed of an image only from its size.
 
     Args:
         needed: (height, width) of the upright image in the file to the (height, width) that the
@@ -106,25 +126,23 @@ def read_scaled(
     Raises:
         ImageError: as read_image.
     """
-    data = read_bytes(path)
-    try:
-        if not data.startswith(JPEG_MAGIC):
-            image = decode_image(data)
-            height, width = image.shape[:2]
-            return image, (height, width), (0.0, 0.0, float(height), float(width))
-        height, width, _ = _jpeg_header(data)
-        if _jpeg_orientation(data) >= 5:
-            height, width = width, height
-        min_height, min_width = needed(height, width)
-        image = decode_image(data, min_height=min_height, min_width=min_width)
-        return image, (height, width), _extent(data, image.shape[:2], min_height, min_width)
-    except ValueError as error:
-        raise ImageError(path, str(error)) from None
+    with scaled(path, needed) as found:
+        return found
 
 
-def read_resized(
-    path: str | Path, size_of: Callable[[int, int], tuple[int, int]]
-) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+def _plan(data: bytes, needed: Needed) -> tuple[tuple[int, int], tuple[int, int], int]:
+    """By the header: (height, width) of the upright image, the least of it, and the scale."""
+    if data.startswith(JPEG_MAGIC):
+        size = _jpeg_size(data)
+        least = needed(*size)
+        return size, least, _scale_factor(*size, *least)
+    if data.startswith(PNG_MAGIC) and len(data) >= 24:
+        width, height = struct.unpack_from(">II", data, 16)
+        return (height, width), (0, 0), 1  # or turned, which its picture will show
+    return (0, 0), (0, 0), 1  # decoding says what it is
+
+
+def read_resized(path: str | Path, size_of: Needed) -> tuple[NDArray[np.uint8], tuple[int, int]]:
     """An image at another size, antialiased, from no more of its detail than that size shows.
 
     Args:
@@ -134,13 +152,13 @@ def read_resized(
     Raises:
         ImageError: as read_image.
     """
-    image, size, extent = read_scaled(path, size_of)
-    wanted = size_of(*size)
-    if image.shape[:2] == wanted:
-        return image, size
-    resized = np.empty((*wanted, 3), np.uint8)
-    core.resize(image, resized, extent=extent)
-    return resized, size
+    with scaled(path, size_of) as (image, size, extent):
+        wanted = size_of(*size)
+        if image.shape[:2] == wanted:
+            return image, size
+        resized = np.empty((*wanted, 3), np.uint8)
+        core.resize(image, resized, extent=extent)
+        return resized, size
 
 
 def check_image(path: str | Path) -> ImageInfo:
@@ -297,6 +315,12 @@ def _jpeg_header(data: bytes) -> tuple[int, int, str]:
     return height, width, colour
 
 
+def _jpeg_size(data: bytes) -> tuple[int, int]:
+    """Height and width of the upright image."""
+    height, width, _ = _jpeg_header(data)
+    return (width, height) if _jpeg_orientation(data) >= 5 else (height, width)
+
+
 def _scale_factor(height: int, width: int, min_height: int, min_width: int) -> int:
     """The largest of 8, 4, 2, 1 that leaves at least the wanted size; 1 where none is wanted."""
     if min_height <= 0 and min_width <= 0:
@@ -307,16 +331,13 @@ def _scale_factor(height: int, width: int, min_height: int, min_width: int) -> i
     return 1
 
 
-def _extent(data: bytes, shape: tuple[int, int], min_height: int, min_width: int) -> Extent:
-    """Of the picture within a scaled JPEG's upright image."""
-    height, width, _ = _jpeg_header(data)
+def _extent(data: bytes, shape: tuple[int, int], size: tuple[int, int], factor: int) -> Extent:
+    """Of the picture of upright `size` in a JPEG's upright image of `shape` at 1/factor."""
+    height, width = size[0] / factor, size[1] / factor
     orientation = _jpeg_orientation(data)
-    if orientation >= 5:
-        height, width = width, height
-    factor = _scale_factor(height, width, min_height, min_width)
-    top = shape[0] - height / factor if orientation in MIRRORED_DOWN else 0.0
-    left = shape[1] - width / factor if orientation in MIRRORED_ACROSS else 0.0
-    return top, left, top + height / factor, left + width / factor
+    top = shape[0] - height if orientation in MIRRORED_DOWN else 0.0
+    left = shape[1] - width if orientation in MIRRORED_ACROSS else 0.0
+    return top, left, top + height, left + width
 
 
 def _decode_png(data: bytes, *, grey: bool = False) -> NDArray[np.uint8]:
@@ -338,7 +359,9 @@ def _decode_png(data: bytes, *, grey: bool = False) -> NDArray[np.uint8]:
             transparent = "A" in png.mode or "transparency" in png.info
             layers = png.convert("RGBA") if transparent else png
             opaque = not transparent or layers.getchannel("A").getextrema() == (255, 255)
-            image = np.array(layers.convert("L" if grey else "RGB"))
+            mode = "L" if grey else "RGB"
+            # Pillow copies, 4 bytes a pixel, what is in that mode already.
+            image = np.array(layers if layers.mode == mode else layers.convert(mode))
     except PNG_ERRORS as error:
         raise ValueError(f"found a truncated or damaged PNG ({error})") from None
     if not opaque:

@@ -3,12 +3,16 @@ import io
 import os
 import struct
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from melfast import images
+from melfast.budget import PixelBudget
 from melfast.errors import ImageError, InputError
 from melfast.images import (
     ImageInfo,
@@ -17,7 +21,6 @@ from melfast.images import (
     list_images,
     read_image,
     read_mask,
-    read_part,
     read_resized,
     read_scaled,
 )
@@ -410,24 +413,18 @@ def test_read_scaled_knows_the_size_in_the_file(tmp_path: Path, orientation: int
         (8, (0.75, 0, 11, 7.75)),
     ],
 )
-def test_read_part_knows_where_the_picture_is(
+def test_read_scaled_knows_where_the_picture_is(
     tmp_path: Path, orientation: int, wanted: tuple[float, ...]
 ) -> None:
     """31 x 41 pixels at a quarter: 8 x 11 of which 7.75 x 10.25 are the picture."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.new("RGB", (41, 31)).save(tmp_path / "a.jpg", exif=exif)
-    image, extent = read_part(tmp_path / "a.jpg", min_height=7, min_width=7)
+    image, _, extent = read_scaled(tmp_path / "a.jpg", lambda height, width: (7, 7))
     assert image.shape[:2] == ((8, 11) if orientation < 5 else (11, 8))
     assert extent == wanted
-    image, extent = read_part(tmp_path / "a.jpg")
+    image, _, extent = read_scaled(tmp_path / "a.jpg", lambda height, width: (0, 0))
     assert extent == (0, 0, *image.shape[:2])
-
-
-def test_read_part_of_a_png_is_all_of_it(tmp_path: Path) -> None:
-    Image.new("RGB", (41, 31)).save(tmp_path / "a.png")
-    _, extent = read_part(tmp_path / "a.png", min_height=7, min_width=7)
-    assert extent == (0, 0, 31, 41)
 
 
 def test_read_scaled_reads_a_png_whole(tmp_path: Path) -> None:
@@ -468,3 +465,62 @@ def test_resized_from_a_scaled_decode_is_where_it_was(tmp_path: Path, orientatio
 
     apart = (centroid(small) - centroid(upright)) * small.shape[:2]
     assert np.abs(apart).max() < 0.02  # pixels of the small image
+
+
+def test_threads_hold_no_more_pixels_than_the_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nine threads, images of 2,240 pixels, room for two of them and a bit."""
+    monkeypatch.setattr(images, "BUDGET", PixelBudget(5000, free=100))
+    path = write(tmp_path / "a.png", encode(gradient(), "PNG"))
+    inside, most, lock = 0, 0, threading.Lock()
+
+    def hold(_: int) -> None:
+        nonlocal inside, most
+        with images.scaled(path, lambda height, width: (1, 1)):
+            with lock:
+                inside += 1
+                most = max(most, inside)
+            time.sleep(0.01)
+            with lock:
+                inside -= 1
+
+    with ThreadPoolExecutor(9) as pool:
+        list(pool.map(hold, range(9)))
+    assert most == 2
+    assert images.BUDGET.taken == 0
+
+
+def test_what_is_larger_than_the_budget_is_read_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "BUDGET", PixelBudget(1000, free=100))
+    path = write(tmp_path / "a.png", encode(gradient(), "PNG"))
+    with images.scaled(path, lambda height, width: (1, 1)) as (image, _, _):
+        assert images.BUDGET.taken == 1000
+        assert (image == gradient()).all()
+
+
+def test_the_budget_counts_a_jpeg_as_it_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "BUDGET", PixelBudget(10_000, free=0))
+    Image.new("RGB", (80, 160)).save(tmp_path / "a.jpg")
+    with images.scaled(tmp_path / "a.jpg", lambda height, width: (40, 20)) as (image, size, _):
+        assert size == (160, 80)
+        assert images.BUDGET.taken == image.shape[0] * image.shape[1] == 40 * 20
+
+
+def test_a_failure_gives_the_budget_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "BUDGET", PixelBudget(1000, free=0))
+    path = write(tmp_path / "a.png", encode(gradient(), "PNG")[:-40])
+    with pytest.raises(ImageError, match="damaged PNG"):
+        read_scaled(path, lambda height, width: (1, 1))
+    with (
+        pytest.raises(ZeroDivisionError),
+        images.scaled(
+            write(tmp_path / "b.png", encode(gradient(), "PNG")), lambda height, width: (1, 1)
+        ),
+    ):
+        raise ZeroDivisionError
+    assert images.BUDGET.taken == 0

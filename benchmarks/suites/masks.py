@@ -1,13 +1,12 @@
 """Suite masks: the published lesion and hair mask, on one thread."""
 
-import os
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import images
 from benchmarks.harness import Contestant, Run, suite
-from benchmarks.machine import ROOT
 from benchmarks.suites.loader import installed
 from melfast import core
 from melfast.images import read_image
@@ -28,7 +27,7 @@ def masks(run: Run) -> None:
         return
     import cv2
 
-    source, image = largest()
+    source, image = largest(run.data)
     run.note(f"{source}; one thread each, whatever --threads says")
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
@@ -61,11 +60,9 @@ def race(run: Run, image: Image) -> None:
     run.compare(f"published mask, {width}x{height}", "pixels/s", contestants)
 
 
-def largest() -> tuple[str, Image]:
+def largest(data: images.Data) -> tuple[str, Image]:
     """A photograph of 24 million pixels where there is one, else a drawing."""
-    real = os.environ.get("MELFAST_TEST_DATA", ROOT.parent / "shared" / "data")
-    path = ROOT / real / PHOTOGRAPH
-    if path.is_file():
+    if (folder := images.real(data)) and (path := folder / PHOTOGRAPH).is_file():
         return "a dermoscopic photograph", read_image(path)
     return "a drawing", draw(*SIZES[0])
 

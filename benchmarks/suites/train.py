@@ -70,16 +70,15 @@ def train(run: Run) -> None:
 
 
 @contextlib.contextmanager
-def small_images(data: Path | None) -> Iterator[tuple[str, list[Path]]]:
+def small_images(data: images.Data) -> Iterator[tuple[str, list[Path]]]:
     """Files of the size that the recipe is for: the user's, HAM10000's or drawn ones."""
-    real = Path(os.environ.get("MELFAST_TEST_DATA", ROOT.parent / "shared" / "data"))
-    if data is not None:
+    if isinstance(data, Path):
         yield str(data), images.jpegs(list_images(data))
-    elif (real / "ham10000" / "images").is_dir():
-        yield "HAM10000 at 200x150", images.jpegs(list_images(real / "ham10000" / "images"))
+    elif (real := images.real(data)) and (folder := real / "ham10000" / "images").is_dir():
+        yield "HAM10000 at 200x150", images.jpegs(list_images(folder))
     else:
-        with TemporaryDirectory(prefix="melfast-bench-") as folder:
-            yield "drawn at 200x150", images.draw(Path(folder), *DRAWN)
+        with TemporaryDirectory(prefix="melfast-bench-") as place:
+            yield "drawn at 200x150", images.draw(Path(place), *DRAWN)
 
 
 def recipe(threads: int) -> "Config":

@@ -24,7 +24,7 @@ from melfast.data.loader import OnError, PlanLoader
 from melfast.data.plan import EpochPlan, working_size
 from melfast.data.retouch import Masks, retouch
 from melfast.errors import ImageError
-from melfast.images import read_part
+from melfast.images import scaled
 from melfast.preprocess import Preprocess
 
 Allocate = Callable[[tuple[int, ...], np.dtype[Any]], NDArray[Any]]
@@ -110,11 +110,11 @@ def carry_out(
     path, affine = paths[plan.index[record]], plan.affine[record]
     changes = retouch(plan, record, path, masks, preprocess)
     height, width = working_size(affine, preprocess.height, preprocess.width)
-    image, extent = read_part(path, min_height=height, min_width=width)
-    core.prepare(
-        image, affine, out, preprocess.colour, preprocess.mean, preprocess.std, extent=extent,
-        working=(height, width), **changes,
-    )  # fmt: skip
+    with scaled(path, lambda *_: (height, width)) as (image, _, extent):
+        core.prepare(
+            image, affine, out, preprocess.colour, preprocess.mean, preprocess.std, extent=extent,
+            working=(height, width), **changes,
+        )  # fmt: skip
 
 
 @dataclass

@@ -25,7 +25,7 @@ def record(subject: list[float], *peers: list[float], suite: str = "loader") -> 
     comparison = Comparison("to 224 px", "images/s", timings).to_dict()
     return {
         "time": "2026-01-01", "commit": "0123456789", "versions": {"numpy": "2.4"},
-        "hardware": {"cpu": "X", "cores": 4, "gpus": [], "isa": "avx2", "load_average": 0.1},
+        "hardware": {"cpu": "X", "cores": 4, "gpus": [], "isa": "avx2", "busy_percent": 0.1},
         "settings": {"threads": 4, "data": None},
         "suites": {suite: {"comparisons": [comparison], "failure": None}},
     }  # fmt: skip

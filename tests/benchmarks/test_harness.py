@@ -285,3 +285,42 @@ def test_images_are_drawn_where_there_are_no_real_ones(
         kept = groups[images.LARGE][0]
         assert images.by_size([*groups[images.SMALL], kept]) == groups
     assert not kept.exists()
+
+
+def test_drawn_images_are_taken_where_they_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MELFAST_TEST_DATA", str(tmp_path))
+    assert images.real(None) == tmp_path
+    assert images.real("drawn") is None
+    for name in images.REAL.values():
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        images.draw(folder, 1, 30, 40)
+    monkeypatch.setattr(images, "DRAWN", {images.SMALL: (2, 30, 40)})
+    with images.groups(None) as (source, groups):
+        assert source == "real dermoscopic images"
+    with images.groups("drawn") as (source, groups):
+        assert source == "drawn images"
+        assert len(groups[images.SMALL]) == 2
+
+
+@pytest.mark.parametrize(("word", "seen"), [("drawn", "drawn"), ("./drawn", Path("./drawn"))])
+def test_data_is_a_folder_or_the_word_drawn(
+    word: str, seen: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "drawn").mkdir()
+    found = []
+    monkeypatch.setitem(run.SUITES, "loader", lambda each: found.append(each.data))
+    assert CliRunner().invoke(run.main, ["loader", "--data", word]).exit_code == 0
+    assert found == [seen]
+
+
+def test_a_busy_machine_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(run.SUITES, "loader", lambda each: None)
+    for busy, said in ((50.0, "warning: others keep 50 % of the processor busy"), (1.0, "")):
+        monkeypatch.setattr("psutil.cpu_percent", lambda interval, busy=busy: busy)
+        output = CliRunner().invoke(run.main, ["loader"]).output
+        assert said in output
+        assert ("warning" in output) == bool(said)

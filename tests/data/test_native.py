@@ -26,7 +26,7 @@ from melfast.data.batch import Batch
 from melfast.data.native import NativeLoader
 from melfast.data.plan import EpochPlan, Rows, evaluation_plan, training_plan, working_size
 from melfast.errors import ImageError
-from melfast.images import read_part
+from melfast.images import Needed, read_scaled
 from melfast.preprocess import Preprocess
 
 PLAIN = Preprocess(12, 16, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
@@ -191,13 +191,13 @@ def test_decodes_no_more_than_the_model_needs(
     files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = set()
-    read = native.read_part
+    read = native.scaled
 
-    def recorded(path: Path, *, min_height: int, min_width: int) -> Any:
-        asked.add((min_height, min_width))
-        return read(path, min_height=min_height, min_width=min_width)
+    def recorded(path: Path, needed: Needed) -> Any:
+        asked.add(needed(100, 100))
+        return read(path, needed)
 
-    monkeypatch.setattr(native, "read_part", recorded)
+    monkeypatch.setattr(native, "scaled", recorded)
     list(eval_loader(files))
     assert asked == {(12, 16)}
 
@@ -216,7 +216,7 @@ def test_each_image_gets_its_own_affine(
         for index, image in zip(batch.index, batch.images, strict=True):
             wanted = np.empty((12, 16, 3), np.float32)
             size = working_size(plan.affine[record], 12, 16)
-            pixels, extent = read_part(files[index], min_height=size[0], min_width=size[1])
+            pixels, _, extent = read_scaled(files[index], lambda *_, size=size: size)
             core.prepare(
                 pixels, plan.affine[record], wanted, colour, how.mean, how.std, extent=extent,
                 working=size,
@@ -318,13 +318,13 @@ def test_workers_stay_within_prefetch(files: list[Path], monkeypatch: pytest.Mon
 
 def counting_reader(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     calls: list[Any] = []
-    read = native.read_part
+    read = native.scaled
 
-    def counted(path: Path, **options: int) -> Any:
+    def counted(path: Path, needed: Needed) -> Any:
         calls.append(path)
-        return read(path, **options)
+        return read(path, needed)
 
-    monkeypatch.setattr(native, "read_part", counted)
+    monkeypatch.setattr(native, "scaled", counted)
     return lambda: len(calls)
 
 
@@ -374,14 +374,14 @@ def test_failures_keep_nothing_alive(bad_files: list[Path]) -> None:
 def test_what_nobody_expected_comes_out(
     on_error: str, threads: int, files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = native.read_part
+    read = native.scaled
 
-    def broken(path: Path, **options: int) -> Any:
+    def broken(path: Path, needed: Needed) -> Any:
         if path == files[9]:
             raise MemoryError("no room")
-        return read(path, **options)
+        return read(path, needed)
 
-    monkeypatch.setattr(native, "read_part", broken)
+    monkeypatch.setattr(native, "scaled", broken)
     with pytest.raises(MemoryError, match="no room"):
         list(eval_loader(files, on_error=on_error, threads=threads))
 

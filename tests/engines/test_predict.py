@@ -235,12 +235,12 @@ def test_decoding_goes_on_while_the_model_runs(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     next_is_read = threading.Event()
-    read = images_module.read_part
+    read = images_module.scaled
 
-    def noting(path: Path, **sizes: int) -> Any:
+    def noting(path: Path, needed: images_module.Needed) -> Any:
         if Path(path).name == "p2.png":
             next_is_read.set()
-        return read(path, **sizes)
+        return read(path, needed)
 
     class Waiting(FixedEngine):
         def run(self, images_bhw3):  # type: ignore[no-untyped-def]
@@ -248,7 +248,7 @@ def test_decoding_goes_on_while_the_model_runs(
             assert next_is_read.wait(timeout=60)
             return super().run(images_bhw3)
 
-    monkeypatch.setattr(native, "read_part", noting)
+    monkeypatch.setattr(native, "scaled", noting)
     write(Waiting(np.ones(6, np.float32)), photos, tmp_path / "p.csv", batch_size=2)
 
 

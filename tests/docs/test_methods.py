@@ -1,0 +1,165 @@
+"""docs/methods and docs/howto: examples run as they stand, tables are the code's, links lead on."""
+
+import doctest
+import re
+import shlex
+from pathlib import Path
+
+import click
+import numpy as np
+import pandas as pd
+import pytest
+
+from melfast.cli import main
+from melfast.config import load_config
+from melfast.skin import quality
+from melfast.skin.colour import srgb_to_lab
+from melfast.skin.tone import FITZPATRICK, TONE_GROUPS, classify, ita_degrees
+
+DOCS = Path(__file__).parents[2] / "docs"
+METHODS = sorted((DOCS / "methods").glob("*.md"))
+PAGES = METHODS + sorted((DOCS / "howto").glob("*.md"))
+FLAGS = doctest.NORMALIZE_WHITESPACE
+
+each_page = pytest.mark.parametrize(
+    "page", PAGES, ids=lambda page: f"{page.parent.name}-{page.stem}"
+)
+
+
+def examples(text: str) -> str:
+    """The text with all but its pycon blocks blanked, so that lines keep their numbers."""
+    kept, inside = [], False
+    for line in text.splitlines():
+        inside = inside and line != "```"
+        kept.append(line if inside else "")
+        inside = inside or line == "```pycon"
+    return "\n".join(kept) + "\n"
+
+
+def failures(text: str, name: str) -> tuple[int, int, str]:
+    """How many examples fail, of how many, and what is said of them."""
+    test = doctest.DocTestParser().get_doctest(examples(text), {}, name, name, 0)
+    said: list[str] = []
+    runner = doctest.DocTestRunner(verbose=False, optionflags=FLAGS)
+    found = runner.run(test, out=said.append)
+    return found.failed, found.attempted, "".join(said)
+
+
+def rows(page: str, name: str) -> list[list[str]]:
+    """The cells of the table between two comments, without its head."""
+    text = (DOCS / "methods" / page).read_text()
+    (table,) = re.findall(rf"<!-- {name}:.*?-->\n(.*?)<!-- /{name} -->", text, re.S)
+    lines = [line for line in table.splitlines() if line]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+@pytest.mark.parametrize("page", [p for p in METHODS if p.stem != "index"], ids=lambda p: p.stem)
+def test_examples(page: Path) -> None:
+    failed, attempted, said = failures(page.read_text(), page.name)
+    assert failed == 0, said
+    assert attempted >= 5
+
+
+def test_an_example_with_another_number_fails() -> None:
+    text = (DOCS / "methods" / "ita.md").read_text()
+    assert text.count("b8 147: 44.8 light") == 1
+    assert failures(text.replace("b8 147: 44.8", "b8 147: 44.9"), "ita.md")[0] == 1
+
+
+def test_scales() -> None:
+    expected = []
+    for name, scale in (TONE_GROUPS | FITZPATRICK).items():
+        parts = [f"{n} {low:g}" for n, low in zip(scale.names, scale.lower_deg, strict=False)]
+        expected.append([f"`{name}`", ", ".join([*parts, scale.names[-1]]), scale.source])
+    assert rows("ita.md", "scales") == expected
+
+
+def test_scores() -> None:
+    scores = [value for value in vars(quality).values() if isinstance(value, quality.Score)]
+    expected = {score.doubt: [f"{score.worst:g}", f"{score.best:g}"] for score in scores}
+    assert {row[0]: row[2:] for row in rows("ita.md", "scores")} == expected
+
+
+def test_what_the_published_table_becomes(real_data: Path) -> None:
+    """The figures of ita.md: its stored colours read in true CIELAB."""
+    table = pd.read_csv(real_data / "isic2020" / "ISIC_2020_full.csv", sep=";", decimal=",")
+    colours = table[["color_r", "color_g", "color_b"]].to_numpy().astype(np.uint8)
+    scale = TONE_GROUPS["six"]
+    true = classify(ita_degrees(srgb_to_lab(colours)), scale)
+    before = classify(table["ita"], scale)
+    counts = [np.bincount(groups, minlength=6) for groups in (true, before)]
+    assert counts[1][5] == 0
+    (brown, dark), (brown_before, _) = (found[4:] for found in counts)
+    text = " ".join((DOCS / "methods" / "ita.md").read_text().split())
+    said = (
+        f"Of the {len(table):,} images of the published ISIC 2020 table, "
+        f"{np.mean(true != before):.0%} change their group of six when the same stored colours are "
+        f"read in true CIELAB; {brown:,} are brown and {dark} dark then, of which the table has "
+        f"{brown_before} and none."
+    )
+    assert said.replace("%", " %") in text
+
+
+def commands(text: str) -> list[list[str]]:
+    """The words of each melfast command in the indented blocks."""
+    lines = re.sub(r"\\\n\s*", " ", text).splitlines()
+    found = [line for line in lines if re.match(r" {4,}\S", line) and "melfast " in line]
+    return [shlex.split(line[line.index("melfast ") :].rstrip("&'; "), comments=True)[1:]
+            for line in found if "pip install" not in line and "docker" not in line]  # fmt: skip
+
+
+def test_commands_have_the_options_they_are_given() -> None:
+    known, total = click.Context(main), 0
+    for page in PAGES:
+        for words in commands(page.read_text()):
+            command: click.Command | None = main
+            while isinstance(command, click.Group):
+                name, *words = words
+                command = command.get_command(known, name)
+            assert command is not None, (page.name, name)
+            options = {option for param in command.params for option in param.opts}
+            given = {word for word in words if word.startswith("--")}
+            assert given <= options, (page.name, command.name, given - options)
+            total += 1
+    assert total >= 35
+
+
+def test_configs_are_whole(tmp_path: Path) -> None:
+    total = 0
+    for page in PAGES:
+        for block in re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.S | re.M):
+            (tmp_path / "page.yaml").write_text(block)
+            load_config(tmp_path / "page.yaml")
+            total += 1
+    assert total == 2
+
+
+@each_page
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\((?!http)([^)]+)\)", page.read_text()):
+        file, _, heading = link.partition("#")
+        target = (page.parent / file) if file else page
+        assert target.is_file(), link
+        if heading:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(), re.M)
+            slugs = [re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings]
+            assert heading in slugs, link
+
+
+@each_page
+def test_form(page: Path) -> None:
+    """One title, no page too long, and it ends with where to read on; toctrees name all pages."""
+    text = page.read_text()
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.S | re.M)
+    assert len(re.findall(r"^# ", prose, re.M)) == 1
+    assert len(text.splitlines()) <= 205
+    assert re.findall(r"^## (.*)$", prose, re.M)[-1] in ("Sources", "See also")
+    words = re.sub(
+        r"`[^`]*`|\$\$.*?\$\$", "", re.sub(r"^ {4,}.*$", "", prose, flags=re.M), flags=re.S
+    )
+    torn = [line for line in words.splitlines() if line.count("$") % 2]
+    assert torn == []  # GitHub shows no formula that goes over a line's end
+    if page.stem == "index":
+        (tree,) = re.findall(r"```\{toctree\}\n(.*?)```", text, re.S)
+        named = [line for line in tree.splitlines() if line and not line.startswith(":")]
+        assert sorted(named) == sorted(p.stem for p in page.parent.glob("*.md") if p != page)
