@@ -99,8 +99,7 @@ def melfast_commands(line: str) -> list[list[str]]:
     words: list[str] = []
     for token in [*without_comment(lexer), ";"]:
         if token in OPERATORS or token in BEFORE:
-            if call := call_in(words):
-                calls.append(call)
+            calls += calls_in(words)
             words = []
         else:
             words.append(token)
@@ -117,14 +116,16 @@ def without_comment(tokens: Any) -> list[str]:
     return found
 
 
-def call_in(words: list[str]) -> list[str]:
-    if words[:1] == ["melfast"]:
-        return words[1:]
-    if words[:1] and words[0] in ("torchrun", "python", "srun") and "melfast" in words:
-        return words[words.index("melfast") + 1 :]
-    if words[:2] == ["docker", "run"]:
-        names = [number for number, word in enumerate(words) if word.startswith("melfast:")]
-        return words[names[0] + 1 :] if names else []
+def calls_in(words: list[str]) -> list[list[str]]:
+    """What follows `melfast` in a command that is one, or that starts one."""
+    if words[:1] == ["sbatch"] and "--wrap" in words:
+        return melfast_commands(words[words.index("--wrap") + 1])
+    starter = bool(words) and (words[0] in ("torchrun", "python", "srun") or "=" in words[0])
+    if words[:1] == ["melfast"] or (starter and "melfast" in words):
+        return [words[words.index("melfast") + 1 :]]
+    images = [number for number, word in enumerate(words) if word.startswith("melfast:")]
+    if words[:2] == ["docker", "run"] and images:
+        return [words[images[0] + 1 :]]
     return []
 
 

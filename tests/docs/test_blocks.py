@@ -259,6 +259,19 @@ def test_every_command_is_known(page: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @each_page
+def test_every_command_stands_in_a_block(page: Path) -> None:
+    """Indented by four under a list, it would be a paragraph of the list, on GitHub as well."""
+    lines = page.read_text().splitlines()
+    inside = {
+        block.line + number
+        for block in read_blocks(page) for number in range(len(block.code.splitlines()))
+    }  # fmt: skip
+    for number, line in enumerate(lines, start=1):
+        if re.match(r" {4,}melfast ", line):
+            assert number in inside, f"{page.name}:{number}: {line}"
+
+
+@each_page
 def test_every_config_key_is_known(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Training commands, also those that need a cluster, resolve with the keys they set."""
     monkeypatch.chdir(ROOT)
@@ -323,6 +336,12 @@ def test_commands_of_a_line() -> None:
     assert melfast_commands("docker run --rm melfast:cpu doctor && melfast doctor --json") == [
         ["doctor"], ["doctor", "--json"],
     ]  # fmt: skip
+    assert melfast_commands("CUDA_VISIBLE_DEVICES=$((k - 1)) melfast train --fold $k/5 &") == [
+        ["train", "--fold", "$k/5"]
+    ]
+    assert melfast_commands("sbatch --array=1-64 --wrap 'melfast predict --shard $K/64'") == [
+        ["predict", "--shard", "$K/64"]
+    ]
     assert melfast_commands("ls melfast") == []
 
 
