@@ -6,7 +6,7 @@ MELFAST := $(BIN)/melfast
 UV ?= $(shell command -v uv 2>/dev/null)
 CORE_SOURCES := setup.py CMakeLists.txt $(shell find csrc -type f 2>/dev/null)
 
-.PHONY: setup demo test coverage mutations test-sanitize lint bench clean
+.PHONY: setup demo test coverage mutations test-sanitize lint docs bench clean
 
 setup: $(VENV)/.ready
 
@@ -18,7 +18,7 @@ $(BIN)/python:
 $(VENV)/.ready: pyproject.toml constraints.txt $(CORE_SOURCES) | $(BIN)/python
 	$(if $(UV),,test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --constraint constraints.txt uv)
 	$(if $(UV),$(UV),$(BIN)/uv) pip install --quiet --python $(BIN)/python \
-	  --constraint constraints.txt --build-constraint constraints.txt --reinstall-package melfast --editable '.[test,lint]'
+	  --constraint constraints.txt --build-constraint constraints.txt --reinstall-package melfast --editable '.[test,lint,docs]'
 	@touch $@
 
 # The main job, each step as a user would type it (make prints the commands).
@@ -70,6 +70,11 @@ lint: setup
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/feature.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
+
+# The site, notebooks run (MELFAST_DOCS_NOTEBOOKS=off: not run). Any warning is an error; all are told.
+docs: setup
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --nitpicky --builder html docs build/docs
+	@echo "Look at: build/docs/index.html"
 
 # On drawn images and, where there are some, on real ones.
 REAL = $(or $(MELFAST_TEST_DATA),../shared/data)

@@ -17,6 +17,7 @@ from melfast.engines.onnx_runtime import OnnxEngine
 from melfast.models.classifier import build_classifier
 from melfast.models.record import ModelRecord
 from melfast.preprocess import Preprocess
+from tests.docs.blocks import read_blocks
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "serving.md"
 RECORD = ModelRecord(
@@ -27,9 +28,8 @@ RECORD = ModelRecord(
 
 
 def blocks(section: str) -> list[str]:
-    (text,) = re.findall(rf"^## {section}\n(.*?)(?=^## |\Z)", DOCUMENT.read_text(), re.S | re.M)
-    found: list[str] = re.findall(r"```python\n(.*?)```", text, re.S)
-    return found
+    found = [block for block in read_blocks(DOCUMENT) if block.section == section]
+    return [block.code for block in found if block.language == "python"]
 
 
 def run(code: str, folder: Path, *words: object) -> str:

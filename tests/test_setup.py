@@ -39,7 +39,7 @@ def test_the_version_is_the_same_everywhere() -> None:
 def test_ci_runs_what_contributors_run() -> None:
     jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]
     commands = {step["run"] for job in jobs.values() for step in job["steps"] if "run" in step}
-    assert commands == {"make lint", "make test", "make test-sanitize"}
+    assert commands == {"make lint", "make test", "make test-sanitize", "make docs"}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     tried = jobs["test"]["strategy"]["matrix"]["python"]
     low, high = re.fullmatch(

@@ -5,7 +5,10 @@ from typing import Any
 
 import click
 
-KINDS = ("auto", "isic2020-full", "ham10000", "isic2020", "kaggle", "csv", "folder", "images")
+KINDS = (
+    "auto", "isic2020-full", "ham10000", "isic2020", "kaggle", "isic-archive", "csv", "folder",
+    "images",
+)  # fmt: skip
 FOLDER = click.Path(path_type=Path)
 
 
@@ -33,10 +36,11 @@ def command(source: Path, output: Path, no_images: bool, **options: Any) -> None
     """Import SOURCE, a table or a folder, as a manifest.
 
     Known are the HAM10000 metadata (target: melanoma), the ISIC 2020 ground truth, Kaggle's
-    train.csv, the published ISIC_2020_full.csv, any CSV with image_name or path and perhaps a
-    target (0, 1, benign, malignant), class folders ([train|valid|test/]{benign,malignant}/) and
-    bare folders of images. A folder with labels.csv is imported by that table. Masks are paired
-    by name: x.png, x_mask.jpg and x_segmentation.png belong to image x.
+    train.csv, the published ISIC_2020_full.csv, the metadata.csv of `isic image download` (target:
+    melanoma), any CSV with image_name or path and perhaps a target (0, 1, benign, malignant), class
+    folders ([train|valid|test/]{benign,malignant}/) and bare folders of images. A folder with
+    labels.csv is imported by that table. Masks are paired by name: x.png, x_mask.jpg and
+    x_segmentation.png belong to image x.
 
     With --on-missing drop, the images that were left out are listed beside the output, in
     NAME.missing.csv.

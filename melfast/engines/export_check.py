@@ -35,9 +35,9 @@ class Check:
     """How far an export's numbers are from torch's in float32, over `images` images.
 
     Attributes:
-        probability_error: largest |difference| of P(malignant).
-        logit_error: largest |difference| of a logit, as a fraction of the largest |logit| (or of 1
-            where all are smaller).
+        probability_error: largest absolute difference of P(malignant).
+        logit_error: largest absolute difference of a logit, as a fraction of the largest absolute
+            logit (or of 1 where all are smaller).
         lowest, highest: torch's P(malignant); a check on images that are all alike says little.
         precision: of the export, which sets what is asked of it.
         pictures: which of the images were the user's; empty: all were drawn.

@@ -30,6 +30,14 @@ SPLIT_WORDS = {
 HAM10000_DIAGNOSES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 HAM10000_MALIGNANT = ("akiec", "bcc", "mel")
 
+# The ISIC Archive's diagnoses from the general (diagnosis_1) to the particular (diagnosis_5), as
+# the package isic-metadata lists them.
+ARCHIVE_CLASSES = {"Benign": "0", "Malignant": "1", "Indeterminate": "", "": ""}
+ARCHIVE_MELANOMA = "Malignant melanocytic proliferations (Melanoma)"
+# What may be a melanoma and may not; every other known diagnosis_2 is none.
+ARCHIVE_UNSURE = ("", "Indeterminate melanocytic proliferations",
+                  "Collision - At least one malignant proliferation")  # fmt: skip
+
 
 @dataclass
 class Draft:
@@ -102,6 +110,32 @@ def isic2020_full(draft: Draft) -> None:
         draft.keep(np.flatnonzero(~(repeated & same)))
 
 
+def isic_archive(draft: Draft) -> None:
+    """metadata.csv of `isic image download`: target is melanoma, as in HAM10000's own table.
+
+    Images whose diagnosis leaves that open are unlabelled; `malignant` is diagnosis_1.
+    """
+    draft.rename("isic_id", "image_name")
+    known = "diagnosis_2" in draft.table.frame
+    general = draft.cells("diagnosis_1")
+    particular = draft.cells("diagnosis_2") if known else [""] * len(general)
+    targets = []
+    for row, (first, second) in enumerate(zip(general, particular, strict=True)):
+        if first not in ARCHIVE_CLASSES:
+            wanted = ", ".join(word for word in ARCHIVE_CLASSES if word)
+            raise draft.table.error(row, f"diagnosis_1 must be {wanted} or empty, got {first!r}")
+        if first == "Benign":
+            targets.append("0")
+        elif second == ARCHIVE_MELANOMA:
+            targets.append("1")
+        else:
+            targets.append("" if second in ARCHIVE_UNSURE else "0")
+    draft.set("target", targets)
+    draft.set("malignant", [ARCHIVE_CLASSES[first] for first in general])
+    if unsure := targets.count(""):
+        draft.notes.append(f"images unlabelled, for their diagnosis leaves melanoma open: {unsure}")
+
+
 def plain(draft: Draft) -> None:
     """Any CSV: an image_name or a path, and perhaps a target."""
     frame = draft.table.frame
@@ -130,6 +164,7 @@ TABLE_KINDS = {
     "kaggle": TableKind(
         ("image_name", "patient_id", "anatom_site_general_challenge", "target"), isic2020
     ),
+    "isic-archive": TableKind(("isic_id", "copyright_license", "diagnosis_1"), isic_archive),
     "csv": TableKind((), plain),
 }
 

@@ -2,16 +2,12 @@
 
 import doctest
 import re
-import shlex
 from pathlib import Path
 
-import click
 import numpy as np
 import pandas as pd
 import pytest
 
-from melfast.cli import main
-from melfast.config import load_config
 from melfast.skin import quality
 from melfast.skin.colour import srgb_to_lab
 from melfast.skin.tone import FITZPATRICK, TONE_GROUPS, classify, ita_degrees
@@ -98,40 +94,6 @@ def test_what_the_published_table_becomes(real_data: Path) -> None:
         f"{brown_before} and none."
     )
     assert said.replace("%", " %") in text
-
-
-def commands(text: str) -> list[list[str]]:
-    """The words of each melfast command in the indented blocks."""
-    lines = re.sub(r"\\\n\s*", " ", text).splitlines()
-    found = [line for line in lines if re.match(r" {4,}\S", line) and "melfast " in line]
-    return [shlex.split(line[line.index("melfast ") :].rstrip("&'; "), comments=True)[1:]
-            for line in found if "pip install" not in line and "docker" not in line]  # fmt: skip
-
-
-def test_commands_have_the_options_they_are_given() -> None:
-    known, total = click.Context(main), 0
-    for page in PAGES:
-        for words in commands(page.read_text()):
-            command: click.Command | None = main
-            while isinstance(command, click.Group):
-                name, *words = words
-                command = command.get_command(known, name)
-            assert command is not None, (page.name, name)
-            options = {option for param in command.params for option in param.opts}
-            given = {word for word in words if word.startswith("--")}
-            assert given <= options, (page.name, command.name, given - options)
-            total += 1
-    assert total >= 35
-
-
-def test_configs_are_whole(tmp_path: Path) -> None:
-    total = 0
-    for page in PAGES:
-        for block in re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.S | re.M):
-            (tmp_path / "page.yaml").write_text(block)
-            load_config(tmp_path / "page.yaml")
-            total += 1
-    assert total == 2
 
 
 @each_page

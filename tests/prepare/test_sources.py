@@ -30,6 +30,20 @@ benign_malignant;target;group_str;split
 ISIC_1.jpg;43,86;232;182;144;12;1;IP_1;benign;0;Light;train
 ISIC_2.jpg;29,22;167;105;97;34;2;IP_2;malignant;1;Intermediate;valid
 """
+# As isic-cli 12 writes it: base columns, then all others that any image has, by name.
+ARCHIVE = """isic_id,attribution,copyright_license,age_approx,diagnosis_1,diagnosis_2,diagnosis_3,\
+lesion_id,patient_id,sex
+ISIC_1,ViDIR Group,CC-BY-NC,80,Malignant,Malignant melanocytic proliferations (Melanoma),\
+Melanoma Invasive,IL_1,IP_1,male
+ISIC_2,ViDIR Group,CC-BY-NC,,Benign,Benign melanocytic proliferations,Nevus,IL_2,IP_1,female
+ISIC_3,ViDIR Group,CC-BY-NC,55,Malignant,Malignant epidermal proliferations,,IL_3,,male
+ISIC_4,ViDIR Group,CC-BY-NC,60,Indeterminate,Indeterminate epidermal proliferations,\
+Solar or actinic keratosis,IL_4,,male
+ISIC_5,ViDIR Group,CC-BY-NC,60,Indeterminate,Indeterminate melanocytic proliferations,,IL_5,,male
+ISIC_6,Anonymous,CC-0,,Malignant,,,,IP_6,
+ISIC_7,Anonymous,CC-0,,Benign,,,,IP_7,
+ISIC_8,Anonymous,CC-0,,,,,,IP_8,
+"""
 
 
 def put(folder: Path, *names: str) -> None:
@@ -102,6 +116,39 @@ def test_kaggle_with_images_elsewhere(tmp_path: Path) -> None:
         assert found.manifest.targets.tolist() == [0, 1]
         assert found.manifest.column("path")[0] == "../jpeg/train/ISIC_1.jpg"
         assert found.manifest.image_paths[0].is_file()
+
+
+def test_download_of_the_isic_archive(tmp_path: Path) -> None:
+    path = table(tmp_path, ARCHIVE, "metadata.csv")
+    table(tmp_path, "ViDIR Group\n\nAnonymous", "attribution.txt")
+    put(tmp_path, *(f"ISIC_{i}.jpg" for i in range(1, 9)))
+    for source in (path, tmp_path):
+        found = import_dataset(source)
+        assert found.kind == "isic-archive"
+        assert found.notes == ["images unlabelled, for their diagnosis leaves melanoma open: 3"]
+        manifest = found.manifest
+        assert manifest.targets.tolist() == [1, 0, 0, 0, -1, -1, 0, -1]
+        assert manifest.column("malignant").tolist() == ["1", "0", "1", "", "", "1", "0", ""]
+        assert manifest.column("lesion_id").tolist()[:3] == ["IL_1", "IL_2", "IL_3"]
+        assert manifest.column("path")[0] == "ISIC_1.jpg"
+        assert manifest.column("diagnosis_3")[1] == "Nevus"
+
+
+def test_download_of_the_isic_archive_without_particulars(tmp_path: Path) -> None:
+    text = (
+        "isic_id,attribution,copyright_license,diagnosis_1\nA,x,CC-0,Benign\nB,x,CC-0,Malignant\n"
+    )
+    found = import_dataset(table(tmp_path, text), require_images=False)
+    assert found.manifest.targets.tolist() == [0, -1]
+
+
+def test_download_of_the_isic_archive_with_an_unknown_class(tmp_path: Path) -> None:
+    path = table(tmp_path, ARCHIVE.replace("Benign,Benign", "benign,Benign"))
+    with pytest.raises(InputError) as caught:
+        import_dataset(path, require_images=False)
+    assert str(caught.value) == (
+        f"{path}:3: diagnosis_1 must be Benign, Malignant, Indeterminate or empty, got 'benign'"
+    )
 
 
 def test_published_table(tmp_path: Path) -> None:
@@ -434,7 +481,9 @@ def test_image_stem(name: str, stem: str) -> None:
 
 
 def test_recognised_by_header() -> None:
-    for kind, text in (("ham10000", HAM), ("isic2020", TRUTH), ("kaggle", KAGGLE)):
+    for kind, text in (
+        ("ham10000", HAM), ("isic2020", TRUTH), ("kaggle", KAGGLE), ("isic-archive", ARCHIVE),
+    ):  # fmt: skip
         columns = text.split("\n")[0].split(",")
         assert recognise_table(columns) == kind
         assert recognise_table([*columns, "image_name", "path"]) == "csv"  # a manifest by now

@@ -1,0 +1,368 @@
+"""Every block of code in README and the tutorial runs, or is listed here with the reason why not.
+
+The pages run from top to bottom, each in a folder of its own, beside small drawn data under the
+names that the text uses. On the other pages every melfast command is read by click without being
+run, so that a renamed option or command is found wherever it is spoken of.
+"""
+
+import ast
+import importlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import pandas as pd
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from melfast.cli import main
+from melfast.config import load_config
+from melfast.prepare.synth.dataset import SynthSettings, synthesize
+from tests.docs.blocks import Block, Line, melfast_commands, parse, read_blocks
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+TUTORIAL = ROOT / "docs" / "tutorial.md"
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+# Put in another's place in a line that runs.
+SUBSTITUTES = {
+    "find /data ": "find photos ",  # a folder that is there
+    "--shard 3/64": "--shard 1/2",  # there are fewer than 64 images
+    "for k in 1 2 3 4 5;": "for k in 1 2 3;",  # as many folds as the next line combines
+    "--n 32": "--n 4",
+}
+
+# Lines of README and the tutorial that do not run here, by how they begin, and why.
+NOT_RUN = {
+    "make demo": "minutes; it is the steps below on more images",
+    "make test": "it is what runs this",
+    "pip install ": "needs a network; tests/test_wheel.py installs the wheel",
+    "isic ": "needs a network, and isic-cli, which is no part of melfast",
+    "torchrun --nproc-per-node 8": "eight GPUs; tests/train/test_distributed.py runs two processes",
+    "melfast train --config configs/isic2020_multi_gpu.yaml --data-path manifest.csv "
+    "--output-dir runs/second --slurm": "needs a cluster; tests/train/test_slurm.py has a stand-in",
+    "melfast predict --model model.onnx --images manifest.csv --engine ray": "starts a cluster; "
+    "tests/engines/test_cluster.py does",
+}
+
+# Laid over the configs that the pages name: the same recipes, small.
+TINY: dict[str, dict[str, Any]] = {
+    "preprocess": {"height": 24, "width": 32},
+    "model": {
+        "backbone": "resnet10t",
+        "backbone_options": {"channels": [4, 4, 8, 8], "stem_width": 4},
+        "pretrained": False,
+    },
+    "train": {"epochs": 1, "batch_size": 8, "threads": 1},
+    "data": {"threads": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Drawn images, and two tables of them as users have theirs: no tone, no masks."""
+    folder = tmp_path_factory.mktemp("drawn")
+    settings = SynthSettings(images=64, size=(96, 72), malignant=0.4)
+    manifest = synthesize(folder / "drawn", settings, workers=1)
+    table = pd.read_csv(manifest.path, dtype=str)
+    table["sex"] = ["female", "male"] * (len(table) // 2)
+    own = table[["image_name", "path", "target", "patient_id", "lesion_id", "sex"]]
+    archive = pd.DataFrame({
+        "isic_id": table["image_name"],
+        "attribution": "melfast",
+        "copyright_license": "CC-0",
+        "age_approx": [str(20 + 5 * (i % 12)) for i in range(len(table))],
+        "diagnosis_1": table["target"].map({"0": "Benign", "1": "Malignant"}),
+        "diagnosis_2": table["target"].map({
+            "0": "Benign melanocytic proliferations",
+            "1": "Malignant melanocytic proliferations (Melanoma)",
+        }),
+        "lesion_id": table["lesion_id"],
+        "sex": table["sex"],
+    })  # fmt: skip
+    shutil.copytree(folder / "drawn" / "images", folder / "DATA" / "images")
+    own.to_csv(folder / "DATA" / "labels.csv", index=False)
+    for name in ("ham10000", "isic2020"):  # as isic-cli leaves them
+        shutil.copytree(folder / "drawn" / "images", folder / name)
+        archive.to_csv(folder / name / "metadata.csv", index=False)
+    (folder / "photos").mkdir()
+    for path in table["path"][:24]:
+        shutil.copy(folder / "drawn" / path, folder / "photos")
+    shutil.rmtree(folder / "drawn")
+    return folder
+
+
+@pytest.fixture
+def stand(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with what every page may speak of."""
+    for name in ("DATA", "ham10000", "isic2020", "photos"):
+        shutil.copytree(drawn / name, tmp_path / name)
+    (tmp_path / "configs").mkdir()
+    for config in (ROOT / "configs").glob("*.yaml"):
+        recipe = yaml.safe_load(config.read_text())
+        for section, values in TINY.items():
+            recipe[section] = recipe.get(section, {}) | values
+        (tmp_path / "configs" / config.name).write_text(yaml.safe_dump(recipe))
+    shutil.copy(tmp_path / "configs" / "quickstart.yaml", tmp_path / "CONFIG")
+    shutil.copy(next((tmp_path / "photos").iterdir()), tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def split_data(folder: Path) -> None:
+    """DATA with a test split, which folds leave alone."""
+    table = pd.read_csv(folder / "DATA" / "labels.csv", dtype=str)
+    splits = pd.read_csv(folder / "manifest.csv", dtype=str).set_index("image_name")["split"]
+    table["split"] = table["image_name"].map(splits)
+    table.to_csv(folder / "DATA" / "labels.csv", index=False)
+
+
+def nobody_s_predictions(folder: Path) -> None:
+    for name in ("a.csv", "b.csv"):
+        shutil.copy(folder / "predictions.csv", folder / name)
+
+
+def plain_manifest(folder: Path) -> None:
+    """One that has neither tones nor masks, as after an import."""
+    call(["prepare", "import", "DATA", "--output", "manifest.csv"], "before the section")
+
+
+# What must stand there before a section's first block.
+BEFORE: dict[tuple[Path, str], Callable[[Path], None]] = {
+    (README, "How a model learns"): split_data,
+    (README, "How good, for whom, how sure"): nobody_s_predictions,
+    (README, "Skin tone"): plain_manifest,
+}
+
+
+def call(words: list[str], place: str) -> None:
+    done = CliRunner().invoke(main, words)
+    if done.exit_code != 0:
+        error = done.exception
+        raise AssertionError(f"{place}: melfast {' '.join(words)}\n{done.output}\n{error!r}")
+
+
+def in_a_process(command: list[str], place: str) -> None:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, f"{place}: {command[-1]}\n{done.stdout}\n{done.stderr}"
+
+
+def written_out(line: str) -> list[str]:
+    """A line with its substitutes; a `for` loop as the lines that it runs."""
+    for old, new in SUBSTITUTES.items():
+        line = line.replace(old, new)
+    loop = re.fullmatch(r"for (\w+) in ([^;]+); do (.*); done", line)
+    if loop is None:
+        return [line]
+    name, values, body = loop.groups()
+    return [body.replace(f"${name}", value) for value in values.split()]
+
+
+def run_line(line: Line) -> None:
+    for text in written_out(line.text):
+        calls = melfast_commands(text)
+        if text.startswith("melfast ") and len(calls) == 1 and "$" not in text:
+            call(calls[0], line.place)
+        else:
+            in_a_process(["bash", "-euc", text], line.place)
+
+
+def run_block(block: Block) -> None:
+    if block.language == "python":
+        in_a_process([sys.executable, "-c", block.code], block.place)
+        return
+    assert block.language == "sh", f"{block.place}: neither shell nor Python: run or list it"
+    for line in block.commands:
+        if reason_not_to_run(line) is None:
+            run_line(line)
+
+
+def reason_not_to_run(line: Line) -> str | None:
+    text = " ".join(line.text.split())
+    return next((why for start, why in NOT_RUN.items() if text.startswith(start)), None)
+
+
+def run_page(page: Path, folder: Path, languages: set[str]) -> None:
+    before = dict(BEFORE)
+    for block in read_blocks(page):
+        if prepare := before.pop((page, block.section), None):
+            prepare(folder)
+        if block.language in languages:
+            continue
+        run_block(block)
+    assert [place for place in before if place[0] == page] == []  # a section has another name
+
+
+@pytest.mark.timeout(600)
+def test_readme_runs(stand: Path) -> None:
+    run_page(README, stand, languages=set())
+    for made in ("checked.csv", "sheet.png", "runs/first/evaluation/test/report/report.html"):
+        assert (stand / made).is_file(), made
+    for made in ("small.onnx", "p.parquet", "part-3.csv", "runs/three/metrics.json"):
+        assert (stand / made).is_file(), made
+    for made in ("report/report.html", "both/report.html", "maps/sheet.png"):
+        assert (stand / made).is_file(), made
+
+
+@pytest.mark.timeout(600)
+def test_tutorial_runs(stand: Path) -> None:
+    run_page(TUTORIAL, stand, languages={"text"})  # text: what a command printed
+    assert (stand / "isic2020-report" / "report.html").is_file()
+
+
+def test_nothing_is_listed_in_vain() -> None:
+    lines = [
+        line for page in (README, TUTORIAL) for block in read_blocks(page)
+        if block.language == "sh" for line in block.commands
+    ]  # fmt: skip
+    texts = [" ".join(line.text.split()) for line in lines]
+    assert [start for start in NOT_RUN if not any(text.startswith(start) for text in texts)] == []
+    assert [old for old in SUBSTITUTES if not any(old in text for text in texts)] == []
+
+
+def commands_of(page: Path) -> list[Line]:
+    return [
+        line for block in read_blocks(page) if block.language in ("sh", "bash", "console")
+        for line in block.commands
+    ]  # fmt: skip
+
+
+@each_page
+def test_every_command_is_known(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each call of melfast has options that there are, each config file and make target exists."""
+    monkeypatch.chdir(ROOT)
+    targets = re.findall(r"^(\w[\w-]*):", (ROOT / "Makefile").read_text(), re.M)
+    for line in commands_of(page):
+        for words in melfast_commands(line.text):
+            try:
+                parse(words)
+            except click.UsageError as error:
+                pytest.fail(f"{line.place}: {line.text}\n{error.format_message()}")
+            for config in (word for word in words if word.startswith("configs/")):
+                assert (ROOT / config).is_file(), f"{line.place}: no {config}"
+        if made := re.match(r"make (?:[A-Z]+=\S+ )*([a-z-]+)", line.text):
+            assert made[1] in targets, f"{line.place}: {line.text}"
+        for script in re.findall(r"python\S* ((?:benchmarks|docs|tests)/\S+\.py)", line.text):
+            assert (ROOT / script).is_file(), f"{line.place}: no {script}"
+
+
+@each_page
+def test_every_command_stands_in_a_block(page: Path) -> None:
+    """Indented by four under a list, it would be a paragraph of the list, on GitHub as well."""
+    lines = page.read_text().splitlines()
+    inside = {
+        block.line + number
+        for block in read_blocks(page) for number in range(len(block.code.splitlines()))
+    }  # fmt: skip
+    for number, line in enumerate(lines, start=1):
+        if re.match(r" {4,}melfast ", line):
+            assert number in inside, f"{page.name}:{number}: {line}"
+
+
+@each_page
+def test_every_config_key_is_known(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training commands, also those that need a cluster, resolve with the keys they set."""
+    monkeypatch.chdir(ROOT)
+    for line in commands_of(page):
+        for words in melfast_commands(line.text):
+            if words[0] != "train" or "--config" not in words:
+                continue
+            if not Path(words[words.index("--config") + 1]).is_file():  # a stand-in for the user's
+                continue
+            call([*words, "--print-config"], line.place)
+
+
+@each_page
+def test_every_block_of_yaml_is_a_config(page: Path, tmp_path: Path) -> None:
+    for number, block in enumerate(read_blocks(page)):
+        if block.language in ("yaml", "yml"):
+            file = tmp_path / f"{number}.yaml"
+            file.write_text(block.code)
+            load_config(file)
+
+
+@each_page
+def test_every_block_of_python_names_what_there_is(page: Path) -> None:
+    for block in read_blocks(page):
+        if block.language != "python":
+            continue
+        for node in ast.walk(ast.parse(block.code)):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("melfast"):
+                module = importlib.import_module(str(node.module))
+                for alias in node.names:
+                    assert hasattr(module, alias.name), f"{block.place}: {alias.name}"
+
+
+def page_of(tmp_path: Path, text: str) -> list[Block]:
+    path = tmp_path / "page.md"
+    path.write_text(text)
+    return read_blocks(path)
+
+
+def test_blocks_of_a_page(tmp_path: Path) -> None:
+    text = (
+        "# One\n\ntext\n\n    melfast train --config a \\\n      --lr 1  # why\n    # a remark\n\n"
+        "## Two\n\n```python\nimport melfast\n```\n\n```{toctree}\nx\n```\n\n    ok   core\n"
+    )
+    shell, python, said = page_of(tmp_path, text)
+    assert (shell.section, shell.language, shell.place) == ("One", "sh", "page.md:5")
+    assert [line.text for line in shell.commands] == ["melfast train --config a   --lr 1  # why"]
+    assert (python.section, python.language, python.line) == ("Two", "python", 12)
+    assert said.language == "text"
+
+
+def test_commands_of_a_line() -> None:
+    assert melfast_commands("find . -name '*.jpg' | melfast predict --images -  # all") == [
+        ["predict", "--images", "-"]
+    ]
+    assert melfast_commands("for k in 1 2; do melfast train --fold $k/2; done") == [
+        ["train", "--fold", "$k/2"]
+    ]
+    assert melfast_commands("torchrun --nproc-per-node 2 -m melfast evaluate --tta flips") == [
+        ["evaluate", "--tta", "flips"]
+    ]
+    assert melfast_commands("docker run --rm melfast:cpu doctor && melfast doctor --json") == [
+        ["doctor"], ["doctor", "--json"],
+    ]  # fmt: skip
+    assert melfast_commands("CUDA_VISIBLE_DEVICES=$((k - 1)) melfast train --fold $k/5 &") == [
+        ["train", "--fold", "$k/5"]
+    ]
+    assert melfast_commands("sbatch --array=1-64 --wrap 'melfast predict --shard $K/64'") == [
+        ["predict", "--shard", "$K/64"]
+    ]
+    assert melfast_commands("ls melfast") == []
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("melfast predict --modell m.onnx --images a --output b", "--modell"),
+        ("melfast prepare maskes a.csv", "no such command: maskes"),
+        ("melfast evaluate --checkpoint a --tta turns", "'turns' is not one of"),
+        ("melfast export --checkpoint a", "Missing parameter: output"),
+    ],
+)
+def test_a_wrong_command_is_seen(line: str, message: str) -> None:
+    with pytest.raises(click.UsageError, match=message):
+        parse(melfast_commands(line)[0])
+
+
+def test_a_block_that_is_neither_run_nor_listed_is_seen(tmp_path: Path) -> None:
+    (block,) = page_of(tmp_path, "# One\n\n    Some text\n")
+    with pytest.raises(AssertionError, match=r"page\.md:3: neither shell nor Python"):
+        run_block(block)
+    (block,) = page_of(tmp_path, "# One\n\n    find nonesuch\n")
+    with pytest.raises(AssertionError, match=r"page\.md:3: find nonesuch"):
+        run_block(block)
