@@ -1,4 +1,4 @@
-"""Every block of code in README and the tutorial runs, or is listed here with the reason why not.
+"""Every block of code in README, the tutorial and howto/training.md runs, or is listed here.
 
 The pages run from top to bottom, each in a folder of its own, beside small drawn data under the
 names that the text uses. On the other pages every melfast command is read by click without being
@@ -30,6 +30,8 @@ from tests.docs.blocks import Block, Line, melfast_commands, parse, read_blocks
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 TUTORIAL = ROOT / "docs" / "tutorial.md"
+TRAINING = ROOT / "docs" / "howto" / "training.md"
+RUN = (README, TUTORIAL, TRAINING)
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -42,7 +44,7 @@ SUBSTITUTES = {
     "--n 32": "--n 4",
 }
 
-# Lines of README and the tutorial that do not run here, by how they begin, and why.
+# Lines of these pages that do not run here, by how they begin, and why.
 NOT_RUN = {
     "make demo": "minutes; it is the steps below on more images",
     "make test": "it is what runs this",
@@ -132,16 +134,17 @@ def nobody_s_predictions(folder: Path) -> None:
         shutil.copy(folder / "predictions.csv", folder / name)
 
 
-def plain_manifest(folder: Path) -> None:
-    """One that has neither tones nor masks, as after an import."""
-    call(["prepare", "import", "DATA", "--output", "manifest.csv"], "before the section")
+def split_manifest(folder: Path) -> None:
+    call(["prepare", "import", "DATA", "--output", "imported.csv"], "before the page")
+    call(["prepare", "ita", "imported.csv", "--output", "toned.csv"], "before the page")
+    call(["prepare", "split", "toned.csv", "--output", "manifest.csv"], "before the page")
 
 
 # What must stand there before a section's first block.
 BEFORE: dict[tuple[Path, str], Callable[[Path], None]] = {
-    (README, "How a model learns"): split_data,
-    (README, "How good, for whom, how sure"): nobody_s_predictions,
-    (README, "Skin tone"): plain_manifest,
+    (README, "What is in it"): nobody_s_predictions,
+    (TRAINING, "Training"): split_manifest,
+    (TRAINING, "Folds, ensembles, views"): split_data,
 }
 
 
@@ -210,7 +213,7 @@ def test_readme_runs(stand: Path) -> None:
     run_page(README, stand, languages=set())
     for made in ("checked.csv", "sheet.png", "runs/first/evaluation/test/report/report.html"):
         assert (stand / made).is_file(), made
-    for made in ("small.onnx", "p.parquet", "part-3.csv", "runs/three/metrics.json"):
+    for made in ("small.onnx", "p.parquet", "part-3.csv"):
         assert (stand / made).is_file(), made
     for made in ("report/report.html", "both/report.html", "maps/sheet.png"):
         assert (stand / made).is_file(), made
@@ -222,9 +225,16 @@ def test_tutorial_runs(stand: Path) -> None:
     assert (stand / "isic2020-report" / "report.html").is_file()
 
 
+@pytest.mark.timeout(600)
+def test_training_page_runs(stand: Path) -> None:
+    run_page(TRAINING, stand, languages=set())
+    assert (stand / "sheet.png").is_file()
+    assert (stand / "runs/three/metrics.json").is_file()
+
+
 def test_nothing_is_listed_in_vain() -> None:
     lines = [
-        line for page in (README, TUTORIAL) for block in read_blocks(page)
+        line for page in RUN for block in read_blocks(page)
         if block.language == "sh" for line in block.commands
     ]  # fmt: skip
     texts = [" ".join(line.text.split()) for line in lines]
