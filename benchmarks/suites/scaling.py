@@ -10,10 +10,11 @@ import multiprocessing
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,12 +25,18 @@ from benchmarks.suites import inference, train
 from benchmarks.suites.loader import check, counter, installed, references, resized_copies
 from melfast.data.loader import available_cores
 
+if TYPE_CHECKING:
+    import torch
+
+    from melfast.engines.base import Engine
+    from melfast.models.record import ModelRecord
+
 SIDE = 224  # of what comes out of the loaders
 BATCH = 8  # small, so that an epoch of a few large images has several
 # Width, height, images drawn, images a run: runs of the slowest peer take a second or two.
 SIZES = ((600, 450, 16, 160), (1024, 768, 16, 96), (2048, 1536, 8, 32), (3072, 2304, 8, 16),
          (6000, 4000, 4, 8))  # fmt: skip
-MOST_FILES, THREADS_RUN = 40, 120  # at the curve over threads
+MOST_FILES, THREADS_RUN = 24, 48  # at the curve over threads
 BATCHES = (1, 4, 16, 64)
 TRAINED, PREDICTED = 256, 16  # images a run at least
 BACKBONE = inference.BACKBONE
@@ -59,10 +66,12 @@ def scaling(run: Run) -> None:
         else:
             run.miss("curve over threads", f"no images {images.LARGE} in {source}")
         over_sizes(run)
-        over_batches(run)
+        steps_over_batches(run)
+        with large_network(run.threads) as network:
+            inference_over_batches(run, network)
+            if large:
+                predict_together(run, source, large[:TOGETHER_IMAGES], network)
         over_rows(run)
-        if large:
-            predict_together(run, source, large[:TOGETHER_IMAGES])
     train_together(run)
 
 
@@ -134,8 +143,8 @@ def services(run: Run, what: str, files: list[Path]) -> None:
     run.measured(f"{what}: mean bytes a file", "bytes", float(np.mean(num_bytes)))
 
 
-def over_batches(run: Run) -> None:
-    """A training step of the small network, and inference of a large one, batch by batch."""
+def steps_over_batches(run: Run) -> None:
+    """Training steps of the small network."""
     for batch in BATCHES:
         steps = max(2, TRAINED // batch)
         config = train.recipe(run.threads, batch_size=batch)
@@ -147,23 +156,38 @@ def over_batches(run: Run) -> None:
         ]
         name = f"training steps of {train.RECIPE.name}, batches of {batch}"
         run.compare(name, "images/s", contestants, {"training batch": batch})
-    with TemporaryDirectory(prefix="melfast-bench-") as folder:
-        from melfast.engines.predict import open_engine
 
+
+@dataclass(frozen=True)
+class Network:
+    """One in torch and, exported, in ONNX Runtime."""
+
+    classifier: "torch.nn.Module"
+    record: "ModelRecord"
+    engine: "Engine"
+
+
+@contextmanager
+def large_network(threads: int) -> Iterator[Network]:
+    from melfast.engines.predict import open_engine
+
+    with TemporaryDirectory(prefix="melfast-bench-") as folder:
         classifier, record = inference.network(BACKBONE, SIDE)
         path = Path(folder) / "model.onnx"
         inference.export(classifier, record, path)
-        engine = open_engine(path, "onnx-cpu", threads=run.threads)
-        for batch in BATCHES:
-            count = max(batch, PREDICTED)
-            contestants = [
-                Contestant("ONNX Runtime, melfast's file",
-                           inference.alone(engine, count, batch)),
-                Contestant("torch, eager",
-                           inference.eager(classifier, record, count, run.threads, batch)),
-            ]  # fmt: skip
-            name = f"inference of {BACKBONE}, batches of {batch}"
-            run.compare(name, "images/s", contestants, {"inference batch": batch})
+        yield Network(classifier, record, open_engine(path, "onnx-cpu", threads=threads))
+
+
+def inference_over_batches(run: Run, network: Network) -> None:
+    for batch in BATCHES:
+        count = max(batch, PREDICTED)
+        eager = inference.eager(network.classifier, network.record, count, run.threads, batch)
+        contestants = [
+            Contestant("ONNX Runtime", inference.alone(network.engine, count, batch)),
+            Contestant("torch, eager", eager),
+        ]
+        name = f"inference of {BACKBONE}, batches of {batch}"
+        run.compare(name, "images/s", contestants, {"inference batch": batch})
 
 
 def in_memory(trainer: Any) -> None:
@@ -181,10 +205,14 @@ def over_rows(run: Run) -> None:
                 run.compare(f"{name}, {rows:,} rows", "rows/s", contestants, {"rows": rows})
         if not sys.platform.startswith("linux"):
             return run.miss("memory over rows", "only Linux tells the peak of a piece of work")
-        # A process of its own: what has been freed here before would hide what is taken anew.
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            for name, rows, taken in pool.apply(peaks, (Path(folder), ROWS)):
-                run.measured(f"{name}: peak memory", "bytes", taken, {"rows": rows})
+        for name, rows, taken in apart(peaks, Path(folder), ROWS):
+            run.measured(f"{name}: peak memory", "bytes", taken, {"rows": rows})
+
+
+def apart(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function returns in a fresh process, where nothing freed hides what is taken anew."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, arguments)
 
 
 def draw_tables(folder: Path, rows: int) -> None:
@@ -299,32 +327,25 @@ def held(key: str) -> float:
     raise AssertionError(key)
 
 
-def predict_together(run: Run, source: str, files: list[Path]) -> None:
+def predict_together(run: Run, source: str, files: list[Path], network: Network) -> None:
     """Decoding, the network, and both at once."""
-    from melfast.engines.predict import open_engine
+    run.note(f"predicting: {len(files)} of {source}, {BACKBONE} at {SIDE} px")
+    files, engine = files * 2, network.engine  # decoding has something to do meanwhile
+    answers = inference.predict(engine, files, run.threads)
+    run.check("images answered", len(answers), at_least=len(files), at_most=len(files))
 
-    with TemporaryDirectory(prefix="melfast-bench-") as folder:
-        classifier, record = inference.network(BACKBONE, SIDE)
-        path = Path(folder) / "model.onnx"
-        inference.export(classifier, record, path)
-        engine = open_engine(path, "onnx-cpu", threads=run.threads)
-        run.note(f"predicting: {len(files)} of {source}, {BACKBONE} at {SIDE} px")
-        files = files * 2  # decoding has something to do meanwhile
-        answers = inference.predict(engine, files, run.threads)
-        run.check("images answered", len(answers), at_least=len(files), at_most=len(files))
+    def decode() -> int:
+        return sum(len(batch.index) for batch in uint8_batches(files, run.threads))
 
-        def decode() -> int:
-            return sum(len(batch.index) for batch in uint8_batches(files, run.threads))
+    def both() -> int:
+        return len(inference.predict(engine, files, run.threads))
 
-        def both() -> int:
-            return len(inference.predict(engine, files, run.threads))
-
-        contestants = [
-            Contestant("melfast predict", both),
-            Contestant("the model alone", inference.alone(engine, len(files))),
-            Contestant("the files alone", decode),
-        ]
-        run.compare("predicting: together and apart", "images/s", contestants)
+    contestants = [
+        Contestant("melfast predict", both),
+        Contestant("the model alone", inference.alone(engine, len(files))),
+        Contestant("the files alone", decode),
+    ]
+    run.compare("predicting: together and apart", "images/s", contestants)
 
 
 def uint8_batches(files: list[Path], threads: int) -> Iterator[Any]:
