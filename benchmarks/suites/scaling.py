@@ -141,6 +141,13 @@ def services(run: Run, what: str, files: list[Path]) -> None:
                  by_image.std() / by_image.mean())  # fmt: skip
     num_bytes = [path.stat().st_size for path in files]
     run.measured(f"{what}: mean bytes a file", "bytes", float(np.mean(num_bytes)))
+    pixels = [size[0] * size[1] for size in map(image_size, files)]
+    run.measured(f"{what}: mean pixels", "megapixels", float(np.mean(pixels)) / 1e6)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    with images.open_image(path) as image:
+        return image.size
 
 
 def steps_over_batches(run: Run) -> None:
