@@ -84,7 +84,7 @@ class Pace:
         step: seconds.
         images: a second, of all ranks.
         shares: of the time of a step that each bound takes, by name; the largest is the bottleneck.
-        fill: seconds until the first batch has gone through.
+        fill: seconds that the first step takes longer, its batch being the first.
     """
 
     step: float
@@ -132,7 +132,8 @@ def closed_form(pipe: Pipeline) -> Pace:
         key = " and ".join(sharing)
         bounds[key] = max(bounds[key], longest)
     step = max(bounds.values())
-    fill = sum(s.work / min(s.width, pipe.resources[s.resource].units) for s in pipe.stages[:-1])
+    way = sum(s.work / min(s.width, pipe.resources[s.resource].units) for s in pipe.stages)
+    fill = max(0.0, way + pipe.all_reduce - step)
     shares = {name: seconds / step for name, seconds in bounds.items()}
     return Pace(step, pipe.batch * pipe.ranks / step, shares, fill)
 
@@ -224,7 +225,7 @@ class _Rank:
         """Starts all that can start, from the last stage to the first: taking makes room."""
         stages = self.play.pipe.stages
         for i in reversed(range(len(stages))):
-            if self.held[i] and self.waiting[i + 1] < stages[i].room:
+            if self.held[i] and self._takes(i + 1, stages[i].room):
                 self.held[i] = False
                 self.waiting[i + 1] += 1
                 return self.go_on()
@@ -239,6 +240,11 @@ class _Rank:
             self.running[i] = True
             self.servers[i].add(_Job(self._work(stages[i], i), stages[i].width, self._ended(i)))
             return self.go_on()
+
+    def _takes(self, i: int, room: int) -> bool:
+        """Whether another batch may come before a stage; one at rest takes it at once."""
+        at_rest = not (self.running[i] or self.held[i] or self.waiting[i])
+        return self.waiting[i] < room or at_rest
 
     def _work(self, stage: Stage, i: int) -> float:
         mean = stage.work * (self.slowest if i == len(self.servers) - 1 else 1)
