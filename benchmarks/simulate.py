@@ -1,15 +1,11 @@
 """python benchmarks/simulate.py: how fast the pipeline goes where it has not run, and why.
 
-Each plant is described by constants (benchmarks/constants.py) as a pipeline of stages, and paced
-twice (benchmarks/pipeline.py): by a formula, and by a simulation. What was measured is predicted
-from other measurements in the same way, and held against them.
+Each plant (benchmarks/plants.py) is described by constants (benchmarks/constants.py) as a pipeline
+of stages, and paced twice (benchmarks/pipeline.py): by a formula, and by a simulation. What was
+measured is predicted from other measurements in the same way, and held against them.
 """
 
-import dataclasses
-import math
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -18,258 +14,31 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.constants import PUBLIC, Constant, Results
+from benchmarks.constants import PUBLIC, Results
 from benchmarks.machine import ROOT
-from benchmarks.pipeline import Pace, Pipeline, Resource, Stage, closed_form, simulate
+from benchmarks.pipeline import closed_form
+from benchmarks.plants import (
+    BATCH,
+    COPIES,
+    GPUS,
+    LARGE,
+    MANY,
+    SIDE,
+    all_reduce,
+    best,
+    checks,
+    middle,
+    pace_both,
+    plants,
+    worst,
+)
 from benchmarks.readme import number
 from melfast.files import atomic_path
 
 PAGE = ROOT / "docs" / "scaling.md"
-ISIC_2020, MANY = 33_126, 10_000_000
-GPUS = 8  # of a node
-BATCH = 64  # of a GPU and step
-SIDE = 224
-MOST_STEPS, MOST_RANK_STEPS = 400, 30_000  # of a simulation; the epoch is reckoned from its pace
-# Formula and simulation of the same pipeline.
-AGREE = 0.05
-
-LARGE, COPIES = "images at least 1500 px wide", "copies of 288 px"
-Pick = Callable[[Constant], float]
-
-
-@dataclass(frozen=True)
-class Plant:
-    """Something to be run: how often, and on what.
-
-    Attributes:
-        build: the pipeline, of constants picked from their ranges.
-    """
-
-    name: str
-    images: int
-    build: Callable[[Pick], Pipeline]
-
-
-@dataclass(frozen=True)
-class Check:
-    """A rate that was measured, and the same predicted from other measurements.
-
-    Attributes:
-        within: of the measured rate.
-    """
-
-    name: str
-    pipe: Pipeline
-    measured: Constant
-    within: float
-
-
-def middle(constant: Constant) -> float:
-    return constant.value
-
-
-def worst(constant: Constant) -> float:
-    return constant.low
-
-
-def best(constant: Constant) -> float:
-    return constant.high
-
-
-# Of constants of which less is better.
-def least(pick: Pick) -> Pick:
-    return {middle: middle, worst: best, best: worst}[pick]
-
-
-def pace_both(pipe: Pipeline, images: int) -> tuple[Pace, Pace]:
-    """By the formula and by the simulation."""
-    most = min(MOST_STEPS, max(40, MOST_RANK_STEPS // pipe.ranks))
-    return closed_form(pipe), simulate(pipe, min(pipe.steps(images), most))
-
-
-# Training on GPUs.
-
-
-def gpu_training(
-    results: Results, files: str, *, nodes: int = 1, gpus: int = GPUS, decoder: str = "cores"
-) -> Callable[[Pick], Pipeline]:
-    """ConvNeXt-T at 224 px in bf16; a GPU has its share of its node's cores.
-
-    Args:
-        files: LARGE or COPIES.
-        decoder: `cores` (native), or `gpu`, which decodes every pixel.
-    """
-
-    def build(pick: Pick) -> Pipeline:
-        def of(name: str) -> float:
-            return pick(PUBLIC[name])
-
-        def found(what: str) -> float:
-            return results.measurement("scaling", f"{files}: {what}").value
-
-        cores = of("cores of a node") / GPUS
-        drives = of("drives of a node") * of("sequential reads of a drive")
-        read = Stage("read", "drives", BATCH * found("mean bytes a file") / drives)
-        if decoder == "cores":
-            work = found("mean seconds an image, one core") / of("speed of such a core")
-            image_spread = found("spread of the seconds over images (deviation / mean)")
-            of_batches = image_spread / math.sqrt(BATCH)
-            decode = Stage("decode", "cores", BATCH * work, cores, of_batches)
-            copied = BATCH * SIDE * SIDE * 3 * 2  # float16
-        else:
-            pixels = found("mean pixels") * 1e6
-            decode = Stage(
-                "decode", "decoder", BATCH * pixels / of("JPEG pixels by an A100's decoder")
-            )
-            copied = BATCH * found("mean bytes a file")
-        # Between steps: the loop asks for a batch, and waits for its copy, before it goes on.
-        copy = copied / of("copy to the GPU")
-        # Two operations a multiply-add; the backward pass takes twice the forward pass.
-        operations = 6 * BATCH * of("multiply-adds of ConvNeXt-T at 224 px")
-        compute = operations / (of("bf16 peak of an H100") * of("share of the peak in training"))
-        spread = least(pick)(PUBLIC["spread of a GPU's step"])
-        step = Stage("copy and compute", "gpu", copy + compute, spread=spread)
-        resources = {
-            "drives": Resource(1, "node"),
-            decode.resource: Resource(decode.width),
-            "gpu": Resource(1),
-        }
-        ranks = nodes * gpus
-        return Pipeline(
-            (read, decode, step), resources, BATCH, ranks, gpus, all_reduce(ranks, pick)
-        )
-
-    return build
-
-
-def all_reduce(ranks: int, pick: Pick) -> float:
-    """Seconds of averaging float32 gradients, a ring over the slowest link, that nothing hides."""
-    if ranks == 1:
-        return 0.0
-    link = "NVLink of an H100, one way" if ranks <= GPUS else "InfiniBand, one port a GPU"
-    num_bytes = 4 * PUBLIC["parameters of ConvNeXt-T"].value
-    latency = least(pick)(PUBLIC["latency of an all-reduce a doubling of ranks"])
-    seconds = 2 * (ranks - 1) / ranks * num_bytes / pick(PUBLIC[link])
-    seconds += latency * math.log2(ranks)
-    return seconds * (1 - pick(PUBLIC["share of the all-reduce behind the backward pass"]))
-
-
-# On the cores of one machine.
-
-
-def on_cores(
-    cores: int, *, decode: Constant | None, compute: Constant | None, threads: int = 0,
-    batch: int = BATCH,
-) -> Callable[[Pick], Pipeline]:  # fmt: skip
-    """Files to batches, and a network, both on the same cores.
-
-    Args:
-        decode, compute: images/s of each alone, on `threads` cores; None: there is no such work.
-        threads: of each; 0: one a core.
-    """
-    threads = threads or cores
-
-    def build(pick: Pick) -> Pipeline:
-        stages = [
-            Stage(name, "cores", batch * threads / pick(rate), threads)
-            for name, rate in (("decode", decode), ("compute", compute)) if rate is not None
-        ]  # fmt: skip
-        return Pipeline(tuple(stages), {"cores": Resource(cores)}, batch)
-
-    return build
-
-
-def plants(results: Results) -> list[Plant]:
-    cores = results.cores
-    here = f"{cores} cores"
-    predict = "predicting: together and apart"
-    train = f"training: together and apart, {cores} threads"
-    rate = results.rate
-    decode = rate("scaling", predict, "the files alone")
-    compute = rate("scaling", predict, "the model alone")
-    small = rate("scaling", train, "the files alone")
-    steps = rate("scaling", train, "the steps alone, batches in memory")
-    return [
-        Plant(f"{here}: predict, ConvNeXt-T, originals", ISIC_2020,
-              on_cores(cores, decode=decode, compute=compute, batch=32)),
-        Plant(f"{here}: train ham10000.yaml, files of 200x150", ISIC_2020,
-              on_cores(cores, decode=small, compute=steps)),
-        Plant("one H100, 14 cores: train ConvNeXt-T, originals", ISIC_2020,
-              gpu_training(results, LARGE, gpus=1)),
-        Plant("the same, decoded by the GPU", ISIC_2020,
-              gpu_training(results, LARGE, gpus=1, decoder="gpu")),
-        Plant("the same, from copies of 288 px", ISIC_2020,
-              gpu_training(results, COPIES, gpus=1)),
-        Plant("eight H100, 112 cores: originals", ISIC_2020, gpu_training(results, LARGE)),
-        Plant("the same, from copies of 288 px", ISIC_2020, gpu_training(results, COPIES)),
-        Plant("64 nodes of eight H100: originals", MANY, gpu_training(results, LARGE, nodes=64)),
-        Plant("the same, from copies of 288 px", MANY, gpu_training(results, COPIES, nodes=64)),
-    ]  # fmt: skip
-
-
-# Against what was measured.
-
-
-def checks(results: Results, others: dict[str, Results]) -> Iterator[Check]:
-    """Predictions from other measurements of the same machine than the one compared with."""
-    cores = results.cores
-    one = results.rate("scaling", f"{LARGE}, 1 threads", "melfast native")
-    for threads in (cores, 2 * cores):
-        title = f"{LARGE}, {threads} threads"
-        measured = results.rate("scaling", title, "melfast native")
-        decode = scaled(one, min(threads, cores))
-        pipe = on_cores(cores, decode=decode, compute=None, batch=8)(middle)
-        yield Check(f"loader on {threads} threads, from one thread", pipe, measured, 0.10)
-    service = results.measurement("scaling", f"{LARGE}: mean seconds an image, one core")
-    alone = dataclasses.replace(service, value=1 / service.value)
-    pipe = on_cores(cores, decode=alone, compute=None, threads=1, batch=8)(middle)
-    yield Check("loader on one thread, from single images", pipe, one, 0.10)
-    for suite, title, together, parts, threads in (
-        ("scaling", "predicting: together and apart", "melfast predict",
-         ("the files alone", "the model alone"), cores),
-        *(("scaling", f"training: together and apart, {threads} threads", "melfast train, files",
-           ("the files alone", "the steps alone, batches in memory"), threads)
-          for threads in sorted({1, cores})),
-    ):  # fmt: skip
-        files, network = (results.rate(suite, title, part) for part in parts)
-        # Of one thread each there are two, and as many cores for them as there are.
-        pipe = on_cores(cores, decode=files, compute=network, threads=threads, batch=32)(middle)
-        name = f"{together}, from files and network alone, {threads} threads"
-        yield Check(name, pipe, results.rate(suite, title, together), 0.10)
-    yield from across_files(others)
-
-
-def across_files(others: dict[str, Results]) -> Iterator[Check]:
-    """From files of suites loader, inference and train, where they are of one machine."""
-    loader, inference, train = (others[name] for name in ("loader", "inference", "train"))
-    large, small = "70 images at least 1500 px wide, to", "60 images under 1500 px wide, to"
-    native = loader.rate("loader", large, "melfast native")
-    cores = loader.cores
-    if inference.machine == loader.machine:
-        model = inference.rate("inference", "files to prob", "the model alone, random batches")
-        pipe = on_cores(cores, decode=native, compute=model, batch=32)(middle)
-        measured = inference.rate("inference", "files to prob", "melfast predict")
-        yield Check("melfast predict, from suites loader and inference", pipe, measured, 0.10)
-    limit = "simplejpeg scaled decode alone"
-    whole, bare = (loader.rate("loader", small, name) for name in ("melfast native", limit))
-    preparing = 1 / whole.value - 1 / bare.value
-    rate = 1 / (1 / loader.rate("loader", large, limit).value + preparing)
-    decode = dataclasses.replace(native, value=rate)
-    pipe = on_cores(cores, decode=decode, compute=None, batch=32)(middle)
-    yield Check("loader on large files, from their decode and small files", pipe, native, 0.15)
-    title = "24 steps of ham10000.yaml: processes"
-    of_one = train.rate("train", title, "1 process x 4 threads, the same")
-    of_two = train.rate("train", title, "2 processes x 2 threads (gloo), batches in memory")
-    half = Stage("compute", "cores", 32 * train.cores / of_one.value, train.cores / 2)
-    pipe = Pipeline((half,), {"cores": Resource(train.cores, "node")}, 32, 2, 2)
-    yield Check("training on two processes, from one", pipe, of_two, 0.10)
-
-
-def scaled(rate: Constant, factor: float) -> Constant:
-    return dataclasses.replace(rate, value=rate.value * factor)
-
-
-# What is printed and written.
+FOLDERS = 256  # over which `melfast prepare resize` spreads its files
+# Forward an activation is written and read; backward it is read, its gradient written and read.
+MOVES = 5
 
 
 def duration(seconds: float) -> str:
@@ -281,7 +50,9 @@ def duration(seconds: float) -> str:
 
 
 def predicted(results: Results) -> list[list[str]]:
-    """A row a plant: name, images, bound, rate, its range, simulated rate, an epoch, used up."""
+    """A row a plant: name, images, bound, rate, its range, simulated, plan, epoch, used up."""
+    # Each process draws the plan of all before the first step of an epoch.
+    drawn = results.rate("scaling", "drawing the plan of an epoch, 1,000,000", "melfast").value
     rows = []
     for plant in plants(results):
         pipe = plant.build(middle)
@@ -290,13 +61,16 @@ def predicted(results: Results) -> list[list[str]]:
         rows.append([
             plant.name, f"{plant.images:,}", by_hand.bottleneck, number(by_hand.images),
             f"{number(low)} – {number(high)}", number(played.images),
-            duration(by_hand.epoch(pipe.steps(plant.images))),
+            duration(plant.images / drawn),
+            duration(plant.images / drawn + by_hand.epoch(pipe.steps(plant.images))),
             ", ".join(f"{name} {share:.0%}" for name, share in played.shares.items()),
         ])  # fmt: skip
     return rows
 
 
-HEADINGS = ["what", "images", "bound by", "images/s", "range", "simulated", "an epoch", "used"]
+HEADINGS = ["what", "images", "bound by", "images/s", "range", "simulated", "its plan",
+            "an epoch", "used"]  # fmt: skip
+BOUND_HEADINGS = ["stage", "what bounds it", "how much", "images/s"]
 CHECK_HEADINGS = ["what", "measured", "predicted", "simulated", "off", "allowed"]
 
 
@@ -307,6 +81,54 @@ def checked(results: Results, others: dict[str, Results]) -> list[list[str]]:
         off = played.images / check.measured.value - 1
         rows.append([check.name, number(check.measured.value), number(by_hand.images),
                      number(played.images), f"{off:+.1%}", f"{check.within:.0%}"])  # fmt: skip
+    return rows
+
+
+def bounds(results: Results) -> list[list[str]]:
+    """What each stage could do if nothing else held it up."""
+
+    def of(name: str) -> float:
+        return PUBLIC[name].value
+
+    rows = []
+    for files in (LARGE, COPIES):
+        seconds, num_bytes, pixels = (
+            results.measurement("scaling", f"{files}: {what}").value
+            for what in ("mean seconds an image, one core", "mean bytes a file", "mean pixels")
+        )
+        drive = of("sequential reads of a drive")
+        decoder = of("JPEG pixels by an A100's decoder") / 1e6
+        rows += [
+            [f"decode, {files}", "entropy decoding, on one core measured here",
+             f"{number(num_bytes / seconds / 1e6)} MB/s, {number(pixels / seconds)} megapixels/s",
+             number(1 / seconds)],
+            [f"read, {files}", "one NVMe drive", f"{number(num_bytes / 1e3)} kB a file",
+             number(drive / num_bytes)],
+            [f"decode by the GPU, {files}", "JPEG pixels by its decoder, every one of them",
+             f"{number(decoder)} megapixels/s",
+             number(decoder / pixels)],
+        ]  # fmt: skip
+    prefix = of("requests to an object store a prefix")
+    copied = SIDE * SIDE * 3 * 2
+    moved = MOVES * 2 * of("activations of ConvNeXt-T at 224 px")
+    peak = of("bf16 peak of an H100") / 6 / of("multiply-adds of ConvNeXt-T at 224 px")
+    share = of("share of the peak in training")
+    rows += [
+        ["fetch from an object store", "requests, one prefix",
+         f"{MANY:,} files: {duration(MANY / prefix)}; over {FOLDERS} folders "
+         f"{duration(MANY / prefix / FOLDERS)}, if the network lets them", number(prefix)],
+        ["copy to the GPU", "PCIe 5.0", f"{number(copied / 1e3)} kB an image, float16",
+         number(of("copy to the GPU") / copied)],
+        ["compute, ConvNeXt-T, bf16", "memory bandwidth of an H100, activations alone",
+         f"{number(moved / 1e6)} MB an image", number(of("memory bandwidth of an H100") / moved)],
+        ["compute, ConvNeXt-T, bf16", f"arithmetic of an H100 at {share:.0%} of its peak",
+         f"{number(peak)} images/s at the peak", number(share * peak)],
+    ]  # fmt: skip
+    for ranks in (GPUS, 64 * GPUS):
+        seconds = all_reduce(ranks, middle)
+        rows.append([f"all-reduce over {ranks} GPUs", "NVLink" if ranks == GPUS else "InfiniBand",
+                     f"{1e3 * seconds:.2g} ms a step that nothing hides",
+                     number(BATCH * ranks / seconds)])  # fmt: skip
     return rows
 
 
@@ -328,6 +150,7 @@ def markdown(headings: list[str], rows: list[list[str]]) -> str:
 def tables(results: Results, others: dict[str, Results]) -> dict[str, str]:
     """What stands between the marks of the page, by mark."""
     return {
+        "bounds": markdown(BOUND_HEADINGS, bounds(results)),
         "predicted": markdown(HEADINGS, predicted(results)),
         "checked": markdown(CHECK_HEADINGS, checked(results, others)),
         "constants": markdown(["what", "value", "range", "unit", "source"], constants()),
@@ -375,6 +198,7 @@ def main(write: bool, check: bool) -> None:
         return
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     for title, headings, rows in (
+        ("Bounds of the stages, images/s", BOUND_HEADINGS, bounds(results)),
         ("Predicted", HEADINGS, predicted(results)),
         ("Against what was measured: images/s", CHECK_HEADINGS, checked(results, others)),
     ):

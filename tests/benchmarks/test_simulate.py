@@ -8,10 +8,10 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import simulate
+from benchmarks import plants, simulate
 from benchmarks.constants import PUBLIC, RESULTS, Results
 from benchmarks.pipeline import closed_form
-from benchmarks.simulate import best, middle, worst
+from benchmarks.plants import best, middle, worst
 
 
 @pytest.fixture(scope="module")
@@ -23,19 +23,19 @@ def measured() -> tuple[Results, dict[str, Results]]:
 
 
 def test_all_reduce_by_hand():
-    assert simulate.all_reduce(1, middle) == 0
+    assert plants.all_reduce(1, middle) == 0
     # Half of: 2 (n - 1) / n of 28 million float32 over the link, and 20 us a doubling.
-    assert simulate.all_reduce(8, middle) == pytest.approx(
+    assert plants.all_reduce(8, middle) == pytest.approx(
         (2 * 7 / 8 * 112e6 / 380e9 + 3 * 20e-6) / 2
     )
-    assert simulate.all_reduce(16, middle) == pytest.approx(
+    assert plants.all_reduce(16, middle) == pytest.approx(
         (2 * 15 / 16 * 112e6 / 40e9 + 4 * 20e-6) / 2
     )
 
 
 def test_gpu_training_by_hand(measured):
     results, _ = measured
-    read, decode, step = simulate.gpu_training(results, simulate.COPIES)(middle).stages
+    read, decode, step = plants.gpu_training(results, plants.COPIES)(middle).stages
     compute = 64 * 6 * 4.5e9 / 98.94e12
     assert step.work == pytest.approx(compute + 64 * 224 * 224 * 6 / 51.2e9)
     assert decode.width == 14
@@ -48,7 +48,7 @@ def test_gpu_training_by_hand(measured):
 def test_network_and_files_on_the_same_cores():
     rates = [dataclasses.replace(PUBLIC["drives of a node"], value=value) for value in (30, 60)]
     both, apart = (
-        closed_form(simulate.on_cores(2, decode=rates[0], compute=rates[1], threads=n)(middle))
+        closed_form(plants.on_cores(2, decode=rates[0], compute=rates[1], threads=n)(middle))
         for n in (2, 1)
     )
     assert both.images == pytest.approx(20)  # 1 / (1/30 + 1/60)
@@ -76,29 +76,29 @@ def test_constants_say_where_they_are_from():
 
 
 def test_plants_by_formula_and_by_simulation(measured):
-    for plant in simulate.plants(measured[0]):
-        by_hand, played = simulate.pace_both(plant.build(middle), plant.images)
-        assert played.images == pytest.approx(by_hand.images, rel=simulate.AGREE), plant.name
+    for plant in plants.plants(measured[0]):
+        by_hand, played = plants.pace_both(plant.build(middle), plant.images)
+        assert played.images == pytest.approx(by_hand.images, rel=plants.AGREE), plant.name
         assert played.bottleneck == by_hand.bottleneck, plant.name
 
 
 def test_a_better_machine_is_no_slower(measured):
-    for plant in simulate.plants(measured[0]):
+    for plant in plants.plants(measured[0]):
         rates = [closed_form(plant.build(pick)).images for pick in (worst, middle, best)]
         assert rates == sorted(rates), plant.name
 
 
 def test_predictions_hold_against_what_was_measured(measured):
-    done = list(simulate.checks(*measured))
+    done = list(plants.checks(*measured))
     assert len(done) >= 7
     for check in done:
-        for pace in simulate.pace_both(check.pipe, 10_000):
+        for pace in plants.pace_both(check.pipe, 10_000):
             assert pace.images == pytest.approx(check.measured.value, rel=check.within), check.name
 
 
 def test_a_prediction_from_a_wrong_constant_does_not_hold(measured):
     """Half a stage's work, and every prediction is off by more than it may be."""
-    for check in simulate.checks(*measured):
+    for check in plants.checks(*measured):
         stages = check.pipe.stages
         slowest = max(stages, key=lambda stage: stage.work)
         halved = tuple(
@@ -110,11 +110,11 @@ def test_a_prediction_from_a_wrong_constant_does_not_hold(measured):
 
 def test_figures_of_two_machines_are_not_mixed(measured):
     _, others = measured
-    names = [check.name for check in simulate.across_files(others)]
+    names = [check.name for check in plants.across_files(others)]
     record = json.loads(json.dumps(others["inference"].record))
     record["hardware"]["isa"] = "another"
     other = others | {"inference": Results("inference-cpu.json", record)}
-    left = [check.name for check in simulate.across_files(other)]
+    left = [check.name for check in plants.across_files(other)]
     assert set(names) - set(left) == {"melfast predict, from suites loader and inference"}
 
 
