@@ -45,10 +45,9 @@ REPLICATES = 10
 STEPS, TOGETHER_IMAGES = 12, 32
 MALIGNANT, GROUPS = 0.02, 4  # of the drawn tables; the first as in ISIC 2020, about
 
-# Peers that do all of it, by module; the last two decode every pixel.
+# Peers that do all of it, by module; the last two decode every pixel, as PIL does without `draft`.
 PEERS = {
     "torch DataLoader, PIL draft": (loaders.torch_loader("draft"), "torchvision"),
-    "torch DataLoader, PIL": (loaders.torch_loader("pil"), "torchvision"),
     "DALI cpu": (loaders.dali_cpu, "nvidia.dali"),
     "OpenCV threads": (loaders.opencv, "cv2"),
 }
