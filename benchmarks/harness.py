@@ -25,6 +25,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.quiet import Patience
+
 WARMUPS = 1
 
 
@@ -141,11 +143,13 @@ class Run:
         data: a folder of images; None: the suite chooses.
         threads: for each contestant.
         repeats: timed runs of each contestant.
+        patience: waits for a quiet machine; None: runs are taken as they come.
     """
 
     data: Path | None
     threads: int
     repeats: int
+    patience: Patience | None = None
     console: Console = field(
         default_factory=lambda: Console(width=None if sys.stdout.isatty() else 110)
     )
@@ -204,9 +208,7 @@ class Run:
                 for contestant, timing in zip(contestants, timings, strict=True):
                     status.update(f"{title}: {contestant.name}, {max(repeat, 0)}/{self.repeats}")
                     gc.collect()
-                    begin = time.perf_counter()
-                    items = contestant.run()
-                    seconds = time.perf_counter() - begin
+                    items, seconds = self._timed(contestant.run, warm_up=repeat < 0)
                     if repeat < 0:
                         timing.items = items
                     elif items != timing.items:
@@ -218,6 +220,13 @@ class Run:
         self.comparisons.append(comparison)
         self.console.print(table(comparison))
         return comparison
+
+    def _timed(self, run: Callable[[], int], *, warm_up: bool) -> tuple[int, float]:
+        if self.patience is not None and not warm_up:
+            return self.patience.timed(run)
+        begin = time.perf_counter()
+        items = run()
+        return items, time.perf_counter() - begin
 
     def to_dict(self) -> dict[str, Any]:
         return {

@@ -12,6 +12,7 @@ import click
 
 from benchmarks import machine, suites
 from benchmarks.harness import APART, NEED_GPU, SUITES, CheckFailedError, Run
+from benchmarks.quiet import Patience
 from melfast.data.loader import available_cores
 from melfast.errors import InputError
 from melfast.files import atomic_path
@@ -39,12 +40,16 @@ def show_list(context: click.Context, _: click.Parameter, wanted: bool) -> None:
 )
 @click.option("--repeats", type=click.IntRange(min=1), default=7, show_default=True,
               help="Timed runs of each contestant.")  # fmt: skip
+@click.option("--patient", is_flag=True,
+              help="Wait for a quiet machine before each timed run; repeat runs in which other "
+              "processes were at work.")  # fmt: skip
 def main(
     names: tuple[str, ...],
     data: Path | None,
     output: Path | None,
     threads: int | None,
     repeats: int,
+    patient: bool,
 ) -> None:
     """Run a SUITE of measurements, several, or `all` but those that are run by name.
 
@@ -77,9 +82,11 @@ def main(
         )
     failed = False
     for name in chosen:
-        run = Run(data, threads, repeats)
+        run = Run(data, threads, repeats, Patience() if patient else None)
         run.console.print(f"[bold]{name}[/]", highlight=False)
         failure = attempt(name, run)
+        if run.patience is not None:
+            run.note(f"runs in which other processes were at work: {run.patience.disturbed}")
         record["suites"][name] = run.to_dict() | {"failure": failure}
         if failure is not None:
             failed = True

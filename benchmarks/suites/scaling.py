@@ -42,7 +42,7 @@ TRAINED, PREDICTED = 256, 16  # images a run at least
 BACKBONE = inference.BACKBONE
 ROWS = (1_000, 10_000, 100_000, 1_000_000)
 REPLICATES = 10
-STEPS, TOGETHER_IMAGES = 12, 32
+STEPS, TOGETHER_IMAGES = 8, 24
 MALIGNANT, GROUPS = 0.02, 4  # of the drawn tables; the first as in ISIC 2020, about
 
 # Peers that do all of it, by module; the last two decode every pixel, as PIL does without `draft`.
