@@ -89,8 +89,8 @@ def test_a_better_machine_is_no_slower(measured):
 
 
 def test_predictions_hold_against_what_was_measured(measured):
-    done = list(plants.checks(*measured))
-    assert len(done) >= 7
+    done = [check for check in plants.checks(*measured) if check.sure]
+    assert len(done) >= 6
     for check in done:
         for pace in plants.pace_both(check.pipe, 10_000):
             assert pace.images == pytest.approx(check.measured.value, rel=check.within), check.name
@@ -100,12 +100,23 @@ def test_a_prediction_from_a_wrong_constant_does_not_hold(measured):
     """Half a stage's work, and every prediction is off by more than it may be."""
     for check in plants.checks(*measured):
         stages = check.pipe.stages
-        slowest = max(stages, key=lambda stage: stage.work)
+        slowest = max(stages, key=lambda stage: stage.work / stage.width)
         halved = tuple(
             dataclasses.replace(s, work=s.work / 2) if s is slowest else s for s in stages
         )
         pace = closed_form(dataclasses.replace(check.pipe, stages=halved))
-        assert pace.images > check.measured.value * (1 + check.within), check.name
+        if check.sure:
+            assert pace.images > check.measured.value * (1 + check.within), check.name
+
+
+def test_unsure_figures_are_not_held_against_each_other():
+    rate = dataclasses.replace(PUBLIC["drives of a node"], value=10, low=9, high=11)
+    noisy = dataclasses.replace(rate, low=7)
+    check = plants.Check("a", plants.on_cores(1, decode=rate, compute=None)(middle), rate, (), 0.1)
+    assert check.spread == pytest.approx(0.1)
+    assert check.sure
+    assert not dataclasses.replace(check, measured=noisy).sure
+    assert not dataclasses.replace(check, of=(noisy,)).sure
 
 
 def test_figures_of_two_machines_are_not_mixed(measured):
