@@ -93,6 +93,28 @@ PUBLIC: dict[str, Constant] = {
 }  # fmt: skip
 
 
+def scaling_record(folder: Path = RESULTS) -> dict[str, Any]:
+    """Of suite scaling; what `scaling-parts-cpu.json` has measured again replaces what it had.
+
+    Raises:
+        ValueError: the two are of different machines.
+    """
+    whole: dict[str, Any] = json.loads((folder / "scaling-cpu.json").read_text())
+    if not (folder / "scaling-parts-cpu.json").exists():
+        return whole
+    parts = json.loads((folder / "scaling-parts-cpu.json").read_text())
+    for key in ("cpu", "cores", "isa"):
+        if parts["hardware"][key] != whole["hardware"][key]:
+            raise ValueError(f"scaling-cpu.json and scaling-parts-cpu.json differ in {key}")
+    found = whole["suites"]["scaling"]
+    for part in parts["suites"].values():
+        for kind in ("comparisons", "measurements"):
+            again = {each["title"]: each for each in part.get(kind, [])}
+            found[kind] = [again.pop(each["title"], each) for each in found[kind]]
+            found[kind] += again.values()
+    return whole
+
+
 @dataclass(frozen=True)
 class Results:
     """A file of benchmarks/run.py: rates and measurements by suite and title."""

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from benchmarks.constants import RESULTS
+from benchmarks.constants import scaling_record
 from benchmarks.machine import ROOT
 from benchmarks.readme import machine, number
 from melfast.evaluate.plots import COLOURS, save
@@ -155,12 +155,13 @@ def figures(record: dict[str, Any]) -> Iterator[tuple[str, Figure]]:
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-                default=RESULTS / "scaling-cpu.json")  # fmt: skip
+                required=False)  # fmt: skip
 @click.option("--output", type=click.Path(file_okay=False, path_type=Path), default=FOLDER,
               show_default=True, help="Folder for the PNG files.")  # fmt: skip
-def main(file: Path, output: Path) -> None:
-    """Draws the curves of FILE, which `benchmarks/run.py scaling --json FILE` wrote."""
-    record = json.loads(file.read_text())
+def main(file: Path | None, output: Path) -> None:
+    """Draws the curves of FILE, which `benchmarks/run.py scaling --json FILE` wrote; without one,
+    those of the committed files."""
+    record = json.loads(file.read_text()) if file else scaling_record()
     if "scaling" not in record.get("suites", {}):
         raise click.ClickException(f"{file}: holds no suite scaling")
     output.mkdir(parents=True, exist_ok=True)

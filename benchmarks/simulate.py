@@ -14,7 +14,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.constants import PUBLIC, Results
+from benchmarks.constants import PUBLIC, Results, scaling_record
 from benchmarks.machine import ROOT
 from benchmarks.pipeline import closed_form
 from benchmarks.plants import (

@@ -74,6 +74,24 @@ def scaling(run: Run) -> None:
     train_together(run)
 
 
+@suite("scaling-threads", apart=True)
+def threads_again(run: Run) -> None:
+    """The curve over threads of suite scaling alone."""
+    with images.groups(run.data) as (source, groups):
+        large = groups.get(images.LARGE, [])
+        if not large:
+            return run.miss("curve over threads", f"no images {images.LARGE} in {source}")
+        over_threads(run, source, large[:: -(-len(large) // MOST_FILES)])
+
+
+@suite("scaling-batches", apart=True)
+def batches_again(run: Run) -> None:
+    """The curves over batches of suite scaling alone."""
+    steps_over_batches(run)
+    with large_network(run.threads) as network:
+        inference_over_batches(run, network)
+
+
 def over_threads(run: Run, source: str, files: list[Path]) -> None:
     """The loaders at 1, 2, ... threads, as many as there are cores, and at twice as many."""
     run.note(f"over threads: {len(files)} of {source}, {images.LARGE}, to {SIDE} px")

@@ -1,6 +1,5 @@
 """The curves of suite scaling: from numbers by hand, and from the committed file."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -8,8 +7,6 @@ from click.testing import CliRunner
 from PIL import Image
 
 from benchmarks import plots
-
-COMMITTED = plots.RESULTS / "scaling-cpu.json"
 
 
 def comparison(title: str, at: dict, **rates: float) -> dict:
@@ -42,7 +39,7 @@ def test_numbers_at_the_axes(value, text):
 
 
 def test_committed_curves_are_drawn(tmp_path: Path):
-    found = CliRunner().invoke(plots.main, [str(COMMITTED), "--output", str(tmp_path)])
+    found = CliRunner().invoke(plots.main, ["--output", str(tmp_path)])
     assert found.exit_code == 0, found.output
     assert sorted(path.stem for path in tmp_path.iterdir()) == sorted(plots.FIGURES)
     for path in tmp_path.iterdir():
@@ -53,7 +50,7 @@ def test_committed_curves_are_drawn(tmp_path: Path):
 
 
 def test_lines_show_what_the_file_holds():
-    record = json.loads(COMMITTED.read_text())
+    record = plots.scaling_record()
     figures = dict(plots.figures(record))
     (axes,) = figures["threads"].axes
     expected = plots.lines(record, "threads")
