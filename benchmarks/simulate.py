@@ -177,9 +177,8 @@ def replaced(text: str, found: dict[str, str]) -> str:
 
 def read_results() -> tuple[Results, dict[str, Results]]:
     names = ("loader", "inference", "train")
-    return Results.read("scaling-cpu.json"), {
-        name: Results.read(f"{name}-cpu.json") for name in names
-    }
+    others = {name: Results.read(f"{name}-cpu.json") for name in names}
+    return Results("scaling-cpu.json", scaling_record()), others
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import plants, simulate
-from benchmarks.constants import PUBLIC, RESULTS, Results
+from benchmarks.constants import PUBLIC, RESULTS, Results, scaling_record
 from benchmarks.pipeline import closed_form
 from benchmarks.plants import best, middle, worst
 
@@ -135,6 +135,27 @@ def test_a_figure_that_is_not_there():
         results.rate("loader", "70 images", "no")
     with pytest.raises(LookupError, match=r"^x: no 'y' in s$"):
         Results("x", {"suites": {"s": {"measurements": []}}}).measurement("s", "y")
+
+
+def test_what_was_measured_again_replaces_what_was_there(tmp_path):
+    def write(name, cpu, **suites):
+        record = {"hardware": {"cpu": cpu, "cores": 2, "isa": "avx2"}, "suites": suites}
+        (tmp_path / name).write_text(json.dumps(record))
+
+    def part(*found):
+        return {"comparisons": [{"title": title, "unit": unit} for title, unit in found],
+                "measurements": []}  # fmt: skip
+
+    write("scaling-cpu.json", "X", scaling=part(("a", "old"), ("b", "old")))
+    assert scaling_record(tmp_path)["suites"]["scaling"] == part(("a", "old"), ("b", "old"))
+    again = {"scaling-threads": part(("b", "new")), "scaling-batches": part(("c", "new"))}
+    write("scaling-parts-cpu.json", "X", **again)
+    assert scaling_record(tmp_path)["suites"] == {
+        "scaling": part(("a", "old"), ("b", "new"), ("c", "new"))
+    }
+    write("scaling-parts-cpu.json", "Y", **again)
+    with pytest.raises(ValueError, match="differ in cpu"):
+        scaling_record(tmp_path)
 
 
 # The page and the command.
