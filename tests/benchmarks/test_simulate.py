@@ -13,7 +13,6 @@ from benchmarks.constants import PUBLIC, RESULTS, Results, scaling_record
 from benchmarks.pipeline import closed_form
 from benchmarks.plants import best, middle, worst
 
-
 COMMITTED = RESULTS / "scaling-cpu.json"
 needs_results = pytest.mark.skipif(not COMMITTED.exists(), reason=f"{COMMITTED.name} is not there")
 
