@@ -66,6 +66,10 @@ def draw(axes: Axes, curves: dict[str, Line], *, x: str, y: str, log_x: bool = T
     axes.set_xticks(subject.x, [plain(value) for value in subject.x])
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
+    # Between the powers of ten 2 and 5 alone, as room allows no more.
+    axes.yaxis.set_minor_formatter(
+        FuncFormatter(lambda value, _: plain(value) if f"{value:e}"[0] in "25" else "")
+    )
     axes.margins(x=0.08, y=0.12)
     axes.grid(alpha=0.3, which="both", linewidth=0.4)
     axes.legend(fontsize="x-small")
@@ -147,7 +151,6 @@ def figures(record: dict[str, Any]) -> Iterator[tuple[str, Figure]]:
     for name, (function, size) in FIGURES.items():
         figure = Figure(figsize=size, layout="constrained")
         function(record, figure)
-        # A quantity of 5 repeats: lines are medians, bands run between the quartiles.
         figure.supxlabel(f"{machine(record)}; commit {record['commit'][:7]}; medians and quartiles",
                          fontsize="x-small", color="grey")  # fmt: skip
         yield name, figure
