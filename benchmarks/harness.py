@@ -15,7 +15,7 @@ Contestants take turns (A B C A B C ...), so that what the machine does meanwhil
 import gc
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -62,13 +62,22 @@ class Timing:
         return self.items / np.array(self.seconds)
 
 
+# Where on a curve something stands, by axis: {"threads": 2}.
+Place = Mapping[str, float]
+
+
 @dataclass
 class Comparison:
-    """Timings of contestants that took turns; the first one is the subject."""
+    """Timings of contestants that took turns; the first one is the subject.
+
+    Attributes:
+        at: of a point of a curve; empty: it is none.
+    """
 
     title: str
     unit: str
     timings: list[Timing]
+    at: Place = field(default_factory=dict)
 
     def ratios(self, timing: Timing) -> NDArray[np.float64]:
         """How many times as fast as `timing` the subject was, repeat by repeat."""
@@ -89,7 +98,18 @@ class Comparison:
             }
             for timing in self.timings
         ]  # fmt: skip
-        return {"title": self.title, "unit": self.unit, "contestants": lines}
+        found = {"title": self.title, "unit": self.unit, "contestants": lines}
+        return found | ({"at": dict(self.at)} if self.at else {})
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A number that is no rate, such as the memory that something takes."""
+
+    title: str
+    unit: str
+    value: float
+    at: Place
 
 
 @dataclass(frozen=True)
@@ -132,6 +152,7 @@ class Run:
     )
     checks: list[Check] = field(default_factory=list)
     comparisons: list[Comparison] = field(default_factory=list)
+    measurements: list[Measurement] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -160,17 +181,25 @@ class Run:
         self.notes.append(text)
         self.console.print(f"  {text}", highlight=False)
 
-    def compare(self, title: str, unit: str, contestants: Sequence[Contestant]) -> Comparison:
+    def measured(self, title: str, unit: str, value: float, at: Place | None = None) -> None:
+        """Keeps a number that is no rate; `at` as of a comparison."""
+        self.measurements.append(Measurement(title, unit, float(value), dict(at or {})))
+        self.console.print(f"  {title}: {value:.4g} {unit}", highlight=False)
+
+    def compare(
+        self, title: str, unit: str, contestants: Sequence[Contestant], at: Place | None = None
+    ) -> Comparison:
         """Times the contestants by turns, prints the table and keeps it.
 
         Args:
             unit: of the rates, such as `images/s`.
             contestants: the subject, then its peers.
+            at: where on a curve the comparison stands.
         Raises:
             CheckFailedError: a contestant did not do the same number of items in each run.
         """
         timings = [Timing(c.name, c.target) for c in contestants]
-        comparison = Comparison(title, unit, timings)
+        comparison = Comparison(title, unit, timings, dict(at or {}))
         with self.console.status("") as status:
             for repeat in range(-WARMUPS, self.repeats):
                 for contestant, timing in zip(contestants, timings, strict=True):
@@ -195,6 +224,11 @@ class Run:
         return {
             "checks": [asdict(check) | {"passed": check.passed} for check in self.checks],
             "comparisons": [comparison.to_dict() for comparison in self.comparisons],
+            **(
+                {"measurements": [asdict(m) for m in self.measurements]}
+                if self.measurements
+                else {}
+            ),
             "missing": self.missing,
             "notes": self.notes,
         }
@@ -203,12 +237,16 @@ class Run:
 Suite = Callable[[Run], None]
 SUITES: dict[str, Suite] = {}
 NEED_GPU: set[str] = set()
+APART: set[str] = set()
 
 
-def suite(name: str, *, needs_gpu: bool = False) -> Callable[[Suite], Suite]:
+def suite(name: str, *, needs_gpu: bool = False, apart: bool = False) -> Callable[[Suite], Suite]:
     """Registers a function as a suite; the first line of its docstring is its description.
 
     `all` leaves out suites that need a GPU where there is none.
+
+    Args:
+        apart: `all` leaves it out; it takes long, and is run by its name.
     """
 
     def register(function: Suite) -> Suite:
@@ -216,6 +254,8 @@ def suite(name: str, *, needs_gpu: bool = False) -> Callable[[Suite], Suite]:
         SUITES[name] = function
         if needs_gpu:
             NEED_GPU.add(name)
+        if apart:
+            APART.add(name)
         return function
 
     return register

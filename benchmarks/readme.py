@@ -24,10 +24,13 @@ VERSIONS = [
 def measured(folder: Path) -> str:
     """The table, and under it where its figures come from, of all `*.json` in a folder.
 
+    `scaling-*.json` are left out: their curves stand in docs/scaling.md.
+
     Raises:
         click.ClickException: two files hold the same suite.
     """
-    records = {path.name: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    files = [path for path in sorted(folder.glob("*.json")) if not path.match("scaling-*")]
+    records = {path.name: json.loads(path.read_text()) for path in files}
     suites: dict[str, str] = {}
     lines = ["| suite | what | melfast | times as fast (x) as its peers |", "|---|---|---|---|"]
     for file, record in records.items():

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import click
 
 from benchmarks import machine, suites
-from benchmarks.harness import NEED_GPU, SUITES, CheckFailedError, Run
+from benchmarks.harness import APART, NEED_GPU, SUITES, CheckFailedError, Run
 from benchmarks.images import Data
 from melfast.data.loader import available_cores
 from melfast.errors import InputError
@@ -59,7 +59,7 @@ def main(
     threads: int | None,
     repeats: int,
 ) -> None:
-    """Run a SUITE of measurements, several, or `all`.
+    """Run a SUITE of measurements, several, or `all` but those that are run by name.
 
     The exit code is 1 when a result is wrong; a missed target of speed is only marked.
 
@@ -69,9 +69,11 @@ def main(
     chosen = list(names)
     if names == ("all",):
         absent = NEED_GPU if not machine.gpus() else set()
-        chosen = [name for name in SUITES if name not in absent]
+        chosen = [name for name in SUITES if name not in absent | APART]
         for name in sorted(absent & set(SUITES)):
             click.echo(f"{name}: left out, there is no GPU")
+        for name in sorted(APART & set(SUITES)):
+            click.echo(f"{name}: left out, it takes long: python benchmarks/run.py {name}")
     for name in chosen:
         if name not in SUITES:
             raise click.BadParameter(f"no suite {name!r}; there are: all, {', '.join(SUITES)}")

@@ -114,24 +114,25 @@ def plain_script(path: Path, files: list[Path], threads: int) -> Callable[[], np
     return run
 
 
-def alone(engine: "Engine", count: int) -> Callable[[], int]:
+def alone(engine: "Engine", count: int, batch_size: int = BATCH) -> Callable[[], int]:
     """The engine on one random batch over and over, `count` images in all."""
     size = engine.record.preprocess
     batch = np.random.default_rng(0).integers(
-        0, 256, (BATCH, size.height, size.width, 3), dtype=np.uint8
+        0, 256, (batch_size, size.height, size.width, 3), dtype=np.uint8
     )
 
     def run() -> int:
-        for first in range(0, count, BATCH):
-            engine.run(batch[: min(BATCH, count - first)])
+        for first in range(0, count, batch_size):
+            engine.run(batch[: min(batch_size, count - first)])
         return count
 
     return run
 
 
 def eager(
-    classifier: "torch.nn.Module", record: "ModelRecord", count: int, threads: int
-) -> Callable[[], int]:
+    classifier: "torch.nn.Module", record: "ModelRecord", count: int, threads: int,
+    batch_size: int = BATCH,
+) -> Callable[[], int]:  # fmt: skip
     """The same graph in torch, colour conversion and decode with it."""
     import torch
 
@@ -139,12 +140,12 @@ def eager(
 
     whole = ExportedClassifier(classifier, record).eval().to(memory_format=torch.channels_last)
     size = record.preprocess
-    batch = torch.randint(0, 256, (BATCH, size.height, size.width, 3), dtype=torch.uint8)
+    batch = torch.randint(0, 256, (batch_size, size.height, size.width, 3), dtype=torch.uint8)
 
     def run() -> int:
         torch.set_num_threads(threads)
         with torch.inference_mode():
-            for _ in range(0, count, BATCH):
+            for _ in range(0, count, batch_size):
                 whole(batch)
         return count
 

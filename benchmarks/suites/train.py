@@ -81,13 +81,15 @@ def small_images(data: images.Data) -> Iterator[tuple[str, list[Path]]]:
             yield "drawn at 200x150", images.draw(Path(place), *DRAWN)
 
 
-def recipe(threads: int) -> "Config":
+def recipe(threads: int, **more: object) -> "Config":
+    """The recipe on so many threads; `more`: further keys of section `train`."""
     from melfast.config import load_config
     from melfast.settings import Override
 
     # The files are of no tone group, which the recipe's own loss needs; it is not what is measured.
     settings = {"data.threads": threads, "train.threads": threads, "train.device": "cpu",
                 "loss.name": "ce"}  # fmt: skip
+    settings |= {f"train.{key}": value for key, value in more.items()}
     return load_config(RECIPE, [Override(k, v, "suite") for k, v in settings.items()])[0]
 
 

@@ -88,6 +88,20 @@ def test_table_says_how_fast_how_sure_and_whether_targets_are_met() -> None:
     assert "200 │ 200 - 200 │ 0.50x │ 0.50x - 0.50x │ >= 0.9x missed" in rows["fast"]
 
 
+def test_points_of_curves_and_numbers_that_are_no_rates() -> None:
+    found = quiet_run(1)
+    found.compare("race", "images/s", [Contestant("A", lambda: 1)], {"threads": 2})
+    found.compare("race", "images/s", [Contestant("A", lambda: 1)])
+    found.measured("memory", "bytes", 4096, {"rows": 7})
+    record = found.to_dict()
+    assert [c.get("at") for c in record["comparisons"]] == [{"threads": 2}, None]
+    assert record["measurements"] == [
+        {"title": "memory", "unit": "bytes", "value": 4096.0, "at": {"rows": 7}}
+    ]
+    assert "memory: 4096 bytes" in printed(found)
+    assert "measurements" not in quiet_run().to_dict()
+
+
 # Wrong results end a suite.
 
 
@@ -177,6 +191,16 @@ def test_a_wrong_result_is_exit_code_1_and_the_others_still_run(
     assert suites["bad"]["failure"] == "wrong result: ten: 9 (wanted >= 10)"
     assert suites["good"]["failure"] is None
     assert invoke("good", "--repeats", 1)[0] == 0
+
+
+def test_all_leaves_out_what_is_run_by_name(
+    two_suites: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "APART", {"bad"})
+    code, out, _ = invoke("all", "--repeats", 1)
+    assert code == 0
+    assert "bad: left out, it takes long: python benchmarks/run.py bad" in out
+    assert invoke("bad", "--repeats", 1)[0] == 1
 
 
 def test_list_and_an_unknown_suite(two_suites: None) -> None:

@@ -32,6 +32,7 @@ def record(suite: str, *, cores: int = 4, torch: str = "2.15") -> dict:
 
 
 def written(folder: Path, **records: dict) -> Path:
+    folder.mkdir(exist_ok=True)
     for name, content in records.items():
         (folder / f"{name}.json").write_text(json.dumps(content))
     return folder
@@ -63,6 +64,11 @@ def test_a_suite_stands_once(tmp_path):
     folder = written(tmp_path, one=record("a"), two=record("a"))
     with pytest.raises(click.ClickException, match=r"suite a stands in one\.json and two\.json"):
         readme.measured(folder)
+
+
+def test_curves_stand_on_a_page_of_their_own(tmp_path):
+    folder = written(tmp_path, one=record("a"), **{"scaling-cpu": record("scaling", cores=8)})
+    assert readme.measured(folder) == readme.measured(written(tmp_path / "b", one=record("a")))
 
 
 @pytest.mark.parametrize(

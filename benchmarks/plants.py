@@ -1,0 +1,269 @@
+"""Plants: what runs where, as pipelines of constants; and what was measured, to try them on."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from benchmarks.constants import PUBLIC, Constant, Results
+from benchmarks.pipeline import Pace, Pipeline, Resource, Stage, closed_form, simulate
+
+ISIC_2020, MANY = 33_126, 10_000_000
+GPUS = 8  # of a node
+BATCH = 64  # of a GPU and step
+SIDE = 224
+MOST_STEPS, MOST_RANK_STEPS = 400, 30_000  # of a simulation; the epoch is reckoned from its pace
+# Formula and simulation of the same pipeline.
+AGREE = 0.05
+
+LARGE, COPIES = "images at least 1500 px wide", "copies of 288 px"
+NATIVE = "melfast native"
+Pick = Callable[[Constant], float]
+
+
+@dataclass(frozen=True)
+class Plant:
+    """Something to be run: how often, and on what.
+
+    Attributes:
+        build: the pipeline, of constants picked from their ranges.
+    """
+
+    name: str
+    images: int
+    build: Callable[[Pick], Pipeline]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A rate that was measured, and the same predicted from other measurements.
+
+    Attributes:
+        of: the measurements that the prediction is made of.
+        within: of the measured rate.
+    """
+
+    name: str
+    pipe: Pipeline
+    measured: Constant
+    of: tuple[Constant, ...]
+    within: float
+
+    @property
+    def spread(self) -> float:
+        """Half the interquartile range of the least sure of the figures, of its median."""
+        return max((c.high - c.low) / 2 / c.value for c in (self.measured, *self.of))
+
+    @property
+    def sure(self) -> bool:
+        """Whether its figures are sure enough to be held against each other."""
+        return self.spread <= self.within
+
+
+def middle(constant: Constant) -> float:
+    return constant.value
+
+
+def worst(constant: Constant) -> float:
+    return constant.low
+
+
+def best(constant: Constant) -> float:
+    return constant.high
+
+
+# Of constants of which less is better.
+def least(pick: Pick) -> Pick:
+    return {middle: middle, worst: best, best: worst}[pick]
+
+
+def pace_both(pipe: Pipeline, images: int) -> tuple[Pace, Pace]:
+    """By the formula and by the simulation."""
+    most = min(MOST_STEPS, max(40, MOST_RANK_STEPS // pipe.ranks))
+    return closed_form(pipe), simulate(pipe, min(pipe.steps(images), most))
+
+
+# Training on GPUs.
+
+
+def gpu_training(
+    results: Results, files: str, *, nodes: int = 1, gpus: int = GPUS, decoder: str = "cores"
+) -> Callable[[Pick], Pipeline]:
+    """ConvNeXt-T at 224 px in bf16; a GPU has its share of its node's cores.
+
+    Args:
+        files: LARGE or COPIES.
+        decoder: `cores` (native), or `gpu`, which decodes every pixel.
+    """
+
+    def build(pick: Pick) -> Pipeline:
+        def of(name: str) -> float:
+            return pick(PUBLIC[name])
+
+        def found(what: str) -> float:
+            return results.measurement("scaling", f"{files}: {what}").value
+
+        cores = of("cores of a node") / GPUS
+        drives = of("drives of a node") * of("sequential reads of a drive")
+        read = Stage("read", "drives", BATCH * found("mean bytes a file") / drives)
+        if decoder == "cores":
+            work = found("mean seconds an image, one core") / of("speed of such a core")
+            image_spread = found("spread of the seconds over images (deviation / mean)")
+            of_batches = image_spread / math.sqrt(BATCH)
+            decode = Stage("decode", "cores", BATCH * work, cores, of_batches)
+            copied = BATCH * SIDE * SIDE * 3 * 2  # float16
+        else:
+            pixels = found("mean pixels") * 1e6
+            decode = Stage(
+                "decode", "decoder", BATCH * pixels / of("JPEG pixels by an A100's decoder")
+            )
+            copied = BATCH * found("mean bytes a file")
+        # Between steps: the loop asks for a batch, and waits for its copy, before it goes on.
+        copy = copied / of("copy to the GPU")
+        # Two operations a multiply-add; the backward pass takes twice the forward pass.
+        operations = 6 * BATCH * of("multiply-adds of ConvNeXt-T at 224 px")
+        compute = operations / (of("bf16 peak of an H100") * of("share of the peak in training"))
+        spread = least(pick)(PUBLIC["spread of a GPU's step"])
+        step = Stage("copy and compute", "gpu", copy + compute, spread=spread)
+        resources = {
+            "drives": Resource(1, "node"),
+            decode.resource: Resource(decode.width),
+            "gpu": Resource(1),
+        }
+        ranks = nodes * gpus
+        return Pipeline(
+            (read, decode, step), resources, BATCH, ranks, gpus, all_reduce(ranks, pick)
+        )
+
+    return build
+
+
+def all_reduce(ranks: int, pick: Pick) -> float:
+    """Seconds of averaging float32 gradients, a ring over the slowest link, that nothing hides."""
+    if ranks == 1:
+        return 0.0
+    link = "NVLink of an H100, one way" if ranks <= GPUS else "InfiniBand, one port a GPU"
+    num_bytes = 4 * PUBLIC["parameters of ConvNeXt-T"].value
+    latency = least(pick)(PUBLIC["latency of an all-reduce a doubling of ranks"])
+    seconds = 2 * (ranks - 1) / ranks * num_bytes / pick(PUBLIC[link])
+    seconds += latency * math.log2(ranks)
+    return seconds * (1 - pick(PUBLIC["share of the all-reduce behind the backward pass"]))
+
+
+# On the cores of one machine.
+
+
+def on_cores(
+    cores: int, *, decode: Constant | None, compute: Constant | None, threads: int = 0,
+    batch: int = BATCH,
+) -> Callable[[Pick], Pipeline]:  # fmt: skip
+    """Files to batches, and a network, both on the same cores.
+
+    Args:
+        decode, compute: images/s of each alone, on `threads` cores; None: there is no such work.
+        threads: of each; 0: one a core.
+    """
+    threads = threads or cores
+
+    def build(pick: Pick) -> Pipeline:
+        stages = [
+            Stage(name, "cores", batch * threads / pick(rate), threads)
+            for name, rate in (("decode", decode), ("compute", compute)) if rate is not None
+        ]  # fmt: skip
+        return Pipeline(tuple(stages), {"cores": Resource(cores)}, batch)
+
+    return build
+
+
+def plants(results: Results) -> list[Plant]:
+    cores = results.cores
+    here = f"{cores} cores"
+    predict = "predicting: together and apart"
+    train = f"training: together and apart, {cores} threads"
+    rate = results.rate
+    decode = rate("scaling", predict, "the files alone")
+    compute = rate("scaling", predict, "the model alone")
+    small = rate("scaling", train, "the files alone")
+    steps = rate("scaling", train, "the steps alone, batches in memory")
+    return [
+        Plant(f"{here}: predict, ConvNeXt-T, originals", ISIC_2020,
+              on_cores(cores, decode=decode, compute=compute, batch=32)),
+        Plant(f"{here}: train ham10000.yaml, files of 200x150", ISIC_2020,
+              on_cores(cores, decode=small, compute=steps)),
+        Plant("one H100, 14 cores: train ConvNeXt-T, originals", ISIC_2020,
+              gpu_training(results, LARGE, gpus=1)),
+        Plant("the same, decoded by the GPU", ISIC_2020,
+              gpu_training(results, LARGE, gpus=1, decoder="gpu")),
+        Plant("the same, from copies of 288 px", ISIC_2020,
+              gpu_training(results, COPIES, gpus=1)),
+        Plant("eight H100, 112 cores: originals", ISIC_2020, gpu_training(results, LARGE)),
+        Plant("the same, from copies of 288 px", ISIC_2020, gpu_training(results, COPIES)),
+        Plant("64 nodes of eight H100: originals", MANY, gpu_training(results, LARGE, nodes=64)),
+        Plant("the same, from copies of 288 px", MANY, gpu_training(results, COPIES, nodes=64)),
+    ]  # fmt: skip
+
+
+# Against what was measured.
+
+
+def checks(results: Results, others: dict[str, Results]) -> Iterator[Check]:
+    """Predictions from other measurements of the same machine than the one compared with."""
+    cores = results.cores
+    service = results.measurement("scaling", f"{LARGE}: mean seconds an image, one core")
+    images = dataclasses.replace(service, value=1 / service.value)
+    one = results.rate("scaling", f"{LARGE}, 1 threads", NATIVE)
+    for threads in sorted({1, cores, 2 * cores}):
+        measured = results.rate("scaling", f"{LARGE}, {threads} threads", NATIVE)
+        for what, rate, within in (("single images", images, 0.15), ("one thread", one, 0.10)):
+            if measured == one == rate:
+                continue
+            decode = scaled(rate, min(threads, cores))
+            width = min(threads, cores)
+            pipe = on_cores(cores, decode=decode, compute=None, threads=width, batch=8)(middle)
+            name = f"loader on {threads} threads, from {what}"
+            yield Check(name, pipe, measured, (rate,) if rate is one else (), within)
+    for suite, title, together, parts, threads in (
+        ("scaling", "predicting: together and apart", "melfast predict",
+         ("the files alone", "the model alone"), cores),
+        *(("scaling", f"training: together and apart, {threads} threads", "melfast train, files",
+           ("the files alone", "the steps alone, batches in memory"), threads)
+          for threads in sorted({1, cores})),
+    ):  # fmt: skip
+        files, network = (results.rate(suite, title, part) for part in parts)
+        # Of one thread each there are two, and as many cores for them as there are.
+        pipe = on_cores(cores, decode=files, compute=network, threads=threads, batch=32)(middle)
+        name = f"{together}, from files and network alone, {threads} threads"
+        yield Check(name, pipe, results.rate(suite, title, together), (files, network), 0.10)
+    yield from across_files(others)
+
+
+def across_files(others: dict[str, Results]) -> Iterator[Check]:
+    """From files of suites loader, inference and train, where they are of one machine."""
+    loader, inference, train = (others[name] for name in ("loader", "inference", "train"))
+    large, small = "70 images at least 1500 px wide, to", "60 images under 1500 px wide, to"
+    native = loader.rate("loader", large, NATIVE)
+    cores = loader.cores
+    if inference.machine == loader.machine:
+        model = inference.rate("inference", "files to prob", "the model alone, random batches")
+        pipe = on_cores(cores, decode=native, compute=model, batch=32)(middle)
+        measured = inference.rate("inference", "files to prob", "melfast predict")
+        name = "melfast predict, from suites loader and inference"
+        yield Check(name, pipe, measured, (native, model), 0.10)
+    limit = "simplejpeg scaled decode alone"
+    whole, bare = (loader.rate("loader", small, name) for name in (NATIVE, limit))
+    preparing = 1 / whole.value - 1 / bare.value
+    rate = 1 / (1 / loader.rate("loader", large, limit).value + preparing)
+    decode = dataclasses.replace(native, value=rate)
+    pipe = on_cores(cores, decode=decode, compute=None, batch=32)(middle)
+    name = "loader on large files, from their decode and small files"
+    yield Check(name, pipe, native, (whole, bare), 0.15)
+    title = "24 steps of ham10000.yaml: processes"
+    of_one = train.rate("train", title, "1 process x 4 threads, the same")
+    of_two = train.rate("train", title, "2 processes x 2 threads (gloo), batches in memory")
+    half = Stage("compute", "cores", 32 * train.cores / of_one.value, train.cores / 2)
+    pipe = Pipeline((half,), {"cores": Resource(train.cores, "node")}, 32, 2, 2)
+    yield Check("training on two processes, from one", pipe, of_two, (of_one,), 0.10)
+
+
+def scaled(rate: Constant, factor: float) -> Constant:
+    return dataclasses.replace(rate, value=rate.value * factor)
