@@ -58,7 +58,7 @@ def export_model(
             behind, and a file that was there stays.
     """
     output = Path(output)
-    _require_exportable(classifier, record, output)
+    require_exportable(classifier, record, output)
 
     def checked(run: Run) -> Check:
         check = compare(run, classifier, record, precision, pictures)
@@ -100,7 +100,8 @@ def _scratch_file() -> Iterator[Path]:
         yield Path(folder, "model.onnx")
 
 
-def _require_exportable(classifier: torch.nn.Module, record: ModelRecord, output: Path) -> None:
+def require_exportable(classifier: torch.nn.Module, record: ModelRecord, output: Path) -> None:
+    """Raises InputError, naming `output`, for a model that no exported graph can be."""
     assert not classifier.training, "export of a model in training mode"
     tensors = (*classifier.parameters(), *classifier.buffers())
     assert all(t.device.type == "cpu" for t in tensors), "export of a model that is not on the CPU"

@@ -1,10 +1,12 @@
 """melfast export, from a checkpoint to a file that melfast predict answers with."""
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 import numpy as np
+import onnx
 import pytest
 import torch
 from PIL import Image
@@ -13,9 +15,10 @@ from melfast.cli import main
 from melfast.data.native import NativeLoader
 from melfast.data.plan import evaluation_plan
 from melfast.decode import decode
-from melfast.engines import export
+from melfast.engines import export, export_int8
 from melfast.engines.export_check import Check
 from melfast.errors import InputError
+from melfast.manifest import read_manifest, write_manifest
 from melfast.models.classifier import build_classifier
 from melfast.models.record import ModelRecord
 from melfast.preprocess import Preprocess
@@ -155,3 +158,77 @@ def test_options_of_other_formats(run: Path, tmp_path: Path, option: str, wanted
     with pytest.raises(click.UsageError) as caught:
         melfast("export", "--checkpoint", run, "--output", tmp_path / "m", option, value)
     assert str(caught.value) == f"{option} goes with --format {wanted}, got --format onnx"
+
+
+# INT8
+
+
+def int8(run: Path, output: Path, *words: object) -> None:
+    melfast("export", "--checkpoint", run, "--precision", "int8", "--output", output, *words)
+
+
+def precision_of(model: Path) -> str:
+    return {p.key: p.value for p in onnx.load(model).metadata_props}["precision"]
+
+
+def test_int8(
+    run: Path, tiny_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(export_int8, "MAX_AUC_LOSS", 1.0)  # random weights
+    output = tmp_path / "int8.onnx"
+    int8(run, output, "--data-path", tiny_data)
+    first, second, *others = capfd.readouterr().out.splitlines()
+    size = f"{output.stat().st_size / 1e6:.1f} MB"
+    assert first == f"{output}: {size}, onnx int8, resnet10t, input uint8 RGB [B, 24, 32, 3]"
+    assert second.startswith("  int8, calibrated on 32 training images: AUC 0.")
+    assert " in float32 on 24 validation images; " in second
+    assert others[-1].startswith("  before that, in float32, checked against torch on 42 drawn ")
+    assert precision_of(output) == "int8"
+    melfast("predict", "--model", output, "--images", tiny_data, "--output", tmp_path / "p.csv")
+    assert len((tmp_path / "p.csv").read_text().splitlines()) == 81
+
+
+def test_int8_is_not_kept_where_the_auc_differs(
+    run: Path, tiny_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    found = iter([(0.9, 100.0), (0.89, 200.0)])
+    monkeypatch.setattr(export_int8, "_measure", lambda path, images: next(found))
+    output = tmp_path / "model.onnx"
+    output.write_bytes(b"before")
+    int8(run, output, "--data-path", tiny_data)
+    first, second, *_ = capfd.readouterr().out.splitlines()
+    assert "onnx fp32" in first
+    assert second == (
+        "  int8 is not kept, the file is float32: wanted AUC within 0.005, got AUC 0.8900 against "
+        "0.9000 in float32 on 24 validation images; 200 against 100 images/s"
+    )
+    assert precision_of(output) == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("kept", "message"),
+    [
+        (lambda split, target: split != "valid", "no image in split 'valid'"),
+        (lambda split, target: split != "train", "no image in split 'train'"),
+        (lambda split, target: split != "valid" or target == "1", "images of both classes"),
+    ],
+    ids=["no valid", "no train", "one class"],
+)
+def test_int8_without_the_images_it_needs(
+    kept: Callable[[str, str], bool], message: str, run: Path, tiny_data: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """It is found before anything is exported, and the file that was there stays."""
+    monkeypatch.setattr(export_int8, "write_onnx", None)
+    table = read_manifest(tiny_data)
+    rows = np.array([kept(s, str(t)) for s, t in zip(table.splits, table.targets, strict=True)])
+    paths = [str(path) for path in table.image_paths]
+    write_manifest(table.with_columns(path=paths).select(rows), run / "manifest.csv")
+    output = tmp_path / "model.onnx"
+    output.write_bytes(b"before")
+    with pytest.raises(InputError, match=message):
+        int8(run, output)
+    assert output.read_bytes() == b"before"
+    assert not list(tmp_path.glob(".model*"))
