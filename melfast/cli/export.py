@@ -8,7 +8,7 @@ import click
 from melfast.cli import CONTEXT
 
 if TYPE_CHECKING:
-    from melfast.engines.export_check import Check
+    from melfast.engines.export_check import Check, Pictures
     from melfast.engines.export_int8 import Quantised, Split
     from melfast.models.record import ModelRecord
 
@@ -28,8 +28,10 @@ FORMATS = ("onnx", "torchscript", "torch-export", "hf", "tensorrt", "triton")
 )  # fmt: skip
 @click.option("--output", required=True, type=Path, help="What to write; hf, triton: a new folder.")
 @click.option(
-    "--images", type=Path, help="Manifest or folder of images to compare with torch on, too."
-)
+    "--images", type=Path,
+    help="Manifest or folder of images to compare with torch on, besides drawn ones.  "
+    "[default: the run's, where its files are there]",
+)  # fmt: skip
 @click.option(
     "--data-path", type=Path,
     help="int8: manifest whose training images calibrate and whose validation images judge.  "
@@ -75,7 +77,11 @@ def command(
 
     classifier, record = load_model(checkpoint)
     split = int8_split(checkpoint, data_path) if precision == "int8" else None
-    pictures = read_pictures(images, record) if images else None
+    none = ""
+    if images:
+        pictures: Pictures | None = read_pictures(images, record)
+    else:
+        pictures, none = default_pictures(data_path or run_manifest(checkpoint), record)
     quantised = None
     if split is not None:
         from melfast.engines.export_int8 import export_int8
@@ -94,6 +100,8 @@ def command(
         )
     for line in told(output, record, check, kind, quantised, engine="tensorrt" in (kind, runtime)):
         click.echo(line)
+    if none:
+        click.echo(f"  {none}")
     if kind == "hf" and (beyond := needs(unfolded(classifier, record))):
         click.echo(
             f"  what transformers does not do: {'; '.join(beyond)}; README.md in it holds the "
@@ -117,6 +125,17 @@ def run_manifest(checkpoint: Path) -> Path:
     from melfast.train.data import MANIFEST
 
     return run_of(find_checkpoint(checkpoint)) / MANIFEST
+
+
+def default_pictures(manifest: Path, record: "ModelRecord") -> "tuple[Pictures | None, str]":
+    """Images of the run for the check; where there are none, why."""
+    from melfast.engines.export_check import pictures_at_hand
+    from melfast.errors import InputError
+
+    try:
+        return pictures_at_hand(manifest, record), ""
+    except InputError as error:
+        return None, f"on no image of the run: {error}; --images takes others"
 
 
 def told_of_int8(found: "Quantised") -> list[str]:
@@ -165,7 +184,8 @@ def told(
     batches = ", ".join(map(str, CHECK_BATCHES))
     precision = "int8" if quantised and quantised.kept else check.precision
     graph = "before that, in float32, " if precision == "int8" else ""
-    graph = "its ONNX graph, not the engine, was " if engine else graph
+    if engine:
+        graph = "its ONNX graph " if check.not_run else "the engine itself "
     return [
         f"{output}: {num_bytes / 1e6:.1f} MB, {kind} {precision}, {record.backbone}, {takes}",
         *(told_of_int8(quantised) if quantised else []),
@@ -174,4 +194,5 @@ def told(
         + (f" and {check.pictures}" if check.pictures else "")
         + f", batches of {batches}: probability within {check.probability_error:.1e} "
         f"(of {check.lowest:.3f} to {check.highest:.3f})",
+        *([f"  the engine itself was not run: {check.not_run}"] if check.not_run else []),
     ]

@@ -17,6 +17,7 @@ from melfast.data.plan import evaluation_plan
 from melfast.decode import decode
 from melfast.engines import export, export_int8
 from melfast.engines.export_check import Check
+from melfast.engines.gpu import find_gpu
 from melfast.errors import InputError
 from melfast.manifest import read_manifest, write_manifest
 from melfast.models.classifier import build_classifier
@@ -31,6 +32,14 @@ RECORD = ModelRecord(
     threshold=0.5,
     threshold_rule="youden",
 )
+
+
+def usable_gpu() -> bool:
+    try:
+        find_gpu()
+    except InputError:
+        return False
+    return True
 
 
 def melfast(*words: object) -> None:
@@ -58,9 +67,12 @@ def test_export_then_predict(run: Path, tmp_path: Path, capfd: pytest.CaptureFix
     printed = capfd.readouterr()
     assert printed.err == "", "torch's exporter is not to be heard"
     size = f"{model.stat().st_size / 1e6:.1f} MB"
-    first, second = printed.out.splitlines()
+    first, second, third = printed.out.splitlines()
     assert first == f"{model}: {size}, onnx fp32, resnet10t, input uint8 RGB [B, 24, 32, 3]"
-    assert "checked against torch on 42 drawn images" in second
+    assert "checked against torch on 42 drawn images, batches of 1" in second
+    wanted = f"  on no image of the run: {run / 'manifest.csv'}: no such file"
+    assert third.startswith(wanted)
+    assert third.endswith("; --images takes others")
 
     melfast("predict", "--model", model, "--images", photos, "--output", output)
     with open(output, newline="") as file:
@@ -108,6 +120,7 @@ def test_says_that_there_is_no_threshold(
         f"{tmp_path / 'model.onnx'}: 2.0 MB, onnx fp32, resnet10t, input uint8 RGB [B, 24, 32, 3]\n"
         "  checked against torch on 42 drawn images, batches of 1, 2, 7, 32: probability within "
         "1.2e-07 (of 0.250 to 0.750)\n"
+        f"  on no image of the run: {run / 'manifest.csv'}: no such file; --images takes others\n"
     )
 
 
@@ -127,11 +140,37 @@ def test_images_of_a_manifest(
     ) in printed.out
 
 
+def test_images_of_the_run(
+    run: Path, tiny_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Without --images: its manifest's, as far as the files are there."""
+    table = read_manifest(tiny_data)
+    manifest, output = run / "manifest.csv", tmp_path / "model.pt"
+    words = ("export", "--checkpoint", run, "--format", "torchscript", "--output", output)
+    paths = [str(path) for path in table.image_paths]
+    write_manifest(table.with_columns(path=[*paths[:6], *["gone.png"] * 74]), manifest)
+    melfast(*words)
+    printed = capfd.readouterr().out
+    assert f"42 drawn images and 6 of {manifest} (3 benign, 3 malignant), batches" in printed
+    assert "on no image of the run" not in printed
+    write_manifest(table.with_columns(path=["gone.png"] * 80), manifest)
+    melfast(*words)
+    printed = capfd.readouterr().out
+    assert "checked against torch on 42 drawn images, batches" in printed
+    assert printed.endswith(
+        f"  on no image of the run: {manifest}: no file of a benign image is there; "
+        "--images takes others\n"
+    )
+
+
+@pytest.mark.skipif(usable_gpu(), reason="there is a GPU, which runs it")
 def test_the_engine_itself_is_not_run(
     run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     melfast("export", "--checkpoint", run, "--format", "tensorrt", "--output", tmp_path / "m.plan")
-    assert "its ONNX graph, not the engine, was checked against torch" in capfd.readouterr().out
+    printed = capfd.readouterr().out
+    assert "\n  its ONNX graph checked against torch on 42 drawn images" in printed
+    assert "\n  the engine itself was not run: no GPU (cuda" in printed
     assert sorted(path.name for path in tmp_path.glob("m.*")) == ["m.plan", "m.plan.json"]
 
 
