@@ -3,6 +3,7 @@
 All take images from the host's memory and give P(malignant) [B] back to it.
 """
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ from melfast.engines.base import UnusableError
 if TYPE_CHECKING:
     import torch
 
+    from melfast.models.deploy import ExportedClassifier
+
 Engine = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
@@ -24,7 +27,7 @@ def torch_engine(exported: "torch.nn.Module", device: str) -> Iterator[Engine]:
     """The module that the file was made of, in torch."""
     import torch
 
-    module = exported.to(device).to(memory_format=torch.channels_last)
+    module = exported.to(device, memory_format=torch.channels_last)
 
     def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode():
@@ -32,6 +35,25 @@ def torch_engine(exported: "torch.nn.Module", device: str) -> Iterator[Engine]:
         return probability
 
     yield run
+
+
+@contextmanager
+def bf16_engine(exported: "ExportedClassifier", device: str, *, compiled: bool) -> Iterator[Engine]:
+    """The same with the network's weights and products in bfloat16, by torch.compile or as it is.
+
+    Colours and decoding stay in float32, as in a file of fp16.
+    """
+    import torch
+
+    module = copy.deepcopy(exported).to(device)
+    network = module.classifier.bfloat16().to(memory_format=torch.channels_last)
+
+    def to_bfloat16(_: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        return tuple(each.to(torch.bfloat16, memory_format=torch.channels_last) for each in inputs)
+
+    network.register_forward_pre_hook(to_bfloat16)
+    with torch_engine(torch.compile(module) if compiled else module, device) as run:  # type: ignore[arg-type]
+        yield run
 
 
 @contextmanager

@@ -21,17 +21,17 @@ from melfast.errors import InputError
 from melfast.preprocess import Preprocess
 
 if TYPE_CHECKING:
-    import torch
-
     from melfast.config import Config
     from melfast.data.plan import EpochPlan
+    from melfast.models.deploy import ExportedClassifier
     from melfast.train.distributed import World
 
 PARITY_IMAGES = 32  # of a size
 MEDIAN_APART, MOST_APART = 1.5, 4.0  # mean difference of an image in levels of 255
 INFERENCE_BATCHES = (1, 64)
-# Of probabilities against ONNX Runtime on the CPU: TF32 has 10 bits of mantissa.
-SAME_PROBABILITY = 5e-3
+# Of probabilities against ONNX Runtime on the CPU: TF32 and fp16 have 10 bits of mantissa, bf16 7.
+SAME_PROBABILITY, SAME_IN_BF16 = 5e-3, 5e-2
+COMPILED_TARGET = 1.3  # TensorRT in fp16 against torch.compile in bf16
 
 
 @dataclass(frozen=True)
@@ -225,17 +225,26 @@ def training_config(scale: Scale, loader: LoaderName, threads: int, compiled: bo
 
 
 def inference(run: Run, scale: Scale, files: list[Path], folder: Path) -> None:
-    """An exported model from images on the host to probabilities on the host, in fp32."""
-    import torch
-
+    """An exported model from images on the host to probabilities on the host."""
     from melfast.engines.onnx_runtime import OnnxEngine
 
-    path, exported = export(scale, files, folder)
-    most = max(INFERENCE_BATCHES)
-    pixels = host_images(files, scale, most)
+    path, half, exported = export(scale, files, folder)
+    pixels = host_images(files, scale, max(INFERENCE_BATCHES))
     wanted, _ = OnnxEngine(path).run(pixels)
     spread = float(wanted.max() - wanted.min())
     run.check("spread of the probabilities that are compared", spread, at_least=0.05)
+    single_precision(run, scale, path, exported, pixels, wanted)
+    half_precision(run, scale, half, exported, pixels, wanted)
+
+
+def single_precision(
+    run: Run, scale: Scale, path: Path, exported: "ExportedClassifier",
+    pixels: NDArray[np.uint8], wanted: NDArray[np.float32],
+) -> None:  # fmt: skip
+    """The same in float32, with TF32."""
+    import torch
+
+    most = len(pixels)
     ways = {
         "TensorRT": engines.tensorrt_engine(path, most),
         f"ONNX Runtime {scale.device}": engines.onnx_engine(path, scale.device),
@@ -261,6 +270,37 @@ def inference(run: Run, scale: Scale, files: list[Path], folder: Path) -> None:
             run.compare(title, "images/s", contestants)
 
 
+def half_precision(
+    run: Run, scale: Scale, path: Path, exported: "ExportedClassifier",
+    pixels: NDArray[np.uint8], wanted: NDArray[np.float32],
+) -> None:  # fmt: skip
+    """TensorRT in fp16 beside what torch does best, at the largest batch."""
+    batch = len(pixels)
+    subject = "TensorRT, fp16"
+    ways = {
+        subject: (engines.tensorrt_engine(path, batch), SAME_PROBABILITY, None),
+        **{
+            f"torch{'.compile' if compiled else ', eager'}, bf16": (
+                engines.bf16_engine(exported, scale.device, compiled=compiled), SAME_IN_BF16,
+                COMPILED_TARGET if compiled else None,
+            )
+            for compiled in sorted(scale.compiled, reverse=True)
+        },
+    }  # fmt: skip
+    with ExitStack() as stack:
+        contestants = []
+        for name, (way, same, target) in ways.items():
+            if (engine := opened(run, name, way, stack)) is None:
+                continue
+            apart = float(np.abs(engine(pixels) - wanted).max())
+            what = f"{name}, batch {batch}: largest difference to ONNX Runtime on the CPU"
+            run.check(what, apart, at_most=same)
+            work = predictions(engine, pixels, max(1, scale.images // batch))
+            contestants.append(Contestant(name, work, None if subject in run.missing else target))
+        run.compare(f"inference {scale.backbone}, 16 bits, batches of {batch}", "images/s",
+                    contestants)  # fmt: skip
+
+
 def opened(
     run: Run, name: str, way: AbstractContextManager[Engine], stack: ExitStack
 ) -> Engine | None:
@@ -276,11 +316,14 @@ def predictions(engine: Engine, pixels: NDArray[np.uint8], times: int) -> Callab
     return lambda: sum(len(engine(pixels)) for _ in range(times))
 
 
-def export(scale: Scale, files: list[Path], folder: Path) -> "tuple[Path, torch.nn.Module]":
-    """A network of random weights that tells the images apart: the file, and its module."""
+def export(
+    scale: Scale, files: list[Path], folder: Path
+) -> "tuple[Path, Path, ExportedClassifier]":
+    """A network of random weights that tells the images apart: as fp32, as fp16, and its module."""
     import torch
 
     from melfast.engines.export import export_onnx
+    from melfast.engines.export_onnx import write_onnx
     from melfast.models.classifier import build_classifier
     from melfast.models.deploy import ExportedClassifier
     from melfast.models.record import ModelRecord
@@ -294,9 +337,12 @@ def export(scale: Scale, files: list[Path], folder: Path) -> "tuple[Path, torch.
         last: Any = classifier.get_classifier()
         last.weight /= logits.std(dim=0)[:, None]
         last.bias.sub_(logits.mean(dim=0)).div_(logits.std(dim=0))
-    path = folder / "model.onnx"
+    path, half = folder / "model.onnx", folder / "half.onnx"
     export_onnx(classifier, record, path)
-    return path, exported
+    # Not by export_model, whose limit for fp16 is for networks of less wild weights than random
+    # ones: the suite has its own check.
+    write_onnx(classifier, record, half, "fp16")
+    return path, half, exported
 
 
 def host_images(files: list[Path], scale: Scale, count: int) -> NDArray[np.uint8]:

@@ -8,8 +8,8 @@ import click
 from melfast.cli import CONTEXT
 
 if TYPE_CHECKING:
-    from melfast.engines.export_check import Check
-    from melfast.manifest import Manifest
+    from melfast.engines.export_check import Check, Pictures
+    from melfast.engines.export_int8 import Quantised, Split
     from melfast.models.record import ModelRecord
 
 FORMATS = ("onnx", "torchscript", "torch-export", "hf", "tensorrt", "triton")
@@ -28,8 +28,10 @@ FORMATS = ("onnx", "torchscript", "torch-export", "hf", "tensorrt", "triton")
 )  # fmt: skip
 @click.option("--output", required=True, type=Path, help="What to write; hf, triton: a new folder.")
 @click.option(
-    "--images", type=Path, help="Manifest or folder of images to compare with torch on, too."
-)
+    "--images", type=Path,
+    help="Manifest or folder of images to compare with torch on, besides drawn ones.  "
+    "[default: the run's, where its files are there]",
+)  # fmt: skip
 @click.option(
     "--data-path", type=Path,
     help="int8: manifest whose training images calibrate and whose validation images judge.  "
@@ -74,22 +76,32 @@ def command(
     from melfast.train.checkpoint import load_model
 
     classifier, record = load_model(checkpoint)
-    data = calibration_data(checkpoint, data_path) if precision == "int8" else None
-    check = export_model(
-        classifier,
-        record,
-        output,
-        kind,  # type: ignore[arg-type]
-        precision="fp32" if precision == "int8" else precision,  # type: ignore[arg-type]
-        pictures=read_pictures(images, record) if images else None,
-        card=read_card(card) if card else None,
-        runtime=runtime or "onnx",  # type: ignore[arg-type]
-    )
-    for line in told(output, record, check, kind, engine="tensorrt" in (kind, runtime)):
+    split = int8_split(checkpoint, data_path) if precision == "int8" else None
+    none = ""
+    if images:
+        pictures: Pictures | None = read_pictures(images, record)
+    else:
+        pictures, none = default_pictures(data_path or run_manifest(checkpoint), record)
+    quantised = None
+    if split is not None:
+        from melfast.engines.export_int8 import export_int8
+
+        check, quantised = export_int8(classifier, record, output, split, pictures=pictures)
+    else:
+        check = export_model(
+            classifier,
+            record,
+            output,
+            kind,  # type: ignore[arg-type]
+            precision=precision,  # type: ignore[arg-type]
+            pictures=pictures,
+            card=read_card(card) if card else None,
+            runtime=runtime or "onnx",  # type: ignore[arg-type]
+        )
+    for line in told(output, record, check, kind, quantised, engine="tensorrt" in (kind, runtime)):
         click.echo(line)
-    if data is not None:
-        for line in quantised(output, data):
-            click.echo(line)
+    if none:
+        click.echo(f"  {none}")
     if kind == "hf" and (beyond := needs(unfolded(classifier, record))):
         click.echo(
             f"  what transformers does not do: {'; '.join(beyond)}; README.md in it holds the "
@@ -99,30 +111,47 @@ def command(
         click.echo("note: the model has no threshold; melfast predict will use 0.5", err=True)
 
 
-def calibration_data(checkpoint: Path, data_path: Path | None) -> "Manifest":
-    from melfast.evaluate.run import run_of
+def int8_split(checkpoint: Path, data_path: Path | None) -> "Split":
+    from melfast.engines.export_int8 import read_split
     from melfast.manifest import read_manifest
+
+    return read_split(read_manifest(data_path or run_manifest(checkpoint)))
+
+
+def run_manifest(checkpoint: Path) -> Path:
+    """Where the run that a checkpoint is of keeps its manifest."""
+    from melfast.evaluate.run import run_of
     from melfast.train.checkpoint import find_checkpoint
     from melfast.train.data import MANIFEST
 
-    return read_manifest(data_path or run_of(find_checkpoint(checkpoint)) / MANIFEST)
+    return run_of(find_checkpoint(checkpoint)) / MANIFEST
 
 
-def quantised(output: Path, data: "Manifest") -> list[str]:
-    """What became of the file in INT8, for people."""
-    from melfast.engines.export_int8 import MAX_AUC_LOSS, quantise
+def default_pictures(manifest: Path, record: "ModelRecord") -> "tuple[Pictures | None, str]":
+    """Images of the run for the check; where there are none, why."""
+    from melfast.engines.export_check import pictures_at_hand
+    from melfast.errors import InputError
 
-    found = quantise(output, data)
-    size = f"{output.stat().st_size / 1e6:.1f} MB"
+    try:
+        return pictures_at_hand(manifest, record), ""
+    except InputError as error:
+        return None, f"on no image of the run: {error}; --images takes others"
+
+
+def told_of_int8(found: "Quantised") -> list[str]:
+    """What quantisation came to, for people."""
+    from melfast.engines.export_int8 import MAX_AUC_LOSS
+
     numbers = (
         f"AUC {found.auc_int8:.4f} against {found.auc_fp32:.4f} in float32 on {found.images:,} "
         f"validation images; {found.rate_int8:,.0f} against {found.rate_fp32:,.0f} images/s"
     )
     if not found.kept:
-        return [f"int8 is not kept, {output} is float32: {numbers}; wanted within {MAX_AUC_LOSS}"]
-    lines = [f"{output}: int8, {size}, calibrated on {found.calibrated} training images: {numbers}"]
+        return [f"  int8 is not kept, the file is float32: wanted AUC within {MAX_AUC_LOSS}, got "
+                f"{numbers}"]  # fmt: skip
+    lines = [f"  int8, calibrated on {found.calibrated} training images: {numbers}"]
     if found.rate_int8 < found.rate_fp32:
-        lines.append("note: int8 is slower than float32 on this processor; it is smaller")
+        lines.append("  int8 is slower than float32 on this processor; it is smaller")
     return lines
 
 
@@ -141,8 +170,9 @@ def read_card(path: Path) -> str:
 
 
 def told(
-    output: Path, record: "ModelRecord", check: "Check", kind: str, *, engine: bool
-) -> list[str]:
+    output: Path, record: "ModelRecord", check: "Check", kind: str,
+    quantised: "Quantised | None" = None, *, engine: bool,
+) -> list[str]:  # fmt: skip
     """What was written and how it compares, for people."""
     from melfast.engines.export_check import CHECK_BATCHES
 
@@ -152,11 +182,17 @@ def told(
     if kind == "hf":
         takes = f"input pixel_values [B, 3, {size.height}, {size.width}]"
     batches = ", ".join(map(str, CHECK_BATCHES))
+    precision = "int8" if quantised and quantised.kept else check.precision
+    graph = "before that, in float32, " if precision == "int8" else ""
+    if engine:
+        graph = "its ONNX graph " if check.not_run else "the engine itself "
     return [
-        f"{output}: {num_bytes / 1e6:.1f} MB, {kind} {check.precision}, {record.backbone}, {takes}",
-        f"  {'its ONNX graph, not the engine, was ' if engine else ''}checked against torch on "
+        f"{output}: {num_bytes / 1e6:.1f} MB, {kind} {precision}, {record.backbone}, {takes}",
+        *(told_of_int8(quantised) if quantised else []),
+        f"  {graph}checked against torch on "
         f"{sum(CHECK_BATCHES)} drawn images"
         + (f" and {check.pictures}" if check.pictures else "")
         + f", batches of {batches}: probability within {check.probability_error:.1e} "
         f"(of {check.lowest:.3f} to {check.highest:.3f})",
+        *([f"  the engine itself was not run: {check.not_run}"] if check.not_run else []),
     ]

@@ -1,19 +1,22 @@
 """export_model: a classifier in a form that runs without melfast, checked against torch."""
 
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import torch
 
+from melfast.engines.base import UnusableError
 from melfast.engines.export_check import Check, Pictures, Run, compare
 from melfast.engines.export_hf import logit_names, write_hf
 from melfast.engines.export_onnx import write_onnx
 from melfast.engines.export_torch import write_torch_export, write_torchscript
 from melfast.engines.export_triton import MAX_BATCH, Runtime, lay_out
-from melfast.engines.tensorrt import build_engine
+from melfast.engines.tensorrt_engine import TensorRtEngine
 from melfast.engines.tensorrt_file import write_engine
 from melfast.errors import InputError
 from melfast.files import atomic_folder, atomic_path, require_writable
@@ -42,8 +45,9 @@ def export_model(
 ) -> Check:
     """Writes a classifier in one of the formats, and compares what was written with torch.
 
-    Of an engine of TensorRT, which runs on its GPU alone, the ONNX graph is compared that it is
-    built from.
+    Of an engine of TensorRT the ONNX graph is compared that it is built from, and where this
+    machine can run it, the engine itself; else Check.not_run says why not. A float32 engine takes
+    no product in TF32, which would miss what is asked of float32.
 
     Args:
         classifier: normalised images [B, 3, H, W] to logits [B, K]; float32, on the CPU, in eval
@@ -58,12 +62,29 @@ def export_model(
             behind, and a file that was there stays.
     """
     output = Path(output)
-    _require_exportable(classifier, record, output)
+    require_exportable(classifier, record, output)
 
     def checked(run: Run) -> Check:
         check = compare(run, classifier, record, precision, pictures)
         check.require_passed(output)
         return check
+
+    def engine(path: Path) -> Check:
+        with _scratch_folder() as scratch:
+            onnx = scratch / "model.onnx"
+            found = checked(write_onnx(classifier, record, onnx, precision))
+
+            def run(built: Path) -> None:
+                nonlocal found
+                try:
+                    loaded = TensorRtEngine(built)
+                except UnusableError as error:
+                    found = replace(found, not_run=str(error).replace(str(built), path.name))
+                else:
+                    found = checked(loaded.run)
+
+            write_engine(onnx, path, batches=PLAN_BATCHES, tf32=precision != "fp32", check=run)
+        return found
 
     # The temporary place comes first: a folder that cannot be written to is told before the work.
     if kind == "hf":
@@ -75,16 +96,13 @@ def export_model(
             if runtime == "onnx":
                 return checked(write_onnx(classifier, record, model, precision))
             _require_full_tensorrt(output)
-            with _scratch_file() as onnx:
-                check = checked(write_onnx(classifier, record, onnx, precision))
-                model.write_bytes(build_engine(onnx, batches=PLAN_BATCHES))
+            with _scratch_folder() as scratch:
+                check = engine(scratch / "model.plan")
+                shutil.copyfile(scratch / "model.plan", model)
             return check
     if kind == "tensorrt":
         require_writable(output)
-        with _scratch_file() as onnx:
-            check = checked(write_onnx(classifier, record, onnx, precision))
-            write_engine(onnx, output, batches=PLAN_BATCHES)
-        return check
+        return engine(output)
     write = {
         "onnx": write_onnx,
         "torchscript": write_torchscript,
@@ -95,12 +113,13 @@ def export_model(
 
 
 @contextmanager
-def _scratch_file() -> Iterator[Path]:
+def _scratch_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
-        yield Path(folder, "model.onnx")
+        yield Path(folder)
 
 
-def _require_exportable(classifier: torch.nn.Module, record: ModelRecord, output: Path) -> None:
+def require_exportable(classifier: torch.nn.Module, record: ModelRecord, output: Path) -> None:
+    """Raises InputError, naming `output`, for a model that no exported graph can be."""
     assert not classifier.training, "export of a model in training mode"
     tensors = (*classifier.parameters(), *classifier.buffers())
     assert all(t.device.type == "cpu" for t in tensors), "export of a model that is not on the CPU"

@@ -15,7 +15,7 @@ from melfast.data.plan import evaluation_plan
 from melfast.decode import decode
 from melfast.errors import InputError
 from melfast.images import list_images
-from melfast.manifest import read_manifest
+from melfast.manifest import Manifest, read_manifest
 from melfast.models.deploy import Precision
 from melfast.models.record import ModelRecord
 from melfast.preprocess import Preprocess
@@ -24,6 +24,8 @@ from melfast.preprocess import Preprocess
 Run = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 CHECK_BATCHES = (1, 2, 7, 32)
+# Files of a class whose being there is asked for: a run may have hundreds of thousands, far away.
+LOOKED_FOR = 200
 # Largest |difference| of a probability, and of a logit as a fraction of the largest logit: the
 # latter catches what a probability near 0 or 1 hides.
 MAX_PROBABILITY_ERROR = {"fp32": 1e-5, "fp16": 5e-3}
@@ -41,6 +43,8 @@ class Check:
         lowest, highest: torch's P(malignant); a check on images that are all alike says little.
         precision: of the export, which sets what is asked of it.
         pictures: which of the images were the user's; empty: all were drawn.
+        not_run: of an engine of TensorRT that this machine cannot run, why; the numbers are then
+            those of the ONNX graph that it was built from.
     """
 
     images: int
@@ -50,6 +54,7 @@ class Check:
     highest: float
     precision: Precision = "fp32"
     pictures: str = ""
+    not_run: str = ""
 
     @property
     def passed(self) -> bool:
@@ -94,14 +99,43 @@ def read_pictures(source: Path, record: ModelRecord) -> Pictures:
         of_folder: dict[Path, list[Path]] = {}
         for path in paths:
             of_folder.setdefault(path.parent, []).append(path)
-        kinds, names = list(of_folder.values()), [""] * len(of_folder)
-    else:
-        manifest = read_manifest(source)
-        files, targets, names = manifest.image_paths, manifest.targets, list(record.classes)
-        kinds = [[files[i] for i in np.flatnonzero(targets == c)] for c in range(len(names))]
-        for kind, name in zip(kinds, names, strict=True):
-            if not kind:
-                raise InputError(f"{source}: no {name} image, wanted some of each class to check")
+        return _read(source, record, list(of_folder.values()), [""] * len(of_folder))
+    kinds = _by_class(read_manifest(source), record)
+    for kind, name in zip(kinds, record.classes, strict=True):
+        if not kind:
+            raise InputError(f"{source}: no {name} image, wanted some of each class to check")
+    return _read(source, record, kinds, list(record.classes))
+
+
+def pictures_at_hand(source: Path, record: ModelRecord) -> Pictures:
+    """`read_pictures` of a manifest whose image files may be gone: of those that are there.
+
+    Raises:
+        InputError: there is no such manifest, or of a class no image is found.
+    """
+    kinds = [
+        [path for path in _spread(kind, LOOKED_FOR) if path.is_file()]
+        for kind in _by_class(read_manifest(source), record)
+    ]
+    for kind, name in zip(kinds, record.classes, strict=True):
+        if not kind:
+            raise InputError(f"{source}: no file of a {name} image is there")
+    return _read(source, record, kinds, list(record.classes))
+
+
+def _by_class(manifest: Manifest, record: ModelRecord) -> list[list[Path]]:
+    files, targets = manifest.image_paths, manifest.targets
+    return [[files[i] for i in np.flatnonzero(targets == c)] for c in range(len(record.classes))]
+
+
+def _spread(paths: list[Path], count: int) -> list[Path]:
+    """At most `count`, from all over the list."""
+    picked = np.random.default_rng(0).permutation(len(paths))[:count]
+    return [paths[i] for i in np.sort(picked)]
+
+
+def _read(source: Path, record: ModelRecord, kinds: list[list[Path]], names: list[str]) -> Pictures:
+    """As many images as a check takes, of the kinds in turn."""
     picked = _in_turn(kinds, sum(CHECK_BATCHES))
     counts = ", ".join(
         f"{len(set(picked).intersection(kind))} {name}"

@@ -41,17 +41,18 @@ def is_portable(trt: ModuleType) -> bool:
 
 def build_engine(
     path: str | Path, *, batches: tuple[int, int, int] = (1, 32, 64),
-    timing_cache: Path | None = None,
+    timing_cache: Path | None = None, tf32: bool = True,
 ) -> bytes:  # fmt: skip
     """A serialized engine of a file that `melfast export` wrote.
 
-    The network is strongly typed: its precision is the file's. Float32 products may be taken in
-    TF32, TensorRT's default.
+    The network is strongly typed: its precision is the file's.
 
     Args:
         batches: images a batch: the fewest, those it is tuned for, the most.
         timing_cache: a file that keeps the timings of kernels for the next build. TensorRT-RTX
             times nothing while it builds, and writes none.
+        tf32: whether float32 products may be taken in TF32, TensorRT's default: faster, and with
+            10 bits of mantissa.
     Raises:
         InputError: TensorRT is not installed, or cannot read or build the file.
         ValueError: `batches` do not rise from 1 or more.
@@ -81,6 +82,8 @@ def build_engine(
     config, profile = builder.create_builder_config(), builder.create_optimization_profile()
     profile.set_shape(INPUT, *((batch, *image_shape) for batch in batches))
     config.add_optimization_profile(profile)
+    if not tf32:
+        config.clear_flag(trt.BuilderFlag.TF32)
     if is_portable(trt):
         timing_cache = None
     if timing_cache:

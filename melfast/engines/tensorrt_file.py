@@ -1,6 +1,9 @@
 """An engine of TensorRT on disk: NAME.engine and, beside it, NAME.engine.json, its sidecar."""
 
 import json
+import shutil
+import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
@@ -72,13 +75,18 @@ def sidecar_path(engine: Path) -> Path:
 
 
 def write_engine(
-    onnx_path: str | Path, output: str | Path, *, batches: tuple[int, int, int] = (1, 32, 64)
-) -> Path:
+    onnx_path: str | Path, output: str | Path, *, batches: tuple[int, int, int] = (1, 32, 64),
+    tf32: bool = True, check: Callable[[Path], None] | None = None,
+) -> Path:  # fmt: skip
     """Builds the engine of a file that `melfast export` wrote, and writes it with its sidecar.
 
     With TensorRT-RTX no GPU is needed, and the engine is for every one; TensorRT's own is for the
     GPU that built it. Timings of the build are kept beside it, in NAME.timing, for the next.
 
+    Args:
+        batches, tf32: see build_engine.
+        check: is called with the engine, its sidecar beside it, before they get their names; what
+            it raises leaves nothing behind.
     Returns:
         The sidecar.
     Raises:
@@ -92,7 +100,8 @@ def write_engine(
     with atomic_path(output) as engine, atomic_path(sidecar_path(output)) as sidecar:
         digest, record = file_sha256(onnx_path), onnx_record(onnx_path)
         timings = output.with_suffix(".timing")
-        engine.write_bytes(build_engine(onnx_path, batches=batches, timing_cache=timings))
+        content = build_engine(onnx_path, batches=batches, timing_cache=timings, tf32=tf32)
+        engine.write_bytes(content)
         beside = onnx_path.resolve().parent == output.resolve().parent
         written = Sidecar(
             source=onnx_path.name if beside else "",
@@ -104,6 +113,12 @@ def write_engine(
             record=record,
         )
         sidecar.write_text(written.to_json(), encoding="utf-8")
+        if check:
+            with tempfile.TemporaryDirectory() as folder:
+                trial = Path(folder, output.name)
+                shutil.copyfile(engine, trial)
+                shutil.copyfile(sidecar, sidecar_path(trial))
+                check(trial)
     return sidecar_path(output)
 
 
@@ -154,8 +169,8 @@ def require_fits(sidecar: Sidecar, engine: Path, trt: ModuleType, gpu: Gpu) -> N
         )
     if sidecar.gpu not in (None, gpu):
         raise UnusableError(f"{engine} was built for {sidecar.gpu}, found {gpu}")
-    source = engine.with_name(sidecar.source)
-    if sidecar.source and source.is_file() and file_sha256(source) != sidecar.source_sha256:
+    source = engine.parent / sidecar.source  # the folder itself where it is ''
+    if source.is_file() and file_sha256(source) != sidecar.source_sha256:
         raise UnusableError(f"{engine} is stale: {source.name} has changed since it was built")
 
 

@@ -34,10 +34,10 @@ def quiet(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 def test_on_the_cpu(quiet: Run) -> None:
     gpu.measure(quiet, SMALL)
-    (reason,) = quiet.missing.values()
-    assert list(quiet.missing) == ["TensorRT"]
-    assert "bytes was built; no GPU (cuda" in reason
-    loading, training, *inference = quiet.comparisons
+    assert list(quiet.missing) == ["TensorRT", "TensorRT, fp16"]
+    for reason in quiet.missing.values():
+        assert "bytes was built; no GPU (cuda" in reason
+    loading, training, *inference, half = quiet.comparisons
     assert [timing.name for timing in loading.timings] == [
         "melfast native", "melfast dali-cpu", "torch DataLoader, PIL and OpenCV",
     ]  # fmt: skip
@@ -46,6 +46,12 @@ def test_on_the_cpu(quiet: Run) -> None:
         "one batch on the device", "native", "native, copies", "dali-cpu", "dali-cpu, copies",
     ]  # fmt: skip
     assert {timing.items for timing in training.timings} == {8}
+    assert half.title == "inference resnet10t, 16 bits, batches of 4"
+    assert [(timing.name, timing.target) for timing in half.timings] == [
+        ("torch, eager, bf16", None)
+    ]
+    (apart,) = [check.found for check in quiet.checks if "bf16" in check.what]
+    assert 1e-5 < apart <= 5e-2  # less than that is no bfloat16
     for batch, comparison in zip((1, 4), inference, strict=True):
         names = [timing.name for timing in comparison.timings]
         assert names == ["ONNX Runtime cpu", "torch cpu"]
@@ -58,7 +64,34 @@ def test_on_the_cpu(quiet: Run) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_on_a_gpu(quiet: Run) -> None:
     gpu.measure(quiet, replace(SMALL, device="cuda", compiled=(False, True)))
-    assert len(quiet.comparisons) == 1 + 2 + 2
+    assert len(quiet.comparisons) == 1 + 2 + 1 + 2
+    half = quiet.comparisons[-1]
+    assert [(timing.name, timing.target) for timing in half.timings] == HALF
+
+
+# What TensorRT is measured against, in the order of the table.
+HALF = [("TensorRT, fp16", None), ("torch.compile, bf16", 1.3), ("torch, eager, bf16", None)]
+
+
+def test_tensorrt_in_fp16_beside_torch_compile(quiet: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, with ONNX Runtime for TensorRT and torch as it is for what it compiles."""
+    files: list[Path] = []
+
+    def stand_in(path: Path, batch: int) -> Any:
+        files.append(path)
+        return gpu.engines.onnx_engine(path, "cpu")
+
+    monkeypatch.setattr(gpu.engines, "tensorrt_engine", stand_in)
+    compiled: list[torch.nn.Module] = []
+    monkeypatch.setattr(torch, "compile", lambda module: compiled.append(module) or module)
+    scale = replace(SMALL, compiled=(False, True))
+    gpu.inference(quiet, scale, images.list_images(quiet.data), quiet.data)  # type: ignore[arg-type]
+    *_, half = quiet.comparisons
+    assert [(timing.name, timing.target) for timing in half.timings] == HALF
+    assert [path.name for path in files] == ["model.onnx", "half.onnx"]
+    (module,) = compiled
+    assert {p.dtype for p in module.parameters()} == {torch.bfloat16}
+    assert [check.at_most for check in quiet.checks[-3:]] == [5e-3, 5e-2, 5e-2]
 
 
 def test_another_picture_is_found(quiet: Run, monkeypatch: pytest.MonkeyPatch) -> None:

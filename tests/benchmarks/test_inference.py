@@ -2,7 +2,9 @@
 
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
+import pytest
 from rich.console import Console
 
 from benchmarks import images
@@ -10,20 +12,52 @@ from benchmarks.harness import Run
 from benchmarks.suites import inference
 
 
-def test_inference_suite(tmp_path: Path) -> None:
+def quiet_run() -> Run:
+    return Run(None, threads=1, repeats=1, console=Console(file=StringIO(), width=110))
+
+
+def test_inference_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "MOST_SECONDS", 0.01)
     files = images.draw(tmp_path, 3, 150, 200)
-    out = StringIO()
-    found = Run(None, threads=1, repeats=1, console=Console(file=out, width=110))
+    found = quiet_run()
     inference.measure(found, "drawn", files, tmp_path, "resnet10t", 64)
+    comparisons: list[Any] = found.to_dict()["comparisons"]
     ratios = {
         contestant["name"]: contestant["ratio"]["median"]
-        for comparison in found.to_dict()["comparisons"]
+        for comparison in comparisons
         for contestant in comparison["contestants"]
     }
     assert set(ratios) == {
         "melfast predict", "OpenCV and ONNX Runtime, image by image",
         "the model alone, random batches",
-        "ONNX Runtime", "torch, eager",
+        "ONNX Runtime", "torch, eager", "0.01 s, the most that is wanted",
     }  # fmt: skip
     assert all(ratio > 0 for ratio in ratios.values())
-    assert "start to the end of one image's prediction: " in out.getvalue()
+    # A start that takes too long is marked as any missed target is.
+    assert comparisons[-1]["title"] == "start to the end of one image's prediction"
+    subject, limit = comparisons[-1]["contestants"]
+    assert (subject["items"], limit["target"], limit["target_met"]) == (1, 1, False)
+    assert "missed" in found.console.file.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("seconds", "met"), [(2.9, True), (3.1, False)])
+def test_the_limit_of_the_start(
+    seconds: float, met: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock of its own."""
+    now = 0.0
+
+    def wait(duration: float) -> None:
+        nonlocal now
+        now += duration
+
+    def predict(words: list[str], **options: object) -> None:
+        Path(words[words.index("--output") + 1]).write_text("header\none row\n")
+        wait(seconds)
+
+    monkeypatch.setattr(inference.time, "sleep", wait)
+    monkeypatch.setattr(inference.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(inference.subprocess, "run", predict)
+    found = quiet_run()
+    inference.start(found, tmp_path / "model.onnx", tmp_path / "photo.jpg")
+    assert found.to_dict()["comparisons"][0]["contestants"][1]["target_met"] is met

@@ -1,10 +1,12 @@
 """melfast export, from a checkpoint to a file that melfast predict answers with."""
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 import numpy as np
+import onnx
 import pytest
 import torch
 from PIL import Image
@@ -13,9 +15,11 @@ from melfast.cli import main
 from melfast.data.native import NativeLoader
 from melfast.data.plan import evaluation_plan
 from melfast.decode import decode
-from melfast.engines import export
+from melfast.engines import export, export_int8
 from melfast.engines.export_check import Check
+from melfast.engines.gpu import find_gpu
 from melfast.errors import InputError
+from melfast.manifest import read_manifest, write_manifest
 from melfast.models.classifier import build_classifier
 from melfast.models.record import ModelRecord
 from melfast.preprocess import Preprocess
@@ -28,6 +32,14 @@ RECORD = ModelRecord(
     threshold=0.5,
     threshold_rule="youden",
 )
+
+
+def usable_gpu() -> bool:
+    try:
+        find_gpu()
+    except InputError:
+        return False
+    return True
 
 
 def melfast(*words: object) -> None:
@@ -55,9 +67,12 @@ def test_export_then_predict(run: Path, tmp_path: Path, capfd: pytest.CaptureFix
     printed = capfd.readouterr()
     assert printed.err == "", "torch's exporter is not to be heard"
     size = f"{model.stat().st_size / 1e6:.1f} MB"
-    first, second = printed.out.splitlines()
+    first, second, third = printed.out.splitlines()
     assert first == f"{model}: {size}, onnx fp32, resnet10t, input uint8 RGB [B, 24, 32, 3]"
-    assert "checked against torch on 42 drawn images" in second
+    assert "checked against torch on 42 drawn images, batches of 1" in second
+    wanted = f"  on no image of the run: {run / 'manifest.csv'}: no such file"
+    assert third.startswith(wanted)
+    assert third.endswith("; --images takes others")
 
     melfast("predict", "--model", model, "--images", photos, "--output", output)
     with open(output, newline="") as file:
@@ -105,6 +120,7 @@ def test_says_that_there_is_no_threshold(
         f"{tmp_path / 'model.onnx'}: 2.0 MB, onnx fp32, resnet10t, input uint8 RGB [B, 24, 32, 3]\n"
         "  checked against torch on 42 drawn images, batches of 1, 2, 7, 32: probability within "
         "1.2e-07 (of 0.250 to 0.750)\n"
+        f"  on no image of the run: {run / 'manifest.csv'}: no such file; --images takes others\n"
     )
 
 
@@ -124,11 +140,37 @@ def test_images_of_a_manifest(
     ) in printed.out
 
 
+def test_images_of_the_run(
+    run: Path, tiny_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Without --images: its manifest's, as far as the files are there."""
+    table = read_manifest(tiny_data)
+    manifest, output = run / "manifest.csv", tmp_path / "model.pt"
+    words = ("export", "--checkpoint", run, "--format", "torchscript", "--output", output)
+    paths = [str(path) for path in table.image_paths]
+    write_manifest(table.with_columns(path=[*paths[:6], *["gone.png"] * 74]), manifest)
+    melfast(*words)
+    printed = capfd.readouterr().out
+    assert f"42 drawn images and 6 of {manifest} (3 benign, 3 malignant), batches" in printed
+    assert "on no image of the run" not in printed
+    write_manifest(table.with_columns(path=["gone.png"] * 80), manifest)
+    melfast(*words)
+    printed = capfd.readouterr().out
+    assert "checked against torch on 42 drawn images, batches" in printed
+    assert printed.endswith(
+        f"  on no image of the run: {manifest}: no file of a benign image is there; "
+        "--images takes others\n"
+    )
+
+
+@pytest.mark.skipif(usable_gpu(), reason="there is a GPU, which runs it")
 def test_the_engine_itself_is_not_run(
     run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     melfast("export", "--checkpoint", run, "--format", "tensorrt", "--output", tmp_path / "m.plan")
-    assert "its ONNX graph, not the engine, was checked against torch" in capfd.readouterr().out
+    printed = capfd.readouterr().out
+    assert "\n  its ONNX graph checked against torch on 42 drawn images" in printed
+    assert "\n  the engine itself was not run: no GPU (cuda" in printed
     assert sorted(path.name for path in tmp_path.glob("m.*")) == ["m.plan", "m.plan.json"]
 
 
@@ -155,3 +197,77 @@ def test_options_of_other_formats(run: Path, tmp_path: Path, option: str, wanted
     with pytest.raises(click.UsageError) as caught:
         melfast("export", "--checkpoint", run, "--output", tmp_path / "m", option, value)
     assert str(caught.value) == f"{option} goes with --format {wanted}, got --format onnx"
+
+
+# INT8
+
+
+def int8(run: Path, output: Path, *words: object) -> None:
+    melfast("export", "--checkpoint", run, "--precision", "int8", "--output", output, *words)
+
+
+def precision_of(model: Path) -> str:
+    return {p.key: p.value for p in onnx.load(model).metadata_props}["precision"]
+
+
+def test_int8(
+    run: Path, tiny_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(export_int8, "MAX_AUC_LOSS", 1.0)  # random weights
+    output = tmp_path / "int8.onnx"
+    int8(run, output, "--data-path", tiny_data)
+    first, second, *others = capfd.readouterr().out.splitlines()
+    size = f"{output.stat().st_size / 1e6:.1f} MB"
+    assert first == f"{output}: {size}, onnx int8, resnet10t, input uint8 RGB [B, 24, 32, 3]"
+    assert second.startswith("  int8, calibrated on 32 training images: AUC 0.")
+    assert " in float32 on 24 validation images; " in second
+    assert others[-1].startswith("  before that, in float32, checked against torch on 42 drawn ")
+    assert precision_of(output) == "int8"
+    melfast("predict", "--model", output, "--images", tiny_data, "--output", tmp_path / "p.csv")
+    assert len((tmp_path / "p.csv").read_text().splitlines()) == 81
+
+
+def test_int8_is_not_kept_where_the_auc_differs(
+    run: Path, tiny_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    found = iter([(0.9, 100.0), (0.89, 200.0)])
+    monkeypatch.setattr(export_int8, "_measure", lambda path, images: next(found))
+    output = tmp_path / "model.onnx"
+    output.write_bytes(b"before")
+    int8(run, output, "--data-path", tiny_data)
+    first, second, *_ = capfd.readouterr().out.splitlines()
+    assert "onnx fp32" in first
+    assert second == (
+        "  int8 is not kept, the file is float32: wanted AUC within 0.005, got AUC 0.8900 against "
+        "0.9000 in float32 on 24 validation images; 200 against 100 images/s"
+    )
+    assert precision_of(output) == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("kept", "message"),
+    [
+        (lambda split, target: split != "valid", "no image in split 'valid'"),
+        (lambda split, target: split != "train", "no image in split 'train'"),
+        (lambda split, target: split != "valid" or target == "1", "images of both classes"),
+    ],
+    ids=["no valid", "no train", "one class"],
+)
+def test_int8_without_the_images_it_needs(
+    kept: Callable[[str, str], bool], message: str, run: Path, tiny_data: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """It is found before anything is exported, and the file that was there stays."""
+    monkeypatch.setattr(export_int8, "write_onnx", None)
+    table = read_manifest(tiny_data)
+    rows = np.array([kept(s, str(t)) for s, t in zip(table.splits, table.targets, strict=True)])
+    paths = [str(path) for path in table.image_paths]
+    write_manifest(table.with_columns(path=paths).select(rows), run / "manifest.csv")
+    output = tmp_path / "model.onnx"
+    output.write_bytes(b"before")
+    with pytest.raises(InputError, match=message):
+        int8(run, output)
+    assert output.read_bytes() == b"before"
+    assert not list(tmp_path.glob(".model*"))

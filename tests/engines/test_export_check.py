@@ -9,7 +9,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from melfast.engines.export_check import Check, compare, draw_images, read_pictures
+from melfast.engines.export_check import (
+    Check,
+    compare,
+    draw_images,
+    pictures_at_hand,
+    read_pictures,
+)
 from melfast.errors import InputError
 from melfast.models.record import ModelRecord
 from melfast.preprocess import Preprocess
@@ -97,6 +103,27 @@ def test_a_class_without_pictures(tmp_path: Path) -> None:
     )
     with pytest.raises(InputError, match=r"none: (no such file|cannot be read)"):
         read_pictures(tmp_path / "none", RECORD)
+
+
+def test_pictures_that_are_there(tmp_path: Path) -> None:
+    """Of each class, from all over the table; files that are gone are passed over."""
+    manifest = tmp_path / "m.csv"
+    lines = ["image_name,path,target"]
+    for i in range(900):
+        lines.append(f"i{i},{i}.png,{i % 2}")
+        if i % 6 in (1, 2, 4):  # 150 malignant, 300 benign
+            Image.new("RGB", (6, 4), (i // 4, 0, i % 2)).save(tmp_path / f"{i}.png")
+    manifest.write_text("\n".join(lines) + "\n")
+    pictures = pictures_at_hand(manifest, RECORD)
+    assert pictures.description == f"42 of {manifest} (21 benign, 21 malignant)"
+    corners = pictures.images_nhw3[:, 0, 0]
+    assert corners[:, 2].tolist() == [0, 1] * 21
+    manifest.write_text("\n".join([lines[0], lines[2], "x,gone.png,0"]) + "\n")
+    with pytest.raises(InputError) as caught:
+        pictures_at_hand(manifest, RECORD)
+    assert str(caught.value) == f"{manifest}: no file of a benign image is there"
+    with pytest.raises(InputError, match=r"none\.csv"):
+        pictures_at_hand(tmp_path / "none.csv", RECORD)
 
 
 def test_drawn_images() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -16,6 +17,30 @@ def test_builds_an_exported_model(red_model: Callable[..., Path], tmp_path: Path
     assert len(engine) > 1000
     other = build_engine(red_model(tmp_path / "m.onnx"), batches=(1, 2, 8))
     assert engine != other  # the profile is in it
+
+
+@pytest.mark.parametrize("tf32", [True, False])
+def test_tf32_is_as_asked(
+    red_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tf32: bool
+) -> None:
+    trt, flags = find_tensorrt(), []
+
+    made = trt.Builder
+
+    class Builder:
+        def __init__(self, logger: Any) -> None:
+            self.builder = made(logger)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.builder, name)
+
+        def build_serialized_network(self, network: Any, config: Any) -> Any:
+            flags.append(config.get_flag(trt.BuilderFlag.TF32))
+            return self.builder.build_serialized_network(network, config)
+
+    monkeypatch.setattr(trt, "Builder", Builder)
+    build_engine(red_model(tmp_path / "m.onnx"), tf32=tf32)
+    assert flags == [tf32]
 
 
 def test_what_cannot_be_built_is_said(red_model: Callable[..., Path], tmp_path: Path) -> None:

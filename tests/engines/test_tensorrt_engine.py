@@ -11,15 +11,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from melfast.engines import tensorrt_engine
+from melfast.engines import export, tensorrt_engine, tensorrt_file
 from melfast.engines.base import INPUT, OUTPUTS, UnusableError
+from melfast.engines.export import export_model
 from melfast.engines.gpu import Gpu, find_gpu
 from melfast.engines.onnx_runtime import OnnxEngine
 from melfast.engines.tensorrt import find_tensorrt, is_portable
 from melfast.engines.tensorrt_engine import TensorRtEngine, require_valid
 from melfast.engines.tensorrt_file import write_engine
 from melfast.errors import InputError
+from melfast.models.record import ModelRecord
+from melfast.preprocess import Preprocess
 
 SHAPE = (4, 6, 3)
 OK = 0
@@ -289,6 +293,70 @@ def test_no_room(cuda: HostCuda, model: Path) -> None:
     del caught
     gc.collect()
     assert cuda.memory == {} == cuda.work
+
+
+class Means(torch.nn.Module):
+    """Logits: mean green and mean red, 0..1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = torch.nn.Linear(3, 2)
+        self.last.weight.data = torch.tensor([[0.0, 1, 0], [1, 0, 0]])
+        self.last.bias.data.zero_()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.last(images.mean((2, 3)))
+        return logits
+
+
+@pytest.mark.parametrize(("off", "precision"), [(0, "fp32"), (1e-4, "fp32"), (1e-4, "fp16")])
+@pytest.mark.parametrize("kind", ["tensorrt", "triton"])
+def test_export_compares_the_engine_where_it_runs(
+    off: float, precision: Any, kind: Any, cuda: HostCuda, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """The engine itself, not its graph: what it alone does wrong is found."""
+    record = ModelRecord("means", Preprocess(4, 6, "rgb", (0, 0, 0), (1, 1, 1)))
+    counts, flags = [], []
+
+    def compute(self: HostContext, count: int) -> None:
+        images = self._array(INPUT, (count, *SHAPE), np.uint8).astype(np.float32)
+        logits = images.mean(axis=(1, 2))[:, [1, 0]] / 255
+        right = 1 / (1 + np.exp(logits[:, 0] - logits[:, 1]))
+        self._array(OUTPUTS[0], (count,), np.float32)[:] = right + off
+        self._array(OUTPUTS[1], (count, 2), np.float32)[:] = logits
+        counts.append(count)
+
+    def shape(self: HostContext, name: str, shape: tuple[int, ...]) -> bool:
+        self.count = shape[0]
+        return True
+
+    build = tensorrt_file.build_engine
+
+    def built(path: Path, **options: Any) -> bytes:
+        flags.append(options["tf32"])
+        return build(path, **options)
+
+    monkeypatch.setattr(HostContext, "_compute", compute)
+    monkeypatch.setattr(HostContext, "set_input_shape", shape)
+    monkeypatch.setattr(tensorrt_file, "build_engine", built)
+    monkeypatch.setattr(export, "_require_full_tensorrt", lambda output: None)
+    output = tmp_path / "made"
+    options: Any = {"precision": precision, "runtime": "tensorrt" if kind == "triton" else "onnx"}
+    if off and precision == "fp32":
+        with pytest.raises(InputError, match=r"differs from torch by 0\.0001 in probability"):
+            export_model(Means().eval(), record, output, kind, **options)
+        assert [path for path in tmp_path.iterdir() if path.suffix != ".timing"] == []
+    else:
+        check = export_model(Means().eval(), record, output, kind, **options)
+        assert check.not_run == ""
+        assert check.probability_error == pytest.approx(
+            off, abs=1e-6 if precision == "fp32" else 1e-3
+        )
+        made = output / "melfast" / "1" / "model.plan" if kind == "triton" else output
+        assert made.stat().st_size > 1000
+    assert counts == [1, 2, 7, 32]
+    assert flags == [precision != "fp32"]
 
 
 def test_what_it_was_is_told(cuda: HostCuda, model: Path) -> None:
