@@ -121,14 +121,6 @@ def stand(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def split_data(folder: Path) -> None:
-    """DATA with a test split, which folds leave alone."""
-    table = pd.read_csv(folder / "DATA" / "labels.csv", dtype=str)
-    splits = pd.read_csv(folder / "manifest.csv", dtype=str).set_index("image_name")["split"]
-    table["split"] = table["image_name"].map(splits)
-    table.to_csv(folder / "DATA" / "labels.csv", index=False)
-
-
 def nobody_s_predictions(folder: Path) -> None:
     for name in ("a.csv", "b.csv"):
         shutil.copy(folder / "predictions.csv", folder / name)
@@ -144,7 +136,6 @@ def split_manifest(folder: Path) -> None:
 BEFORE: dict[tuple[Path, str], Callable[[Path], None]] = {
     (README, "What is in it"): nobody_s_predictions,
     (TRAINING, "Training"): split_manifest,
-    (TRAINING, "Folds, ensembles, views"): split_data,
 }
 
 
