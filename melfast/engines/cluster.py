@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from melfast.engines.base import Engine
+from melfast.engines.outputs import failed_path, require_overlay_apart
 from melfast.engines.partial import Partial
 from melfast.engines.predict import Backend, open_engine
 from melfast.engines.sources import ImageFiles
@@ -112,6 +113,8 @@ def predict_on_ray(
     parts = [files.select(range(first, min(first + images_a_part, len(files))))
              for first in range(0, len(files), images_a_part)]  # fmt: skip
     _require_ray()
+    if job.wanted.overlay is not None:
+        require_overlay_apart(job.wanted.overlay, files)
     settings = settings_of(engine, job.wanted, job.tta)
     _require_same(job.folder, settings, files, images_a_part)
     found = [_counts(job.folder, i, part, settings) for i, part in enumerate(parts)]
@@ -138,12 +141,8 @@ def part_table(folder: Path, part: int) -> Path:
     return folder / f"part-{part:05d}.parquet"
 
 
-def _failed_table(table: Path) -> Path:
-    return table.with_name(f"{table.stem}.failed.csv")
-
-
 def _failed(table: Path) -> int:
-    path = _failed_table(table)
+    path = failed_path(table)
     return len(read_table(path).frame) if path.is_file() else 0
 
 
@@ -267,18 +266,17 @@ def _gather(
     """The counts together, and the lists of failures as one."""
     rows: list[list[str]] = []
     for part in range(len(counts)):
-        path = _failed_table(part_table(folder, part))
+        path = failed_path(part_table(folder, part))
         if path.is_file():
             rows += read_table(path).frame[list(FAILED_COLUMNS)].values.tolist()
-    failed_path = folder / FAILED
-    failed_path.unlink(missing_ok=True)
+    failed = folder / FAILED
+    failed.unlink(missing_ok=True)
     if rows:
-        write_csv(failed_path, FAILED_COLUMNS, rows)
+        write_csv(failed, FAILED_COLUMNS, rows)
     predicted, malignant, _ = (sum(column) for column in zip(*counts, strict=True))
     failures = tuple(ImageError(path, reason) for _, path, reason in rows)
     if not predicted:
         raise InputError(
-            f"none of {len(files):,} images could be read, see {failed_path}; the first: "
-            f"{failures[0]}"
+            f"none of {len(files):,} images could be read, see {failed}; the first: {failures[0]}"
         )
-    return Summary(predicted, malignant, failures, failed_path if rows else None, parts_kept)
+    return Summary(predicted, malignant, failures, failed if rows else None, parts_kept)

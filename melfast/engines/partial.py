@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+from melfast.engines.outputs import about_path, partial_path
 from melfast.errors import InputError
 from melfast.files import atomic_path
 
@@ -41,8 +42,7 @@ class Partial:
         if output.suffix.lower() == PARQUET_SUFFIX:
             _require_pyarrow(output)
         self.output, self.header, self.paths = output, list(header), paths
-        self.path = output.with_name(f"{output.name}.partial")
-        self.about_path = output.with_suffix(".json")
+        self.path, self.about_path = partial_path(output), about_path(output)
         # As it is read again: a tuple comes back as a list.
         self.settings: dict[str, Any] = json.loads(json.dumps(settings))
         self._file: TextIO | None = None

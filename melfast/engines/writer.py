@@ -13,6 +13,12 @@ import melfast
 from melfast.data.loader import OnError, available_cores
 from melfast.engines.base import Engine
 from melfast.engines.groups import group_probabilities
+from melfast.engines.outputs import (
+    failed_path,
+    overlay_path,
+    require_apart,
+    require_overlay_apart,
+)
 from melfast.engines.partial import Partial, write_rows
 from melfast.engines.predict import Answers, predictions
 from melfast.engines.sources import ImageFiles
@@ -127,10 +133,11 @@ def write_predictions(
         Stopped: Ctrl-C, where there are rows to keep.
     """
     require_writable(output)
+    require_apart(output, files, engine)
+    if wanted.overlay is not None:
+        require_overlay_apart(wanted.overlay, files)
     settings = settings_of(engine, wanted, tta)
     paths = {n: os.path.abspath(p) for n, p in zip(files.names, files.paths, strict=True)}
-    if wanted.overlay is not None:
-        _require_inside(files.names)
     partial = Partial(output, settings["columns"], settings, paths)
     kept = list(partial.rows()) if resume else []
     done = {row[0] for row in kept}
@@ -154,16 +161,15 @@ def write_predictions(
         if partial.count:
             raise Stopped(partial.count, partial.path) from None
         raise
-    failed_path = output.with_name(f"{output.stem}.failed.csv")
-    _write_failures(failures, todo, failed_path)
+    failed = failed_path(output)
+    _write_failures(failures, todo, failed)
     if not partial.count:
         partial.path.unlink()
         raise NothingReadError(
-            f"none of {len(files):,} images could be read, see {failed_path}; "
-            f"the first: {failures[0]}"
+            f"none of {len(files):,} images could be read, see {failed}; the first: {failures[0]}"
         )
     summary = Summary(
-        partial.count, malignant, tuple(failures), failed_path if failures else None, len(kept)
+        partial.count, malignant, tuple(failures), failed if failures else None, len(kept)
     )
     digest = partial.finish()
     counts = {"predicted": summary.predicted, "malignant": malignant, "failed": len(failures)}
@@ -222,7 +228,7 @@ class Observer:
         # float64: the threshold is one, and rounding it to float32 could move it.
         target = int(float(probability) >= threshold)
         if self.wanted.overlay is not None:
-            seen.draw(self.wanted.overlay / f"{name}.jpg", float(probability), bool(target))
+            seen.draw(overlay_path(self.wanted.overlay, name), float(probability), bool(target))
         cells: list[object] = [name, target, str(probability)]
         logits = answers.logits[i : i + 1]
         if self.wanted.logits:
@@ -230,13 +236,6 @@ class Observer:
         if self.wanted.groups:
             cells += map(_number, group_probabilities(logits, self.record)[0])
         return cells + (list(tone) if self.wanted.ita else [])
-
-
-def _require_inside(names: Sequence[str]) -> None:
-    """Raises InputError where a name would lead out of the folder of the pictures."""
-    for name in names:
-        if os.path.isabs(name) or ".." in Path(name).parts:
-            raise InputError(f"--overlay: image_name {name!r} leads out of the folder")
 
 
 def _number(value: np.float32) -> str:
