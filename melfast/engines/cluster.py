@@ -277,6 +277,7 @@ def _gather(
     failures = tuple(ImageError(path, reason) for _, path, reason in rows)
     if not predicted:
         raise InputError(
-            f"none of {len(files):,} images could be read, see {failed}; the first: {failures[0]}"
+            f"none of {len(files):,} images could be predicted, see {failed}; the first: "
+            f"{failures[0]}"
         )
     return Summary(predicted, malignant, failures, failed if rows else None, parts_kept)

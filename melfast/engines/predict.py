@@ -1,6 +1,6 @@
 """Predictions of images with an exported model; the model file and the images are enough."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from melfast.data.native import NativeLoader
 from melfast.data.plan import evaluation_plan
 from melfast.engines.backends import Backend, open_engine
 from melfast.engines.base import Engine
+from melfast.engines.foreign import SLACK
 from melfast.errors import ImageError, InputError
 from melfast.models.record import ModelRecord
 from melfast.views import Tta, View, require_views, viewed
@@ -28,13 +29,13 @@ class Answers:
         index: int64 [B], place in the list of files.
         probability: float32 [B], P(malignant).
         logits: float32 [B, K]; of several views their mean.
-        failures: the images of the batch that could not be read.
+        failures: why other images of the batch have no answer, by place in the list of files.
     """
 
     index: NDArray[np.int64]
     probability: NDArray[np.float32]
     logits: NDArray[np.float32]
-    failures: tuple[ImageError, ...]
+    failures: Mapping[int, ImageError]
 
 
 def choose_threshold(record: ModelRecord, wanted: float | None) -> tuple[float, str]:
@@ -70,8 +71,8 @@ def predictions(
     Yields:
         A batch at a time, in order.
     Raises:
-        ImageError: an image cannot be read, under `on_error="raise"`.
-        InputError: the model gives no number for an image.
+        ImageError: an image cannot be read or the model gives no probability for it, under
+            `on_error="raise"`; under `skip` it is among the failures.
     """
     plan = evaluation_plan(len(paths), batch_size=batch_size)
     preprocess = engine.record.preprocess
@@ -79,15 +80,22 @@ def predictions(
     with NativeLoader(
         paths, preprocess, plan, threads=threads, on_error=on_error, dtype=np.uint8
     ) as batches:
-        for batch in batches:
+        for batch, records in zip(batches, plan.batches(), strict=True):
+            # The loader names them in order, without their places.
+            missing = np.setdiff1d(plan.index[records], batch.index)
+            failures = dict(zip(missing.tolist(), batch.failures, strict=True))
             probability = np.empty(0, np.float32)
             logits = np.empty((0, engine.record.num_logits), np.float32)
             if len(batch.index):
                 probability, logits = _mean_over_views(engine, batch.images, views)
-            for row in np.flatnonzero(~np.isfinite(probability)):
-                path = paths[batch.index[row]]
-                raise InputError(f"{path}: the model's probability is {probability[row]}")
-            yield Answers(batch.index, probability, logits, batch.failures)
+            good = (probability >= -SLACK) & (probability <= 1 + SLACK)  # not so is NaN
+            for row in np.flatnonzero(~good):
+                place = int(batch.index[row])
+                reason = f"the model's probability is {probability[row]}, wanted 0 to 1"
+                failures[place] = ImageError(paths[place], reason)
+                if on_error == "raise":
+                    raise failures[place]
+            yield Answers(batch.index[good], probability[good], logits[good], failures)
 
 
 def _mean_over_views(

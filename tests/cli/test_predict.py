@@ -129,7 +129,7 @@ def test_nothing_readable_and_on_error_raise(folder: Path) -> None:
     done = predict(folder, "--images", "photos/b.png")
     assert (done.returncode, (folder / "p.csv").exists()) == (1, False)
     assert done.stderr.startswith(
-        "melfast: error: none of 1 images could be read, see p.failed.csv"
+        "melfast: error: none of 1 images could be predicted, see p.failed.csv"
     )
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 import melfast
 from melfast import images as images_module
 from melfast.data import native
+from melfast.engines import look
 from melfast.engines.base import Engine, EngineInfo
 from melfast.engines.onnx_runtime import OnnxEngine
 from melfast.engines.predict import Predictor, choose_threshold, predictions
@@ -176,7 +177,7 @@ def test_nothing_readable(engine: OnnxEngine, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         write(engine, folder, tmp_path / "p.csv")
     assert str(caught.value) == (
-        f"none of 2 images could be read, see {tmp_path / 'p.failed.csv'}; the first: "
+        f"none of 2 images could be predicted, see {tmp_path / 'p.failed.csv'}; the first: "
         f"{folder / 'a.jpg'}: found an empty file, wanted a JPEG or PNG"
     )
     assert (tmp_path / "p.csv").read_text() == "as it was"
@@ -213,12 +214,68 @@ def test_interrupted_keeps_what_is_done_and_the_table_that_was(
     assert not [name for name in names if name.startswith("melfast-loader")]
 
 
-def test_a_model_that_gives_nan(photos: Path, tmp_path: Path) -> None:
-    probability = np.array([0.5, 0.5, 0.5, 0.5, np.nan, 0.5], np.float32)
-    with pytest.raises(InputError) as caught:
-        write(FixedEngine(probability), photos, tmp_path / "p.csv")
-    assert str(caught.value) == f"{photos / 'p4.png'}: the model's probability is nan"
-    assert not list(tmp_path.glob("*.csv"))
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, 1.5, -0.1])
+def test_images_without_a_probability_fail_alone(
+    photos: Path, tmp_path: Path, wrong: float
+) -> None:
+    probability = np.array([0.5, 0.5, 0.5, 0.5, wrong, 0.5], np.float32)
+    (photos / "p5.png").write_bytes(b"")
+    summary = write(FixedEngine(probability), photos, tmp_path / "p.csv")
+    assert (summary.predicted, len(summary.failures)) == (4, 2)
+    assert [row[0] for row in table(tmp_path / "p.csv")[1:]] == ["p0", "p1", "p2", "p3"]
+    assert table(tmp_path / "p.failed.csv")[1:] == [
+        ["p4", str(photos / "p4.png"),
+         f"the model's probability is {np.float32(wrong)}, wanted 0 to 1"],
+        ["p5", str(photos / "p5.png"), "found an empty file, wanted a JPEG or PNG"],
+    ]  # fmt: skip
+    (photos / "p5.png").unlink()
+    with pytest.raises(ImageError, match=r"p4\.png: the model's probability is"):
+        write(FixedEngine(probability), photos, tmp_path / "q.csv", on_error="raise")
+    assert not list(tmp_path.glob("q.csv"))
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_an_image_that_goes_after_it_was_decoded(
+    engine: OnnxEngine, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    batch_size: int,
+) -> None:  # fmt: skip
+    see = look.look_at
+
+    def gone(path: Path, groups: tuple[str, ...]) -> look.Look:
+        if path.name in ("p1.png", "p5.png"):
+            raise ImageError(path, "no such file")
+        return see(path, groups)
+
+    monkeypatch.setattr(look, "look_at", gone)
+    options: dict[str, Any] = {"ita": True, "batch_size": batch_size}
+    summary = write(engine, photos, tmp_path / "p.csv", **options)
+    assert [row[0] for row in table(tmp_path / "p.csv")[1:]] == ["p0", "p2", "p3", "p4"]
+    assert [row[0] for row in table(tmp_path / "p.failed.csv")[1:]] == ["p1", "p5"]
+    assert (summary.predicted, len(summary.failures)) == (4, 2)
+    with pytest.raises(ImageError, match=r"p1\.png: no such file"):
+        write(engine, photos, tmp_path / "q.csv", on_error="raise", **options)
+
+
+def test_rows_of_one_broken_file_keep_their_names(
+    engine: OnnxEngine, photos: Path, tmp_path: Path
+) -> None:
+    (photos / "bad.png").write_bytes(b"")
+    listed = tmp_path / "m.csv"
+    listed.write_text("image_name,path\na,photos/bad.png\nc,photos/p1.png\nb,photos/bad.png\n")
+    write(engine, listed, tmp_path / "p.csv")
+    assert [row[0] for row in table(tmp_path / "p.failed.csv")[1:]] == ["a", "b"]
+
+
+def test_the_list_of_failures_is_a_table_of_images(
+    engine: OnnxEngine, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = (photos / "p3.png").read_bytes()
+    (photos / "p3.png").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    write(engine, Path("photos"), Path("out/p.csv"))
+    (photos / "p3.png").write_bytes(good)
+    again = write(engine, Path("out/p.failed.csv"), Path("out/again.csv"))
+    assert (again.predicted, table(Path("out/again.csv"))[1]) == (1, ["p3", "1", "0.6"])
 
 
 def test_output_that_cannot_be_written(engine: OnnxEngine, photos: Path, tmp_path: Path) -> None:
