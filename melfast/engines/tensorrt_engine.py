@@ -78,6 +78,7 @@ class TensorRtEngine:
             runtime=runtime_name(trt),
             model=str(engine),
             sha256=sidecar.engine_sha256,
+            source_sha256=sidecar.source_sha256,
         )
 
     def run(

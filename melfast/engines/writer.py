@@ -4,6 +4,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,7 @@ from melfast.engines.partial import Partial, write_rows
 from melfast.engines.predict import Answers, predictions
 from melfast.engines.sources import ImageFiles
 from melfast.errors import ImageError, InputError
-from melfast.files import require_writable, write_json
+from melfast.files import require_writable
 from melfast.models.record import ModelRecord
 from melfast.views import Tta
 
@@ -107,7 +108,7 @@ def header_of(record: ModelRecord, wanted: Wanted) -> list[str]:
 def settings_of(engine: Engine, wanted: Wanted, tta: Tta) -> dict[str, Any]:
     """What decides which rows go together in a table."""
     return {
-        "model": engine.info.sha256, "columns": header_of(engine.record, wanted),
+        "model": engine.info.origin, "columns": header_of(engine.record, wanted),
         "threshold": wanted.threshold, "group_thresholds": dict(wanted.group_thresholds),
         "tta": tta, "overlay": None if wanted.overlay is None else str(wanted.overlay.absolute()),
     }  # fmt: skip
@@ -128,13 +129,14 @@ def write_predictions(
     it stays, and `resume` goes on from it.
 
     Args:
-        resume: keep the rows that an earlier run with the same settings has left, and do the rest.
+        resume: keep the rows that an earlier run with the same settings has left, and do the rest;
+            the engine may be another one of the same model. Without it such rows are refused.
         progress: is told of each batch how many images it had.
     Raises:
         NothingReadError: no image has a row.
         InputError: a table cannot be written; none is left half-written.
         ImageError: an image has no row, under `on_error="raise"`.
-        Stopped: Ctrl-C, where there are rows to keep.
+        Stopped: Ctrl-C, where there are rows to keep. Other errors have a note on them then.
     """
     require_writable(output)
     require_apart(output, files, engine)
@@ -143,16 +145,18 @@ def write_predictions(
     settings = settings_of(engine, wanted, tta)
     paths = {n: os.path.abspath(p) for n, p in zip(files.names, files.paths, strict=True)}
     unfinished = Partial(output, settings["columns"], settings, paths)
-    kept = list(unfinished.rows()) if resume else []
+    if not resume:
+        unfinished.require_none()
+    kept = unfinished.rows() if resume else []
     done = {row[0] for row in kept}
     todo = files.select(i for i, name in enumerate(files.names) if name not in done)
     malignant = sum(row[1] == "1" for row in kept)
     failures: dict[int, ImageError] = {}
     if len(files) > len(todo):
         progress(len(files) - len(todo))
-    try:
+    with _telling_what_is_kept(unfinished):
         with (
-            unfinished.writing(kept),
+            unfinished.writing(kept, engine.info.identity()),
             Observer(engine.record, wanted, threads, on_error) as observer,
         ):
             answered = predictions(
@@ -164,31 +168,41 @@ def write_predictions(
                 malignant += sum(row[1] == 1 for row in rows)
                 failures |= failed_rows
                 progress(len(rows) + len(failed_rows))
+        failed = failed_path(output)
+        _write_failures(failures, todo, failed)
+        if not unfinished.count:
+            unfinished.path.unlink()
+            raise NothingReadError(
+                f"none of {len(files):,} images could be predicted, see {failed}; the first: "
+                f"{next(iter(failures.values()))}"
+            )
+        unfinished.finish({
+            "melfast": melfast.__version__, "engine": engine.info.to_dict(),
+            "threshold_source": wanted.threshold_source, "predicted": unfinished.count,
+            "malignant": malignant, "failed": len(failures),
+        })  # fmt: skip
+    return Summary(
+        unfinished.count, malignant, tuple(failures.values()), failed if failures else None,
+        len(kept),
+    )  # fmt: skip
+
+
+@contextmanager
+def _telling_what_is_kept(unfinished: Partial) -> Iterator[None]:
+    """However a run ends early: where rows are kept, the user hears of them."""
+    try:
+        yield
     except KeyboardInterrupt:
         if unfinished.count:
             raise Stopped(unfinished.count, unfinished.path) from None
         raise
-    failed = failed_path(output)
-    _write_failures(failures, todo, failed)
-    if not unfinished.count:
-        unfinished.path.unlink()
-        raise NothingReadError(
-            f"none of {len(files):,} images could be predicted, see {failed}; the first: "
-            f"{next(iter(failures.values()))}"
-        )
-    summary = Summary(
-        unfinished.count,
-        malignant,
-        tuple(failures.values()),
-        failed if failures else None,
-        len(kept),
-    )
-    digest = unfinished.finish()
-    counts = {"predicted": summary.predicted, "malignant": malignant, "failed": len(failures)}
-    about = {"melfast": melfast.__version__, "engine": engine.info.to_dict(),
-             "threshold_source": wanted.threshold_source, "images": digest}  # fmt: skip
-    write_json(unfinished.about_path, about | settings | counts)
-    return summary
+    except Exception as error:
+        if unfinished.count:
+            error.add_note(
+                f"{unfinished.path} keeps {unfinished.count:,} rows; the same command with "
+                "--resume goes on"
+            )
+        raise
 
 
 class Observer:

@@ -192,6 +192,39 @@ def test_stopped_by_ctrl_c_and_gone_on_with(folder: Path) -> None:
     assert [row.split(",")[0] for row in rows] == [f"n{i}" for i in range(300)]
 
 
+@pytest.mark.parametrize("cause", ["unreadable", "full disk"])
+def test_an_early_end_says_in_one_line_what_is_kept(folder: Path, cause: str) -> None:
+    photo = folder / "photos" / "a.png"
+    for i in range(200):
+        photo.with_name(f"n{i:03d}.png").symlink_to(photo)
+    reason, words = "p.csv.partial: cannot be written: File too large", list[str]()
+    if cause == "unreadable":
+        photo.with_name("z.png").write_bytes(b"")
+        reason = "photos/z.png: found an empty file, wanted a JPEG or PNG"
+        words = ["--on-error", "raise"]
+    usual = ["--model", "model.onnx", "--images", "photos", "--output", "p.csv", "--batch-size",
+             "8", "--backend", "onnx-cpu"]  # fmt: skip
+    command = [sys.executable, "-m", "melfast", "predict", *usual, *words]
+    room = 8000 if cause == "full disk" else resource.RLIM_INFINITY
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=folder, timeout=120,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)),
+    )  # fmt: skip
+    kept = (folder / "p.csv.partial").read_text().count("\n") - 1
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"melfast: error: {reason}; p.csv.partial keeps {kept} rows; the same command with "
+        "--resume goes on\n"
+    )
+    assert kept > 0
+    assert kept % 8 == 0
+    again = predict(folder)
+    assert again.returncode == 1
+    assert again.stderr.startswith(f"melfast: error: p.csv.partial: keeps {kept} rows of a run ")
+    again = predict(folder, "--resume")
+    assert f"p.csv: 202 images ({kept} of them kept), " in again.stdout
+
+
 def test_options_that_do_not_go_together(folder: Path) -> None:
     for words, message in (
         (("--workers", 2), "--address and --workers go with --engine ray"),
