@@ -1,6 +1,6 @@
 """ONNX files that melfast did not write: what the user says of one, and what it says itself."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,8 +39,11 @@ class Foreign:
     output: Output | None = None
 
     @property
-    def said(self) -> bool:
-        return self != Foreign()
+    def said(self) -> str:
+        """In words, what is said."""
+        return " and ".join(
+            each.name.replace("_", " ") for each in fields(self) if getattr(self, each.name)
+        )
 
 
 class Adapter:
@@ -79,7 +82,7 @@ class Adapter:
             )
         if self.dtype == np.uint8 and (foreign.colour != "rgb" or foreign.mean or foreign.std):
             raise InputError(
-                f"{path}: takes uint8 images, wanted --colour rgb without mean and std"
+                f"{path}: takes uint8 images, so colour rgb and nothing else; got {foreign.said}"
             )
         usual = Preprocess.for_colour(wanted[1], wanted[0], foreign.colour)
         size_hw = usual.height, usual.width

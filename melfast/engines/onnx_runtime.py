@@ -84,7 +84,7 @@ class OnnxEngine:
             if foreign.said:
                 raise InputError(
                     f"{path}: melfast export wrote it, it says itself what it takes and gives; "
-                    "wanted no input size, colour, mean, std or output"
+                    f"got {foreign.said} besides"
                 )
         else:
             if self.pool:  # it may take one image at a time

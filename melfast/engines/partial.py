@@ -51,7 +51,7 @@ class Partial:
             raise InputError(f"{output}: wanted a name that ends in {' or '.join(SUFFIXES)}")
         if output.suffix.lower() == PARQUET_SUFFIX:
             _require_pyarrow(output)
-            require_utf8(output, paths)
+            require_utf8(f"{output}: Parquet", paths)
         self.output, self.header, self.paths = output, list(header), paths
         self.path, self.about_path = partial_path(output), about_path(output)
         # As it is read again: a tuple comes back as a list.
@@ -259,15 +259,15 @@ def write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[object
         writer.writerows(rows)
 
 
-def require_utf8(output: Path, names: Iterable[str]) -> None:
-    """Raises InputError where Parquet cannot hold the name of an image."""
+def require_utf8(what: str, names: Iterable[str]) -> None:
+    """Raises InputError where something can hold no name that is not UTF-8, and there is one."""
     for name in names:
         try:
             name.encode()
         except UnicodeEncodeError:
             raise InputError(
-                f"{output}: Parquet cannot hold the name of {os.fsencode(name)!r}, which is not "
-                "UTF-8; wanted a .csv, or another name"
+                f"{what} cannot hold {os.fsencode(name)!r}, a name that is not UTF-8; wanted a "
+                ".csv, or another name"
             ) from None
 
 

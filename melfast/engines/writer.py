@@ -68,6 +68,7 @@ class Summary:
         failures: images that have no row, and why.
         failed_path: the table that lists them; None where there are none.
         resumed: rows that an earlier run had left.
+        engines: of a cluster, what made the rows; `rows` and the fields of EngineInfo.
     """
 
     predicted: int
@@ -75,6 +76,7 @@ class Summary:
     failures: tuple[ImageError, ...]
     failed_path: Path | None
     resumed: int = 0
+    engines: tuple[dict[str, Any], ...] = ()
 
 
 class NothingReadError(InputError):
@@ -105,10 +107,14 @@ def header_of(record: ModelRecord, wanted: Wanted) -> list[str]:
     return header + list(TONE_COLUMNS if wanted.ita else ())
 
 
-def settings_of(engine: Engine, wanted: Wanted, tta: Tta) -> dict[str, Any]:
-    """What decides which rows go together in a table."""
+def settings_of(origin: str, record: ModelRecord, wanted: Wanted, tta: Tta) -> dict[str, Any]:
+    """What decides which rows go together in a table; not so what runs the model.
+
+    Args:
+        origin: see EngineInfo.
+    """
     return {
-        "model": engine.info.origin, "columns": header_of(engine.record, wanted),
+        "model": origin, "columns": header_of(record, wanted),
         "threshold": wanted.threshold, "group_thresholds": dict(wanted.group_thresholds),
         "tta": tta, "overlay": None if wanted.overlay is None else str(wanted.overlay.absolute()),
     }  # fmt: skip
@@ -142,7 +148,7 @@ def write_predictions(
     require_apart(output, files, engine)
     if wanted.overlay is not None:
         require_overlay_apart(wanted.overlay, files)
-    settings = settings_of(engine, wanted, tta)
+    settings = settings_of(engine.info.origin, engine.record, wanted, tta)
     paths = {n: os.path.abspath(p) for n, p in zip(files.names, files.paths, strict=True)}
     unfinished = Partial(output, settings["columns"], settings, paths)
     if not resume:

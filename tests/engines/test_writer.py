@@ -227,8 +227,8 @@ def test_parquet_and_names_that_it_cannot_hold(photos: ImageFiles, tmp_path: Pat
     with pytest.raises(InputError) as caught:
         write_predictions(engine, files, tmp_path / "p.parquet", Wanted(0.5))
     assert str(caught.value) == (
-        f"{tmp_path / 'p.parquet'}: Parquet cannot hold the name of b'caf\\xe9', which is not "
-        "UTF-8; wanted a .csv, or another name"
+        f"{tmp_path / 'p.parquet'}: Parquet cannot hold b'caf\\xe9', a name that is not UTF-8; "
+        "wanted a .csv, or another name"
     )
     assert engine.seen == 0
     write_predictions(engine, files, tmp_path / "p.csv", Wanted(0.5))
