@@ -13,9 +13,10 @@ from melfast.data.native import NativeLoader
 from melfast.data.plan import evaluation_plan
 from melfast.engines.backends import Backend, open_engine
 from melfast.engines.base import Engine
-from melfast.engines.foreign import SLACK
+from melfast.engines.foreign import SLACK, Numbers, Output
 from melfast.errors import ImageError, InputError
 from melfast.models.record import ModelRecord
+from melfast.preprocess import ColourSpace
 from melfast.views import Tta, View, require_views, viewed
 
 DEFAULT_THRESHOLD = 0.5
@@ -117,10 +118,15 @@ class Predictor:
     """
 
     def __init__(
-        self, model: str | Path, *, backend: Backend = "auto", threads: int | None = None
-    ) -> None:
+        self, model: str | Path, *, backend: Backend = "auto", threads: int | None = None,
+        input_size: tuple[int, int] | None = None, colour: ColourSpace | None = None,
+        mean: Numbers | None = None, std: Numbers | None = None, output: Output | None = None,
+    ) -> None:  # fmt: skip
         """Takes what `open_engine` takes."""
-        self.engine = open_engine(model, backend, threads=threads)
+        self.engine = open_engine(
+            model, backend, threads=threads, input_size=input_size, colour=colour, mean=mean,
+            std=std, output=output,
+        )  # fmt: skip
         self.record, self.threads = self.engine.record, threads
 
     def __call__(

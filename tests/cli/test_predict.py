@@ -9,16 +9,25 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from PIL import Image
+
+from melfast.cli.predict import command
+from melfast.engines import cluster
+from melfast.engines.backends import ModelFile
+from melfast.engines.cluster import Job
+from melfast.engines.sources import ImageFiles
+from melfast.engines.writer import Summary
 
 RedModel = Callable[..., Path]
 
 
 def melfast(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "melfast", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=cwd)
+    line = [sys.executable, "-m", "melfast", *map(str, words)]
+    return subprocess.run(line, capture_output=True, text=True, timeout=120, cwd=cwd)
 
 
 @pytest.fixture
@@ -233,6 +242,36 @@ def test_options_that_do_not_go_together(folder: Path) -> None:
         done = predict(folder, *words)
         assert done.returncode == 2
         assert message in done.stderr
+
+
+def test_a_ray_cluster_is_asked_by_a_machine_that_could_not_run_the_model(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No GPU is here; the workers may have one."""
+    jobs: list[Job] = []
+
+    def predict_on_ray(
+        model: ModelFile, job: Job, files: ImageFiles, *_: Any, **__: Any
+    ) -> Summary:
+        jobs.append(job)
+        made = {"provider": "TensorRT on H100", "rows": len(files), "passed_over": {}}
+        other = {"provider": "CPU", "rows": 1, "passed_over": {"tensorrt": "no GPU"}}
+        return Summary(3, 1, (), None, engines=(made, other))
+
+    monkeypatch.setattr(cluster, "predict_on_ray", predict_on_ray)
+    monkeypatch.chdir(folder)
+    words = ["--model", "model.onnx", "--images", "photos", "--output", "parts", "--engine", "ray"]
+    done = CliRunner().invoke(command, [*words, "--backend", "tensorrt", "--resume"])
+    assert (done.exit_code, done.stderr) == (
+        0, "note: --engine ray always goes on; --resume changes nothing\n"
+    )  # fmt: skip
+    assert done.stdout == (
+        "model.onnx: red, 6x4 rgb, threshold 0.25 (the model's, by youden), on a Ray cluster\n"
+        "parts: 3 images, 1 called malignant, 0 failed\n"
+        "  2 images on TensorRT on H100\n"
+        "  1 images on CPU; passed over: tensorrt: no GPU\n"
+    )
+    assert [job.backend for job in jobs] == ["tensorrt"]
 
 
 def test_the_published_call(folder: Path) -> None:

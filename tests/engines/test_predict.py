@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
@@ -351,6 +352,20 @@ def test_predictor(model: Path, photos: Path) -> None:
     arrays = [np.asarray(Image.open(file)) for file in files]
     np.testing.assert_array_equal(predict(arrays, batch_size=2), found)
     assert predict([]).shape == (0,)
+
+
+def test_predictor_of_a_file_that_melfast_did_not_write(model: Path, photos: Path) -> None:
+    proto = onnx.load(model)
+    del proto.metadata_props[:]
+    del proto.graph.output[1]  # the logits
+    onnx.save(proto, model)
+    said: dict[str, Any] = {"input_size": (6, 4), "colour": "rgb", "output": "probability"}
+    found = Predictor(model, **said)([photos / "p1.png", photos / "p4.png"])
+    np.testing.assert_allclose(found, [0.2, 0.8], rtol=1e-6)
+    with pytest.raises(InputError, match="to use it, say --colour rgb or cielab"):
+        Predictor(model)
+    with pytest.raises(InputError, match=r"colour rgb and nothing else; got colour and mean$"):
+        Predictor(model, colour="rgb", mean=(0.5, 0.5, 0.5))
 
 
 def test_predictor_refuses(model: Path, photos: Path) -> None:
