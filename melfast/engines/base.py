@@ -69,11 +69,13 @@ class Engine(Protocol):
         record: what the model is; its `preprocess` gives the input size.
         provider: what it runs on, as the runtime itself says after loading.
         info: the same and more, to be written down.
+        in_flight: calls of `run`, from as many threads, that are faster together than in turn.
     """
 
     record: ModelRecord
     provider: str
     info: EngineInfo
+    in_flight: int
 
     def run(
         self, images_bhw3: NDArray[np.uint8]

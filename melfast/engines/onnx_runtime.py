@@ -52,6 +52,8 @@ LOAD_ERRORS = (
 class OnnxEngine:
     """See melfast.engines.base.Engine. `run` may be called from several threads."""
 
+    in_flight = 1  # one call has all the threads
+
     def __init__(
         self, path: str | Path, *, device: Device = "cpu", threads: int | None = None,
         foreign: Foreign | None = None,

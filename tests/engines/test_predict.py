@@ -98,6 +98,7 @@ class FixedEngine:
 
     record = ModelRecord("fixed", Preprocess(4, 6))
     provider = "none"
+    in_flight = 1
     info = EngineInfo("torch", "none", "none 1", "fixed", "0" * 64)
 
     def __init__(self, probability: NDArray[np.float32]) -> None:

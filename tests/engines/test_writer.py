@@ -46,6 +46,7 @@ class Engine:
     """P(malignant) is the mean red / 255; notes how many images it has seen; stops when told."""
 
     provider = "none"
+    in_flight = 1
     info = EngineInfo("torch", "none", "none 1", "red", "0" * 64)
 
     def __init__(self, record: ModelRecord | None = None, stop_after: int = 10**9) -> None:
