@@ -67,7 +67,7 @@ SHOWN_FAILURES = 10
 @click.option("--resume", is_flag=True, help="Keep what a stopped run has done, and do the rest.")
 @click.option(
     "--on-error", type=click.Choice(["skip", "raise"]), default="skip", show_default=True,
-    help="Unreadable images: list them and go on, or stop at the first.",
+    help="Images that get no row: list them and go on, or stop at the first.",
 )  # fmt: skip
 def command(
     model: Path, images: str, output: Path, backend: str, input_size: str | None,
@@ -80,9 +80,10 @@ def command(
     """Predict images with an exported model.
 
     Writes image_name, target (0 or 1) and probability, one row an image, and beside it NAME.json,
-    which says how. Images that cannot be read are listed with reasons in NAME.failed.csv; the exit
-    code is 0 as long as any could be read. Stopped half-way, the rows stay in OUTPUT.partial and
-    --resume goes on.
+    which says how. Images that cannot be read, or that the model gives no probability for, are
+    listed with reasons in NAME.failed.csv, which is a table of images itself; the exit code is 0 as
+    long as there is any row. Stopped half-way, the rows stay in OUTPUT.partial and --resume goes
+    on. Beside NAME.parquet stand NAME.parquet.json and NAME.parquet.failed.csv.
 
     \b
     Examples:
