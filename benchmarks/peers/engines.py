@@ -63,7 +63,7 @@ def tensorrt_engine(path: Path, batch: int) -> Iterator[Engine]:
     from melfast.engines.tensorrt_file import write_engine
 
     built = path.with_suffix(".engine")
-    write_engine(path, built, batches=(1, batch, batch))
+    write_engine(path, built, batches=(1, batch, batch), tf32=True)
     try:
         engine = TensorRtEngine(built)
     except UnusableError as error:

@@ -111,7 +111,8 @@ def calm_openmp() -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """The message without line breaks; an OSError as `FILE: reason`."""
+    """The message without line breaks, with its notes; an OSError as `FILE: reason`."""
+    message = str(error)
     if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split())
+        message = f"{error.filename}: {error.strerror}"
+    return " ".join("; ".join([message, *getattr(error, "__notes__", ())]).split())

@@ -57,15 +57,17 @@ SHOWN_FAILURES = 10
 @click.option("--shard", default="", metavar="K/N", help="The K-th of N parts of the images.")
 @click.option(
     "--engine", type=click.Choice(["here", "ray"]), default="here", show_default=True,
-    help="ray: spread the images over a Ray cluster; --output is then a folder that all see.",
+    help="ray: spread the images over a Ray cluster; --output is then a folder that all see, and "
+    "the same command always goes on.",
 )  # fmt: skip
 @click.option("--address", help="Of the Ray cluster: HOST:PORT, local, or auto.  [default: auto]")
 @click.option("--workers", type=click.IntRange(min=1),
-              help="Of the Ray cluster, --threads (4) each.  [default: all]")  # fmt: skip
+              help="Of the Ray cluster, --threads (4) each, and a GPU where it has some.  "
+              "[default: all]")  # fmt: skip
 @click.option("--resume", is_flag=True, help="Keep what a stopped run has done, and do the rest.")
 @click.option(
     "--on-error", type=click.Choice(["skip", "raise"]), default="skip", show_default=True,
-    help="Unreadable images: list them and go on, or stop at the first.",
+    help="Images that get no row: list them and go on, or stop at the first.",
 )  # fmt: skip
 def command(
     model: Path, images: str, output: Path, backend: str, input_size: str | None,
@@ -78,9 +80,10 @@ def command(
     """Predict images with an exported model.
 
     Writes image_name, target (0 or 1) and probability, one row an image, and beside it NAME.json,
-    which says how. Images that cannot be read are listed with reasons in NAME.failed.csv; the exit
-    code is 0 as long as any could be read. Stopped half-way, the rows stay in OUTPUT.partial and
-    --resume goes on.
+    which says how. Images that cannot be read, or that the model gives no probability for, are
+    listed with reasons in NAME.failed.csv, which is a table of images itself; the exit code is 0 as
+    long as there is any row. Stopped half-way, the rows stay in OUTPUT.partial and --resume goes
+    on. Beside NAME.parquet stand NAME.parquet.json and NAME.parquet.failed.csv.
 
     \b
     Examples:
@@ -94,14 +97,20 @@ def command(
         raise click.UsageError("--address and --workers go with --engine ray")
     if engine == "ray" and on_error == "raise":
         raise click.UsageError("--on-error raise goes with --engine here")
+    from melfast.engines.backends import read_model
     from melfast.engines.predict import choose_threshold, open_engine
     from melfast.engines.sources import find_images
     from melfast.engines.writer import Stopped, Wanted, write_predictions
 
     foreign = {"input_size": None if input_size is None else parse_size(input_size),
                "colour": colour, "output": model_output}  # fmt: skip
-    runner = open_engine(model, backend, threads=threads, **foreign)  # type: ignore[arg-type]
-    record, size = runner.record, runner.record.preprocess
+    if engine == "ray":
+        source_model = read_model(model, **foreign)  # type: ignore[arg-type]
+        record, assumed, where = source_model.record, source_model.assumed, "a Ray cluster"
+    else:
+        runner = open_engine(model, backend, threads=threads, **foreign)  # type: ignore[arg-type]
+        record, assumed, where = runner.record, runner.info.assumed, runner.provider
+    size = record.preprocess
     limit, source = choose_threshold(record, threshold)
     by_group: dict[str, float] = {}
     if record.group_thresholds and threshold is None:
@@ -118,14 +127,14 @@ def command(
         files = files.shard(shard)
     click.echo(
         f"{model}: {record.backbone}, {size.width}x{size.height} {size.colour}, threshold "
-        f"{limit:.6g} ({source}), on {runner.provider}"
+        f"{limit:.6g} ({source}), on {where}"
     )
-    info = runner.info
-    if info.passed_over:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in info.passed_over.items())
-        click.echo(f"  backend {info.backend}; passed over: {reasons}")
-    if info.assumed:
-        click.echo(f"note: melfast did not write the model: {info.assumed}", err=True)
+    if engine == "here" and runner.info.passed_over:
+        click.echo(f"  backend {runner.info.backend}{in_words(runner.info.passed_over)}")
+    if assumed:
+        click.echo(f"note: melfast did not write the model: {assumed}", err=True)
+    if engine == "ray" and resume:
+        click.echo("note: --engine ray always goes on; --resume changes nothing", err=True)
     if tta != "none" and threshold is None:
         click.echo("note: the threshold was chosen without --tta", err=True)
     if files.note:
@@ -144,7 +153,9 @@ def command(
                     model.absolute(), backend, crew.threads, wanted, tta,  # type: ignore[arg-type]
                     batch_size, output.absolute(), foreign,
                 )  # fmt: skip
-                summary = predict_on_ray(runner, job, files.absolute(), crew, progress=progress)
+                summary = predict_on_ray(
+                    source_model, job, files.absolute(), crew, progress=progress
+                )
             else:
                 summary = write_predictions(
                     runner, files, output, wanted, batch_size=batch_size, threads=threads,
@@ -175,8 +186,16 @@ def command(
         f"{output}: {summary.predicted:,} images{resumed}, {summary.malignant:,} called "
         f"{record.classes[-1]}, {count:,} failed"
     )
+    for made in summary.engines:
+        reasons = in_words(made.get("passed_over", {}))
+        click.echo(f"  {made['rows']:,} images on {made['provider']}{reasons}")
     if summary.failed_path:
         click.echo(f"{summary.failed_path} lists the failed ones")
+
+
+def in_words(passed_over: dict[str, str]) -> str:
+    reasons = "; ".join(f"{name}: {reason}" for name, reason in passed_over.items())
+    return f"; passed over: {reasons}" if reasons else ""
 
 
 @contextmanager

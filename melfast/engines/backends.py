@@ -1,13 +1,14 @@
 """Backends: what can run a model on this machine, and which of them is taken."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from melfast.engines.base import BackendName, Engine, UnusableError
+from melfast.engines.base import BackendName, Engine, UnusableError, file_sha256
 from melfast.engines.foreign import Foreign, Numbers, Output
-from melfast.engines.tensorrt_file import is_engine
+from melfast.engines.tensorrt_file import is_engine, read_sidecar
 from melfast.errors import InputError
+from melfast.models.record import ModelRecord
 from melfast.preprocess import ColourSpace
 
 Backend = Literal["auto", BackendName]
@@ -52,12 +53,7 @@ def open_engine(
     if backend not in ("auto", *RUNS):
         raise ValueError(f"backend must be auto, {', '.join(RUNS)}, got {backend!r}")
     path, foreign = Path(model), Foreign(input_size, colour, mean, std, output)
-    kind = model_kind(path)
-    if foreign.said and kind != "onnx":
-        raise InputError(
-            f"{path}: input size, colour, mean, std and output are for ONNX files that melfast "
-            f"did not write, this is {KINDS[kind]}"
-        )
+    kind = _fitting_kind(path, foreign)
     if backend != "auto":
         try:
             return _open(backend, path, kind, threads, foreign, build=True)
@@ -74,6 +70,56 @@ def open_engine(
         return engine
     reasons = "; ".join(f"{name}: {passed_over[name]}" for name in RUNS if kind in RUNS[name])
     raise InputError(f"{path}: no backend can run it here: {reasons}")
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """What a model says of itself, wherever it may run.
+
+    Attributes:
+        origin, assumed: as of the EngineInfo of each engine that runs it.
+    """
+
+    record: ModelRecord
+    origin: str
+    assumed: str = ""
+
+
+def read_model(
+    model: str | Path, *, input_size: tuple[int, int] | None = None,
+    colour: ColourSpace | None = None, output: Output | None = None,
+) -> ModelFile:  # fmt: skip
+    """Reads what a model is, without the GPU or TensorRT that may be wanted to run it.
+
+    Args:
+        model, input_size, colour, output: as of open_engine.
+    Raises:
+        InputError: there is no such file, or it is broken.
+    """
+    path, foreign = Path(model), Foreign(input_size, colour, output=output)
+    kind = _fitting_kind(path, foreign)
+    if kind == "engine":
+        sidecar = read_sidecar(path)
+        return ModelFile(sidecar.record, sidecar.source_sha256)
+    if kind == "checkpoint":
+        from melfast.train.checkpoint import WEIGHTS, find_checkpoint, read_record
+
+        folder = find_checkpoint(path)
+        return ModelFile(read_record(folder), file_sha256(folder / WEIGHTS))
+    from melfast.engines.onnx_runtime import OnnxEngine
+
+    engine = OnnxEngine(path, threads=1, foreign=foreign)
+    return ModelFile(engine.record, engine.info.origin, engine.info.assumed)
+
+
+def _fitting_kind(path: Path, foreign: Foreign) -> str:
+    kind = model_kind(path)
+    if foreign.said and kind != "onnx":
+        raise InputError(
+            f"{path}: {foreign.said} can be said of ONNX files that melfast did not write, this is "
+            f"{KINDS[kind]}"
+        )
+    return kind
 
 
 def model_kind(path: Path) -> str:

@@ -36,6 +36,7 @@ class EngineInfo:
         model, sha256: the file with the weights, and its hash.
         assumed: of a file that melfast did not write, what it is taken for.
         passed_over: backends that `auto` would rather have taken, and why it did not.
+        source_sha256: hash of the file that `model` was built from; '' where it is no other's.
     """
 
     backend: BackendName
@@ -45,6 +46,17 @@ class EngineInfo:
     sha256: str
     assumed: str = ""
     passed_over: dict[str, str] = field(default_factory=dict)
+    source_sha256: str = ""
+
+    @property
+    def origin(self) -> str:
+        """Hash of the model itself: the same for an ONNX file and the engines built from it."""
+        return self.source_sha256 or self.sha256
+
+    def identity(self) -> dict[str, str]:
+        """What tells engines apart whose rows stand in one table."""
+        return {"backend": self.backend, "provider": self.provider, "runtime": self.runtime,
+                "model": self.model, "sha256": self.sha256}  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -57,11 +69,13 @@ class Engine(Protocol):
         record: what the model is; its `preprocess` gives the input size.
         provider: what it runs on, as the runtime itself says after loading.
         info: the same and more, to be written down.
+        in_flight: calls of `run`, from as many threads, that are faster together than in turn.
     """
 
     record: ModelRecord
     provider: str
     info: EngineInfo
+    in_flight: int
 
     def run(
         self, images_bhw3: NDArray[np.uint8]

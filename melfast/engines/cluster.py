@@ -8,14 +8,18 @@ import contextlib
 import hashlib
 import json
 import logging
+import os
 import socket
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from melfast.engines.backends import ModelFile
 from melfast.engines.base import Engine
-from melfast.engines.partial import Partial
+from melfast.engines.outputs import failed_path, require_overlay_apart
+from melfast.engines.partial import Partial, require_utf8
 from melfast.engines.predict import Backend, open_engine
 from melfast.engines.sources import ImageFiles
 from melfast.engines.writer import (
@@ -43,8 +47,8 @@ class Workers:
     Attributes:
         address: of the cluster, HOST:PORT; `auto`: the one this machine is part of; `local`: a
             new one of this machine alone.
-        count: processes, each with an engine; 0: as many as the cluster's processors suffice for,
-            or one a GPU for a backend of GPUs.
+        count: processes, each with an engine; 0: one a GPU for backends that run on GPUs, where
+            the cluster has any, else as many as its processors suffice for.
         threads: of each.
     """
 
@@ -77,32 +81,45 @@ class Worker:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.engine = open_engine(job.model, job.backend, threads=job.threads, **job.foreign)
+        self.engine: Engine | None = None  # opened with the first part, whose failure can be told
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Predicts one part: {"part": [k], "paths": [[...]], "names": [[...]]}."""
+        """Predicts one part: {"part": [k], "paths": [[...]], "names": [[...]]}.
+
+        Returns:
+            The part, and what went wrong in words; '' where nothing did. An exception would come
+            back wrapped in those of Ray.
+        """
         part = int(batch["part"][0])
         files = ImageFiles(list(batch["paths"][0]), list(batch["names"][0]))
-        table = part_table(self.job.folder, part)
-        # A part that none of can be read has no table, but its list of failures.
-        with contextlib.suppress(NothingReadError):
+        table, failed = part_table(self.job.folder, part), ""
+        try:
+            self.engine = self.engine or open_engine(
+                self.job.model, self.job.backend, threads=self.job.threads, **self.job.foreign
+            )
             write_predictions(
                 self.engine, files, table, self.job.wanted, batch_size=self.job.batch_size,
                 threads=self.job.threads, tta=self.job.tta, resume=True,
             )  # fmt: skip
-        return {"part": [part]}
+        except NothingReadError:
+            pass  # such a part has no table, but its list of failures
+        except Exception as error:  # whatever it is, the user must hear of it
+            known = isinstance(error, (InputError, OSError))
+            failed = f"{error}" if known else f"{type(error).__name__}: {error}"
+        return {"part": [part], "failed": [failed]}
 
 
 def predict_on_ray(
-    engine: Engine, job: Job, files: ImageFiles, workers: Workers, *,
+    model: ModelFile, job: Job, files: ImageFiles, workers: Workers, *,
     images_a_part: int = IMAGES_A_PART, progress: Callable[[int], None] = lambda count: None,
 ) -> Summary:  # fmt: skip
     """Predicts the files in parts, which are `part-00000.parquet` and so on in the job's folder.
 
-    Images that cannot be read are listed in `failed.csv` there, all together.
+    Images that cannot be read are listed in `failed.csv` there, all together. Begun again, the
+    parts that are not whole are done, and those with images that failed: these alone.
 
     Args:
-        engine: of the model, here; each worker opens its own.
+        model: the job's, as it was read here; each worker opens an engine of it.
         files: as all machines see them.
         progress: told of each part that is done how many images it had.
     Raises:
@@ -112,10 +129,13 @@ def predict_on_ray(
     parts = [files.select(range(first, min(first + images_a_part, len(files))))
              for first in range(0, len(files), images_a_part)]  # fmt: skip
     _require_ray()
-    settings = settings_of(engine, job.wanted, job.tta)
+    if job.wanted.overlay is not None:
+        require_overlay_apart(job.wanted.overlay, files)
+    require_utf8("--engine ray", (*files.names, *files.paths))
+    settings = settings_of(model.origin, model.record, job.wanted, job.tta)
     _require_same(job.folder, settings, files, images_a_part)
-    found = [_counts(job.folder, i, part, settings) for i, part in enumerate(parts)]
-    done = {i for i, counts in enumerate(found) if counts}
+    found = [_about(job.folder, i, part, settings) for i, part in enumerate(parts)]
+    done = {i for i, about in enumerate(found) if about and not about["failed"]}
     for i in done:
         progress(len(parts[i]))
     items = [{"part": i, "paths": list(part.paths), "names": list(part.names)}
@@ -124,42 +144,33 @@ def predict_on_ray(
         with _cluster(workers) as ray:
             for row in _answers(ray, items, job, workers):
                 progress(len(parts[row["part"]]))
-    found = [_counts(job.folder, i, part, settings) for i, part in enumerate(parts)]
-    counts = [c for c in found if c]
-    if len(counts) < len(parts):
+    found = [_about(job.folder, i, part, settings) for i, part in enumerate(parts)]
+    made = [about for about in found if about]
+    if len(made) < len(parts):
         raise InputError(
-            f"{job.folder}: {len(parts) - len(counts)} of {len(parts)} parts are not there; the "
+            f"{job.folder}: {len(parts) - len(made)} of {len(parts)} parts are not there; the "
             "same command goes on"
         )
-    return _gather(job.folder, counts, files, len(done))
+    return _gather(job.folder, made, files, len(done))
 
 
 def part_table(folder: Path, part: int) -> Path:
     return folder / f"part-{part:05d}.parquet"
 
 
-def _failed_table(table: Path) -> Path:
-    return table.with_name(f"{table.stem}.failed.csv")
-
-
-def _failed(table: Path) -> int:
-    path = _failed_table(table)
-    return len(read_table(path).frame) if path.is_file() else 0
-
-
-def _counts(
+def _about(
     folder: Path, part: int, files: ImageFiles, settings: dict[str, Any]
-) -> tuple[int, int, int] | None:
-    """Predicted, malignant and failed images of a part; None where it is not done."""
+) -> dict[str, Any] | None:
+    """What the JSON beside a part says; None where the part is not done."""
     table = part_table(folder, part)
-    failed = _failed(table)
-    if failed == len(files):
-        return 0, 0, failed
-    partial = Partial(table, settings["columns"], settings, {})
-    if not partial.is_made():
-        return None
-    found = json.loads(partial.about_path.read_text(encoding="utf-8"))
-    return found["predicted"], found["malignant"], found["failed"]
+    unfinished = Partial(table, settings["columns"], settings, {})
+    if unfinished.is_made():
+        found: dict[str, Any] = json.loads(unfinished.about_path.read_text(encoding="utf-8"))
+        return found
+    failed = failed_path(table)
+    if failed.is_file() and len(read_table(failed).frame) == len(files):
+        return {"predicted": 0, "malignant": 0, "failed": len(files), "engines": []}
+    return None
 
 
 def _require_same(
@@ -230,16 +241,7 @@ def _answers(
     ray: Any, items: list[dict[str, Any]], job: Job, workers: Workers
 ) -> Iterator[dict[str, Any]]:
     """{"part": k} of each part, as it is done."""
-    gpu = job.backend in ("onnx-cuda", "tensorrt")
-    there = ray.cluster_resources()
-    most = int(there.get("GPU", 0)) if gpu else int(there.get("CPU", 0)) // workers.threads
-    count = min(workers.count or most, len(items))
-    if not 1 <= count <= most:
-        what = f"{there.get('GPU', 0):g} GPUs" if gpu else f"{there.get('CPU', 0):g} processors"
-        raise InputError(
-            f"--address {workers.address}: the cluster has {what}; wanted for {max(count, 1)} "
-            f"workers {'one' if gpu else workers.threads} each"
-        )
+    count, gpu = _share(ray.cluster_resources(), len(items), job, workers)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
 
@@ -251,34 +253,94 @@ def _answers(
 
     found = ray.data.from_items(items).map_batches(
         Own, batch_size=1, num_cpus=workers.threads,
-        num_gpus=1 if gpu else None, compute=ray.data.ActorPoolStrategy(size=count),
+        num_gpus=gpu, compute=ray.data.ActorPoolStrategy(size=count),
     )  # fmt: skip
+    failed = ""
     try:
-        yield from found.iter_rows()
+        with _python_alone_on_stderr():
+            for row in found.iter_rows():
+                if failed := row["failed"]:
+                    break
+                yield row
     except ray.exceptions.RayError as error:
-        cause = getattr(error, "cause", None) or error
-        last = str(cause).strip().splitlines()[-1]
-        raise InputError(f"a worker failed: {last}; the same command goes on") from None
+        failed = str(error).strip().splitlines()[-1]
+    if failed:
+        raise InputError(f"a worker failed: {failed}; the same command goes on")
+
+
+@contextlib.contextmanager
+def _python_alone_on_stderr() -> Iterator[None]:
+    """Keeps the lines of Ray's compiled part, which no setting turns off, and of its loggers from
+    stderr; they are in Ray's own log files as well."""
+    sys.stderr.flush()
+    shown = os.dup(2)
+    with (
+        open(os.devnull, "wb") as nothing,
+        open(os.dup(2), "w", buffering=1, errors="backslashreplace") as stderr,
+        contextlib.redirect_stderr(stderr),
+    ):
+        os.dup2(nothing.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(shown, 2)
+            os.close(shown)
+
+
+def _share(
+    there: Mapping[str, float], parts: int, job: Job, workers: Workers
+) -> tuple[int, int | None]:
+    """How many workers, and how many GPUs each.
+
+    Raises:
+        InputError: the cluster has not as much as is wanted.
+    """
+    gpus, processors = (int(there.get(what, 0)) for what in ("GPU", "CPU"))
+    # Ray hides the GPUs from a worker that did not ask for one.
+    gpu = job.backend in ("onnx-cuda", "tensorrt") or (
+        job.backend in ("auto", "torch") and gpus > 0
+    )
+    most = processors // workers.threads
+    if gpu:
+        most = min(most, gpus)
+    count = min(workers.count or most, parts)
+    if not 1 <= count <= most:
+        each = f"{workers.threads} processors each"
+        raise InputError(
+            f"--address {workers.address}: the cluster has {processors} processors and {gpus} "
+            f"GPUs; wanted for {max(count, 1)} workers {each}"
+            + (" and a GPU, but for --backend onnx-cpu" if gpu else "")
+        )
+    return count, 1 if gpu else None
 
 
 def _gather(
-    folder: Path, counts: list[tuple[int, int, int]], files: ImageFiles, parts_kept: int
+    folder: Path, made: list[dict[str, Any]], files: ImageFiles, parts_kept: int
 ) -> Summary:
-    """The counts together, and the lists of failures as one."""
+    """The counts and the engines together, and the lists of failures as one."""
     rows: list[list[str]] = []
-    for part in range(len(counts)):
-        path = _failed_table(part_table(folder, part))
+    for part in range(len(made)):
+        path = failed_path(part_table(folder, part))
         if path.is_file():
             rows += read_table(path).frame[list(FAILED_COLUMNS)].values.tolist()
-    failed_path = folder / FAILED
-    failed_path.unlink(missing_ok=True)
+    failed = folder / FAILED
+    failed.unlink(missing_ok=True)
     if rows:
-        write_csv(failed_path, FAILED_COLUMNS, rows)
-    predicted, malignant, _ = (sum(column) for column in zip(*counts, strict=True))
+        write_csv(failed, FAILED_COLUMNS, rows)
+    predicted, malignant = (sum(each[key] for each in made) for key in ("predicted", "malignant"))
     failures = tuple(ImageError(path, reason) for _, path, reason in rows)
     if not predicted:
         raise InputError(
-            f"none of {len(files):,} images could be read, see {failed_path}; the first: "
+            f"none of {len(files):,} images could be predicted, see {failed}; the first: "
             f"{failures[0]}"
         )
-    return Summary(predicted, malignant, failures, failed_path if rows else None, parts_kept)
+    engines: dict[str, dict[str, Any]] = {}
+    for about in made:
+        for each in about["engines"]:
+            latest = about["engine"] if about["engine"]["provider"] == each["provider"] else {}
+            known = engines.setdefault(each["provider"], latest | each | {"rows": 0})
+            known["rows"] += each["rows"]
+    return Summary(
+        predicted, malignant, failures, failed if rows else None, parts_kept,
+        tuple(engines.values()),
+    )  # fmt: skip

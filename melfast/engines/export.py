@@ -46,8 +46,7 @@ def export_model(
     """Writes a classifier in one of the formats, and compares what was written with torch.
 
     Of an engine of TensorRT the ONNX graph is compared that it is built from, and where this
-    machine can run it, the engine itself; else Check.not_run says why not. A float32 engine takes
-    no product in TF32, which would miss what is asked of float32.
+    machine can run it, the engine itself; else Check.not_run says why not.
 
     Args:
         classifier: normalised images [B, 3, H, W] to logits [B, K]; float32, on the CPU, in eval
@@ -83,7 +82,7 @@ def export_model(
                 else:
                     found = checked(loaded.run)
 
-            write_engine(onnx, path, batches=PLAN_BATCHES, tf32=precision != "fp32", check=run)
+            write_engine(onnx, path, batches=PLAN_BATCHES, check=run)
         return found
 
     # The temporary place comes first: a folder that cannot be written to is told before the work.

@@ -1,6 +1,6 @@
 """ONNX files that melfast did not write: what the user says of one, and what it says itself."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ Output = Literal["logits", "probability"]
 Numbers = tuple[float, float, float]
 # ONNX Runtime's words for the types an image may come in.
 TYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32, "tensor(float16)": np.float16}
+SLACK = 1e-3  # half precision rounds: a probability may be this far out of 0..1
 TAKEN = "float [N,3,H,W], float [N,H,W,3] or uint8 [N,H,W,3]"
 
 
@@ -38,8 +39,11 @@ class Foreign:
     output: Output | None = None
 
     @property
-    def said(self) -> bool:
-        return self != Foreign()
+    def said(self) -> str:
+        """In words, what is said."""
+        return " and ".join(
+            each.name.replace("_", " ") for each in fields(self) if getattr(self, each.name)
+        )
 
 
 class Adapter:
@@ -78,7 +82,7 @@ class Adapter:
             )
         if self.dtype == np.uint8 and (foreign.colour != "rgb" or foreign.mean or foreign.std):
             raise InputError(
-                f"{path}: takes uint8 images, wanted --colour rgb without mean and std"
+                f"{path}: takes uint8 images, so colour rgb and nothing else; got {foreign.said}"
             )
         usual = Preprocess.for_colour(wanted[1], wanted[0], foreign.colour)
         size_hw = usual.height, usual.width
@@ -87,8 +91,14 @@ class Adapter:
         )
         self.output = session.get_outputs()[0].name
         self.kind = foreign.output or _ending(path)
-        # Asked once: the shape in the file may be unknown or wrong.
-        answers = self._columns(self._ask(session, np.zeros((1, *size_hw, 3), np.uint8)))
+        # Asked black and white: what the file says of shapes may be wrong or nothing at all.
+        asked = (np.full((1, *size_hw, 3), value, np.uint8) for value in (0, 255))
+        answers = np.concatenate([self._columns(self._ask(session, image)) for image in asked])
+        if self.kind == "probability" and not _possible(answers).all():
+            raise InputError(
+                f"{path}: its output was taken for a probability and is {answers.min():g} to "
+                f"{answers.max():g} for a black and a white image; wanted --model-output logits"
+            )
         columns = answers.shape[1]
         classes = tuple(f"class {i}" for i in range(max(columns, 2) - 1))
         self.record = ModelRecord(
@@ -100,18 +110,11 @@ class Adapter:
     def run(
         self, session: Any, images_bhw3: NDArray[np.uint8]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """See Engine.run; logits [B, 1] of a file of one output are log-odds.
-
-        Raises:
-            InputError: the file gives no probabilities though it was taken for one that does.
-        """
+        """See Engine.run; logits [B, 1] of a file of one output are log-odds. The probability is
+        NaN where the file gives none, though it was taken for one that does."""
         answers = self._columns(self._ask(session, images_bhw3))
         if self.kind == "probability":
-            if answers.min() < -1e-3 or answers.max() > 1 + 1e-3:
-                raise InputError(
-                    f"{self.path}: its output was taken for a probability and is "
-                    f"{answers.min():g} to {answers.max():g}; wanted --model-output logits"
-                )
+            answers[~_possible(answers)] = np.nan
             answers = answers.clip(1e-30, 1)
             if answers.shape[1] == 1:
                 logits = np.log(answers) - np.log1p(-answers.clip(None, 1 - 1e-7))
@@ -170,6 +173,12 @@ class Adapter:
             f"{self.output!r} is {self.kind}, {turned[self.kind]} taken of it{last}"
             + (f"; {others} more outputs are not looked at" if others else "")
         )
+
+
+def _possible(answers: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which rows hold nothing that no probability could be. NaN, which the file may give for some
+    image, says nothing of what its output is."""
+    return ~np.any((answers < -SLACK) | (answers > 1 + SLACK), axis=1, keepdims=True)[:, 0]
 
 
 def _image_input(session: Any, path: Path) -> tuple[str, Any, bool, tuple[int, int] | None]:

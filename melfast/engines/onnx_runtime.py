@@ -52,6 +52,8 @@ LOAD_ERRORS = (
 class OnnxEngine:
     """See melfast.engines.base.Engine. `run` may be called from several threads."""
 
+    in_flight = 1  # one call has all the threads
+
     def __init__(
         self, path: str | Path, *, device: Device = "cpu", threads: int | None = None,
         foreign: Foreign | None = None,
@@ -84,7 +86,7 @@ class OnnxEngine:
             if foreign.said:
                 raise InputError(
                     f"{path}: melfast export wrote it, it says itself what it takes and gives; "
-                    "wanted no input size, colour, mean, std or output"
+                    f"got {foreign.said} besides"
                 )
         else:
             if self.pool:  # it may take one image at a time

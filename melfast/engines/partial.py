@@ -2,28 +2,38 @@
 
 import csv
 import hashlib
+import io
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+from melfast.engines.outputs import about_path, partial_path
 from melfast.errors import InputError
-from melfast.files import atomic_path
+from melfast.files import atomic_path, write_json
 
 PARQUET_SUFFIX = ".parquet"
 SUFFIXES = (".csv", PARQUET_SUFFIX)
 # Type of a column in Parquet, by how its name begins; text where nothing fits.
 INTEGERS, FLOATS = ("target",), ("probability", "logit", "ita")
+# What an older melfast did not write down.
+UNKNOWN = [{"provider": "unknown"}]
 INSTALL_PYARROW = "pip install 'melfast[parquet]'"
 
 
 class Partial:
     """Rows beside the table that they will make: its name with `.partial`.
 
-    The first line holds the settings as JSON, for rows of another model do not go with these; then
-    comes CSV without a header: the rows in the order in which they were found, the path of each
-    row's image behind it.
+    The first line holds as JSON the settings, for rows of another model do not go with these, and
+    the engines that made the rows; then comes CSV without a header: the rows in the order in which
+    they were found, the path of each row's image behind it.
+
+    Attributes:
+        count: rows that are written.
+        engines: what made them: of each engine what `writing` was told, and its `rows`, but for the
+            last, which made the rest.
     """
 
     def __init__(
@@ -34,84 +44,115 @@ class Partial:
         Args:
             paths: of the images, by name (the first cell of a row).
         Raises:
-            InputError: `output` ends in neither .csv nor .parquet, or Parquet cannot be written.
+            InputError: `output` ends in neither .csv nor .parquet, or Parquet cannot be written or
+                cannot hold a name.
         """
         if output.suffix.lower() not in SUFFIXES and not output.is_dir():
             raise InputError(f"{output}: wanted a name that ends in {' or '.join(SUFFIXES)}")
         if output.suffix.lower() == PARQUET_SUFFIX:
             _require_pyarrow(output)
+            require_utf8(f"{output}: Parquet", paths)
         self.output, self.header, self.paths = output, list(header), paths
-        self.path = output.with_name(f"{output.name}.partial")
-        self.about_path = output.with_suffix(".json")
+        self.path, self.about_path = partial_path(output), about_path(output)
         # As it is read again: a tuple comes back as a list.
         self.settings: dict[str, Any] = json.loads(json.dumps(settings))
-        self._file: TextIO | None = None
+        self.count = 0
+        self.engines: list[dict[str, Any]] = []
+        self._file: io.FileIO | None = None
 
-    def rows(self) -> Iterator[list[str]]:
+    def require_none(self) -> None:
+        """Raises InputError where an earlier run has left rows, which a new one would take away."""
+        if self.path.is_file():
+            with _open(self.path, "r") as file:
+                file.readline()
+                count = sum(1 for _ in csv.reader(file))
+            if count:
+                raise InputError(
+                    f"{self.path}: keeps {count:,} rows of a run that ended early; wanted "
+                    "--resume, which goes on from them, or the file deleted, to begin anew"
+                )
+
+    def rows(self) -> list[list[str]]:
         """The whole rows that an earlier run has left; one that was cut off is not among them. Of a
         run that came to its end those of its table.
 
         Raises:
             InputError: they were made with other settings, or of other images.
         """
-        for *row, path in self._kept():
-            if self.paths.get(row[0]) != path:
-                now = self.paths.get(row[0], "not among the images")
+        if self.path.is_file():
+            about, kept = self._unfinished()
+        elif self.is_made():
+            about, kept = self._finished()
+        else:
+            return []
+        for row in kept:
+            name, path = row[0], row.pop()
+            if self.paths.get(name) != path:
+                now = self.paths.get(name, "not among the images")
                 raise InputError(
-                    f"{self.path}: {row[0]} is of {path}, which now is {now}; wanted the same "
-                    "images, or none of --resume"
+                    f"{self.path}: {name} is of {path}, which now is {now}; wanted the same "
+                    "images, or the file deleted, to begin anew"
                 )
-            yield row
+        self.engines = _counted(about.get("engines", UNKNOWN), len(kept))
+        return kept
 
-    def _kept(self) -> Iterator[list[str]]:
-        """The rows with their paths."""
-        if not self.path.is_file():
-            if self.is_made():
-                yield from self._finished()
-            return
+    def _unfinished(self) -> tuple[dict[str, Any], list[list[str]]]:
+        """What the first line says, and the rows with their paths."""
         with _open(self.path, "r") as file:
-            found = _settings(file.readline())
+            about = _settings(file.readline()) or {}
+            found = {key: value for key, value in about.items() if key != "engines"}
             if found != self.settings:
-                keys = sorted({*(found or {}), *self.settings})
-                differ = [k for k in keys if (found or {}).get(k) != self.settings.get(k)]
+                keys = sorted({*found, *self.settings})
+                differ = [key for key in keys if found.get(key) != self.settings.get(key)]
                 raise InputError(
                     f"{self.path}: was made with other settings ({', '.join(differ)}); wanted the "
-                    "same command, or none of --resume"
+                    "same command, or the file deleted, to begin anew"
                 )
-            last: list[str] = []
-            for row in csv.reader(file):
-                if last:
-                    yield last
-                last = row
-        if last and self.path.read_bytes()[-1:] == b"\n":
-            yield last
+            rows = list(csv.reader(file))
+        return about, rows if self.path.read_bytes()[-1:] == b"\n" else rows[:-1]
 
     @contextmanager
-    def writing(self, kept: Iterable[Sequence[str]] = ()) -> Iterator[None]:
+    def writing(self, kept: Sequence[Sequence[str]], engine: dict[str, Any]) -> Iterator[None]:
         """Begins the file anew, with the rows that are kept; `add` works inside. A file without
-        any row does not stay where the block fails."""
-        self.count = 0
-        with atomic_path(self.path) as temporary, _open(temporary, "w") as file:
-            file.write(json.dumps(self.settings) + "\n")
-            self._write(file, kept)
+        any row does not stay where the block fails.
+
+        Args:
+            engine: what makes the rows that come.
+        """
+        others = [each for each in self.engines if each | engine != each]
+        self.engines, self.count = [*others, engine], len(kept)
+        about = json.dumps(self.settings | {"engines": self.engines})
+        with atomic_path(self.path) as temporary:
+            temporary.write_bytes(f"{about}\n".encode() + self._as_csv(kept))
         try:
-            with _open(self.path, "a") as self._file:
+            # Not buffered: what cannot be written is told at once, and not again on closing.
+            with open(self.path, "ab", buffering=0) as self._file:
                 yield
         except BaseException:
             if not self.count:
                 self.path.unlink(missing_ok=True)
             raise
 
-    def add(self, rows: Iterable[Sequence[object]]) -> None:
+    def add(self, rows: Sequence[Sequence[object]]) -> None:
+        """Raises InputError where they cannot be written; then the rows before stay alone."""
         assert self._file is not None
-        self._write(self._file, rows)
-        self._file.flush()
+        before, content = self._file.tell(), memoryview(self._as_csv(rows))
+        try:
+            while content:
+                content = content[self._file.write(content) :]
+        except OSError as error:
+            with suppress(OSError):  # else a row that is cut off is left out when it is read
+                self._file.truncate(before)
+            raise InputError(
+                f"{self.path}: cannot be written: {error.strerror or error}"
+            ) from error
+        self.count += len(rows)
 
-    def finish(self) -> str:
-        """Makes the table of the rows, and takes the file away.
+    def finish(self, about: Mapping[str, Any]) -> None:
+        """Makes the table of the rows and the JSON beside it, and takes the file away.
 
-        Returns:
-            A digest of the images' names and paths, for the JSON beside the table.
+        Args:
+            about: for the JSON, beside the settings, the engines and a digest of the images.
         Raises:
             InputError: it cannot be written.
         """
@@ -127,8 +168,9 @@ class Partial:
         with _open(self.path, "r") as rows:
             rows.readline()
             digest = self._digest(row[0] for row in csv.reader(rows))
+        found = {"images": digest, "engines": _counted(self.engines, self.count)}
+        write_json(self.about_path, {**about, **self.settings, **found})
         self.path.unlink()
-        return digest
 
     def is_made(self) -> bool:
         """Whether the table that is there was made with these settings, by the JSON beside it."""
@@ -141,17 +183,18 @@ class Partial:
             found.get(key) == value for key, value in self.settings.items()
         )
 
-    def _finished(self) -> Iterator[list[str]]:
-        """The rows of a table that is done, with their paths now, which must be those of then."""
+    def _finished(self) -> tuple[dict[str, Any], list[list[str]]]:
+        """What the JSON beside a table that is done says, and the rows, with their paths now, which
+        must be those of then."""
         rows = list(self._rows_of_table())
         there = [row for row in rows if row[0] in self.paths]
-        digest = json.loads(self.about_path.read_text(encoding="utf-8")).get("images")
-        if len(there) < len(rows) or digest != self._digest(row[0] for row in rows):
+        about = json.loads(self.about_path.read_text(encoding="utf-8"))
+        if len(there) < len(rows) or about.get("images") != self._digest(row[0] for row in rows):
             raise InputError(
                 f"{self.output}: was made of other images; wanted the same ones and more, or none "
                 "of --resume"
             )
-        yield from ([*row, self.paths[row[0]]] for row in rows)
+        return about, [[*row, self.paths[row[0]]] for row in rows]
 
     def _digest(self, names: Iterable[str]) -> str:
         """Of images, by their names and paths."""
@@ -179,12 +222,13 @@ class Partial:
             ]
             yield from map(list, zip(*columns, strict=True))
 
-    def _write(self, file: TextIO, rows: Iterable[Sequence[object]]) -> None:
-        writer = csv.writer(file, lineterminator="\n")
+    def _as_csv(self, rows: Iterable[Sequence[object]]) -> bytes:
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, lineterminator="\n")
         for row in rows:
             assert len(row) == len(self.header), (row, self.header)
             writer.writerow([*row, self.paths[str(row[0])]])
-            self.count += 1
+        return text.getvalue().encode("utf-8", "surrogateescape")
 
     def _write_parquet(self, path: Path) -> None:
         import pyarrow
@@ -213,6 +257,26 @@ def write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[object
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
+
+
+def require_utf8(what: str, names: Iterable[str]) -> None:
+    """Raises InputError where something can hold no name that is not UTF-8, and there is one."""
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise InputError(
+                f"{what} cannot hold {os.fsencode(name)!r}, a name that is not UTF-8; wanted a "
+                ".csv, or another name"
+            ) from None
+
+
+def _counted(engines: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """Each engine with its rows; those that the others have not made are of the last. Engines
+    without any are left out."""
+    known = sum(each.get("rows", 0) for each in engines)
+    counted = [{"rows": count - known} | each for each in engines]
+    return [each for each in counted if each["rows"]]
 
 
 def _arrow_type(name: str) -> Any:

@@ -1,6 +1,8 @@
 """Predictions of images with an exported model; the model file and the images are enough."""
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +15,14 @@ from melfast.data.native import NativeLoader
 from melfast.data.plan import evaluation_plan
 from melfast.engines.backends import Backend, open_engine
 from melfast.engines.base import Engine
+from melfast.engines.foreign import SLACK, Numbers, Output
 from melfast.errors import ImageError, InputError
 from melfast.models.record import ModelRecord
+from melfast.preprocess import ColourSpace
 from melfast.views import Tta, View, require_views, viewed
 
 DEFAULT_THRESHOLD = 0.5
+Outputs = tuple[NDArray[np.float32], NDArray[np.float32]]  # probability [B], logits [B, K]
 
 
 @dataclass(frozen=True)
@@ -28,13 +33,13 @@ class Answers:
         index: int64 [B], place in the list of files.
         probability: float32 [B], P(malignant).
         logits: float32 [B, K]; of several views their mean.
-        failures: the images of the batch that could not be read.
+        failures: why other images of the batch have no answer, by place in the list of files.
     """
 
     index: NDArray[np.int64]
     probability: NDArray[np.float32]
     logits: NDArray[np.float32]
-    failures: tuple[ImageError, ...]
+    failures: Mapping[int, ImageError]
 
 
 def choose_threshold(record: ModelRecord, wanted: float | None) -> tuple[float, str]:
@@ -63,36 +68,58 @@ def predictions(
     on_error: OnError = "raise",
     tta: Tta = "none",
 ) -> Iterator[Answers]:
-    """A model's answers for image files, while the next ones are decoded.
+    """A model's answers for image files, while the next ones are decoded, and where the engine is
+    faster so (`in_flight`) while those before are still at work.
 
     Args:
         tta: of which views of each image the mean is taken, see melfast.views.
     Yields:
         A batch at a time, in order.
     Raises:
-        ImageError: an image cannot be read, under `on_error="raise"`.
-        InputError: the model gives no number for an image.
+        ImageError: an image cannot be read or the model gives no probability for it, under
+            `on_error="raise"`; under `skip` it is among the failures.
     """
     plan = evaluation_plan(len(paths), batch_size=batch_size)
     preprocess = engine.record.preprocess
     views = require_views(tta, preprocess)
-    with NativeLoader(
+    loader = NativeLoader(
         paths, preprocess, plan, threads=threads, on_error=on_error, dtype=np.uint8
-    ) as batches:
-        for batch in batches:
-            probability = np.empty(0, np.float32)
-            logits = np.empty((0, engine.record.num_logits), np.float32)
-            if len(batch.index):
-                probability, logits = _mean_over_views(engine, batch.images, views)
-            for row in np.flatnonzero(~np.isfinite(probability)):
-                path = paths[batch.index[row]]
-                raise InputError(f"{path}: the model's probability is {probability[row]}")
-            yield Answers(batch.index, probability, logits, batch.failures)
+    )
+    with loader as batches, ThreadPoolExecutor(engine.in_flight, "melfast-engine") as pool:
+        running: deque[tuple[NDArray[np.int64], dict[int, ImageError], Future[Outputs]]] = deque()
+        for batch, records in zip(batches, plan.batches(), strict=True):
+            # The loader names them in order, without their places.
+            missing = np.setdiff1d(plan.index[records], batch.index)
+            failures = dict(zip(missing.tolist(), batch.failures, strict=True))
+            # The loader's memory is its own again with the next batch.
+            images = batch.images if engine.in_flight == 1 else batch.images.copy()
+            future = pool.submit(_mean_over_views, engine, images, views)
+            running.append((batch.index, failures, future))
+            if len(running) == engine.in_flight:
+                yield _checked(*running.popleft(), paths, on_error)
+        while running:
+            yield _checked(*running.popleft(), paths, on_error)
 
 
-def _mean_over_views(
-    engine: Engine, images: NDArray[np.uint8], views: Sequence[View]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _checked(
+    index: NDArray[np.int64], failures: dict[int, ImageError], future: "Future[Outputs]",
+    paths: Sequence[str | Path], on_error: OnError,
+) -> Answers:  # fmt: skip
+    """The answers that are probabilities; images with others are failures."""
+    probability, logits = future.result()
+    good = (probability >= -SLACK) & (probability <= 1 + SLACK)  # not so is NaN
+    for row in np.flatnonzero(~good):
+        place = int(index[row])
+        reason = f"the model's probability is {probability[row]}, wanted 0 to 1"
+        failures[place] = ImageError(paths[place], reason)
+        if on_error == "raise":
+            raise failures[place]
+    return Answers(index[good], probability[good], logits[good], failures)
+
+
+def _mean_over_views(engine: Engine, images: NDArray[np.uint8], views: Sequence[View]) -> Outputs:
+    if not len(images):
+        return np.empty(0, np.float32), np.empty((0, engine.record.num_logits), np.float32)
     answers = [engine.run(np.ascontiguousarray(viewed(images, view))) for view in views]
     probability, logits = (np.mean(part, axis=0) for part in zip(*answers, strict=True))
     return probability, logits
@@ -109,10 +136,15 @@ class Predictor:
     """
 
     def __init__(
-        self, model: str | Path, *, backend: Backend = "auto", threads: int | None = None
-    ) -> None:
+        self, model: str | Path, *, backend: Backend = "auto", threads: int | None = None,
+        input_size: tuple[int, int] | None = None, colour: ColourSpace | None = None,
+        mean: Numbers | None = None, std: Numbers | None = None, output: Output | None = None,
+    ) -> None:  # fmt: skip
         """Takes what `open_engine` takes."""
-        self.engine = open_engine(model, backend, threads=threads)
+        self.engine = open_engine(
+            model, backend, threads=threads, input_size=input_size, colour=colour, mean=mean,
+            std=std, output=output,
+        )  # fmt: skip
         self.record, self.threads = self.engine.record, threads
 
     def __call__(

@@ -5,7 +5,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from melfast.errors import InputError
@@ -23,11 +23,13 @@ class ImageFiles:
         paths: [N] of the files.
         names: [N] image_name of each; no two are the same.
         note: what should be known of the names; '' where there is nothing.
+        source: the folder or table that they are from; '' where they are from neither.
     """
 
     paths: Sequence[str]
     names: Sequence[str]
     note: str = ""
+    source: str = ""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -35,13 +37,13 @@ class ImageFiles:
     def select(self, rows: Iterable[int]) -> "ImageFiles":
         """Some of them, in that order."""
         rows = list(rows)
-        return ImageFiles(
-            [self.paths[i] for i in rows], [self.names[i] for i in rows], self.note
-        )  # fmt: skip
+        return replace(
+            self, paths=[self.paths[i] for i in rows], names=[self.names[i] for i in rows]
+        )
 
     def absolute(self) -> "ImageFiles":
         """The same, whatever the current folder is."""
-        return ImageFiles([os.path.abspath(path) for path in self.paths], self.names, self.note)
+        return replace(self, paths=[os.path.abspath(path) for path in self.paths])
 
     def shard(self, text: str) -> "ImageFiles":
         """One of several parts that are apart and together are all: `3/64` is the third of 64.
@@ -73,10 +75,11 @@ def find_images(images: str, lines: Iterable[str] = ()) -> ImageFiles:
         found = [os.path.join(images, file) for file in scan_images(images)]
         if not found:
             raise InputError(f"{images}: holds no {', '.join(IMAGE_SUFFIXES)} file")
-        return _named(found, images, root=images)
+        return replace(_named(found, images, root=images), source=images)
     if os.path.isfile(images):
-        is_table = images.lower().endswith(TABLE_SUFFIXES)
-        return _of_table(Path(images)) if is_table else _named([images], images)
+        if images.lower().endswith(TABLE_SUFFIXES):
+            return replace(_of_table(Path(images)), source=images)
+        return _named([images], images)
     if glob.has_magic(images):
         found = sorted(
             file

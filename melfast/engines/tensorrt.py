@@ -41,7 +41,7 @@ def is_portable(trt: ModuleType) -> bool:
 
 def build_engine(
     path: str | Path, *, batches: tuple[int, int, int] = (1, 32, 64),
-    timing_cache: Path | None = None, tf32: bool = True,
+    timing_cache: Path | None = None, tf32: bool = False,
 ) -> bytes:  # fmt: skip
     """A serialized engine of a file that `melfast export` wrote.
 
@@ -51,8 +51,8 @@ def build_engine(
         batches: images a batch: the fewest, those it is tuned for, the most.
         timing_cache: a file that keeps the timings of kernels for the next build. TensorRT-RTX
             times nothing while it builds, and writes none.
-        tf32: whether float32 products may be taken in TF32, TensorRT's default: faster, and with
-            10 bits of mantissa.
+        tf32: whether float32 products may be taken in TF32, TensorRT's own default: faster, and
+            with 10 bits of mantissa, too few for what is asked of float32.
     Raises:
         InputError: TensorRT is not installed, or cannot read or build the file.
         ValueError: `batches` do not rise from 1 or more.

@@ -1,7 +1,7 @@
 """TensorRtEngine: an engine of TensorRT on a GPU, without torch.
 
 Two lanes each have a stream, an execution context and page-locked buffers, so that two threads that
-call `run` overlap: the one copies while the other computes.
+call `run`, as melfast.engines.predict does, overlap: the one copies while the other computes.
 """
 
 import ctypes
@@ -42,6 +42,8 @@ NUM_LANES = 2
 class TensorRtEngine:
     """See melfast.engines.base.Engine. `run` may be called from several threads."""
 
+    in_flight = NUM_LANES
+
     def __init__(self, path: str | Path, *, build: bool = False) -> None:
         """
         Args:
@@ -78,6 +80,7 @@ class TensorRtEngine:
             runtime=runtime_name(trt),
             model=str(engine),
             sha256=sidecar.engine_sha256,
+            source_sha256=sidecar.source_sha256,
         )
 
     def run(

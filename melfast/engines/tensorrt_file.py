@@ -76,7 +76,7 @@ def sidecar_path(engine: Path) -> Path:
 
 def write_engine(
     onnx_path: str | Path, output: str | Path, *, batches: tuple[int, int, int] = (1, 32, 64),
-    tf32: bool = True, check: Callable[[Path], None] | None = None,
+    tf32: bool = False, check: Callable[[Path], None] | None = None,
 ) -> Path:  # fmt: skip
     """Builds the engine of a file that `melfast export` wrote, and writes it with its sidecar.
 

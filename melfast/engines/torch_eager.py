@@ -16,6 +16,8 @@ from melfast.train.checkpoint import WEIGHTS, find_checkpoint, load_model
 class TorchEngine:
     """See melfast.engines.base.Engine."""
 
+    in_flight = 1
+
     def __init__(
         self, path: str | Path, *, device: Literal["auto", "cpu", "cuda"] = "auto",
         threads: int | None = None,

@@ -1,9 +1,12 @@
 """Writer: predictions of many images to a table, with what else is asked for of each image."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +16,24 @@ import melfast
 from melfast.data.loader import OnError, available_cores
 from melfast.engines.base import Engine
 from melfast.engines.groups import group_probabilities
+from melfast.engines.outputs import (
+    failed_path,
+    overlay_path,
+    require_apart,
+    require_overlay_apart,
+)
 from melfast.engines.partial import Partial, write_rows
 from melfast.engines.predict import Answers, predictions
 from melfast.engines.sources import ImageFiles
 from melfast.errors import ImageError, InputError
-from melfast.files import require_writable, write_json
+from melfast.files import require_writable
 from melfast.models.record import ModelRecord
 from melfast.views import Tta
 
 COLUMNS = ("image_name", "target", "probability")
 TONE_COLUMNS = ("ita", "ita_quality", "group")
 FAILED_COLUMNS = ("image_name", "path", "reason")
+Row = list[object]
 
 
 @dataclass(frozen=True)
@@ -55,9 +65,10 @@ class Summary:
 
     Attributes:
         predicted: rows of the table; `malignant` of them with `target` 1.
-        failures: images that could not be read.
+        failures: images that have no row, and why.
         failed_path: the table that lists them; None where there are none.
         resumed: rows that an earlier run had left.
+        engines: of a cluster, what made the rows; `rows` and the fields of EngineInfo.
     """
 
     predicted: int
@@ -65,10 +76,11 @@ class Summary:
     failures: tuple[ImageError, ...]
     failed_path: Path | None
     resumed: int = 0
+    engines: tuple[dict[str, Any], ...] = ()
 
 
 class NothingReadError(InputError):
-    """None of the images could be read; the list of failures is written."""
+    """None of the images has a row; the list of failures is written."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -95,10 +107,14 @@ def header_of(record: ModelRecord, wanted: Wanted) -> list[str]:
     return header + list(TONE_COLUMNS if wanted.ita else ())
 
 
-def settings_of(engine: Engine, wanted: Wanted, tta: Tta) -> dict[str, Any]:
-    """What decides which rows go together in a table."""
+def settings_of(origin: str, record: ModelRecord, wanted: Wanted, tta: Tta) -> dict[str, Any]:
+    """What decides which rows go together in a table; not so what runs the model.
+
+    Args:
+        origin: see EngineInfo.
+    """
     return {
-        "model": engine.info.sha256, "columns": header_of(engine.record, wanted),
+        "model": origin, "columns": header_of(record, wanted),
         "threshold": wanted.threshold, "group_thresholds": dict(wanted.group_thresholds),
         "tta": tta, "overlay": None if wanted.overlay is None else str(wanted.overlay.absolute()),
     }  # fmt: skip
@@ -113,72 +129,96 @@ def write_predictions(
     """Writes the predictions of all files: image_name, target, probability and what is wanted.
 
     The table is CSV, or Parquet where its name ends so. The probability has the digits that give
-    back its float32. Images that cannot be read are listed beside the table, in NAME.failed.csv,
-    which is there only if there are any; NAME.json says how the table was made. Rows are kept in
-    OUTPUT.partial while they come; stopped half-way, it stays, and `resume` goes on from it.
+    back its float32. Images that cannot be read, or that the model gives no probability for, are
+    listed beside the table, in NAME.failed.csv, which is there only if there are any; NAME.json
+    says how the table was made. Rows are kept in OUTPUT.partial while they come; stopped half-way,
+    it stays, and `resume` goes on from it.
 
     Args:
-        resume: keep the rows that an earlier run with the same settings has left, and do the rest.
+        resume: keep the rows that an earlier run with the same settings has left, and do the rest;
+            the engine may be another one of the same model. Without it such rows are refused.
         progress: is told of each batch how many images it had.
     Raises:
-        NothingReadError: no image could be read.
+        NothingReadError: no image has a row.
         InputError: a table cannot be written; none is left half-written.
-        ImageError: an image cannot be read, under `on_error="raise"`.
-        Stopped: Ctrl-C, where there are rows to keep.
+        ImageError: an image has no row, under `on_error="raise"`.
+        Stopped: Ctrl-C, where there are rows to keep. Other errors have a note on them then.
     """
     require_writable(output)
-    settings = settings_of(engine, wanted, tta)
-    paths = {n: os.path.abspath(p) for n, p in zip(files.names, files.paths, strict=True)}
+    require_apart(output, files, engine)
     if wanted.overlay is not None:
-        _require_inside(files.names)
-    partial = Partial(output, settings["columns"], settings, paths)
-    kept = list(partial.rows()) if resume else []
+        require_overlay_apart(wanted.overlay, files)
+    settings = settings_of(engine.info.origin, engine.record, wanted, tta)
+    paths = {n: os.path.abspath(p) for n, p in zip(files.names, files.paths, strict=True)}
+    unfinished = Partial(output, settings["columns"], settings, paths)
+    if not resume:
+        unfinished.require_none()
+    kept = unfinished.rows() if resume else []
     done = {row[0] for row in kept}
     todo = files.select(i for i, name in enumerate(files.names) if name not in done)
     malignant = sum(row[1] == "1" for row in kept)
-    failures: list[ImageError] = []
+    failures: dict[int, ImageError] = {}
     if len(files) > len(todo):
         progress(len(files) - len(todo))
-    try:
-        with partial.writing(kept), Observer(engine.record, wanted, threads) as observer:
+    with _telling_what_is_kept(unfinished):
+        with (
+            unfinished.writing(kept, engine.info.identity()),
+            Observer(engine.record, wanted, threads, on_error) as observer,
+        ):
             answered = predictions(
                 engine, todo.paths, batch_size=batch_size, threads=threads, on_error=on_error,
                 tta=tta,
             ) if len(todo) else iter(())  # fmt: skip
-            for answers, rows in observer.rows(answered, todo):
-                partial.add(rows)
+            for rows, failed_rows in observer.rows(answered, todo):
+                unfinished.add(rows)
                 malignant += sum(row[1] == 1 for row in rows)
-                failures += answers.failures
-                progress(len(answers.index) + len(answers.failures))
+                failures |= failed_rows
+                progress(len(rows) + len(failed_rows))
+        failed = failed_path(output)
+        _write_failures(failures, todo, failed)
+        if not unfinished.count:
+            unfinished.path.unlink()
+            raise NothingReadError(
+                f"none of {len(files):,} images could be predicted, see {failed}; the first: "
+                f"{next(iter(failures.values()))}"
+            )
+        unfinished.finish({
+            "melfast": melfast.__version__, "engine": engine.info.to_dict(),
+            "threshold_source": wanted.threshold_source, "predicted": unfinished.count,
+            "malignant": malignant, "failed": len(failures),
+        })  # fmt: skip
+    return Summary(
+        unfinished.count, malignant, tuple(failures.values()), failed if failures else None,
+        len(kept),
+    )  # fmt: skip
+
+
+@contextmanager
+def _telling_what_is_kept(unfinished: Partial) -> Iterator[None]:
+    """However a run ends early: where rows are kept, the user hears of them."""
+    try:
+        yield
     except KeyboardInterrupt:
-        if partial.count:
-            raise Stopped(partial.count, partial.path) from None
+        if unfinished.count:
+            raise Stopped(unfinished.count, unfinished.path) from None
         raise
-    failed_path = output.with_name(f"{output.stem}.failed.csv")
-    _write_failures(failures, todo, failed_path)
-    if not partial.count:
-        partial.path.unlink()
-        raise NothingReadError(
-            f"none of {len(files):,} images could be read, see {failed_path}; "
-            f"the first: {failures[0]}"
-        )
-    summary = Summary(
-        partial.count, malignant, tuple(failures), failed_path if failures else None, len(kept)
-    )
-    digest = partial.finish()
-    counts = {"predicted": summary.predicted, "malignant": malignant, "failed": len(failures)}
-    about = {"melfast": melfast.__version__, "engine": engine.info.to_dict(),
-             "threshold_source": wanted.threshold_source, "images": digest}  # fmt: skip
-    write_json(partial.about_path, about | settings | counts)
-    return summary
+    except Exception as error:
+        if unfinished.count:
+            error.add_note(
+                f"{unfinished.path} keeps {unfinished.count:,} rows; the same command with "
+                "--resume goes on"
+            )
+        raise
 
 
 class Observer:
     """Rows of the table; looks at the images themselves, in threads, where tone or pictures are
     wanted, while the model is at the next batch."""
 
-    def __init__(self, record: ModelRecord, wanted: Wanted, threads: int | None) -> None:
-        self.record, self.wanted = record, wanted
+    def __init__(
+        self, record: ModelRecord, wanted: Wanted, threads: int | None, on_error: OnError
+    ) -> None:
+        self.record, self.wanted, self.on_error = record, wanted, on_error
         self.looking = wanted.ita or wanted.overlay is not None
         self.pool = ThreadPoolExecutor(threads or available_cores(), "melfast-look")
 
@@ -190,24 +230,35 @@ class Observer:
 
     def rows(
         self, batches: Iterator[Answers], files: ImageFiles
-    ) -> Iterator[tuple[Answers, list[list[object]]]]:
-        """Each batch with its rows, in order."""
-        waiting: list[tuple[Answers, list[Future[list[object]]]]] = []
+    ) -> Iterator[tuple[list[Row], dict[int, ImageError]]]:
+        """Each batch's rows, and its failures by place in the list of files, in order."""
+        waiting: deque[tuple[Answers, list[Callable[[], Row]]]] = deque()
         for answers in batches:
-            if not self.looking:
-                yield answers, [self.row(files, answers, i) for i in range(len(answers.index))]
-                continue
-            looks = [
-                self.pool.submit(self.row, files, answers, i) for i in range(len(answers.index))
+            make: list[Callable[[], Row]] = [
+                partial(self.row, files, answers, i) for i in range(len(answers.index))
             ]
-            waiting.append((answers, looks))
-            if len(waiting) > 1:
-                earlier, looks = waiting.pop(0)
-                yield earlier, [look.result() for look in looks]
-        for answers, looks in waiting:
-            yield answers, [look.result() for look in looks]
+            if self.looking:
+                make = [self.pool.submit(each).result for each in make]
+            waiting.append((answers, make))
+            if not self.looking or len(waiting) > 1:
+                yield self._made(*waiting.popleft())
+        while waiting:
+            yield self._made(*waiting.popleft())
 
-    def row(self, files: ImageFiles, answers: Answers, i: int) -> list[object]:
+    def _made(
+        self, answers: Answers, make: list[Callable[[], Row]]
+    ) -> tuple[list[Row], dict[int, ImageError]]:
+        rows, failures = [], dict(answers.failures)
+        for place, row in zip(answers.index.tolist(), make, strict=True):
+            try:
+                rows.append(row())
+            except ImageError as error:  # the file has gone since it was decoded, or the like
+                if self.on_error == "raise":
+                    raise
+                failures[place] = error
+        return rows, dict(sorted(failures.items()))
+
+    def row(self, files: ImageFiles, answers: Answers, i: int) -> Row:
         """The cells of one image of a batch."""
         place, probability = answers.index[i], answers.probability[i]
         name, path = files.names[place], Path(files.paths[place])
@@ -222,7 +273,7 @@ class Observer:
         # float64: the threshold is one, and rounding it to float32 could move it.
         target = int(float(probability) >= threshold)
         if self.wanted.overlay is not None:
-            seen.draw(self.wanted.overlay / f"{name}.jpg", float(probability), bool(target))
+            seen.draw(overlay_path(self.wanted.overlay, name), float(probability), bool(target))
         cells: list[object] = [name, target, str(probability)]
         logits = answers.logits[i : i + 1]
         if self.wanted.logits:
@@ -232,24 +283,17 @@ class Observer:
         return cells + (list(tone) if self.wanted.ita else [])
 
 
-def _require_inside(names: Sequence[str]) -> None:
-    """Raises InputError where a name would lead out of the folder of the pictures."""
-    for name in names:
-        if os.path.isabs(name) or ".." in Path(name).parts:
-            raise InputError(f"--overlay: image_name {name!r} leads out of the folder")
-
-
 def _number(value: np.float32) -> str:
     return "" if np.isnan(value) else str(value)
 
 
-def _write_failures(failures: Sequence[ImageError], files: ImageFiles, path: Path) -> None:
+def _write_failures(failures: Mapping[int, ImageError], files: ImageFiles, path: Path) -> None:
     if not failures:
         path.unlink(missing_ok=True)
         return
-    failed = {str(error.path) for error in failures}
-    names = {p: n for p, n in zip(files.paths, files.names, strict=True) if p in failed}
     write_rows(
         path, FAILED_COLUMNS,
-        ((names[str(error.path)], error.path, error.reason) for error in failures),
+        # Absolute: the list may be read as a table of images, whose paths are relative to it.
+        ((files.names[place], os.path.abspath(files.paths[place]), error.reason)
+         for place, error in failures.items()),
     )  # fmt: skip

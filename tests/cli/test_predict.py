@@ -9,16 +9,25 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from PIL import Image
+
+from melfast.cli.predict import command
+from melfast.engines import cluster
+from melfast.engines.backends import ModelFile
+from melfast.engines.cluster import Job
+from melfast.engines.sources import ImageFiles
+from melfast.engines.writer import Summary
 
 RedModel = Callable[..., Path]
 
 
 def melfast(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "melfast", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=cwd)
+    line = [sys.executable, "-m", "melfast", *map(str, words)]
+    return subprocess.run(line, capture_output=True, text=True, timeout=120, cwd=cwd)
 
 
 @pytest.fixture
@@ -129,7 +138,7 @@ def test_nothing_readable_and_on_error_raise(folder: Path) -> None:
     done = predict(folder, "--images", "photos/b.png")
     assert (done.returncode, (folder / "p.csv").exists()) == (1, False)
     assert done.stderr.startswith(
-        "melfast: error: none of 1 images could be read, see p.failed.csv"
+        "melfast: error: none of 1 images could be predicted, see p.failed.csv"
     )
 
 
@@ -192,6 +201,39 @@ def test_stopped_by_ctrl_c_and_gone_on_with(folder: Path) -> None:
     assert [row.split(",")[0] for row in rows] == [f"n{i}" for i in range(300)]
 
 
+@pytest.mark.parametrize("cause", ["unreadable", "full disk"])
+def test_an_early_end_says_in_one_line_what_is_kept(folder: Path, cause: str) -> None:
+    photo = folder / "photos" / "a.png"
+    for i in range(200):
+        photo.with_name(f"n{i:03d}.png").symlink_to(photo)
+    reason, words = "p.csv.partial: cannot be written: File too large", list[str]()
+    if cause == "unreadable":
+        photo.with_name("z.png").write_bytes(b"")
+        reason = "photos/z.png: found an empty file, wanted a JPEG or PNG"
+        words = ["--on-error", "raise"]
+    usual = ["--model", "model.onnx", "--images", "photos", "--output", "p.csv", "--batch-size",
+             "8", "--backend", "onnx-cpu"]  # fmt: skip
+    command = [sys.executable, "-m", "melfast", "predict", *usual, *words]
+    room = 8000 if cause == "full disk" else resource.RLIM_INFINITY
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=folder, timeout=120,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)),
+    )  # fmt: skip
+    kept = (folder / "p.csv.partial").read_text().count("\n") - 1
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"melfast: error: {reason}; p.csv.partial keeps {kept} rows; the same command with "
+        "--resume goes on\n"
+    )
+    assert kept > 0
+    assert kept % 8 == 0
+    again = predict(folder)
+    assert again.returncode == 1
+    assert again.stderr.startswith(f"melfast: error: p.csv.partial: keeps {kept} rows of a run ")
+    again = predict(folder, "--resume")
+    assert f"p.csv: 202 images ({kept} of them kept), " in again.stdout
+
+
 def test_options_that_do_not_go_together(folder: Path) -> None:
     for words, message in (
         (("--workers", 2), "--address and --workers go with --engine ray"),
@@ -200,6 +242,36 @@ def test_options_that_do_not_go_together(folder: Path) -> None:
         done = predict(folder, *words)
         assert done.returncode == 2
         assert message in done.stderr
+
+
+def test_a_ray_cluster_is_asked_by_a_machine_that_could_not_run_the_model(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No GPU is here; the workers may have one."""
+    jobs: list[Job] = []
+
+    def predict_on_ray(
+        model: ModelFile, job: Job, files: ImageFiles, *_: Any, **__: Any
+    ) -> Summary:
+        jobs.append(job)
+        made = {"provider": "TensorRT on H100", "rows": len(files), "passed_over": {}}
+        other = {"provider": "CPU", "rows": 1, "passed_over": {"tensorrt": "no GPU"}}
+        return Summary(3, 1, (), None, engines=(made, other))
+
+    monkeypatch.setattr(cluster, "predict_on_ray", predict_on_ray)
+    monkeypatch.chdir(folder)
+    words = ["--model", "model.onnx", "--images", "photos", "--output", "parts", "--engine", "ray"]
+    done = CliRunner().invoke(command, [*words, "--backend", "tensorrt", "--resume"])
+    assert (done.exit_code, done.stderr) == (
+        0, "note: --engine ray always goes on; --resume changes nothing\n"
+    )  # fmt: skip
+    assert done.stdout == (
+        "model.onnx: red, 6x4 rgb, threshold 0.25 (the model's, by youden), on a Ray cluster\n"
+        "parts: 3 images, 1 called malignant, 0 failed\n"
+        "  2 images on TensorRT on H100\n"
+        "  1 images on CPU; passed over: tensorrt: no GPU\n"
+    )
+    assert [job.backend for job in jobs] == ["tensorrt"]
 
 
 def test_the_published_call(folder: Path) -> None:

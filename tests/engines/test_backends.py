@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from melfast.engines import gpu, onnx_runtime, tensorrt, tensorrt_engine
-from melfast.engines.backends import open_engine
-from melfast.engines.base import UnusableError
+from melfast.engines.backends import ModelFile, open_engine, read_model
+from melfast.engines.base import UnusableError, file_sha256
 from melfast.engines.export import export_onnx
 from melfast.engines.gpu import Gpu
 from melfast.engines.tensorrt_file import write_engine
@@ -108,6 +108,20 @@ def test_an_engine_that_nothing_runs(model: Path) -> None:
     assert str(caught.value) == f"{engine}: no backend can run it here: tensorrt: {NO_GPU}"
 
 
+@pytest.mark.usefixtures("no_gpu")
+def test_read_model_needs_no_gpu(model: Path, run: Path) -> None:
+    engine = model.with_suffix(".engine")
+    write_engine(model, engine, batches=(1, 2, 4))
+    digest = file_sha256(model)
+    found = [read_model(path) for path in (model, engine)]
+    assert found[0] == found[1] == ModelFile(found[0].record, digest)
+    assert (found[0].record.backbone, found[0].record.threshold) == ("red", 0.25)
+    assert open_engine(model).info.origin == digest
+    assert read_model(run) == ModelFile(RECORD, open_engine(run).info.origin)
+    with pytest.raises(InputError, match="colour can be said of ONNX files that melfast did not"):
+        read_model(run, colour="rgb")
+
+
 def test_auto_does_not_build(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tensorrt_engine, "find_gpu", lambda: Gpu("drawn", "9.0"))
     monkeypatch.setattr(onnx_runtime, "find_gpu", lambda: Gpu("drawn", "9.0"))
@@ -141,8 +155,8 @@ def test_flags_for_other_files(run: Path) -> None:
     with pytest.raises(InputError) as caught:
         open_engine(run, input_size=(6, 4))
     assert str(caught.value) == (
-        f"{run}: input size, colour, mean, std and output are for ONNX files that melfast did not "
-        "write, this is a checkpoint"
+        f"{run}: input size can be said of ONNX files that melfast did not write, this is a "
+        "checkpoint"
     )
 
 

@@ -85,11 +85,14 @@ def test_uint8_is_passed_on(tmp_path: Path, images: np.ndarray) -> None:
     engine = OnnxEngine(path, foreign=Foreign(colour="rgb"))
     _, logits = engine.run(images)
     np.testing.assert_allclose(logits, images.mean(axis=(1, 2))[:, [1, 0]], rtol=1e-5)
-    for wrong in (Foreign(colour="cielab"), Foreign(colour="rgb", mean=(0, 0, 0))):
+    for wrong, got in (
+        (Foreign(colour="cielab"), "colour"),
+        (Foreign(colour="rgb", mean=(0, 0, 0)), "colour and mean"),
+    ):
         with pytest.raises(InputError) as caught:
             OnnxEngine(path, foreign=wrong)
         assert str(caught.value) == (
-            f"{path}: takes uint8 images, wanted --colour rgb without mean and std"
+            f"{path}: takes uint8 images, so colour rgb and nothing else; got {got}"
         )
 
 
@@ -154,11 +157,39 @@ def normal(images: np.ndarray) -> np.ndarray:
     return ((images / 255 - mean) / std).transpose(0, 3, 1, 2).astype(np.float32)
 
 
-def test_no_probability_is_found(tmp_path: Path, images: np.ndarray) -> None:
+def test_no_probability_is_found(tmp_path: Path) -> None:
     path = write(tmp_path / "m.onnx", ["n", 4, 6, 3], dtype=UINT8)
-    engine = OnnxEngine(path, foreign=Foreign(colour="rgb", output="probability"))
-    with pytest.raises(InputError, match=r"taken for a probability and is \S+ to \S+; wanted --mo"):
-        engine.run(images)
+    with pytest.raises(InputError) as caught:
+        OnnxEngine(path, foreign=Foreign(colour="rgb", output="probability"))
+    assert str(caught.value) == (
+        f"{path}: its output was taken for a probability and is 0 to 255 for a black and a white "
+        "image; wanted --model-output logits"
+    )
+
+
+def test_no_probability_is_found_for_some_images(tmp_path: Path) -> None:
+    # RGB in 0..1, the white image's answer is 1: this one seems right until it is asked more.
+    path = write(tmp_path / "m.onnx", PLANES)
+    foreign = Foreign(colour="rgb", output="probability", mean=(0.0, 0.0, 0.0), std=(1.0, 0.5, 1.0))
+    with pytest.raises(InputError, match=r"is 0 to 2 for a black and a white image"):
+        OnnxEngine(path, foreign=foreign)
+    proto = onnx.load(path)
+    # Twice as much for grey as for black and white: 4 x (1 - x).
+    proto.graph.node[-1].CopyFrom(helper.make_node("Sub", ["one", "chosen"], ["rest"]))
+    proto.graph.node.append(helper.make_node("Mul", ["chosen", "rest"], ["part"]))
+    proto.graph.node.append(helper.make_node("Mul", ["part", "eight"], ["y"]))
+    for name, value in (("one", 1), ("eight", 8)):
+        proto.graph.initializer.append(
+            onnx.numpy_helper.from_array(np.array(value, np.float32), name)
+        )
+    onnx.save(proto, path)
+    foreign = Foreign(colour="rgb", output="probability", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    images = np.zeros((3, 4, 6, 3), np.uint8)
+    images[1], images[2] = 255, 127
+    probability, logits = OnnxEngine(path, foreign=foreign).run(images)
+    np.testing.assert_allclose(probability, [0, 0, np.nan], atol=1e-6)
+    assert np.isnan(logits[2]).all()
+    assert not np.isnan(logits[:2]).any()
 
 
 def test_what_is_lacking(tmp_path: Path, red_model: Callable[..., Path]) -> None:
@@ -175,8 +206,7 @@ def test_what_is_lacking(tmp_path: Path, red_model: Callable[..., Path]) -> None
          "takes x tensor(float) ['n', 1, 4, 6]; wanted one input of images, float [N,3,H,W], "
          "float [N,H,W,3] or uint8 [N,H,W,3]"),
         (red_model(tmp_path / "ours.onnx"), Foreign(colour="rgb"),
-         "melfast export wrote it, it says itself what it takes and gives; wanted no input size, "
-         "colour, mean, std or output"),
+         "melfast export wrote it, it says itself what it takes and gives; got colour besides"),
     ]  # fmt: skip
     for path, foreign, message in cases:
         with pytest.raises(InputError) as caught:

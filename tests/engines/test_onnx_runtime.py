@@ -146,6 +146,7 @@ def test_what_it_was_is_told(model: Path) -> None:
         "sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
         "assumed": "",
         "passed_over": {},
+        "source_sha256": "",
     }
 
 

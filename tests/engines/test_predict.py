@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
@@ -17,6 +18,7 @@ from PIL import Image
 import melfast
 from melfast import images as images_module
 from melfast.data import native
+from melfast.engines import look
 from melfast.engines.base import Engine, EngineInfo
 from melfast.engines.onnx_runtime import OnnxEngine
 from melfast.engines.predict import Predictor, choose_threshold, predictions
@@ -96,6 +98,7 @@ class FixedEngine:
 
     record = ModelRecord("fixed", Preprocess(4, 6))
     provider = "none"
+    in_flight = 1
     info = EngineInfo("torch", "none", "none 1", "fixed", "0" * 64)
 
     def __init__(self, probability: NDArray[np.float32]) -> None:
@@ -176,7 +179,7 @@ def test_nothing_readable(engine: OnnxEngine, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         write(engine, folder, tmp_path / "p.csv")
     assert str(caught.value) == (
-        f"none of 2 images could be read, see {tmp_path / 'p.failed.csv'}; the first: "
+        f"none of 2 images could be predicted, see {tmp_path / 'p.failed.csv'}; the first: "
         f"{folder / 'a.jpg'}: found an empty file, wanted a JPEG or PNG"
     )
     assert (tmp_path / "p.csv").read_text() == "as it was"
@@ -213,12 +216,68 @@ def test_interrupted_keeps_what_is_done_and_the_table_that_was(
     assert not [name for name in names if name.startswith("melfast-loader")]
 
 
-def test_a_model_that_gives_nan(photos: Path, tmp_path: Path) -> None:
-    probability = np.array([0.5, 0.5, 0.5, 0.5, np.nan, 0.5], np.float32)
-    with pytest.raises(InputError) as caught:
-        write(FixedEngine(probability), photos, tmp_path / "p.csv")
-    assert str(caught.value) == f"{photos / 'p4.png'}: the model's probability is nan"
-    assert not list(tmp_path.glob("*.csv"))
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, 1.5, -0.1])
+def test_images_without_a_probability_fail_alone(
+    photos: Path, tmp_path: Path, wrong: float
+) -> None:
+    probability = np.array([0.5, 0.5, 0.5, 0.5, wrong, 0.5], np.float32)
+    (photos / "p5.png").write_bytes(b"")
+    summary = write(FixedEngine(probability), photos, tmp_path / "p.csv")
+    assert (summary.predicted, len(summary.failures)) == (4, 2)
+    assert [row[0] for row in table(tmp_path / "p.csv")[1:]] == ["p0", "p1", "p2", "p3"]
+    assert table(tmp_path / "p.failed.csv")[1:] == [
+        ["p4", str(photos / "p4.png"),
+         f"the model's probability is {np.float32(wrong)}, wanted 0 to 1"],
+        ["p5", str(photos / "p5.png"), "found an empty file, wanted a JPEG or PNG"],
+    ]  # fmt: skip
+    (photos / "p5.png").unlink()
+    with pytest.raises(ImageError, match=r"p4\.png: the model's probability is"):
+        write(FixedEngine(probability), photos, tmp_path / "q.csv", on_error="raise")
+    assert not list(tmp_path.glob("q.csv"))
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_an_image_that_goes_after_it_was_decoded(
+    engine: OnnxEngine, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    batch_size: int,
+) -> None:  # fmt: skip
+    see = look.look_at
+
+    def gone(path: Path, groups: tuple[str, ...]) -> look.Look:
+        if path.name in ("p1.png", "p5.png"):
+            raise ImageError(path, "no such file")
+        return see(path, groups)
+
+    monkeypatch.setattr(look, "look_at", gone)
+    options: dict[str, Any] = {"ita": True, "batch_size": batch_size}
+    summary = write(engine, photos, tmp_path / "p.csv", **options)
+    assert [row[0] for row in table(tmp_path / "p.csv")[1:]] == ["p0", "p2", "p3", "p4"]
+    assert [row[0] for row in table(tmp_path / "p.failed.csv")[1:]] == ["p1", "p5"]
+    assert (summary.predicted, len(summary.failures)) == (4, 2)
+    with pytest.raises(ImageError, match=r"p1\.png: no such file"):
+        write(engine, photos, tmp_path / "q.csv", on_error="raise", **options)
+
+
+def test_rows_of_one_broken_file_keep_their_names(
+    engine: OnnxEngine, photos: Path, tmp_path: Path
+) -> None:
+    (photos / "bad.png").write_bytes(b"")
+    listed = tmp_path / "m.csv"
+    listed.write_text("image_name,path\na,photos/bad.png\nc,photos/p1.png\nb,photos/bad.png\n")
+    write(engine, listed, tmp_path / "p.csv")
+    assert [row[0] for row in table(tmp_path / "p.failed.csv")[1:]] == ["a", "b"]
+
+
+def test_the_list_of_failures_is_a_table_of_images(
+    engine: OnnxEngine, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = (photos / "p3.png").read_bytes()
+    (photos / "p3.png").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    write(engine, Path("photos"), Path("out/p.csv"))
+    (photos / "p3.png").write_bytes(good)
+    again = write(engine, Path("out/p.failed.csv"), Path("out/again.csv"))
+    assert (again.predicted, table(Path("out/again.csv"))[1]) == (1, ["p3", "1", "0.6"])
 
 
 def test_output_that_cannot_be_written(engine: OnnxEngine, photos: Path, tmp_path: Path) -> None:
@@ -294,6 +353,20 @@ def test_predictor(model: Path, photos: Path) -> None:
     arrays = [np.asarray(Image.open(file)) for file in files]
     np.testing.assert_array_equal(predict(arrays, batch_size=2), found)
     assert predict([]).shape == (0,)
+
+
+def test_predictor_of_a_file_that_melfast_did_not_write(model: Path, photos: Path) -> None:
+    proto = onnx.load(model)
+    del proto.metadata_props[:]
+    del proto.graph.output[1]  # the logits
+    onnx.save(proto, model)
+    said: dict[str, Any] = {"input_size": (6, 4), "colour": "rgb", "output": "probability"}
+    found = Predictor(model, **said)([photos / "p1.png", photos / "p4.png"])
+    np.testing.assert_allclose(found, [0.2, 0.8], rtol=1e-6)
+    with pytest.raises(InputError, match="to use it, say --colour rgb or cielab"):
+        Predictor(model)
+    with pytest.raises(InputError, match=r"colour rgb and nothing else; got colour and mean$"):
+        Predictor(model, colour="rgb", mean=(0.5, 0.5, 0.5))
 
 
 def test_predictor_refuses(model: Path, photos: Path) -> None:

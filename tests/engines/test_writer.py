@@ -2,10 +2,15 @@
 
 import contextlib
 import csv
+import errno
+import io
 import json
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,14 +18,18 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from melfast.cli import one_line
 from melfast.decode import decode
+from melfast.engines import partial
 from melfast.engines.base import EngineInfo
 from melfast.engines.groups import group_probabilities
 from melfast.engines.look import look_at, outline, scale_of
 from melfast.engines.onnx_runtime import OnnxEngine
+from melfast.engines.outputs import about_path
+from melfast.engines.partial import Partial
 from melfast.engines.sources import ImageFiles, find_images
 from melfast.engines.writer import Stopped, Wanted, write_predictions
-from melfast.errors import InputError
+from melfast.errors import ImageError, InputError
 from melfast.models.record import ModelRecord
 from melfast.prepare.ita import read_tone
 from melfast.prepare.synth.draw import draw_sample
@@ -37,6 +46,7 @@ class Engine:
     """P(malignant) is the mean red / 255; notes how many images it has seen; stops when told."""
 
     provider = "none"
+    in_flight = 1
     info = EngineInfo("torch", "none", "none 1", "red", "0" * 64)
 
     def __init__(self, record: ModelRecord | None = None, stop_after: int = 10**9) -> None:
@@ -103,13 +113,166 @@ def test_stopped_and_gone_on_with(photos: ImageFiles, tmp_path: Path) -> None:
     assert not (tmp_path / "p.csv.partial").exists()
 
 
-def test_begun_anew_without_resume(photos: ImageFiles, tmp_path: Path) -> None:
+def test_rows_that_are_kept_are_not_lost_without_resume(photos: ImageFiles, tmp_path: Path) -> None:
+    output, kept = tmp_path / "p.csv", tmp_path / "p.csv.partial"
     with pytest.raises(Stopped):
-        write_predictions(Engine(stop_after=4), photos, tmp_path / "p.csv", Wanted(0.5),
-                          batch_size=2)  # fmt: skip
-    engine = Engine()
-    write_predictions(engine, photos, tmp_path / "p.csv", Wanted(0.5))
+        write_predictions(Engine(stop_after=4), photos, output, Wanted(0.5), batch_size=2)
+    before, engine = kept.read_bytes(), Engine()
+    with pytest.raises(InputError) as caught:
+        write_predictions(engine, photos, output, Wanted(0.5))
+    assert str(caught.value) == (
+        f"{kept}: keeps 4 rows of a run that ended early; wanted --resume, which goes on from "
+        "them, or the file deleted, to begin anew"
+    )
+    assert (engine.seen, kept.read_bytes()) == (0, before)
+    # The first line alone, of a run that was killed before its first row, is nothing to keep.
+    kept.write_bytes(before.split(b"\n")[0] + b"\n")
+    write_predictions(engine, photos, output, Wanted(0.5))
     assert engine.seen == 6
+
+
+NOTE = "{}.partial keeps {} rows; the same command with --resume goes on"
+
+
+def test_what_is_kept_is_told_whatever_ends_the_run(
+    photos: ImageFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, png = tmp_path / "p.parquet", Path(photos.paths[5])
+
+    class Broken(Engine):
+        def run(self, images_bhw3: NDArray[np.uint8]) -> Any:
+            if self.seen:
+                raise RuntimeError("CUDA error")
+            return super().run(images_bhw3)
+
+    with pytest.raises(RuntimeError, match="CUDA error") as failed:
+        write_predictions(Broken(), photos, output, Wanted(0.5), batch_size=2)
+    assert failed.value.__notes__ == [NOTE.format(output, 2)]
+
+    good = png.read_bytes()
+    png.write_bytes(b"")
+    options: dict[str, Any] = {"batch_size": 2, "resume": True}
+    with pytest.raises(ImageError, match=r"p5\.png: found an empty file") as unreadable:
+        write_predictions(Engine(), photos, output, Wanted(0.5), on_error="raise", **options)
+    assert unreadable.value.__notes__ == [NOTE.format(output, 4)]
+    png.write_bytes(good)
+
+    def full(self: Partial, path: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Partial, "_write_parquet", full)
+        with pytest.raises(InputError) as caught:
+            write_predictions(Engine(), photos, output, Wanted(0.5), **options)
+    assert one_line(caught.value) == (
+        f"{output}: cannot be written: No space left on device; {NOTE.format(output, 6)}"
+    )
+    engine = Engine()
+    assert write_predictions(engine, photos, output, Wanted(0.5), resume=True).resumed == 6
+    assert engine.seen == 0
+
+
+def test_a_full_disk_keeps_the_rows_before(
+    photos: ImageFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, row = tmp_path / "p.csv", len(f"p0,0,0.0,{photos.paths[0]}\n")
+
+    class Full(io.FileIO):
+        """Room for three rows of batches of two."""
+
+        def write(self, content: Any) -> int:
+            room = start + 3 * row - self.tell()
+            if room <= 0:
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+            return super().write(content[:room])
+
+    def opened(path: Path, mode: str, **options: Any) -> Any:
+        nonlocal start
+        if mode != "ab":
+            return open(path, mode, **options)
+        start = path.stat().st_size
+        return Full(path, "a")
+
+    start = 0
+    with monkeypatch.context() as patch:
+        patch.setattr(partial, "open", opened, raising=False)
+        with pytest.raises(InputError) as caught:
+            write_predictions(Engine(), photos, output, Wanted(0.5), batch_size=2)
+    assert one_line(caught.value) == (
+        f"{output}.partial: cannot be written: File too large; {NOTE.format(output, 2)}"
+    )
+    assert Path(f"{output}.partial").read_text().count("\n") == 3
+    summary = write_predictions(Engine(), photos, output, Wanted(0.5), resume=True)
+    assert (summary.resumed, summary.predicted) == (2, 6)
+
+
+def test_nothing_is_lost_before_the_json_is_there(
+    photos: ImageFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, values: object) -> None:
+        raise InputError(f"{path}: cannot be written: No space left on device")
+
+    output = tmp_path / "p.csv"
+    with monkeypatch.context() as patch:
+        patch.setattr(partial, "write_json", full)
+        with pytest.raises(InputError, match=r"p\.json: cannot be written"):
+            write_predictions(Engine(), photos, output, Wanted(0.5))
+    engine = Engine()
+    assert write_predictions(engine, photos, output, Wanted(0.5), resume=True).resumed == 6
+    assert (engine.seen, output.exists()) == (0, True)
+
+
+def test_parquet_and_names_that_it_cannot_hold(photos: ImageFiles, tmp_path: Path) -> None:
+    wrong, engine = os.fsdecode(b"caf\xe9"), Engine()
+    files = ImageFiles(photos.paths[:2], ["a", wrong])
+    with pytest.raises(InputError) as caught:
+        write_predictions(engine, files, tmp_path / "p.parquet", Wanted(0.5))
+    assert str(caught.value) == (
+        f"{tmp_path / 'p.parquet'}: Parquet cannot hold b'caf\\xe9', a name that is not UTF-8; "
+        "wanted a .csv, or another name"
+    )
+    assert engine.seen == 0
+    write_predictions(engine, files, tmp_path / "p.csv", Wanted(0.5))
+
+
+def test_parquet_of_files_in_a_folder_that_is_not_utf8(tmp_path: Path) -> None:
+    from pyarrow import parquet
+
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    Image.new("RGB", (6, 4)).save(folder / 'a,b\n"c.png')
+    write_predictions(Engine(), find_images(str(folder)), tmp_path / "p.parquet", Wanted(0.5))
+    assert parquet.read_table(tmp_path / "p.parquet")["image_name"].to_pylist() == ['a,b\n"c']
+
+
+@pytest.mark.parametrize("name", ["p.csv", "p.parquet"])
+def test_engines_are_told_with_their_rows(photos: ImageFiles, tmp_path: Path, name: str) -> None:
+    output = tmp_path / name
+
+    def run(provider: str, count: int, *, stop_after: int = 10**9) -> list[tuple[str, int]]:
+        engine = Engine(stop_after=stop_after)
+        engine.info = replace(Engine.info, provider=provider, passed_over={"x": provider})
+        with contextlib.suppress(Stopped):
+            write_predictions(engine, photos.select(range(count)), output, Wanted(0.5),
+                              batch_size=1, resume=True)  # fmt: skip
+        if not about_path(output).exists():
+            return []
+        about = json.loads(about_path(output).read_text())
+        assert about["engine"]["provider"] == provider
+        return [(each["provider"], each["rows"]) for each in about["engines"]]
+
+    assert run("CUDA", 5, stop_after=2) == []
+    assert run("CPU", 5, stop_after=0) == []
+    assert run("CUDA", 5, stop_after=1) == []
+    with open(f"{output}.partial", "a") as file:
+        file.write("p4,1,0.8,/photos/p")  # cut off
+    assert run("CPU", 5) == [("CUDA", 3), ("CPU", 2)]
+    assert run("CUDA", 6) == [("CPU", 2), ("CUDA", 4)]
+    # Of an older melfast.
+    path = about_path(output)
+    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items()
+                                if k != "engines"}))  # fmt: skip
+    assert run("CPU", 6) == [("unknown", 6)]
 
 
 @pytest.mark.parametrize("name", ["p.csv", "p.parquet"])
@@ -144,7 +307,7 @@ def test_resume_with_other_images_of_the_same_names(
     )
     if not finished:
         message = (f"{output}.partial: p0 is of {photos.paths[0]}, which now is {other}/p0.png; "
-                   "wanted the same images, or none of --resume")  # fmt: skip
+                   "wanted the same images, or the file deleted, to begin anew")  # fmt: skip
     assert str(caught.value) == message
     with pytest.raises(
         InputError, match=r"was made of other images|p0 is of .* not among the images"
@@ -170,7 +333,7 @@ def test_resume_with_other_settings(photos: ImageFiles, tmp_path: Path) -> None:
                           resume=True)  # fmt: skip
     assert str(caught.value) == (
         f"{tmp_path / 'p.csv.partial'}: was made with other settings (columns, threshold); wanted "
-        "the same command, or none of --resume"
+        "the same command, or the file deleted, to begin anew"
     )
 
 
