@@ -125,16 +125,10 @@ def export_int8(
 def quantise(path: Path, output: Path, split: Split) -> Quantised:
     """Writes an exported float32 file in INT8, and measures both.
 
-    Static quantisation by ONNX Runtime: weights by channel, activations by the ranges that the
-    calibration images show. Activations are unsigned: with signed ones ONNX Runtime on x86 computed
-    21 of ConvNeXt-Tiny's 22 convolutions in float32, between two conversions. Weights have 7 bits,
-    so that processors without VNNI, which add two products in 16 bits, do not saturate in silence:
-    2 * 255 * 64 < 2**15.
-
     Raises:
         InputError: an image cannot be read.
     """
-    _quantise(path, output, [str(file) for file in split.calibration])
+    write_int8(path, output, [str(file) for file in split.calibration])
     (auc_fp32, rate_fp32), (auc_int8, rate_int8) = (
         _measure(file, split.valid) for file in (path, output)
     )
@@ -143,7 +137,15 @@ def quantise(path: Path, output: Path, split: Split) -> Quantised:
     )
 
 
-def _quantise(path: Path, output: Path, files: list[str]) -> None:
+def write_int8(path: Path, output: Path, files: list[str]) -> None:
+    """Writes an exported float32 file in INT8.
+
+    Static quantisation by ONNX Runtime: weights by channel, activations by the ranges that the
+    images in `files` show. Activations are unsigned: with signed ones ONNX Runtime on x86 computed
+    21 of ConvNeXt-Tiny's 22 convolutions in float32, between two conversions. Weights have 7 bits,
+    so that processors without VNNI, which add two products in 16 bits, do not saturate in silence:
+    2 * 255 * 64 < 2**15.
+    """
     from onnxruntime import quantization
 
     class Images(quantization.CalibrationDataReader):

@@ -4,6 +4,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -18,6 +19,8 @@ def quiet_run() -> Run:
 
 def test_inference_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inference, "MOST_SECONDS", 0.01)
+    # To a small network of random weights, three drawings are more alike than 8 bits tell apart.
+    monkeypatch.setattr(inference, "INT8_SAME_ORDER", -1)
     files = images.draw(tmp_path, 3, 150, 200)
     found = quiet_run()
     inference.measure(found, "drawn", files, tmp_path, "resnet10t", 64)
@@ -30,6 +33,7 @@ def test_inference_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert set(ratios) == {
         "melfast predict", "OpenCV and ONNX Runtime, image by image",
         "the model alone, random batches",
+        "melfast predict, INT8", "OpenCV and ONNX Runtime in float32", "melfast predict, float32",
         "ONNX Runtime", "torch, eager", "0.01 s, the most that is wanted",
     }  # fmt: skip
     assert all(ratio > 0 for ratio in ratios.values())
@@ -38,6 +42,13 @@ def test_inference_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     subject, limit = comparisons[-1]["contestants"]
     assert (subject["items"], limit["target"], limit["target_met"]) == (1, 1, False)
     assert "missed" in found.console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_agreement_is_of_margins() -> None:
+    logits = np.array([[0.0, 1.0], [0.0, 2.0], [0.0, 4.0]])
+    assert inference.agreement(logits, logits + 5) == pytest.approx(1)
+    assert inference.agreement(logits, logits[:, ::-1]) == pytest.approx(-1)
+    assert inference.agreement(logits, logits[[0, 2, 1]]) == pytest.approx(1 / 7)
 
 
 @pytest.mark.parametrize(("seconds", "met"), [(2.9, True), (3.1, False)])

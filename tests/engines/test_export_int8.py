@@ -145,7 +145,7 @@ def test_kept_or_not(
     assert list(output.parent.iterdir()) == [output]
 
 
-@pytest.mark.parametrize("step", ["write_onnx", "_quantise", "_measure"])
+@pytest.mark.parametrize("step", ["write_onnx", "write_int8", "_measure"])
 def test_a_failure_leaves_the_file_that_was_there(
     step: str, manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
