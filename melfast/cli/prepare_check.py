@@ -32,9 +32,12 @@ def command(
     """
     from melfast.cli.progress import progress_bar
     from melfast.cli.quarantine import put_aside, quarantine_path
+    from melfast.files import require_other
     from melfast.manifest import read_manifest, write_manifest
     from melfast.prepare.check import check_manifest, remarks
 
+    if output:
+        require_other(output, manifest)
     rows = read_manifest(manifest)
     quarantine = quarantine_path(quarantine, output, manifest)
     count = threads or len(os.sched_getaffinity(0))

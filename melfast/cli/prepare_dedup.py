@@ -40,6 +40,7 @@ def command(
     from melfast.cli.progress import progress_bar
     from melfast.cli.quarantine import put_aside, quarantine_path
     from melfast.errors import InputError
+    from melfast.files import require_other
     from melfast.manifest import read_manifest, write_manifest
     from melfast.prepare.dedup import (
         contradictions,
@@ -51,6 +52,8 @@ def command(
     )
     from melfast.prepare.sweep import Journal
 
+    if drop:
+        require_other(output, manifest)
     rows = read_manifest(manifest)
     if (known := int((rows.column("duplicate_group") != "").sum())) and not force:
         raise InputError(

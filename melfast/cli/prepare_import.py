@@ -48,10 +48,12 @@ def command(source: Path, output: Path, no_images: bool, **options: Any) -> None
     \b
     Example: melfast prepare import data/ham10000 --output ham10000.csv
     """
+    from melfast.files import require_other
     from melfast.manifest import write_manifest
     from melfast.prepare.sources import import_dataset, summary, write_missing
 
     found = import_dataset(source, require_images=not no_images, **options)
+    require_other(output, found.manifest.path)
     manifest = write_manifest(found.manifest, output)
     for note in found.notes:
         click.echo(f"note: {note}", err=True)

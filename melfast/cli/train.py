@@ -59,10 +59,14 @@ def command(
     from dataclasses import replace
 
     from melfast.config import load_config
+    from melfast.errors import InputError
 
     output = next((o.value for o in reversed(overrides) if o.key == "output.dir"), None)
-    if config_path is None and resume and output and (Path(output) / "config.yaml").is_file():
-        config_path = Path(output) / "config.yaml"
+    if config_path is None and resume and output:
+        if (Path(output) / "config.yaml").is_file():
+            config_path = Path(output) / "config.yaml"
+        elif not any(o.key == "data.path" for o in overrides):
+            raise InputError(f"{output}: holds no run to go on with; wanted --config to begin one")
     config, sources = load_config(
         config_path, overrides, published, lambda line: click.echo(line, err=True)
     )

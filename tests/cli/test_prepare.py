@@ -115,6 +115,28 @@ def test_check_with_nothing_left(data: Path, tmp_path: Path) -> None:
     assert len((tmp_path / "good.bad.csv").read_text().splitlines()) == 61
 
 
+@pytest.mark.parametrize(
+    ("words", "table"),
+    [
+        ("import data --output data/labels.csv", "data/labels.csv"),
+        ("import data/labels.csv --output data/../data/labels.csv", "data/labels.csv"),
+        ("check m.csv --output m.csv", "m.csv"),
+        ("dedup m.csv --output link.csv --drop", "m.csv"),
+    ],
+)
+def test_what_is_read_is_not_replaced_by_less(
+    words: str, table: str, data: Path, tmp_path: Path
+) -> None:
+    melfast("import", "data", "--output", "m.csv", cwd=tmp_path)
+    (tmp_path / "link.csv").symlink_to("m.csv")
+    before = (tmp_path / table).read_text()
+    done = melfast(*words.split(), cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    output = words.split()[words.split().index("--output") + 1]
+    assert f"melfast: error: {Path(output)}: is what is read, and would be replaced" in done.stderr
+    assert (tmp_path / table).read_text() == before
+
+
 def test_missing_images_can_be_dropped(data: Path, tmp_path: Path) -> None:
     (data / "images" / "i3.jpg").unlink()
     arguments = ("import", data, "--output", tmp_path / "m.csv")
