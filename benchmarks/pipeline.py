@@ -61,7 +61,6 @@ class Pipeline:
     Attributes:
         batch: images of a rank and step.
         all_reduce: seconds of it that no other work hides.
-        slowest: how many times as long the last stage takes on the first rank.
     """
 
     stages: tuple[Stage, ...]
@@ -70,7 +69,6 @@ class Pipeline:
     ranks: int = 1
     ranks_a_node: int = 1
     all_reduce: float = 0
-    slowest: float = 1
 
     def steps(self, images: int) -> int:
         return max(1, images // (self.batch * self.ranks))
@@ -122,7 +120,7 @@ def closed_form(pipe: Pipeline) -> Pace:
         bounds[" and ".join(s.name for s in stages)] = max([of_all / resource.units, *alone])
     last = pipe.stages[-1]
     units = min(last.width, pipe.resources[last.resource].units)
-    longest = last.work / units * pipe.slowest * (1 + last.spread * largest) + pipe.all_reduce
+    longest = last.work / units * (1 + last.spread * largest) + pipe.all_reduce
     name = f"{last.name} and {ALL_REDUCE}" if pipe.all_reduce else last.name
     sharing = [stage.name for stage in pipe.stages if stage.resource == last.resource]
     if len(sharing) == 1:
@@ -215,9 +213,9 @@ class _Job:
 class _Rank:
     """The batches of one rank: where they are, and which stages may go on."""
 
-    def __init__(self, play: "_Play", servers: list[_Server], slowest: float) -> None:
+    def __init__(self, play: "_Play", servers: list[_Server]) -> None:
         count = len(servers)
-        self.play, self.servers, self.slowest = play, servers, slowest
+        self.play, self.servers = play, servers
         self.waiting, self.running, self.held = [0] * count, [False] * count, [False] * count
         self.begun = 0
 
@@ -238,17 +236,14 @@ class _Rank:
             else:
                 continue
             self.running[i] = True
-            self.servers[i].add(_Job(self._work(stages[i], i), stages[i].width, self._ended(i)))
+            work = self.play.draw(stages[i].spread) * stages[i].work
+            self.servers[i].add(_Job(work, stages[i].width, self._ended(i)))
             return self.go_on()
 
     def _takes(self, i: int, room: int) -> bool:
         """Whether another batch may come before a stage; one at rest takes it at once."""
         at_rest = not (self.running[i] or self.held[i] or self.waiting[i])
         return self.waiting[i] < room or at_rest
-
-    def _work(self, stage: Stage, i: int) -> float:
-        mean = stage.work * (self.slowest if i == len(self.servers) - 1 else 1)
-        return self.play.draw(stage.spread) * mean
 
     def _ended(self, i: int) -> Callable[[], None]:
         def then() -> None:
@@ -273,7 +268,7 @@ class _Play:
         self.ranks = []
         for number in range(pipe.ranks):
             servers = [self._server(stage.resource, number) for stage in pipe.stages]
-            self.ranks.append(_Rank(self, servers, pipe.slowest if number == 0 else 1))
+            self.ranks.append(_Rank(self, servers))
 
     def _server(self, name: str, rank: int) -> _Server:
         resource = self.pipe.resources[name]

@@ -4,8 +4,9 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
-from benchmarks.constants import PUBLIC, Constant, Results
+from benchmarks.constants import PUBLIC, Constant, Results, published
 from benchmarks.pipeline import Pace, Pipeline, Resource, Stage, closed_form, simulate
 
 ISIC_2020, MANY = 33_126, 10_000_000
@@ -18,6 +19,7 @@ AGREE = 0.05
 
 LARGE, COPIES = "images at least 1500 px wide", "copies of 288 px"
 NATIVE = "melfast native"
+HERE = published(1, "", "the core measured here")
 Pick = Callable[[Constant], float]
 
 
@@ -27,11 +29,13 @@ class Plant:
 
     Attributes:
         build: the pipeline, of constants picked from their ranges.
+        plan: seconds that drawing the plan of an epoch takes first; None: there is none.
     """
 
     name: str
     images: int
     build: Callable[[Pick], Pipeline]
+    plan: Callable[[Pick], float] | None = None
 
 
 @dataclass(frozen=True)
@@ -107,10 +111,11 @@ def gpu_training(
         drives = of("drives of a node") * of("sequential reads of a drive")
         read = Stage("read", "drives", BATCH * found("mean bytes a file") / drives)
         if decoder == "cores":
-            work = found("mean seconds an image, one core") / of("speed of such a core")
+            one_core = pick(results.rate("scaling", f"{files}: one core", NATIVE))
             image_spread = found("spread of the seconds over images (deviation / mean)")
             of_batches = image_spread / math.sqrt(BATCH)
-            decode = Stage("decode", "cores", BATCH * work, cores, of_batches)
+            work = BATCH / one_core / of("speed of such a core")
+            decode = Stage("decode", "cores", work, cores, of_batches)
             copied = BATCH * SIDE * SIDE * 3 * 2  # float16
         else:
             pixels = found("mean pixels") * 1e6
@@ -139,13 +144,19 @@ def gpu_training(
 
 
 def all_reduce(ranks: int, pick: Pick) -> float:
-    """Seconds of averaging float32 gradients, a ring over the slowest link, that nothing hides."""
+    """Seconds of averaging float32 gradients in rings over all GPUs, that nothing hides.
+
+    NCCL's rings share a node's ports: the bandwidth between nodes is that of all of them together.
+    """
     if ranks == 1:
         return 0.0
-    link = "NVLink of an H100, one way" if ranks <= GPUS else "InfiniBand, one port a GPU"
+    link = pick(PUBLIC["NVLink of an H100, one way"])
+    if ranks > GPUS:
+        ports = pick(PUBLIC["InfiniBand ports of a node"]) * pick(PUBLIC["InfiniBand, one port"])
+        link = min(link, ports)
     num_bytes = 4 * PUBLIC["parameters of ConvNeXt-T"].value
     latency = least(pick)(PUBLIC["latency of an all-reduce a doubling of ranks"])
-    seconds = 2 * (ranks - 1) / ranks * num_bytes / pick(PUBLIC[link])
+    seconds = 2 * (ranks - 1) / ranks * num_bytes / link
     seconds += latency * math.log2(ranks)
     return seconds * (1 - pick(PUBLIC["share of the all-reduce behind the backward pass"]))
 
@@ -181,6 +192,16 @@ def plants(results: Results) -> list[Plant]:
     predict = "predicting: together and apart"
     train = f"training: together and apart, {cores} threads"
     rate = results.rate
+    drawing = rate("scaling", "drawing the plan of an epoch, 1,000,000", "melfast")
+
+    def plan(images: int, speed: Constant = HERE) -> Callable[[Pick], float]:
+        # Each process draws that of all images before the first step.
+        return lambda pick: images / pick(drawing) / pick(speed)
+
+    def on_gpus(name: str, files: str, images: int = ISIC_2020, **how: Any) -> Plant:
+        build = gpu_training(results, files, **how)
+        return Plant(name, images, build, plan(images, PUBLIC["speed of such a core"]))
+
     decode = rate("scaling", predict, "the files alone")
     compute = rate("scaling", predict, "the model alone")
     small = rate("scaling", train, "the files alone")
@@ -189,17 +210,14 @@ def plants(results: Results) -> list[Plant]:
         Plant(f"{here}: predict, ConvNeXt-T, originals", ISIC_2020,
               on_cores(cores, decode=decode, compute=compute, batch=32)),
         Plant(f"{here}: train ham10000.yaml, files of 200x150", ISIC_2020,
-              on_cores(cores, decode=small, compute=steps)),
-        Plant("one H100, 14 cores: train ConvNeXt-T, originals", ISIC_2020,
-              gpu_training(results, LARGE, gpus=1)),
-        Plant("the same, decoded by the GPU", ISIC_2020,
-              gpu_training(results, LARGE, gpus=1, decoder="gpu")),
-        Plant("the same, from copies of 288 px", ISIC_2020,
-              gpu_training(results, COPIES, gpus=1)),
-        Plant("eight H100, 112 cores: originals", ISIC_2020, gpu_training(results, LARGE)),
-        Plant("the same, from copies of 288 px", ISIC_2020, gpu_training(results, COPIES)),
-        Plant("64 nodes of eight H100: originals", MANY, gpu_training(results, LARGE, nodes=64)),
-        Plant("the same, from copies of 288 px", MANY, gpu_training(results, COPIES, nodes=64)),
+              on_cores(cores, decode=small, compute=steps), plan(ISIC_2020)),
+        on_gpus("one H100: train ConvNeXt-T, originals", LARGE, gpus=1),
+        on_gpus("one H100: originals, decoded by the GPU", LARGE, gpus=1, decoder="gpu"),
+        on_gpus("one H100: copies", COPIES, gpus=1),
+        on_gpus("eight H100: originals", LARGE),
+        on_gpus("eight H100: copies", COPIES),
+        on_gpus("64 nodes of eight H100: originals", LARGE, MANY, nodes=64),
+        on_gpus("64 nodes of eight H100: copies", COPIES, MANY, nodes=64),
     ]  # fmt: skip
 
 
@@ -209,8 +227,7 @@ def plants(results: Results) -> list[Plant]:
 def checks(results: Results, others: dict[str, Results]) -> Iterator[Check]:
     """Predictions from other measurements of the same machine than the one compared with."""
     cores = results.cores
-    service = results.measurement("scaling", f"{LARGE}: mean seconds an image, one core")
-    images = dataclasses.replace(service, value=1 / service.value)
+    images = results.rate("scaling", f"{LARGE}: one core", NATIVE)
     one = results.rate("scaling", f"{LARGE}, 1 threads", NATIVE)
     for threads in sorted({1, cores, 2 * cores}):
         measured = results.rate("scaling", f"{LARGE}, {threads} threads", NATIVE)
@@ -221,7 +238,7 @@ def checks(results: Results, others: dict[str, Results]) -> Iterator[Check]:
             width = min(threads, cores)
             pipe = on_cores(cores, decode=decode, compute=None, threads=width, batch=8)(middle)
             name = f"loader on {threads} threads, from {what}"
-            yield Check(name, pipe, measured, (rate,) if rate is one else (), within)
+            yield Check(name, pipe, measured, (rate,), within)
     for suite, title, together, parts, threads in (
         ("scaling", "predicting: together and apart", "melfast predict",
          ("the files alone", "the model alone"), cores),
@@ -251,12 +268,13 @@ def across_files(others: dict[str, Results]) -> Iterator[Check]:
         yield Check(name, pipe, measured, (native, model), 0.10)
     limit = "simplejpeg scaled decode alone"
     whole, bare = (loader.rate("loader", small, name) for name in (NATIVE, limit))
+    alone = loader.rate("loader", large, limit)
     preparing = 1 / whole.value - 1 / bare.value
-    rate = 1 / (1 / loader.rate("loader", large, limit).value + preparing)
+    rate = 1 / (1 / alone.value + preparing)
     decode = dataclasses.replace(native, value=rate)
     pipe = on_cores(cores, decode=decode, compute=None, batch=32)(middle)
     name = "loader on large files, from their decode and small files"
-    yield Check(name, pipe, native, (whole, bare), 0.15)
+    yield Check(name, pipe, native, (whole, bare, alone), 0.15)
     title = "24 steps of ham10000.yaml: processes"
     of_one = train.rate("train", title, "1 process x 4 threads, the same")
     of_two = train.rate("train", title, "2 processes x 2 threads (gloo), batches in memory")

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from benchmarks.constants import scaling_record
+from benchmarks.constants import RESULTS
 from benchmarks.machine import ROOT
 from benchmarks.readme import machine, number
 from melfast.evaluate.plots import COLOURS, save
@@ -51,7 +51,7 @@ def lines(record: dict[str, Any], axis: str, start: str = "") -> dict[str, Line]
     return found
 
 
-def draw(axes: Axes, curves: dict[str, Line], *, x: str, y: str, log_x: bool = True) -> None:
+def draw(axes: Axes, curves: dict[str, Line], *, x: str, y: str) -> None:
     """The first line is the subject: it is thick, and its points are labelled."""
     for (name, line), colour in zip(curves.items(), COLOURS, strict=False):
         first = name == next(iter(curves))
@@ -62,7 +62,7 @@ def draw(axes: Axes, curves: dict[str, Line], *, x: str, y: str, log_x: bool = T
     for place, value in zip(subject.x, subject.median, strict=True):
         axes.annotate(number(value), (place, value), xytext=(0, 6), textcoords="offset points",
                       ha="center", fontsize="x-small", fontweight="bold")  # fmt: skip
-    axes.set(xlabel=x, ylabel=y, xscale="log" if log_x else "linear", yscale="log")
+    axes.set(xlabel=x, ylabel=y, xscale="log", yscale="log")
     axes.set_xticks(subject.x, [plain(value) for value in subject.x])
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
@@ -158,13 +158,13 @@ def figures(record: dict[str, Any]) -> Iterator[tuple[str, Figure]]:
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-                required=False)  # fmt: skip
+                default=RESULTS / "scaling-cpu.json")  # fmt: skip
 @click.option("--output", type=click.Path(file_okay=False, path_type=Path), default=FOLDER,
               show_default=True, help="Folder for the PNG files.")  # fmt: skip
-def main(file: Path | None, output: Path) -> None:
+def main(file: Path, output: Path) -> None:
     """Draws the curves of FILE, which `benchmarks/run.py scaling --json FILE` wrote; without one,
-    those of the committed files."""
-    record = json.loads(file.read_text()) if file else scaling_record()
+    those of the committed one."""
+    record = json.loads(file.read_text())
     if "scaling" not in record.get("suites", {}):
         raise click.ClickException(f"{file}: holds no suite scaling")
     output.mkdir(parents=True, exist_ok=True)

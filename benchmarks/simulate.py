@@ -14,7 +14,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.constants import PUBLIC, Results, scaling_record
+from benchmarks.constants import PUBLIC, Results
 from benchmarks.machine import ROOT
 from benchmarks.pipeline import closed_form
 from benchmarks.plants import (
@@ -23,7 +23,10 @@ from benchmarks.plants import (
     GPUS,
     LARGE,
     MANY,
+    NATIVE,
     SIDE,
+    Pick,
+    Plant,
     all_reduce,
     best,
     checks,
@@ -36,9 +39,10 @@ from benchmarks.readme import number
 from melfast.files import atomic_path
 
 PAGE = ROOT / "docs" / "scaling.md"
+COPY = "numpy.copyto"
 FOLDERS = 256  # over which `melfast prepare resize` spreads its files
 # Forward an activation is written and read; backward it is read, its gradient written and read.
-MOVES = 5
+FORWARD, MOVES = 2, 5
 
 
 def duration(seconds: float) -> str:
@@ -50,26 +54,55 @@ def duration(seconds: float) -> str:
 
 
 def predicted(results: Results) -> list[list[str]]:
-    """A row a plant: name, images, bound, rate, its range, simulated, plan, epoch, used up."""
-    # Each process draws the plan of all before the first step of an epoch.
-    drawn = results.rate("scaling", "drawing the plan of an epoch, 1,000,000", "melfast").value
+    """A row a plant: name, images, bound, rate, its range, simulated, plan, time, used up."""
     rows = []
     for plant in plants(results):
         pipe = plant.build(middle)
         by_hand, played = pace_both(pipe, plant.images)
         low, high = (closed_form(plant.build(pick)).images for pick in (worst, best))
+        drawn = plant.plan(middle) if plant.plan else 0
         rows.append([
             plant.name, f"{plant.images:,}", by_hand.bottleneck, number(by_hand.images),
             f"{number(low)} – {number(high)}", number(played.images),
-            duration(plant.images / drawn),
-            duration(plant.images / drawn + by_hand.epoch(pipe.steps(plant.images))),
+            duration(drawn) if drawn else "", duration(drawn + steps(plant, middle)),
             ", ".join(f"{name} {share:.0%}" for name, share in played.shares.items()),
         ])  # fmt: skip
     return rows
 
 
+def steps(plant: Plant, pick: Pick) -> float:
+    """Seconds of all images, once."""
+    pipe = plant.build(pick)
+    return closed_form(pipe).epoch(pipe.steps(plant.images))
+
+
+def follows(results: Results) -> str:
+    """What binds each plant, and whether another stage may instead, within the ranges."""
+    lines = []
+    for plant in plants(results):
+        paces = [closed_form(plant.build(pick)) for pick in (worst, middle, best)]
+        names = [pace.bottleneck for pace in paces]
+        said = f"bound by {names[1]} at worst, in the middle and at best"
+        if len(set(names)) > 1:
+            said = "bound by {} at worst, {} in the middle, {} at best".format(*names)
+        longest, _, shortest = (
+            {name: pace.step * share for name, share in pace.shares.items()} for pace in paces
+        )
+        rivals = [n for n in longest if n != names[1] and longest[n] >= shortest[names[1]]]
+        if rivals:
+            said = f"undecided; {said}, but {', '.join(rivals)} may take longer than {names[1]}"
+        lines.append(f"- {plant.name}: {said}.")
+        if plant.plan:
+            pairs = ((middle, middle), (best, worst), (worst, best))
+            drawn = [(plant.plan(one), steps(plant, other)) for one, other in pairs]
+            shares = [f"{100 * plan / (plan + rest):.2g}" for plan, rest in drawn]
+            lines.append("  Drawing the plan is {} % of an epoch, between {} and {} % within the "
+                         "ranges.".format(*shares))  # fmt: skip
+    return "\n".join(lines)
+
+
 HEADINGS = ["what", "images", "bound by", "images/s", "range", "simulated", "its plan",
-            "an epoch", "used"]  # fmt: skip
+            "all of them", "used"]  # fmt: skip
 BOUND_HEADINGS = ["stage", "what bounds it", "how much", "images/s"]
 CHECK_HEADINGS = ["what", "measured", "predicted", "simulated", "off", "allowed"]
 
@@ -93,19 +126,29 @@ def bounds(results: Results) -> list[list[str]]:
     def of(name: str) -> float:
         return PUBLIC[name].value
 
+    def copied_by(threads: int) -> float:
+        return results.rate("scaling", f"memory copied, {threads} threads", COPY).value
+
     rows = []
     for files in (LARGE, COPIES):
-        seconds, num_bytes, pixels = (
+        rate = results.rate("scaling", f"{files}: one core", NATIVE).value
+        num_bytes, pixels = (
             results.measurement("scaling", f"{files}: {what}").value
-            for what in ("mean seconds an image, one core", "mean bytes a file", "mean pixels")
+            for what in ("mean bytes a file", "mean pixels")
         )
+        # The file is copied and read, all of its pixels written and read, the result written.
+        most = 3 * num_bytes + 2 * 3 * pixels * 1e6 + SIDE * SIDE * 3 * 4
         drive = of("sequential reads of a drive")
         decoder = of("JPEG pixels by an A100's decoder") / 1e6
         rows += [
-            [f"decode, {files}", "entropy decoding, on one core measured here",
-             f"{number(num_bytes / seconds / 1e6)} MB/s, {number(pixels / seconds)} megapixels/s",
-             number(1 / seconds)],
-            [f"read, {files}", "one NVMe drive", f"{number(num_bytes / 1e3)} kB a file",
+            [f"decode, {files}", "entropy decoding and all else, one core here",
+             f"{number(num_bytes * rate / 1e6)} MB/s, {number(pixels * rate)} megapixels/s",
+             number(rate)],
+            [f"decode, {files}", "memory bandwidth of one core here",
+             f"{number(most / 1e6)} MB an image at most, of {number(copied_by(1) / 1e9)} GB/s",
+             number(copied_by(1) / most)],
+            [f"read, {files}", "one NVMe drive",
+             f"{number(num_bytes / 1e3)} kB a file, {number(pixels)} megapixels",
              number(drive / num_bytes)],
             [f"decode by the GPU, {files}", "JPEG pixels by its decoder, every one of them",
              f"{number(decoder)} megapixels/s",
@@ -113,13 +156,21 @@ def bounds(results: Results) -> list[list[str]]:
         ]  # fmt: skip
     prefix = of("requests to an object store a prefix")
     copied = SIDE * SIDE * 3 * 2
+    cores = results.cores
+    alone = results.rate("scaling", "predicting: together and apart", "the model alone").value
+    activations = FORWARD * 4 * of("activations of ConvNeXt-T at 224 px")
     moved = MOVES * 2 * of("activations of ConvNeXt-T at 224 px")
     peak = of("bf16 peak of an H100") / 6 / of("multiply-adds of ConvNeXt-T at 224 px")
     share = of("share of the peak in training")
     rows += [
         ["fetch from an object store", "requests, one prefix",
          f"{MANY:,} files: {duration(MANY / prefix)}; over {FOLDERS} folders "
-         f"{duration(MANY / prefix / FOLDERS)}, if the network lets them", number(prefix)],
+         f"{duration(MANY / prefix / FOLDERS)}, by the requests alone", number(prefix)],
+        ["compute, ConvNeXt-T forward, float32", f"all it does, {cores} cores here", "",
+         number(alone)],
+        ["compute, ConvNeXt-T forward, float32", f"memory bandwidth of {cores} cores here",
+         f"{number(activations / 1e6)} MB of activations an image, "
+         f"of {number(copied_by(cores) / 1e9)} GB/s", number(copied_by(cores) / activations)],
         ["copy to the GPU", "PCIe 5.0", f"{number(copied / 1e3)} kB an image, float16",
          number(of("copy to the GPU") / copied)],
         ["compute, ConvNeXt-T, bf16", "memory bandwidth of an H100, activations alone",
@@ -128,10 +179,11 @@ def bounds(results: Results) -> list[list[str]]:
          f"{number(peak)} images/s at the peak", number(share * peak)],
     ]  # fmt: skip
     for ranks in (GPUS, 64 * GPUS):
-        seconds = all_reduce(ranks, middle)
-        rows.append([f"all-reduce over {ranks} GPUs", "NVLink" if ranks == GPUS else "InfiniBand",
-                     f"{1e3 * seconds:.2g} ms a step that nothing hides",
-                     number(BATCH * ranks / seconds)])  # fmt: skip
+        reduced = all_reduce(ranks, middle)
+        link = "NVLink" if ranks == GPUS else "the slower of NVLink and a node's InfiniBand"
+        rows.append([f"all-reduce over {ranks} GPUs", link,
+                     f"{1e3 * reduced:.2g} ms a step that nothing hides",
+                     number(BATCH * ranks / reduced)])  # fmt: skip
     return rows
 
 
@@ -155,6 +207,7 @@ def tables(results: Results, others: dict[str, Results]) -> dict[str, str]:
     return {
         "bounds": markdown(BOUND_HEADINGS, bounds(results)),
         "predicted": markdown(HEADINGS, predicted(results)),
+        "follows": follows(results),
         "checked": markdown(CHECK_HEADINGS, checked(results, others)),
         "constants": markdown(["what", "value", "range", "unit", "source"], constants()),
     }
@@ -178,7 +231,7 @@ def replaced(text: str, found: dict[str, str]) -> str:
 def read_results() -> tuple[Results, dict[str, Results]]:
     names = ("loader", "inference", "train")
     others = {name: Results.read(f"{name}-cpu.json") for name in names}
-    return Results("scaling-cpu.json", scaling_record()), others
+    return Results.read("scaling-cpu.json"), others
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

@@ -10,6 +10,7 @@ import multiprocessing
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks import images
-from benchmarks.harness import CheckFailedError, Contestant, Run, suite
+from benchmarks.harness import WARMUPS, CheckFailedError, Contestant, Run, suite
 from benchmarks.peers import loaders
 from benchmarks.suites import inference, train
 from benchmarks.suites.loader import check, counter, installed, references, resized_copies
@@ -43,6 +44,7 @@ BACKBONE = inference.BACKBONE
 ROWS = (1_000, 10_000, 100_000, 1_000_000)
 REPLICATES = 10
 STEPS, TOGETHER_IMAGES = 8, 24
+COPIED = 2**29  # bytes, far more than any cache holds
 MALIGNANT, GROUPS = 0.02, 4  # of the drawn tables; the first as in ISIC 2020, about
 
 # Peers that do all of it, by module; the last two decode every pixel, as PIL does without `draft`.
@@ -58,6 +60,7 @@ STRANGE = 1e-9  # seconds or spread that no measurement falls below
 @suite("scaling", apart=True)
 def scaling(run: Run) -> None:
     """Curves: loading over threads and image size, networks over batch, tables over rows."""
+    copies(run)
     with images.groups(run.data) as (source, groups):
         large = groups.get(images.LARGE, [])
         if large:
@@ -74,22 +77,22 @@ def scaling(run: Run) -> None:
     train_together(run)
 
 
-@suite("scaling-threads", apart=True)
-def threads_again(run: Run) -> None:
-    """The curve over threads of suite scaling alone."""
-    with images.groups(run.data) as (source, groups):
-        large = groups.get(images.LARGE, [])
-        if not large:
-            return run.miss("curve over threads", f"no images {images.LARGE} in {source}")
-        over_threads(run, source, large[:: -(-len(large) // MOST_FILES)])
+def copies(run: Run) -> None:
+    """The bandwidth of the memory: bytes read and bytes written, of a plain copy."""
+    source = np.arange(COPIED // 8)
+    target = np.zeros_like(source)
+    for threads in sorted({1, run.threads}):
+        parts = [np.array_split(array, threads) for array in (target, source)]
+        with ThreadPoolExecutor(threads) as pool:
 
+            def copy(pool: ThreadPoolExecutor = pool, parts: list[Any] = parts) -> int:
+                list(pool.map(np.copyto, *parts))
+                return 2 * source.nbytes
 
-@suite("scaling-batches", apart=True)
-def batches_again(run: Run) -> None:
-    """The curves over batches of suite scaling alone."""
-    steps_over_batches(run)
-    with large_network(run.threads) as network:
-        inference_over_batches(run, network)
+            title = f"memory copied, {threads} threads"
+            run.compare(title, "bytes/s", [Contestant("numpy.copyto", copy)])
+        run.check("numbers not copied", (source != target).sum(), at_most=0)
+        target[:] = 0
 
 
 def over_threads(run: Run, source: str, files: list[Path]) -> None:
@@ -137,7 +140,7 @@ def race(
 
 
 def services(run: Run, what: str, files: list[Path]) -> None:
-    """Seconds an image takes from the page cache into the batch on one core, image by image."""
+    """From the page cache into the batch on one core, image by image."""
     from melfast.data.native import carry_out
     from melfast.data.plan import evaluation_plan
     from melfast.preprocess import Preprocess
@@ -145,15 +148,18 @@ def services(run: Run, what: str, files: list[Path]) -> None:
     plan = evaluation_plan(len(files), batch_size=BATCH)
     out = np.empty((SIDE, SIDE, 3), np.float32)
     preprocess = Preprocess(SIDE, SIDE)
-    seconds = np.empty((run.repeats + 1, len(files)))
-    for repeat in seconds:
+    seconds = []
+
+    def one_by_one() -> int:
         for record in range(len(files)):
             begin = time.perf_counter()
             carry_out(plan, record, files, None, preprocess, out)
-            repeat[record] = time.perf_counter() - begin
-    by_image = np.median(seconds[1:], axis=0)
+            seconds.append(time.perf_counter() - begin)
+        return len(files)
+
+    run.compare(f"{what}: one core", "images/s", [Contestant(NATIVE, one_by_one)])
+    by_image = np.median(np.reshape(seconds, (-1, len(files)))[WARMUPS:], axis=0)
     run.check(f"{what}: least seconds an image", by_image.min(), at_least=STRANGE)
-    run.measured(f"{what}: mean seconds an image, one core", "s", by_image.mean())
     run.measured(f"{what}: spread of the seconds over images (deviation / mean)", "",
                  by_image.std() / by_image.mean())  # fmt: skip
     num_bytes = [path.stat().st_size for path in files]

@@ -27,6 +27,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scaling, "ROWS", (200, 500))
     monkeypatch.setattr(scaling, "REPLICATES", 2)
     monkeypatch.setattr(scaling, "STEPS", 2)
+    monkeypatch.setattr(scaling, "COPIED", 2**16)
     monkeypatch.setattr(scaling, "available_cores", lambda: 1)
     # The first statistics in a process are compiled for as long as all else takes: suite statistics
     # is tried with them.
@@ -59,8 +60,11 @@ def test_suite_scaling(tmp_path: Path, small: None) -> None:
         "inference batch": [1, 2], "rows": [200] * 3 + [500] * 3,
     }  # fmt: skip
     together = [c for c in found.comparisons if not c.at]
-    assert [c.title.partition(":")[0] for c in together] == ["predicting", "training"]
-    assert {len(c.timings) for c in together} == {3}
+    assert {c.title: len(c.timings) for c in together} == {
+        "memory copied, 1 threads": 1, f"images {images.LARGE}: one core": 1,
+        "copies of 288 px: one core": 1, "predicting: together and apart": 3,
+        "training: together and apart, 1 threads": 3,
+    }  # fmt: skip
     assert found.missing == {}
     record = found.to_dict()
     assert [m["at"] for m in record["measurements"] if "memory" in m["title"]] == (
@@ -68,6 +72,16 @@ def test_suite_scaling(tmp_path: Path, small: None) -> None:
     )
     spread = next(m for m in found.measurements if m.title.startswith("copies of 288 px: spread"))
     assert spread.value > 0
+
+
+def test_copies_are_counted_and_checked(monkeypatch: pytest.MonkeyPatch, small: None) -> None:
+    found = quiet(None, threads=2)
+    scaling.copies(found)
+    assert [c.title for c in found.comparisons] == [f"memory copied, {n} threads" for n in (1, 2)]
+    assert {t.items for c in found.comparisons for t in c.timings} == {2 * 2**16}  # read, written
+    monkeypatch.setattr(scaling.np, "copyto", lambda target, source: None)
+    with pytest.raises(CheckFailedError, match="numbers not copied: 8191 "):
+        scaling.copies(quiet(None))
 
 
 def test_suite_scaling_without_large_images(
