@@ -32,8 +32,10 @@ demo: setup
 	$(MELFAST) evaluate --checkpoint demo/run --split test
 	$(MELFAST) export --checkpoint demo/run --format onnx --output demo/model.onnx
 	$(MELFAST) predict --model demo/model.onnx --images demo/data/images --output demo/predictions.csv
-	@echo "Look at: demo/sheet.png (the images), demo/run (checkpoints, logs, metrics),"
+	@echo "Look at: demo/sheet.png (the images), demo/run (checkpoints, logs, curves.png),"
+	@echo "         demo/run/evaluation/test/report/report.html (how good, for whom),"
 	@echo "         demo/model.onnx (the classifier, self-contained), demo/predictions.csv"
+	@echo "For melfast on the path: . $(BIN)/activate"
 
 test: setup
 	$(BIN)/python -m pytest -n auto --dist loadfile

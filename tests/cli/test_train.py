@@ -116,6 +116,15 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return found
 
 
+def test_resuming_what_is_no_run_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = train("--output-dir", "runs/third", "--resume")
+    assert done.exit_code == 1
+    message = "runs/third: holds no run to go on with; wanted --config to begin one"
+    assert str(done.exception) == message
+    assert not (tmp_path / "runs").exists()
+
+
 def test_killed_and_resumed(config: Path, tiny_data: Path, tmp_path: Path) -> None:
     long = ["--epochs", 40, "--data-path", tiny_data]
     killed, whole = tmp_path / "killed", tmp_path / "whole"
