@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 import click
 
@@ -36,29 +37,42 @@ PRELOADED = ["numba", "onnxruntime", "pandas", "pytest", "sklearn.metrics", "tim
 MOST_SECONDS = 300
 
 NEVER = "a draw is never that very number"
+CELLS_ARE = "cells = targets if sampler.name == 'oversample' else"
 CELLS = "other numbers for the same cells"
+FLAT = "the slope of a ramp without width, times 0"
+LAST = "the last of two classes"
+SCALE = "it goes when shares are normalised"
 
-# Mutants that do the same as the module, and why.
+# Mutants that do the same as the module, each by its place (see Mutant), and why.
 EQUIVALENT: dict[str, dict[str, str]] = {
     "melfast/decode.py": {
-        "0.0 -> 1.0": "the slope of a ramp without width, times 0",
-        "1 -> 2": "the bound is for rounding; a share's scale goes when it is normalised",
-        "-1 -> +1": "the last of two classes",
-        "wide > 0 -> wide >= 0": "the slope of a ramp without width, times 0",
+        "calibrated: slope = torch.where(wide >= 0, high / wide.clamp_min(1e-300), 0.0)": FLAT,
+        "calibrated: slope = torch.where(wide > 0, high / wide.clamp_min(1e-300), 1.0)": FLAT,
+        "calibrated: return (y[0] + (ramps * slope).sum(dim=1)).clamp(0, 2)"
+        ".to(probability_b.dtype)": "the bound is for rounding",
+        "_probability: return logits.softmax(dim=1)[:, +1]": LAST,
+        "_probability: weights = torch.where(priors > 0, 2 / priors, 0.0)": SCALE,
+        "_probability: return by_class[:, +1] / by_class.sum(dim=1)": LAST,
+        "_probability: return mean_bc.softmax(dim=1)[:, +1]": LAST,
     },
     "melfast/evaluate/metrics.py": {
-        "1.0 -> 2.0": "divides by a rise of 0, and is multiplied by it",
+        "pauc_above_tpr: rise = np.where(tpr[1:] > tpr[:-1], tpr[1:] - tpr[:-1], 2.0)": "divides "
+        "by a rise of 0, and is multiplied by it",
     },
     "melfast/data/plan.py": {
-        "True -> False": "zip of two slices of one array",
-        "rng.random(len(index)) < augment.mask -> rng.random(len(index)) <= augment.mask": NEVER,
-        "draws < chance[index] -> draws <= chance[index]": NEVER,
-        "furthest > 1 + 1e-06 -> furthest >= 1 + 1e-06": NEVER,
+        "batches: for first, last in zip(self.bounds[start:-1], self.bounds[start + 1:], "
+        "strict=False):": "zip of two slices of one array",
+        "reaches_out: outside: NDArray[np.bool_] = furthest >= 1 + 1e-06": NEVER,
+        "_draw_masked: return np.full(len(index), always) | (rng.random(len(index)) <= "
+        "augment.mask)": NEVER,
+        "_draw_former: moved = np.flatnonzero(draws <= chance[index])": NEVER,
     },
     "melfast/data/sampler.py": {
-        "2 * groups.astype(np.int64) + targets -> 2 * groups.astype(np.int64) - targets": CELLS,
-        "2 -> 3": CELLS,
-        "-steps * half // len(rows) -> -steps * half * len(rows)": "more rounds than are used",
+        f"expected_draws: {CELLS_ARE} 2 * groups.astype(np.int64) - targets": CELLS,
+        f"expected_draws: {CELLS_ARE} 3 * groups.astype(np.int64) + targets": CELLS,
+        f"draw_order: {CELLS_ARE} 2 * groups.astype(np.int64) - targets": CELLS,
+        f"draw_order: {CELLS_ARE} 3 * groups.astype(np.int64) + targets": CELLS,
+        "_balanced: rounds = -(-steps * half * len(rows))": "more rounds than are used",
     },
 }
 
@@ -74,12 +88,19 @@ SWAPS: dict[type, type] = {
 
 @dataclass(frozen=True)
 class Mutant:
-    """One module with one expression changed."""
+    """One module with one expression changed.
+
+    Attributes:
+        before, after: the expression.
+        place: the function, and the statement as it is after the change; of one that holds others
+            its first line.
+    """
 
     module: str
     line: int
     before: str
     after: str
+    place: str
     source: str
 
     def __str__(self) -> str:
@@ -94,12 +115,33 @@ def mutants(source: str, module: str) -> Iterator[Mutant]:
     """Every mutant of a module, in the order of its expressions; annotations and messages are
     left alone."""
     tree = ast.parse(source)
+    statements, functions = innermost(tree, ast.stmt), innermost(tree, ast.FunctionDef)
     for node in expressions(tree):
+        function = functions.get(node)
+        name = "" if function is None else f"{function.name}: "
         for change in changes(node):
             before = text(node)
             change.apply()
-            yield Mutant(module, node.lineno, before, text(node), ast.unparse(tree))
+            place = name + first_line(statements[node])
+            yield Mutant(module, node.lineno, before, text(node), place, ast.unparse(tree))
             change.undo()
+
+
+Kind = TypeVar("Kind", bound=ast.AST)
+
+
+def innermost(tree: ast.AST, kind: type[Kind]) -> dict[ast.AST, Kind]:
+    """Of each node the nearest one of a kind that holds it, or itself; not of all there is one."""
+    found = {}
+    for outer in ast.walk(tree):  # from without to within
+        if isinstance(outer, kind):
+            found |= dict.fromkeys(ast.walk(outer), outer)
+    return found
+
+
+def first_line(statement: ast.stmt) -> str:
+    """Of a statement as source; decorators are none."""
+    return next(line for line in ast.unparse(statement).splitlines() if not line.startswith("@"))
 
 
 def expressions(node: ast.AST) -> Iterator[ast.AST]:
@@ -216,13 +258,13 @@ def main(modules: tuple[str, ...], jobs: int, every: int) -> None:
 
         for module in modules or MODULES:
             source = (ROOT / module).read_text()
-            untouched = Mutant(module, 0, "", "", source)
+            untouched = Mutant(module, 0, "", "", "", source)
             if not attempt(untouched):
                 raise click.ClickException(f"{module}: its tests fail on the module as it is")
             found = list(mutants(source, module))[::every]
             living = [m for m, alive in zip(found, pool.map(attempt, found), strict=True) if alive]
             same = EQUIVALENT.get(module, {})
-            missed = [mutant for mutant in living if mutant.change not in same]
+            missed = [mutant for mutant in living if mutant.place not in same]
             click.echo(f"{module}: {len(found)} mutants, {len(found) - len(living)} caught, "
                        f"{len(living) - len(missed)} the same, {len(missed)} missed")  # fmt: skip
             for mutant in missed:

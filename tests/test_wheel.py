@@ -1,4 +1,7 @@
-"""The wheel works without the repository around: the Dockerfiles' steps, without a network."""
+"""The wheel, built from what the Dockerfiles copy, works without the repository around.
+
+Without a network: compilers and dependencies are those of the environment that runs the tests.
+"""
 
 import json
 import os

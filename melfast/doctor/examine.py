@@ -50,12 +50,14 @@ class Probe:
 
 
 TORCH = "pip install --force-reinstall torch torchvision"
+# Never by its bare name: melfast is on no package index, and another's package may come to be.
+AGAIN = "pip install --force-reinstall --no-deps melfast-*.whl (in a clone: make clean setup)"
+MEND = f"mend what is broken above, or {AGAIN}"
 PROBES = (
-    Probe("libraries", "core", "compiled core",
-          "pip install --force-reinstall --no-deps melfast (of a clone: make clean setup)", True),
+    Probe("libraries", "core", "compiled core", AGAIN, True),
     Probe("machine", "system", "room to work", "see the message"),
     Probe("machine", "folders", "write permissions", "export TMPDIR=/a/writable/folder"),
-    Probe("libraries", "packages", "versions", "pip install --upgrade melfast", True),
+    Probe("libraries", "packages", "versions", AGAIN, True),
     Probe("libraries", "images", "decoding",
           "pip install --force-reinstall simplejpeg pillow", True),
     Probe("libraries", "torch", "training", TORCH, True),
@@ -76,11 +78,9 @@ PROBES = (
 )  # fmt: skip
 # What would be used; whatever keeps a command from its start shows here.
 USES = (
-    Probe("libraries", "train", "melfast train",
-          "mend what is broken above, or pip install --force-reinstall melfast", True),
-    Probe("libraries", "predict", "melfast predict",
-          "mend what is broken above, or pip install --force-reinstall melfast", True),
-)  # fmt: skip
+    Probe("libraries", "train", "melfast train", MEND, True),
+    Probe("libraries", "predict", "melfast predict", MEND, True),
+)
 
 
 @dataclass(frozen=True)

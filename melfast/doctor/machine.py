@@ -67,15 +67,29 @@ def cpu_quota(path: Path) -> float | None:
 
 
 def available_memory(meminfo: Path, cgroup: Path) -> float:
-    """Bytes; NaN where Linux does not say."""
+    """Bytes that can be had; NaN where Linux does not say.
+
+    Of what a container holds, the file cache that has not been used of late (`inactive_file`) is
+    given back when memory runs short, and it grows with every image read.
+    """
     free = float("nan")
     with suppress(OSError):
         lines = dict(line.split(":") for line in meminfo.read_text().splitlines())
         free = int(lines["MemAvailable"].split()[0]) * 1024.0
     with suppress(OSError, ValueError):  # no cgroup, or no limit: "max"
         limit = int((cgroup / "memory.max").read_text())
-        free = min(free, limit - int((cgroup / "memory.current").read_text()))
+        held = int((cgroup / "memory.current").read_text()) - _inactive_file(cgroup / "memory.stat")
+        free = min(free, limit - max(held, 0))
     return free
+
+
+def _inactive_file(path: Path) -> int:
+    """Bytes; 0 where the container does not say."""
+    try:
+        lines = [line.split() for line in path.read_text().splitlines()]
+    except OSError:
+        return 0
+    return next((int(line[1]) for line in lines if line[:1] == ["inactive_file"]), 0)
 
 
 def folders() -> Found:

@@ -35,7 +35,7 @@ from melfast.files import write_json
 from melfast.tables import read_table, write_csv
 from melfast.views import Tta
 
-INSTALL_RAY = "pip install 'melfast[ray]'"
+INSTALL_RAY = "pip install 'ray[data]' pyarrow"
 FAILED, PLAN = "failed.csv", "parts.json"
 IMAGES_A_PART = 1024
 THREADS_A_WORKER = 4

@@ -20,7 +20,7 @@ SUFFIXES = (".csv", PARQUET_SUFFIX)
 INTEGERS, FLOATS = ("target",), ("probability", "logit", "ita")
 # What an older melfast did not write down.
 UNKNOWN = [{"provider": "unknown"}]
-INSTALL_PYARROW = "pip install 'melfast[parquet]'"
+INSTALL_PYARROW = "pip install pyarrow"
 
 
 class Partial:

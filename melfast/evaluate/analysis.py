@@ -22,11 +22,10 @@ from melfast.evaluate.bootstrap import (
     permutation_null,
 )
 from melfast.evaluate.groups import Groups
-from melfast.evaluate.intervals import Interval, exact_interval
+from melfast.evaluate.intervals import Interval, exact_interval, independent_images
 from melfast.evaluate.metrics import (
     SCORE_METRICS,
     THRESHOLD_METRICS,
-    Confusion,
     confusion,
     sensitivity_at_specificity,
     specificity_at_sensitivity,
@@ -137,7 +136,7 @@ def _of_model(images: Images, model: Model, settings: Settings) -> dict[str, Any
         "name": model.name,
         "threshold": model.threshold,
         "threshold_source": model.threshold_source,
-        "overall": _intervals(resampled(None), OVERALL, counts, settings),
+        "overall": _intervals(images, model, None, resampled(None), OVERALL, settings),
         "confusion": asdict(counts),
         "operating_points": _operating_points(images.y_true, model.score),
         "groupings": {},
@@ -180,7 +179,7 @@ def _of_grouping(
                 "images": sum(asdict(counts[name]).values()),
                 "malignant": counts[name].tp + counts[name].fn,
                 "confusion": asdict(counts[name]),
-                "metrics": _intervals(resampled, name, counts[name], settings),
+                "metrics": _intervals(images, model, groups, resampled, name, settings),
             }
             for name in groups.names
         },
@@ -198,8 +197,9 @@ def _of_grouping(
 
 
 def _intervals(
-    resampled: Bootstrap, part: str, counts: Confusion, settings: Settings
-) -> dict[str, dict[str, Any]]:
+    images: Images, model: Model, groups: Groups | None, resampled: Bootstrap, part: str,
+    settings: Settings,
+) -> dict[str, dict[str, Any]]:  # fmt: skip
     """Of each metric its value, interval and how that was found."""
     found = {}
     for metric in [*THRESHOLD_METRICS, *SCORE_METRICS]:
@@ -209,15 +209,27 @@ def _intervals(
         method: str = settings.method
         if math.isnan(interval.low) and not math.isnan(interval.estimate) and metric in SHARES:
             # Resampling 15 of 15 gives 15 of 15 again.
-            interval, method = _exact(metric, counts, settings.level), "exact"
+            held = np.full(len(images.names), True) if groups is None else groups.labels == part
+            interval, method = _exact(metric, images, model, held, settings.level), "exact"
         found[metric] = {"value": interval.estimate, "low": interval.low, "high": interval.high,
                          "method": None if math.isnan(interval.low) else method}  # fmt: skip
     return found
 
 
-def _exact(metric: str, counts: Confusion, level: float) -> Interval:
-    part, whole = (sum(getattr(counts, name) for name in names) for names in SHARES[metric])
-    return exact_interval(part, whole, level)
+def _exact(
+    metric: str, images: Images, model: Model, held: NDArray[np.bool_], level: float
+) -> Interval:
+    """Of the images `held`; where patients are known, those of one are not taken for independent.
+
+    Args:
+        held: [N].
+    """
+    cells = np.array(["tn", "fp", "fn", "tp"])[2 * images.y_true + model.called]
+    part, whole = (held & np.isin(cells, names) for names in SHARES[metric])
+    independent = None
+    if images.patients is not None and whole.any():
+        independent = independent_images(images.patients[whole])
+    return exact_interval(int(part.sum()), int(whole.sum()), level, independent=independent)
 
 
 def _operating_points(

@@ -77,17 +77,40 @@ def acceleration(left_out: Floats, stratum: NDArray[np.int64], strata: NDArray[n
     return cubes / (6 * squares**1.5) if squares > 0 else 0.0
 
 
-def exact_interval(part: int, whole: int, level: float = 0.95) -> Interval:
-    """Clopper and Pearson's interval (1934) of a share of independent images; NaN of no image.
+def exact_interval(
+    part: int, whole: int, level: float = 0.95, *, independent: float | None = None
+) -> Interval:
+    """Clopper and Pearson's interval (1934) of a share of images; NaN of no image.
 
     It holds where the bootstrap says nothing: 15 of 15.
+
+    Args:
+        independent: as many independent images as these are worth (`independent_images`), of
+            which the same share is taken (Korn and Graubard 1998); None: each is independent.
     """
     if whole == 0:
         return Interval(math.nan, math.nan, math.nan, 0)
     left, right = _tails(level)
-    low = special.betaincinv(part, whole - part + 1, left) if part else 0.0
-    high = special.betaincinv(part + 1, whole - part, right) if part < whole else 1.0
+    size = whole if independent is None else independent
+    hits, misses = size * part / whole, size * (whole - part) / whole
+    low = special.betaincinv(hits, misses + 1, left) if part else 0.0
+    high = special.betaincinv(hits + 1, misses, right) if part < whole else 1.0
     return Interval(part / whole, float(low), float(high), 0)
+
+
+def independent_images(patients: NDArray[np.str_]) -> float:
+    """How many independent images some are worth where all images of a patient are alike.
+
+    The worst case, for what they share is not to be measured where all are right: (sum n)^2 /
+    sum n^2 with n images of each patient (Kish 1965), which is the number of patients where all
+    have as many.
+
+    Args:
+        patients: of each image [N], N > 0; '' unknown, a patient of its own.
+    """
+    sizes = np.unique(patients[patients != ""], return_counts=True)[1]
+    alone = int((patients == "").sum())
+    return float(len(patients) ** 2 / ((sizes**2).sum() + alone))
 
 
 def _tails(level: float) -> Floats:

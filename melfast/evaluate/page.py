@@ -310,12 +310,15 @@ def _plots(pictures: Sequence[tuple[Path, str]]) -> str:
 def _method(document: Document) -> str:
     about, intervals = document["about"], document["about"]["intervals"]
     how = {"bca": "bias-corrected and accelerated bootstrap", "percentile": "percentile bootstrap"}
+    counted = ""
+    if intervals["resampled"] == "patients":
+        counted = ", which take all images of one patient for alike"
     lines = [
         f"Intervals: {how[intervals['method']]}, {intervals['replicates']:,} replicates of "
         f"{intervals['resampled']}, seed {intervals['seed']}; drawn within class and group, or, of "
         "patients, within those with and those without a malignant image. Where resampling cannot "
-        "say how sure a rate is (15 of 15), Clopper and Pearson's. Of gaps, from intervals of all "
-        "differences between two groups that hold at once.",
+        f"say how sure a rate is (15 of 15), Clopper and Pearson's{counted}. Of gaps, from "
+        "intervals of all differences between two groups that hold at once.",
         f"Permutations: {intervals['replicates']:,}, of the groups within each class.",
         f"Predictions: {', '.join(map(str, about['predictions']))}. "
         f"Truth and groups: {about['manifest'] or 'the same tables'}.",

@@ -139,7 +139,7 @@ def find_submitit() -> ModuleType:
     try:
         import submitit
     except ModuleNotFoundError:
-        raise InputError("submitit is not installed: pip install 'melfast[slurm]'") from None
+        raise InputError("submitit is not installed: pip install submitit") from None
     found: ModuleType = submitit
     return found
 

@@ -81,6 +81,7 @@ def test_group_balanced_makes_groups_of_a_class_as_likely():
     [
         ("shuffle", 1.0, 8, 96 / 100, 96 / 100),  # 4 of 100 fill no batch
         ("balanced_batch", 1.0, 8, 88 / 90, 88 / 10),
+        ("balanced_batch", 1.0, 178, 89 / 90, 89 / 10),  # one batch
         ("undersample", 3.0, 8, 30 / 90, 1),
         ("undersample", 0.01, 1, 1 / 90, 1),
         ("undersample", 50.0, 4, 1, 1),

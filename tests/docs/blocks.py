@@ -55,6 +55,14 @@ class Block:
             text = ""
         return found
 
+    @property
+    def prompted(self) -> list["Line"]:
+        """What stands after a `$ ` in a block that shows what was printed."""
+        return [
+            Line(f"{self.page.name}:{self.line + number}", line.removeprefix("$ "))
+            for number, line in enumerate(self.code.splitlines()) if line.startswith("$ ")
+        ]  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Line:
@@ -79,6 +87,16 @@ def read_blocks(page: Path) -> list[Block]:
         line = token.map[0] + 1 + fenced
         blocks.append(Block(page, section, line, language, token.content))
     return blocks
+
+
+def read_inline(page: Path) -> list[Line]:
+    """What stands between backticks in the text of a page, tables included."""
+    tokens = MarkdownIt().enable("table").parse(page.read_text(encoding="utf-8"))
+    return [
+        Line(f"{page.name}:{token.map[0] + 1}", child.content)
+        for token in tokens if token.map is not None
+        for child in token.children or [] if child.type == "code_inline"
+    ]  # fmt: skip
 
 
 def looks_like(code: str) -> str:

@@ -25,7 +25,7 @@ from click.testing import CliRunner
 from melfast.cli import main
 from melfast.config import load_config
 from melfast.prepare.synth.dataset import SynthSettings, synthesize
-from tests.docs.blocks import Block, Line, melfast_commands, parse, read_blocks
+from tests.docs.blocks import Block, Line, melfast_commands, parse, read_blocks, read_inline
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -42,6 +42,8 @@ SUBSTITUTES = {
     "--shard 3/64": "--shard 1/2",  # there are fewer than 64 images
     "for k in 1 2 3 4 5;": "for k in 1 2 3;",  # as many folds as the next line combines
     "--n 32": "--n 4",
+    "--images 2000 --size 300x225": "--images 160 --size 96x72",
+    "--images 200 --size 300x225": "--images 80 --size 96x72",
 }
 
 # Lines of these pages that do not run here, by how they begin, and why.
@@ -55,6 +57,15 @@ NOT_RUN = {
     "--output-dir runs/second --slurm": "needs a cluster; tests/train/test_slurm.py has a stand-in",
     "melfast predict --model model.onnx --images manifest.csv --engine ray": "starts a cluster; "
     "tests/engines/test_cluster.py does",
+}
+
+# Between backticks, and not to be parsed.
+NOT_COMMANDS = {"melfast COMMAND --help": "any command"}
+
+# Config files of commands that are not in the repository, and what is taken in their place.
+CONFIGS = {
+    "CONFIG": ROOT / "configs" / "quickstart.yaml",  # the user's own
+    "/opt/melfast/configs/ham10000.yaml": ROOT / "configs" / "ham10000.yaml",  # in the container
 }
 
 # Laid over the configs that the pages name: the same recipes, small.
@@ -132,10 +143,20 @@ def split_manifest(folder: Path) -> None:
     call(["prepare", "split", "toned.csv", "--output", "manifest.csv"], "before the page")
 
 
+def empty_folder(folder: Path) -> None:
+    """With the configs alone, as the section says."""
+    for path in folder.iterdir():
+        if path.is_dir() and path.name != "configs":
+            shutil.rmtree(path)
+        elif path.is_file():
+            path.unlink()
+
+
 # What must stand there before a section's first block.
 BEFORE: dict[tuple[Path, str], Callable[[Path], None]] = {
     (README, "What is in it"): nobody_s_predictions,
     (TRAINING, "Training"): split_manifest,
+    (TUTORIAL, "Without a download"): empty_folder,
 }
 
 
@@ -213,7 +234,7 @@ def test_readme_runs(stand: Path) -> None:
 @pytest.mark.timeout(600)
 def test_tutorial_runs(stand: Path) -> None:
     run_page(TUTORIAL, stand, languages={"text"})  # text: what a command printed
-    assert (stand / "isic2020-report" / "report.html").is_file()
+    assert (stand / "elsewhere-report" / "report.html").is_file()
 
 
 @pytest.mark.timeout(600)
@@ -231,12 +252,16 @@ def test_nothing_is_listed_in_vain() -> None:
     texts = [" ".join(line.text.split()) for line in lines]
     assert [start for start in NOT_RUN if not any(text.startswith(start) for text in texts)] == []
     assert [old for old in SUBSTITUTES if not any(old in text for text in texts)] == []
+    everywhere = [line.text for page in PAGES for line in commands_of(page)]
+    assert [old for old in CONFIGS if not any(f"--config {old} " in t for t in everywhere)] == []
+    inline = {line.text for page in PAGES for line in read_inline(page)}
+    assert set(NOT_COMMANDS) <= inline
 
 
 def commands_of(page: Path) -> list[Line]:
     return [
-        line for block in read_blocks(page) if block.language in ("sh", "bash", "console")
-        for line in block.commands
+        line for block in read_blocks(page)
+        for line in (block.commands if block.language in ("sh", "bash") else block.prompted)
     ]  # fmt: skip
 
 
@@ -259,6 +284,29 @@ def test_every_command_is_known(page: Path, monkeypatch: pytest.MonkeyPatch) -> 
             assert (ROOT / script).is_file(), f"{line.place}: no {script}"
 
 
+def parse_shortened(words: list[str]) -> None:
+    """As `parse`, of a command of which the text names as much as it speaks of."""
+    try:
+        parse(words)
+    except click.MissingParameter:
+        pass
+    except click.BadOptionUsage as error:
+        if error.option_name != words[-1]:  # `melfast train --slurm`: without its value
+            raise
+
+
+@each_page
+def test_every_command_between_backticks_is_known(page: Path) -> None:
+    for line in read_inline(page):
+        if line.text in NOT_COMMANDS:
+            continue
+        for words in melfast_commands(line.text):
+            try:
+                parse_shortened(words)
+            except click.UsageError as error:
+                pytest.fail(f"{line.place}: {line.text}\n{error.format_message()}")
+
+
 @each_page
 def test_every_command_stands_in_a_block(page: Path) -> None:
     """Indented by four under a list, it would be a paragraph of the list, on GitHub as well."""
@@ -272,16 +320,29 @@ def test_every_command_stands_in_a_block(page: Path) -> None:
             assert number in inside, f"{page.name}:{number}: {line}"
 
 
+def configs_of(page: Path, folder: Path) -> dict[str, Path]:
+    """The files that a page itself writes out, each below a line that names it."""
+    text = page.read_text(encoding="utf-8")
+    found = {}
+    for name, code in re.findall(r"`([\w-]+\.yaml)`:\n\n```yaml\n(.*?)```", text, re.S):
+        found[name] = folder / name
+        found[name].write_text(code)
+    return found
+
+
 @each_page
-def test_every_config_key_is_known(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_config_key_is_known(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Training commands, also those that need a cluster, resolve with the keys they set."""
     monkeypatch.chdir(ROOT)
+    configs = CONFIGS | configs_of(page, tmp_path)
     for line in commands_of(page):
-        for words in melfast_commands(line.text):
+        for words in melfast_commands(line.text.replace("$k/", "1/")):
             if words[0] != "train" or "--config" not in words:
                 continue
-            if not Path(words[words.index("--config") + 1]).is_file():  # a stand-in for the user's
-                continue
+            place = words.index("--config") + 1
+            words[place] = str(configs.get(words[place], words[place]))
             call([*words, "--print-config"], line.place)
 
 
@@ -324,6 +385,18 @@ def test_blocks_of_a_page(tmp_path: Path) -> None:
     assert said.language == "text"
 
 
+def test_commands_of_a_text(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# One\n\nSay `melfast train\n--lr 1` or\n\n| a |\n|---|\n| `melfast doctor` |\n\n"
+        "```text\n$ melfast predict --modell a\nmelfast: error\n```\n"
+    )
+    lines = [(line.place, line.text) for line in read_inline(page)]
+    assert lines == [("page.md:3", "melfast train --lr 1"), ("page.md:8", "melfast doctor")]
+    (said,) = commands_of(page)
+    assert (said.place, said.text) == ("page.md:11", "melfast predict --modell a")
+
+
 def test_commands_of_a_line() -> None:
     assert melfast_commands("find . -name '*.jpg' | melfast predict --images -  # all") == [
         ["predict", "--images", "-"]
@@ -358,6 +431,14 @@ def test_commands_of_a_line() -> None:
 def test_a_wrong_command_is_seen(line: str, message: str) -> None:
     with pytest.raises(click.UsageError, match=message):
         parse(melfast_commands(line)[0])
+
+
+def test_a_shortened_command_may_lack_what_is_not_spoken_of() -> None:
+    for line in ("melfast export", "melfast train --slurm", "melfast prepare ita"):
+        parse_shortened(melfast_commands(line)[0])
+    for line in ("melfast exporte", "melfast export --formatt", "melfast evaluate --tta turns"):
+        with pytest.raises(click.UsageError):
+            parse_shortened(melfast_commands(line)[0])
 
 
 def test_a_block_that_is_neither_run_nor_listed_is_seen(tmp_path: Path) -> None:

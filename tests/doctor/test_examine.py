@@ -1,6 +1,7 @@
 """Findings of probes that answer, lack something, are wrong, crash or hang."""
 
 import os
+import re
 import sys
 import textwrap
 from pathlib import Path
@@ -36,6 +37,16 @@ def test_every_probe_is_a_function():
         assert callable(getattr(modules[probe.module], probe.name)), probe
         assert probe.mend
     assert len(BY_NAME) == len(PROBES + USES)
+
+
+def test_nothing_sends_to_a_package_index_for_melfast():
+    """It is on none: whoever takes its name there would be installed."""
+    by_name = re.compile(r"pip install\b.*[\s'\"]melfast(?![\w./:*-])")
+    package = Path(examine.__file__).parents[1]
+    pages = [package.parent / "README.md", *(package.parent / "docs").rglob("*.md")]
+    for path in [*package.rglob("*.py"), *pages]:
+        for line in path.read_text().splitlines():
+            assert not by_name.search(line), f"{path}: {line}"
 
 
 def test_what_works_is_ok():

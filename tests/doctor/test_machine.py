@@ -40,6 +40,12 @@ def test_available_memory_is_the_least_of_machine_and_container(tmp_path):
     write(group / "memory.max", "1000000\n")
     write(group / "memory.current", "400000\n")
     assert available_memory(meminfo, group) == 600_000
+    write(group / "memory.stat", "anon 100\ninactive_anon 7\ninactive_file 300000\nactive_file 9\n")
+    assert available_memory(meminfo, group) == 900_000  # a cache of images is no gap
+    write(group / "memory.stat", "inactive_file 500000\n")  # read later than memory.current
+    assert available_memory(meminfo, group) == 1_000_000
+    write(group / "memory.stat", "anon 100\n")
+    assert available_memory(meminfo, group) == 600_000
     assert math.isnan(available_memory(tmp_path / "none", tmp_path / "no group"))
 
 

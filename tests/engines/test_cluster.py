@@ -220,7 +220,7 @@ def test_without_ray(
     model: Path, files: ImageFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
-    with pytest.raises(InputError, match=r"Ray is not installed: pip install 'melfast\[ray\]'"):
+    with pytest.raises(InputError, match=r"not installed: pip install 'ray\[data\]' pyarrow"):
         predict(model, files, tmp_path / "parts")
 
 

@@ -364,7 +364,7 @@ def test_parquet_without_pyarrow(
     photos: ImageFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
-    with pytest.raises(InputError, match=r"needs pyarrow: pip install 'melfast\[parquet\]'"):
+    with pytest.raises(InputError, match=r"needs pyarrow: pip install pyarrow"):
         write_predictions(Engine(), photos, tmp_path / "p.parquet", Wanted(0.5))
 
 

@@ -25,6 +25,7 @@ from melfast.evaluate.intervals import (
     acceleration,
     bca_interval,
     exact_interval,
+    independent_images,
     percentile_interval,
 )
 from melfast.evaluate.metrics import SCORE_METRICS, THRESHOLD_METRICS, binary_metrics
@@ -275,6 +276,19 @@ def test_exact_interval_against_scipy() -> None:
         assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high), abs=1e-12)
         assert found.estimate == part / whole
     assert math.isnan(exact_interval(0, 0).low)
+
+
+def test_exact_interval_of_patients() -> None:
+    """Five patients with three images each are worth five images, not fifteen."""
+    patients = np.array([*("abcde" * 3)])
+    assert independent_images(patients) == 5
+    found = exact_interval(15, 15, 0.9, independent=5)
+    assert found == exact_interval(5, 5, 0.9)
+    assert exact_interval(6, 15, independent=5).high == exact_interval(2, 5).high
+    assert exact_interval(6, 15, independent=5).estimate == 0.4
+    # One of four has seven images, the others, two of them unknown, one each: 100 / 52.
+    assert independent_images(np.array(["a"] * 7 + ["b", "", ""])) == pytest.approx(100 / 52)
+    assert independent_images(np.array([""] * 4)) == 4
 
 
 def test_jackknife_of_a_sample_is_near_that_of_all(monkeypatch: pytest.MonkeyPatch) -> None:

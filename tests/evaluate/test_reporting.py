@@ -4,6 +4,7 @@ import csv
 import html
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from melfast.cli import main
+from melfast.evaluate.analysis import Images, Model, Settings, analyse
+from melfast.evaluate.groups import Groups
+from melfast.evaluate.intervals import exact_interval
 from melfast.evaluate.page import METRICS, number, write_page
 
 
@@ -211,6 +215,29 @@ def test_groups_of_one_class_are_named(data: Path) -> None:
     groups = document["models"][0]["groupings"]["group"]["groups"]
     assert groups["a"]["metrics"]["recall"]["value"] is None
     assert "note: group: no malignant images" in found.output
+
+
+def test_a_rate_that_resampling_cannot_move_counts_patients() -> None:
+    """All 15 malignant images of five patients are found, in the dark group 6 of two."""
+    dark = np.arange(25) % 5 >= 3
+    images = Images(
+        [f"i{i}" for i in range(25)], np.repeat([1, 0], [15, 10]),
+        [Groups("tone", dark.astype(np.int64), ("light", "dark"))],
+        np.array([*("abcde" * 3), *("fghij" * 2)]),
+    )  # fmt: skip
+    calls = Model("m", None, np.repeat([1, 0], [16, 9]), None, "given")
+    settings = Settings(replicates=50)
+    (found,) = analyse(images, [calls], settings, {})["models"]
+    for metrics, patients in (
+        (found["overall"], 5),
+        (found["groupings"]["tone"]["groups"]["dark"]["metrics"], 2),
+    ):
+        recall = metrics["recall"]
+        assert recall["method"] == "exact"
+        assert recall["low"] == exact_interval(patients, patients).low
+    alone = replace(images, patients=None)
+    (found,) = analyse(alone, [calls], settings, {})["models"]
+    assert found["overall"]["recall"]["low"] == exact_interval(15, 15).low
 
 
 def bad_cases(data: Path) -> list[tuple[list[object], str]]:
