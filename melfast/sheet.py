@@ -44,9 +44,21 @@ def write_grid(
         thumbnail = _fitted(_pillow(picture), THUMBNAIL_WIDTH - 4, height - 2)
         left, top = THUMBNAIL_WIDTH - 4 - thumbnail.width, height - 2 - thumbnail.height
         sheet.paste(thumbnail, (x + 2 + left // 2, y + 2 + top // 2))
-        draw.text((x + 6, y + height + 3), caption, fill="black", font_size=14)
+        caption, font_size = _caption(draw, caption)
+        draw.text((x + 6, y + height + 3), caption, fill="black", font_size=font_size)
     with atomic_path(path) as temporary:
         sheet.save(temporary, SUFFIXES[path.suffix.lower()])
+
+
+def _caption(draw: ImageDraw.ImageDraw, text: str) -> tuple[str, int]:
+    """A caption that does not run into the next cell: in a smaller font, and at last cut off."""
+    room = THUMBNAIL_WIDTH - 12
+    for font_size in (14, 12, 10):
+        if draw.textlength(text, font_size=font_size) <= room:
+            return text, font_size
+    while draw.textlength(f"{text}…", font_size=10) > room:
+        text = text[:-1]
+    return f"{text}…", 10
 
 
 def _pillow(picture: NDArray[np.uint8] | Image.Image) -> Image.Image:

@@ -47,3 +47,12 @@ def test_the_suffix_is_the_format(tmp_path: Path) -> None:
         InputError, match=r"s\.gif: wanted a name that ends in \.png, \.jpg, \.jpeg"
     ):
         write_grid([(plain(3, 3, (0, 0, 0)), "")], 1, tmp_path / "s.gif")
+
+
+@pytest.mark.parametrize("words", ["P 0.328, truth malignant ISIC_0030047", "x" * 200])
+def test_a_long_caption_stays_in_its_cell(words: str, tmp_path: Path) -> None:
+    white = plain(30, 40, (255, 255, 255))
+    write_grid([(white, words), (white, "")], 2, tmp_path / "s.png")
+    dark = (read_image(tmp_path / "s.png") < 128).any(-1)
+    assert dark[:, : THUMBNAIL_WIDTH - 4].any()
+    assert not dark[:, THUMBNAIL_WIDTH - 4 :].any()

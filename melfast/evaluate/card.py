@@ -138,10 +138,13 @@ def _groups(model: Mapping[str, Any]) -> list[str]:
                          f"{' | '.join(cells)} |")  # fmt: skip
         gap = grouping["gaps"]["recall"]
         null = gap["null"]
-        lines += ["", f"Gap in recall {number('recall', gap['gap'])}; chance alone makes "
-                  f"{number('recall', null['mean'])} on average, p = "
-                  f"{'–' if _missing(null['p_value']) else format(null['p_value'], '.3f')}.",
-                  ""]  # fmt: skip
+        if _missing(gap["gap"]):
+            lines += ["", "No gap in recall: fewer than two groups have one.", ""]
+        else:
+            lines += ["", f"Gap in recall {number('recall', gap['gap'])}; chance alone makes "
+                      f"{number('recall', null['mean'])} on average, p = "
+                      f"{'–' if _missing(null['p_value']) else format(null['p_value'], '.3f')}.",
+                      ""]  # fmt: skip
     return lines
 
 

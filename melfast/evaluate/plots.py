@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
 from melfast.evaluate.groups import Groups
@@ -75,6 +76,7 @@ def calibration(y_true: Bools, scores: Mapping[str, Floats]) -> Figure:
     axis.set(ylabel="share that is malignant", xlim=(0, 1), ylim=(0, 1), title="Calibration")
     axis.legend(loc="upper left", fontsize="small")
     below.set(xlabel="P(malignant)", ylabel="images", yscale="log", xlim=(0, 1))
+    below.yaxis.set_minor_formatter(NullFormatter())  # on few decades it writes over itself
     return figure
 
 
@@ -151,7 +153,8 @@ def confusions(parts: Mapping[str, Mapping[str, int]]) -> Figure:
         share = table / np.maximum(1, table.sum(axis=1, keepdims=True))
         axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
         for (i, j), count in np.ndenumerate(table):
-            axis.text(j, i, f"{count:,}\n{share[i, j]:.0%}", ha="center", va="center",
+            known = f"{share[i, j]:.0%}" if table[i].any() else "–"  # of no image there is no share
+            axis.text(j, i, f"{count:,}\n{known}", ha="center", va="center",
                       color="white" if share[i, j] > 0.6 else "black", fontsize=9)  # fmt: skip
         axis.set_xticks([0, 1], ["benign", "malignant"], fontsize=8)
         axis.set_yticks([0, 1], ["benign", "malignant"], fontsize=8, rotation=90, va="center")

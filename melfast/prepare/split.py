@@ -1,6 +1,7 @@
 """Split: train, valid, test that share no patient, lesion or duplicate; alike in target, group."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -125,8 +126,11 @@ def balance(manifest: Manifest) -> list[str]:
         if known.size:
             line += f", {known.sum():,} malignant ({known.mean():.2%})"
         for column, word in IDS.items():
-            if ids := set(manifest.column(column)[rows]) - {""}:
-                line += f", {len(ids):,} {word}s"
+            images = Counter(manifest.column(column)[rows].tolist())
+            # A group of copies of which one image is left is none any more.
+            least = 2 if column == "duplicate_group" else 1
+            if count := sum(n >= least for name, n in images.items() if name):
+                line += f", {count:,} {word}{'s' if count > 1 else ''}"
         if (groups >= 0).any():
             shares = [
                 f"{group} {(groups[rows] == index).mean():.1%}"

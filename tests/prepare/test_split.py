@@ -188,10 +188,19 @@ def test_balance_in_words() -> None:
         group_str=["light", "tan", "tan", ""],
     )  # fmt: skip
     assert balance(manifest) == [
-        "train      2 images, 1 malignant (50.00%), 1 patients; light 50.0%, tan 50.0%",
-        "valid      1 images, 0 malignant (0.00%), 1 patients; light 0.0%, tan 100.0%",
+        "train      2 images, 1 malignant (50.00%), 1 patient; light 50.0%, tan 50.0%",
+        "valid      1 images, 0 malignant (0.00%), 1 patient; light 0.0%, tan 100.0%",
         "none       1 images; light 0.0%, tan 0.0%",
     ]
+
+
+def test_a_group_of_copies_with_one_image_left_is_not_counted() -> None:
+    manifest = manifest_of(
+        6, split=["train"] * 5 + ["valid"], duplicate_group=["a", "a", "b", "b", "c", "d"]
+    )
+    train, valid = balance(manifest)
+    assert train.endswith(", 2 duplicate groups")
+    assert "duplicate" not in valid
 
 
 def test_real_ham10000_by_lesion(real_data: Path) -> None:
