@@ -276,8 +276,12 @@ def across_files(others: dict[str, Results]) -> Iterator[Check]:
     name = "loader on large files, from their decode and small files"
     yield Check(name, pipe, native, (whole, bare, alone), 0.15)
     title = "24 steps of ham10000.yaml: processes"
-    of_one = train.rate("train", title, "1 process x 4 threads, the same")
-    of_two = train.rate("train", title, "2 processes x 2 threads (gloo), batches in memory")
+    all_of_one, half_of_two = (
+        f"1 process x {train.cores} threads",
+        f"2 processes x {train.cores // 2}",
+    )
+    of_one = train.rate("train", title, f"{all_of_one}, the same")
+    of_two = train.rate("train", title, f"{half_of_two} threads (gloo), batches in memory")
     half = Stage("compute", "cores", 32 * train.cores / of_one.value, train.cores / 2)
     pipe = Pipeline((half,), {"cores": Resource(train.cores, "node")}, 32, 2, 2)
     yield Check("training on two processes, from one", pipe, of_two, (of_one,), 0.10)
