@@ -40,8 +40,8 @@ class Disparity:
         by_group: of every group by name; NaN where it is undefined, as without an image.
         gap: largest less smallest value, NaN where fewer than two groups have one.
         ratio: smallest through largest value; NaN as for the gap, and where both are 0.
-        worst_group: the group that fares worst; None where fewer than two have a value, and for
-            metrics of which neither more nor less is better.
+        worst_group: the group that fares worst; None where no group has a value, and for metrics
+            of which neither more nor less is better.
     """
 
     overall: float
@@ -209,13 +209,13 @@ def _by_group(
             by_group=dict(zip(groups.names, rates.tolist(), strict=True)),
             gap=math.nan if alone else float(gap[name]),
             ratio=math.nan if alone else float(ratio[name]),
-            worst_group=None if alone else _worst(name, rates, groups.names),
+            worst_group=_worst(name, rates, groups.names),
         )
     return found
 
 
 def _worst(metric: str, rates: NDArray[np.float64], names: tuple[str, ...]) -> str | None:
-    if metric in NEITHER_IS_BETTER:
+    if metric in NEITHER_IS_BETTER or np.isnan(rates).all():
         return None
     worst = np.nanargmax(rates) if metric in LOWER_IS_BETTER else np.nanargmin(rates)
     return names[int(worst)]

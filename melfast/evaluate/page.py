@@ -238,7 +238,8 @@ def _gaps(grouping: Mapping[str, Any]) -> str:
             METRICS[metric][0], number(metric, found["gap"]) + _interval(metric, found),
             number(metric, null["mean"]), _p(null["p_value"]),
             "–" if _missing(found["ratio"]) else f"{found['ratio']:.3f}",
-            _text(found["worst_group"] or "–"),
+            # Alone it is worst of one.
+            _text("–" if _missing(found["gap"]) else found["worst_group"] or "–"),
         ])  # fmt: skip
     head = ["gap in", "gap", "mean gap by chance", "p", "ratio", "worst group"]
     names = (
