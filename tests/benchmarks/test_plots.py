@@ -11,7 +11,6 @@ from benchmarks import plots
 from benchmarks.constants import RESULTS
 
 COMMITTED = RESULTS / "scaling-cpu.json"
-needs_results = pytest.mark.skipif(not COMMITTED.exists(), reason=f"{COMMITTED.name} is not there")
 
 
 def comparison(title: str, at: dict, **rates: float) -> dict:
@@ -43,7 +42,6 @@ def test_numbers_at_the_axes(value, text):
     assert plots.plain(value) == text
 
 
-@needs_results
 def test_committed_curves_are_drawn(tmp_path: Path):
     found = CliRunner().invoke(plots.main, ["--output", str(tmp_path)])
     assert found.exit_code == 0, found.output
@@ -55,7 +53,6 @@ def test_committed_curves_are_drawn(tmp_path: Path):
             assert len(drawn.convert("RGB").getcolors(2**20) or []) > 50
 
 
-@needs_results
 def test_lines_show_what_the_file_holds():
     record = json.loads(COMMITTED.read_text())
     figures = dict(plots.figures(record))

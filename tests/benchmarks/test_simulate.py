@@ -13,14 +13,9 @@ from benchmarks.constants import PUBLIC, RESULTS, Constant, Results
 from benchmarks.pipeline import Pipeline, Resource, Stage, closed_form
 from benchmarks.plants import best, middle, worst
 
-COMMITTED = RESULTS / "scaling-cpu.json"
-needs_results = pytest.mark.skipif(not COMMITTED.exists(), reason=f"{COMMITTED.name} is not there")
-
 
 @pytest.fixture(scope="module")
 def measured() -> tuple[Results, dict[str, Results]]:
-    if not COMMITTED.exists():
-        pytest.skip(f"{COMMITTED.name} is not there")
     return simulate.read_results()
 
 
@@ -198,13 +193,11 @@ def test_a_figure_that_is_not_there():
 # The page and the command.
 
 
-@needs_results
 def test_page_holds_the_tables():
     found = CliRunner().invoke(simulate.main, ["--check"])
     assert found.exit_code == 0, found.output
 
 
-@needs_results
 def test_a_wrong_figure_is_seen_and_mended(tmp_path, monkeypatch):
     text = simulate.PAGE.read_text()
     page = tmp_path / "scaling.md"
@@ -222,7 +215,6 @@ def test_marks_must_be_there_once():
         simulate.replaced("", {"predicted": "table"})
 
 
-@needs_results
 def test_command_prints_both_tables():
     found = CliRunner().invoke(simulate.main, [])
     assert found.exit_code == 0, found.output
