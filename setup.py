@@ -20,12 +20,18 @@ class CMakeBuild(build_ext):
         shutil.rmtree(build, ignore_errors=True)
         build.mkdir(parents=True)
         configure = [
-            "cmake", "-S", source, "-B", build, "-G", "Ninja",
+            "cmake",
+            "-S",
+            source,
+            "-B",
+            build,
+            "-G",
+            "Ninja",
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
             f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={destination}",
             f"-DMELFAST_SANITIZE={os.environ.get('MELFAST_SANITIZE', 'OFF')}",
-        ]  # fmt: skip
+        ]
         subprocess.run([str(word) for word in configure], check=True)
         subprocess.run(["cmake", "--build", str(build)], check=True)
 

@@ -86,12 +86,14 @@ def read(path: Path) -> dict[str, Any]:
 def comparisons(record: dict[str, Any]) -> dict[tuple[str, str], Comparison]:
     """By suite and title."""
     return {
-        (name, each["title"]): Comparison(each["title"], each["unit"], [
-            Timing(line["name"], line["target"], line["items"], line["seconds"])
-            for line in each["contestants"]
-        ])
-        for name, suite in record["suites"].items() for each in suite["comparisons"]
-    }  # fmt: skip
+        (name, each["title"]): Comparison(
+            each["title"],
+            each["unit"],
+            [Timing(line["name"], line["target"], line["items"], line["seconds"]) for line in each["contestants"]],
+        )
+        for name, suite in record["suites"].items()
+        for each in suite["comparisons"]
+    }
 
 
 def unlike(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
@@ -113,14 +115,14 @@ def rows(old: dict[str, Any], new: dict[str, Any]) -> Iterator[Row | str]:
         a, b = before[suite, title], after[suite, title]
         first, now = a.timings[0], b.timings[0]
         if (first.name, first.items) != (now.name, now.items):
-            yield (f"{where}: {first.items} items of {first.name!r} before, "
-                   f"{now.items} of {now.name!r} now")  # fmt: skip
+            yield (f"{where}: {first.items} items of {first.name!r} before, {now.items} of {now.name!r} now")
             continue
         peers = {timing.name: timing for timing in a.timings[1:]}
         ratios = {
             timing.name: Change(a.ratios(peers[timing.name]), b.ratios(timing))
-            for timing in b.timings[1:] if timing.name in peers
-        }  # fmt: skip
+            for timing in b.timings[1:]
+            if timing.name in peers
+        }
         yield Row(suite, title, Change(first.rates, now.rates), ratios)
 
 
@@ -131,8 +133,13 @@ def table(compared: list[Row]) -> Table:
     colours = {1: "green", 0: "", -1: "red"}
     for row in compared:
         ratios = [f"{change.factor:.2f} {name}" for name, change in row.ratios.items()]
-        grid.add_row(f"{row.suite}: {row.title}", f"{row.rate.factor:.2f}", "\n".join(ratios),
-                     row.verdict, style=colours[row.direction])  # fmt: skip
+        grid.add_row(
+            f"{row.suite}: {row.title}",
+            f"{row.rate.factor:.2f}",
+            "\n".join(ratios),
+            row.verdict,
+            style=colours[row.direction],
+        )
     return grid
 
 
@@ -168,10 +175,7 @@ def main(old: Path, new: Path) -> None:
         if isinstance(reason, str):
             console.print(f"not compared: {reason}")
     compared = [row for row in found if isinstance(row, Row)]
-    broken = [
-        f"{name}: {suite['failure']}"
-        for name, suite in after["suites"].items() if suite.get("failure")
-    ]  # fmt: skip
+    broken = [f"{name}: {suite['failure']}" for name, suite in after["suites"].items() if suite.get("failure")]
     for each in broken:
         console.print(f"[red]fails now[/]: {each}")
     if compared:

@@ -53,23 +53,33 @@ PUBLIC: dict[str, Constant] = {
         13.5e6, "an image", "timm's card of convnext_tiny.fb_in22k, Activations"
     ),
     "JPEG pixels by an A100's decoder": Constant(
-        551 * 676 / 127.6548e-6, 0.5 * 551 * 676 / 127.6548e-6, 2 * 551 * 676 / 127.6548e-6,
+        551 * 676 / 127.6548e-6,
+        0.5 * 551 * 676 / 127.6548e-6,
+        2 * 551 * 676 / 127.6548e-6,
         "pixels/s",
         "https://github.com/pytorch/vision/pull/8496: 1000 images of 551x676 on the average in "
         "127.65 ms on one A100; taken for the H100's, half to twice of it",
     ),
     "copy to the GPU": Constant(
-        0.8 * 64e9, 0.4 * 64e9, 0.9 * 64e9, "bytes/s",
+        0.8 * 64e9,
+        0.4 * 64e9,
+        0.9 * 64e9,
+        "bytes/s",
         f"PCIe 5.0 x16, 128 GB/s both ways together ({H100}); 80 % (40 to 90 %) of 64 is a guess",
     ),
     "NVLink of an H100, one way": Constant(
-        380e9, 190e9, 450e9, "bytes/s",
-        "https://github.com/NVIDIA/nccl/issues/1264: 380 GB/s measured of 450; half of it is the "
-        "low guess",
+        380e9,
+        190e9,
+        450e9,
+        "bytes/s",
+        "https://github.com/NVIDIA/nccl/issues/1264: 380 GB/s measured of 450; half of it is the low guess",
     ),
     "InfiniBand ports of a node": published(8, "ports of 400 Gb/s", DGX),
     "InfiniBand, one port": Constant(
-        47e9, 27e9, 48e9, "bytes/s",
+        47e9,
+        27e9,
+        48e9,
+        "bytes/s",
         "https://github.com/NVIDIA/nccl-tests/issues/290: 46 to 48 GB/s to be expected of NCCL; 27 "
         "measured where all was not well (https://github.com/NVIDIA/nccl/issues/2409)",
     ),
@@ -82,16 +92,19 @@ PUBLIC: dict[str, Constant] = {
     ),
     "drives of a node": published(8, "drives", f"eight U.2 NVMe drives ({DGX})"),
     "sequential reads of a drive": Constant(
-        0.5 * 6.8e9, 0.25 * 6.8e9, 0.8 * 6.8e9, "bytes/s",
+        0.5 * 6.8e9,
+        0.25 * 6.8e9,
+        0.8 * 6.8e9,
+        "bytes/s",
         "Micron 7450, 6.8 GB/s (https://servethehome.com/?p=59563); half (a quarter to 80 %) for "
         "files of 50 kB to 1 MB is a guess",
     ),
     "requests to an object store a prefix": published(
-        5500, "requests/s",
-        "Amazon S3, https://aws.amazon.com/premiumsupport/knowledge-center/"
-        "s3-object-key-naming-pattern/",
+        5500,
+        "requests/s",
+        "Amazon S3, https://aws.amazon.com/premiumsupport/knowledge-center/s3-object-key-naming-pattern/",
     ),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -129,8 +142,13 @@ class Results:
         ]
         if len(found) != 1:
             raise LookupError(f"{self.name}: {len(found)} of {contestant!r} in {suite}: {title!r}")
-        return Constant(found[0]["median"], found[0]["q1"], found[0]["q3"], "images/s",
-                        f"{self.name}, {suite}: {title}, {contestant}")  # fmt: skip
+        return Constant(
+            found[0]["median"],
+            found[0]["q1"],
+            found[0]["q3"],
+            "images/s",
+            f"{self.name}, {suite}: {title}, {contestant}",
+        )
 
     def measurement(self, suite: str, title: str) -> Constant:
         """Raises LookupError where it is not there."""

@@ -47,8 +47,10 @@ def main(count: int) -> None:
     print(f"{count} images of draw_sample({SEED}, ..., {SIZE})")
     print(f"lesion mask, mean (median) overlap: {mean_and_median(lesion)}")
     print(f"published mask:                     {mean_and_median(published)}")
-    print(f"ITA off by {middle:.2f} degrees in the median, {high:.1f} at the 95th percentile, "
-          f"{most:.1f} at most; {np.mean(right):.1%} in the right group of six")  # fmt: skip
+    print(
+        f"ITA off by {middle:.2f} degrees in the median, {high:.1f} at the 95th percentile, "
+        f"{most:.1f} at most; {np.mean(right):.1%} in the right group of six"
+    )
 
 
 if __name__ == "__main__":

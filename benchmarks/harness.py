@@ -85,19 +85,14 @@ class Comparison:
 
     def met(self, timing: Timing) -> bool | None:
         """Whether the median ratio reaches the target; None where there is none."""
-        return None if timing.target is None else bool(
-            np.median(self.ratios(timing)) >= timing.target
-        )  # fmt: skip
+        return None if timing.target is None else bool(np.median(self.ratios(timing)) >= timing.target)
 
     def to_dict(self) -> dict[str, Any]:
         lines = [
-            asdict(timing) | {
-                "rate": quartiles(timing.rates),
-                "ratio": quartiles(self.ratios(timing)),
-                "target_met": self.met(timing),
-            }
+            asdict(timing)
+            | {"rate": quartiles(timing.rates), "ratio": quartiles(self.ratios(timing)), "target_met": self.met(timing)}
             for timing in self.timings
-        ]  # fmt: skip
+        ]
         found = {"title": self.title, "unit": self.unit, "contestants": lines}
         return found | ({"at": dict(self.at)} if self.at else {})
 
@@ -147,23 +142,14 @@ class Run:
     data: Data
     threads: int
     repeats: int
-    console: Console = field(
-        default_factory=lambda: Console(width=None if sys.stdout.isatty() else 110)
-    )
+    console: Console = field(default_factory=lambda: Console(width=None if sys.stdout.isatty() else 110))
     checks: list[Check] = field(default_factory=list)
     comparisons: list[Comparison] = field(default_factory=list)
     measurements: list[Measurement] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def check(
-        self,
-        what: str,
-        found: float,
-        *,
-        at_least: float | None = None,
-        at_most: float | None = None,
-    ) -> None:
+    def check(self, what: str, found: float, *, at_least: float | None = None, at_most: float | None = None) -> None:
         """Records a result; raises CheckFailedError where it is out of the limits."""
         check = Check(what, float(found), at_least, at_most)
         self.checks.append(check)
@@ -186,9 +172,7 @@ class Run:
         self.measurements.append(Measurement(title, unit, float(value), dict(at or {})))
         self.console.print(f"  {title}: {value:.4g} {unit}", highlight=False)
 
-    def compare(
-        self, title: str, unit: str, contestants: Sequence[Contestant], at: Place | None = None
-    ) -> Comparison:
+    def compare(self, title: str, unit: str, contestants: Sequence[Contestant], at: Place | None = None) -> Comparison:
         """Times the contestants by turns, prints the table and keeps it.
 
         Args:
@@ -211,9 +195,7 @@ class Run:
                     if repeat < 0:
                         timing.items = items
                     elif items != timing.items:
-                        raise CheckFailedError(
-                            f"{contestant.name} did {items} items, {timing.items} the time before"
-                        )
+                        raise CheckFailedError(f"{contestant.name} did {items} items, {timing.items} the time before")
                     else:
                         timing.seconds.append(seconds)
         self.comparisons.append(comparison)
@@ -224,11 +206,7 @@ class Run:
         return {
             "checks": [asdict(check) | {"passed": check.passed} for check in self.checks],
             "comparisons": [comparison.to_dict() for comparison in self.comparisons],
-            **(
-                {"measurements": [asdict(m) for m in self.measurements]}
-                if self.measurements
-                else {}
-            ),
+            **({"measurements": [asdict(m) for m in self.measurements]} if self.measurements else {}),
             "missing": self.missing,
             "notes": self.notes,
         }
@@ -280,12 +258,7 @@ def table(comparison: Comparison) -> Table:
         if peer.target is not None:
             verdict = "[green]met[/]" if comparison.met(peer) else "[red]missed[/]"
             target = f">= {peer.target:g}x {verdict}"
-        grid.add_row(
-            peer.name,
-            *spread(peer.rates, "{:.4g}"),
-            *spread(comparison.ratios(peer), "{:.2f}x"),
-            target,
-        )
+        grid.add_row(peer.name, *spread(peer.rates, "{:.4g}"), *spread(comparison.ratios(peer), "{:.2f}x"), target)
     return grid
 
 

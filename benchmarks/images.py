@@ -40,10 +40,7 @@ def groups(data: Data) -> Iterator[tuple[str, dict[str, list[Path]]]]:
     if isinstance(data, Path):
         yield str(data), by_size(list_images(data))
     elif (folder := real(data)) and all((folder / each).is_dir() for each in REAL.values()):
-        yield (
-            "real dermoscopic images",
-            {name: jpegs(list_images(folder / each)) for name, each in REAL.items()},
-        )
+        yield ("real dermoscopic images", {name: jpegs(list_images(folder / each)) for name, each in REAL.items()})
     else:
         with TemporaryDirectory(prefix="melfast-bench-") as place:
             yield "drawn images", {name: draw(Path(place), *size) for name, size in DRAWN.items()}

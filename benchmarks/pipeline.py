@@ -115,8 +115,7 @@ def closed_form(pipe: Pipeline) -> Pace:
         sharing = min(pipe.ranks, pipe.ranks_a_node) if resource.of == "node" else 1
         late = [1 + _lateness(stage, largest) for stage in stages]
         of_all = sum(s.work * x for s, x in zip(stages, late, strict=True)) * sharing
-        alone = [s.work * x / min(s.width, resource.units)
-                 for s, x in zip(stages, late, strict=True)]  # fmt: skip
+        alone = [s.work * x / min(s.width, resource.units) for s, x in zip(stages, late, strict=True)]
         bounds[" and ".join(s.name for s in stages)] = max([of_all / resource.units, *alone])
     last = pipe.stages[-1]
     units = min(last.width, pipe.resources[last.resource].units)

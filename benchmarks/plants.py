@@ -119,9 +119,7 @@ def gpu_training(
             copied = BATCH * SIDE * SIDE * 3 * 2  # float16
         else:
             pixels = found("mean pixels") * 1e6
-            decode = Stage(
-                "decode", "decoder", BATCH * pixels / of("JPEG pixels by an A100's decoder")
-            )
+            decode = Stage("decode", "decoder", BATCH * pixels / of("JPEG pixels by an A100's decoder"))
             copied = BATCH * found("mean bytes a file")
         # Between steps: the loop asks for a batch, and waits for its copy, before it goes on.
         copy = copied / of("copy to the GPU")
@@ -130,15 +128,9 @@ def gpu_training(
         compute = operations / (of("bf16 peak of an H100") * of("share of the peak in training"))
         spread = least(pick)(PUBLIC["spread of a GPU's step"])
         step = Stage("copy and compute", "gpu", copy + compute, spread=spread)
-        resources = {
-            "drives": Resource(1, "node"),
-            decode.resource: Resource(decode.width),
-            "gpu": Resource(1),
-        }
+        resources = {"drives": Resource(1, "node"), decode.resource: Resource(decode.width), "gpu": Resource(1)}
         ranks = nodes * gpus
-        return Pipeline(
-            (read, decode, step), resources, BATCH, ranks, gpus, all_reduce(ranks, pick)
-        )
+        return Pipeline((read, decode, step), resources, BATCH, ranks, gpus, all_reduce(ranks, pick))
 
     return build
 
@@ -165,9 +157,8 @@ def all_reduce(ranks: int, pick: Pick) -> float:
 
 
 def on_cores(
-    cores: int, *, decode: Constant | None, compute: Constant | None, threads: int = 0,
-    batch: int = BATCH,
-) -> Callable[[Pick], Pipeline]:  # fmt: skip
+    cores: int, *, decode: Constant | None, compute: Constant | None, threads: int = 0, batch: int = BATCH
+) -> Callable[[Pick], Pipeline]:
     """Files to batches, and a network, both on the same cores.
 
     Args:
@@ -179,8 +170,9 @@ def on_cores(
     def build(pick: Pick) -> Pipeline:
         stages = [
             Stage(name, "cores", batch * threads / pick(rate), threads)
-            for name, rate in (("decode", decode), ("compute", compute)) if rate is not None
-        ]  # fmt: skip
+            for name, rate in (("decode", decode), ("compute", compute))
+            if rate is not None
+        ]
         return Pipeline(tuple(stages), {"cores": Resource(cores)}, batch)
 
     return build
@@ -207,10 +199,17 @@ def plants(results: Results) -> list[Plant]:
     small = rate("scaling", train, "the files alone")
     steps = rate("scaling", train, "the steps alone, batches in memory")
     return [
-        Plant(f"{here}: predict, ConvNeXt-T, originals", ISIC_2020,
-              on_cores(cores, decode=decode, compute=compute, batch=32)),
-        Plant(f"{here}: train ham10000.yaml, files of 200x150", ISIC_2020,
-              on_cores(cores, decode=small, compute=steps), plan(ISIC_2020)),
+        Plant(
+            f"{here}: predict, ConvNeXt-T, originals",
+            ISIC_2020,
+            on_cores(cores, decode=decode, compute=compute, batch=32),
+        ),
+        Plant(
+            f"{here}: train ham10000.yaml, files of 200x150",
+            ISIC_2020,
+            on_cores(cores, decode=small, compute=steps),
+            plan(ISIC_2020),
+        ),
         on_gpus("one H100: train ConvNeXt-T, originals", LARGE, gpus=1),
         on_gpus("one H100: originals, decoded by the GPU", LARGE, gpus=1, decoder="gpu"),
         on_gpus("one H100: copies", COPIES, gpus=1),
@@ -218,7 +217,7 @@ def plants(results: Results) -> list[Plant]:
         on_gpus("eight H100: copies", COPIES),
         on_gpus("64 nodes of eight H100: originals", LARGE, MANY, nodes=64),
         on_gpus("64 nodes of eight H100: copies", COPIES, MANY, nodes=64),
-    ]  # fmt: skip
+    ]
 
 
 # Against what was measured.
@@ -240,12 +239,18 @@ def checks(results: Results, others: dict[str, Results]) -> Iterator[Check]:
             name = f"loader on {threads} threads, from {what}"
             yield Check(name, pipe, measured, (rate,), within)
     for suite, title, together, parts, threads in (
-        ("scaling", "predicting: together and apart", "melfast predict",
-         ("the files alone", "the model alone"), cores),
-        *(("scaling", f"training: together and apart, {threads} threads", "melfast train, files",
-           ("the files alone", "the steps alone, batches in memory"), threads)
-          for threads in sorted({1, cores})),
-    ):  # fmt: skip
+        ("scaling", "predicting: together and apart", "melfast predict", ("the files alone", "the model alone"), cores),
+        *(
+            (
+                "scaling",
+                f"training: together and apart, {threads} threads",
+                "melfast train, files",
+                ("the files alone", "the steps alone, batches in memory"),
+                threads,
+            )
+            for threads in sorted({1, cores})
+        ),
+    ):
         files, network = (results.rate(suite, title, part) for part in parts)
         # Of one thread each there are two, and as many cores for them as there are.
         pipe = on_cores(cores, decode=files, compute=network, threads=threads, batch=32)(middle)
@@ -276,10 +281,7 @@ def across_files(others: dict[str, Results]) -> Iterator[Check]:
     name = "loader on large files, from their decode and small files"
     yield Check(name, pipe, native, (whole, bare, alone), 0.15)
     title = "24 steps of ham10000.yaml: processes"
-    all_of_one, half_of_two = (
-        f"1 process x {train.cores} threads",
-        f"2 processes x {train.cores // 2}",
-    )
+    all_of_one, half_of_two = (f"1 process x {train.cores} threads", f"2 processes x {train.cores // 2}")
     of_one = train.rate("train", title, f"{all_of_one}, the same")
     of_two = train.rate("train", title, f"{half_of_two} threads (gloo), batches in memory")
     half = Stage("compute", "cores", 32 * train.cores / of_one.value, train.cores / 2)

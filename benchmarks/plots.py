@@ -36,8 +36,11 @@ class Line:
 def lines(record: dict[str, Any], axis: str, start: str = "") -> dict[str, Line]:
     """Of the comparisons along an axis whose titles begin with `start`, by contestant."""
     found: dict[str, Line] = {}
-    points = [c for c in record["suites"]["scaling"]["comparisons"]
-              if axis in c.get("at", {}) and c["title"].startswith(start)]  # fmt: skip
+    points = [
+        c
+        for c in record["suites"]["scaling"]["comparisons"]
+        if axis in c.get("at", {}) and c["title"].startswith(start)
+    ]
     for point in sorted(points, key=lambda point: point["at"][axis]):
         for contestant in point["contestants"]:
             line = found.setdefault(contestant["name"], Line([], [], [], []))
@@ -56,20 +59,32 @@ def draw(axes: Axes, curves: dict[str, Line], *, x: str, y: str) -> None:
     for (name, line), colour in zip(curves.items(), COLOURS, strict=False):
         first = name == next(iter(curves))
         axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.2, linewidth=0)
-        axes.plot(line.x, line.median, color=colour, marker="o", markersize=4 if first else 3,
-                  linewidth=SUBJECT_WIDTH if first else PEER_WIDTH, label=name)  # fmt: skip
+        axes.plot(
+            line.x,
+            line.median,
+            color=colour,
+            marker="o",
+            markersize=4 if first else 3,
+            linewidth=SUBJECT_WIDTH if first else PEER_WIDTH,
+            label=name,
+        )
     subject = next(iter(curves.values()))
     for place, value in zip(subject.x, subject.median, strict=True):
-        axes.annotate(number(value), (place, value), xytext=(0, 6), textcoords="offset points",
-                      ha="center", fontsize="x-small", fontweight="bold")  # fmt: skip
+        axes.annotate(
+            number(value),
+            (place, value),
+            xytext=(0, 6),
+            textcoords="offset points",
+            ha="center",
+            fontsize="x-small",
+            fontweight="bold",
+        )
     axes.set(xlabel=x, ylabel=y, xscale="log", yscale="log")
     axes.set_xticks(subject.x, [plain(value) for value in subject.x])
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
     # Between the powers of ten 2 and 5 alone, as room allows no more.
-    axes.yaxis.set_minor_formatter(
-        FuncFormatter(lambda value, _: plain(value) if f"{value:e}"[0] in "25" else "")
-    )
+    axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: plain(value) if f"{value:e}"[0] in "25" else ""))
     axes.margins(x=0.08, y=0.12)
     axes.grid(alpha=0.3, which="both", linewidth=0.4)
     axes.legend(fontsize="x-small")
@@ -88,8 +103,7 @@ def threads(record: dict[str, Any], figure: Figure) -> None:
     draw(axes, lines(record, "threads"), x="threads or worker processes", y="images/s")
     cores = record["hardware"]["cores"]
     axes.axvline(cores, color="grey", linewidth=0.8, linestyle=":")
-    axes.text(cores, axes.get_ylim()[0], f" {cores} cores", color="grey", fontsize="x-small",
-              va="bottom")  # fmt: skip
+    axes.text(cores, axes.get_ylim()[0], f" {cores} cores", color="grey", fontsize="x-small", va="bottom")
     axes.set_title("JPEGs at least 1500 px wide to normalised 224 px", fontsize="medium")
 
 
@@ -107,8 +121,12 @@ def batch(record: dict[str, Any], figure: Figure) -> None:
     right.set_title("Inference, ConvNeXt-Tiny at 224x224", fontsize="medium")
 
 
-ROW_CURVES = ("reading a manifest", "reading predictions", "drawing the plan of an epoch",
-              "bootstrap of every metric by group")  # fmt: skip
+ROW_CURVES = (
+    "reading a manifest",
+    "reading predictions",
+    "drawing the plan of an epoch",
+    "bootstrap of every metric by group",
+)
 
 
 def rows(record: dict[str, Any], figure: Figure) -> None:
@@ -151,16 +169,23 @@ def figures(record: dict[str, Any]) -> Iterator[tuple[str, Figure]]:
     for name, (function, size) in FIGURES.items():
         figure = Figure(figsize=size, layout="constrained")
         function(record, figure)
-        figure.supxlabel(f"{machine(record)}; commit {record['commit'][:7]}; medians and quartiles",
-                         fontsize="x-small", color="grey")  # fmt: skip
+        figure.supxlabel(
+            f"{machine(record)}; commit {record['commit'][:7]}; medians and quartiles", fontsize="x-small", color="grey"
+        )
         yield name, figure
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-                default=RESULTS / "scaling-cpu.json")  # fmt: skip
-@click.option("--output", type=click.Path(file_okay=False, path_type=Path), default=FOLDER,
-              show_default=True, help="Folder for the PNG files.")  # fmt: skip
+@click.argument(
+    "file", type=click.Path(exists=True, dir_okay=False, path_type=Path), default=RESULTS / "scaling-cpu.json"
+)
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=FOLDER,
+    show_default=True,
+    help="Folder for the PNG files.",
+)
 def main(file: Path, output: Path) -> None:
     """Draws the curves of FILE, which `benchmarks/run.py scaling --json FILE` wrote; without one,
     those of the committed one."""

@@ -82,10 +82,13 @@ def sources(records: dict[str, Any]) -> Iterator[str]:
     yield "Versions: " + ", ".join(f"{name} {version}" for name, version in shared.items()) + "."
     yield ""
     for file, record in records.items():
-        own = [f"{name} {found}" for name, found in versions[file].items()
-               if name in VERSIONS and name not in shared]  # fmt: skip
-        facts = [f"commit `{record['commit'][:7]}`", record["time"][:10],
-                 f"--threads {record['settings']['threads']}", *own]  # fmt: skip
+        own = [f"{name} {found}" for name, found in versions[file].items() if name in VERSIONS and name not in shared]
+        facts = [
+            f"commit `{record['commit'][:7]}`",
+            record["time"][:10],
+            f"--threads {record['settings']['threads']}",
+            *own,
+        ]
         facts += [] if one else [machines[file]]
         yield f"- [{file}](benchmarks/results/{file}): {', '.join(facts)}."
 

@@ -33,32 +33,25 @@ class DataType(click.Path):
     def __init__(self) -> None:
         super().__init__(exists=True, file_okay=False, path_type=Path)
 
-    def convert(
-        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
-    ) -> Any:
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
         return value if value == "drawn" else super().convert(value, parameter, context)
 
 
 @click.command(context_settings=CONTEXT)
 @click.argument("names", metavar="SUITE...", nargs=-1, required=True)
-@click.option("--list", callback=show_list, is_flag=True, is_eager=True, expose_value=False,
-              help="Show the suites.")  # fmt: skip
-@click.option("--data", type=DataType(),
-              help="Folder of images, or `drawn`; default: real ones, else drawn.")  # fmt: skip
-@click.option("--json", "output", type=click.Path(dir_okay=False, path_type=Path),
-              help="Write every sample, with commit, versions and hardware.")  # fmt: skip
+@click.option("--list", callback=show_list, is_flag=True, is_eager=True, expose_value=False, help="Show the suites.")
+@click.option("--data", type=DataType(), help="Folder of images, or `drawn`; default: real ones, else drawn.")
 @click.option(
-    "--threads", type=click.IntRange(min=1), help="For each contestant; default: one a core."
+    "--json",
+    "output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write every sample, with commit, versions and hardware.",
 )
-@click.option("--repeats", type=click.IntRange(min=1), default=7, show_default=True,
-              help="Timed runs of each contestant.")  # fmt: skip
-def main(
-    names: tuple[str, ...],
-    data: Data,
-    output: Path | None,
-    threads: int | None,
-    repeats: int,
-) -> None:
+@click.option("--threads", type=click.IntRange(min=1), help="For each contestant; default: one a core.")
+@click.option(
+    "--repeats", type=click.IntRange(min=1), default=7, show_default=True, help="Timed runs of each contestant."
+)
+def main(names: tuple[str, ...], data: Data, output: Path | None, threads: int | None, repeats: int) -> None:
     """Run a SUITE of measurements, several, or `all` but those that are run by name.
 
     The exit code is 1 when a result is wrong; a missed target of speed is only marked.
@@ -79,16 +72,11 @@ def main(
             raise click.BadParameter(f"no suite {name!r}; there are: all, {', '.join(SUITES)}")
     threads = threads or available_cores()
     record: dict[str, Any] = machine.describe()
-    record |= {
-        "settings": {"threads": threads, "repeats": repeats, "data": str(data) if data else None}
-    }
+    record |= {"settings": {"threads": threads, "repeats": repeats, "data": str(data) if data else None}}
     record["suites"] = {}
     busy = record["hardware"]["busy_percent"]
     if busy > MOST_BUSY_PERCENT:
-        click.echo(
-            f"warning: others keep {busy:.0f} % of the processor busy: not figures to report",
-            err=True,
-        )
+        click.echo(f"warning: others keep {busy:.0f} % of the processor busy: not figures to report", err=True)
     failed = False
     for name in chosen:
         run = Run(data, threads, repeats)

@@ -61,12 +61,19 @@ def predicted(results: Results) -> list[list[str]]:
         by_hand, played = pace_both(pipe, plant.images)
         low, high = (closed_form(plant.build(pick)).images for pick in (worst, best))
         drawn = plant.plan(middle) if plant.plan else 0
-        rows.append([
-            plant.name, f"{plant.images:,}", by_hand.bottleneck, number(by_hand.images),
-            f"{number(low)} – {number(high)}", number(played.images),
-            duration(drawn) if drawn else "", duration(drawn + steps(plant, middle)),
-            ", ".join(f"{name} {share:.0%}" for name, share in played.shares.items()),
-        ])  # fmt: skip
+        rows.append(
+            [
+                plant.name,
+                f"{plant.images:,}",
+                by_hand.bottleneck,
+                number(by_hand.images),
+                f"{number(low)} – {number(high)}",
+                number(played.images),
+                duration(drawn) if drawn else "",
+                duration(drawn + steps(plant, middle)),
+                ", ".join(f"{name} {share:.0%}" for name, share in played.shares.items()),
+            ]
+        )
     return rows
 
 
@@ -85,9 +92,7 @@ def follows(results: Results) -> str:
         said = f"bound by {names[1]} at worst, in the middle and at best"
         if len(set(names)) > 1:
             said = "bound by {} at worst, {} in the middle, {} at best".format(*names)
-        longest, _, shortest = (
-            {name: pace.step * share for name, share in pace.shares.items()} for pace in paces
-        )
+        longest, _, shortest = ({name: pace.step * share for name, share in pace.shares.items()} for pace in paces)
         rivals = [n for n in longest if n != names[1] and longest[n] >= shortest[names[1]]]
         if rivals:
             said = f"undecided; {said}, but {', '.join(rivals)} may take longer than {names[1]}"
@@ -96,13 +101,13 @@ def follows(results: Results) -> str:
             pairs = ((middle, middle), (best, worst), (worst, best))
             drawn = [(plant.plan(one), steps(plant, other)) for one, other in pairs]
             shares = [f"{100 * plan / (plan + rest):.2g}" for plan, rest in drawn]
-            lines.append("  Drawing the plan is {} % of an epoch, between {} and {} % within the "
-                         "ranges.".format(*shares))  # fmt: skip
+            lines.append(
+                "  Drawing the plan is {} % of an epoch, between {} and {} % within the ranges.".format(*shares)
+            )
     return "\n".join(lines)
 
 
-HEADINGS = ["what", "images", "bound by", "images/s", "range", "simulated", "its plan",
-            "all of them", "used"]  # fmt: skip
+HEADINGS = ["what", "images", "bound by", "images/s", "range", "simulated", "its plan", "all of them", "used"]
 BOUND_HEADINGS = ["stage", "what bounds it", "how much", "images/s"]
 CHECK_HEADINGS = ["what", "measured", "predicted", "simulated", "off", "allowed"]
 
@@ -115,8 +120,9 @@ def checked(results: Results, others: dict[str, Results]) -> list[list[str]]:
         allowed = f"{check.within:.0%}"
         if not check.sure:
             allowed = f"not held against: the quartiles of its figures are ±{check.spread:.0%}"
-        rows.append([check.name, number(check.measured.value), number(by_hand.images),
-                     number(played.images), off, allowed])  # fmt: skip
+        rows.append(
+            [check.name, number(check.measured.value), number(by_hand.images), number(played.images), off, allowed]
+        )
     return rows
 
 
@@ -133,27 +139,38 @@ def bounds(results: Results) -> list[list[str]]:
     for files in (LARGE, COPIES):
         rate = results.rate("scaling", f"{files}: one core", NATIVE).value
         num_bytes, pixels = (
-            results.measurement("scaling", f"{files}: {what}").value
-            for what in ("mean bytes a file", "mean pixels")
+            results.measurement("scaling", f"{files}: {what}").value for what in ("mean bytes a file", "mean pixels")
         )
         # The file is copied and read, all of its pixels written and read, the result written.
         most = 3 * num_bytes + 2 * 3 * pixels * 1e6 + SIDE * SIDE * 3 * 4
         drive = of("sequential reads of a drive")
         decoder = of("JPEG pixels by an A100's decoder") / 1e6
         rows += [
-            [f"decode, {files}", "entropy decoding and all else, one core here",
-             f"{number(num_bytes * rate / 1e6)} MB/s, {number(pixels * rate)} megapixels/s",
-             number(rate)],
-            [f"decode, {files}", "memory bandwidth of one core here",
-             f"{number(most / 1e6)} MB an image at most, of {number(copied_by(1) / 1e9)} GB/s",
-             number(copied_by(1) / most)],
-            [f"read, {files}", "one NVMe drive",
-             f"{number(num_bytes / 1e3)} kB a file, {number(pixels)} megapixels",
-             number(drive / num_bytes)],
-            [f"decode by the GPU, {files}", "JPEG pixels by its decoder, every one of them",
-             f"{number(decoder)} megapixels/s",
-             number(decoder / pixels)],
-        ]  # fmt: skip
+            [
+                f"decode, {files}",
+                "entropy decoding and all else, one core here",
+                f"{number(num_bytes * rate / 1e6)} MB/s, {number(pixels * rate)} megapixels/s",
+                number(rate),
+            ],
+            [
+                f"decode, {files}",
+                "memory bandwidth of one core here",
+                f"{number(most / 1e6)} MB an image at most, of {number(copied_by(1) / 1e9)} GB/s",
+                number(copied_by(1) / most),
+            ],
+            [
+                f"read, {files}",
+                "one NVMe drive",
+                f"{number(num_bytes / 1e3)} kB a file, {number(pixels)} megapixels",
+                number(drive / num_bytes),
+            ],
+            [
+                f"decode by the GPU, {files}",
+                "JPEG pixels by its decoder, every one of them",
+                f"{number(decoder)} megapixels/s",
+                number(decoder / pixels),
+            ],
+        ]
     prefix = of("requests to an object store a prefix")
     copied = SIDE * SIDE * 3 * 2
     cores = results.cores
@@ -163,27 +180,50 @@ def bounds(results: Results) -> list[list[str]]:
     peak = of("bf16 peak of an H100") / 6 / of("multiply-adds of ConvNeXt-T at 224 px")
     share = of("share of the peak in training")
     rows += [
-        ["fetch from an object store", "requests, one prefix",
-         f"{MANY:,} files: {duration(MANY / prefix)}; over {FOLDERS} folders "
-         f"{duration(MANY / prefix / FOLDERS)}, by the requests alone", number(prefix)],
-        ["compute, ConvNeXt-T forward, float32", f"all it does, {cores} cores here", "",
-         number(alone)],
-        ["compute, ConvNeXt-T forward, float32", f"memory bandwidth of {cores} cores here",
-         f"{number(activations / 1e6)} MB of activations an image, "
-         f"of {number(copied_by(cores) / 1e9)} GB/s", number(copied_by(cores) / activations)],
-        ["copy to the GPU", "PCIe 5.0", f"{number(copied / 1e3)} kB an image, float16",
-         number(of("copy to the GPU") / copied)],
-        ["compute, ConvNeXt-T, bf16", "memory bandwidth of an H100, activations alone",
-         f"{number(moved / 1e6)} MB an image", number(of("memory bandwidth of an H100") / moved)],
-        ["compute, ConvNeXt-T, bf16", f"arithmetic of an H100 at {share:.0%} of its peak",
-         f"{number(peak)} images/s at the peak", number(share * peak)],
-    ]  # fmt: skip
+        [
+            "fetch from an object store",
+            "requests, one prefix",
+            f"{MANY:,} files: {duration(MANY / prefix)}; over {FOLDERS} folders "
+            f"{duration(MANY / prefix / FOLDERS)}, by the requests alone",
+            number(prefix),
+        ],
+        ["compute, ConvNeXt-T forward, float32", f"all it does, {cores} cores here", "", number(alone)],
+        [
+            "compute, ConvNeXt-T forward, float32",
+            f"memory bandwidth of {cores} cores here",
+            f"{number(activations / 1e6)} MB of activations an image, of {number(copied_by(cores) / 1e9)} GB/s",
+            number(copied_by(cores) / activations),
+        ],
+        [
+            "copy to the GPU",
+            "PCIe 5.0",
+            f"{number(copied / 1e3)} kB an image, float16",
+            number(of("copy to the GPU") / copied),
+        ],
+        [
+            "compute, ConvNeXt-T, bf16",
+            "memory bandwidth of an H100, activations alone",
+            f"{number(moved / 1e6)} MB an image",
+            number(of("memory bandwidth of an H100") / moved),
+        ],
+        [
+            "compute, ConvNeXt-T, bf16",
+            f"arithmetic of an H100 at {share:.0%} of its peak",
+            f"{number(peak)} images/s at the peak",
+            number(share * peak),
+        ],
+    ]
     for ranks in (GPUS, 64 * GPUS):
         reduced = all_reduce(ranks, middle)
         link = "NVLink" if ranks == GPUS else "the slower of NVLink and a node's InfiniBand"
-        rows.append([f"all-reduce over {ranks} GPUs", link,
-                     f"{1e3 * reduced:.2g} ms a step that nothing hides",
-                     number(BATCH * ranks / reduced)])  # fmt: skip
+        rows.append(
+            [
+                f"all-reduce over {ranks} GPUs",
+                link,
+                f"{1e3 * reduced:.2g} ms a step that nothing hides",
+                number(BATCH * ranks / reduced),
+            ]
+        )
     return rows
 
 
@@ -244,9 +284,7 @@ def main(write: bool, check: bool) -> None:
         text = PAGE.read_text()
         wanted = replaced(text, tables(results, others))
         if check and text != wanted:
-            raise click.ClickException(
-                f"{PAGE.name} differs: python benchmarks/simulate.py --write writes it"
-            )
+            raise click.ClickException(f"{PAGE.name} differs: python benchmarks/simulate.py --write writes it")
         if write:
             with atomic_path(PAGE) as temporary:
                 temporary.write_text(wanted)

@@ -113,9 +113,7 @@ def lead_inside(app: Sphinx, page: str, source: list[str]) -> None:
         source[0] = re.sub(rf"{prefix}{file}(#[^)]*)?\)", rf"]({inside}.md\1)", source[0])
 
 
-def as_written(
-    app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]
-) -> None:
+def as_written(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
     """Keeps napoleon from taking what stands before a colon for a type where ours is none.
 
     That is in "Returns:", where the signature tells the type and we say shapes and units, and on

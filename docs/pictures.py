@@ -43,10 +43,18 @@ WIDTH, DPI = 5.0, 150  # 750 pixels: twice what a phone shows
 # Okabe and Ito's colours, told apart by colour-blind people too.
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
 STYLE = {
-    "font.size": 11, "axes.titlesize": 11, "axes.spines.top": False, "axes.spines.right": False,
-    "figure.constrained_layout.use": True, "figure.facecolor": "white", "axes.grid": True,
-    "grid.alpha": 0.25, "lines.linewidth": 2, "legend.fontsize": 10, "legend.frameon": False,
-}  # fmt: skip
+    "font.size": 11,
+    "axes.titlesize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "figure.constrained_layout.use": True,
+    "figure.facecolor": "white",
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "lines.linewidth": 2,
+    "legend.fontsize": 10,
+    "legend.frameon": False,
+}
 SIX = TONE_GROUPS["six"]
 SIZE = (320, 240)  # of a drawn image
 SEED = 1
@@ -125,8 +133,7 @@ def draw_plane(axis: Axes) -> None:
     for name, (high, low) in zip(SIX.names, itertools.pairwise(edges), strict=True):
         middle = np.deg2rad((min(high, 80) + max(low, -70)) / 2)
         reach = min(27 / np.cos(middle), 41 / abs(np.sin(middle)))
-        axis.text(reach * np.cos(middle), 50 + reach * np.sin(middle), name, fontsize=9,
-                  ha="center", va="center")  # fmt: skip
+        axis.text(reach * np.cos(middle), 50 + reach * np.sin(middle), name, fontsize=9, ha="center", va="center")
 
 
 def ita_plane() -> Figure:
@@ -139,8 +146,13 @@ def ita_plane() -> Figure:
     colours = lab_to_srgb(np.stack([lightness, a, b], axis=1)) / 255
     axis.scatter(b, lightness, s=120, c=colours, edgecolors="black", linewidths=0.8, zorder=3)
     place = int(np.argmin(np.abs(ita - 33)))
-    axis.annotate("", (b[place], lightness[place]), (0, 50), zorder=4,
-                  arrowprops={"arrowstyle": "-|>", "color": BLUE, "linewidth": 2})  # fmt: skip
+    axis.annotate(
+        "",
+        (b[place], lightness[place]),
+        (0, 50),
+        zorder=4,
+        arrowprops={"arrowstyle": "-|>", "color": BLUE, "linewidth": 2},
+    )
     axis.plot([0, 12], [50, 50], color=BLUE, linewidth=1, linestyle=":")
     turn = np.deg2rad(np.linspace(0, ita[place], 40))
     axis.plot(9 * np.cos(turn), 50 + 9 * np.sin(turn), color=BLUE, linewidth=1.5)
@@ -168,8 +180,7 @@ def ita_steps() -> Figure:
     lightness, _, b = tone.lab
     axis.scatter(colours[:, 2], colours[:, 0], s=2, color="#cccccc")
     axis.plot([0, 40], [50, 50], color=GREY, linewidth=1, linestyle=":")
-    axis.annotate("", (b, lightness), (0, 50),
-                  arrowprops={"arrowstyle": "-|>", "color": BLUE, "linewidth": 2})  # fmt: skip
+    axis.annotate("", (b, lightness), (0, 50), arrowprops={"arrowstyle": "-|>", "color": BLUE, "linewidth": 2})
     axis.plot(b, lightness, "o", markersize=9, color=np.array(tone.rgb) / 255, mec="black")
     axis.set_title(f"4. ITA {tone.ita_deg:.1f}° (true {sample.ita_deg:.1f}°)")
     return figure
@@ -191,8 +202,14 @@ def conventions() -> Figure:
     axis.text(-40, -37, "the same", color=GREY, rotation=36, rotation_mode="anchor", fontsize=10)
     axis.scatter(true, eight_bit, s=40, c=rgb / 255, zorder=3)
     axis.plot(true, eight_bit, color="black", linewidth=1, zorder=4)
-    axis.set(xlabel="ITA, degrees", ylabel="8-bit number, “degrees”", xlim=(-60, 75),
-             ylim=(-60, 75), xticks=SIX.lower_deg, yticks=SIX.lower_deg)  # fmt: skip
+    axis.set(
+        xlabel="ITA, degrees",
+        ylabel="8-bit number, “degrees”",
+        xlim=(-60, 75),
+        ylim=(-60, 75),
+        xticks=SIX.lower_deg,
+        yticks=SIX.lower_deg,
+    )
     axis.set_title("One skin, two conventions")
     axis.grid(visible=False)
     return figure
@@ -212,8 +229,10 @@ def lesion_steps() -> Figure:
         smooth = ndimage.convolve1d(smooth, np.array([1, 2, 1]) / 4, axis_of, mode="nearest")
     levels = np.arange(255)
     dark_share = np.array([(smooth <= level).mean() for level in levels])
-    means = [(smooth[smooth <= v].mean(), smooth[smooth > v].mean()) if 0 < s < 1 else (0, 0)
-             for v, s in zip(levels, dark_share, strict=True)]  # fmt: skip
+    means = [
+        (smooth[smooth <= v].mean(), smooth[smooth > v].mean()) if 0 < s < 1 else (0, 0)
+        for v, s in zip(levels, dark_share, strict=True)
+    ]
     between = [s * (1 - s) * (m[1] - m[0]) ** 2 for s, m in zip(dark_share, means, strict=True)]
     level = int(np.argmax(between))
     bright = means[level][1]
@@ -230,8 +249,13 @@ def lesion_steps() -> Figure:
     parts = np.zeros(smooth.shape)
     for part in (0.5, 0.25, 0):
         parts[smooth <= level + part * (bright - level)] += 1
-    show(axes[1, 1], parts, "4. shapes they cut out", cmap=ListedColormap(
-        ["white", "#bbbbbb", "#888888", "#444444"]), interpolation="nearest")  # fmt: skip
+    show(
+        axes[1, 1],
+        parts,
+        "4. shapes they cut out",
+        cmap=ListedColormap(["white", "#bbbbbb", "#888888", "#444444"]),
+        interpolation="nearest",
+    )
     mask = make_mask(sample.image)
     show(axes[2, 0], sample.image, "5. the best shape")
     axes[2, 0].contour(mask, [128], colors="white", linewidths=3)
@@ -247,14 +271,10 @@ def regions() -> Figure:
     for row, index in enumerate((17, 32, 24)):
         image = skin_image(index).image
         show(axes[row, 0], image, "the image" if row == 0 else "")
-        show(
-            axes[row, 1], painted(image, find_regions(image)), "what was found" if row == 0 else ""
-        )
+        show(axes[row, 1], painted(image, find_regions(image)), "what was found" if row == 0 else "")
     used = (Region.LESION, Region.HAIR, Region.VIGNETTE, Region.MARGIN)
-    handles = [mpl.patches.Patch(color=np.array(PAINT[r][1]) / 255, label=PAINT[r][0])
-               for r in used]  # fmt: skip
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, handlelength=1,
-                  columnspacing=1)  # fmt: skip
+    handles = [mpl.patches.Patch(color=np.array(PAINT[r][1]) / 255, label=PAINT[r][0]) for r in used]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, handlelength=1, columnspacing=1)
     return figure
 
 
@@ -287,14 +307,12 @@ def former_curves() -> Figure:
     curves = level_curves(light_gains(np.tile(start, (3, 1)), ends))
     figure, axes = new(7.6, 2, 1)
     axis = axes[0, 0]
-    axis.plot(b, locus.lightness(ita, b), color=GREY, linewidth=4, alpha=0.4, zorder=2,
-              label="human skin")  # fmt: skip
+    axis.plot(b, locus.lightness(ita, b), color=GREY, linewidth=4, alpha=0.4, zorder=2, label="human skin")
     every = np.linspace(*locus.ITA_RANGE, 136)
     path = destinations(np.tile(start, (len(every), 1)), every)
     axis.plot(path[:, 2], path[:, 0], color=BLUE, linewidth=1.5, zorder=3)
     for colour, ita_deg in zip((start, *ends), (ita_degrees(start), *targets), strict=True):
-        axis.plot(colour[2], colour[0], "o", markersize=14, mec="black", zorder=5,
-                  color=lab_to_srgb(colour) / 255)  # fmt: skip
+        axis.plot(colour[2], colour[0], "o", markersize=14, mec="black", zorder=5, color=lab_to_srgb(colour) / 255)
         axis.text(colour[2] + 1, colour[0], f"{ita_deg:.0f}°", fontsize=11, va="center")
     axis.set(xlabel="b* (blue to yellow)", ylabel="L* (lightness)", xlim=(4, 26), ylim=(30, 78))
     axis.plot([], [], color=BLUE, linewidth=1.5, label="this skin, at any ITA")
@@ -308,8 +326,14 @@ def former_curves() -> Figure:
         axis.plot(curve[2], color=BLUE, linestyle=style, label=f"blue, to {target:g}°")
         axis.plot(level[0], curve[0][level[0]], "o", color=ORANGE)
         axis.plot(level[2], curve[2][level[2]], "o", color=BLUE)
-    axis.set(xlabel="level before", ylabel="level after", xlim=(0, 255), ylim=(0, 255),
-             xticks=(0, 64, 128, 192, 255), yticks=(0, 64, 128, 192, 255))  # fmt: skip
+    axis.set(
+        xlabel="level before",
+        ylabel="level after",
+        xlim=(0, 255),
+        ylim=(0, 255),
+        xticks=(0, 64, 128, 192, 255),
+        yticks=(0, 64, 128, 192, 255),
+    )
     axis.legend(loc="lower right", fontsize=9)
     axis.set_title("Its curves; dots: the skin's own levels")
     return figure
@@ -424,9 +448,7 @@ def gap_by_chance() -> Figure:
     y_true, score, groups = drawn_scores()
     called = (score >= choose_threshold(y_true, score, "youden")).astype(np.int64)
     null = permutation_null(y_true, called, sensitive_features=groups, permutations=4000)["recall"]
-    interval = bootstrap(
-        y_true, called, sensitive_features=groups, replicates=4000
-    ).gap_interval("recall")  # fmt: skip
+    interval = bootstrap(y_true, called, sensitive_features=groups, replicates=4000).gap_interval("recall")
     malignant = y_true == 1
     hits, labels = called[malignant] == 1, groups.index[malignant]
     dealt = np.random.default_rng(0).permuted(np.tile(labels, (4000, 1)), axis=1)
@@ -438,10 +460,20 @@ def gap_by_chance() -> Figure:
     axis.axvline(null.upper, color=BLUE, linestyle="--", label=f"5 % exceed {null.upper:.2f}")
     axis.axvline(null.gap, color=ORANGE, label=f"the gap {null.gap:.2f}, p = {null.p_value:.3f}")
     height = axis.get_ylim()[1]
-    axis.plot([interval.low, interval.high], [-0.06 * height] * 2, color=ORANGE, linewidth=4,
-              label=f"its interval {interval.low:.2f} to {interval.high:.2f}")  # fmt: skip
-    axis.set(xlabel="largest less smallest recall of a group", yticks=[], ylabel="permutations",
-             ylim=(-0.12 * height, height), xlim=(0, interval.high + 0.03))  # fmt: skip
+    axis.plot(
+        [interval.low, interval.high],
+        [-0.06 * height] * 2,
+        color=ORANGE,
+        linewidth=4,
+        label=f"its interval {interval.low:.2f} to {interval.high:.2f}",
+    )
+    axis.set(
+        xlabel="largest less smallest recall of a group",
+        yticks=[],
+        ylabel="permutations",
+        ylim=(-0.12 * height, height),
+        xlim=(0, interval.high + 0.03),
+    )
     figure.legend(loc="outside lower left", ncols=2, columnspacing=1)
     return figure
 
@@ -456,8 +488,7 @@ def equal_recall() -> Figure:
         mine = (groups.index == place) & (y_true == 1)
         axis.hist(score[mine], 25, range=(0, 1), color="#bbbbbb")
         recalls = [(score[mine] >= limit).mean() for limit in (common, own[place])]
-        axis.axvline(common, color=GREY, linestyle="--",
-                     label=f"one for all: recall {recalls[0]:.2f}")  # fmt: skip
+        axis.axvline(common, color=GREY, linestyle="--", label=f"one for all: recall {recalls[0]:.2f}")
         axis.axvline(own[place], color=ORANGE, label=f"its own: recall {recalls[1]:.2f}")
         axis.set(yticks=[], xlim=(0, 1), ylim=(0, 2 * axis.get_ylim()[1]))
         axis.set_title(f"{name}: {mine.sum()} malignant", loc="left")
@@ -477,8 +508,7 @@ def calibration() -> Figure:
     steps = np.array(fit("isotonic", y_true[valid], score[valid])["isotonic"])
     after = {
         "before": score[test],
-        f"temperature {temperature:.2f}": 1
-        / (1 + np.exp(-np.log(score[test] / (1 - score[test])) / temperature)),
+        f"temperature {temperature:.2f}": 1 / (1 + np.exp(-np.log(score[test] / (1 - score[test])) / temperature)),
         "isotonic": np.interp(score[test], *steps.T),
     }
     figure, axes = new(4.2)
@@ -493,8 +523,7 @@ def calibration() -> Figure:
         mean = np.bincount(place, probability, 10)[kept] / many[kept]
         share = np.bincount(place, y_true[test], 10)[kept] / many[kept]
         axis.plot(mean, share, style, color=colour, label=label, linewidth=1.5)
-    axis.set(xlabel="P(malignant), mean of a tenth", ylabel="share that is malignant",
-             xlim=(0, 1), ylim=(0, 1))  # fmt: skip
+    axis.set(xlabel="P(malignant), mean of a tenth", ylabel="share that is malignant", xlim=(0, 1), ylim=(0, 1))
     axis.legend()
     return figure
 

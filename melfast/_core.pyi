@@ -6,27 +6,16 @@ from numpy.typing import ArrayLike, NDArray
 
 def isa() -> Literal["baseline", "avx2", "avx512"]: ...
 def resize(
-    image: NDArray[np.uint8],
-    out: NDArray[np.uint8],
-    *,
-    extent: tuple[float, float, float, float] | None = None,
+    image: NDArray[np.uint8], out: NDArray[np.uint8], *, extent: tuple[float, float, float, float] | None = None
 ) -> None: ...
 def warp_affine(image: NDArray[np.uint8], affine: ArrayLike, out: NDArray[np.uint8]) -> None: ...
 def srgb_to_lab(image: NDArray[np.uint8]) -> NDArray[np.float32]: ...
 def lab_to_srgb(lab: NDArray[np.float32]) -> NDArray[np.uint8]: ...
 def shift_lab(
-    image: NDArray[np.uint8],
-    weights: NDArray[np.uint8],
-    l: float,
-    a: float,
-    b: float,
-    out: NDArray[np.uint8],
+    image: NDArray[np.uint8], weights: NDArray[np.uint8], l: float, a: float, b: float, out: NDArray[np.uint8]
 ) -> None: ...
 def apply_curves(
-    image: NDArray[np.uint8],
-    weights: NDArray[np.uint8],
-    curves: NDArray[np.uint8],
-    out: NDArray[np.uint8],
+    image: NDArray[np.uint8], weights: NDArray[np.uint8], curves: NDArray[np.uint8], out: NDArray[np.uint8]
 ) -> None: ...
 def published_mask(image: NDArray[np.uint8]) -> NDArray[np.uint8]: ...
 def normalize(
@@ -74,6 +63,4 @@ def mean_shift(
 WORKING_SIDE: int
 
 def skin_regions(image: NDArray[np.uint8]) -> NDArray[np.uint8]: ...
-def resize_mask(
-    mask: NDArray[np.uint8] | NDArray[np.bool_], height: int, width: int
-) -> NDArray[np.uint8]: ...
+def resize_mask(mask: NDArray[np.uint8] | NDArray[np.bool_], height: int, width: int) -> NDArray[np.uint8]: ...

@@ -302,9 +302,11 @@ class Config:
 
 
 def load_config(
-    path: Path | None, overrides: Iterable[settings.Override] = (),
-    published: Mapping[str, Any] | None = None, say: Callable[[str], None] = lambda message: None,
-) -> tuple[Config, dict[str, str]]:  # fmt: skip
+    path: Path | None,
+    overrides: Iterable[settings.Override] = (),
+    published: Mapping[str, Any] | None = None,
+    say: Callable[[str], None] = lambda message: None,
+) -> tuple[Config, dict[str, str]]:
     """Defaults, then the YAML file, then the overrides (see `settings.load`).
 
     Args:
@@ -317,9 +319,7 @@ def load_config(
     flags = {
         str(name).replace("-", "_"): (value, str(path))
         for name, value in document.items()
-        if str(name).replace("-", "_") in PUBLISHED
-        and value is not None
-        and not isinstance(value, dict)
+        if str(name).replace("-", "_") in PUBLISHED and value is not None and not isinstance(value, dict)
     }
     rest = {k: v for k, v in document.items() if str(k).replace("-", "_") not in flags}
     flags |= {name: (value, "command line") for name, value in (published or {}).items()}

@@ -5,9 +5,7 @@ import torch
 from melfast.models.record import ModelRecord
 
 
-def decode(
-    logits_bk: torch.Tensor, record: ModelRecord, group_b: torch.Tensor | None = None
-) -> torch.Tensor:
+def decode(logits_bk: torch.Tensor, record: ModelRecord, group_b: torch.Tensor | None = None) -> torch.Tensor:
     """P(malignant) of each image: of the last class.
 
     `plain`: softmax. `domain_discriminative`: P(group, class) divided by its share in training
@@ -45,9 +43,7 @@ def calibrated(probability_b: torch.Tensor, record: ModelRecord) -> torch.Tensor
     return (y[0] + (ramps * slope).sum(dim=1)).clamp(0, 1).to(probability_b.dtype)
 
 
-def _probability(
-    logits: torch.Tensor, record: ModelRecord, group_b: torch.Tensor | None
-) -> torch.Tensor:
+def _probability(logits: torch.Tensor, record: ModelRecord, group_b: torch.Tensor | None) -> torch.Tensor:
     if record.head == "plain":
         return logits.softmax(dim=1)[:, -1]
     # Not `device=logits.device`: a trace would keep the device that it was made on.

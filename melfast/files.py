@@ -94,9 +94,7 @@ def require_new(files: Iterable[Path]) -> None:
 def require_other(output: Path, read: Path) -> None:
     """Raises InputError where a table of fewer rows would replace what it is made of."""
     if output.exists() and read.exists() and output.samefile(read):
-        raise InputError(
-            f"{output}: is what is read, and would be replaced; wanted another --output"
-        )
+        raise InputError(f"{output}: is what is read, and would be replaced; wanted another --output")
 
 
 class _NothingYetError(Exception):

@@ -242,11 +242,7 @@ def scan_images(folder: str | Path) -> list[str]:
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         prefix = "" if root == str(folder) else os.path.relpath(root, folder) + os.sep
-        files += [
-            prefix + name
-            for name in names
-            if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
-        ]
+        files += [prefix + name for name in names if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")]
     return sorted(files)
 
 
@@ -278,9 +274,7 @@ def decode_image(data: bytes, *, min_height: int = 0, min_width: int = 0) -> NDA
     raise ValueError(f"found {_describe(data)}, wanted a JPEG or PNG")
 
 
-def _decode_jpeg(
-    data: bytes, min_height: int, min_width: int, *, grey: bool = False
-) -> NDArray[np.uint8]:
+def _decode_jpeg(data: bytes, min_height: int, min_width: int, *, grey: bool = False) -> NDArray[np.uint8]:
     height, width, colour = _jpeg_header(data)
     _require_size(height, width)
     if colour not in (("YCbCr", "RGB", "Gray") if grey else ("YCbCr", "RGB")):
@@ -294,10 +288,7 @@ def _decode_jpeg(
         # Asking for exactly 1/factor: libjpeg-turbo's 3/8, 5/8, 6/8 and 7/8 have no vector code and
         # take longer than the next power of two.
         image: NDArray[np.uint8] = simplejpeg.decode_jpeg(
-            data,
-            "GRAY" if grey else "RGB",
-            min_height=-(-height // factor),
-            min_width=-(-width // factor),
+            data, "GRAY" if grey else "RGB", min_height=-(-height // factor), min_width=-(-width // factor)
         )
     except ValueError as error:
         raise ValueError(f"found a truncated or damaged JPEG ({error})") from None

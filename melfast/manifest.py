@@ -18,9 +18,18 @@ from melfast.tables import MISSING, Table, read_table, require_columns
 
 REQUIRED = ("image_name", "path")
 COLUMNS = (
-    "image_name", "path", "target", "patient_id", "lesion_id", "split", "group", "group_str",
-    "ita", "fitzpatrick", "mask_path",
-)  # fmt: skip
+    "image_name",
+    "path",
+    "target",
+    "patient_id",
+    "lesion_id",
+    "split",
+    "group",
+    "group_str",
+    "ita",
+    "fitzpatrick",
+    "mask_path",
+)
 PATH_COLUMNS = ("path", "mask_path")
 SPLITS = ("train", "valid", "test")
 # A patient called "unknown" is nobody; all of them together are not one patient.

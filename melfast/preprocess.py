@@ -17,10 +17,7 @@ from melfast.errors import InputError
 ColourSpace = Literal["rgb", "cielab"]
 
 # Values as the network sees them before mean and std: RGB in 0..1, CIELAB with L in 0..100.
-RGB_MEAN, RGB_STD = (
-    (0.485, 0.456, 0.406),
-    (0.229, 0.224, 0.225),
-)  # ImageNet, as timm's models expect
+RGB_MEAN, RGB_STD = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # ImageNet, as timm's models expect
 LAB_MEAN, LAB_STD = (65.0, 20.0, 10.0), (15.0, 10.0, 10.0)  # round figures near dermoscopy's own
 
 
@@ -73,9 +70,7 @@ class Preprocess:
     def from_dict(cls, record: dict[str, Any]) -> "Preprocess":
         """Raises InputError where the record has other keys than the fields."""
         try:
-            fields: dict[str, Any] = {
-                k: tuple(v) if isinstance(v, list) else v for k, v in record.items()
-            }
+            fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
             return cls(**fields)
         except TypeError as error:
             raise InputError(f"preprocess record {record}: {error}") from None

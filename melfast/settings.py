@@ -35,9 +35,11 @@ def require(ok: bool, key: str, wanted: str, got: object) -> None:
 
 
 def load(
-    schema: type[Schema], path: Path | None, overrides: Iterable[Override] = (),
+    schema: type[Schema],
+    path: Path | None,
+    overrides: Iterable[Override] = (),
     document: Mapping[str, Any] | None = None,
-) -> tuple[Schema, dict[str, str]]:  # fmt: skip
+) -> tuple[Schema, dict[str, str]]:
     """Defaults, then the YAML file, then the overrides; the last override of a key wins.
 
     Args:
@@ -115,18 +117,12 @@ def plain(value: object) -> Any:
 
 def dotted(settings: object) -> dict[str, Any]:
     """`{"optim.lr": 0.001, ...}` of every key, values as in the YAML."""
-    return {
-        f"{name}.{key}": value
-        for name, section in plain(settings).items()
-        for key, value in section.items()
-    }
+    return {f"{name}.{key}": value for name, section in plain(settings).items() for key, value in section.items()}
 
 
 def to_yaml(settings: object) -> str:
     """YAML that `load` reads back to equal settings."""
-    return yaml.dump(
-        plain(settings), Dumper=_Dumper, sort_keys=False, default_flow_style=False, width=100
-    )
+    return yaml.dump(plain(settings), Dumper=_Dumper, sort_keys=False, default_flow_style=False, width=100)
 
 
 def key_types(schema: type) -> dict[str, Any]:

@@ -20,9 +20,7 @@ def check_sheet_path(path: Path) -> None:
         raise InputError(f"{path}: wanted a name that ends in {', '.join(SUFFIXES)}")
 
 
-def write_grid(
-    pictures: Sequence[tuple[NDArray[np.uint8] | Image.Image, str]], columns: int, path: Path
-) -> None:
+def write_grid(pictures: Sequence[tuple[NDArray[np.uint8] | Image.Image, str]], columns: int, path: Path) -> None:
     """Writes pictures row by row.
 
     Args:

@@ -117,9 +117,7 @@ def _read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         byte = data[error.start]
-        raise InputError(
-            f"{path}:{line}: is not UTF-8 (byte 0x{byte:02x}); save as UTF-8"
-        ) from None
+        raise InputError(f"{path}:{line}: is not UTF-8 (byte 0x{byte:02x}); save as UTF-8") from None
 
 
 def _parse(path: Path, text: str, separator: str) -> tuple[list[list[str]], list[int]]:
@@ -134,9 +132,7 @@ def _parse(path: Path, text: str, separator: str) -> tuple[list[list[str]], list
                 rows.append(row)
                 lines.append(line)
                 if len(row) != (wanted := len(rows[0])):
-                    raise InputError(
-                        f"{path}:{line}: found {len(row)} cells, wanted {wanted} as in the header"
-                    )
+                    raise InputError(f"{path}:{line}: found {len(row)} cells, wanted {wanted} as in the header")
             line = reader.line_num + 1
     except csv.Error as error:
         raise InputError(f"{path}:{line}: is no CSV: {error}") from None

@@ -57,14 +57,13 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     },
     "melfast/evaluate/metrics.py": {
         "pauc_above_tpr: rise = np.where(tpr[1:] > tpr[:-1], tpr[1:] - tpr[:-1], 2.0)": "divides "
-        "by a rise of 0, and is multiplied by it",
+        "by a rise of 0, and is multiplied by it"
     },
     "melfast/data/plan.py": {
         "batches: for first, last in zip(self.bounds[start:-1], self.bounds[start + 1:], "
         "strict=False):": "zip of two slices of one array",
         "reaches_out: outside: NDArray[np.bool_] = furthest >= 1 + 1e-06": NEVER,
-        "_draw_masked: return np.full(len(index), always) | (rng.random(len(index)) <= "
-        "augment.mask)": NEVER,
+        "_draw_masked: return np.full(len(index), always) | (rng.random(len(index)) <= augment.mask)": NEVER,
         "_draw_former: moved = np.flatnonzero(draws <= chance[index])": NEVER,
     },
     "melfast/data/sampler.py": {
@@ -77,13 +76,28 @@ EQUIVALENT: dict[str, dict[str, str]] = {
 }
 
 SWAPS: dict[type, type] = {
-    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult,
-    ast.FloorDiv: ast.Mult, ast.Mod: ast.Mult, ast.Pow: ast.Mult,
-    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt,
-    ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
-    ast.In: ast.NotIn, ast.NotIn: ast.In, ast.And: ast.Or, ast.Or: ast.And,
-    ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd,
-}  # fmt: skip
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Div,
+    ast.Div: ast.Mult,
+    ast.FloorDiv: ast.Mult,
+    ast.Mod: ast.Mult,
+    ast.Pow: ast.Mult,
+    ast.Lt: ast.LtE,
+    ast.LtE: ast.Lt,
+    ast.Gt: ast.GtE,
+    ast.GtE: ast.Gt,
+    ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq,
+    ast.Is: ast.IsNot,
+    ast.IsNot: ast.Is,
+    ast.In: ast.NotIn,
+    ast.NotIn: ast.In,
+    ast.And: ast.Or,
+    ast.Or: ast.And,
+    ast.BitAnd: ast.BitOr,
+    ast.BitOr: ast.BitAnd,
+}
 
 
 @dataclass(frozen=True)
@@ -236,8 +250,9 @@ def copy_of_package(folder: Path) -> None:
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("modules", nargs=-1, type=click.Choice(list(MODULES)))
 @click.option("--jobs", type=click.IntRange(min=1), default=os.cpu_count(), show_default=True)
-@click.option("--every", type=click.IntRange(min=1), default=1, show_default=True,
-              help="Take each so-manieth mutant only.")  # fmt: skip
+@click.option(
+    "--every", type=click.IntRange(min=1), default=1, show_default=True, help="Take each so-manieth mutant only."
+)
 def main(modules: tuple[str, ...], jobs: int, every: int) -> None:
     """Do the tests see a changed number, operator or condition? MODULE...: default all."""
     os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
@@ -265,8 +280,10 @@ def main(modules: tuple[str, ...], jobs: int, every: int) -> None:
             living = [m for m, alive in zip(found, pool.map(attempt, found), strict=True) if alive]
             same = EQUIVALENT.get(module, {})
             missed = [mutant for mutant in living if mutant.place not in same]
-            click.echo(f"{module}: {len(found)} mutants, {len(found) - len(living)} caught, "
-                       f"{len(living) - len(missed)} the same, {len(missed)} missed")  # fmt: skip
+            click.echo(
+                f"{module}: {len(found)} mutants, {len(found) - len(living)} caught, "
+                f"{len(living) - len(missed)} the same, {len(missed)} missed"
+            )
             for mutant in missed:
                 click.echo(f"  {mutant}")
             survivors += len(missed)

@@ -47,12 +47,15 @@ def test_defaults_then_yaml_then_command_line(tmp_path: Path) -> None:
         ("preprocess: {mean: null}", "preprocess.mean", None),
         ("preprocess: {mean: [1, 2, 3]}", "preprocess.mean", [1.0, 2.0, 3.0]),
         ("train: {compile: yes}", "train.compile", True),
-        ("model: {backbone_options: {channels: [1, 2], drop: 1.0e-3}}", "model.backbone_options",
-         {"channels": [1, 2], "drop": 1e-3}),
+        (
+            "model: {backbone_options: {channels: [1, 2], drop: 1.0e-3}}",
+            "model.backbone_options",
+            {"channels": [1, 2], "drop": 1e-3},
+        ),
         ("optim:\n", "optim.lr", 1e-3),  # a section with nothing in it
         ("", "optim.lr", 1e-3),
     ],
-)  # fmt: skip
+)
 def test_values(tmp_path: Path, text: str, key: str, value: Any) -> None:
     config = load(tmp_path, text)
     found = settings.dotted(config)[key]
@@ -86,15 +89,11 @@ def test_values(tmp_path: Path, text: str, key: str, value: Any) -> None:
         ("optim: {lr: -1}", "optim.lr must be > 0, got -1.0"),
         ("augment: {hflip: 2}", "augment.hflip must be in 0..1, got 2"),
         ("preprocess: {height: 0}", "preprocess size must be >= 1 x 1, got 0 x 128"),
-        ("train: {batch_size: 6, accumulate: 4}",
-         "train.batch_size must be a multiple of train.accumulate (4), got 6"),
-        ("data: {split: [0.5, 0.5, 0.5]}",
-         "data.split must be fractions that add up to 1, got [0.5, 0.5, 0.5]"),
+        ("train: {batch_size: 6, accumulate: 4}", "train.batch_size must be a multiple of train.accumulate (4), got 6"),
+        ("data: {split: [0.5, 0.5, 0.5]}", "data.split must be fractions that add up to 1, got [0.5, 0.5, 0.5]"),
     ],
-)  # fmt: skip
-def test_error_names_the_file_the_key_and_the_way_out(
-    tmp_path: Path, text: str, message: str
-) -> None:
+)
+def test_error_names_the_file_the_key_and_the_way_out(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InputError) as caught:
         load(tmp_path, text)
     assert str(caught.value) == f"{tmp_path / 'x.yaml'}: {message}"
@@ -119,8 +118,7 @@ def test_error_of_a_value_names_who_set_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
-    [(None, "cannot be read: No such file or directory"), (b"\xff\xfe", "not UTF-8 text")],
+    ("content", "message"), [(None, "cannot be read: No such file or directory"), (b"\xff\xfe", "not UTF-8 text")]
 )
 def test_file_that_cannot_be_read(tmp_path: Path, content: bytes | None, message: str) -> None:
     path = tmp_path / "x.yaml"

@@ -114,13 +114,7 @@ def test_orientation_is_found_behind_other_segments(tmp_path: Path, order: str) 
 
 
 def test_exif_that_cannot_be_read_leaves_the_image_as_it_is(tmp_path: Path) -> None:
-    for tiff in (
-        b"",
-        b"II",
-        b"II*\0\xff\xff\xff\xff",
-        b"XX*\0\x08\0\0\0",
-        b"II*\0\x08\0\0\0\xff\xff",
-    ):
+    for tiff in (b"", b"II", b"II*\0\xff\xff\xff\xff", b"XX*\0\x08\0\0\0", b"II*\0\x08\0\0\0\xff\xff"):
         path = write(tmp_path / "a.jpg", encode(gradient(), "JPEG", exif=b"Exif\0\0" + tiff))
         assert read_image(path).shape == (40, 56, 3)
 
@@ -161,9 +155,7 @@ def test_scaled_decode_shows_the_same_picture(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "options",
-    [{"progressive": True}, {"keep_rgb": True}, {"subsampling": 0}, {"quality": 20}],
-    ids=str,
+    "options", [{"progressive": True}, {"keep_rgb": True}, {"subsampling": 0}, {"quality": 20}], ids=str
 )
 def test_jpeg_flavours(tmp_path: Path, options: dict[str, object]) -> None:
     path = write(tmp_path / "a.jpg", encode(gradient(), "JPEG", **options))
@@ -212,9 +204,7 @@ def test_rgb_png_with_a_transparent_colour(tmp_path: Path) -> None:
 
 
 def test_animated_png_is_refused(tmp_path: Path) -> None:
-    data = encode(
-        gradient(), "PNG", save_all=True, append_images=[Image.fromarray(255 - gradient())]
-    )
+    data = encode(gradient(), "PNG", save_all=True, append_images=[Image.fromarray(255 - gradient())])
     with pytest.raises(ImageError, match="found an animated PNG, wanted one picture"):
         read_image(write(tmp_path / "a.png", data))
 
@@ -357,9 +347,7 @@ def test_list_images_of_nothing(tmp_path: Path) -> None:
         list_images(tmp_path / "file")
 
 
-def test_a_folder_that_cannot_be_listed_is_not_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_cannot_be_listed_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "shut").mkdir()
     (tmp_path / "a.png").touch()
     scandir = os.scandir
@@ -413,9 +401,7 @@ def test_read_scaled_knows_the_size_in_the_file(tmp_path: Path, orientation: int
         (8, (0.75, 0, 11, 7.75)),
     ],
 )
-def test_read_scaled_knows_where_the_picture_is(
-    tmp_path: Path, orientation: int, wanted: tuple[float, ...]
-) -> None:
+def test_read_scaled_knows_where_the_picture_is(tmp_path: Path, orientation: int, wanted: tuple[float, ...]) -> None:
     """31 x 41 pixels at a quarter: 8 x 11 of which 7.75 x 10.25 are the picture."""
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -467,9 +453,7 @@ def test_resized_from_a_scaled_decode_is_where_it_was(tmp_path: Path, orientatio
     assert np.abs(apart).max() < 0.02  # pixels of the small image
 
 
-def test_threads_hold_no_more_pixels_than_the_budget(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_threads_hold_no_more_pixels_than_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nine threads, images of 2,240 pixels, room for two of them and a bit."""
     monkeypatch.setattr(images, "BUDGET", PixelBudget(5000, free=100))
     path = write(tmp_path / "a.png", encode(gradient(), "PNG"))
@@ -491,9 +475,7 @@ def test_threads_hold_no_more_pixels_than_the_budget(
     assert images.BUDGET.taken == 0
 
 
-def test_what_is_larger_than_the_budget_is_read_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_larger_than_the_budget_is_read_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "BUDGET", PixelBudget(1000, free=100))
     path = write(tmp_path / "a.png", encode(gradient(), "PNG"))
     with images.scaled(path, lambda height, width: (1, 1)) as (image, _, _):
@@ -501,9 +483,7 @@ def test_what_is_larger_than_the_budget_is_read_alone(
         assert (image == gradient()).all()
 
 
-def test_the_budget_counts_a_jpeg_as_it_is_decoded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_budget_counts_a_jpeg_as_it_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "BUDGET", PixelBudget(10_000, free=0))
     Image.new("RGB", (80, 160)).save(tmp_path / "a.jpg")
     with images.scaled(tmp_path / "a.jpg", lambda height, width: (40, 20)) as (image, size, _):
@@ -518,9 +498,7 @@ def test_a_failure_gives_the_budget_back(tmp_path: Path, monkeypatch: pytest.Mon
         read_scaled(path, lambda height, width: (1, 1))
     with (
         pytest.raises(ZeroDivisionError),
-        images.scaled(
-            write(tmp_path / "b.png", encode(gradient(), "PNG")), lambda height, width: (1, 1)
-        ),
+        images.scaled(write(tmp_path / "b.png", encode(gradient(), "PNG")), lambda height, width: (1, 1)),
     ):
         raise ZeroDivisionError
     assert images.BUDGET.taken == 0

@@ -28,11 +28,7 @@ def test_what_a_manifest_tells(tmp_path: Path) -> None:
     manifest = read_manifest(manifest_file(tmp_path))
     assert len(manifest) == 3
     assert manifest.image_names == ["a", "b", "c"]
-    assert manifest.image_paths == [
-        tmp_path / "images/a.jpg",
-        Path("/data/b.jpg"),
-        tmp_path / "c.jpg",
-    ]
+    assert manifest.image_paths == [tmp_path / "images/a.jpg", Path("/data/b.jpg"), tmp_path / "c.jpg"]
     assert manifest.mask_paths == [tmp_path / "masks/a.png", None, None]
     assert manifest.targets.tolist() == [1, 0, -1]
     assert manifest.targets.dtype == np.int8
@@ -70,38 +66,16 @@ def test_numbers_as_other_programs_write_them(tmp_path: Path) -> None:
         ("image_name\na\n", "m.csv: no column 'path'; columns are image_name"),
         (
             "image_nmae,path\na,a\n",
-            "m.csv: no column 'image_name'; columns are image_nmae, path; "
-            "did you mean 'image_nmae'?",
+            "m.csv: no column 'image_name'; columns are image_nmae, path; did you mean 'image_nmae'?",
         ),
-        (
-            "image_name,path,target\na,a,0\nb,b,mel\n",
-            "m.csv:3: target must be 0, 1 or empty, got 'mel'",
-        ),
+        ("image_name,path,target\na,a,0\nb,b,mel\n", "m.csv:3: target must be 0, 1 or empty, got 'mel'"),
         ("image_name,path,target\na,a,2\n", "m.csv:2: target must be 0, 1 or empty, got '2'"),
-        (
-            "image_name,path,group\na,a,1.5\n",
-            "m.csv:2: group must be a whole number from 0 or empty, got '1.5'",
-        ),
-        (
-            "image_name,path,group\na,a,light\n",
-            "m.csv:2: group must be a whole number from 0 or empty, got 'light'",
-        ),
-        (
-            "image_name,path,split\na,a,val\n",
-            "m.csv:2: split must be train, valid, test or empty, got 'val'",
-        ),
-        (
-            "image_name,path,ita\na,a,3x\n",
-            "m.csv:2: ita must be degrees in -180..180 or empty, got '3x'",
-        ),
-        (
-            "image_name,path,ita\na,a,inf\n",
-            "m.csv:2: ita must be degrees in -180..180 or empty, got 'inf'",
-        ),
-        (
-            "image_name,path\na,1\nb,2\na,3\n",
-            "m.csv:4: image_name 'a' stands in line 2 already",
-        ),
+        ("image_name,path,group\na,a,1.5\n", "m.csv:2: group must be a whole number from 0 or empty, got '1.5'"),
+        ("image_name,path,group\na,a,light\n", "m.csv:2: group must be a whole number from 0 or empty, got 'light'"),
+        ("image_name,path,split\na,a,val\n", "m.csv:2: split must be train, valid, test or empty, got 'val'"),
+        ("image_name,path,ita\na,a,3x\n", "m.csv:2: ita must be degrees in -180..180 or empty, got '3x'"),
+        ("image_name,path,ita\na,a,inf\n", "m.csv:2: ita must be degrees in -180..180 or empty, got 'inf'"),
+        ("image_name,path\na,1\nb,2\na,3\n", "m.csv:4: image_name 'a' stands in line 2 already"),
         ("image_name,path\na,1\n,2\n", "m.csv:3: image_name is empty"),
         ("image_name,path\na,1,2\n", "m.csv:2: found 3 cells, wanted 2 as in the header"),
     ],
@@ -114,9 +88,7 @@ def test_bad_manifests(tmp_path: Path, text: str, message: str) -> None:
 
 def test_rows_without_a_path(tmp_path: Path) -> None:
     manifest = read_manifest(manifest_file(tmp_path, "image_name,path\na,a\nb,\nc,\n"))
-    with pytest.raises(
-        InputError, match=r"m\.csv: 2 of 3 rows have no 'path', the first is image 'b'"
-    ):
+    with pytest.raises(InputError, match=r"m\.csv: 2 of 3 rows have no 'path', the first is image 'b'"):
         _ = manifest.image_paths
 
 

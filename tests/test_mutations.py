@@ -52,9 +52,14 @@ x = 1
 """
     places = [mutant.place for mutant in mutants(source, "m.py") if mutant.change == "1 -> 2"]
     assert places == [
-        "f: if a == 2:", "f: return a.sum(2, 1)", "f: return a.sum(1, 2)", "f2: def f2(a, b=2):",
-        "f2: for i in range(2):", "f2: return 2", "x = 2",
-    ]  # fmt: skip
+        "f: if a == 2:",
+        "f: return a.sum(2, 1)",
+        "f: return a.sum(1, 2)",
+        "f2: def f2(a, b=2):",
+        "f2: for i in range(2):",
+        "f2: return 2",
+        "x = 2",
+    ]
 
 
 @pytest.mark.parametrize("module", MODULES)

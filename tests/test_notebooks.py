@@ -84,9 +84,7 @@ def test_skin_tone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     notebook = read(FOLDER / "skin_tone.ipynb")
     said = run(notebook, tmp_path, monkeypatch)
     assert pictures(notebook) == 8
-    true, estimated, published = map(
-        float, re.findall(r"true (\S+)°, cielab (\S+)°, published (\S+)\n", said)[0]
-    )
+    true, estimated, published = map(float, re.findall(r"true (\S+)°, cielab (\S+)°, published (\S+)\n", said)[0])
     assert abs(estimated - true) < 2  # degrees
     assert abs(published - true) > 10
     assert "72 images" in said
@@ -121,9 +119,7 @@ def test_fairness_of_own_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     target, group = rng.integers(0, 2, 200), rng.integers(0, 6, 200)
     names = [f"photo_{i}" for i in range(200)]
     rows = {"image_name": names, "path": "", "target": target, "group": group}
-    manifest = pd.DataFrame(rows).assign(
-        group_str=np.array(TONE_GROUPS["six"].names)[group], ita=60 - 20 * group
-    )
+    manifest = pd.DataFrame(rows).assign(group_str=np.array(TONE_GROUPS["six"].names)[group], ita=60 - 20 * group)
     manifest["target"] = manifest["target"].astype(str).mask(manifest.index < 5, "")
     manifest.to_csv(tmp_path / "mine.csv", index=False)
     score = np.clip(0.3 + 0.4 * target + rng.normal(0, 0.2, 200), 0, 1)

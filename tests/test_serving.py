@@ -23,10 +23,13 @@ from tests.docs.blocks import read_blocks
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "serving.md"
 RECORD = ModelRecord(
-    "resnet10t", Preprocess.for_colour(48, 64, "cielab"),
-    {"channels": [8, 8, 8, 8], "stem_width": 8}, temperature=1.3, threshold=0.375,
+    "resnet10t",
+    Preprocess.for_colour(48, 64, "cielab"),
+    {"channels": [8, 8, 8, 8], "stem_width": 8},
+    temperature=1.3,
+    threshold=0.375,
     threshold_rule="youden",
-)  # fmt: skip
+)
 
 
 def blocks(section: str) -> list[str]:
@@ -63,9 +66,7 @@ def test_the_bare_script_is_short_and_bare() -> None:
     lines = [line for line in blocks("onnx")[0].splitlines() if line]
     imports = [line for line in lines if line.startswith(("import", "from"))]
     # NumPy comes with ONNX Runtime.
-    assert imports == [
-        "import sys", "import numpy as np, onnxruntime", "from PIL import Image, ImageOps",
-    ]  # fmt: skip
+    assert imports == ["import sys", "import numpy as np, onnxruntime", "from PIL import Image, ImageOps"]
     assert len(lines) - len(imports) <= 10
 
 
@@ -92,9 +93,7 @@ def test_the_bare_script_gives_the_numbers_of_predict(models: Path, tmp_path: Pa
 def test_photos_that_lie_on_their_side(models: Path, tmp_path: Path) -> None:
     """A picture unlike its mirror images and turns: one that is not upright differs by far more."""
     y, x = np.mgrid[0:1:300j, 0:1:401j]
-    picture = Image.fromarray(
-        np.stack([255 * x, 255 * y * (1 - x), 80 + 0 * x], -1).astype(np.uint8)
-    )
+    picture = Image.fromarray(np.stack([255 * x, 255 * y * (1 - x), 80 + 0 * x], -1).astype(np.uint8))
     files = [tmp_path / f"{n}.{kind}" for n in range(1, 9) for kind in ("jpg", "png")]
     for file in files:
         exif = Image.Exif()

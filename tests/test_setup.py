@@ -42,9 +42,7 @@ def test_ci_runs_what_contributors_run() -> None:
     assert commands == {"make lint", "make test", "make test-sanitize", "make docs"}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     tried = jobs["test"]["strategy"]["matrix"]["python"]
-    low, high = re.fullmatch(
-        r">=3\.(\d+),<3\.(\d+)", project["project"]["requires-python"]
-    ).groups()  # type: ignore[union-attr]
+    low, high = re.fullmatch(r">=3\.(\d+),<3\.(\d+)", project["project"]["requires-python"]).groups()  # type: ignore[union-attr]
     assert tried == [f"3.{minor}" for minor in range(int(low), int(high))]
     built = project["tool"]["cibuildwheel"]["build"]
     assert built == " ".join(f"cp{version.replace('.', '')}-*" for version in tried)
@@ -52,18 +50,30 @@ def test_ci_runs_what_contributors_run() -> None:
 
 def test_the_installation_page_names_every_extra() -> None:
     page = (ROOT / "docs/install.md").read_text()
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
-        "optional-dependencies"
-    ]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `[")]
     assert {name for row in rows for name in re.findall(r"\[(\w+)\]", row)} == set(extras)
 
 
 def test_help_imports_nothing_heavy() -> None:
     heavy = {
-        "torch", "torchvision", "timm", "numpy", "pandas", "sklearn", "scipy", "numba", "fairlearn",
-        "matplotlib", "onnx", "onnxruntime", "PIL", "rich", "yaml", "nvidia",
-    }  # fmt: skip
+        "torch",
+        "torchvision",
+        "timm",
+        "numpy",
+        "pandas",
+        "sklearn",
+        "scipy",
+        "numba",
+        "fairlearn",
+        "matplotlib",
+        "onnx",
+        "onnxruntime",
+        "PIL",
+        "rich",
+        "yaml",
+        "nvidia",
+    }
     code = (
         "import sys, melfast.cli as cli\n"
         "cli.main.main(['--help'], standalone_mode=False)\n"
@@ -88,18 +98,14 @@ def test_every_command_shows_help_with_an_example() -> None:
 
     for name in COMMANDS:
         code = f"from melfast.cli import main; main.main(['{name}', '--help'])"
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert f"melfast {name}" in done.stdout.split("Options:")[0].split("\n", 1)[1], name
     assert set(main.list_commands(None)) == set(COMMANDS)  # type: ignore[arg-type]
 
 
 def test_errors_are_one_line_with_exit_code(tmp_path: Path) -> None:
     def melfast(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "melfast", *words], capture_output=True, text=True, cwd=tmp_path
-        )
+        return subprocess.run([sys.executable, "-m", "melfast", *words], capture_output=True, text=True, cwd=tmp_path)
 
     missing = ("prepare", "check", "missing.csv")
     plain, debug = melfast(*missing), melfast(*missing, "--debug")

@@ -35,17 +35,13 @@ def test_other_proportions_are_fitted_into_the_cells(tmp_path: Path) -> None:
 
 
 def test_one_pixel_is_a_picture(tmp_path: Path) -> None:
-    write_grid(
-        [(plain(1, 1, (1, 2, 3)), ""), (plain(1, 500, (9, 9, 9)), "")], 2, tmp_path / "s.jpg"
-    )
+    write_grid([(plain(1, 1, (1, 2, 3)), ""), (plain(1, 500, (9, 9, 9)), "")], 2, tmp_path / "s.jpg")
     with Image.open(tmp_path / "s.jpg") as sheet:
         assert sheet.format == "JPEG"
 
 
 def test_the_suffix_is_the_format(tmp_path: Path) -> None:
-    with pytest.raises(
-        InputError, match=r"s\.gif: wanted a name that ends in \.png, \.jpg, \.jpeg"
-    ):
+    with pytest.raises(InputError, match=r"s\.gif: wanted a name that ends in \.png, \.jpg, \.jpeg"):
         write_grid([(plain(3, 3, (0, 0, 0)), "")], 1, tmp_path / "s.gif")
 
 

@@ -78,8 +78,6 @@ def test_no_file(tmp_path: Path) -> None:
 def test_missing_column_and_its_likely_spelling() -> None:
     with pytest.raises(InputError) as caught:
         require_columns(Path("labels.csv"), ["image_name", "taget"], ["image_name", "target"])
-    assert str(caught.value) == (
-        "labels.csv: no column 'target'; columns are image_name, taget; did you mean 'taget'?"
-    )
+    assert str(caught.value) == ("labels.csv: no column 'target'; columns are image_name, taget; did you mean 'taget'?")
     with pytest.raises(InputError, match=r"columns are x, y$"):
         require_columns(Path("labels.csv"), ["x", "y"], ["target"])

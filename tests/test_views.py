@@ -19,8 +19,7 @@ from melfast.views import VIEWS, require_views, viewed
 def test_eight_pictures_of_a_square_and_four_of_a_rectangle() -> None:
     square = np.arange(9).reshape(1, 3, 3, 1)
     turns = {viewed(square, view)[..., 0].tobytes() for view in VIEWS["rotations"]}
-    expected = {np.rot90(m, k).tobytes() for m in (square[0, ..., 0], square[0, ::-1, :, 0])
-                for k in range(4)}  # fmt: skip
+    expected = {np.rot90(m, k).tobytes() for m in (square[0, ..., 0], square[0, ::-1, :, 0]) for k in range(4)}
     assert turns == expected
     assert len(turns) == 8
     flips = {viewed(np.arange(6).reshape(1, 2, 3, 1), view).shape for view in VIEWS["flips"]}
@@ -38,9 +37,7 @@ def test_torch_sees_what_numpy_sees() -> None:
 def test_rotations_need_a_square() -> None:
     with pytest.raises(InputError) as caught:
         require_views("rotations", Preprocess(24, 32))
-    assert str(caught.value) == (
-        "--tta rotations needs a square input, the model's is 32x24; wanted --tta flips"
-    )
+    assert str(caught.value) == ("--tta rotations needs a square input, the model's is 32x24; wanted --tta flips")
 
 
 def test_mean_over_views_by_hand() -> None:
@@ -70,8 +67,6 @@ def test_a_mirrored_image_gets_the_same_answer(tiny_data: Path, tta: str) -> Non
 
     unknown = np.full(6, -1, np.int16)
     mirrored = infer(Mirrored(), paths, record.preprocess, World(), tta=tta)
-    np.testing.assert_allclose(
-        mirrored.probabilities(record, unknown), found.probabilities(record, unknown), atol=1e-6
-    )
+    np.testing.assert_allclose(mirrored.probabilities(record, unknown), found.probabilities(record, unknown), atol=1e-6)
     one, other = (i.probabilities(record, unknown) for i in (found, plain))
     assert np.abs(one - other).max() > 1e-4

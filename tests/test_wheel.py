@@ -24,8 +24,7 @@ def instructions(name: str) -> list[tuple[str, str]]:
     """(instruction, arguments) of a Dockerfile, continued lines joined."""
     lines = [line for line in (ROOT / name).read_text().splitlines() if line.strip()[:1] != "#"]
     joined = re.sub(r"\\\n\s*", " ", "\n".join(lines))
-    return [(word, rest) for word, _, rest in (line.partition(" ") for line in joined.split("\n"))
-            if word]  # fmt: skip
+    return [(word, rest) for word, _, rest in (line.partition(" ") for line in joined.split("\n")) if word]
 
 
 def copied(name: str) -> list[str]:
@@ -51,8 +50,20 @@ def wheel(tmp_path_factory: pytest.TempPathFactory, clean: dict[str, str]) -> Pa
             shutil.copytree(ROOT / name, folder / name, ignore=junk)
         else:
             shutil.copy(ROOT / name, folder / name)
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-index", "--no-deps",
-             "--no-build-isolation", "--no-cache-dir", "--wheel-dir", "dist", "."]  # fmt: skip
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-index",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-cache-dir",
+        "--wheel-dir",
+        "dist",
+        ".",
+    ]
     # cmake and ninja stand beside this interpreter.
     path = os.pathsep.join([str(Path(sys.executable).parent), clean["PATH"]])
     environment = {**clean, "PATH": path, "CMAKE_BUILD_PARALLEL_LEVEL": "2"}
@@ -68,8 +79,18 @@ def installed(tmp_path_factory: pytest.TempPathFactory, wheel: Path, clean: dict
     folder = tmp_path_factory.mktemp("environment")
     venv = [sys.executable, "-m", "venv", "--without-pip", folder]
     subprocess.run(venv, check=True, env=clean, capture_output=True)
-    install = [sys.executable, "-m", "pip", "--python", folder / "bin" / "python", "install",
-               "--quiet", "--no-index", "--no-deps", wheel]  # fmt: skip
+    install = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        folder / "bin" / "python",
+        "install",
+        "--quiet",
+        "--no-index",
+        "--no-deps",
+        wheel,
+    ]
     subprocess.run(install, check=True, env=clean, capture_output=True)
     # A path in a .pth file is put behind the environment's own, and .pth files there, as that of an
     # editable melfast, are not read.

@@ -50,18 +50,14 @@ def published_ita(pixels: NDArray[np.float32]) -> float:
     return float(np.rad2deg(np.arctan2(lightness - 50, b)))
 
 
-def scaled_decode(
-    paths: Sequence[Path], needed: Callable[[int, int], tuple[int, int]]
-) -> Callable[[], int]:
+def scaled_decode(paths: Sequence[Path], needed: Callable[[int, int], tuple[int, int]]) -> Callable[[], int]:
     """simplejpeg alone, from bytes in memory, to the scale that is decoded for `needed`."""
     jobs = []
     for path in paths:
         data = path.read_bytes()
         height, width, _, _ = simplejpeg.decode_jpeg_header(data)
         least = needed(height, width)
-        factor = next(
-            (f for f in (8, 4, 2) if -(-height // f) >= least[0] and -(-width // f) >= least[1]), 1
-        )
+        factor = next((f for f in (8, 4, 2) if -(-height // f) >= least[0] and -(-width // f) >= least[1]), 1)
         jobs.append((data, -(-height // factor), -(-width // factor)))
 
     def run() -> int:

@@ -81,10 +81,16 @@ class TorchTraining:
         cv2.setNumThreads(0)
         with Image.open(self.paths[index]) as file:
             image = file.convert("RGB").resize((self.size, self.size), Image.Resampling.BILINEAR)
-        pixels = cv2.warpAffine(
-            np.asarray(image), self.matrices[index], (self.size, self.size),
-            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE,
-        ).astype(np.float32) / 255  # fmt: skip
+        pixels = (
+            cv2.warpAffine(
+                np.asarray(image),
+                self.matrices[index],
+                (self.size, self.size),
+                flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                borderMode=cv2.BORDER_REPLICATE,
+            ).astype(np.float32)
+            / 255
+        )
         pixels = np.clip(cv2.transform(pixels, self.jitter[index]), 0, 1)
         lab = cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB)
         mean, std = self.preprocess.mean, self.preprocess.std
@@ -103,9 +109,8 @@ def _epochs(dataset: Any, threads: int, batch: int) -> Iterator[Epoch]:
 
     # Not fork: the threads of the other contestants would be copied in mid-air.
     loader: DataLoader[Any] = DataLoader(
-        dataset, batch_size=batch, num_workers=threads,
-        persistent_workers=True, multiprocessing_context="forkserver",
-    )  # fmt: skip
+        dataset, batch_size=batch, num_workers=threads, persistent_workers=True, multiprocessing_context="forkserver"
+    )
     yield lambda: (images.permute(0, 2, 3, 1).numpy() for images in loader)
 
 
@@ -122,9 +127,7 @@ class TorchImages:
         from torchvision.transforms import functional
 
         image = functional.resize(self.decode(index), [self.size, self.size], antialias=True)
-        pixels = (
-            functional.to_tensor(image) if self.decoder != "torchvision" else image.float() / 255
-        )
+        pixels = functional.to_tensor(image) if self.decoder != "torchvision" else image.float() / 255
         return functional.normalize(pixels, RGB_MEAN, RGB_STD)
 
     def decode(self, index: int) -> Any:
@@ -173,10 +176,18 @@ def timm_loader(paths: Sequence[Path], size: int, threads: int, batch: int) -> I
     import torch
 
     loader: Any = timm.data.create_loader(
-        timm.data.ImageDataset(root="", reader=ListReader(paths)), (3, size, size), batch,
-        interpolation="bilinear", mean=RGB_MEAN, std=RGB_STD, num_workers=threads, crop_pct=1.0,
-        crop_mode="squash", device=torch.device("cpu"), use_prefetcher=False,
-    )  # fmt: skip
+        timm.data.ImageDataset(root="", reader=ListReader(paths)),
+        (3, size, size),
+        batch,
+        interpolation="bilinear",
+        mean=RGB_MEAN,
+        std=RGB_STD,
+        num_workers=threads,
+        crop_pct=1.0,
+        crop_mode="squash",
+        device=torch.device("cpu"),
+        use_prefetcher=False,
+    )
     loader.multiprocessing_context = "forkserver"  # see _epochs
     yield lambda: (images.permute(0, 2, 3, 1).numpy() for images, _ in loader)
 
@@ -236,9 +247,7 @@ def opencv(paths: Sequence[Path], size: int, threads: int, batch: int) -> Iterat
     with ThreadPoolExecutor(threads) as pool:
 
         def epoch() -> Batches:
-            jobs: list[Future[None]] = [
-                pool.submit(load, *job) for job in zip(paths, images, strict=True)
-            ]
+            jobs: list[Future[None]] = [pool.submit(load, *job) for job in zip(paths, images, strict=True)]
             for first in range(0, len(paths), batch):
                 for job in jobs[first : first + batch]:
                     job.result()

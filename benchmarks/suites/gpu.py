@@ -64,8 +64,7 @@ def gpu(run: Run) -> None:
 def measure(run: Run, scale: Scale) -> None:
     with images.groups(run.data) as (source, groups), TemporaryDirectory() as folder:
         run.note(
-            f"{source}; {run.threads} threads or worker processes each, batches of {scale.batch} "
-            f"to {scale.device}"
+            f"{source}; {run.threads} threads or worker processes each, batches of {scale.batch} to {scale.device}"
         )
         found = [(name, groups[name]) for name in (images.LARGE, images.SMALL) if groups.get(name)]
         if installed("nvidia.dali"):
@@ -89,10 +88,7 @@ def parity(run: Run, scale: Scale, group: str, files: list[Path]) -> None:
     for colour in ("rgb", "cielab"):
         preprocess = Preprocess.for_colour(scale.size, scale.size, colour)  # type: ignore[arg-type]
         for kind, plan in plans(len(files), preprocess, scale.batch).items():
-            made = [
-                all_images(name, files, preprocess, plan, scale, run.threads)
-                for name in ("native", scale.dali)
-            ]
+            made = [all_images(name, files, preprocess, plan, scale, run.threads) for name in ("native", scale.dali)]
             # A level of CIELAB is a 255th of the range that each channel has in images.
             unit = 255.0 if colour == "rgb" else np.array([2.55, 1.0, 1.0])
             apart = np.abs((made[0] - made[1]) * preprocess.std * unit).mean(axis=(1, 2, 3))
@@ -116,9 +112,8 @@ def plans(count: int, preprocess: Preprocess, batch: int) -> "dict[str, EpochPla
 
 
 def all_images(
-    loader: LoaderName, files: list[Path], preprocess: Preprocess, plan: "EpochPlan", scale: Scale,
-    threads: int,
-) -> NDArray[np.float32]:  # fmt: skip
+    loader: LoaderName, files: list[Path], preprocess: Preprocess, plan: "EpochPlan", scale: Scale, threads: int
+) -> NDArray[np.float32]:
     """[N, H, W, 3] on the host, as they came to the device."""
     from melfast.train.feed import feed, open_loader
 
@@ -138,10 +133,7 @@ def loading(run: Run, scale: Scale, group: str, files: list[Path]) -> None:
     if installed("nvidia.dali"):
         names.append(scale.dali)
     with ExitStack() as stack:
-        contestants = [
-            Contestant(f"melfast {name}", loading_epoch(name, paths, scale, run.threads))
-            for name in names
-        ]
+        contestants = [Contestant(f"melfast {name}", loading_epoch(name, paths, scale, run.threads)) for name in names]
         if installed("cv2"):
             opened = loaders.torch_training(paths, scale.size, run.threads, scale.batch)
             peer = to_device(stack.enter_context(opened), scale)
@@ -151,9 +143,7 @@ def loading(run: Run, scale: Scale, group: str, files: list[Path]) -> None:
         run.compare(f"{group} to {scale.device}, CIELAB and augmented", "images/s", contestants)
 
 
-def loading_epoch(
-    loader: LoaderName, paths: list[Path], scale: Scale, threads: int
-) -> Callable[[], int]:
+def loading_epoch(loader: LoaderName, paths: list[Path], scale: Scale, threads: int) -> Callable[[], int]:
     """One epoch to the device, in float16 where that is CUDA; images done."""
     from melfast.train.feed import feed, open_loader
 
@@ -184,9 +174,7 @@ def to_device(batches: loaders.Epoch, scale: Scale) -> Callable[[], int]:
     return run
 
 
-def training(
-    run: Run, scale: Scale, group: str, files: list[Path], copies: list[Path], compiled: bool
-) -> None:
+def training(run: Run, scale: Scale, group: str, files: list[Path], copies: list[Path], compiled: bool) -> None:
     """`melfast train`'s loop on files, on copies of 288 px and on a batch on the device."""
     sources: dict[str, tuple[LoaderName, list[Path]]] = {
         "native": ("native", files),
@@ -196,8 +184,7 @@ def training(
         sources[scale.dali] = (scale.dali, files)
         sources[f"{scale.dali}, copies"] = (scale.dali, copies)
     # One network for all: what they are trained on does not matter to the clock.
-    memory = make_trainer(training_config(scale, "native", run.threads, compiled), files,
-                          scale.steps)  # fmt: skip
+    memory = make_trainer(training_config(scale, "native", run.threads, compiled), files, scale.steps)
     memory.open_batches = lambda: in_memory_batches(memory)  # type: ignore[method-assign]
     contestants = [Contestant("one batch on the device", epoch(memory))]
     for name, (loader, paths) in sources.items():
@@ -214,13 +201,22 @@ def training_config(scale: Scale, loader: LoaderName, threads: int, compiled: bo
     from melfast.settings import Override
 
     settings = {
-        "preprocess.height": scale.size, "preprocess.width": scale.size,
-        "preprocess.colour": "cielab", "model.backbone": scale.backbone,
-        "augment.brightness": 0.2, "augment.contrast": 0.2, "augment.saturation": 0.2,
-        "augment.hue": 0.05, "data.threads": threads, "data.loader": loader,
-        "train.batch_size": scale.batch, "train.device": scale.device, "train.precision": "bf16",
-        "train.compile": compiled, "train.log_every": scale.steps,
-    }  # fmt: skip
+        "preprocess.height": scale.size,
+        "preprocess.width": scale.size,
+        "preprocess.colour": "cielab",
+        "model.backbone": scale.backbone,
+        "augment.brightness": 0.2,
+        "augment.contrast": 0.2,
+        "augment.saturation": 0.2,
+        "augment.hue": 0.05,
+        "data.threads": threads,
+        "data.loader": loader,
+        "train.batch_size": scale.batch,
+        "train.device": scale.device,
+        "train.precision": "bf16",
+        "train.compile": compiled,
+        "train.log_every": scale.steps,
+    }
     return load_config(None, [Override(k, v, "suite") for k, v in settings.items()])[0]
 
 
@@ -238,9 +234,13 @@ def inference(run: Run, scale: Scale, files: list[Path], folder: Path) -> None:
 
 
 def single_precision(
-    run: Run, scale: Scale, path: Path, exported: "ExportedClassifier",
-    pixels: NDArray[np.uint8], wanted: NDArray[np.float32],
-) -> None:  # fmt: skip
+    run: Run,
+    scale: Scale,
+    path: Path,
+    exported: "ExportedClassifier",
+    pixels: NDArray[np.uint8],
+    wanted: NDArray[np.float32],
+) -> None:
     """The same in float32, with TF32."""
     import torch
 
@@ -263,17 +263,20 @@ def single_precision(
         for batch in INFERENCE_BATCHES:
             times = max(1, scale.images // batch // 4)
             contestants = [
-                Contestant(name, predictions(engine, pixels[:batch], times))
-                for name, engine in running.items()
+                Contestant(name, predictions(engine, pixels[:batch], times)) for name, engine in running.items()
             ]
             title = f"inference {scale.backbone}, fp32 with TF32, batches of {batch}"
             run.compare(title, "images/s", contestants)
 
 
 def half_precision(
-    run: Run, scale: Scale, path: Path, exported: "ExportedClassifier",
-    pixels: NDArray[np.uint8], wanted: NDArray[np.float32],
-) -> None:  # fmt: skip
+    run: Run,
+    scale: Scale,
+    path: Path,
+    exported: "ExportedClassifier",
+    pixels: NDArray[np.uint8],
+    wanted: NDArray[np.float32],
+) -> None:
     """TensorRT in fp16 beside what torch does best, at the largest batch."""
     batch = len(pixels)
     subject = "TensorRT, fp16"
@@ -281,12 +284,13 @@ def half_precision(
         subject: (engines.tensorrt_engine(path, batch), SAME_PROBABILITY, None),
         **{
             f"torch{'.compile' if compiled else ', eager'}, bf16": (
-                engines.bf16_engine(exported, scale.device, compiled=compiled), SAME_IN_BF16,
+                engines.bf16_engine(exported, scale.device, compiled=compiled),
+                SAME_IN_BF16,
                 COMPILED_TARGET if compiled else None,
             )
             for compiled in sorted(scale.compiled, reverse=True)
         },
-    }  # fmt: skip
+    }
     with ExitStack() as stack:
         contestants = []
         for name, (way, same, target) in ways.items():
@@ -297,13 +301,10 @@ def half_precision(
             run.check(what, apart, at_most=same)
             work = predictions(engine, pixels, max(1, scale.images // batch))
             contestants.append(Contestant(name, work, None if subject in run.missing else target))
-        run.compare(f"inference {scale.backbone}, 16 bits, batches of {batch}", "images/s",
-                    contestants)  # fmt: skip
+        run.compare(f"inference {scale.backbone}, 16 bits, batches of {batch}", "images/s", contestants)
 
 
-def opened(
-    run: Run, name: str, way: AbstractContextManager[Engine], stack: ExitStack
-) -> Engine | None:
+def opened(run: Run, name: str, way: AbstractContextManager[Engine], stack: ExitStack) -> Engine | None:
     """The engine; None, and a word about it, where it cannot run here."""
     try:
         return stack.enter_context(way)
@@ -316,9 +317,7 @@ def predictions(engine: Engine, pixels: NDArray[np.uint8], times: int) -> Callab
     return lambda: sum(len(engine(pixels)) for _ in range(times))
 
 
-def export(
-    scale: Scale, files: list[Path], folder: Path
-) -> "tuple[Path, Path, ExportedClassifier]":
+def export(scale: Scale, files: list[Path], folder: Path) -> "tuple[Path, Path, ExportedClassifier]":
     """A network of random weights that tells the images apart: as fp32, as fp16, and its module."""
     import torch
 

@@ -37,9 +37,7 @@ def inference(run: Run) -> None:
         measure(run, source, files, Path(folder), BACKBONE, SIDE)
 
 
-def measure(
-    run: Run, source: str, files: list[Path], folder: Path, backbone: str, side: int
-) -> None:
+def measure(run: Run, source: str, files: list[Path], folder: Path, backbone: str, side: int) -> None:
     """The suite, of any network."""
     from melfast.engines.predict import open_engine
 
@@ -47,8 +45,10 @@ def measure(
     path = folder / "model.onnx"
     export(classifier, record, path)
     engine = open_engine(path, "onnx-cpu", threads=run.threads)
-    run.note(f"{source}: {len(files)} images {images.LARGE}; {backbone}, {side}x{side} CIELAB, "
-             f"random weights, {run.threads} threads, batches of {BATCH}")  # fmt: skip
+    run.note(
+        f"{source}: {len(files)} images {images.LARGE}; {backbone}, {side}x{side} CIELAB, "
+        f"random weights, {run.threads} threads, batches of {BATCH}"
+    )
     plain = plain_script(path, files, run.threads)
     check(run, engine, files, plain)
     count = len(files)
@@ -133,17 +133,14 @@ def int8(run: Run, path: Path, engine: "Engine", files: list[Path]) -> "Engine":
     write_int8(path, smaller, [str(file) for file in files])
     small = open_engine(smaller, "onnx-cpu", threads=run.threads)
     answers = [predict(each, files, run.threads) for each in (small, engine)]
-    run.check("correlation of INT8's logits with float32's", agreement(*answers),
-              at_least=INT8_SAME_ORDER)  # fmt: skip
+    run.check("correlation of INT8's logits with float32's", agreement(*answers), at_least=INT8_SAME_ORDER)
     return small
 
 
 def alone(engine: "Engine", count: int, batch_size: int = BATCH) -> Callable[[], int]:
     """The engine on one random batch over and over, `count` images in all."""
     size = engine.record.preprocess
-    batch = np.random.default_rng(0).integers(
-        0, 256, (batch_size, size.height, size.width, 3), dtype=np.uint8
-    )
+    batch = np.random.default_rng(0).integers(0, 256, (batch_size, size.height, size.width, 3), dtype=np.uint8)
 
     def run() -> int:
         for first in range(0, count, batch_size):
@@ -154,9 +151,8 @@ def alone(engine: "Engine", count: int, batch_size: int = BATCH) -> Callable[[],
 
 
 def eager(
-    classifier: "torch.nn.Module", record: "ModelRecord", count: int, threads: int,
-    batch_size: int = BATCH,
-) -> Callable[[], int]:  # fmt: skip
+    classifier: "torch.nn.Module", record: "ModelRecord", count: int, threads: int, batch_size: int = BATCH
+) -> Callable[[], int]:
     """The same graph in torch, colour conversion and decode with it."""
     import torch
 
@@ -180,8 +176,7 @@ def check(run: Run, engine: "Engine", files: list[Path], plain: Callable[[], np.
     """The plain script says the same of the images, but for its decoder and its resampling."""
     mine, theirs = predict(engine, files, run.threads), plain()
     run.check("images answered", len(mine), at_least=len(files), at_most=len(files))
-    run.check("correlation with the plain script's logits", agreement(mine, theirs),
-              at_least=SAME_ORDER)  # fmt: skip
+    run.check("correlation with the plain script's logits", agreement(mine, theirs), at_least=SAME_ORDER)
 
 
 def agreement(*logits: np.ndarray) -> float:
@@ -192,8 +187,20 @@ def agreement(*logits: np.ndarray) -> float:
 def start(run: Run, path: Path, file: Path) -> None:
     """The command on one image, from its start to its end, beside the time that it may take."""
     output = path.parent / "predictions.csv"
-    words = [sys.executable, "-m", "melfast", "predict", "--model", path, "--images", file,
-             "--output", output, "--threads", run.threads]  # fmt: skip
+    words = [
+        sys.executable,
+        "-m",
+        "melfast",
+        "predict",
+        "--model",
+        path,
+        "--images",
+        file,
+        "--output",
+        output,
+        "--threads",
+        run.threads,
+    ]
 
     def command() -> int:
         output.unlink(missing_ok=True)

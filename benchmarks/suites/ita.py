@@ -76,9 +76,7 @@ def check_published(run: Run, files: list[Path]) -> None:
     if not len(both):
         return run.miss("published against OpenCV", "neither finds an elbow within its index")
     median = float(np.median(both))
-    run.check(
-        "published: median difference to OpenCV in degrees", median, at_most=PUBLISHED_TOLERANCE_DEG
-    )
+    run.check("published: median difference to OpenCV in degrees", median, at_most=PUBLISHED_TOLERANCE_DEG)
 
 
 def race_published(run: Run, files: list[Path]) -> None:
@@ -93,8 +91,7 @@ def race_published(run: Run, files: list[Path]) -> None:
         Contestant("melfast cielab", counter(tone_of, files)),
         Contestant("OpenCV, published", counter(peers.opencv_published, files), PUBLISHED_TARGET),
         Contestant(
-            "melfast published",
-            counter(lambda path: estimate_tone(read_image(path), convention="published"), files),
+            "melfast published", counter(lambda path: estimate_tone(read_image(path), convention="published"), files)
         ),
     ]
     run.compare(f"ITA of {len(files)} images, one thread", "images/s", contestants)
@@ -106,11 +103,8 @@ def race_decoder(run: Run, files: list[Path]) -> None:
 
     contestants = [
         Contestant("melfast cielab", counter(tone_of, files)),
-        Contestant(
-            "simplejpeg scaled decode alone", peers.scaled_decode(files, working_size),
-            DECODE_TARGET,
-        ),
-    ]  # fmt: skip
+        Contestant("simplejpeg scaled decode alone", peers.scaled_decode(files, working_size), DECODE_TARGET),
+    ]
     run.compare(f"ITA of {len(files)} images, one thread", "images/s", contestants)
 
 

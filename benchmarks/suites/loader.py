@@ -127,10 +127,13 @@ def train(run: Run, group: str, files: list[Path]) -> None:
             from_copies = start(loaders.training_loader("native"), copies)
             peer = contestants[1]
             run.compare(
-                f"training from copies of {COPY_SIDE} px against the originals", "images/s",
-                [Contestant("melfast native, copies", counter(from_copies)),
-                 Contestant(f"{peer.name}, originals", peer.run, COPIES_TARGET)],
-            )  # fmt: skip
+                f"training from copies of {COPY_SIDE} px against the originals",
+                "images/s",
+                [
+                    Contestant("melfast native, copies", counter(from_copies)),
+                    Contestant(f"{peer.name}, originals", peer.run, COPIES_TARGET),
+                ],
+            )
 
 
 def resized_copies(files: list[Path], folder: Path, threads: int) -> list[Path]:

@@ -35,8 +35,7 @@ if TYPE_CHECKING:
 SIDE = 224  # of what comes out of the loaders
 BATCH = 8  # small, so that an epoch of a few large images has several
 # Width, height, images drawn, images a run: runs of the slowest peer take a second or two.
-SIZES = ((600, 450, 16, 160), (1024, 768, 16, 96), (2048, 1536, 8, 32), (3072, 2304, 8, 16),
-         (6000, 4000, 4, 8))  # fmt: skip
+SIZES = ((600, 450, 16, 160), (1024, 768, 16, 96), (2048, 1536, 8, 32), (3072, 2304, 8, 16), (6000, 4000, 4, 8))
 MOST_FILES, THREADS_RUN = 24, 48  # at the curve over threads
 BATCHES = (1, 4, 16, 64)
 TRAINED, PREDICTED = 256, 16  # images a run at least
@@ -120,9 +119,7 @@ def over_sizes(run: Run) -> None:
             race(run, files, paths, run.threads, f"drawn {width}x{height}", at)
 
 
-def race(
-    run: Run, files: list[Path], paths: list[Path], threads: int, what: str, at: dict[str, float]
-) -> None:
+def race(run: Run, files: list[Path], paths: list[Path], threads: int, what: str, at: dict[str, float]) -> None:
     """Checks and times the loaders, and the decode alone."""
     wanted = references(files, run.threads)
     with ExitStack() as stack:
@@ -160,8 +157,7 @@ def services(run: Run, what: str, files: list[Path]) -> None:
     run.compare(f"{what}: one core", "images/s", [Contestant(NATIVE, one_by_one)])
     by_image = np.median(np.reshape(seconds, (-1, len(files)))[WARMUPS:], axis=0)
     run.check(f"{what}: least seconds an image", by_image.min(), at_least=STRANGE)
-    run.measured(f"{what}: spread of the seconds over images (deviation / mean)", "",
-                 by_image.std() / by_image.mean())  # fmt: skip
+    run.measured(f"{what}: spread of the seconds over images (deviation / mean)", "", by_image.std() / by_image.mean())
     num_bytes = [path.stat().st_size for path in files]
     run.measured(f"{what}: mean bytes a file", "bytes", float(np.mean(num_bytes)))
     pixels = [size[0] * size[1] for size in map(image_size, files)]
@@ -254,9 +250,11 @@ def draw_tables(folder: Path, rows: int) -> None:
     with open(folder / f"manifest-{rows}.csv", "w") as file:
         file.write("image_name,path,target,patient_id,split,group,group_str,ita\n")
         for i in range(rows):
-            file.write(f"ISIC_{i:07d},images/{i % 256:02x}/ISIC_{i:07d}.jpg,{target[i]:d},"
-                       f"IP_{patient[i]},train,{group[i]},group {group[i]},"
-                       f"{60 - 20 * group[i]}.5\n")  # fmt: skip
+            file.write(
+                f"ISIC_{i:07d},images/{i % 256:02x}/ISIC_{i:07d}.jpg,{target[i]:d},"
+                f"IP_{patient[i]},train,{group[i]},group {group[i]},"
+                f"{60 - 20 * group[i]}.5\n"
+            )
     with open(folder / f"predictions-{rows}.csv", "w") as file:
         file.write("image_name,target,probability\n")
         for i in range(rows):
@@ -301,9 +299,7 @@ def table_jobs(folder: Path, rows: int) -> dict[str, tuple[Job, dict[str, Job]]]
         return len(found)
 
     def draw() -> int:
-        plan = training_plan(
-            plan_rows, augment, batch_size=10, seed=0, epoch=0, height=SIDE, width=SIDE
-        )
+        plan = training_plan(plan_rows, augment, batch_size=10, seed=0, epoch=0, height=SIDE, width=SIDE)
         require(len(np.unique(plan.index)) == rows, "each image once in the plan")
         return len(plan.index)
 
@@ -324,9 +320,8 @@ def table_jobs(folder: Path, rows: int) -> dict[str, tuple[Job, dict[str, Job]]]
         "reading a manifest": (read, {"pandas.read_csv": by_pandas(manifest)}),
         "drawing the plan of an epoch": (draw, {}),
         "reading predictions": (read_answers, {"pandas.read_csv": by_pandas(predictions)}),
-        "bootstrap of every metric by group": (
-            resample, {"scikit-learn, one confusion matrix": loop}),
-    }  # fmt: skip
+        "bootstrap of every metric by group": (resample, {"scikit-learn, one confusion matrix": loop}),
+    }
 
 
 def require(right: bool, what: str) -> None:

@@ -148,13 +148,8 @@ def former(run: Run) -> None:
         "images/s",
         [
             Contestant("exact, all of it", every(lambda i: shift_skin(i, FORMER_TARGETS[0]))),
-            Contestant(
-                "published, all of it",
-                every(lambda i: shift_skin(i, FORMER_TARGETS[0], method="published")),
-            ),
+            Contestant("published, all of it", every(lambda i: shift_skin(i, FORMER_TARGETS[0], method="published"))),
             Contestant("curves alone", every(lambda i: core.apply_curves(i, weights, curves, out))),
-            Contestant(
-                "CIELAB shift alone", every(lambda i: core.shift_lab(i, weights, -5, 0, 9, out))
-            ),
+            Contestant("CIELAB shift alone", every(lambda i: core.shift_lab(i, weights, -5, 0, 9, out))),
         ],
     )

@@ -36,18 +36,12 @@ class Images:
 @suite("statistics")
 def statistics(run: Run) -> None:
     """Replicates/s of every metric over all and by group, beside a loop over scikit-learn."""
-    from benchmarks.peers.statistics import (
-        bootstrap_loop,
-        measure_leanly,
-        measure_one_by_one,
-        permutation_loop,
-    )
+    from benchmarks.peers.statistics import bootstrap_loop, measure_leanly, measure_one_by_one, permutation_loop
     from melfast.evaluate.bootstrap import bootstrap, permutation_null
 
     images = draw()
     labels = (images.true, images.called, images.score)
-    run.note(f"{len(images.true):,} drawn images in {len(SIZES)} groups; one thread each, "
-             "whatever --threads says")  # fmt: skip
+    run.note(f"{len(images.true):,} drawn images in {len(SIZES)} groups; one thread each, whatever --threads says")
     check(run, images)
 
     def loop(function: Callable[..., list], measure: "Measure") -> Callable[[], int]:  # type: ignore[type-arg]

@@ -55,17 +55,13 @@ def train(run: Run) -> None:
         by_timm = Contestant("timm's train.py step, the same", epoch_as_timm(timms))
         run.compare(f"{steps}: the loop", "images/s", [alone, by_hand, by_timm])
         files_first = Contestant("melfast train, files", epoch(on_files))
-        run.compare(
-            f"{steps}: the files", "images/s",
-            [files_first, dataclasses.replace(alone, target=FILES_TARGET)],
-        )  # fmt: skip
+        run.compare(f"{steps}: the files", "images/s", [files_first, dataclasses.replace(alone, target=FILES_TARGET)])
     if run.threads < 2:
         run.miss("two processes", "they need two threads")
         return
     with processes(2, run.threads // 2) as epoch_of_two:
         name = f"2 processes x {run.threads // 2} threads (gloo), batches in memory"
-        one = dataclasses.replace(alone, target=PROCESSES_TARGET,
-                                  name=f"1 process x {run.threads} threads, the same")  # fmt: skip
+        one = dataclasses.replace(alone, target=PROCESSES_TARGET, name=f"1 process x {run.threads} threads, the same")
         run.compare(f"{steps}: processes", "images/s", [Contestant(name, epoch_of_two), one])
 
 
@@ -87,15 +83,12 @@ def recipe(threads: int, **more: object) -> "Config":
     from melfast.settings import Override
 
     # The files are of no tone group, which the recipe's own loss needs; it is not what is measured.
-    settings = {"data.threads": threads, "train.threads": threads, "train.device": "cpu",
-                "loss.name": "ce"}  # fmt: skip
+    settings = {"data.threads": threads, "train.threads": threads, "train.device": "cpu", "loss.name": "ce"}
     settings |= {f"train.{key}": value for key, value in more.items()}
     return load_config(RECIPE, [Override(k, v, "suite") for k, v in settings.items()])[0]
 
 
-def make_trainer(
-    config: "Config", files: list[Path], steps: int, world: "World | None" = None
-) -> "Trainer":
+def make_trainer(config: "Config", files: list[Path], steps: int, world: "World | None" = None) -> "Trainer":
     """A trainer with an epoch of `steps` steps on these files, repeated if need be."""
     import torch
 
@@ -174,13 +167,16 @@ def processes(size: int, threads: int) -> Iterator[Callable[[], int]]:
             worker.kill()
 
 
-def work(
-    rank: int, size: int, threads: int, steps: int, port: int, orders: "Connection"
-) -> None:  # fmt: skip
+def work(rank: int, size: int, threads: int, steps: int, port: int, orders: "Connection") -> None:
     """One of several processes: an epoch for every order, until None comes."""
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size),
-                   "LOCAL_WORLD_SIZE": str(size), "MASTER_ADDR": "localhost",
-                   "MASTER_PORT": str(port)}  # fmt: skip
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(size),
+        "LOCAL_WORLD_SIZE": str(size),
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": str(port),
+    }
     from melfast.train.distributed import start_world
 
     with start_world("cpu") as world:
@@ -246,9 +242,7 @@ def epoch_as_timm(trainer: "Trainer") -> Callable[[], int]:
 
     model, optim = trainer.learner.model, trainer.config.optim
     task = timm.task.ClassificationTask(model, torch.nn.CrossEntropyLoss(), verbose=False)
-    optimizer = timm.optim.create_optimizer_v2(
-        model, opt=optim.name, lr=optim.lr, weight_decay=optim.weight_decay
-    )
+    optimizer = timm.optim.create_optimizer_v2(model, opt=optim.name, lr=optim.lr, weight_decay=optim.weight_decay)
     schedule, _ = timm.scheduler.create_scheduler_v2(
         optimizer, num_epochs=10, step_on_epochs=False, updates_per_epoch=trainer.steps_per_epoch
     )

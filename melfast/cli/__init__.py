@@ -19,27 +19,19 @@ COMMANDS = {
     "report": ("melfast.cli.report", "Say how good, for whom and how sure, from predictions."),
     "explain": ("melfast.cli.explain", "Show where in images the evidence for malignant lies."),
     "ensemble": ("melfast.cli.ensemble", "Combine several models or tables of predictions."),
-    "export": (
-        "melfast.cli.export",
-        "Write a classifier as ONNX, torch, transformers, TensorRT or Triton files.",
-    ),
+    "export": ("melfast.cli.export", "Write a classifier as ONNX, torch, transformers, TensorRT or Triton files."),
     "predict": ("melfast.cli.predict", "Predict images with an exported model."),
     "doctor": ("melfast.cli.doctor", "Say what is there to work with, and mend what is missing."),
 }
 
 # --data-path and --data_path are the same option everywhere.
-CONTEXT = {
-    "help_option_names": ["-h", "--help"],
-    "token_normalize_func": lambda token: token.replace("_", "-"),
-}
+CONTEXT = {"help_option_names": ["-h", "--help"], "token_normalize_func": lambda token: token.replace("_", "-")}
 
 
 class LazyGroup(click.Group):
     """A group whose commands are imported when they run; each module calls its `command`."""
 
-    def __init__(
-        self, *args: object, commands: dict[str, tuple[str, str]], **kwargs: object
-    ) -> None:
+    def __init__(self, *args: object, commands: dict[str, tuple[str, str]], **kwargs: object) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
         self.lazy = commands
 
@@ -92,9 +84,7 @@ def run() -> None:
             click.echo(f"melfast: error: {one_line(error)}", err=True)
         else:
             kind = type(error).__name__
-            click.echo(
-                f"melfast: unexpected {kind}: {one_line(error)} (--debug shows where)", err=True
-            )
+            click.echo(f"melfast: unexpected {kind}: {one_line(error)} (--debug shows where)", err=True)
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -28,8 +28,13 @@ def command(ctx: click.Context, as_json: bool) -> None:
     if as_json:
         findings = list(examine())
         ok = not any(finding.stops for finding in findings)
-        about = {"melfast": __version__, "python": python, "executable": sys.executable,
-                 "platform": platform.platform(), "ok": ok}  # fmt: skip
+        about = {
+            "melfast": __version__,
+            "python": python,
+            "executable": sys.executable,
+            "platform": platform.platform(),
+            "ok": ok,
+        }
         every = [finding.as_json() for finding in findings]
         click.echo(json.dumps({**about, "findings": every}, indent=2))
         ctx.exit(0 if ok else 1)

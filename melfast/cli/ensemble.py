@@ -11,23 +11,27 @@ from melfast.cli.options import inference_options
 
 @click.command("ensemble", context_settings=CONTEXT)
 @click.argument("sources", nargs=-1, required=True, type=Path)
+@click.option("--output-dir", required=True, type=Path, help="Where metrics.json and predictions.csv go.")
 @click.option(
-    "--output-dir", required=True, type=Path, help="Where metrics.json and predictions.csv go."
-)
-@click.option(
-    "--method", type=click.Choice(["mean", "rank-mean"]), default="mean", show_default=True,
+    "--method",
+    type=click.Choice(["mean", "rank-mean"]),
+    default="mean",
+    show_default=True,
     help="Mean of the probabilities, or of the ranks among these images.",
-)  # fmt: skip
-@click.option(
-    "--threshold", type=float, help="That calls an image malignant.  [default: by the members']"
 )
+@click.option("--threshold", type=float, help="That calls an image malignant.  [default: by the members']")
 @click.option("--data-path", type=Path, help="Of checkpoints: manifest, or data set.")
 @click.option("--split", default="test", show_default=True, help="train, valid, test or all.")
 @inference_options
 def command(
-    sources: tuple[Path, ...], output_dir: Path, method: str, threshold: float | None,
-    data_path: Path | None, split: str, **means: Any,
-) -> None:  # fmt: skip
+    sources: tuple[Path, ...],
+    output_dir: Path,
+    method: str,
+    threshold: float | None,
+    data_path: Path | None,
+    split: str,
+    **means: Any,
+) -> None:
     """Combine SOURCES into one answer an image.
 
     SOURCES are tables of predictions, of melfast evaluate or predict, or runs and checkpoints,
@@ -42,6 +46,11 @@ def command(
     from melfast.evaluate.run import Means
 
     run_ensemble(
-        sources, output_dir, method=method, threshold=threshold,  # type: ignore[arg-type]
-        data_path=data_path, split=split, means=Means(**means),
-    )  # fmt: skip
+        sources,
+        output_dir,
+        method=method,
+        threshold=threshold,  # type: ignore[arg-type]
+        data_path=data_path,
+        split=split,
+        means=Means(**means),
+    )

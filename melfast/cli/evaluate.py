@@ -11,23 +11,24 @@ from melfast.cli.options import inference_options
 
 @click.command("evaluate", context_settings=CONTEXT)
 @click.option(
-    "--checkpoint", required=True, type=Path,
+    "--checkpoint",
+    required=True,
+    type=Path,
     help="Run folder (its best checkpoint), checkpoint folder, or model.safetensors in one.",
-)  # fmt: skip
-@click.option(
-    "--data-path", type=Path, help="Manifest, or data set; the run's own manifest without it."
 )
+@click.option("--data-path", type=Path, help="Manifest, or data set; the run's own manifest without it.")
 @click.option("--split", default="test", show_default=True, help="train, valid, test or all.")
 @click.option("--output-dir", type=Path, help="Without it, RUN/evaluation/SPLIT.")
 @click.option(
-    "--report/--no-report", default=True, show_default=True,
+    "--report/--no-report",
+    default=True,
+    show_default=True,
     help="End with what melfast report writes, in OUTPUT_DIR/report.",
-)  # fmt: skip
+)
 @inference_options
 def command(
-    checkpoint: Path, data_path: Path | None, split: str, output_dir: Path | None, report: bool,
-    **means: Any,
-) -> None:  # fmt: skip
+    checkpoint: Path, data_path: Path | None, split: str, output_dir: Path | None, report: bool, **means: Any
+) -> None:
     """Measure a trained classifier on a split.
 
     Prints a table and writes metrics.json, predictions.csv and a report.

@@ -9,20 +9,33 @@ from melfast.cli import CONTEXT
 
 @click.command("explain", context_settings=CONTEXT)
 @click.option(
-    "--checkpoint", required=True, type=Path,
+    "--checkpoint",
+    required=True,
+    type=Path,
     help="Run folder (its best checkpoint), checkpoint folder, or model.safetensors in one.",
-)  # fmt: skip
+)
 @click.option("--images", help="Folder, one file, or a quoted pattern; else those of a split.")
 @click.option("--data-path", type=Path, help="Manifest, or data set; the run's own without it.")
 @click.option("--split", default="test", show_default=True, help="train, valid, test or all.")
 @click.option("--name", "names", multiple=True, help="An image_name; may be given again.")
-@click.option("--n", "count", type=click.IntRange(min=1), default=24, show_default=True,
-              help="At most so many images, half of them malignant.")  # fmt: skip
+@click.option(
+    "--n",
+    "count",
+    type=click.IntRange(min=1),
+    default=24,
+    show_default=True,
+    help="At most so many images, half of them malignant.",
+)
 @click.option("--output", required=True, type=Path, help="Folder of the overlaid pictures.")
 def command(
-    checkpoint: Path, images: str | None, data_path: Path | None, split: str,
-    names: tuple[str, ...], count: int, output: Path,
-) -> None:  # fmt: skip
+    checkpoint: Path,
+    images: str | None,
+    data_path: Path | None,
+    split: str,
+    names: tuple[str, ...],
+    count: int,
+    output: Path,
+) -> None:
     """Show where in images the evidence for malignant lies.
 
     Writes each image with a map laid over it, and sheet.png of all, with P(malignant) and the

@@ -17,34 +17,44 @@ FORMATS = ("onnx", "torchscript", "torch-export", "hf", "tensorrt", "triton")
 
 @click.command("export", context_settings=CONTEXT)
 @click.option(
-    "--checkpoint", required=True, type=Path,
+    "--checkpoint",
+    required=True,
+    type=Path,
     help="Run folder (its best checkpoint), checkpoint folder, or model.safetensors in one.",
-)  # fmt: skip
+)
 @click.option("--format", "kind", type=click.Choice(FORMATS), default="onnx", show_default=True)
 @click.option(
-    "--precision", type=click.Choice(["fp32", "fp16", "int8"]), default="fp32", show_default=True,
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "int8"]),
+    default="fp32",
+    show_default=True,
     help="fp16: half the size; colours, norms and probabilities stay in float32. int8: onnx, for "
     "CPUs; kept where the validation AUC is the same within 0.005.",
-)  # fmt: skip
+)
 @click.option("--output", required=True, type=Path, help="What to write; hf, triton: a new folder.")
 @click.option(
-    "--images", type=Path,
+    "--images",
+    type=Path,
     help="Manifest or folder of images to compare with torch on, besides drawn ones.  "
     "[default: the run's, where its files are there]",
-)  # fmt: skip
-@click.option(
-    "--data-path", type=Path,
-    help="int8: manifest whose training images calibrate and whose validation images judge.  "
-    "[default: the run's]",
-)  # fmt: skip
-@click.option("--card", type=Path, help="hf: model_card.md of evaluate --report, for README.md.")
-@click.option(
-    "--runtime", type=click.Choice(["onnx", "tensorrt"]), help="triton: what runs it.  [onnx]"
 )
+@click.option(
+    "--data-path",
+    type=Path,
+    help="int8: manifest whose training images calibrate and whose validation images judge.  [default: the run's]",
+)
+@click.option("--card", type=Path, help="hf: model_card.md of evaluate --report, for README.md.")
+@click.option("--runtime", type=click.Choice(["onnx", "tensorrt"]), help="triton: what runs it.  [onnx]")
 def command(
-    checkpoint: Path, kind: str, precision: str, output: Path, images: Path | None,
-    data_path: Path | None, card: Path | None, runtime: str | None,
-) -> None:  # fmt: skip
+    checkpoint: Path,
+    kind: str,
+    precision: str,
+    output: Path,
+    images: Path | None,
+    data_path: Path | None,
+    card: Path | None,
+    runtime: str | None,
+) -> None:
     """Write a classifier in a form that runs without melfast.
 
     \b
@@ -104,8 +114,7 @@ def command(
         click.echo(f"  {none}")
     if kind == "hf" and (beyond := needs(unfolded(classifier, record))):
         click.echo(
-            f"  what transformers does not do: {'; '.join(beyond)}; README.md in it holds the "
-            "lines of Python that do"
+            f"  what transformers does not do: {'; '.join(beyond)}; README.md in it holds the lines of Python that do"
         )
     if record.threshold is None:
         click.echo("note: the model has no threshold; melfast predict will use 0.5", err=True)
@@ -147,8 +156,7 @@ def told_of_int8(found: "Quantised") -> list[str]:
         f"validation images; {found.rate_int8:,.0f} against {found.rate_fp32:,.0f} images/s"
     )
     if not found.kept:
-        return [f"  int8 is not kept, the file is float32: wanted AUC within {MAX_AUC_LOSS}, got "
-                f"{numbers}"]  # fmt: skip
+        return [f"  int8 is not kept, the file is float32: wanted AUC within {MAX_AUC_LOSS}, got {numbers}"]
     lines = [f"  int8, calibrated on {found.calibrated} training images: {numbers}"]
     if found.rate_int8 < found.rate_fp32:
         lines.append("  int8 is slower than float32 on this processor; it is smaller")
@@ -163,16 +171,19 @@ def read_card(path: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
     if not text.startswith("---\n") or text.count("---\n") < 2:
-        raise InputError(
-            f"{path}: has no front matter between lines of '---', wanted a model_card.md"
-        )
+        raise InputError(f"{path}: has no front matter between lines of '---', wanted a model_card.md")
     return text
 
 
 def told(
-    output: Path, record: "ModelRecord", check: "Check", kind: str,
-    quantised: "Quantised | None" = None, *, engine: bool,
-) -> list[str]:  # fmt: skip
+    output: Path,
+    record: "ModelRecord",
+    check: "Check",
+    kind: str,
+    quantised: "Quantised | None" = None,
+    *,
+    engine: bool,
+) -> list[str]:
     """What was written and how it compares, for people."""
     from melfast.engines.export_check import CHECK_BATCHES
 

@@ -15,68 +15,97 @@ SHOWN_FAILURES = 10
 
 @click.command("predict", context_settings=CONTEXT)
 @click.option(
-    "--model", "--onnx-model-path", "model", required=True, type=Path,
+    "--model",
+    "--onnx-model-path",
+    "model",
+    required=True,
+    type=Path,
     help="File that melfast export wrote, or a run folder; other ONNX files with --input-size.",
-)  # fmt: skip
+)
 @click.option(
-    "--images", "--image-folder", "images", required=True,
+    "--images",
+    "--image-folder",
+    "images",
+    required=True,
     help="Folder (with the folders in it), one file, a quoted pattern as 'data/*/*.jpg', a table "
     "(.csv) with a column path, or - for a list of files on standard input.",
-)  # fmt: skip
+)
 @click.option(
-    "--output", "--output-csv", "output", required=True, type=Path,
-    help="The table to write: .csv or .parquet.",
-)  # fmt: skip
+    "--output", "--output-csv", "output", required=True, type=Path, help="The table to write: .csv or .parquet."
+)
 @click.option(
-    "--backend", type=click.Choice(["auto", "tensorrt", "onnx-cuda", "onnx-cpu", "torch"]),
-    default="auto", show_default=True, help="auto: the first of these that can run the model here.",
-)  # fmt: skip
+    "--backend",
+    type=click.Choice(["auto", "tensorrt", "onnx-cuda", "onnx-cpu", "torch"]),
+    default="auto",
+    show_default=True,
+    help="auto: the first of these that can run the model here.",
+)
 @click.option("--input-size", metavar="WxH", help="Of an ONNX file that melfast did not write.")
 @click.option("--colour", type=click.Choice(["rgb", "cielab"]), help="Its input, likewise.")
 @click.option("--model-output", type=click.Choice(["logits", "probability"]), help="Likewise.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), help="Cores to use.  [default: all]")
-@click.option(
-    "--threshold", type=float, help="P(malignant) that makes target 1.  [default: the model's]"
-)
+@click.option("--threshold", type=float, help="P(malignant) that makes target 1.  [default: the model's]")
 @tta_option
 @click.option("--with-logits", is_flag=True, help="The network's outputs as well.")
 @click.option(
-    "--with-groups", is_flag=True,
-    help="P(malignant) in each tone group as well, of a model with heads of groups.",
-)  # fmt: skip
+    "--with-groups", is_flag=True, help="P(malignant) in each tone group as well, of a model with heads of groups."
+)
 @click.option(
-    "--with-ita", is_flag=True,
+    "--with-ita",
+    is_flag=True,
     help="Skin tone (ITA) and tone group of each image as well; where the model has thresholds by "
     "tone group, they make target.",
-)  # fmt: skip
+)
 @click.option(
-    "--overlay", type=Path, metavar="DIR",
-    help="Draw each image with the outline of its lesion, P(malignant) and ITA.",
-)  # fmt: skip
+    "--overlay", type=Path, metavar="DIR", help="Draw each image with the outline of its lesion, P(malignant) and ITA."
+)
 @click.option("--shard", default="", metavar="K/N", help="The K-th of N parts of the images.")
 @click.option(
-    "--engine", type=click.Choice(["here", "ray"]), default="here", show_default=True,
+    "--engine",
+    type=click.Choice(["here", "ray"]),
+    default="here",
+    show_default=True,
     help="ray: spread the images over a Ray cluster; --output is then a folder that all see, and "
     "the same command always goes on.",
-)  # fmt: skip
+)
 @click.option("--address", help="Of the Ray cluster: HOST:PORT, local, or auto.  [default: auto]")
-@click.option("--workers", type=click.IntRange(min=1),
-              help="Of the Ray cluster, --threads (4) each, and a GPU where it has some.  "
-              "[default: all]")  # fmt: skip
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Of the Ray cluster, --threads (4) each, and a GPU where it has some.  [default: all]",
+)
 @click.option("--resume", is_flag=True, help="Keep what a stopped run has done, and do the rest.")
 @click.option(
-    "--on-error", type=click.Choice(["skip", "raise"]), default="skip", show_default=True,
+    "--on-error",
+    type=click.Choice(["skip", "raise"]),
+    default="skip",
+    show_default=True,
     help="Images that get no row: list them and go on, or stop at the first.",
-)  # fmt: skip
+)
 def command(
-    model: Path, images: str, output: Path, backend: str, input_size: str | None,
-    colour: str | None, model_output: str | None, batch_size: int, threads: int | None,
-    threshold: float | None, tta: str, with_logits: bool, with_groups: bool, with_ita: bool,
-    overlay: Path | None, shard: str, engine: str, address: str | None,
-    workers: int | None, resume: bool,
+    model: Path,
+    images: str,
+    output: Path,
+    backend: str,
+    input_size: str | None,
+    colour: str | None,
+    model_output: str | None,
+    batch_size: int,
+    threads: int | None,
+    threshold: float | None,
+    tta: str,
+    with_logits: bool,
+    with_groups: bool,
+    with_ita: bool,
+    overlay: Path | None,
+    shard: str,
+    engine: str,
+    address: str | None,
+    workers: int | None,
+    resume: bool,
     on_error: str,
-) -> None:  # fmt: skip
+) -> None:
     """Predict images with an exported model.
 
     Writes image_name, target (0 or 1) and probability, one row an image, and beside it NAME.json,
@@ -102,8 +131,11 @@ def command(
     from melfast.engines.sources import find_images
     from melfast.engines.writer import Stopped, Wanted, write_predictions
 
-    foreign = {"input_size": None if input_size is None else parse_size(input_size),
-               "colour": colour, "output": model_output}  # fmt: skip
+    foreign = {
+        "input_size": None if input_size is None else parse_size(input_size),
+        "colour": colour,
+        "output": model_output,
+    }
     if engine == "ray":
         source_model = read_model(model, **foreign)  # type: ignore[arg-type]
         record, assumed, where = source_model.record, source_model.assumed, "a Ray cluster"
@@ -120,8 +152,9 @@ def command(
         else:
             click.echo(
                 "note: the model has thresholds by tone group, for which --with-ita is wanted; the "
-                "one of all images is taken", err=True,
-            )  # fmt: skip
+                "one of all images is taken",
+                err=True,
+            )
     files = find_images(images, sys.stdin)
     if shard:
         files = files.shard(shard)
@@ -140,9 +173,8 @@ def command(
     if files.note:
         click.echo(f"note: {files.note}", err=True)
     wanted = Wanted(
-        limit, by_group, with_logits, with_groups, with_ita,
-        None if overlay is None else overlay.absolute(), source,
-    )  # fmt: skip
+        limit, by_group, with_logits, with_groups, with_ita, None if overlay is None else overlay.absolute(), source
+    )
     try:
         with images_bar(len(files)) as progress:
             if engine == "ray":
@@ -150,29 +182,37 @@ def command(
 
                 crew = Workers(address or "auto", workers or 0, threads or Workers.threads)
                 job = Job(
-                    model.absolute(), backend, crew.threads, wanted, tta,  # type: ignore[arg-type]
-                    batch_size, output.absolute(), foreign,
-                )  # fmt: skip
-                summary = predict_on_ray(
-                    source_model, job, files.absolute(), crew, progress=progress
+                    model.absolute(),
+                    backend,
+                    crew.threads,
+                    wanted,
+                    tta,  # type: ignore[arg-type]
+                    batch_size,
+                    output.absolute(),
+                    foreign,
                 )
+                summary = predict_on_ray(source_model, job, files.absolute(), crew, progress=progress)
             else:
                 summary = write_predictions(
-                    runner, files, output, wanted, batch_size=batch_size, threads=threads,
-                    on_error=on_error, tta=tta, resume=resume,  # type: ignore[arg-type]
+                    runner,
+                    files,
+                    output,
+                    wanted,
+                    batch_size=batch_size,
+                    threads=threads,
+                    on_error=on_error,
+                    tta=tta,
+                    resume=resume,  # type: ignore[arg-type]
                     progress=progress,
-                )  # fmt: skip
+                )
     except Stopped as stop:
         click.echo(
-            f"{stop.path} keeps {stop.rows:,} of {len(files):,} rows; the same command with "
-            "--resume goes on", err=True,
-        )  # fmt: skip
+            f"{stop.path} keeps {stop.rows:,} of {len(files):,} rows; the same command with --resume goes on", err=True
+        )
         raise
     except KeyboardInterrupt:
         if engine == "ray":
-            click.echo(
-                f"{output} keeps the parts that are done; the same command goes on", err=True
-            )
+            click.echo(f"{output} keeps the parts that are done; the same command goes on", err=True)
         raise
     for failure in summary.failures[:SHOWN_FAILURES]:
         click.echo(f"failed: {failure}", err=True)
@@ -222,10 +262,7 @@ def images_bar(total: int) -> Iterator[Callable[[int], None]]:
             return Text(f"{task.speed:,.0f} images/s" if task.speed else "")
 
     console = Console(stderr=True)
-    columns = (TextColumn("predicting"), BarColumn(), MofNCompleteColumn(), Speed(),
-               TimeRemainingColumn())  # fmt: skip
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
+    columns = (TextColumn("predicting"), BarColumn(), MofNCompleteColumn(), Speed(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=total)
         yield lambda count: bar.advance(task, count)

@@ -8,10 +8,7 @@ COMMANDS = {
     "import": ("melfast.cli.prepare_import", "Import a table or a folder as a manifest."),
     "check": ("melfast.cli.prepare_check", "Decode every image; put the bad ones aside."),
     "dedup": ("melfast.cli.prepare_dedup", "Find images that are copies of one picture."),
-    "masks": (
-        "melfast.cli.prepare_masks",
-        "Make a mask of the lesion, hair or skin of each image.",
-    ),
+    "masks": ("melfast.cli.prepare_masks", "Make a mask of the lesion, hair or skin of each image."),
     "ita": ("melfast.cli.prepare_ita", "Estimate skin tone: ITA, group, Fitzpatrick type."),
     "sheet": ("melfast.cli.prepare_sheet", "Show images, regions and skin moved to other tones."),
     "resize": ("melfast.cli.prepare_resize", "Make small working copies to train from."),

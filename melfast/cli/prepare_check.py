@@ -10,17 +10,11 @@ from melfast.cli.options import FILE, sweep_options
 
 @click.command("check")
 @click.argument("manifest", type=FILE)
-@click.option(
-    "--output", type=FILE, help="Write the manifest of the good images, with their sizes."
-)
+@click.option("--output", type=FILE, help="Write the manifest of the good images, with their sizes.")
 @sweep_options
 @click.pass_context
 def command(
-    ctx: click.Context,
-    manifest: Path,
-    output: Path | None,
-    quarantine: Path | None,
-    threads: int | None,
+    ctx: click.Context, manifest: Path, output: Path | None, quarantine: Path | None, threads: int | None
 ) -> None:
     """Decode every image and mask of MANIFEST in full; put the bad ones aside.
 

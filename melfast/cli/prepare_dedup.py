@@ -42,23 +42,14 @@ def command(
     from melfast.errors import InputError
     from melfast.files import require_other
     from melfast.manifest import read_manifest, write_manifest
-    from melfast.prepare.dedup import (
-        contradictions,
-        find_copies,
-        rows_kept,
-        summary,
-        table_pairs,
-        with_copies,
-    )
+    from melfast.prepare.dedup import contradictions, find_copies, rows_kept, summary, table_pairs, with_copies
     from melfast.prepare.sweep import Journal
 
     if drop:
         require_other(output, manifest)
     rows = read_manifest(manifest)
     if (known := int((rows.column("duplicate_group") != "").sum())) and not force:
-        raise InputError(
-            f"{manifest}: {known} images have 'duplicate_group' already; --force replaces it"
-        )
+        raise InputError(f"{manifest}: {known} images have 'duplicate_group' already; --force replaces it")
     quarantine = quarantine_path(quarantine, output, manifest)
     listed, unknown = table_pairs(rows, table) if table else ([], 0)
     journal = Journal.beside(output, "dedup", {"pictures": 1})
@@ -79,10 +70,7 @@ def command(
     if table:
         click.echo(f"{table}: {len(listed):,} pairs joined")
         if unknown:
-            click.echo(
-                f"note: {table}: {unknown:,} pairs name an image that is not in {manifest}",
-                err=True,
-            )
+            click.echo(f"note: {table}: {unknown:,} pairs name an image that is not in {manifest}", err=True)
     contrary = contradictions(grouped)
     for line in contrary[:SHOWN]:
         click.echo(f"note: targets differ in {line}", err=True)

@@ -5,10 +5,7 @@ from typing import Any
 
 import click
 
-KINDS = (
-    "auto", "isic2020-full", "ham10000", "isic2020", "kaggle", "isic-archive", "csv", "folder",
-    "images",
-)  # fmt: skip
+KINDS = ("auto", "isic2020-full", "ham10000", "isic2020", "kaggle", "isic-archive", "csv", "folder", "images")
 FOLDER = click.Path(path_type=Path)
 
 

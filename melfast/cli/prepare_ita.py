@@ -19,9 +19,12 @@ from melfast.cli.options import FILE, sweep_options
     help="True ITA, or the published method's 8-bit numbers.",
 )
 @click.option(
-    "--tone-groups", type=click.Choice(["six", "four"]), default="six", show_default=True,
+    "--tone-groups",
+    type=click.Choice(["six", "four"]),
+    default="six",
+    show_default=True,
     help="Groups of ITA; four: tan, brown and dark are one.",
-)  # fmt: skip
+)
 @click.option(
     "--fitzpatrick",
     type=click.Choice(["kinyanjui_groh", "groh_empirical", "published_three"]),
@@ -72,9 +75,7 @@ def command(
     quarantine = quarantine_path(quarantine, output, manifest)
     for name in ("ita", "group", "group_str", "fitzpatrick", "skin_l"):
         if (known := int((rows.column(name) != "").sum())) and not force:
-            raise InputError(
-                f"{manifest}: {known} images have {name!r} already; --force replaces it"
-            )
+            raise InputError(f"{manifest}: {known} images have {name!r} already; --force replaces it")
     journal = Journal.beside(output, "ita", {"ita": convention})
     with progress_bar("estimating", len(rows)) as advance:
         swept = estimate_tones(

@@ -18,13 +18,9 @@ from melfast.cli.options import FILE, sweep_options
     show_default=True,
     help="What to mask: see below.",
 )
-@click.option(
-    "--masks-dir", type=FILE, help="Where the masks go.  [default: masks-METHOD beside the output]"
-)
+@click.option("--masks-dir", type=FILE, help="Where the masks go.  [default: masks-METHOD beside the output]")
 @sweep_options
-@click.option(
-    "--force", is_flag=True, help="Replace a mask_path that the manifest has, and files in the way."
-)
+@click.option("--force", is_flag=True, help="Replace a mask_path that the manifest has, and files in the way.")
 def command(
     manifest: Path,
     output: Path,
@@ -60,8 +56,7 @@ def command(
     quarantine = quarantine_path(quarantine, output, manifest)
     if (named := int((rows.column("mask_path") != "").sum())) and not force:
         raise InputError(
-            f"{manifest}: {named} images have a mask_path already; --force replaces it "
-            "(the files it names stay)"
+            f"{manifest}: {named} images have a mask_path already; --force replaces it (the files it names stay)"
         )
     folder = masks_dir or output.with_name(f"masks-{method}")
     journal = Journal.beside(output, "masks", {"masks": method, "folder": str(folder.absolute())})

@@ -12,17 +12,14 @@ from melfast.cli.options import FILE, sweep_options
 @click.argument("manifest", type=FILE)
 @click.option("--output", type=FILE, required=True, help="The manifest to write.")
 @click.option(
-    "--size", type=click.IntRange(min=8), default=288, show_default=True,
+    "--size",
+    type=click.IntRange(min=8),
+    default=288,
+    show_default=True,
     help="Pixels of the shorter side; smaller images keep theirs.",
-)  # fmt: skip
-@click.option(
-    "--quality", type=click.IntRange(1, 100), default=95, show_default=True, help="Of the JPEGs."
 )
-@click.option(
-    "--copies-dir",
-    type=FILE,
-    help="Where they go.  [default: resized-SIZE beside the output]",
-)
+@click.option("--quality", type=click.IntRange(1, 100), default=95, show_default=True, help="Of the JPEGs.")
+@click.option("--copies-dir", type=FILE, help="Where they go.  [default: resized-SIZE beside the output]")
 @sweep_options
 @click.option("--force", is_flag=True, help="Replace copies that are in the way.")
 def command(

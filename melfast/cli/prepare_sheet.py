@@ -11,13 +11,14 @@ FILE = click.Path(path_type=Path)
 @click.argument("manifest", type=FILE)
 @click.option("--output", type=FILE, required=True, help="The picture to write: PNG or JPEG.")
 @click.option(
-    "--images", type=click.IntRange(min=1), default=8, show_default=True,
-    help="How many, evenly over the manifest.",
-)  # fmt: skip
+    "--images", type=click.IntRange(min=1), default=8, show_default=True, help="How many, evenly over the manifest."
+)
 @click.option(
-    "--targets", default="55,30,10,-30", show_default=True,
+    "--targets",
+    default="55,30,10,-30",
+    show_default=True,
     help="ITA in -60..75 degrees to move the skin to, one column each.",
-)  # fmt: skip
+)
 @click.option(
     "--method",
     type=click.Choice(["exact", "published"]),
@@ -46,8 +47,7 @@ def command(manifest: Path, output: Path, images: int, targets: str, method: str
         degrees = []
     if not degrees or not all(low <= value <= high for value in degrees):
         raise click.BadParameter(
-            f"wanted degrees in {low:g}..{high:g} as 55,30,-30, got {targets!r}",
-            param_hint="--targets",
+            f"wanted degrees in {low:g}..{high:g} as 55,30,-30, got {targets!r}", param_hint="--targets"
         )
     rows = read_manifest(manifest)
     with progress_bar("moving skin", min(images, len(rows))) as advance:

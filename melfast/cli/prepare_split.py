@@ -11,10 +11,7 @@ FILE = click.Path(path_type=Path)
 @click.argument("manifest", type=FILE)
 @click.option("--output", type=FILE, required=True, help="The manifest to write.")
 @click.option(
-    "--fractions",
-    default="0.7,0.15,0.15",
-    show_default=True,
-    help="Of the labelled images for train, valid and test.",
+    "--fractions", default="0.7,0.15,0.15", show_default=True, help="Of the labelled images for train, valid and test."
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Another seed, another split.")
 @click.option("--force", is_flag=True, help="Replace the split that the manifest has.")

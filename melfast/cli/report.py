@@ -13,22 +13,24 @@ from melfast.cli import CONTEXT
 @click.option("--output", required=True, type=Path, help="The folder to write.")
 @click.option("--name", "names", multiple=True, help="Of each model.  [default: the file's]")
 @click.option(
-    "--by", multiple=True,
-    help="Column to compare by; may be given again.  [default: tone group, sex, age, site]",
-)  # fmt: skip
+    "--by", multiple=True, help="Column to compare by; may be given again.  [default: tone group, sex, age, site]"
+)
+@click.option("--cross", "crossed", multiple=True, metavar="A,B", help="Two columns to compare by, crossed.")
 @click.option(
-    "--cross", "crossed", multiple=True, metavar="A,B", help="Two columns to compare by, crossed."
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    help="On P(malignant), chosen on other images.  [default: the tables' own calls]",
 )
 @click.option(
-    "--threshold", type=click.FloatRange(0, 1),
-    help="On P(malignant), chosen on other images.  [default: the tables' own calls]",
-)  # fmt: skip
+    "--level",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.95,
+    show_default=True,
+    help="Of the intervals.",
+)
 @click.option(
-    "--level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.95,
-    show_default=True, help="Of the intervals.",
-)  # fmt: skip
-@click.option("--method", type=click.Choice(["bca", "percentile"]), default="bca",
-              show_default=True, help="Of the intervals.")  # fmt: skip
+    "--method", type=click.Choice(["bca", "percentile"]), default="bca", show_default=True, help="Of the intervals."
+)
 @click.option("--replicates", type=click.IntRange(min=100), default=10_000, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--title", default="", help="Of the page.")
@@ -36,11 +38,22 @@ from melfast.cli import CONTEXT
 @click.option("--score-column", default="", help="P(malignant), likewise.")
 @click.option("--call-column", default="", help="The calls, 0 or 1, likewise.")
 def command(
-    predictions: tuple[Path, ...], manifest: Path | None, output: Path, names: tuple[str, ...],
-    by: tuple[str, ...], crossed: tuple[str, ...], threshold: float | None, level: float,
-    method: str, replicates: int, seed: int, title: str, image_column: str, score_column: str,
+    predictions: tuple[Path, ...],
+    manifest: Path | None,
+    output: Path,
+    names: tuple[str, ...],
+    by: tuple[str, ...],
+    crossed: tuple[str, ...],
+    threshold: float | None,
+    level: float,
+    method: str,
+    replicates: int,
+    seed: int,
+    title: str,
+    image_column: str,
+    score_column: str,
     call_column: str,
-) -> None:  # fmt: skip
+) -> None:
     """Say how good models are, for whom and how sure, from PREDICTIONS.
 
     PREDICTIONS are tables of anybody's: image_name and probability, or calls alone. Writes
@@ -64,18 +77,22 @@ def command(
             raise InputError(f"--cross {text}: wanted two columns as group,sex")
         pairs.append((first, second))
     tables = [
-        read_predictions(
-            path, name_column=image_column, score_column=score_column, call_column=call_column
-        )
+        read_predictions(path, name_column=image_column, score_column=score_column, call_column=call_column)
         for path in predictions
     ]
     settings = Settings(level, method, replicates, seed)  # type: ignore[arg-type]
     document = run_report(
-        tables, output, names=names,
-        manifest=None if manifest is None else read_any_manifest(manifest), by=by, crossed=pairs,
-        threshold=threshold, settings=settings, title=title,
+        tables,
+        output,
+        names=names,
+        manifest=None if manifest is None else read_any_manifest(manifest),
+        by=by,
+        crossed=pairs,
+        threshold=threshold,
+        settings=settings,
+        title=title,
         say=lambda line: click.echo(line, err=True),
-    )  # fmt: skip
+    )
     for remark in document["about"]["remarks"]:
         click.echo(f"note: {remark}")
     click.echo(f"{output / 'report.html'}\n{output / 'metrics.json'}\n{output / 'tables.csv'}")

@@ -12,24 +12,30 @@ from melfast.settings import Override
 @click.command("show", context_settings=CONTEXT)
 @click.argument("manifest", type=Path)
 @click.option("--output", type=Path, required=True, help="The picture to write: PNG or JPEG.")
-@click.option(
-    "--epoch", type=click.IntRange(min=0), default=0, show_default=True, help="The first is 0."
-)
-@click.option("--n", "images", type=click.IntRange(min=1), default=64, show_default=True,
-              help="Images at most.")  # fmt: skip
+@click.option("--epoch", type=click.IntRange(min=0), default=0, show_default=True, help="The first is 0.")
+@click.option("--n", "images", type=click.IntRange(min=1), default=64, show_default=True, help="Images at most.")
 @click.option("--columns", type=click.IntRange(min=1), default=8, show_default=True)
 @click.option(
-    "--split", type=click.Choice(["train", "valid", "test"]), default="train", show_default=True,
+    "--split",
+    type=click.Choice(["train", "valid", "test"]),
+    default="train",
+    show_default=True,
     help="train is sampled and augmented; the others are shown as they are measured.",
-)  # fmt: skip
+)
 @config_options(
     ("--batch-size", "train.batch_size", int, "Images a step, over all processes."),
     ("--seed", "train.seed", int, "Of order and augmentation."),
 )
 def command(
-    manifest: Path, output: Path, epoch: int, images: int, columns: int, split: str,
-    config_path: Path | None, overrides: list[Override],
-) -> None:  # fmt: skip
+    manifest: Path,
+    output: Path,
+    epoch: int,
+    images: int,
+    columns: int,
+    split: str,
+    config_path: Path | None,
+    overrides: list[Override],
+) -> None:
     """Show what the model will see of MANIFEST in an epoch: the images after augmentation.
 
     They come in the order of training, under the same config the very same images. Under each stand
@@ -47,9 +53,16 @@ def command(
     rows = read_manifest(manifest)
     with progress_bar("drawing", min(images, len(rows))) as advance:
         shown, failures = draw_preview(
-            rows, config, output, split=split, epoch=epoch, images=images, columns=columns,
-            say=lambda message: click.echo(message, err=True), progress=advance,
-        )  # fmt: skip
+            rows,
+            config,
+            output,
+            split=split,
+            epoch=epoch,
+            images=images,
+            columns=columns,
+            say=lambda message: click.echo(message, err=True),
+            progress=advance,
+        )
     for failure in failures:
         click.echo(f"bad: {failure}", err=True)
     click.echo(f"{output}: {shown} images")

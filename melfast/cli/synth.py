@@ -11,24 +11,31 @@ FILE = click.Path(path_type=Path)
 @click.argument("folder", metavar="DIR", type=FILE)
 @click.option("--images", type=int, required=True, help="How many images to draw.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Another seed, other images.")
+@click.option("--size", default="600x450", show_default=True, metavar="WxH", help="Pixels, width x height.")
 @click.option(
-    "--size", default="600x450", show_default=True, metavar="WxH", help="Pixels, width x height."
+    "--malignant", type=float, default=0.3, show_default=True, help="Fraction of the lesions that are malignant."
 )
 @click.option(
-    "--malignant", type=float, default=0.3, show_default=True,
-    help="Fraction of the lesions that are malignant.",
-)  # fmt: skip
-@click.option(
-    "--groups", type=click.Choice(["six", "four"]), default="six", show_default=True,
+    "--groups",
+    type=click.Choice(["six", "four"]),
+    default="six",
+    show_default=True,
     help="Skin-tone groups of the table.",
-)  # fmt: skip
+)
 @click.option("--sheet", type=FILE, help="Write a contact sheet, light skin to dark (PNG or JPEG).")
 @click.option("--threads", "--workers", type=int, help="Processes that draw.  [default: all cores]")
 @click.option("--overwrite", is_flag=True, help="Draw into a folder that holds something else.")
 def command(
-    folder: Path, images: int, seed: int, size: str, malignant: float, groups: str,
-    sheet: Path | None, threads: int | None, overwrite: bool,
-) -> None:  # fmt: skip
+    folder: Path,
+    images: int,
+    seed: int,
+    size: str,
+    malignant: float,
+    groups: str,
+    sheet: Path | None,
+    threads: int | None,
+    overwrite: bool,
+) -> None:
     """Draw synthetic dermoscopic images with known truth into DIR.
 
     Writes images/*.jpg, exact lesion masks in masks/*.png, and labels.csv with class, patient,
@@ -46,14 +53,10 @@ def command(
     if sheet:
         check_sheet_path(sheet)
     with progress_bar("drawing", images) as advance:
-        manifest = synthesize(
-            folder, settings, workers=threads, overwrite=overwrite, progress=advance
-        )
+        manifest = synthesize(folder, settings, workers=threads, overwrite=overwrite, progress=advance)
     count = int(manifest.targets.sum())
     patients = len(set(manifest.column("patient_id")))
-    click.echo(
-        f"{manifest.path}: {images:,} images of {patients:,} patients, {count:,} of them malignant"
-    )
+    click.echo(f"{manifest.path}: {images:,} images of {patients:,} patients, {count:,} of them malignant")
     if sheet:
         write_sheet(manifest, sheet)
         click.echo(f"{sheet}: contact sheet")

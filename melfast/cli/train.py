@@ -30,13 +30,18 @@ SHORTHANDS: tuple[Shorthand, ...] = (
 @click.command("train", context_settings=CONTEXT)
 @config_options(*SHORTHANDS, published=True)
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint of the run.")
-@click.option("--slurm", multiple=True, metavar="KEY=VALUE",
-              help="Submit as a Slurm job: partition, nodes, gpus_per_node, ...")  # fmt: skip
+@click.option(
+    "--slurm", multiple=True, metavar="KEY=VALUE", help="Submit as a Slurm job: partition, nodes, gpus_per_node, ..."
+)
 @click.option("--print-config", is_flag=True, help="Print the resolved config and stop.")
 def command(
-    config_path: Path | None, overrides: list[Override], published: dict[str, str], resume: bool,
-    slurm: tuple[str, ...], print_config: bool,
-) -> None:  # fmt: skip
+    config_path: Path | None,
+    overrides: list[Override],
+    published: dict[str, str],
+    resume: bool,
+    slurm: tuple[str, ...],
+    print_config: bool,
+) -> None:
     """Train a classifier.
 
     Settings come from the defaults, then the YAML file, then --set, then the other options.
@@ -67,9 +72,7 @@ def command(
             config_path = Path(output) / "config.yaml"
         elif not any(o.key == "data.path" for o in overrides):
             raise InputError(f"{output}: holds no run to go on with; wanted --config to begin one")
-    config, sources = load_config(
-        config_path, overrides, published, lambda line: click.echo(line, err=True)
-    )
+    config, sources = load_config(config_path, overrides, published, lambda line: click.echo(line, err=True))
     if not config.output.dir:
         name = config_path.stem if config_path else config.model.backbone
         config = replace(config, output=replace(config.output, dir=str(Path("runs") / name)))
@@ -83,8 +86,7 @@ def command(
         options = parse_options(slurm)
         job = submit_training(config, sources, options, going_on=resume)
         click.echo(
-            f"job {job.job_id}: {options.nodes} x {options.processes_per_node} processes, "
-            f"log {job.paths.stderr}"
+            f"job {job.job_id}: {options.nodes} x {options.processes_per_node} processes, log {job.paths.stderr}"
         )
         return
 

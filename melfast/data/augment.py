@@ -61,32 +61,57 @@ class Augment:
     skin_former_ita: tuple[float, float] = (-10.0, 28.0)
 
     def __post_init__(self) -> None:
-        require(self.geometry in get_args(Geometry), "augment.geometry",
-                "'random' or 'published'", repr(self.geometry))  # fmt: skip
-        for name, high in (("hflip", 1.0), ("vflip", 1.0), ("rotation_deg", 180.0),
-                           ("translation", 1.0), ("scale", 0.9), ("brightness", 1.0),
-                           ("contrast", 1.0), ("saturation", 1.0), ("hue", 0.5), ("erase", 1.0),
-                           ("mask", 1.0)):  # fmt: skip
+        require(self.geometry in get_args(Geometry), "augment.geometry", "'random' or 'published'", repr(self.geometry))
+        for name, high in (
+            ("hflip", 1.0),
+            ("vflip", 1.0),
+            ("rotation_deg", 180.0),
+            ("translation", 1.0),
+            ("scale", 0.9),
+            ("brightness", 1.0),
+            ("contrast", 1.0),
+            ("saturation", 1.0),
+            ("hue", 0.5),
+            ("erase", 1.0),
+            ("mask", 1.0),
+        ):
             value = getattr(self, name)
             require(0 <= value <= high, f"augment.{name}", f"in 0..{high:g}", f"{value:g}")
         # Decoding keeps the detail of crops of up to four times the sides' zoom.
         require(0.05 <= self.crop <= 1, "augment.crop", "in 0.05..1", f"{self.crop:g}")
         require(1 <= self.crop_ratio <= 4, "augment.crop_ratio", "in 1..4", f"{self.crop_ratio:g}")
         low, high = self.erase_area
-        require(0 < low <= high < 1, "augment.erase_area",
-                "two rising numbers in 0..1 (0 and 1 left out)", list(self.erase_area))  # fmt: skip
+        require(
+            0 < low <= high < 1,
+            "augment.erase_area",
+            "two rising numbers in 0..1 (0 and 1 left out)",
+            list(self.erase_area),
+        )
         for name, value in self.skin_former.items():
             ok = isinstance(value, int | float) and 0 <= value <= 1
             require(ok, f"augment.skin_former.{name}", "in 0..1", value)
         low, high = self.skin_former_ita
-        require(-60 <= low <= high <= 75, "augment.skin_former_ita",
-                "two rising numbers in -60..75", list(self.skin_former_ita))  # fmt: skip
+        require(
+            -60 <= low <= high <= 75,
+            "augment.skin_former_ita",
+            "two rising numbers in -60..75",
+            list(self.skin_former_ita),
+        )
 
     @property
     def changes(self) -> bool:
         """Whether any image may come out changed."""
-        strengths = (self.hflip, self.vflip, self.rotation_deg, self.translation, self.scale,
-                     1 - self.crop, self.erase, self.mask, *self.skin_former.values())  # fmt: skip
+        strengths = (
+            self.hflip,
+            self.vflip,
+            self.rotation_deg,
+            self.translation,
+            self.scale,
+            1 - self.crop,
+            self.erase,
+            self.mask,
+            *self.skin_former.values(),
+        )
         return self.geometry == "published" or self.jitters or any(strengths)
 
     @property
@@ -95,9 +120,7 @@ class Augment:
         return max(self.brightness, self.contrast, self.saturation, self.hue) > 0
 
 
-def draw_affine(
-    rng: np.random.Generator, count: int, augment: Augment, aspect: float
-) -> NDArray[np.float32]:
+def draw_affine(rng: np.random.Generator, count: int, augment: Augment, aspect: float) -> NDArray[np.float32]:
     """Crop, shift, scale, rotation and flip composed into one matrix a record, float32 [N, 2, 3].
 
     Args:
@@ -149,9 +172,7 @@ def draw_jitter(rng: np.random.Generator, count: int, augment: Augment) -> NDArr
     return jitter.astype(np.float32)
 
 
-def draw_erase(
-    rng: np.random.Generator, count: int, augment: Augment, height: int, width: int
-) -> NDArray[np.int32]:
+def draw_erase(rng: np.random.Generator, count: int, augment: Augment, height: int, width: int) -> NDArray[np.int32]:
     """Boxes y0, x0, y1, x1 in pixels of the model's input, int32 [N, 4]; all 0: none."""
     chosen = rng.random(count) < augment.erase
     area = rng.uniform(*augment.erase_area, count) * height * width
@@ -165,9 +186,13 @@ def draw_erase(
 
 
 def _compose(
-    flip_x: NDArray[np.float64], flip_y: NDArray[np.float64], angle: NDArray[np.float64],
-    zoom: NDArray[np.float64], shift: NDArray[np.float64], aspect: float,
-) -> NDArray[np.float64]:  # fmt: skip
+    flip_x: NDArray[np.float64],
+    flip_y: NDArray[np.float64],
+    angle: NDArray[np.float64],
+    zoom: NDArray[np.float64],
+    shift: NDArray[np.float64],
+    aspect: float,
+) -> NDArray[np.float64]:
     cos, sin = np.cos(angle) / zoom, np.sin(angle) / zoom
     affine = np.empty((len(angle), 2, 3))
     affine[:, 0, 0], affine[:, 0, 1] = cos * flip_x, -sin * flip_y / aspect

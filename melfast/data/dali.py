@@ -56,9 +56,16 @@ class DaliLoader(PlanLoader):
             InputError: DALI is not installed, or there is no GPU.
         """
         super().__init__(
-            paths, preprocess, plan, masks=masks, start=start, threads=threads, on_error=on_error,
-            dtype=dtype, prefetch=prefetch,
-        )  # fmt: skip
+            paths,
+            preprocess,
+            plan,
+            masks=masks,
+            start=start,
+            threads=threads,
+            on_error=on_error,
+            dtype=dtype,
+            prefetch=prefetch,
+        )
         require_dali(device)
         self.device, self.checked = device, checked
 
@@ -66,16 +73,28 @@ class DaliLoader(PlanLoader):
         from melfast.data.dali_graph import build_pipeline
 
         feed = Feed(
-            self.paths, self.preprocess, self.plan, self.masks, self.checked, start=self.start,
-            threads=self.threads, prefetch=self.prefetch, stop_at_failure=self.on_error == "raise",
-        )  # fmt: skip
+            self.paths,
+            self.preprocess,
+            self.plan,
+            self.masks,
+            self.checked,
+            start=self.start,
+            threads=self.threads,
+            prefetch=self.prefetch,
+            stop_at_failure=self.on_error == "raise",
+        )
         pipe: Any = None
         try:
             pipe = build_pipeline(
-                feed, feed.names, self.preprocess, self.dtype, device_id=self._device_id(),
-                batch_size=max(1, self.largest_batch), threads=self.threads,
+                feed,
+                feed.names,
+                self.preprocess,
+                self.dtype,
+                device_id=self._device_id(),
+                batch_size=max(1, self.largest_batch),
+                threads=self.threads,
                 prefetch=self.prefetch,
-            )  # fmt: skip
+            )
             more = True
             while more:
                 images = self._run(pipe)
@@ -117,9 +136,7 @@ class DaliLoader(PlanLoader):
             return None
         except RuntimeError as error:  # a file that changed after its check; which one, it hides
             first = str(error).strip().splitlines()[0]
-            raise InputError(
-                f"DALI cannot go on: {first}; --loader native names the file"
-            ) from None
+            raise InputError(f"DALI cannot go on: {first}; --loader native names the file") from None
 
     def _no_images(self) -> Any:
         empty = np.empty((0, self.preprocess.height, self.preprocess.width, 3), self.dtype)

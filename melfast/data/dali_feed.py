@@ -43,9 +43,7 @@ def read_whole(path: str | Path) -> NDArray[np.uint8]:
     return np.frombuffer(data, np.uint8)
 
 
-def record_arrays(
-    plan: EpochPlan, records: NDArray[np.int64], height: int, width: int
-) -> dict[str, NDArray[Any]]:
+def record_arrays(plan: EpochPlan, records: NDArray[np.int64], height: int, width: int) -> dict[str, NDArray[Any]]:
     """The arrays of a batch beside its files and masks; those that no record of the plan uses are
     left out.
 
@@ -122,10 +120,18 @@ class Feed:
     """
 
     def __init__(
-        self, paths: Sequence[str | Path], preprocess: Preprocess, plan: EpochPlan,
-        masks: Masks | None, checked: NDArray[np.bool_] | None, *, start: int, threads: int,
-        prefetch: int, stop_at_failure: bool,
-    ) -> None:  # fmt: skip
+        self,
+        paths: Sequence[str | Path],
+        preprocess: Preprocess,
+        plan: EpochPlan,
+        masks: Masks | None,
+        checked: NDArray[np.bool_] | None,
+        *,
+        start: int,
+        threads: int,
+        prefetch: int,
+        stop_at_failure: bool,
+    ) -> None:
         """
         Args:
             checked: bool [len(paths)], files that are known to be whole.

@@ -27,9 +27,16 @@ LEVEL_OF_LIGHT = light_to_level(np.arange(FINEST + 1) / FINEST)
 
 
 def build_pipeline(
-    source: Callable[[], tuple[Any, ...]], names: list[str], preprocess: Preprocess,
-    dtype: np.dtype[Any], *, device_id: int | None, batch_size: int, threads: int, prefetch: int,
-) -> Pipeline:  # fmt: skip
+    source: Callable[[], tuple[Any, ...]],
+    names: list[str],
+    preprocess: Preprocess,
+    dtype: np.dtype[Any],
+    *,
+    device_id: int | None,
+    batch_size: int,
+    threads: int,
+    prefetch: int,
+) -> Pipeline:
     """A pipeline with one output, images [B, H, W, 3].
 
     Args:
@@ -59,16 +66,16 @@ def levels(inputs: dict[str, Node], preprocess: Preprocess, device: Device) -> N
         return inputs[name].gpu() if device == "gpu" else inputs[name]
 
     image = fn.decoders.image(
-        inputs["encoded"], device="mixed" if device == "gpu" else "cpu", output_type=types.RGB,
+        inputs["encoded"],
+        device="mixed" if device == "gpu" else "cpu",
+        output_type=types.RGB,
         jpeg_fancy_upsampling=True,
-    )  # fmt: skip
+    )
     working = inputs.get("working", size)
     image = fn.resize(image, size=working, interp_type=types.INTERP_TRIANGULAR, antialias=True)
     if "matrix" in inputs:  # without a fill value the edges are clamped
         image = fn.slice(image, start=inputs["start"], shape=inputs["inner"], axis_names="HW")
-        image = fn.warp_affine(
-            image, matrix=inputs["matrix"], size=size, interp_type=types.INTERP_LINEAR
-        )
+        image = fn.warp_affine(image, matrix=inputs["matrix"], size=size, interp_type=types.INTERP_LINEAR)
     if "end" in inputs:
         image = moved(image, placed("plane"), placed("end"), placed("k"), placed("m"))
     if "jitter" in inputs:
@@ -78,9 +85,8 @@ def levels(inputs: dict[str, Node], preprocess: Preprocess, device: Device) -> N
         image = fn.cast(image * (inside * (1 / 255)), dtype=types.UINT8)
     if "anchor" in inputs:
         image = fn.erase(
-            image, anchor=inputs["anchor"], shape=inputs["shape"], axis_names="HW",
-            fill_value=list(preprocess.fill),
-        )  # fmt: skip
+            image, anchor=inputs["anchor"], shape=inputs["shape"], axis_names="HW", fill_value=list(preprocess.fill)
+        )
     return image
 
 
@@ -100,9 +106,8 @@ def finished(image: Node, preprocess: Preprocess, dtype: np.dtype[Any]) -> Node:
     mean, std = np.array(preprocess.mean), np.array(preprocess.std)
     if preprocess.colour == "rgb":
         return fn.crop_mirror_normalize(
-            image, mean=(255 * mean).tolist(), std=(255 * std).tolist(), dtype=wanted,
-            output_layout="HWC",
-        )  # fmt: skip
+            image, mean=(255 * mean).tolist(), std=(255 * std).tolist(), dtype=wanted, output_layout="HWC"
+        )
     light = looked_up(image, LIGHT_OF_LEVEL)
     xyz = fn.coord_transform(light, M=flat(RGB_TO_XYZ / WHITE[:, None]))
     # f of CIELAB: the cube root, and below the knee its tangent.
@@ -115,9 +120,7 @@ def finished(image: Node, preprocess: Preprocess, dtype: np.dtype[Any]) -> Node:
 
 
 def looked_up(image: Node, table: NDArray[Any]) -> Node:
-    return fn.lookup_table(
-        image, keys=list(range(len(table))), values=flat(table), dtype=types.FLOAT
-    )
+    return fn.lookup_table(image, keys=list(range(len(table))), values=flat(table), dtype=types.FLOAT)
 
 
 def flat(array: NDArray[Any]) -> list[float]:

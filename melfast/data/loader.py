@@ -96,10 +96,7 @@ class PlanLoader:
         if not 0 <= start <= plan.num_batches:
             raise ValueError(f"start must be in 0..{plan.num_batches}, got {start}")
         if len(plan.index) and not 0 <= plan.index.min() <= plan.index.max() < len(paths):
-            raise ValueError(
-                f"plan.index must be in 0..{len(paths) - 1}, "
-                f"got {plan.index.min()}..{plan.index.max()}"
-            )
+            raise ValueError(f"plan.index must be in 0..{len(paths) - 1}, got {plan.index.min()}..{plan.index.max()}")
         self.paths, self.preprocess, self.plan, self.start = paths, preprocess, plan, start
         self.masks = masks
         self.threads, self.on_error, self.prefetch = threads, on_error, prefetch

@@ -56,9 +56,16 @@ class NativeLoader(PlanLoader):
             others: as PlanLoader.
         """
         super().__init__(
-            paths, preprocess, plan, masks=masks, start=start, threads=threads, on_error=on_error,
-            dtype=dtype, prefetch=prefetch,
-        )  # fmt: skip
+            paths,
+            preprocess,
+            plan,
+            masks=masks,
+            start=start,
+            threads=threads,
+            on_error=on_error,
+            dtype=dtype,
+            prefetch=prefetch,
+        )
         self.allocate = allocate
 
     def _batches(self) -> Generator[Batch]:
@@ -95,9 +102,13 @@ class NativeLoader(PlanLoader):
 
 
 def carry_out(
-    plan: EpochPlan, record: int, paths: Sequence[str | Path], masks: Masks | None,
-    preprocess: Preprocess, out: NDArray[Any],
-) -> None:  # fmt: skip
+    plan: EpochPlan,
+    record: int,
+    paths: Sequence[str | Path],
+    masks: Masks | None,
+    preprocess: Preprocess,
+    out: NDArray[Any],
+) -> None:
     """Reads the image of one record and writes it as the model sees it.
 
     Args:
@@ -112,9 +123,16 @@ def carry_out(
     height, width = working_size(affine, preprocess.height, preprocess.width)
     with scaled(path, lambda *_: (height, width)) as (image, _, extent):
         core.prepare(
-            image, affine, out, preprocess.colour, preprocess.mean, preprocess.std, extent=extent,
-            working=(height, width), **changes,
-        )  # fmt: skip
+            image,
+            affine,
+            out,
+            preprocess.colour,
+            preprocess.mean,
+            preprocess.std,
+            extent=extent,
+            working=(height, width),
+            **changes,
+        )
 
 
 @dataclass
@@ -139,10 +157,7 @@ class _Crew:
     """
 
     def __init__(
-        self,
-        load: Callable[[int, NDArray[Any]], None],
-        batches: Iterator[slice],
-        buffers: list[NDArray[Any]],
+        self, load: Callable[[int, NDArray[Any]], None], batches: Iterator[slice], buffers: list[NDArray[Any]]
     ) -> None:
         self.load, self.batches, self.free = load, batches, buffers
         self.open: deque[_Work] = deque()  # begun and not yet taken by the consumer, oldest first
@@ -157,9 +172,7 @@ class _Crew:
         # An iterator still held when Python ends: threads must be out of compiled code by then.
         atexit.register(self.dismiss)
         for number in range(count):
-            thread = threading.Thread(
-                target=self._run, name=f"melfast-loader-{number}", daemon=True
-            )
+            thread = threading.Thread(target=self._run, name=f"melfast-loader-{number}", daemon=True)
             thread.start()
             self.threads.append(thread)
 

@@ -12,15 +12,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from melfast.data.augment import (
-    IDENTITY,
-    VARIANTS,
-    Augment,
-    draw_affine,
-    draw_erase,
-    draw_jitter,
-    draw_variants,
-)
+from melfast.data.augment import IDENTITY, VARIANTS, Augment, draw_affine, draw_erase, draw_jitter, draw_variants
 from melfast.data.sampler import SHUFFLE, Sampler, draw_order
 from melfast.errors import InputError
 from melfast.skin.curves import destinations, light_gains, moved_ita
@@ -62,10 +54,13 @@ class Rows:
             InputError: groups, skin colours or masks of the manifest cannot be used.
         """
         return cls(
-            manifest.targets.astype(np.int64), manifest.groups, manifest.group_names,
-            manifest.skin_lab, np.array([mask is not None for mask in manifest.lesion_masks]),
+            manifest.targets.astype(np.int64),
+            manifest.groups,
+            manifest.group_names,
+            manifest.skin_lab,
+            np.array([mask is not None for mask in manifest.lesion_masks]),
             manifest.tone_scale,
-        )  # fmt: skip
+        )
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -144,9 +139,19 @@ def reaches_out(affine: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def training_plan(
-    rows: Rows, augment: Augment, sampler: Sampler = SHUFFLE, *, batch_size: int, seed: int,
-    epoch: int, height: int, width: int, masked: bool = False, rank: int = 0, world_size: int = 1,
-) -> EpochPlan:  # fmt: skip
+    rows: Rows,
+    augment: Augment,
+    sampler: Sampler = SHUFFLE,
+    *,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    height: int,
+    width: int,
+    masked: bool = False,
+    rank: int = 0,
+    world_size: int = 1,
+) -> EpochPlan:
     """Sampled, augmented records; what does not fill a last global batch waits for another epoch.
 
     Args:
@@ -182,12 +187,14 @@ def training_plan(
     else:
         affine = draw_affine(affine_rng, count, augment, width / height)
     plan = EpochPlan(
-        index, affine, np.arange(steps + 1, dtype=np.int64) * batch_size,
+        index,
+        affine,
+        np.arange(steps + 1, dtype=np.int64) * batch_size,
         jitter=draw_jitter(jitter_rng, count, augment) if augment.jitters else None,
         erase=draw_erase(erase_rng, count, augment, height, width) if augment.erase else None,
         masked=_draw_masked(mask_rng, rows, index, augment, masked),
         **_draw_former(former_rng, rows, index, augment),
-    )  # fmt: skip
+    )
     mine = np.arange(count).reshape(steps, world_size, batch_size)[:, rank].ravel()
     return _dealt(plan, mine)
 
@@ -204,18 +211,19 @@ def evaluation_plan(
     bounds = np.cumsum([0, *(len(p) for p in pieces)], dtype=np.int64)
     index = np.concatenate(pieces) if pieces else np.zeros(0, np.int64)
     return EpochPlan(
-        index, np.broadcast_to(IDENTITY, (len(index), 2, 3)), bounds,
+        index,
+        np.broadcast_to(IDENTITY, (len(index), 2, 3)),
+        bounds,
         masked=np.ones(len(index), bool) if masked else None,
-    )  # fmt: skip
+    )
 
 
 def _dealt(plan: EpochPlan, mine: NDArray[np.int64]) -> EpochPlan:
     """One rank's records of a plan, with the bounds as they are."""
     arrays = {f.name: getattr(plan, f.name) for f in fields(plan)}
-    return EpochPlan(**{
-        name: array if array is None or name == "bounds" else array[mine]
-        for name, array in arrays.items()
-    })  # fmt: skip
+    return EpochPlan(
+        **{name: array if array is None or name == "bounds" else array[mine] for name, array in arrays.items()}
+    )
 
 
 def _draw_masked(
@@ -260,18 +268,12 @@ def _former_chances(rows: Rows, augment: Augment) -> NDArray[np.float64]:
             f"the tone groups are {', '.join(map(repr, names)) or 'unknown'}"
         )
     if rows.scale is None:
-        raise InputError(
-            "augment.skin_former needs groups of melfast's tone table: melfast prepare ita"
-        )
+        raise InputError("augment.skin_former needs groups of melfast's tone table: melfast prepare ita")
     by_group = np.array([augment.skin_former.get(name, 0.0) for name in names] + [0.0])
     chance = by_group[rows.groups]  # -1, unknown: the last
     wanted = chance > 0
     if rows.skin_lab is None or np.isnan(rows.skin_lab[wanted]).any():
-        lacking = (
-            wanted.sum()
-            if rows.skin_lab is None
-            else np.isnan(rows.skin_lab[wanted]).any(axis=1).sum()
-        )
+        lacking = wanted.sum() if rows.skin_lab is None else np.isnan(rows.skin_lab[wanted]).any(axis=1).sum()
         raise InputError(
             f"augment.skin_former needs skin_l, skin_a and skin_b; {lacking} of {wanted.sum()} "
             "images to be moved have none: melfast prepare ita"
@@ -284,6 +286,5 @@ def _require_masks(rows: Rows, wanted: NDArray[np.bool_], why: str) -> None:
     known = np.zeros(len(rows), bool) if rows.has_mask is None else rows.has_mask
     if lacking := int((wanted & ~known).sum()):
         raise InputError(
-            f"{why} needs lesion masks; {lacking} of {wanted.sum()} images have no mask_path: "
-            "melfast prepare masks"
+            f"{why} needs lesion masks; {lacking} of {wanted.sum()} images have no mask_path: melfast prepare masks"
         )

@@ -59,9 +59,7 @@ def lesion_plane(
     return read_plane(path, mask, plan.affine[record], preprocess)
 
 
-def read_plane(
-    path: str | Path, mask: Path, affine: NDArray[np.float32], preprocess: Preprocess
-) -> NDArray[np.uint8]:
+def read_plane(path: str | Path, mask: Path, affine: NDArray[np.float32], preprocess: Preprocess) -> NDArray[np.uint8]:
     """A mask as the model's input shows it: uint8 [height, width], soft at its edges.
 
     Raises:

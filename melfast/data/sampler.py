@@ -65,9 +65,8 @@ def expected_draws(
 
 
 def draw_order(
-    rng: np.random.Generator, sampler: Sampler, targets: NDArray[np.int64],
-    groups: NDArray[np.int16], batch_size: int,
-) -> NDArray[np.int64]:  # fmt: skip
+    rng: np.random.Generator, sampler: Sampler, targets: NDArray[np.int64], groups: NDArray[np.int16], batch_size: int
+) -> NDArray[np.int64]:
     """Records in the order of the epoch, counted in `targets`.
 
     Args:
@@ -98,13 +97,9 @@ def draw_order(
     return rng.choice(count, count, p=1 / (len(sizes) * sizes[cell]))
 
 
-def _balanced(
-    rng: np.random.Generator, classes: list[NDArray[np.int64]], batch_size: int
-) -> NDArray[np.int64]:
+def _balanced(rng: np.random.Generator, classes: list[NDArray[np.int64]], batch_size: int) -> NDArray[np.int64]:
     if batch_size % 2:
-        raise InputError(
-            f"sampler.name balanced_batch needs an even train.batch_size, found {batch_size}"
-        )
+        raise InputError(f"sampler.name balanced_batch needs an even train.batch_size, found {batch_size}")
     half = batch_size // 2
     steps = max(map(len, classes)) // half
     # As many rounds of each class as it takes, each in another order.

@@ -58,24 +58,28 @@ PROBES = (
     Probe("machine", "system", "room to work", "see the message"),
     Probe("machine", "folders", "write permissions", "export TMPDIR=/a/writable/folder"),
     Probe("libraries", "packages", "versions", AGAIN, True),
-    Probe("libraries", "images", "decoding",
-          "pip install --force-reinstall simplejpeg pillow", True),
+    Probe("libraries", "images", "decoding", "pip install --force-reinstall simplejpeg pillow", True),
     Probe("libraries", "torch", "training", TORCH, True),
     Probe("libraries", "models", "backbones", f"{TORCH} timm", True),
-    Probe("libraries", "onnxruntime", "prediction",
-          "pip install --force-reinstall onnxruntime", True),
-    Probe("libraries", "statistics", "evaluation",
-          "pip install --force-reinstall numba fairlearn scikit-learn"),
-    Probe("libraries", "plots", "curves, reports",
-          "pip install --force-reinstall matplotlib", True),
-    Probe("machine", "gpu", "NVIDIA driver",
-          "where there is an NVIDIA GPU, install its driver: https://www.nvidia.com/drivers"),
+    Probe("libraries", "onnxruntime", "prediction", "pip install --force-reinstall onnxruntime", True),
+    Probe("libraries", "statistics", "evaluation", "pip install --force-reinstall numba fairlearn scikit-learn"),
+    Probe("libraries", "plots", "curves, reports", "pip install --force-reinstall matplotlib", True),
+    Probe(
+        "machine",
+        "gpu",
+        "NVIDIA driver",
+        "where there is an NVIDIA GPU, install its driver: https://www.nvidia.com/drivers",
+    ),
     Probe("libraries", "dali", "loader of choice", "pip install nvidia-dali-cuda130"),
-    Probe("libraries", "tensorrt", "prediction on a GPU",
-          "pip install tensorrt-cu13 (or tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings)"),
+    Probe(
+        "libraries",
+        "tensorrt",
+        "prediction on a GPU",
+        "pip install tensorrt-cu13 (or tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings)",
+    ),
     Probe("machine", "compiler", "torch.compile", "sudo apt-get install g++"),
     Probe("libraries", "slurm", "melfast train --slurm", "pip install submitit"),
-)  # fmt: skip
+)
 # What would be used; whatever keeps a command from its start shows here.
 USES = (
     Probe("libraries", "train", "melfast train", MEND, True),
@@ -113,9 +117,7 @@ class Finding:
         return asdict(self)
 
 
-def examine(
-    probes: tuple[Probe, ...] = PROBES + USES, *, limit_s: float = LIMIT_S
-) -> Iterator[Finding]:
+def examine(probes: tuple[Probe, ...] = PROBES + USES, *, limit_s: float = LIMIT_S) -> Iterator[Finding]:
     """The findings, in order, as they come; some probes run at a time.
 
     Args:
@@ -148,9 +150,14 @@ def ask(probe: Probe, *, limit_s: float) -> dict[str, Any]:
     command = [sys.executable, "-P", "-c", CHILD, f"melfast.doctor.{probe.module}", probe.name]
     try:
         done = subprocess.run(
-            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            errors="replace", timeout=limit_s,
-        )  # fmt: skip
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=limit_s,
+        )
     except subprocess.TimeoutExpired:
         return {"status": "broken", "text": f"no answer in {limit_s:g} s"}
     except OSError as error:  # no memory for a process, or a Python that this user may not run

@@ -58,8 +58,7 @@ def packages() -> Found:
     facts = {requirement.name: version_of(requirement.name) for requirement in wanted}
     if not wrong:
         return Found(f"all {len(wanted)} that melfast needs, in versions it knows", facts=facts)
-    text = ", ".join(f"{r.name} {version or 'missing'}, wanted {r.specifier or 'any'}"
-                     for r, version in wrong)  # fmt: skip
+    text = ", ".join(f"{r.name} {version or 'missing'}, wanted {r.specifier or 'any'}" for r, version in wrong)
     names = " ".join(f"'{r.name}{r.specifier}'" for r, _ in wrong)
     return Found(text, f"pip install {names}", facts)
 
@@ -95,8 +94,12 @@ def torch() -> Found:
         available = torch.cuda.is_available()
     require(float((torch.ones(8, 8) @ torch.ones(8, 8)).sum()) == 512, "8x8 product is wrong")
     build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU only"
-    facts: dict[str, Any] = {"version": torch.__version__, "cuda_build": torch.version.cuda,
-                             "cuda_available": available, "devices": []}  # fmt: skip
+    facts: dict[str, Any] = {
+        "version": torch.__version__,
+        "cuda_build": torch.version.cuda,
+        "cuda_available": available,
+        "devices": [],
+    }
     text = f"torch {torch.__version__} (built for {build})"
     if not available:
         reason = " ".join(str(caught[-1].message).split())[:160] if caught else "no CUDA device"
@@ -113,9 +116,12 @@ def torch() -> Found:
         require(float((ones @ ones).sum()) == 512, f"8x8 product on cuda:{index} is wrong")
         device = torch.cuda.get_device_properties(index)
         facts["devices"].append(
-            {"name": device.name, "capability": f"{device.major}.{device.minor}",
-             "memory_gib": device.total_memory / GIB}
-        )  # fmt: skip
+            {
+                "name": device.name,
+                "capability": f"{device.major}.{device.minor}",
+                "memory_gib": device.total_memory / GIB,
+            }
+        )
     names = ", ".join(device["name"] for device in facts["devices"])
     facts["cudnn"] = torch.backends.cudnn.version()
     return Found(f"{text}, cuDNN {facts['cudnn']}, on {names}", facts=facts)
@@ -138,9 +144,7 @@ def onnxruntime() -> Found:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    listed = [
-        name for name in onnxruntime.get_available_providers() if not name.startswith("Azure")
-    ]
+    listed = [name for name in onnxruntime.get_available_providers() if not name.startswith("Azure")]
     working = []
     for provider in listed:
         with suppress(Exception):  # each provider fails in its own way
@@ -174,8 +178,12 @@ def statistics() -> Found:
     import sklearn
 
     require(numba.njit(lambda number: number + 1)(1) == 2, "numba's 1 + 1 is not 2")
-    found = {"numba": numba.__version__, "fairlearn": fairlearn.__version__,
-             "scikit-learn": sklearn.__version__, "scipy": scipy.__version__}  # fmt: skip
+    found = {
+        "numba": numba.__version__,
+        "fairlearn": fairlearn.__version__,
+        "scikit-learn": sklearn.__version__,
+        "scipy": scipy.__version__,
+    }
     return Found(named(found), facts=found)
 
 
@@ -188,9 +196,7 @@ def plots() -> Found:
     figure, axes = pyplot.subplots()
     axes.plot([0, 1], [0, 1], label="P(malignant)")
     figure.savefig(io.BytesIO(), format="png")
-    return Found(
-        f"matplotlib {matplotlib.__version__}", facts={"matplotlib": matplotlib.__version__}
-    )
+    return Found(f"matplotlib {matplotlib.__version__}", facts={"matplotlib": matplotlib.__version__})
 
 
 def dali() -> Found:
@@ -243,12 +249,9 @@ def train() -> Found:
     with start_world(settings.device) as world:
         device = str(world.device)
     loader, why = choose_loader("auto", device.split(":")[0])
-    facts = {"device": device, "precision": settings.precision, "loader": loader,
-             "threads": available_cores()}  # fmt: skip
+    facts = {"device": device, "precision": settings.precision, "loader": loader, "threads": available_cores()}
     return Found(
-        f"device {device}, {settings.precision}, loader {loader} ({why}), "
-        f"{facts['threads']} threads",
-        facts=facts,
+        f"device {device}, {settings.precision}, loader {loader} ({why}), {facts['threads']} threads", facts=facts
     )
 
 
@@ -286,11 +289,15 @@ def _smallest_model(path: Path) -> Path:
         helper.make_node("Softmax", [OUTPUTS[1]], ["shares"], axis=1),
         helper.make_node("Gather", ["shares", "one"], [OUTPUTS[0]], axis=1),
     ]
-    constants = [numpy_helper.from_array(np.array(value, np.int64), name)
-                 for name, value in (("axes", [1, 2]), ("two", [0, 1]), ("one", 1))]  # fmt: skip
+    constants = [
+        numpy_helper.from_array(np.array(value, np.int64), name)
+        for name, value in (("axes", [1, 2]), ("two", [0, 1]), ("one", 1))
+    ]
     images = helper.make_tensor_value_info(INPUT, TensorProto.UINT8, ["B", 4, 4, 3])
-    answers = [helper.make_tensor_value_info(OUTPUTS[0], TensorProto.FLOAT, ["B"]),
-               helper.make_tensor_value_info(OUTPUTS[1], TensorProto.FLOAT, ["B", 2])]  # fmt: skip
+    answers = [
+        helper.make_tensor_value_info(OUTPUTS[0], TensorProto.FLOAT, ["B"]),
+        helper.make_tensor_value_info(OUTPUTS[1], TensorProto.FLOAT, ["B", 2]),
+    ]
     graph = helper.make_graph(nodes, "smallest", [images], answers, constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
     model.ir_version = 10

@@ -9,9 +9,7 @@ from pathlib import Path
 
 from melfast.doctor.found import Found
 
-CPU_FLAGS = (
-    "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "asimd", "sve",
-)  # fmt: skip
+CPU_FLAGS = ("avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "asimd", "sve")
 LEAST_MEMORY_GIB = 2.0
 LEAST_DISK_GIB = 2.0
 NVIDIA_VENDOR = "0x10de"
@@ -24,8 +22,7 @@ def cpu_info(path: Path) -> tuple[str, list[str]]:
         lines = path.read_text().splitlines()
     except OSError:
         return os.uname().machine, []
-    fields = [(key.strip().lower(), value.strip()) for key, _, value in
-              (line.partition(":") for line in lines)]  # fmt: skip
+    fields = [(key.strip().lower(), value.strip()) for key, _, value in (line.partition(":") for line in lines)]
     name = next((value for key, value in fields if key == "model name"), os.uname().machine)
     words = next((value.split() for key, value in fields if key in ("flags", "features")), [])
     return name, [flag for flag in CPU_FLAGS if flag in words]
@@ -39,8 +36,7 @@ def system() -> Found:
     disk_gib = shutil.disk_usage(Path.cwd()).free / GIB
     threads = os.environ.get("OMP_NUM_THREADS")
     text = (
-        f"{cores} of {os.cpu_count()} cores, {memory_gib:.1f} GiB memory available, "
-        f"{disk_gib:.1f} GiB disk free here"
+        f"{cores} of {os.cpu_count()} cores, {memory_gib:.1f} GiB memory available, {disk_gib:.1f} GiB disk free here"
     )
     mend = None
     if quota is not None and quota < cores:
@@ -52,8 +48,13 @@ def system() -> Found:
         mend = f"free some memory: training wants {LEAST_MEMORY_GIB:g} GiB at least"
     if disk_gib < LEAST_DISK_GIB:
         mend = f"free some disk, or work in another folder: a run wants {LEAST_DISK_GIB:g} GiB"
-    facts = {"cores": cores, "cpu_quota": quota, "memory_gib": memory_gib, "disk_gib": disk_gib,
-             "omp_num_threads": threads}  # fmt: skip
+    facts = {
+        "cores": cores,
+        "cpu_quota": quota,
+        "memory_gib": memory_gib,
+        "disk_gib": disk_gib,
+        "omp_num_threads": threads,
+    }
     return Found(text, mend, facts)
 
 
@@ -100,22 +101,15 @@ def folders() -> Found:
     places = {
         "current folder": (Path.cwd(), "cd /a/writable/folder"),
         "temporary files": (Path(tempfile.gettempdir()), "export TMPDIR=/a/writable/folder"),
-        "pretrained weights": (
-            Path(os.environ.get("HF_HUB_CACHE") or hub), "export HF_HOME=/a/writable/folder",
-        ),
-        "compiled statistics": (
-            compiled if writable(compiled) else home, "export NUMBA_CACHE_DIR=/a/writable/folder",
-        ),
-    }  # fmt: skip
+        "pretrained weights": (Path(os.environ.get("HF_HUB_CACHE") or hub), "export HF_HOME=/a/writable/folder"),
+        "compiled statistics": (compiled if writable(compiled) else home, "export NUMBA_CACHE_DIR=/a/writable/folder"),
+    }
     closed = [name for name, (path, _) in places.items() if not writable(path)]
-    facts = {name: {"path": str(path), "writable": name not in closed}
-             for name, (path, _) in places.items()}  # fmt: skip
+    facts = {name: {"path": str(path), "writable": name not in closed} for name, (path, _) in places.items()}
     if not closed:
         return Found(f"can be written: {', '.join(places)}", facts=facts)
     text = ", ".join(f"{name} ({places[name][0]})" for name in closed)
-    return Found(
-        f"cannot be written: {text}", " && ".join(places[name][1] for name in closed), facts
-    )
+    return Found(f"cannot be written: {text}", " && ".join(places[name][1] for name in closed), facts)
 
 
 def writable(folder: Path) -> bool:
@@ -135,8 +129,7 @@ def gpu() -> Found:
         if not nvidia_hardware():
             raise ModuleNotFoundError("no NVIDIA GPU here: everything runs on the CPU")
         raise RuntimeError("an NVIDIA GPU, but no driver (nvidia-smi)")
-    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total,memory.free",
-             "--format=csv,noheader"]  # fmt: skip
+    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total,memory.free", "--format=csv,noheader"]
     done = subprocess.run(query, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(" ".join((done.stderr or done.stdout).split()) or "nvidia-smi failed")
@@ -153,9 +146,9 @@ def nvidia_hardware(devices: Path = Path("/sys/bus/pci/devices")) -> bool:
     """Whether an NVIDIA display or 3D controller is on the bus, with or without a driver."""
     for device in devices.glob("*"):
         with suppress(OSError):
-            if (device / "vendor").read_text().strip() == NVIDIA_VENDOR and (
-                device / "class"
-            ).read_text().startswith("0x03"):
+            if (device / "vendor").read_text().strip() == NVIDIA_VENDOR and (device / "class").read_text().startswith(
+                "0x03"
+            ):
                 return True
     return Path("/proc/driver/nvidia/version").exists()
 

@@ -19,11 +19,7 @@ RUNS: dict[BackendName, tuple[str, ...]] = {
     "onnx-cpu": ("onnx",),
     "torch": ("checkpoint",),
 }
-KINDS = {
-    "onnx": "an ONNX model",
-    "engine": "a TensorRT engine",
-    "checkpoint": "a checkpoint",
-}
+KINDS = {"onnx": "an ONNX model", "engine": "a TensorRT engine", "checkpoint": "a checkpoint"}
 
 
 def open_engine(
@@ -86,9 +82,12 @@ class ModelFile:
 
 
 def read_model(
-    model: str | Path, *, input_size: tuple[int, int] | None = None,
-    colour: ColourSpace | None = None, output: Output | None = None,
-) -> ModelFile:  # fmt: skip
+    model: str | Path,
+    *,
+    input_size: tuple[int, int] | None = None,
+    colour: ColourSpace | None = None,
+    output: Output | None = None,
+) -> ModelFile:
     """Reads what a model is, without the GPU or TensorRT that may be wanted to run it.
 
     Args:
@@ -116,8 +115,7 @@ def _fitting_kind(path: Path, foreign: Foreign) -> str:
     kind = model_kind(path)
     if foreign.said and kind != "onnx":
         raise InputError(
-            f"{path}: {foreign.said} can be said of ONNX files that melfast did not write, this is "
-            f"{KINDS[kind]}"
+            f"{path}: {foreign.said} can be said of ONNX files that melfast did not write, this is {KINDS[kind]}"
         )
     return kind
 
@@ -129,17 +127,13 @@ def model_kind(path: Path) -> str:
         InputError: there is nothing.
     """
     if not path.exists():
-        raise InputError(
-            f"{path}: no such file, wanted a model that melfast export wrote, or a run folder"
-        )
+        raise InputError(f"{path}: no such file, wanted a model that melfast export wrote, or a run folder")
     if path.is_dir() or path.suffix == ".safetensors":
         return "checkpoint"
     return "engine" if is_engine(path) else "onnx"
 
 
-def _open(
-    name: BackendName, path: Path, kind: str, threads: int | None, foreign: Foreign, *, build: bool
-) -> Engine:
+def _open(name: BackendName, path: Path, kind: str, threads: int | None, foreign: Foreign, *, build: bool) -> Engine:
     if kind not in RUNS[name]:
         runs = " or ".join(KINDS[each] for each in RUNS[name])
         raise UnusableError(f"the file is {KINDS[kind]}, wanted {runs}")

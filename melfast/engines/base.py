@@ -55,8 +55,13 @@ class EngineInfo:
 
     def identity(self) -> dict[str, str]:
         """What tells engines apart whose rows stand in one table."""
-        return {"backend": self.backend, "provider": self.provider, "runtime": self.runtime,
-                "model": self.model, "sha256": self.sha256}  # fmt: skip
+        return {
+            "backend": self.backend,
+            "provider": self.provider,
+            "runtime": self.runtime,
+            "model": self.model,
+            "sha256": self.sha256,
+        }
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -77,9 +82,7 @@ class Engine(Protocol):
     info: EngineInfo
     in_flight: int
 
-    def run(
-        self, images_bhw3: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def run(self, images_bhw3: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """P(malignant) [B] and logits [B, C], float32, owned by the caller.
 
         Args:
@@ -96,8 +99,7 @@ def require_images(images_bhw3: NDArray[np.uint8], record: ModelRecord) -> None:
     wanted = (size.height, size.width, 3)
     if images_bhw3.dtype != np.uint8 or len(found) != 4 or found[1:] != wanted or not found[0]:
         raise ValueError(
-            f"images must be uint8 [B, {size.height}, {size.width}, 3], "
-            f"got {images_bhw3.dtype} {list(found)}"
+            f"images must be uint8 [B, {size.height}, {size.width}, 3], got {images_bhw3.dtype} {list(found)}"
         )
 
 

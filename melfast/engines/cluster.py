@@ -22,14 +22,7 @@ from melfast.engines.outputs import failed_path, require_overlay_apart
 from melfast.engines.partial import Partial, require_utf8
 from melfast.engines.predict import Backend, open_engine
 from melfast.engines.sources import ImageFiles
-from melfast.engines.writer import (
-    FAILED_COLUMNS,
-    NothingReadError,
-    Summary,
-    Wanted,
-    settings_of,
-    write_predictions,
-)
+from melfast.engines.writer import FAILED_COLUMNS, NothingReadError, Summary, Wanted, settings_of, write_predictions
 from melfast.errors import ImageError, InputError
 from melfast.files import write_json
 from melfast.tables import read_table, write_csv
@@ -98,9 +91,15 @@ class Worker:
                 self.job.model, self.job.backend, threads=self.job.threads, **self.job.foreign
             )
             write_predictions(
-                self.engine, files, table, self.job.wanted, batch_size=self.job.batch_size,
-                threads=self.job.threads, tta=self.job.tta, resume=True,
-            )  # fmt: skip
+                self.engine,
+                files,
+                table,
+                self.job.wanted,
+                batch_size=self.job.batch_size,
+                threads=self.job.threads,
+                tta=self.job.tta,
+                resume=True,
+            )
         except NothingReadError:
             pass  # such a part has no table, but its list of failures
         except Exception as error:  # whatever it is, the user must hear of it
@@ -110,9 +109,14 @@ class Worker:
 
 
 def predict_on_ray(
-    model: ModelFile, job: Job, files: ImageFiles, workers: Workers, *,
-    images_a_part: int = IMAGES_A_PART, progress: Callable[[int], None] = lambda count: None,
-) -> Summary:  # fmt: skip
+    model: ModelFile,
+    job: Job,
+    files: ImageFiles,
+    workers: Workers,
+    *,
+    images_a_part: int = IMAGES_A_PART,
+    progress: Callable[[int], None] = lambda count: None,
+) -> Summary:
     """Predicts the files in parts, which are `part-00000.parquet` and so on in the job's folder.
 
     Images that cannot be read are listed in `failed.csv` there, all together. Begun again, the
@@ -126,8 +130,10 @@ def predict_on_ray(
         InputError: Ray is not installed or cannot be reached, the folder holds parts of another
             list of images, model or settings, or no image could be read.
     """
-    parts = [files.select(range(first, min(first + images_a_part, len(files))))
-             for first in range(0, len(files), images_a_part)]  # fmt: skip
+    parts = [
+        files.select(range(first, min(first + images_a_part, len(files))))
+        for first in range(0, len(files), images_a_part)
+    ]
     _require_ray()
     if job.wanted.overlay is not None:
         require_overlay_apart(job.wanted.overlay, files)
@@ -138,8 +144,11 @@ def predict_on_ray(
     done = {i for i, about in enumerate(found) if about and not about["failed"]}
     for i in done:
         progress(len(parts[i]))
-    items = [{"part": i, "paths": list(part.paths), "names": list(part.names)}
-             for i, part in enumerate(parts) if i not in done]  # fmt: skip
+    items = [
+        {"part": i, "paths": list(part.paths), "names": list(part.names)}
+        for i, part in enumerate(parts)
+        if i not in done
+    ]
     if items:
         with _cluster(workers) as ray:
             for row in _answers(ray, items, job, workers):
@@ -148,8 +157,7 @@ def predict_on_ray(
     made = [about for about in found if about]
     if len(made) < len(parts):
         raise InputError(
-            f"{job.folder}: {len(parts) - len(made)} of {len(parts)} parts are not there; the "
-            "same command goes on"
+            f"{job.folder}: {len(parts) - len(made)} of {len(parts)} parts are not there; the same command goes on"
         )
     return _gather(job.folder, made, files, len(done))
 
@@ -158,9 +166,7 @@ def part_table(folder: Path, part: int) -> Path:
     return folder / f"part-{part:05d}.parquet"
 
 
-def _about(
-    folder: Path, part: int, files: ImageFiles, settings: dict[str, Any]
-) -> dict[str, Any] | None:
+def _about(folder: Path, part: int, files: ImageFiles, settings: dict[str, Any]) -> dict[str, Any] | None:
     """What the JSON beside a part says; None where the part is not done."""
     table = part_table(folder, part)
     unfinished = Partial(table, settings["columns"], settings, {})
@@ -173,9 +179,7 @@ def _about(
     return None
 
 
-def _require_same(
-    folder: Path, settings: dict[str, Any], files: ImageFiles, images_a_part: int
-) -> None:
+def _require_same(folder: Path, settings: dict[str, Any], files: ImageFiles, images_a_part: int) -> None:
     digest = hashlib.sha256("\n".join(map(str, files.paths)).encode("utf-8", "surrogateescape"))
     plan = settings | {"images": digest.hexdigest(), "images_a_part": images_a_part}
     path = folder / PLAN
@@ -206,9 +210,7 @@ def _cluster(workers: Workers) -> Iterator[Any]:
     import ray
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    options: dict[str, Any] = {
-        "address": workers.address, "logging_level": logging.ERROR, "log_to_driver": False
-    }  # fmt: skip
+    options: dict[str, Any] = {"address": workers.address, "logging_level": logging.ERROR, "log_to_driver": False}
     if workers.address == "local":
         options |= {"include_dashboard": False}
         if workers.count:
@@ -217,9 +219,7 @@ def _cluster(workers: Workers) -> Iterator[Any]:
     try:
         ray.init(**options)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise InputError(
-            f"--address {workers.address}: no Ray cluster can be reached: {error}"
-        ) from None
+        raise InputError(f"--address {workers.address}: no Ray cluster can be reached: {error}") from None
     try:
         yield ray
     finally:
@@ -237,9 +237,7 @@ def _require_reachable(address: str) -> None:
         raise InputError(f"--address {address}: nothing answers there: {error}") from None
 
 
-def _answers(
-    ray: Any, items: list[dict[str, Any]], job: Job, workers: Workers
-) -> Iterator[dict[str, Any]]:
+def _answers(ray: Any, items: list[dict[str, Any]], job: Job, workers: Workers) -> Iterator[dict[str, Any]]:
     """{"part": k} of each part, as it is done."""
     count, gpu = _share(ray.cluster_resources(), len(items), job, workers)
     context = ray.data.DataContext.get_current()
@@ -252,9 +250,8 @@ def _answers(
             super().__init__(job)
 
     found = ray.data.from_items(items).map_batches(
-        Own, batch_size=1, num_cpus=workers.threads,
-        num_gpus=gpu, compute=ray.data.ActorPoolStrategy(size=count),
-    )  # fmt: skip
+        Own, batch_size=1, num_cpus=workers.threads, num_gpus=gpu, compute=ray.data.ActorPoolStrategy(size=count)
+    )
     failed = ""
     try:
         with _python_alone_on_stderr():
@@ -287,9 +284,7 @@ def _python_alone_on_stderr() -> Iterator[None]:
             os.close(shown)
 
 
-def _share(
-    there: Mapping[str, float], parts: int, job: Job, workers: Workers
-) -> tuple[int, int | None]:
+def _share(there: Mapping[str, float], parts: int, job: Job, workers: Workers) -> tuple[int, int | None]:
     """How many workers, and how many GPUs each.
 
     Raises:
@@ -297,9 +292,7 @@ def _share(
     """
     gpus, processors = (int(there.get(what, 0)) for what in ("GPU", "CPU"))
     # Ray hides the GPUs from a worker that did not ask for one.
-    gpu = job.backend in ("onnx-cuda", "tensorrt") or (
-        job.backend in ("auto", "torch") and gpus > 0
-    )
+    gpu = job.backend in ("onnx-cuda", "tensorrt") or (job.backend in ("auto", "torch") and gpus > 0)
     most = processors // workers.threads
     if gpu:
         most = min(most, gpus)
@@ -314,9 +307,7 @@ def _share(
     return count, 1 if gpu else None
 
 
-def _gather(
-    folder: Path, made: list[dict[str, Any]], files: ImageFiles, parts_kept: int
-) -> Summary:
+def _gather(folder: Path, made: list[dict[str, Any]], files: ImageFiles, parts_kept: int) -> Summary:
     """The counts and the engines together, and the lists of failures as one."""
     rows: list[list[str]] = []
     for part in range(len(made)):
@@ -330,17 +321,11 @@ def _gather(
     predicted, malignant = (sum(each[key] for each in made) for key in ("predicted", "malignant"))
     failures = tuple(ImageError(path, reason) for _, path, reason in rows)
     if not predicted:
-        raise InputError(
-            f"none of {len(files):,} images could be predicted, see {failed}; the first: "
-            f"{failures[0]}"
-        )
+        raise InputError(f"none of {len(files):,} images could be predicted, see {failed}; the first: {failures[0]}")
     engines: dict[str, dict[str, Any]] = {}
     for about in made:
         for each in about["engines"]:
             latest = about["engine"] if about["engine"]["provider"] == each["provider"] else {}
             known = engines.setdefault(each["provider"], latest | each | {"rows": 0})
             known["rows"] += each["rows"]
-    return Summary(
-        predicted, malignant, failures, failed if rows else None, parts_kept,
-        tuple(engines.values()),
-    )  # fmt: skip
+    return Summary(predicted, malignant, failures, failed if rows else None, parts_kept, tuple(engines.values()))

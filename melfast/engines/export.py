@@ -102,11 +102,7 @@ def export_model(
     if kind == "tensorrt":
         require_writable(output)
         return engine(output)
-    write = {
-        "onnx": write_onnx,
-        "torchscript": write_torchscript,
-        "torch-export": write_torch_export,
-    }[kind]
+    write = {"onnx": write_onnx, "torchscript": write_torchscript, "torch-export": write_torch_export}[kind]
     with atomic_path(output) as temporary:
         return checked(write(classifier, record, temporary, precision))
 

@@ -138,15 +138,11 @@ def _read(source: Path, record: ModelRecord, kinds: list[list[Path]], names: lis
     """As many images as a check takes, of the kinds in turn."""
     picked = _in_turn(kinds, sum(CHECK_BATCHES))
     counts = ", ".join(
-        f"{len(set(picked).intersection(kind))} {name}"
-        for kind, name in zip(kinds, names, strict=True)
-        if name
+        f"{len(set(picked).intersection(kind))} {name}" for kind, name in zip(kinds, names, strict=True) if name
     )
     plan = evaluation_plan(len(picked), batch_size=len(picked))
     (batch,) = NativeLoader(picked, record.preprocess, plan, dtype=np.uint8)
-    return Pictures(
-        batch.images.copy(), f"{len(picked)} of {source}" + (f" ({counts})" if counts else "")
-    )
+    return Pictures(batch.images.copy(), f"{len(picked)} of {source}" + (f" ({counts})" if counts else ""))
 
 
 def _in_turn(kinds: list[list[Path]], count: int) -> list[Path]:
@@ -178,10 +174,9 @@ def compare(
         assert found_probability.shape == probability.shape, found_probability.shape
         assert found_logits.shape == tuple(logits.shape), found_logits.shape
         scale = max(1.0, float(logits.abs().max()))
-        errors.append((
-            np.abs(found_probability - probability).max(),
-            np.abs(found_logits - logits.numpy()).max() / scale,
-        ))  # fmt: skip
+        errors.append(
+            (np.abs(found_probability - probability).max(), np.abs(found_logits - logits.numpy()).max() / scale)
+        )
         probabilities.append(probability)
     worst, all_probabilities = np.max(errors, axis=0), np.concatenate(probabilities)
     return Check(
@@ -195,9 +190,7 @@ def compare(
     )
 
 
-def torch_logits(
-    classifier: torch.nn.Module, size: Preprocess, images_bhw3: NDArray[np.uint8]
-) -> torch.Tensor:
+def torch_logits(classifier: torch.nn.Module, size: Preprocess, images_bhw3: NDArray[np.uint8]) -> torch.Tensor:
     """Logits [B, K] of images as training and evaluation feed them."""
     inputs = np.empty(images_bhw3.shape, np.float32)
     for image, out in zip(images_bhw3, inputs, strict=True):

@@ -34,11 +34,7 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
 
 def write_hf(
-    classifier: torch.nn.Module,
-    record: ModelRecord,
-    folder: Path,
-    precision: Precision,
-    card: str | None = None,
+    classifier: torch.nn.Module, record: ModelRecord, folder: Path, precision: Precision, card: str | None = None
 ) -> Run:
     """Fills the folder, and opens it as TimmWrapper does: with timm, from config and weights.
 
@@ -63,9 +59,7 @@ def write_hf(
     return _open(folder, rest, divisor)
 
 
-def timm_config(
-    network: torch.nn.Module, record: ModelRecord, precision: Precision
-) -> dict[str, Any]:
+def timm_config(network: torch.nn.Module, record: ModelRecord, precision: Precision) -> dict[str, Any]:
     """config.json: what TimmWrapper and its image processor read, and the record."""
     size = record.preprocess
     name, own = timm_model(record.backbone, size.height, size.width)
@@ -195,18 +189,26 @@ def model_card(record: ModelRecord, rest: ModelRecord, card: str | None) -> str:
             "pipeline_tag": "image-classification",
             "tags": ["dermoscopy", "melanoma", "skin-tone", "fairness"],
         }
-        body = "\n".join(
-            ["", "## Intended use", "", INTENDED_USE, "", "## How it was made", "", *making(record)]
-        )
+        body = "\n".join(["", "## Intended use", "", INTENDED_USE, "", "## How it was made", "", *making(record)])
     else:
         _, matter, text = card.split("---\n", 2)
         front = yaml.safe_load(matter)
         title, _, body = text.strip().partition("\n")
     front["library_name"] = "transformers"
-    return "\n".join([
-        "---", yaml.safe_dump(front, sort_keys=False).strip(), "---", "", title, "",
-        *_use(record, rest), "", body.strip(), "",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            "---",
+            yaml.safe_dump(front, sort_keys=False).strip(),
+            "---",
+            "",
+            title,
+            "",
+            *_use(record, rest),
+            "",
+            body.strip(),
+            "",
+        ]
+    )
 
 
 def _use(record: ModelRecord, rest: ModelRecord) -> list[str]:
@@ -214,7 +216,7 @@ def _use(record: ModelRecord, rest: ModelRecord) -> list[str]:
     if wanted:
         told = [
             f"Image processor and network alone do not give the probability: {'; '.join(wanted)}. "
-            "`before` and `after` do so; `pipeline()` does not.",
+            "`before` and `after` do so; `pipeline()` does not."
         ]
     else:
         told = ["It needs nothing but transformers, timm and torchvision; `pipeline()` serves too."]
@@ -223,17 +225,26 @@ def _use(record: ModelRecord, rest: ModelRecord) -> list[str]:
         threshold = f"{record.threshold!r}, by {record.threshold_rule or 'an unnamed rule'}"
     last = record.classes[-1]
     return [
-        "## Use", "", *told, "", f"Threshold on P({last}): {threshold}.", "",
-        "```python", code_of(rest), "",
+        "## Use",
+        "",
+        *told,
+        "",
+        f"Threshold on P({last}): {threshold}.",
+        "",
+        "```python",
+        code_of(rest),
+        "",
         "from PIL import Image, ImageOps",
-        "from transformers import AutoImageProcessor, AutoModelForImageClassification", "",
+        "from transformers import AutoImageProcessor, AutoModelForImageClassification",
+        "",
         'processor = AutoImageProcessor.from_pretrained("DIR")',
         'model = AutoModelForImageClassification.from_pretrained("DIR").eval()',
         'image = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")',
         "with torch.no_grad():",
         "    logits = model(before(processor(image).pixel_values)).logits",
-        f"print(after(logits))  # P({last})", "```",
-    ]  # fmt: skip
+        f"print(after(logits))  # P({last})",
+        "```",
+    ]
 
 
 def _open(folder: Path, rest: ModelRecord, divisor: float) -> Run:
@@ -244,9 +255,7 @@ def _open(folder: Path, rest: ModelRecord, divisor: float) -> Run:
     """
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     try:
-        network = timm.create_model(
-            config["architecture"], num_classes=config["num_classes"], **config["model_args"]
-        )
+        network = timm.create_model(config["architecture"], num_classes=config["num_classes"], **config["model_args"])
         tensors = safetensors.torch.load_file(folder / WEIGHTS)
         network.load_state_dict(tensors)
         dtype = getattr(torch, config["dtype"])
@@ -254,9 +263,7 @@ def _open(folder: Path, rest: ModelRecord, divisor: float) -> Run:
         with torch.inference_mode():  # some have a size of their own
             network(torch.zeros((1, *config["pretrained_cfg"]["input_size"]), dtype=dtype))
     except (RuntimeError, TypeError, AssertionError, ValueError) as error:
-        raise InputError(
-            f"model.backbone {rest.backbone!r} cannot be used by transformers: {error}"
-        ) from error
+        raise InputError(f"model.backbone {rest.backbone!r} cannot be used by transformers: {error}") from error
     mean, std = (torch.tensor(config["pretrained_cfg"][k])[:, None, None] for k in ("mean", "std"))
     card: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {}
     exec(code_of(rest), card)  # all that comes from the record are numbers, as Python writes them

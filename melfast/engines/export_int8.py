@@ -82,9 +82,7 @@ def read_split(manifest: Manifest, *, seed: int = 0) -> Split:
     valid = manifest.split("valid")
     valid = valid.select(np.flatnonzero(valid.targets >= 0))
     if len(set(valid.targets.tolist())) < 2:
-        raise InputError(
-            f"{manifest.path}: INT8 is judged by AUC; wanted validation images of both classes"
-        )
+        raise InputError(f"{manifest.path}: INT8 is judged by AUC; wanted validation images of both classes")
     train = manifest.split("train")
     taken = np.random.default_rng(seed).permutation(len(train))[:CALIBRATION_IMAGES]
     calibration = train.select(np.sort(taken)).image_paths
@@ -99,9 +97,13 @@ def read_split(manifest: Manifest, *, seed: int = 0) -> Split:
 
 
 def export_int8(
-    classifier: torch.nn.Module, record: ModelRecord, output: str | Path, split: Split,
-    *, pictures: Pictures | None = None,
-) -> tuple[Check, Quantised]:  # fmt: skip
+    classifier: torch.nn.Module,
+    record: ModelRecord,
+    output: str | Path,
+    split: Split,
+    *,
+    pictures: Pictures | None = None,
+) -> tuple[Check, Quantised]:
     """`export_model` to ONNX in float32, then INT8; float32 is written where INT8 is worse.
 
     Returns:
@@ -129,12 +131,8 @@ def quantise(path: Path, output: Path, split: Split) -> Quantised:
         InputError: an image cannot be read.
     """
     write_int8(path, output, [str(file) for file in split.calibration])
-    (auc_fp32, rate_fp32), (auc_int8, rate_int8) = (
-        _measure(file, split.valid) for file in (path, output)
-    )
-    return Quantised(
-        auc_fp32, auc_int8, rate_fp32, rate_int8, len(split.valid), len(split.calibration)
-    )
+    (auc_fp32, rate_fp32), (auc_int8, rate_int8) = (_measure(file, split.valid) for file in (path, output))
+    return Quantised(auc_fp32, auc_int8, rate_fp32, rate_int8, len(split.valid), len(split.calibration))
 
 
 def write_int8(path: Path, output: Path, files: list[str]) -> None:
@@ -158,10 +156,15 @@ def write_int8(path: Path, output: Path, files: list[str]) -> None:
 
     with contextlib.redirect_stdout(io.StringIO()), _silent(logging.getLogger()):
         quantization.quantize_static(
-            path, output, Images(), per_channel=True, reduce_range=True,
-            activation_type=quantization.QuantType.QUInt8, op_types_to_quantize=QUANTISED,
+            path,
+            output,
+            Images(),
+            per_channel=True,
+            reduce_range=True,
+            activation_type=quantization.QuantType.QUInt8,
+            op_types_to_quantize=QUANTISED,
             nodes_to_exclude=_depthwise(path),
-        )  # fmt: skip
+        )
     whole, model = onnx.load(path), onnx.load(output)
     properties = {entry.key: entry.value for entry in whole.metadata_props}
     onnx.helper.set_model_props(model, properties | {"precision": "int8"})

@@ -21,9 +21,7 @@ OPSET = 20
 MAX_WEIGHT_BYTES = 2**31 - 2**26
 
 
-def write_onnx(
-    classifier: torch.nn.Module, record: ModelRecord, path: Path, precision: Precision
-) -> Run:
+def write_onnx(classifier: torch.nn.Module, record: ModelRecord, path: Path, precision: Precision) -> Run:
     """Writes the file, weights inside, and opens it with ONNX Runtime on the CPU.
 
     Raises:
@@ -43,9 +41,7 @@ def write_onnx(
     return OnnxEngine(path).run
 
 
-def build_graph(
-    classifier: torch.nn.Module, record: ModelRecord, precision: Precision = "fp32"
-) -> onnx.ModelProto:
+def build_graph(classifier: torch.nn.Module, record: ModelRecord, precision: Precision = "fp32") -> onnx.ModelProto:
     """The classifier with colour conversion and decode around it, and the record in its metadata.
 
     Raises:
@@ -71,9 +67,7 @@ def build_graph(
     except torch.onnx.OnnxExporterError as error:
         cause = error.__cause__ or error
         reason = str(cause).strip().split("\n")[0] or repr(cause)
-        raise InputError(
-            f"model.backbone {record.backbone!r} cannot be written as ONNX: {reason}"
-        ) from error
+        raise InputError(f"model.backbone {record.backbone!r} cannot be written as ONNX: {reason}") from error
     assert program is not None
     model = program.model_proto
     assert model.opset_import[0].version == OPSET, model.opset_import
@@ -111,8 +105,7 @@ def metadata(record: ModelRecord) -> dict[str, str]:
 def _strip(model: onnx.ModelProto) -> None:
     """Removes what torch notes at each node: source lines, with paths."""
     graph = model.graph
-    for holder in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info,
-                   *graph.initializer):  # fmt: skip
+    for holder in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         del holder.metadata_props[:]
         holder.doc_string = ""
     assert not model.functions

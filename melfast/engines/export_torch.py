@@ -29,9 +29,7 @@ from melfast.models.record import ModelRecord
 RECORD_FILE = "melfast.json"
 
 
-def write_torchscript(
-    classifier: torch.nn.Module, record: ModelRecord, path: Path, precision: Precision
-) -> Run:
+def write_torchscript(classifier: torch.nn.Module, record: ModelRecord, path: Path, precision: Precision) -> Run:
     """Writes what torch.jit.trace makes of the classifier, and opens it.
 
     torch calls TorchScript deprecated; who loads it with libtorch still has nothing else.
@@ -51,9 +49,7 @@ def write_torchscript(
         return _run(torch.jit.load(str(path)))
 
 
-def write_torch_export(
-    classifier: torch.nn.Module, record: ModelRecord, path: Path, precision: Precision
-) -> Run:
+def write_torch_export(classifier: torch.nn.Module, record: ModelRecord, path: Path, precision: Precision) -> Run:
     """Writes what torch.export makes of the classifier, for batches of any size, and opens it.
 
     Raises:

@@ -84,16 +84,29 @@ def lay_out(record: ModelRecord, folder: Path, runtime: Runtime, labels: list[st
     # The record as one line; what JSON escapes, the text format of protobuf reads alike.
     one_line = json.dumps(json.loads(record.to_json()))
     config = CONFIG.format(
-        name=NAME, backend=backend, file=file, max_batch=MAX_BATCH, input=INPUT,
-        height=size.height, width=size.width, probability=probability, logits=logits,
-        num_logits=record.num_logits, key=METADATA_KEY, record=json.dumps(one_line),
-        threshold=json.dumps("none" if record.threshold is None else repr(record.threshold)),
-    )  # fmt: skip
-    client = CLIENT.format(
-        malignant=record.classes[-1], height=size.height, width=size.width, name=NAME,
-        threshold=0.5 if record.threshold is None else record.threshold, input=INPUT,
+        name=NAME,
+        backend=backend,
+        file=file,
+        max_batch=MAX_BATCH,
+        input=INPUT,
+        height=size.height,
+        width=size.width,
         probability=probability,
-    )  # fmt: skip
+        logits=logits,
+        num_logits=record.num_logits,
+        key=METADATA_KEY,
+        record=json.dumps(one_line),
+        threshold=json.dumps("none" if record.threshold is None else repr(record.threshold)),
+    )
+    client = CLIENT.format(
+        malignant=record.classes[-1],
+        height=size.height,
+        width=size.width,
+        name=NAME,
+        threshold=0.5 if record.threshold is None else record.threshold,
+        input=INPUT,
+        probability=probability,
+    )
     (folder / NAME / "config.pbtxt").write_text(config, encoding="utf-8")
     (folder / NAME / "labels.txt").write_text("\n".join(labels) + "\n", encoding="utf-8")
     (folder / "client.py").write_text(client, encoding="utf-8")

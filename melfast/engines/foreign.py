@@ -41,9 +41,7 @@ class Foreign:
     @property
     def said(self) -> str:
         """In words, what is said."""
-        return " and ".join(
-            each.name.replace("_", " ") for each in fields(self) if getattr(self, each.name)
-        )
+        return " and ".join(each.name.replace("_", " ") for each in fields(self) if getattr(self, each.name))
 
 
 class Adapter:
@@ -72,8 +70,7 @@ class Adapter:
             lacking = ["--colour rgb or cielab"] if foreign.colour is None else []
             lacking += ["--input-size WxH"] if wanted is None else []
             raise InputError(
-                f"{path}: an ONNX model that melfast export did not write; to use it, say "
-                f"{' and '.join(lacking)}"
+                f"{path}: an ONNX model that melfast export did not write; to use it, say {' and '.join(lacking)}"
             )
         if size is not None and wanted != size:
             raise InputError(
@@ -81,14 +78,10 @@ class Adapter:
                 f"{wanted[0]}x{wanted[1]}"
             )
         if self.dtype == np.uint8 and (foreign.colour != "rgb" or foreign.mean or foreign.std):
-            raise InputError(
-                f"{path}: takes uint8 images, so colour rgb and nothing else; got {foreign.said}"
-            )
+            raise InputError(f"{path}: takes uint8 images, so colour rgb and nothing else; got {foreign.said}")
         usual = Preprocess.for_colour(wanted[1], wanted[0], foreign.colour)
         size_hw = usual.height, usual.width
-        self.preprocess = Preprocess(
-            *size_hw, foreign.colour, foreign.mean or usual.mean, foreign.std or usual.std
-        )
+        self.preprocess = Preprocess(*size_hw, foreign.colour, foreign.mean or usual.mean, foreign.std or usual.std)
         self.output = session.get_outputs()[0].name
         self.kind = foreign.output or _ending(path)
         # Asked black and white: what the file says of shapes may be wrong or nothing at all.
@@ -102,14 +95,11 @@ class Adapter:
         columns = answers.shape[1]
         classes = tuple(f"class {i}" for i in range(max(columns, 2) - 1))
         self.record = ModelRecord(
-            path.stem, self.preprocess, classes=(*classes, "malignant") if columns > 2 else
-            ("benign", "malignant")
-        )  # fmt: skip
+            path.stem, self.preprocess, classes=(*classes, "malignant") if columns > 2 else ("benign", "malignant")
+        )
         self.assumed = self._in_words(session, columns)
 
-    def run(
-        self, session: Any, images_bhw3: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def run(self, session: Any, images_bhw3: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """See Engine.run; logits [B, 1] of a file of one output are log-odds. The probability is
         NaN where the file gives none, though it was taken for one that does."""
         answers = self._columns(self._ask(session, images_bhw3))
@@ -152,8 +142,7 @@ class Adapter:
             answers = answers[:, None]
         if answers.ndim != 2 or not answers.shape[1]:
             raise InputError(
-                f"{self.path}: its output {self.output!r} is {list(answers.shape)}, wanted [N], "
-                "[N, 1] or [N, classes]"
+                f"{self.path}: its output {self.output!r} is {list(answers.shape)}, wanted [N], [N, 1] or [N, classes]"
             )
         return answers.astype(np.float32)
 
@@ -161,9 +150,7 @@ class Adapter:
         size = self.preprocess
         values = "uint8 RGB 0..255"
         if self.dtype != np.uint8:
-            mean, std = (
-                ", ".join(f"{value:g}" for value in numbers) for numbers in (size.mean, size.std)
-            )
+            mean, std = (", ".join(f"{value:g}" for value in numbers) for numbers in (size.mean, size.std))
             values = f"{size.colour} less mean ({mean}) over std ({std})"
         others = len(session.get_outputs()) - 1
         last = "" if columns == 1 else f", malignant is the last of {columns} classes"
@@ -207,6 +194,4 @@ def _ending(path: Path) -> Output:
     passing = ("Cast", "Identity", "Squeeze", "Reshape", "Flatten")
     while node is not None and node.op_type in passing:
         node = makers.get(node.input[0])
-    return (
-        "probability" if node is not None and node.op_type in ("Softmax", "Sigmoid") else "logits"
-    )
+    return "probability" if node is not None and node.op_type in ("Softmax", "Sigmoid") else "logits"

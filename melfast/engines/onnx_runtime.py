@@ -12,15 +12,7 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
 from melfast.data.loader import available_cores
-from melfast.engines.base import (
-    INPUT,
-    METADATA_KEY,
-    OUTPUTS,
-    EngineInfo,
-    UnusableError,
-    file_sha256,
-    require_images,
-)
+from melfast.engines.base import INPUT, METADATA_KEY, OUTPUTS, EngineInfo, UnusableError, file_sha256, require_images
 from melfast.engines.foreign import Adapter, Foreign
 from melfast.engines.gpu import find_gpu
 from melfast.errors import InputError
@@ -55,9 +47,8 @@ class OnnxEngine:
     in_flight = 1  # one call has all the threads
 
     def __init__(
-        self, path: str | Path, *, device: Device = "cpu", threads: int | None = None,
-        foreign: Foreign | None = None,
-    ) -> None:  # fmt: skip
+        self, path: str | Path, *, device: Device = "cpu", threads: int | None = None, foreign: Foreign | None = None
+    ) -> None:
         """
         Args:
             path: a file that `melfast export` wrote; others with `foreign`.
@@ -106,9 +97,7 @@ class OnnxEngine:
             assumed=self.adapter.assumed if self.adapter else "",
         )
 
-    def run(
-        self, images_bhw3: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def run(self, images_bhw3: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         require_images(images_bhw3, self.record)
         if self.adapter:
             return self.adapter.run(self.session, images_bhw3)
@@ -154,8 +143,7 @@ def require_provider(session: onnxruntime.InferenceSession, device: Device) -> s
     if found[:1] != [PROVIDERS[device]]:
         hint = ": the CUDA or cuDNN libraries that it wants are missing or of another version"
         raise UnusableError(
-            f"ONNX Runtime took {', '.join(found)} for {PROVIDERS[device]}"
-            + (hint if device == "cuda" else "")
+            f"ONNX Runtime took {', '.join(found)} for {PROVIDERS[device]}" + (hint if device == "cuda" else "")
         )
     return PROVIDERS[device]
 
@@ -172,9 +160,7 @@ def load_session(path: Path, threads: int, device: Device = "cpu") -> onnxruntim
     options.log_severity_level = 3  # errors; they come as exceptions as well
     try:
         # No fallback: else it prints, and takes the CPU, when a run fails on the GPU.
-        return onnxruntime.InferenceSession(
-            path, options, providers=[PROVIDERS[device]], enable_fallback=0
-        )
+        return onnxruntime.InferenceSession(path, options, providers=[PROVIDERS[device]], enable_fallback=0)
     except LOAD_ERRORS as error:
         reason = " ".join(str(error).replace(f"Load model from {path} failed:", "").split())
         if device == "cuda" and isinstance(error, errors.EPFail | errors.RuntimeException):
@@ -184,9 +170,7 @@ def load_session(path: Path, threads: int, device: Device = "cpu") -> onnxruntim
                 f"{path}: is of opset {newer[1]}, onnxruntime {onnxruntime.__version__} knows up "
                 f"to {newer[2]}; wanted a newer one, or a file of an older opset"
             ) from None
-        raise InputError(
-            f"{path}: cannot be loaded as an ONNX file; is it whole? ({reason})"
-        ) from None
+        raise InputError(f"{path}: cannot be loaded as an ONNX file; is it whole? ({reason})") from None
 
 
 def read_record(session: onnxruntime.InferenceSession, path: Path) -> ModelRecord:

@@ -42,9 +42,7 @@ def require_apart(table: Path, files: ImageFiles, engine: Engine) -> None:
         read += model.parent.glob("*")  # the record among them
     for path in (*read, *files.paths):
         if replaced := there.get(_identity(path)):
-            raise InputError(
-                f"{replaced}: would be replaced, but is read as {path}; wanted another --output"
-            )
+            raise InputError(f"{replaced}: would be replaced, but is read as {path}; wanted another --output")
 
 
 def require_overlay_apart(overlay: Path, files: ImageFiles) -> None:
@@ -68,10 +66,7 @@ def require_overlay_apart(overlay: Path, files: ImageFiles) -> None:
     there = _there(overlay_path(overlay, name) for name in files.names)
     for path in files.paths if there else ():
         if replaced := there.get(_identity(path)):
-            raise InputError(
-                f"--overlay: {replaced} is {path}, an image that is predicted; wanted another "
-                "folder"
-            )
+            raise InputError(f"--overlay: {replaced} is {path}, an image that is predicted; wanted another folder")
 
 
 def overlay_path(overlay: Path, name: str) -> Path:

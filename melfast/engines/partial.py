@@ -36,10 +36,7 @@ class Partial:
             last, which made the rest.
     """
 
-    def __init__(
-        self, output: Path, header: Sequence[str], settings: dict[str, Any],
-        paths: Mapping[str, str],
-    ) -> None:  # fmt: skip
+    def __init__(self, output: Path, header: Sequence[str], settings: dict[str, Any], paths: Mapping[str, str]) -> None:
         """
         Args:
             paths: of the images, by name (the first cell of a row).
@@ -143,9 +140,7 @@ class Partial:
         except OSError as error:
             with suppress(OSError):  # else a row that is cut off is left out when it is read
                 self._file.truncate(before)
-            raise InputError(
-                f"{self.path}: cannot be written: {error.strerror or error}"
-            ) from error
+            raise InputError(f"{self.path}: cannot be written: {error.strerror or error}") from error
         self.count += len(rows)
 
     def finish(self, about: Mapping[str, Any]) -> None:
@@ -179,9 +174,7 @@ class Partial:
         except FileNotFoundError:
             return False
         found = _settings(text) or {}
-        return self.output.is_file() and all(
-            found.get(key) == value for key, value in self.settings.items()
-        )
+        return self.output.is_file() and all(found.get(key) == value for key, value in self.settings.items())
 
     def _finished(self) -> tuple[dict[str, Any], list[list[str]]]:
         """What the JSON beside a table that is done says, and the rows, with their paths now, which
@@ -191,8 +184,7 @@ class Partial:
         about = json.loads(self.about_path.read_text(encoding="utf-8"))
         if len(there) < len(rows) or about.get("images") != self._digest(row[0] for row in rows):
             raise InputError(
-                f"{self.output}: was made of other images; wanted the same ones and more, or none "
-                "of --resume"
+                f"{self.output}: was made of other images; wanted the same ones and more, or none of --resume"
             )
         return about, [[*row, self.paths[row[0]]] for row in rows]
 
@@ -214,10 +206,7 @@ class Partial:
 
         for batch in parquet.ParquetFile(self.output).iter_batches():
             columns = [
-                [
-                    "" if cell is None else str(cell)
-                    for cell in column.to_numpy(zero_copy_only=False)
-                ]
+                ["" if cell is None else str(cell) for cell in column.to_numpy(zero_copy_only=False)]
                 for column in batch.columns
             ]
             yield from map(list, zip(*columns, strict=True))
@@ -240,9 +229,7 @@ class Partial:
             batches = arrow_csv.open_csv(
                 self.path,
                 arrow_csv.ReadOptions(column_names=[*self.header, "path"], skip_rows=1),
-                convert_options=arrow_csv.ConvertOptions(
-                    column_types=types, include_columns=self.header
-                ),
+                convert_options=arrow_csv.ConvertOptions(column_types=types, include_columns=self.header),
             )
             with parquet.ParquetWriter(path, batches.schema) as writer:
                 for batch in batches:
@@ -266,8 +253,7 @@ def require_utf8(what: str, names: Iterable[str]) -> None:
             name.encode()
         except UnicodeEncodeError:
             raise InputError(
-                f"{what} cannot hold {os.fsencode(name)!r}, a name that is not UTF-8; wanted a "
-                ".csv, or another name"
+                f"{what} cannot hold {os.fsencode(name)!r}, a name that is not UTF-8; wanted a .csv, or another name"
             ) from None
 
 

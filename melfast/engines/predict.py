@@ -82,9 +82,7 @@ def predictions(
     plan = evaluation_plan(len(paths), batch_size=batch_size)
     preprocess = engine.record.preprocess
     views = require_views(tta, preprocess)
-    loader = NativeLoader(
-        paths, preprocess, plan, threads=threads, on_error=on_error, dtype=np.uint8
-    )
+    loader = NativeLoader(paths, preprocess, plan, threads=threads, on_error=on_error, dtype=np.uint8)
     with loader as batches, ThreadPoolExecutor(engine.in_flight, "melfast-engine") as pool:
         running: deque[tuple[NDArray[np.int64], dict[int, ImageError], Future[Outputs]]] = deque()
         for batch, records in zip(batches, plan.batches(), strict=True):
@@ -102,9 +100,12 @@ def predictions(
 
 
 def _checked(
-    index: NDArray[np.int64], failures: dict[int, ImageError], future: "Future[Outputs]",
-    paths: Sequence[str | Path], on_error: OnError,
-) -> Answers:  # fmt: skip
+    index: NDArray[np.int64],
+    failures: dict[int, ImageError],
+    future: "Future[Outputs]",
+    paths: Sequence[str | Path],
+    on_error: OnError,
+) -> Answers:
     """The answers that are probabilities; images with others are failures."""
     probability, logits = future.result()
     good = (probability >= -SLACK) & (probability <= 1 + SLACK)  # not so is NaN
@@ -136,21 +137,26 @@ class Predictor:
     """
 
     def __init__(
-        self, model: str | Path, *, backend: Backend = "auto", threads: int | None = None,
-        input_size: tuple[int, int] | None = None, colour: ColourSpace | None = None,
-        mean: Numbers | None = None, std: Numbers | None = None, output: Output | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        model: str | Path,
+        *,
+        backend: Backend = "auto",
+        threads: int | None = None,
+        input_size: tuple[int, int] | None = None,
+        colour: ColourSpace | None = None,
+        mean: Numbers | None = None,
+        std: Numbers | None = None,
+        output: Output | None = None,
+    ) -> None:
         """Takes what `open_engine` takes."""
         self.engine = open_engine(
-            model, backend, threads=threads, input_size=input_size, colour=colour, mean=mean,
-            std=std, output=output,
-        )  # fmt: skip
+            model, backend, threads=threads, input_size=input_size, colour=colour, mean=mean, std=std, output=output
+        )
         self.record, self.threads = self.engine.record, threads
 
     def __call__(
-        self, images: Sequence[str | Path] | Sequence[NDArray[np.uint8]], *, batch_size: int = 32,
-        tta: Tta = "none",
-    ) -> NDArray[np.float32]:  # fmt: skip
+        self, images: Sequence[str | Path] | Sequence[NDArray[np.uint8]], *, batch_size: int = 32, tta: Tta = "none"
+    ) -> NDArray[np.float32]:
         """P(malignant) of each image, float32 [N].
 
         Args:
@@ -165,8 +171,12 @@ class Predictor:
         pieces = [np.empty(0, np.float32)]
         if all(isinstance(image, str | Path) for image in images):
             files = predictions(
-                self.engine, images, batch_size=batch_size, threads=self.threads, tta=tta  # type: ignore[arg-type]
-            )  # fmt: skip
+                self.engine,
+                images,
+                batch_size=batch_size,
+                threads=self.threads,
+                tta=tta,  # type: ignore[arg-type]
+            )
             pieces += [answers.probability for answers in files]
         else:
             for first in range(0, len(images), batch_size):

@@ -37,9 +37,7 @@ class ImageFiles:
     def select(self, rows: Iterable[int]) -> "ImageFiles":
         """Some of them, in that order."""
         rows = list(rows)
-        return replace(
-            self, paths=[self.paths[i] for i in rows], names=[self.names[i] for i in rows]
-        )
+        return replace(self, paths=[self.paths[i] for i in rows], names=[self.names[i] for i in rows])
 
     def absolute(self) -> "ImageFiles":
         """The same, whatever the current folder is."""
@@ -81,11 +79,7 @@ def find_images(images: str, lines: Iterable[str] = ()) -> ImageFiles:
             return replace(_of_table(Path(images)), source=images)
         return _named([images], images)
     if glob.has_magic(images):
-        found = sorted(
-            file
-            for file in glob.iglob(images, recursive=True)
-            if file.lower().endswith(IMAGE_SUFFIXES)
-        )
+        found = sorted(file for file in glob.iglob(images, recursive=True) if file.lower().endswith(IMAGE_SUFFIXES))
         if not found:
             raise InputError(f"{images}: matches no {', '.join(IMAGE_SUFFIXES)} file")
         return _named(found, images)
@@ -106,9 +100,7 @@ def _named(paths: list[str], where: str, root: str | None = None) -> ImageFiles:
         twice = next(name for name, count in Counter(names).items() if count > 1)
         raise InputError(f"{where}: names {twice} twice")
     shown = os.path.relpath(root) if os.path.isabs(root) and not os.path.isabs(paths[0]) else root
-    return ImageFiles(
-        paths, names, f"some images share a name: image_name is the path below {shown}"
-    )
+    return ImageFiles(paths, names, f"some images share a name: image_name is the path below {shown}")
 
 
 def _of_table(table: Path) -> ImageFiles:

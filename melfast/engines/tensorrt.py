@@ -40,9 +40,12 @@ def is_portable(trt: ModuleType) -> bool:
 
 
 def build_engine(
-    path: str | Path, *, batches: tuple[int, int, int] = (1, 32, 64),
-    timing_cache: Path | None = None, tf32: bool = False,
-) -> bytes:  # fmt: skip
+    path: str | Path,
+    *,
+    batches: tuple[int, int, int] = (1, 32, 64),
+    timing_cache: Path | None = None,
+    tf32: bool = False,
+) -> bytes:
     """A serialized engine of a file that `melfast export` wrote.
 
     The network is strongly typed: its precision is the file's.
@@ -74,10 +77,7 @@ def build_engine(
         raise InputError(f"{path}: TensorRT cannot read it: {reason(reasons + logger.errors)}")
     inputs = {network.get_input(i).name: network.get_input(i) for i in range(network.num_inputs)}
     if INPUT not in inputs:
-        raise InputError(
-            f"{path}: has inputs {', '.join(inputs)}, wanted {INPUT!r}: a model that melfast "
-            "export wrote"
-        )
+        raise InputError(f"{path}: has inputs {', '.join(inputs)}, wanted {INPUT!r}: a model that melfast export wrote")
     image_shape = tuple(inputs[INPUT].shape)[1:]
     config, profile = builder.create_builder_config(), builder.create_optimization_profile()
     profile.set_shape(INPUT, *((batch, *image_shape) for batch in batches))

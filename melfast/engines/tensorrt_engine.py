@@ -16,23 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from melfast.engines.base import (
-    INPUT,
-    OUTPUTS,
-    EngineInfo,
-    UnusableError,
-    require_images,
-)
+from melfast.engines.base import INPUT, OUTPUTS, EngineInfo, UnusableError, require_images
 from melfast.engines.gpu import CudaError, call, find_gpu
 from melfast.engines.tensorrt import find_tensorrt, is_portable, make_logger, reason
-from melfast.engines.tensorrt_file import (
-    Sidecar,
-    is_engine,
-    read_sidecar,
-    require_fits,
-    runtime_name,
-    write_engine,
-)
+from melfast.engines.tensorrt_file import Sidecar, is_engine, read_sidecar, require_fits, runtime_name, write_engine
 from melfast.errors import InputError
 from melfast.files import atomic_path
 
@@ -83,15 +70,12 @@ class TensorRtEngine:
             source_sha256=sidecar.source_sha256,
         )
 
-    def run(
-        self, images_bhw3: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def run(self, images_bhw3: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         require_images(images_bhw3, self.record)
         lane = self.lanes.get()
         try:
             pieces = [
-                lane.run(images_bhw3[first : first + self.most])
-                for first in range(0, len(images_bhw3), self.most)
+                lane.run(images_bhw3[first : first + self.most]) for first in range(0, len(images_bhw3), self.most)
             ]
         finally:
             self.lanes.put(lane)
@@ -182,10 +166,7 @@ class Lane:
         self.fewest, _, most = sidecar.batches
         size = sidecar.record.preprocess
         self.images = self._pinned((most, size.height, size.width, 3), np.uint8)
-        self.outputs = [
-            self._pinned((most,), np.float32),
-            self._pinned((most, sidecar.record.num_logits), np.float32),
-        ]
+        self.outputs = [self._pinned((most,), np.float32), self._pinned((most, sidecar.record.num_logits), np.float32)]
         self.device = {
             name: self._on_device(host.nbytes)
             for name, host in zip((INPUT, *OUTPUTS), (self.images, *self.outputs), strict=True)
@@ -194,9 +175,7 @@ class Lane:
             context.set_tensor_address(name, address)
         self.count, self.graph, self.captures = 0, None, True
 
-    def run(
-        self, images_bhw3: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def run(self, images_bhw3: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """At most as many images as there is room for."""
         count = len(images_bhw3)
         np.copyto(self.images[:count], images_bhw3)

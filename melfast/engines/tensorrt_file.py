@@ -75,9 +75,13 @@ def sidecar_path(engine: Path) -> Path:
 
 
 def write_engine(
-    onnx_path: str | Path, output: str | Path, *, batches: tuple[int, int, int] = (1, 32, 64),
-    tf32: bool = False, check: Callable[[Path], None] | None = None,
-) -> Path:  # fmt: skip
+    onnx_path: str | Path,
+    output: str | Path,
+    *,
+    batches: tuple[int, int, int] = (1, 32, 64),
+    tf32: bool = False,
+    check: Callable[[Path], None] | None = None,
+) -> Path:
     """Builds the engine of a file that `melfast export` wrote, and writes it with its sidecar.
 
     With TensorRT-RTX no GPU is needed, and the engine is for every one; TensorRT's own is for the
@@ -135,8 +139,7 @@ def onnx_record(path: Path) -> ModelRecord:
         if entry.key == METADATA_KEY:
             return ModelRecord.from_json(entry.value, f"{path}: metadata {METADATA_KEY!r}")
     raise InputError(
-        f"{path}: an ONNX model without {METADATA_KEY!r} in its metadata, wanted one that melfast "
-        "export wrote"
+        f"{path}: an ONNX model without {METADATA_KEY!r} in its metadata, wanted one that melfast export wrote"
     )
 
 
@@ -164,9 +167,7 @@ def read_sidecar(engine: Path) -> Sidecar:
 def require_fits(sidecar: Sidecar, engine: Path, trt: ModuleType, gpu: Gpu) -> None:
     """Raises UnusableError where an engine is stale, or of another version or GPU."""
     if sidecar.runtime != runtime_name(trt):
-        raise UnusableError(
-            f"{engine} was built by {sidecar.runtime}, installed is {runtime_name(trt)}"
-        )
+        raise UnusableError(f"{engine} was built by {sidecar.runtime}, installed is {runtime_name(trt)}")
     if sidecar.gpu not in (None, gpu):
         raise UnusableError(f"{engine} was built for {sidecar.gpu}, found {gpu}")
     source = engine.parent / sidecar.source  # the folder itself where it is ''

@@ -19,9 +19,8 @@ class TorchEngine:
     in_flight = 1
 
     def __init__(
-        self, path: str | Path, *, device: Literal["auto", "cpu", "cuda"] = "auto",
-        threads: int | None = None,
-    ) -> None:  # fmt: skip
+        self, path: str | Path, *, device: Literal["auto", "cpu", "cuda"] = "auto", threads: int | None = None
+    ) -> None:
         """
         Args:
             path: a run folder, of which the best checkpoint is taken, a checkpoint or its weights.
@@ -57,9 +56,7 @@ class TorchEngine:
             sha256=file_sha256(weights),
         )
 
-    def run(
-        self, images_bhw3: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def run(self, images_bhw3: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         require_images(images_bhw3, self.record)
         # torch.tensor copies: arrays that cannot be written to are welcome.
         images = torch.tensor(images_bhw3, device=self.device)

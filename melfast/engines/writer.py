@@ -16,12 +16,7 @@ import melfast
 from melfast.data.loader import OnError, available_cores
 from melfast.engines.base import Engine
 from melfast.engines.groups import group_probabilities
-from melfast.engines.outputs import (
-    failed_path,
-    overlay_path,
-    require_apart,
-    require_overlay_apart,
-)
+from melfast.engines.outputs import failed_path, overlay_path, require_apart, require_overlay_apart
 from melfast.engines.partial import Partial, write_rows
 from melfast.engines.predict import Answers, predictions
 from melfast.engines.sources import ImageFiles
@@ -114,18 +109,28 @@ def settings_of(origin: str, record: ModelRecord, wanted: Wanted, tta: Tta) -> d
         origin: see EngineInfo.
     """
     return {
-        "model": origin, "columns": header_of(record, wanted),
-        "threshold": wanted.threshold, "group_thresholds": dict(wanted.group_thresholds),
-        "tta": tta, "overlay": None if wanted.overlay is None else str(wanted.overlay.absolute()),
-    }  # fmt: skip
+        "model": origin,
+        "columns": header_of(record, wanted),
+        "threshold": wanted.threshold,
+        "group_thresholds": dict(wanted.group_thresholds),
+        "tta": tta,
+        "overlay": None if wanted.overlay is None else str(wanted.overlay.absolute()),
+    }
 
 
 def write_predictions(
-    engine: Engine, files: ImageFiles, output: Path, wanted: Wanted, *, batch_size: int = 32,
-    threads: int | None = None, on_error: OnError = "skip", tta: Tta = "none",
+    engine: Engine,
+    files: ImageFiles,
+    output: Path,
+    wanted: Wanted,
+    *,
+    batch_size: int = 32,
+    threads: int | None = None,
+    on_error: OnError = "skip",
+    tta: Tta = "none",
     resume: bool = False,
     progress: Callable[[int], None] = lambda count: None,
-) -> Summary:  # fmt: skip
+) -> Summary:
     """Writes the predictions of all files: image_name, target, probability and what is wanted.
 
     The table is CSV, or Parquet where its name ends so. The probability has the digits that give
@@ -165,10 +170,11 @@ def write_predictions(
             unfinished.writing(kept, engine.info.identity()),
             Observer(engine.record, wanted, threads, on_error) as observer,
         ):
-            answered = predictions(
-                engine, todo.paths, batch_size=batch_size, threads=threads, on_error=on_error,
-                tta=tta,
-            ) if len(todo) else iter(())  # fmt: skip
+            answered = (
+                predictions(engine, todo.paths, batch_size=batch_size, threads=threads, on_error=on_error, tta=tta)
+                if len(todo)
+                else iter(())
+            )
             for rows, failed_rows in observer.rows(answered, todo):
                 unfinished.add(rows)
                 malignant += sum(row[1] == 1 for row in rows)
@@ -182,15 +188,17 @@ def write_predictions(
                 f"none of {len(files):,} images could be predicted, see {failed}; the first: "
                 f"{next(iter(failures.values()))}"
             )
-        unfinished.finish({
-            "melfast": melfast.__version__, "engine": engine.info.to_dict(),
-            "threshold_source": wanted.threshold_source, "predicted": unfinished.count,
-            "malignant": malignant, "failed": len(failures),
-        })  # fmt: skip
-    return Summary(
-        unfinished.count, malignant, tuple(failures.values()), failed if failures else None,
-        len(kept),
-    )  # fmt: skip
+        unfinished.finish(
+            {
+                "melfast": melfast.__version__,
+                "engine": engine.info.to_dict(),
+                "threshold_source": wanted.threshold_source,
+                "predicted": unfinished.count,
+                "malignant": malignant,
+                "failed": len(failures),
+            }
+        )
+    return Summary(unfinished.count, malignant, tuple(failures.values()), failed if failures else None, len(kept))
 
 
 @contextmanager
@@ -204,10 +212,7 @@ def _telling_what_is_kept(unfinished: Partial) -> Iterator[None]:
         raise
     except Exception as error:
         if unfinished.count:
-            error.add_note(
-                f"{unfinished.path} keeps {unfinished.count:,} rows; the same command with "
-                "--resume goes on"
-            )
+            error.add_note(f"{unfinished.path} keeps {unfinished.count:,} rows; the same command with --resume goes on")
         raise
 
 
@@ -215,9 +220,7 @@ class Observer:
     """Rows of the table; looks at the images themselves, in threads, where tone or pictures are
     wanted, while the model is at the next batch."""
 
-    def __init__(
-        self, record: ModelRecord, wanted: Wanted, threads: int | None, on_error: OnError
-    ) -> None:
+    def __init__(self, record: ModelRecord, wanted: Wanted, threads: int | None, on_error: OnError) -> None:
         self.record, self.wanted, self.on_error = record, wanted, on_error
         self.looking = wanted.ita or wanted.overlay is not None
         self.pool = ThreadPoolExecutor(threads or available_cores(), "melfast-look")
@@ -228,15 +231,11 @@ class Observer:
     def __exit__(self, *error: object) -> None:
         self.pool.shutdown(cancel_futures=True)
 
-    def rows(
-        self, batches: Iterator[Answers], files: ImageFiles
-    ) -> Iterator[tuple[list[Row], dict[int, ImageError]]]:
+    def rows(self, batches: Iterator[Answers], files: ImageFiles) -> Iterator[tuple[list[Row], dict[int, ImageError]]]:
         """Each batch's rows, and its failures by place in the list of files, in order."""
         waiting: deque[tuple[Answers, list[Callable[[], Row]]]] = deque()
         for answers in batches:
-            make: list[Callable[[], Row]] = [
-                partial(self.row, files, answers, i) for i in range(len(answers.index))
-            ]
+            make: list[Callable[[], Row]] = [partial(self.row, files, answers, i) for i in range(len(answers.index))]
             if self.looking:
                 make = [self.pool.submit(each).result for each in make]
             waiting.append((answers, make))
@@ -245,9 +244,7 @@ class Observer:
         while waiting:
             yield self._made(*waiting.popleft())
 
-    def _made(
-        self, answers: Answers, make: list[Callable[[], Row]]
-    ) -> tuple[list[Row], dict[int, ImageError]]:
+    def _made(self, answers: Answers, make: list[Callable[[], Row]]) -> tuple[list[Row], dict[int, ImageError]]:
         rows, failures = [], dict(answers.failures)
         for place, row in zip(answers.index.tolist(), make, strict=True):
             try:
@@ -292,8 +289,8 @@ def _write_failures(failures: Mapping[int, ImageError], files: ImageFiles, path:
         path.unlink(missing_ok=True)
         return
     write_rows(
-        path, FAILED_COLUMNS,
+        path,
+        FAILED_COLUMNS,
         # Absolute: the list may be read as a table of images, whose paths are relative to it.
-        ((files.names[place], os.path.abspath(files.paths[place]), error.reason)
-         for place, error in failures.items()),
-    )  # fmt: skip
+        ((files.names[place], os.path.abspath(files.paths[place]), error.reason) for place, error in failures.items()),
+    )

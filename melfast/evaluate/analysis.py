@@ -13,14 +13,7 @@ from numpy.typing import NDArray
 
 import melfast
 from melfast.evaluate import compare, fairness
-from melfast.evaluate.bootstrap import (
-    EQUALIZED_ODDS,
-    OVERALL,
-    Bootstrap,
-    IntervalMethod,
-    bootstrap,
-    permutation_null,
-)
+from melfast.evaluate.bootstrap import EQUALIZED_ODDS, OVERALL, Bootstrap, IntervalMethod, bootstrap, permutation_null
 from melfast.evaluate.groups import Groups
 from melfast.evaluate.intervals import Interval, exact_interval, independent_images
 from melfast.evaluate.metrics import (
@@ -96,9 +89,7 @@ class Settings:
     seed: int = 0
 
 
-def analyse(
-    images: Images, models: Sequence[Model], settings: Settings, about: Mapping[str, Any]
-) -> dict[str, Any]:
+def analyse(images: Images, models: Sequence[Model], settings: Settings, about: Mapping[str, Any]) -> dict[str, Any]:
     """The document of a report; NaN where a number is undefined.
 
     Args:
@@ -114,22 +105,29 @@ def analyse(
             "malignant": int(images.y_true.sum()),
             "patients": _count_patients(images.patients) if clustered else None,
             "intervals": {
-                "level": settings.level, "method": settings.method, "seed": settings.seed,
+                "level": settings.level,
+                "method": settings.method,
+                "seed": settings.seed,
                 "replicates": settings.replicates,
                 "resampled": "patients" if clustered else "images",
             },
         },
         "models": [_of_model(images, model, settings) for model in models],
         "comparisons": compare.compare_all(images, models, settings),
-    }  # fmt: skip
+    }
 
 
 def _of_model(images: Images, model: Model, settings: Settings) -> dict[str, Any]:
     def resampled(groups: Groups | None) -> Bootstrap:
         return bootstrap(
-            images.y_true, model.called, model.score, sensitive_features=groups,
-            patients=images.patients, replicates=settings.replicates, seed=settings.seed,
-        )  # fmt: skip
+            images.y_true,
+            model.called,
+            model.score,
+            sensitive_features=groups,
+            patients=images.patients,
+            replicates=settings.replicates,
+            seed=settings.seed,
+        )
 
     counts = confusion(images.y_true, model.called)
     found: dict[str, Any] = {
@@ -142,9 +140,7 @@ def _of_model(images: Images, model: Model, settings: Settings) -> dict[str, Any
         "groupings": {},
     }
     for groups in images.groupings:
-        found["groupings"][groups.name] = _of_grouping(
-            images, model, groups, resampled(groups), settings
-        )
+        found["groupings"][groups.name] = _of_grouping(images, model, groups, resampled(groups), settings)
     return found
 
 
@@ -155,9 +151,8 @@ def _of_grouping(
     counts = fairness.confusions(true, called, sensitive_features=groups)
     disparities = fairness.disparities(true, called, score, sensitive_features=groups)
     nulls = permutation_null(
-        true, called, score, sensitive_features=groups, permutations=settings.replicates,
-        seed=settings.seed,
-    )  # fmt: skip
+        true, called, score, sensitive_features=groups, permutations=settings.replicates, seed=settings.seed
+    )
     odds = fairness.equalized_odds_difference(true, called, sensitive_features=groups)
     gaps = {}
     for metric in [m for m in GAP_METRICS if m in disparities] + [EQUALIZED_ODDS]:
@@ -189,17 +184,14 @@ def _of_grouping(
     if score is not None:
         chosen: Literal["malignant", "true positive"]
         for chosen in ("malignant", "true positive"):
-            test = fairness.score_test(
-                true, called, score, sensitive_features=groups, images=chosen
-            )
+            test = fairness.score_test(true, called, score, sensitive_features=groups, images=chosen)
             found["score_tests"][chosen] = asdict(test)
     return found
 
 
 def _intervals(
-    images: Images, model: Model, groups: Groups | None, resampled: Bootstrap, part: str,
-    settings: Settings,
-) -> dict[str, dict[str, Any]]:  # fmt: skip
+    images: Images, model: Model, groups: Groups | None, resampled: Bootstrap, part: str, settings: Settings
+) -> dict[str, dict[str, Any]]:
     """Of each metric its value, interval and how that was found."""
     found = {}
     for metric in [*THRESHOLD_METRICS, *SCORE_METRICS]:
@@ -211,14 +203,16 @@ def _intervals(
             # Resampling 15 of 15 gives 15 of 15 again.
             held = np.full(len(images.names), True) if groups is None else groups.labels == part
             interval, method = _exact(metric, images, model, held, settings.level), "exact"
-        found[metric] = {"value": interval.estimate, "low": interval.low, "high": interval.high,
-                         "method": None if math.isnan(interval.low) else method}  # fmt: skip
+        found[metric] = {
+            "value": interval.estimate,
+            "low": interval.low,
+            "high": interval.high,
+            "method": None if math.isnan(interval.low) else method,
+        }
     return found
 
 
-def _exact(
-    metric: str, images: Images, model: Model, held: NDArray[np.bool_], level: float
-) -> Interval:
+def _exact(metric: str, images: Images, model: Model, held: NDArray[np.bool_], level: float) -> Interval:
     """Of the images `held`; where patients are known, those of one are not taken for independent.
 
     Args:
@@ -232,19 +226,15 @@ def _exact(
     return exact_interval(int(part.sum()), int(whole.sum()), level, independent=independent)
 
 
-def _operating_points(
-    y_true: NDArray[np.int64], score: NDArray[np.float64] | None
-) -> dict[str, dict[str, float]]:
+def _operating_points(y_true: NDArray[np.int64], score: NDArray[np.float64] | None) -> dict[str, dict[str, float]]:
     if score is None:
         return {}
     return {
         "sensitivity_at_specificity": {
-            f"{least:g}": sensitivity_at_specificity(y_true, score, least)
-            for least in OPERATING_POINTS
+            f"{least:g}": sensitivity_at_specificity(y_true, score, least) for least in OPERATING_POINTS
         },
         "specificity_at_sensitivity": {
-            f"{least:g}": specificity_at_sensitivity(y_true, score, least)
-            for least in OPERATING_POINTS
+            f"{least:g}": specificity_at_sensitivity(y_true, score, least) for least in OPERATING_POINTS
         },
     }
 

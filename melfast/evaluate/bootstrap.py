@@ -56,9 +56,8 @@ class Bootstrap:
     _design: Design
 
     def interval(
-        self, metric: str, part: str = OVERALL, *,
-        method: IntervalMethod = "bca", level: float = 0.95,
-    ) -> Interval:  # fmt: skip
+        self, metric: str, part: str = OVERALL, *, method: IntervalMethod = "bca", level: float = 0.95
+    ) -> Interval:
         """The interval of a metric over all images or in one group."""
         place = self.parts.index(part)
         return self.interval_of(lambda found: found[metric][..., place], method=method, level=level)
@@ -77,11 +76,10 @@ class Bootstrap:
         """
         estimate = float(_over_groups(gap, metric, self.estimate, self.estimate, first=1))
         pairs = [
-            (self.estimate[name][a] - self.estimate[name][b],
-             self.replicates[name][:, a] - self.replicates[name][:, b])
+            (self.estimate[name][a] - self.estimate[name][b], self.replicates[name][:, a] - self.replicates[name][:, b])
             for name in (("recall", "fpr") if metric == EQUALIZED_ODDS else (metric,))
             for a, b in itertools.combinations(_with_value(self.estimate[name]), 2)
-        ]  # fmt: skip
+        ]
         whole = np.ones(len(self.replicates[next(iter(self.replicates))]), bool)
         for _, replicates in pairs:
             whole &= ~np.isnan(replicates)
@@ -101,15 +99,11 @@ class Bootstrap:
         low, high = max(0.0, float((size - reach).max())), min(1.0, float((size + reach).max()))
         return Interval(estimate, low, high, undefined)
 
-    def ratio_interval(
-        self, metric: str, *, method: IntervalMethod = "bca", level: float = 0.95
-    ) -> Interval:
+    def ratio_interval(self, metric: str, *, method: IntervalMethod = "bca", level: float = 0.95) -> Interval:
         """The interval of a metric's smallest through its largest value in a group."""
         return self.interval_of(self._between_groups(ratio, metric), method=method, level=level)
 
-    def interval_of(
-        self, statistic: Statistic, *, method: IntervalMethod = "bca", level: float = 0.95
-    ) -> Interval:
+    def interval_of(self, statistic: Statistic, *, method: IntervalMethod = "bca", level: float = 0.95) -> Interval:
         """The interval of anything that follows from the metrics.
 
         Args:
@@ -133,9 +127,7 @@ class Bootstrap:
     def _left_out(self) -> tuple[NDArray[np.int64], Measured]:
         return self._design.leave_out()
 
-    def _between_groups(
-        self, spread: Callable[[Floats, NDArray[np.bool_]], Floats], metric: str
-    ) -> Statistic:
+    def _between_groups(self, spread: Callable[[Floats, NDArray[np.bool_]], Floats], metric: str) -> Statistic:
         return lambda found: _over_groups(spread, metric, found, self.estimate, first=1)
 
 
@@ -160,10 +152,15 @@ class Null:
 
 
 def bootstrap(
-    y_true: ArrayLike, y_pred: ArrayLike, score: ArrayLike | None = None, *,
-    sensitive_features: Groups | None = None, patients: ArrayLike | None = None,
-    replicates: int = 10_000, seed: int = 0,
-) -> Bootstrap:  # fmt: skip
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    score: ArrayLike | None = None,
+    *,
+    sensitive_features: Groups | None = None,
+    patients: ArrayLike | None = None,
+    replicates: int = 10_000,
+    seed: int = 0,
+) -> Bootstrap:
     """Resamples images, or patients with all their images, within strata.
 
     Images are drawn within class and group, so that every replicate has as many malignant and
@@ -194,9 +191,14 @@ def bootstrap(
 
 
 def permutation_null(
-    y_true: ArrayLike, y_pred: ArrayLike, score: ArrayLike | None = None, *,
-    sensitive_features: Groups, permutations: int = 10_000, seed: int = 0,
-) -> dict[str, Null]:  # fmt: skip
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    score: ArrayLike | None = None,
+    *,
+    sensitive_features: Groups,
+    permutations: int = 10_000,
+    seed: int = 0,
+) -> dict[str, Null]:
     """Each metric's gap beside those that chance makes: the groups are permuted within each class.
 
     The largest of a few small groups' values less the smallest is large by chance alone. Images
@@ -266,9 +268,8 @@ def _all_move(replicates: Measured, metric: str, own: Measured) -> bool:
 
 
 def _over_groups(
-    spread: Callable[[Floats, NDArray[np.bool_]], Floats],
-    metric: str, found: Measured, own: Measured, first: int,
-) -> Floats:  # fmt: skip
+    spread: Callable[[Floats, NDArray[np.bool_]], Floats], metric: str, found: Measured, own: Measured, first: int
+) -> Floats:
     """A metric's gap or ratio between the groups that have it in the images themselves.
 
     Args:

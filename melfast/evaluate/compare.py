@@ -17,8 +17,7 @@ from melfast.evaluate.metrics import checked_calls, checked_probabilities
 if TYPE_CHECKING:
     from melfast.evaluate.analysis import Images, Model, Settings
 
-METRICS = ("auc", "average_precision", "pauc_80tpr", "balanced_accuracy", "recall", "specificity",
-           "f1", "brier")  # fmt: skip
+METRICS = ("auc", "average_precision", "pauc_80tpr", "balanced_accuracy", "recall", "specificity", "f1", "brier")
 
 
 @dataclass(frozen=True)
@@ -37,9 +36,7 @@ class Difference:
     p_value: float
 
 
-def delong(
-    y_true: ArrayLike, score: ArrayLike, other: ArrayLike
-) -> tuple[float, float, float]:  # fmt: skip
+def delong(y_true: ArrayLike, score: ArrayLike, other: ArrayLike) -> tuple[float, float, float]:
     """DeLong's test (1988) of two AUCs on the same images.
 
     Images are taken for independent.
@@ -92,9 +89,7 @@ def mcnemar(y_true: ArrayLike, called: ArrayLike, other: ArrayLike) -> tuple[int
     return one, another, float(stats.binomtest(one, one + another).pvalue)
 
 
-def paired_difference(
-    first: Bootstrap, second: Bootstrap, metric: str, level: float = 0.95
-) -> Difference:
+def paired_difference(first: Bootstrap, second: Bootstrap, metric: str, level: float = 0.95) -> Difference:
     """Of two bootstraps that drew the same images in each replicate, over all images."""
     value = float(first.estimate[metric][0] - second.estimate[metric][0])
     differences = first.replicates[metric][:, 0] - second.replicates[metric][:, 0]
@@ -107,9 +102,7 @@ def paired_difference(
     return Difference(value, interval.low, interval.high, p_value)
 
 
-def compare_all(
-    images: "Images", models: Sequence["Model"], settings: "Settings"
-) -> list[dict[str, Any]]:
+def compare_all(images: "Images", models: Sequence["Model"], settings: "Settings") -> list[dict[str, Any]]:
     """Every pair of models by every metric that both have.
 
     Each replicate draws the same images, or patients, for all models, and each class apart.
@@ -119,11 +112,15 @@ def compare_all(
     clusters = np.array(images.names) if images.patients is None else images.patients
     drawn = [
         bootstrap(
-            images.y_true, model.called, model.score, patients=clusters,
-            replicates=settings.replicates, seed=settings.seed,
+            images.y_true,
+            model.called,
+            model.score,
+            patients=clusters,
+            replicates=settings.replicates,
+            seed=settings.seed,
         )
         for model in models
-    ]  # fmt: skip
+    ]
     found = []
     for i, j in itertools.combinations(range(len(models)), 2):
         one, other = models[i], models[j]
@@ -131,16 +128,13 @@ def compare_all(
         pair: dict[str, Any] = {
             "first": one.name,
             "second": other.name,
-            "differences": {
-                m: asdict(paired_difference(drawn[i], drawn[j], m, settings.level)) for m in both
-            },
+            "differences": {m: asdict(paired_difference(drawn[i], drawn[j], m, settings.level)) for m in both},
             "delong": None,
         }
         if one.score is not None and other.score is not None:
             value, error, p_value = delong(images.y_true, one.score, other.score)
             pair["delong"] = {"auc": value, "standard_error": error, "p_value": p_value}
         alone, other_alone, p_value = mcnemar(images.y_true, one.called, other.called)
-        pair["mcnemar"] = {"first_alone_right": alone, "second_alone_right": other_alone,
-                           "p_value": p_value}  # fmt: skip
+        pair["mcnemar"] = {"first_alone_right": alone, "second_alone_right": other_alone, "p_value": p_value}
         found.append(pair)
     return found

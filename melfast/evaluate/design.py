@@ -45,9 +45,8 @@ class Design:
 
     @staticmethod
     def of(
-        y_true: ArrayLike, y_pred: ArrayLike, score: ArrayLike | None,
-        groups: Groups | None, patients: ArrayLike | None,
-    ) -> "Design":  # fmt: skip
+        y_true: ArrayLike, y_pred: ArrayLike, score: ArrayLike | None, groups: Groups | None, patients: ArrayLike | None
+    ) -> "Design":
         """See `bootstrap.bootstrap`."""
         if groups is None:
             groups = Groups("", np.full(np.shape(y_true), -1), ())
@@ -69,9 +68,7 @@ class Design:
         place[np.argsort(stratum, kind="stable")] = np.arange(len(stratum))
         return Design(
             rows=rows,
-            slices=kernels.Slices(
-                np.cumsum([0, *map(len, slices)]), np.concatenate(slices).astype(np.int32)
-            ),
+            slices=kernels.Slices(np.cumsum([0, *map(len, slices)]), np.concatenate(slices).astype(np.int32)),
             cluster=place[cluster],
             strata=np.append(0, np.cumsum(sizes)).astype(np.int64),
             with_scores=score is not None,
@@ -81,9 +78,7 @@ class Design:
         """Metrics of images drawn again [R, S]."""
         counts, scores = empty_results(number, len(self.slices.start) - 1)
         seeds = seeds_of(seed, number)
-        kernels.bootstrap(
-            seeds, self.strata, self.cluster, self.rows, self.slices, counts, scores
-        )  # fmt: skip
+        kernels.bootstrap(seeds, self.strata, self.cluster, self.rows, self.slices, counts, scores)
         return by_name(counts, scores, self.with_scores)
 
     def without(self, *clusters: int) -> Measured:

@@ -67,19 +67,21 @@ def combine(
     count = score_mn.shape[1]
     # (rank - 1/2) / N of the mean rank is the share scored lower, ties counting half.
     ranks = np.stack([(rankdata(score) - 0.5) / count for score in score_mn])
-    lower = [
-        None if t is None else float((score < t).mean())
-        for t, score in zip(thresholds, score_mn, strict=True)
-    ]
+    lower = [None if t is None else float((score < t).mean()) for t, score in zip(thresholds, score_mn, strict=True)]
     known = [t for t in lower if t is not None]
     return ranks.mean(axis=0), float(np.mean(known)) if len(known) == len(lower) else None
 
 
 def run_ensemble(
-    sources: Sequence[Path], output: Path, *, method: Method = "mean",
-    threshold: float | None = None, data_path: Path | None = None, split: str = "test",
+    sources: Sequence[Path],
+    output: Path,
+    *,
+    method: Method = "mean",
+    threshold: float | None = None,
+    data_path: Path | None = None,
+    split: str = "test",
     means: Means = DEFAULT_MEANS,
-) -> None:  # fmt: skip
+) -> None:
     """Combines predictions, prints a table and writes `metrics.json` and `predictions.csv`.
 
     Args:
@@ -96,8 +98,7 @@ def run_ensemble(
         raise InputError("an ensemble needs two models at least, got 1")
     if any(tables) and not all(tables):
         raise InputError(
-            f"{sources[tables.index(False)]}: wanted tables of predictions (.csv) only, or runs "
-            "and checkpoints only"
+            f"{sources[tables.index(False)]}: wanted tables of predictions (.csv) only, or runs and checkpoints only"
         )
     if threshold is not None and not 0 <= threshold <= 1:
         raise InputError(f"--threshold must be in 0..1, got {threshold:g}")
@@ -111,8 +112,7 @@ def run_ensemble(
         if not world.first:
             return
         members = [
-            Member(str(a.folder), scored_images(manifest.select(a.index), a.score), a.threshold)
-            for a in answers
+            Member(str(a.folder), scored_images(manifest.select(a.index), a.score), a.threshold) for a in answers
         ]
         kept = members[0].scored.names
         remarks = [remark for folder in folders for remark in seen_before(folder, kept)]
@@ -128,9 +128,13 @@ def run_ensemble(
 
 
 def finish(
-    members: Sequence[Member], output: Path, method: Method, threshold: float | None,
-    remarks: Sequence[str] = (), left_out: Sequence[str] = (),
-) -> None:  # fmt: skip
+    members: Sequence[Member],
+    output: Path,
+    method: Method,
+    threshold: float | None,
+    remarks: Sequence[str] = (),
+    left_out: Sequence[str] = (),
+) -> None:
     """Combines members of the same images, and writes and shows what comes out."""
     images = agreed(members)
     score_mn = np.stack([member.scored.score for member in members])
@@ -145,12 +149,16 @@ def finish(
             "rank-mean: the members' thresholds are unknown, for their tables hold no calls of "
             "both kinds; wanted --threshold, a share of the images"
         )
-    about = {"members": [m.name for m in members], "method": method, "threshold_rule": source,
-             "threshold": threshold}  # fmt: skip
+    about = {"members": [m.name for m in members], "method": method, "threshold_rule": source, "threshold": threshold}
     conclude(
-        replace(images, score=score), threshold, output, about,
-        f"{method} of {len(members)} models, threshold {threshold:.4f}", remarks, left_out,
-    )  # fmt: skip
+        replace(images, score=score),
+        threshold,
+        output,
+        about,
+        f"{method} of {len(members)} models, threshold {threshold:.4f}",
+        remarks,
+        left_out,
+    )
 
 
 def agreed(members: Sequence[Member]) -> Scored:
@@ -218,7 +226,6 @@ def read_member(path: Path) -> Member:
     truth = np.full(len(found), -1) if found.truth is None else found.truth
     order = np.argsort(np.array(found.names))
     scored = Scored(
-        [found.names[i] for i in order], truth[order], found.score[order],
-        np.array(groups)[order], group_names,
-    )  # fmt: skip
+        [found.names[i] for i in order], truth[order], found.score[order], np.array(groups)[order], group_names
+    )
     return Member(str(path), scored, found.threshold)

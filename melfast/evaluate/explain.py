@@ -30,9 +30,8 @@ OPACITY = 0.45
 
 
 def evidence_maps(
-    model: torch.nn.Module, record: ModelRecord, images_b3hw: torch.Tensor,
-    group_b: torch.Tensor | None = None,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:  # fmt: skip
+    model: torch.nn.Module, record: ModelRecord, images_b3hw: torch.Tensor, group_b: torch.Tensor | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Maps of what speaks for malignant, and P(malignant).
 
     Args:
@@ -51,18 +50,21 @@ def evidence_maps(
         else:
             coarse, probability = _by_features(model, record, images_b3hw, group_b)
     coarse = coarse.detach().float().clamp_min(0)
-    fine = functional.interpolate(
-        coarse[:, None], size=images_b3hw.shape[2:], mode="bilinear", align_corners=False
-    )[:, 0]
+    fine = functional.interpolate(coarse[:, None], size=images_b3hw.shape[2:], mode="bilinear", align_corners=False)[
+        :, 0
+    ]
     largest = fine.amax(dim=(1, 2), keepdim=True)
     maps = torch.where(largest > 0, fine / largest.clamp_min(1e-30), 0.0)
     return maps.cpu().numpy(), probability.detach().float().cpu().numpy()
 
 
 def explain_files(
-    model: torch.nn.Module, record: ModelRecord, paths: Sequence[Path],
-    masks: Masks | None = None, groups: NDArray[np.int64] | None = None,
-) -> list[tuple[NDArray[np.uint8], float]]:  # fmt: skip
+    model: torch.nn.Module,
+    record: ModelRecord,
+    paths: Sequence[Path],
+    masks: Masks | None = None,
+    groups: NDArray[np.int64] | None = None,
+) -> list[tuple[NDArray[np.uint8], float]]:
     """Each image as the model's input shows it with its map laid over, and P(malignant).
 
     Args:
@@ -77,10 +79,7 @@ def explain_files(
     preprocess = record.preprocess
     plan = evaluation_plan(len(paths), batch_size=BATCH_SIZE, masked=preprocess.masked)
     found = []
-    loaders = [
-        NativeLoader(paths, preprocess, plan, masks=masks, dtype=dtype)
-        for dtype in (np.float32, np.uint8)
-    ]
+    loaders = [NativeLoader(paths, preprocess, plan, masks=masks, dtype=dtype) for dtype in (np.float32, np.uint8)]
     with loaders[0] as normalised, loaders[1] as plain:
         for batch, shown in zip(normalised, plain, strict=True):
             images = torch.from_numpy(np.array(batch.images)).permute(0, 3, 1, 2)
@@ -150,14 +149,11 @@ def _by_attention(
     # What a patch has of itself is there whatever the image shows.
     patches = (read - own).mean(dim=1)[:, prefix:]
     high, wide = model.patch_embed.patch_size
-    rows, columns = (-(-side // patch) for side, patch in
-                     zip(images_b3hw.shape[2:], (high, wide), strict=True))  # fmt: skip
+    rows, columns = (-(-side // patch) for side, patch in zip(images_b3hw.shape[2:], (high, wide), strict=True))
     return patches.reshape(len(patches), rows, columns), probability
 
 
-def _odds(
-    logits: torch.Tensor, record: ModelRecord, group_b: torch.Tensor | None
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _odds(logits: torch.Tensor, record: ModelRecord, group_b: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
     """The sum of the log-odds of P(malignant), for P itself is flat where it is sure; and P."""
     probability = decode(logits, record, group_b)
     return torch.logit(probability.double(), eps=1e-12).sum(), probability

@@ -21,9 +21,14 @@ CLASS_NAMES = {0: "benign", 1: "malignant", -1: ""}
 
 
 def run_explain(
-    checkpoint: Path, output: Path, images: str | None, data_path: Path | None, split: str,
-    names: Sequence[str], count: int,
-) -> list[str]:  # fmt: skip
+    checkpoint: Path,
+    output: Path,
+    images: str | None,
+    data_path: Path | None,
+    split: str,
+    names: Sequence[str],
+    count: int,
+) -> list[str]:
     """Writes a picture for each chosen image, and a sheet of all.
 
     Args:
@@ -41,9 +46,7 @@ def run_explain(
     groups: NDArray[np.int64] | None = None
     if images is not None:
         if record.preprocess.masked:
-            raise InputError(
-                f"{folder}: the model sees masked images; wanted a manifest with masks, --data-path"
-            )
+            raise InputError(f"{folder}: the model sees masked images; wanted a manifest with masks, --data-path")
         files = find_images(images)
         labels, paths = list(files.names), [Path(path) for path in files.paths]
         targets = np.full(len(paths), -1)
@@ -53,10 +56,12 @@ def run_explain(
         targets, groups = manifest.targets, manifest.groups_by(record.groups).astype(np.int64)
     chosen = choose(labels, targets, names, count)
     found = explain_files(
-        model, record, [paths[i] for i in chosen],
+        model,
+        record,
+        [paths[i] for i in chosen],
         None if masks is None else [masks[i] for i in chosen],
         None if groups is None else groups[chosen],
-    )  # fmt: skip
+    )
     output.mkdir(parents=True, exist_ok=True)
     captions = []
     for row, (picture, probability) in zip(chosen, found, strict=True):
@@ -69,9 +74,7 @@ def run_explain(
     return [f"{output}: {len(found)} pictures", str(output / SHEET)]
 
 
-def choose(
-    labels: Sequence[str], targets: NDArray, names: Sequence[str], count: int
-) -> NDArray[np.int64]:
+def choose(labels: Sequence[str], targets: NDArray, names: Sequence[str], count: int) -> NDArray[np.int64]:
     """Rows of the images to show.
 
     Raises:

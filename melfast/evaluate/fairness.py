@@ -52,9 +52,8 @@ class Disparity:
 
 
 def disparities(
-    y_true: ArrayLike, y_pred: ArrayLike, score: ArrayLike | None = None, *,
-    sensitive_features: Groups,
-) -> dict[str, Disparity]:  # fmt: skip
+    y_true: ArrayLike, y_pred: ArrayLike, score: ArrayLike | None = None, *, sensitive_features: Groups
+) -> dict[str, Disparity]:
     """Every metric by group: those of the calls and, where there are scores, of the scores.
 
     Args:
@@ -71,9 +70,7 @@ def disparities(
     return found
 
 
-def confusions(
-    y_true: ArrayLike, y_pred: ArrayLike, *, sensitive_features: Groups
-) -> dict[str, Confusion]:
+def confusions(y_true: ArrayLike, y_pred: ArrayLike, *, sensitive_features: Groups) -> dict[str, Confusion]:
     """Counts of images by true class and call, of each group."""
     true, called = _same_length(y_true, y_pred, sensitive_features)
     return {
@@ -83,9 +80,7 @@ def confusions(
     }
 
 
-def demographic_parity_difference(
-    y_true: ArrayLike, y_pred: ArrayLike, *, sensitive_features: Groups
-) -> float:
+def demographic_parity_difference(y_true: ArrayLike, y_pred: ArrayLike, *, sensitive_features: Groups) -> float:
     """Largest less smallest share of images that are called malignant, whatever they are.
 
     It is not 0 for a perfect classifier where the share of malignant images differs.
@@ -93,23 +88,17 @@ def demographic_parity_difference(
     return _rate("selection_rate", y_true, y_pred, sensitive_features).gap
 
 
-def demographic_parity_ratio(
-    y_true: ArrayLike, y_pred: ArrayLike, *, sensitive_features: Groups
-) -> float:
+def demographic_parity_ratio(y_true: ArrayLike, y_pred: ArrayLike, *, sensitive_features: Groups) -> float:
     """Smallest through largest share of images that are called malignant."""
     return _rate("selection_rate", y_true, y_pred, sensitive_features).ratio
 
 
-def equal_opportunity_difference(
-    y_true: ArrayLike, y_pred: ArrayLike, *, sensitive_features: Groups
-) -> float:
+def equal_opportunity_difference(y_true: ArrayLike, y_pred: ArrayLike, *, sensitive_features: Groups) -> float:
     """Largest less smallest recall."""
     return _rate("recall", y_true, y_pred, sensitive_features).gap
 
 
-def equalized_odds_difference(
-    y_true: ArrayLike, y_pred: ArrayLike, *, sensitive_features: Groups
-) -> float:
+def equalized_odds_difference(y_true: ArrayLike, y_pred: ArrayLike, *, sensitive_features: Groups) -> float:
     """The larger of the gaps in recall and in the false positive rate; NaN where one is."""
     gaps = [_rate(n, y_true, y_pred, sensitive_features).gap for n in ("recall", "fpr")]
     return float(np.max(gaps))  # unlike max(), NaN of NaN
@@ -136,9 +125,13 @@ class ScoreTest:
 
 
 def score_test(
-    y_true: ArrayLike, y_pred: ArrayLike, score: ArrayLike, *, sensitive_features: Groups,
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    score: ArrayLike,
+    *,
+    sensitive_features: Groups,
     images: Literal["malignant", "true positive"],
-) -> ScoreTest:  # fmt: skip
+) -> ScoreTest:
     """Whether P(malignant) differs across groups, on malignant images or those called so rightly.
 
     Images are taken for independent, which those of one patient are not.
@@ -154,8 +147,11 @@ def score_test(
         images={name: len(sample) for name, sample in samples.items()},
         mean={n: float(s.mean()) if len(s) else math.nan for n, s in samples.items()},
         sd={n: float(s.std(ddof=1)) if len(s) > 1 else math.nan for n, s in samples.items()},
-        anova_f=f, anova_p=f_p, kruskal_h=h, kruskal_p=h_p,
-    )  # fmt: skip
+        anova_f=f,
+        anova_p=f_p,
+        kruskal_h=h,
+        kruskal_p=h_p,
+    )
 
 
 def _tests(samples: list[NDArray[np.float64]]) -> tuple[float, float, float, float]:
@@ -192,12 +188,13 @@ def _by_group(
     known = groups.known
     if not known.any():
         nothing = dict.fromkeys(groups.names, math.nan)
-        return {n: Disparity(v, dict(nothing), math.nan, math.nan, None) for n, v in
-                overall.items()}  # fmt: skip
+        return {n: Disparity(v, dict(nothing), math.nan, math.nan, None) for n, v in overall.items()}
     frame = MetricFrame(
-        metrics=dict(metrics), y_true=true[known], y_pred=values[known],
+        metrics=dict(metrics),
+        y_true=true[known],
+        y_pred=values[known],
         sensitive_features={groups.name: groups.index[known]},
-    )  # fmt: skip
+    )
     by_group = frame.by_group.reindex(range(len(groups.names))).astype(np.float64)
     gap, ratio = frame.difference(), frame.ratio()
     found = {}
@@ -221,13 +218,10 @@ def _worst(metric: str, rates: NDArray[np.float64], names: tuple[str, ...]) -> s
     return names[int(worst)]
 
 
-def _same_length(
-    y_true: ArrayLike, values: ArrayLike, groups: Groups
-) -> tuple[NDArray[Any], NDArray[Any]]:
+def _same_length(y_true: ArrayLike, values: ArrayLike, groups: Groups) -> tuple[NDArray[Any], NDArray[Any]]:
     true, array = np.asarray(y_true), np.asarray(values)
     if not true.shape == array.shape == groups.index.shape:
         raise ValueError(
-            f"y_true {true.shape}, values {array.shape} and groups {groups.index.shape} must be "
-            "equally long lists"
+            f"y_true {true.shape}, values {array.shape} and groups {groups.index.shape} must be equally long lists"
         )
     return true, array

@@ -35,10 +35,7 @@ class Groups:
             raise ValueError(f"groups must be a list, got shape {self.index.shape}")
         lowest, highest = self.index.min(initial=-1), self.index.max(initial=-1)
         if lowest < -1 or highest >= len(self.names):
-            raise ValueError(
-                f"groups of {self.name!r} must be in -1..{len(self.names) - 1}, "
-                f"got {lowest}..{highest}"
-            )
+            raise ValueError(f"groups of {self.name!r} must be in -1..{len(self.names) - 1}, got {lowest}..{highest}")
 
     def __len__(self) -> int:
         return len(self.index)
@@ -123,8 +120,7 @@ def cross(first: Groups, second: Groups) -> Groups:
     pair = np.where(first.known & second.known, pair, -1)
     present = np.unique(pair[pair >= 0])
     names = tuple(
-        f"{first.names[i]}, {second.names[j]}"
-        for i, j in (divmod(int(p), len(second.names)) for p in present)
+        f"{first.names[i]}, {second.names[j]}" for i, j in (divmod(int(p), len(second.names)) for p in present)
     )
     index = np.where(pair < 0, -1, np.searchsorted(present, pair))
     return Groups(f"{first.name} x {second.name}", index, names)

@@ -57,12 +57,21 @@ class Inference:
 
 
 def infer(
-    model: torch.nn.Module, paths: Sequence[Path], preprocess: Preprocess, world: World, *,
-    masks: Masks | None = None, checked: NDArray[np.bool_] | None = None,
-    loader: LoaderName = "auto", batch_size: int = BATCH_SIZE, precision: Precision = "fp32",
-    threads: int = 0, on_error: OnError = "raise", tta: Tta = "none",
+    model: torch.nn.Module,
+    paths: Sequence[Path],
+    preprocess: Preprocess,
+    world: World,
+    *,
+    masks: Masks | None = None,
+    checked: NDArray[np.bool_] | None = None,
+    loader: LoaderName = "auto",
+    batch_size: int = BATCH_SIZE,
+    precision: Precision = "fp32",
+    threads: int = 0,
+    on_error: OnError = "raise",
+    tta: Tta = "none",
     advance: Callable[[int], None] = lambda images: None,
-) -> Inference:  # fmt: skip
+) -> Inference:
     """Runs a model, which stands on `world.device` in eval mode, over image files.
 
     Whole batches are dealt to the processes and their results gathered, so every process returns
@@ -78,20 +87,24 @@ def infer(
         InputError: no file at all could be read, or the model gives no number for one.
     """
     plan = evaluation_plan(
-        len(paths),
-        batch_size=batch_size,
-        rank=world.rank,
-        world_size=world.size,
-        masked=preprocess.masked,
+        len(paths), batch_size=batch_size, rank=world.rank, world_size=world.size, masked=preprocess.masked
     )
     views = require_views(tta, preprocess)
     index: list[NDArray[np.int64]] = []
     logits: list[torch.Tensor] = []
     failures: list[ImageError] = []
     batches = open_loader(
-        paths, preprocess, plan, world, masks=masks, checked=checked, loader=loader,
-        threads=threads, on_error=on_error, precision=precision,
-    )  # fmt: skip
+        paths,
+        preprocess,
+        plan,
+        world,
+        masks=masks,
+        checked=checked,
+        loader=loader,
+        threads=threads,
+        on_error=on_error,
+        precision=precision,
+    )
     with batches, answering(model, world, precision) as answer:
         for images, batch in feed(batches, world.device):
             failures.extend(batch.failures)

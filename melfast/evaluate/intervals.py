@@ -34,9 +34,7 @@ def percentile_interval(estimate: float, replicates: Floats, level: float = 0.95
     return _quantiles(estimate, replicates, _tails(level))
 
 
-def bca_interval(
-    estimate: float, replicates: Floats, accelerated: float, level: float = 0.95
-) -> Interval:
+def bca_interval(estimate: float, replicates: Floats, accelerated: float, level: float = 0.95) -> Interval:
     """Bias-corrected and accelerated (Efron 1987): quantiles that allow for bias and skew.
 
     Args:
@@ -77,9 +75,7 @@ def acceleration(left_out: Floats, stratum: NDArray[np.int64], strata: NDArray[n
     return cubes / (6 * squares**1.5) if squares > 0 else 0.0
 
 
-def exact_interval(
-    part: int, whole: int, level: float = 0.95, *, independent: float | None = None
-) -> Interval:
+def exact_interval(part: int, whole: int, level: float = 0.95, *, independent: float | None = None) -> Interval:
     """Clopper and Pearson's interval (1934) of a share of images; NaN of no image.
 
     It holds where the bootstrap says nothing: 15 of 15.
@@ -127,6 +123,4 @@ def _quantiles(estimate: float, replicates: Floats, places: Floats) -> Interval:
         return nothing
     low, high = np.quantile(defined, places)
     holds = low - 1e-12 <= estimate <= high + 1e-12  # rounding aside
-    return (
-        Interval(estimate, float(low), float(high), undefined) if low < high and holds else nothing
-    )
+    return Interval(estimate, float(low), float(high), undefined) if low < high and holds else nothing

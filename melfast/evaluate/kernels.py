@@ -17,9 +17,15 @@ from numpy.typing import NDArray
 # Columns of the results of a scan.
 COUNTS = ("tn", "fp", "fn", "tp")
 SCORES = (
-    "auc", "average_precision", "pauc_80tpr", "brier", "log_loss", "ece",
-    "sensitivity_at_90_specificity", "specificity_at_90_sensitivity",
-)  # fmt: skip
+    "auc",
+    "average_precision",
+    "pauc_80tpr",
+    "brier",
+    "log_loss",
+    "ece",
+    "sensitivity_at_90_specificity",
+    "specificity_at_90_sensitivity",
+)
 LEAST_TPR = 0.8  # of pauc_80tpr
 LEAST_RATE = 0.9  # of the last two
 
@@ -210,9 +216,7 @@ def _scan_all(rows: Any, slices: Any, weight: Any, counts: Any, scores: Any) -> 
 
 
 @compiled
-def bootstrap(
-    seeds: Any, strata: Any, cluster: Any, rows: Any, slices: Any, counts: Any, scores: Any
-) -> None:
+def bootstrap(seeds: Any, strata: Any, cluster: Any, rows: Any, slices: Any, counts: Any, scores: Any) -> None:
     """Measures replicates: clusters of images drawn with replacement from each stratum.
 
     Args:
@@ -232,9 +236,7 @@ def bootstrap(
 
 
 @compiled
-def leave_out(
-    left_out: Any, cluster: Any, rows: Any, slices: Any, counts: Any, scores: Any
-) -> None:
+def leave_out(left_out: Any, cluster: Any, rows: Any, slices: Any, counts: Any, scores: Any) -> None:
     """Measures all images but those of one cluster; -1 leaves out none.
 
     Args:
@@ -249,9 +251,7 @@ def leave_out(
 
 
 @compiled
-def permutation(
-    seeds: Any, classes: Any, class_rows: Any, group: Any, rows: Any, counts: Any, scores: Any
-) -> None:
+def permutation(seeds: Any, classes: Any, class_rows: Any, group: Any, rows: Any, counts: Any, scores: Any) -> None:
     """Measures the groups with the images' groups permuted within each class.
 
     Args:

@@ -143,9 +143,7 @@ def selection_rate(counts: Confusion) -> float:
     return _ratio(counts.tp + counts.fp, counts.tp + counts.tn + counts.fp + counts.fn)
 
 
-def sensitivity_at_specificity(
-    y_true: ArrayLike, score: ArrayLike, least_specificity: float
-) -> float:
+def sensitivity_at_specificity(y_true: ArrayLike, score: ArrayLike, least_specificity: float) -> float:
     """The largest recall of a threshold whose specificity is at least `least_specificity`.
 
     Only thresholds that there are: nothing is interpolated. Calling nothing malignant is one.
@@ -156,9 +154,7 @@ def sensitivity_at_specificity(
     return _best_rate(y_true, score, least_specificity, of_malignant=True)
 
 
-def specificity_at_sensitivity(
-    y_true: ArrayLike, score: ArrayLike, least_sensitivity: float
-) -> float:
+def specificity_at_sensitivity(y_true: ArrayLike, score: ArrayLike, least_sensitivity: float) -> float:
     """The largest specificity of a threshold whose recall is at least `least_sensitivity`.
 
     Only thresholds that there are: nothing is interpolated. Calling all malignant is one.
@@ -192,9 +188,7 @@ def log_loss(y_true: ArrayLike, probability: ArrayLike) -> float:
     return float(np.mean(log_losses(malignant, probability))) if len(malignant) else math.nan
 
 
-def log_losses(
-    malignant: NDArray[np.bool_], probability: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def log_losses(malignant: NDArray[np.bool_], probability: NDArray[np.float64]) -> NDArray[np.float64]:
     """The log loss of each image."""
     clipped = np.clip(probability, EPSILON, 1 - EPSILON)
     return -np.log(np.where(malignant, clipped, 1 - clipped))
@@ -290,9 +284,7 @@ def threshold_metrics(counts: NDArray[np.int64]) -> dict[str, NDArray[np.float64
     return {name: found[name] for name in THRESHOLD_METRICS}
 
 
-def binary_metrics(
-    y_true: ArrayLike, score: ArrayLike, threshold: float | NDArray[np.float64]
-) -> dict[str, float]:
+def binary_metrics(y_true: ArrayLike, score: ArrayLike, threshold: float | NDArray[np.float64]) -> dict[str, float]:
     """Every metric by name; an image is called malignant at `score >= threshold`, which is one for
     all or one an image [N]."""
     counts = confusion(y_true, np.asarray(score) >= threshold)
@@ -307,9 +299,7 @@ def binary_metrics(
     }
 
 
-def checked_calls(
-    y_true: ArrayLike, y_pred: ArrayLike
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def checked_calls(y_true: ArrayLike, y_pred: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Whether each image is malignant, and is called so.
 
     Raises:
@@ -321,9 +311,7 @@ def checked_calls(
     return malignant, called == 1
 
 
-def checked_probabilities(
-    y_true: ArrayLike, probability: ArrayLike
-) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+def checked_probabilities(y_true: ArrayLike, probability: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """Whether each image is malignant, and P(malignant).
 
     Raises:
@@ -331,9 +319,7 @@ def checked_probabilities(
     """
     malignant, numbers = _checked(y_true, probability)
     if (bad := numbers[(numbers < 0) | (numbers > 1)]).size:
-        raise ValueError(
-            f"{bad.size} of {len(numbers)} probabilities are not in 0..1, the first: {bad[0]}"
-        )
+        raise ValueError(f"{bad.size} of {len(numbers)} probabilities are not in 0..1, the first: {bad[0]}")
     return malignant, numbers
 
 
@@ -362,9 +348,7 @@ def _best_rate(y_true: ArrayLike, score: ArrayLike, least: float, *, of_malignan
 def _checked(y_true: ArrayLike, values: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     true, numbers = np.asarray(y_true), np.asarray(values, dtype=np.float64)
     if true.ndim != 1 or true.shape != numbers.shape:
-        raise ValueError(
-            f"y_true {true.shape} and values {numbers.shape} must be equally long lists"
-        )
+        raise ValueError(f"y_true {true.shape} and values {numbers.shape} must be equally long lists")
     if not np.isin(true, (0, 1)).all():
         raise ValueError(f"y_true must hold 0 and 1, got {np.unique(true)[:5].tolist()}")
     if np.isnan(numbers).any():

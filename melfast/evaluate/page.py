@@ -99,9 +99,7 @@ def write_page(document: Document, pictures: Sequence[tuple[Path, str]]) -> str:
     return (
         "<!doctype html>\n<html lang=en>\n<head>\n<meta charset=utf-8>\n"
         '<meta name=viewport content="width=device-width, initial-scale=1">\n'
-        f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        + "\n".join(parts)
-        + "\n</body>\n</html>\n"
+        f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n" + "\n".join(parts) + "\n</body>\n</html>\n"
     )
 
 
@@ -141,9 +139,7 @@ def _headline(document: Document) -> str:
 def _cards(document: Document) -> str:
     cards = []
     for model in document["models"]:
-        name = (
-            f"<span class=soft>{_text(model['name'])}</span>" if len(document["models"]) > 1 else ""
-        )
+        name = f"<span class=soft>{_text(model['name'])}</span>" if len(document["models"]) > 1 else ""
         for metric in ("auc", "recall", "specificity"):
             if metric in model["overall"]:
                 found = model["overall"][metric]
@@ -162,12 +158,14 @@ def _overall(document: Document) -> str:
         if metric == EQUALIZED_ODDS:  # of groups alone
             continue
         cells = [model["overall"].get(metric) for model in models]
-        rows.append([f"{name}<small>{meaning}</small>"] + [
-            "not available" if c is None else number(metric, c["value"]) + _interval(metric, c)
-            for c in cells
-        ])  # fmt: skip
-    for word, keys in (("called malignant: rightly, wrongly", ("tp", "fp")),
-                       ("called benign: rightly, wrongly", ("tn", "fn"))):  # fmt: skip
+        rows.append(
+            [f"{name}<small>{meaning}</small>"]
+            + ["not available" if c is None else number(metric, c["value"]) + _interval(metric, c) for c in cells]
+        )
+    for word, keys in (
+        ("called malignant: rightly, wrongly", ("tp", "fp")),
+        ("called benign: rightly, wrongly", ("tn", "fn")),
+    ):
         cells = [" / ".join(f"{model['confusion'][key]:,}" for key in keys) for model in models]
         rows.append([word, *cells])
     head = ["metric", *(_model_head(model) for model in models)]
@@ -186,8 +184,10 @@ def _operating_points(document: Document) -> str:
     if not models:
         return ""
     rows = []
-    for kind, words in (("sensitivity_at_specificity", "recall at specificity"),
-                        ("specificity_at_sensitivity", "specificity at recall")):  # fmt: skip
+    for kind, words in (
+        ("sensitivity_at_specificity", "recall at specificity"),
+        ("specificity_at_sensitivity", "specificity at recall"),
+    ):
         for least in models[0]["operating_points"][kind]:
             values = [model["operating_points"][kind][least] for model in models]
             shown = [number("recall", value) for value in values]
@@ -219,9 +219,8 @@ def _groupings(model: Mapping[str, Any], named: bool) -> str:
             group = grouping["groups"][name]
             rows.append(
                 [_text(name), f"{group['images']:,}", f"{group['malignant']:,}"]
-                + [number(m, group["metrics"][m]["value"]) + _interval(m, group["metrics"][m])
-                   for m in shown]
-            )  # fmt: skip
+                + [number(m, group["metrics"][m]["value"]) + _interval(m, group["metrics"][m]) for m in shown]
+            )
         head = ["group", "images", "malignant", *(METRICS[m][0] for m in shown)]
         unknown = f"Images of unknown group, left out here: {grouping['unknown']:,}."
         parts.append(_table(head, rows, unknown if grouping["unknown"] else ""))
@@ -234,13 +233,17 @@ def _gaps(grouping: Mapping[str, Any]) -> str:
     rows = []
     for metric, found in grouping["gaps"].items():
         null = found["null"]
-        rows.append([
-            METRICS[metric][0], number(metric, found["gap"]) + _interval(metric, found),
-            number(metric, null["mean"]), _p(null["p_value"]),
-            "–" if _missing(found["ratio"]) else f"{found['ratio']:.3f}",
-            # Alone it is worst of one.
-            _text("–" if _missing(found["gap"]) else found["worst_group"] or "–"),
-        ])  # fmt: skip
+        rows.append(
+            [
+                METRICS[metric][0],
+                number(metric, found["gap"]) + _interval(metric, found),
+                number(metric, null["mean"]),
+                _p(null["p_value"]),
+                "–" if _missing(found["ratio"]) else f"{found['ratio']:.3f}",
+                # Alone it is worst of one.
+                _text("–" if _missing(found["gap"]) else found["worst_group"] or "–"),
+            ]
+        )
     head = ["gap in", "gap", "mean gap by chance", "p", "ratio", "worst group"]
     names = (
         "The gap of the selection rate is the demographic parity difference, its ratio the "
@@ -253,13 +256,19 @@ def _score_tests(grouping: Mapping[str, Any]) -> str:
     rows = []
     for chosen, test in grouping["score_tests"].items():
         means = ", ".join(
-            f"{_text(name)} {mean:.3f}" + ("" if _missing(test["sd"][name]) else
-                                           f" ± {test['sd'][name]:.3f}")
-            for name, mean in test["mean"].items() if not _missing(mean)
-        )  # fmt: skip
-        rows.append([f"{chosen} images<small style='white-space:normal'>{means}</small>",
-                     _plain(test["anova_f"]), _p(test["anova_p"]), _plain(test["kruskal_h"]),
-                     _p(test["kruskal_p"])])  # fmt: skip
+            f"{_text(name)} {mean:.3f}" + ("" if _missing(test["sd"][name]) else f" ± {test['sd'][name]:.3f}")
+            for name, mean in test["mean"].items()
+            if not _missing(mean)
+        )
+        rows.append(
+            [
+                f"{chosen} images<small style='white-space:normal'>{means}</small>",
+                _plain(test["anova_f"]),
+                _p(test["anova_p"]),
+                _plain(test["kruskal_h"]),
+                _p(test["kruskal_p"]),
+            ]
+        )
     if not rows:
         return ""
     head = ["P(malignant): mean ± sd", "ANOVA F", "p", "Kruskal–Wallis H", "p"]
@@ -276,20 +285,26 @@ def _comparisons(document: Document) -> str:
             rows.append([METRICS[metric][0], shown, _p(found["p_value"]), "yes" if real else "no"])
         title = f"{_text(pair['first'])} less {_text(pair['second'])}"
         parts.append(f"<h3>{title}</h3>")
-        parts.append(_table(
-            ["metric", "difference", "p", "interval leaves out 0"], rows,
-            "Paired bootstrap: both models on the same images in every replicate.",
-        ))  # fmt: skip
+        parts.append(
+            _table(
+                ["metric", "difference", "p", "interval leaves out 0"],
+                rows,
+                "Paired bootstrap: both models on the same images in every replicate.",
+            )
+        )
         tests = []
         if pair["delong"] is not None:
             found = pair["delong"]
-            tests.append(["DeLong, AUC", f"{found['auc']:+.4f} ± {found['standard_error']:.4f}",
-                          _p(found["p_value"])])  # fmt: skip
+            tests.append(["DeLong, AUC", f"{found['auc']:+.4f} ± {found['standard_error']:.4f}", _p(found["p_value"])])
         found = pair["mcnemar"]
-        tests.append([
-            "McNemar, calls", f"{found['first_alone_right']:,} right by the first alone, "
-            f"{found['second_alone_right']:,} by the second alone", _p(found["p_value"]),
-        ])  # fmt: skip
+        tests.append(
+            [
+                "McNemar, calls",
+                f"{found['first_alone_right']:,} right by the first alone, "
+                f"{found['second_alone_right']:,} by the second alone",
+                _p(found["p_value"]),
+            ]
+        )
         parts.append(_table(["test", "found", "p"], tests))
     return "\n".join(parts)
 
@@ -298,9 +313,7 @@ def _plots(pictures: Sequence[tuple[Path, str]]) -> str:
     figures = []
     for path, caption in pictures:
         data = base64.b64encode(path.read_bytes()).decode("ascii")
-        wide = (
-            " class=wide-plot" if path.stem.startswith(("worst", "threshold", "confusion")) else ""
-        )
+        wide = " class=wide-plot" if path.stem.startswith(("worst", "threshold", "confusion")) else ""
         figures.append(
             f'<figure{wide}><img alt="{_text(caption)}" src="data:image/png;base64,{data}">'
             f"<figcaption>{_text(caption)}</figcaption></figure>"

@@ -35,15 +35,18 @@ def roc(y_true: Bools, scores: Mapping[str, Floats], *, level: float, seed: int)
         low, high = band(y_true, score, roc_points, level=level, seed=seed)
         axis.fill_between(GRID, low, high, color=colour, alpha=0.15, linewidth=0)
     axis.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":")
-    axis.set(xlabel="false positive rate (share of benign images)", xlim=(0, 1), ylim=(0, 1.005),
-             ylabel="recall (share of malignant images)", title="ROC")  # fmt: skip
+    axis.set(
+        xlabel="false positive rate (share of benign images)",
+        xlim=(0, 1),
+        ylim=(0, 1.005),
+        ylabel="recall (share of malignant images)",
+        title="ROC",
+    )
     axis.legend(loc="lower right", fontsize="small")
     return figure
 
 
-def precision_recall(
-    y_true: Bools, scores: Mapping[str, Floats], *, level: float, seed: int
-) -> Figure:
+def precision_recall(y_true: Bools, scores: Mapping[str, Floats], *, level: float, seed: int) -> Figure:
     """Precision over recall of each model, with pointwise bands; dotted: chance."""
     figure, (axis,) = _figure(1)
     for (name, score), colour in zip(scores.items(), _colours(), strict=False):
@@ -52,8 +55,13 @@ def precision_recall(
         low, high = band(y_true, score, pr_points, level=level, seed=seed)
         axis.fill_between(GRID, low, high, color=colour, alpha=0.15, linewidth=0)
     axis.axhline(float(y_true.mean()), color="grey", linewidth=0.8, linestyle=":")
-    axis.set(xlabel="recall (share of malignant images)", xlim=(0, 1), ylim=(0, 1.005),
-             ylabel="precision (share of calls)", title="Precision and recall")  # fmt: skip
+    axis.set(
+        xlabel="recall (share of malignant images)",
+        xlim=(0, 1),
+        ylim=(0, 1.005),
+        ylabel="precision (share of calls)",
+        title="Precision and recall",
+    )
     axis.legend(loc="upper right", fontsize="small")
     return figure
 
@@ -67,8 +75,7 @@ def calibration(y_true: Bools, scores: Mapping[str, Floats]) -> Figure:
         count = np.bincount(bins, minlength=ECE_BINS)
         filled = count > 0
         share, mean = (
-            np.bincount(bins, weights=values, minlength=ECE_BINS)[filled] / count[filled]
-            for values in (y_true, score)
+            np.bincount(bins, weights=values, minlength=ECE_BINS)[filled] / count[filled] for values in (y_true, score)
         )
         axis.plot(mean, share, color=colour, marker="o", markersize=3, linewidth=1, label=name)
         below.stairs(count, edges, color=colour)
@@ -91,15 +98,18 @@ def score_distributions(y_true: Bools, score: Floats, threshold: float | None) -
         axis.stairs(share, edges, color=colour, label=f"{name} ({len(chosen):,})")
     if threshold is not None:
         axis.axvline(threshold, color="black", linewidth=0.8, linestyle="--", label="threshold")
-    axis.set(xlabel="P(malignant)", ylabel="share of the class's images (log)", xlim=(0, 1),
-             yscale="log", title="Scores by class")  # fmt: skip
+    axis.set(
+        xlabel="P(malignant)",
+        ylabel="share of the class's images (log)",
+        xlim=(0, 1),
+        yscale="log",
+        title="Scores by class",
+    )
     axis.legend(loc="upper center", fontsize="small")
     return figure
 
 
-def forest(
-    grouping: Mapping[str, Any], overall: Mapping[str, Any], metric: str, by: str = "group"
-) -> Figure:
+def forest(grouping: Mapping[str, Any], overall: Mapping[str, Any], metric: str, by: str = "group") -> Figure:
     """A metric by group with its intervals, beside the gap that chance makes.
 
     Args:
@@ -123,13 +133,9 @@ def forest(
         half = null["mean"] / 2
         span = max(0, whole - half), min(1, whole + half)
         axis.axvspan(*span, color="grey", alpha=0.2, linewidth=0, label="mean gap by chance alone")
-    labels = [
-        f"{n} ({grouping['groups'][n]['malignant']:,} of {grouping['groups'][n]['images']:,})"
-        for n in names
-    ]
+    labels = [f"{n} ({grouping['groups'][n]['malignant']:,} of {grouping['groups'][n]['images']:,})" for n in names]
     axis.set_yticks(range(len(names)), labels)
-    axis.set(xlabel=f"{metric.replace('_', ' ')}, with interval", xlim=(-0.015, 1.015),
-             ylim=(len(names) - 0.5, -0.5))  # fmt: skip
+    axis.set(xlabel=f"{metric.replace('_', ' ')}, with interval", xlim=(-0.015, 1.015), ylim=(len(names) - 0.5, -0.5))
     # Over the whole figure: centred on the axis a long column name is cut off.
     title = f"{metric.replace('_', ' ')} by {by}\n(malignant of all images)"
     figure.suptitle(title, fontsize="medium")
@@ -154,8 +160,15 @@ def confusions(parts: Mapping[str, Mapping[str, int]]) -> Figure:
         axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
         for (i, j), count in np.ndenumerate(table):
             known = f"{share[i, j]:.0%}" if table[i].any() else "–"  # of no image there is no share
-            axis.text(j, i, f"{count:,}\n{known}", ha="center", va="center",
-                      color="white" if share[i, j] > 0.6 else "black", fontsize=9)  # fmt: skip
+            axis.text(
+                j,
+                i,
+                f"{count:,}\n{known}",
+                ha="center",
+                va="center",
+                color="white" if share[i, j] > 0.6 else "black",
+                fontsize=9,
+            )
         axis.set_xticks([0, 1], ["benign", "malignant"], fontsize=8)
         axis.set_yticks([0, 1], ["benign", "malignant"], fontsize=8, rotation=90, va="center")
         axis.set_title(name, fontsize=9)
@@ -177,15 +190,14 @@ def ita_histogram(y_true: Bools, ita: Floats) -> Figure:
         axis.stairs(share, edges, color=colour, fill=True, alpha=0.3)
         axis.stairs(share, edges, color=colour, label=f"{name} ({len(chosen):,})")
     axis.invert_xaxis()
-    axis.set(xlabel="ITA, degrees (light to dark skin)", ylabel="share of the class's images",
-             title="Skin tone by class")  # fmt: skip
+    axis.set(
+        xlabel="ITA, degrees (light to dark skin)", ylabel="share of the class's images", title="Skin tone by class"
+    )
     axis.legend(fontsize="small")
     return figure
 
 
-def threshold_sweep(
-    y_true: Bools, score: Floats, groups: Groups, threshold: float | None
-) -> Figure:
+def threshold_sweep(y_true: Bools, score: Floats, groups: Groups, threshold: float | None) -> Figure:
     """Recall and false positive rate of each group over the threshold."""
     figure, (recalls, rates) = _figure(2, columns=2, size=(9, 3.8))
     thresholds = np.linspace(0, 1, 201)
@@ -195,8 +207,9 @@ def threshold_sweep(
             chosen = np.sort(score[(groups.index == place) & (y_true == malignant)])
             if len(chosen):
                 share = 1 - np.searchsorted(chosen, thresholds, side="left") / len(chosen)
-                axis.plot(thresholds, share, color=colour, linewidth=1.2,
-                          label=f"{groups.names[place]} ({len(chosen):,})")  # fmt: skip
+                axis.plot(
+                    thresholds, share, color=colour, linewidth=1.2, label=f"{groups.names[place]} ({len(chosen):,})"
+                )
     recalls.set(ylabel="recall", title="Malignant images called so")
     rates.set(ylabel="false positive rate", title="Benign images called malignant")
     for axis in (recalls, rates):
@@ -221,9 +234,8 @@ def pr_points(y_true: Bools, score: Floats) -> tuple[Floats, Floats]:
 
 
 def band(
-    y_true: Bools, score: Floats, points: Callable[[Bools, Floats], tuple[Floats, Floats]], *,
-    level: float, seed: int,
-) -> tuple[Floats, Floats]:  # fmt: skip
+    y_true: Bools, score: Floats, points: Callable[[Bools, Floats], tuple[Floats, Floats]], *, level: float, seed: int
+) -> tuple[Floats, Floats]:
     """Pointwise bootstrap band of a curve over GRID; images are drawn within class."""
     order = np.argsort(-score, kind="stable")
     true, ends = y_true[order], _ends(score[order])
@@ -234,9 +246,7 @@ def band(
     for row in values:
         weight = np.zeros(len(true))
         for members in classes:
-            weight[members] = np.bincount(
-                rng.integers(len(members), size=len(members)), minlength=len(members)
-            )
+            weight[members] = np.bincount(rng.integers(len(members), size=len(members)), minlength=len(members))
         row[:] = np.interp(GRID, *curve(true, ends, weight))
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return low, high
@@ -266,9 +276,13 @@ def _pr(true: Bools, ends: NDArray[np.int64], weight: Floats) -> tuple[Floats, F
 
 
 def _figure(
-    number: int, *, rows: int = 1, columns: int = 1, heights: Sequence[float] = (1,),
+    number: int,
+    *,
+    rows: int = 1,
+    columns: int = 1,
+    heights: Sequence[float] = (1,),
     size: tuple[float, float] = (5, 4.2),
-) -> tuple[Figure, list[Axes]]:  # fmt: skip
+) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     ratios = heights if rows > 1 else None

@@ -72,7 +72,7 @@ class Predictions:
 
 def read_predictions(
     path: str | Path, *, name_column: str = "", score_column: str = "", call_column: str = ""
-) -> Predictions:  # fmt: skip
+) -> Predictions:
     """Reads a table of predictions: CSV with commas, semicolons or tabs.
 
     Columns are known by their usual names, see NAME_COLUMNS and the others. `target` beside a
@@ -116,12 +116,18 @@ def read_predictions(
     if again := np.flatnonzero(table.frame[name].duplicated()).tolist():
         raise table.errors(again, name, f"{name} must name each image once")
     return Predictions(
-        Path(path), names, _numbers(table, score) if score else None,
-        _labels(table, call) if call else None, _labels(table, truth) if truth else None,
+        Path(path),
+        names,
+        _numbers(table, score) if score else None,
+        _labels(table, call) if call else None,
+        _labels(table, truth) if truth else None,
         table.frame["group"].tolist() if "group" in columns else None,
-        "; ".join(f"{what}: column {column}" for what, column in (
-            ("P(malignant)", score), ("calls", call), ("truth", truth)) if column),
-    )  # fmt: skip
+        "; ".join(
+            f"{what}: column {column}"
+            for what, column in (("P(malignant)", score), ("calls", call), ("truth", truth))
+            if column
+        ),
+    )
 
 
 def _first(columns: Sequence[str], usual: Sequence[str]) -> str:

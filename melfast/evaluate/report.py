@@ -66,9 +66,8 @@ def measure(scored: Scored, threshold: float | NDArray[np.float64]) -> dict[str,
 
 
 def _measure_part(
-    name: str, scored: Scored, part: NDArray[np.bool_], thresholds: NDArray[np.float64],
-    remarks: list[str],
-) -> dict[str, Any]:  # fmt: skip
+    name: str, scored: Scored, part: NDArray[np.bool_], thresholds: NDArray[np.float64], remarks: list[str]
+) -> dict[str, Any]:
     targets, score, threshold = scored.targets[part], scored.score[part], thresholds[part]
     metrics = binary_metrics(targets, score, threshold)
     undefined = [metric for metric, value in metrics.items() if math.isnan(value)]
@@ -86,8 +85,20 @@ def table(measured: dict[str, Any], title: str) -> Table:
     """The metrics for the terminal: AUC and average precision as fractions, others in percent."""
     grid = Table(title=title, title_justify="left")
     grid.add_column("group")
-    for heading in ("images", "malignant", "AUC", "AP", "recall %", "precision %", "F1 %",
-                    "balanced acc. %", "TN", "FP", "FN", "TP"):  # fmt: skip
+    for heading in (
+        "images",
+        "malignant",
+        "AUC",
+        "AP",
+        "recall %",
+        "precision %",
+        "F1 %",
+        "balanced acc. %",
+        "TN",
+        "FP",
+        "FN",
+        "TP",
+    ):
         grid.add_column(heading, justify="right")
     for name, row in {OVERALL: measured[OVERALL], **measured["groups"]}.items():
         cells = [f"{row['images']:,}", f"{row['malignant']:,}"]
@@ -109,12 +120,11 @@ def write_predictions(path: Path, scored: Scored, threshold: float | NDArray[np.
     called = (scored.score >= threshold).astype(int)
     rows = (
         # 9 digits hold a float32 exactly.
-        (name, f"{score:.9g}", call, target if target >= 0 else "",
-         scored.group_names[group] if group >= 0 else "")
+        (name, f"{score:.9g}", call, target if target >= 0 else "", scored.group_names[group] if group >= 0 else "")
         for name, score, call, target, group in zip(
             scored.names, scored.score, called, scored.targets, scored.groups, strict=True
         )
-    )  # fmt: skip
+    )
     with atomic_path(path) as file:
         write_csv(file, header, rows)
 

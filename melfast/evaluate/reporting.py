@@ -49,11 +49,18 @@ class Data:
 
 
 def run_report(
-    tables: Sequence[Predictions], output: Path, *, manifest: Manifest | None = None,
-    names: Sequence[str] = (), by: Sequence[str] = (), crossed: Sequence[tuple[str, str]] = (),
-    threshold: float | None = None, settings: Settings = DEFAULT_SETTINGS, title: str = "",
+    tables: Sequence[Predictions],
+    output: Path,
+    *,
+    manifest: Manifest | None = None,
+    names: Sequence[str] = (),
+    by: Sequence[str] = (),
+    crossed: Sequence[tuple[str, str]] = (),
+    threshold: float | None = None,
+    settings: Settings = DEFAULT_SETTINGS,
+    title: str = "",
     say: Say = lambda message: None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Writes a report on one model or several; see the module.
 
     Args:
@@ -72,9 +79,7 @@ def run_report(
     """
     labels = list(names) or _labels([table.path for table in tables])
     if len(labels) != len(tables) or len(set(labels)) < len(labels):
-        raise InputError(
-            f"--name must name each of the {len(tables)} tables once, got {', '.join(labels)}"
-        )
+        raise InputError(f"--name must name each of the {len(tables)} tables once, got {', '.join(labels)}")
     data, tables = align(tables, manifest, by, crossed)
     for table in tables:
         say(f"{table.path}: {table.columns}")
@@ -84,9 +89,10 @@ def run_report(
         f"groups: {', '.join(g.name for g in data.images.groupings) or 'none'}"
     )
     data.remarks.extend(
-        f"{model.name}: calls alone, so AUC, calibration and all else of P(malignant) are not "
-        "available" for model in models if model.score is None
-    )  # fmt: skip
+        f"{model.name}: calls alone, so AUC, calibration and all else of P(malignant) are not available"
+        for model in models
+        if model.score is None
+    )
     about = {
         "title": title or "How good, for whom, how sure: " + ", ".join(labels),
         "predictions": [str(table.path) for table in tables],
@@ -134,9 +140,8 @@ def read_any_manifest(path: Path) -> Manifest:
 
 
 def align(
-    tables: Sequence[Predictions], manifest: Manifest | None, by: Sequence[str],
-    crossed: Sequence[tuple[str, str]],
-) -> tuple[Data, list[Predictions]]:  # fmt: skip
+    tables: Sequence[Predictions], manifest: Manifest | None, by: Sequence[str], crossed: Sequence[tuple[str, str]]
+) -> tuple[Data, list[Predictions]]:
     """The images of known class that all tables have, and the tables' rows in their order.
 
     Raises:
@@ -152,8 +157,7 @@ def align(
         truth = next((t.truth for t in aligned if t.truth is not None), None)
         if truth is None:
             raise InputError(
-                f"{first.path}: has no truth beside the calls (columns target and "
-                "target_predicted); wanted --manifest"
+                f"{first.path}: has no truth beside the calls (columns target and target_predicted); wanted --manifest"
             )
         known = truth >= 0
         rows = np.flatnonzero(known)
@@ -163,10 +167,7 @@ def align(
     else:
         manifest, rest = _rows_of(first, manifest)
         if rest:
-            remarks.append(
-                f"{len(rest):,} images of the manifest have no prediction: left out: "
-                f"{shortened(rest)}"
-            )
+            remarks.append(f"{len(rest):,} images of the manifest have no prediction: left out: {shortened(rest)}")
         truth = manifest.targets.astype(np.int64)
         rows = np.flatnonzero(truth >= 0)
         manifest = manifest.select(rows)
@@ -176,9 +177,7 @@ def align(
         folder = manifest.path.parent
         paths = [folder / cell if cell else None for cell in manifest.column("path")]
     if unlabelled := [first.names[i] for i in np.flatnonzero(truth < 0)]:
-        remarks.append(
-            f"{len(unlabelled):,} images are of unknown class: left out: {shortened(unlabelled)}"
-        )
+        remarks.append(f"{len(unlabelled):,} images are of unknown class: left out: {shortened(unlabelled)}")
     if not len(rows):
         raise InputError(f"{first.path}: none of its {len(first):,} images is of known class")
     malignant = int(truth[rows].sum())
@@ -196,9 +195,7 @@ def align(
     return Data(images, ita, paths, remarks), [table.select(rows) for table in aligned]
 
 
-def groups_of(
-    manifest: Manifest, by: Sequence[str], crossed: Sequence[tuple[str, str]]
-) -> list[Groups]:
+def groups_of(manifest: Manifest, by: Sequence[str], crossed: Sequence[tuple[str, str]]) -> list[Groups]:
     """The groups of the columns, and of the pairs of columns; those without any image left out."""
     columns = by or [c for c in DEFAULT_COLUMNS if c in manifest.table.columns]
     found = [group_by(manifest, column) for column in columns]
@@ -225,12 +222,21 @@ def draw(
     level = f"{settings.level:.0%}"
     if scores and both:
         options = {"level": settings.level, "seed": settings.seed}
-        keep("roc", plots.roc(malignant, scores, **options),  # type: ignore[arg-type]
-             f"ROC curves with pointwise {level} bands.")  # fmt: skip
-        keep("precision-recall", plots.precision_recall(malignant, scores, **options),  # type: ignore[arg-type]
-             f"Precision over recall with pointwise {level} bands; dotted: chance.")  # fmt: skip
-        keep("calibration", plots.calibration(malignant, scores),
-             "Share of malignant images by P(malignant), and the images in each bin.")  # fmt: skip
+        keep(
+            "roc",
+            plots.roc(malignant, scores, **options),  # type: ignore[arg-type]
+            f"ROC curves with pointwise {level} bands.",
+        )
+        keep(
+            "precision-recall",
+            plots.precision_recall(malignant, scores, **options),  # type: ignore[arg-type]
+            f"Precision over recall with pointwise {level} bands; dotted: chance.",
+        )
+        keep(
+            "calibration",
+            plots.calibration(malignant, scores),
+            "Share of malignant images by P(malignant), and the images in each bin.",
+        )
     for i, (model, found) in enumerate(zip(models, document["models"], strict=True)):
         suffix = f"-{i + 1}" if len(models) > 1 else ""
         of = f" ({model.name})" if len(models) > 1 else ""
@@ -238,25 +244,33 @@ def draw(
             grouping = found["groupings"][groups.name]
             column = _file_name(groups.name)
             figure = plots.forest(grouping, found["overall"], "recall", by=groups.name)
-            keep(f"forest-{column}{suffix}", figure,
-                 f"Recall by {groups.name}{of}, with {level} intervals; dashed: over all images; "
-                 "grey: as wide as the gap that chance alone makes on average.")  # fmt: skip
+            keep(
+                f"forest-{column}{suffix}",
+                figure,
+                f"Recall by {groups.name}{of}, with {level} intervals; dashed: over all images; "
+                "grey: as wide as the gap that chance alone makes on average.",
+            )
         parts = {"all": found["confusion"]}
         if data.images.groupings:
             first = found["groupings"][data.images.groupings[0].name]["groups"]
             parts |= {name: g["confusion"] for name, g in first.items() if g["images"]}
-        keep(f"confusion{suffix}", plots.confusions(parts),
-             f"Counts of images by truth and call, over all and by group{of}; percentages and "
-             "shades are of the images of that truth.")  # fmt: skip
+        keep(
+            f"confusion{suffix}",
+            plots.confusions(parts),
+            f"Counts of images by truth and call, over all and by group{of}; percentages and "
+            "shades are of the images of that truth.",
+        )
         if model.score is None:
             continue
-        keep(f"scores{suffix}", plots.score_distributions(malignant, model.score, model.threshold),
-             f"Distribution of P(malignant) by class{of}.")  # fmt: skip
+        keep(
+            f"scores{suffix}",
+            plots.score_distributions(malignant, model.score, model.threshold),
+            f"Distribution of P(malignant) by class{of}.",
+        )
         if data.images.groupings:
             groups = data.images.groupings[0]
             figure = plots.threshold_sweep(malignant, model.score, groups, model.threshold)
-            keep(f"threshold-sweep{suffix}", figure,
-                 f"Recall and false positive rate by group over the threshold{of}.")  # fmt: skip
+            keep(f"threshold-sweep{suffix}", figure, f"Recall and false positive rate by group over the threshold{of}.")
         path = output / f"worst-misses{suffix}.png"
         if count := draw_worst(data, model, path):
             drawn.append((path, f"The {count} malignant images of the lowest P(malignant){of}."))
@@ -293,8 +307,7 @@ def _shown_size(height: int, width: int) -> tuple[int, int]:
 
 def write_tables(path: Path, document: dict[str, Any]) -> None:
     """Every metric of the document as one long table: CSV."""
-    header = ("model", "grouping", "group", "images", "malignant", "metric", "value", "low", "high",
-              "interval")  # fmt: skip
+    header = ("model", "grouping", "group", "images", "malignant", "metric", "value", "low", "high", "interval")
     rows: list[tuple[object, ...]] = []
     about = document["about"]
     for model in document["models"]:
@@ -307,8 +320,7 @@ def write_tables(path: Path, document: dict[str, Any]) -> None:
         for column, name, count, malignant, metrics in parts:
             for metric, found in metrics.items():
                 numbers = [_digits(found[key]) for key in ("value", "low", "high")]
-                rows.append((model["name"], column, name, count, malignant, metric, *numbers,
-                             found["method"] or ""))  # fmt: skip
+                rows.append((model["name"], column, name, count, malignant, metric, *numbers, found["method"] or ""))
     with atomic_path(path) as file:
         write_csv(file, header, rows)
 
@@ -332,8 +344,7 @@ def _too_few(groups: Groups, y_true: NDArray[np.int64]) -> list[str]:
     """A line each on the groups with few malignant, with none, and without benign images."""
     lines = []
     malignant = np.bincount(groups.index[(y_true == 1) & groups.known], minlength=len(groups.names))
-    few = [f"{name} ({count})" for name, count in zip(groups.names, malignant, strict=True)
-           if 0 < count < FEW]  # fmt: skip
+    few = [f"{name} ({count})" for name, count in zip(groups.names, malignant, strict=True) if 0 < count < FEW]
     if few:
         lines.append(
             f"{groups.name}: fewer than {FEW} malignant images, on which recall, AUC and their "
@@ -341,13 +352,9 @@ def _too_few(groups: Groups, y_true: NDArray[np.int64]) -> list[str]:
         )
     for target, lacking, undefined in ((1, "malignant", "recall"), (0, "benign", "specificity")):
         there = set(groups.index[y_true == target].tolist())
-        without = [name for i, name in enumerate(groups.names)
-                   if i not in there and (groups.index == i).any()]  # fmt: skip
+        without = [name for i, name in enumerate(groups.names) if i not in there and (groups.index == i).any()]
         if without:
-            lines.append(
-                f"{groups.name}: no {lacking} images, so no {undefined} and no AUC, of "
-                f"{shortened(without)}"
-            )
+            lines.append(f"{groups.name}: no {lacking} images, so no {undefined} and no AUC, of {shortened(without)}")
     return lines
 
 
@@ -355,9 +362,7 @@ def _in_order_of(first: Predictions, other: Predictions) -> Predictions:
     place = {name: i for i, name in enumerate(other.names)}
     for more, less in ((first, other), (other, first)):
         if missing := sorted(set(more.names) - set(less.names)):
-            raise InputError(
-                f"{less.path}: lacks {len(missing):,} images of {more.path}: {shortened(missing)}"
-            )
+            raise InputError(f"{less.path}: lacks {len(missing):,} images of {more.path}: {shortened(missing)}")
     return other.select([place[name] for name in first.names])
 
 

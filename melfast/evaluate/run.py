@@ -84,9 +84,14 @@ class Answers:
 
 
 def run_evaluation(
-    checkpoint: Path, data_path: Path | None = None, split: str = "test",
-    output_dir: Path | None = None, means: Means = DEFAULT_MEANS, *, report: bool = False,
-) -> None:  # fmt: skip
+    checkpoint: Path,
+    data_path: Path | None = None,
+    split: str = "test",
+    output_dir: Path | None = None,
+    means: Means = DEFAULT_MEANS,
+    *,
+    report: bool = False,
+) -> None:
     """Measures a model, prints a table and writes `metrics.json` and `predictions.csv`.
 
     Under torchrun every process calls it, and the first alone prints and writes.
@@ -109,9 +114,14 @@ def run_evaluation(
         name = split if means.tta == "none" else f"{split}-{means.tta}"
         output = output_dir or run_of(folder) / "evaluation" / name
         record = answers.record
-        about = {"checkpoint": str(folder), "data": str(data_path or run_of(folder) / MANIFEST),
-                 "split": split, "threshold_rule": record.threshold_rule,
-                 "threshold": answers.threshold, "tta": means.tta}  # fmt: skip
+        about = {
+            "checkpoint": str(folder),
+            "data": str(data_path or run_of(folder) / MANIFEST),
+            "split": split,
+            "threshold_rule": record.threshold_rule,
+            "threshold": answers.threshold,
+            "tta": means.tta,
+        }
         cut = f"threshold {answers.threshold:.4f}"
         if record.group_thresholds:
             by_group = dict(zip(record.groups, record.group_thresholds, strict=True))
@@ -119,9 +129,14 @@ def run_evaluation(
             cut = "thresholds " + ", ".join(f"{name} {t:.4f}" for name, t in by_group.items())
         scored = scored_images(manifest.select(answers.index), answers.score)
         conclude(
-            scored, answers.thresholds, output, about, f"{folder}, split {split}, {cut}",
-            remarks(answers, manifest, means.tta), [str(f) for f in answers.failures],
-        )  # fmt: skip
+            scored,
+            answers.thresholds,
+            output,
+            about,
+            f"{folder}, split {split}, {cut}",
+            remarks(answers, manifest, means.tta),
+            [str(f) for f in answers.failures],
+        )
         if report:
             finish_with_report(output, answers, manifest, split)
 
@@ -162,27 +177,38 @@ def ask(folder: Path, manifest: Manifest, world: World, means: Means) -> Answers
     with Progress(console=Console(stderr=True), transient=True, disable=not world.first) as bar:
         task = bar.add_task("evaluate", total=len(manifest) / world.size)
         found = infer(
-            model.to(world.device).to(memory_format=torch.channels_last), manifest.image_paths,
-            record.preprocess, world, masks=manifest.lesion_masks, checked=manifest.checked,
-            loader=means.loader, batch_size=means.batch_size, precision=means.precision,
-            threads=means.threads, on_error=means.on_error, tta=means.tta,
+            model.to(world.device).to(memory_format=torch.channels_last),
+            manifest.image_paths,
+            record.preprocess,
+            world,
+            masks=manifest.lesion_masks,
+            checked=manifest.checked,
+            loader=means.loader,
+            batch_size=means.batch_size,
+            precision=means.precision,
+            threads=means.threads,
+            on_error=means.on_error,
+            tta=means.tta,
             advance=lambda images: bar.advance(task, images),
-        )  # fmt: skip
+        )
     groups = manifest.groups_by(record.groups)[found.index]
     score = found.probabilities(record, groups)
     return Answers(folder, record, found.index, score, groups, found.failures)
 
 
 def scored_images(manifest: Manifest, score: NDArray[np.float64]) -> Scored:
-    return Scored(
-        manifest.image_names, manifest.targets, score, manifest.groups, manifest.group_names
-    )
+    return Scored(manifest.image_names, manifest.targets, score, manifest.groups, manifest.group_names)
 
 
 def conclude(
-    scored: Scored, threshold: float | NDArray[np.float64], output: Path, about: dict[str, Any],
-    title: str, remarks: Sequence[str] = (), left_out: Sequence[str] = (),
-) -> None:  # fmt: skip
+    scored: Scored,
+    threshold: float | NDArray[np.float64],
+    output: Path,
+    about: dict[str, Any],
+    title: str,
+    remarks: Sequence[str] = (),
+    left_out: Sequence[str] = (),
+) -> None:
     """Writes predictions.csv and metrics.json, and prints the table."""
     measured = measure(scored, threshold)
     measured["remarks"] += remarks
@@ -214,9 +240,7 @@ def read_split(folder: Path, data_path: Path | None, split: str) -> Manifest:
             )
         manifest = manifest.split(split)
     if (manifest.targets < 0).all():
-        raise InputError(
-            f"{path}: none of the {len(manifest)} images has a target; 'melfast predict' needs none"
-        )
+        raise InputError(f"{path}: none of the {len(manifest)} images has a target; 'melfast predict' needs none")
     return manifest
 
 
@@ -231,14 +255,9 @@ def remarks(answers: Answers, manifest: Manifest, tta: Tta) -> list[str]:
     if tta != "none":
         found.append("the threshold was chosen without --tta")
     if answers.record.threshold is None:
-        found.append(
-            f"the checkpoint has no threshold yet (its first epoch was not over): "
-            f"{DEFAULT_THRESHOLD} taken"
-        )
+        found.append(f"the checkpoint has no threshold yet (its first epoch was not over): {DEFAULT_THRESHOLD} taken")
     if failures:
-        found.append(
-            f"{len(failures)} of {len(manifest)} images left out; the first: {failures[0]}"
-        )
+        found.append(f"{len(failures)} of {len(manifest)} images left out; the first: {failures[0]}")
     return found
 
 

@@ -14,9 +14,7 @@ BARE_RULES = ("youden", "f1")
 FEW = 10  # malignant images of a group
 
 
-def choose_threshold(
-    y_true: ArrayLike, score: ArrayLike, rule: ThresholdRule, value: float = 0.0
-) -> float:  # fmt: skip
+def choose_threshold(y_true: ArrayLike, score: ArrayLike, rule: ThresholdRule, value: float = 0.0) -> float:
     """The threshold that is best by a rule when `score >= threshold` is called malignant.
 
     Args:
@@ -38,8 +36,7 @@ def choose_threshold(
     num_benign = len(malignant) - num_malignant
     if num_malignant == 0 or num_benign == 0:
         raise InputError(
-            f"a threshold needs images of both classes, got {num_malignant} malignant and "
-            f"{num_benign} benign"
+            f"a threshold needs images of both classes, got {num_malignant} malignant and {num_benign} benign"
         )
     order = np.argsort(-score, kind="stable")
     score, malignant = score[order], malignant[order]
@@ -62,9 +59,12 @@ def choose_threshold(
 
 
 def choose_by_group(
-    y_true: NDArray[np.integer[Any]], score: NDArray[np.floating[Any]],
-    groups: NDArray[np.integer[Any]], num_groups: int, value: float,
-) -> tuple[float, ...]:  # fmt: skip
+    y_true: NDArray[np.integer[Any]],
+    score: NDArray[np.floating[Any]],
+    groups: NDArray[np.integer[Any]],
+    num_groups: int,
+    value: float,
+) -> tuple[float, ...]:
     """For each group the highest threshold whose recall in the group is at least `value`.
 
     Recall is then about equal in all groups (equal opportunity: Hardt, Price and Srebro 2016); the
@@ -80,9 +80,7 @@ def choose_by_group(
     for group in range(num_groups):
         mine = groups == group
         both = len(set(y_true[mine].tolist())) == 2
-        found.append(
-            choose_threshold(y_true[mine], score[mine], "recall", value) if both else common
-        )
+        found.append(choose_threshold(y_true[mine], score[mine], "recall", value) if both else common)
     return tuple(found)
 
 
@@ -101,17 +99,16 @@ def require_both_classes(
             "train.threshold_rule equal_recall needs a tone group with images of both classes in "
             "the validation split; found none: melfast prepare ita"
         )
-    few = [f"{name} ({count})" for name, count in zip(names, counts, strict=True)
-           if name not in lacking and count < FEW]  # fmt: skip
+    few = [
+        f"{name} ({count})" for name, count in zip(names, counts, strict=True) if name not in lacking and count < FEW
+    ]
     notes = []
     if lacking:
         notes.append(
-            f"no validation images of both classes in {', '.join(lacking)}: the threshold of all "
-            "images is taken there"
+            f"no validation images of both classes in {', '.join(lacking)}: the threshold of all images is taken there"
         )
     if few:
         notes.append(
-            f"fewer than {FEW} malignant validation images in {', '.join(few)}: their thresholds "
-            "are rough guesses"
+            f"fewer than {FEW} malignant validation images in {', '.join(few)}: their thresholds are rough guesses"
         )
     return f"warning: train.threshold_rule equal_recall: {'; '.join(notes)}" if notes else ""

@@ -11,16 +11,24 @@ from melfast.errors import InputError
 from melfast.evaluate.metrics import binary_metrics, confusion, pauc_above_tpr, recall, roc_auc
 
 BestMetric = Literal[
-    "auc", "average_precision", "pauc_80tpr", "balanced_accuracy", "malignant_f1",
-    "malignant_recall", "worst_group_auc", "worst_group_recall",
-]  # fmt: skip
+    "auc",
+    "average_precision",
+    "pauc_80tpr",
+    "balanced_accuracy",
+    "malignant_f1",
+    "malignant_recall",
+    "worst_group_auc",
+    "worst_group_recall",
+]
 
 
 def validation_metrics(
-    y_true: NDArray[np.integer[Any]], score: NDArray[np.floating[Any]],
-    threshold: float | NDArray[np.float64], groups: NDArray[np.integer[Any]],
+    y_true: NDArray[np.integer[Any]],
+    score: NDArray[np.floating[Any]],
+    threshold: float | NDArray[np.float64],
+    groups: NDArray[np.integer[Any]],
     group_names: Sequence[str],
-) -> dict[str, float]:  # fmt: skip
+) -> dict[str, float]:
     """Every metric by name; a call of the threshold-bound ones is made at `score >= threshold`.
 
     Args:
@@ -54,9 +62,7 @@ def value_of(metrics: dict[str, float], name: BestMetric) -> float:
     return metrics[name.removeprefix("malignant_")]
 
 
-def require_metric(
-    name: BestMetric, y_true: NDArray[np.integer[Any]], groups: NDArray[np.integer[Any]]
-) -> None:
+def require_metric(name: BestMetric, y_true: NDArray[np.integer[Any]], groups: NDArray[np.integer[Any]]) -> None:
     """
     Raises:
         InputError: no tone group of the validation split has what the metric is of.

@@ -5,12 +5,7 @@ from numpy.typing import NDArray
 
 from melfast.config import LossConfig
 from melfast.losses.weights import cell_weights
-from melfast.models.heads import (
-    log_likelihood,
-    log_probabilities,
-    mean_log_probability,
-    predicted_class,
-)
+from melfast.models.heads import log_likelihood, log_probabilities, mean_log_probability, predicted_class
 from melfast.models.record import Head
 
 Statistics = torch.Tensor | None
@@ -56,9 +51,7 @@ class Criterion(torch.nn.Module):
         self.register_buffer("seen", torch.zeros_like(kept, dtype=torch.float64))
         self.register_buffer("log_q", self.group_share.double().log())
 
-    def forward(
-        self, logits_bk: torch.Tensor, class_b: torch.Tensor, group_b: torch.Tensor
-    ) -> torch.Tensor:
+    def forward(self, logits_bk: torch.Tensor, class_b: torch.Tensor, group_b: torch.Tensor) -> torch.Tensor:
         """
         Args:
             logits_bk: [B, K].
@@ -85,9 +78,7 @@ class Criterion(torch.nn.Module):
         loss_b = loss_b * self.weights[group_b, class_b]
         return self._hardest(loss_b, hardness_b) if config.name == "ohem" else loss_b
 
-    def statistics(
-        self, logits_bk: torch.Tensor, class_b: torch.Tensor, group_b: torch.Tensor
-    ) -> Statistics:
+    def statistics(self, logits_bk: torch.Tensor, class_b: torch.Tensor, group_b: torch.Tensor) -> Statistics:
         """What `update` wants of a piece, to be summed over pieces and processes; None where the
         loss does not learn. No gradient."""
         if self.config.name not in ("recall_ce", "group_dro"):
@@ -96,10 +87,7 @@ class Criterion(torch.nn.Module):
             logp_bgc = log_probabilities(logits_bk, self.head, self.num_classes)
             if self.config.name == "recall_ce":
                 place_b = self._row(group_b) % len(self.share) * self.num_classes + class_b
-                size, found_b = (
-                    self.share.numel(),
-                    predicted_class(logp_bgc, group_b, self.head) == class_b,
-                )
+                size, found_b = (self.share.numel(), predicted_class(logp_bgc, group_b, self.head) == class_b)
             else:
                 place_b, size = group_b % len(self.log_q), len(self.log_q)
                 found_b = -log_likelihood(logp_bgc, class_b, group_b, self.head)

@@ -51,17 +51,13 @@ BACKBONES: dict[str, Backbone] = {
     "convnextv2_huge": _convnextv2("huge", "fcmae_ft_in22k_in1k_384"),
     **{f"efficientnetv2_{size}": _efficientnetv2(size) for size in ("s", "m", "l", "b3")},
     "efficientnetv2_xl": _efficientnetv2("xl", "in21k_ft_in1k"),
-    **{
-        f"efficientnetv2_{size}": _efficientnetv2(size, tag_22k=None) for size in ("b0", "b1", "b2")
-    },
+    **{f"efficientnetv2_{size}": _efficientnetv2(size, tag_22k=None) for size in ("b0", "b1", "b2")},
     **{f"dinov2_vit_{size}": _dinov2(size) for size in ("small", "base", "large")},
     "dinov2_vit_giant2": _dinov2("giant"),
 }
 
 
-def timm_model(
-    name: str, height: int, width: int, *, in_22k: bool = False
-) -> tuple[str, dict[str, Any]]:
+def timm_model(name: str, height: int, width: int, *, in_22k: bool = False) -> tuple[str, dict[str, Any]]:
     """timm's name of a backbone, tag of its weights included, and options of its own.
 
     Args:
@@ -74,15 +70,12 @@ def timm_model(
     if backbone is None:
         if in_22k:
             raise InputError(
-                f"model.in_22k: {name!r} is timm's own name; wanted its tag in the name, as "
-                "convnext_tiny.fb_in22k"
+                f"model.in_22k: {name!r} is timm's own name; wanted its tag in the name, as convnext_tiny.fb_in22k"
             )
         return name, {}
     if in_22k and backbone.tag_22k is None:
         having = ", ".join(key for key, value in BACKBONES.items() if value.tag_22k)
-        raise InputError(
-            f"model.in_22k: {name} has no weights of ImageNet-22k; there are some of {having}"
-        )
+        raise InputError(f"model.in_22k: {name} has no weights of ImageNet-22k; there are some of {having}")
     options: dict[str, Any] = {}
     if backbone.patch:  # pictures are padded to whole patches
         whole = tuple(-(-side // backbone.patch) * backbone.patch for side in (height, width))

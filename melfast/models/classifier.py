@@ -10,9 +10,7 @@ from melfast.models.backbones import timm_model
 from melfast.models.record import ModelRecord
 
 
-def build_classifier(
-    record: ModelRecord, *, pretrained: bool = False, in_22k: bool = False
-) -> torch.nn.Module:
+def build_classifier(record: ModelRecord, *, pretrained: bool = False, in_22k: bool = False) -> torch.nn.Module:
     """The network of a record: normalised images [B, 3, H, W] to logits [B, K].
 
     Args:
@@ -36,8 +34,7 @@ def build_classifier(
     except Exception as error:  # whatever the hub, the network and the disk come up with
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise InputError(
-            f"model.pretrained: the weights {name} cannot be had ({reason}); without a network: "
-            "--weights FILE"
+            f"model.pretrained: the weights {name} cannot be had ({reason}); without a network: --weights FILE"
         ) from error
 
 

@@ -14,11 +14,7 @@ from melfast.preprocess import Preprocess
 
 # IEC 61966-2-1: linear sRGB to XYZ, the D65 white, and CIE 15's break in the lightness curve. The
 # same figures as in csrc/kernels/rows.cpp.
-RGB_TO_XYZ = (
-    (0.412453, 0.357580, 0.180423),
-    (0.212671, 0.715160, 0.072169),
-    (0.019334, 0.119193, 0.950227),
-)
+RGB_TO_XYZ = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))
 WHITE_XYZ = (0.95047, 1.0, 1.08883)
 LAB_BREAK = (6 / 29) ** 3
 LAB_SLOPE = (29 / 6) ** 2 / 3
@@ -26,14 +22,18 @@ LAB_SLOPE = (29 / 6) ** 2 / 3
 Precision = Literal["fp32", "fp16"]
 # They sum squares over pixels or channels, which float16 holds up to 65,504.
 SQUARING_NORMS = (
-    torch.nn.LayerNorm, torch.nn.GroupNorm, torch.nn.RMSNorm, RmsNorm, RmsNorm2d, SimpleNorm,
-    SimpleNorm2d, GlobalResponseNorm,
-)  # fmt: skip
+    torch.nn.LayerNorm,
+    torch.nn.GroupNorm,
+    torch.nn.RMSNorm,
+    RmsNorm,
+    RmsNorm2d,
+    SimpleNorm,
+    SimpleNorm2d,
+    GlobalResponseNorm,
+)
 
 
-def deployed(
-    classifier: torch.nn.Module, record: ModelRecord, precision: Precision
-) -> "ExportedClassifier":
+def deployed(classifier: torch.nn.Module, record: ModelRecord, precision: Precision) -> "ExportedClassifier":
     """The classifier as it is exported, in eval mode; under fp16 its network is a copy."""
     network = Halved(classifier) if precision == "fp16" else classifier
     return ExportedClassifier(network, record).eval()
@@ -97,9 +97,7 @@ class RgbInput(torch.nn.Module):
 
     def __init__(self, preprocess: Preprocess) -> None:
         super().__init__()
-        mean, std = (
-            torch.tensor(v, dtype=torch.float64) for v in (preprocess.mean, preprocess.std)
-        )
+        mean, std = (torch.tensor(v, dtype=torch.float64) for v in (preprocess.mean, preprocess.std))
         self.register_buffer("scale", (1 / (255 * std)).float()[:, None, None])
         self.register_buffer("offset", (-mean / std).float()[:, None, None])
 
@@ -137,9 +135,7 @@ class LabInput(torch.nn.Module):
         self.offset = [(shift - mean) / std for _, shift, mean, std in triples]
 
     def forward(self, images_bhw3: torch.Tensor) -> torch.Tensor:
-        red, green, blue = images_bhw3.int().unbind(
-            -1
-        )  # int: the exporter indexes by no smaller type
+        red, green, blue = images_bhw3.int().unbind(-1)  # int: the exporter indexes by no smaller type
         xyz = embedding(red, self.red) + embedding(green, self.green) + embedding(blue, self.blue)
         fx, fy, fz = lab_curve(xyz).unbind(-1)
         lab = (fy, fx - fy, fy - fz)

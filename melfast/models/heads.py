@@ -24,9 +24,7 @@ def log_probabilities(logits_bk: torch.Tensor, head: Head, num_classes: int) -> 
     return logits_bgc.log_softmax(2)
 
 
-def log_likelihood(
-    logp_bgc: torch.Tensor, class_b: torch.Tensor, group_b: torch.Tensor, head: Head
-) -> torch.Tensor:
+def log_likelihood(logp_bgc: torch.Tensor, class_b: torch.Tensor, group_b: torch.Tensor, head: Head) -> torch.Tensor:
     """log P of each image's class, and of its group where the head tells groups, [B].
 
     Args:

@@ -78,8 +78,7 @@ class ModelRecord:
 
     def learnt_by(self, other: "ModelRecord") -> "ModelRecord":
         """With what validation has found of another: threshold, calibration and summary."""
-        names = ("temperature", "isotonic", "threshold", "threshold_rule", "group_thresholds",
-                 "training")  # fmt: skip
+        names = ("temperature", "isotonic", "threshold", "threshold_rule", "group_thresholds", "training")
         return self.replace(**{name: getattr(other, name) for name in names})
 
     def thresholds(self, groups: NDArray[np.integer[Any]], otherwise: float) -> NDArray[np.float64]:

@@ -84,8 +84,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     except pickle.UnpicklingError:
         # torch's own words are long and advise to switch its guard off.
         raise InputError(
-            f"{path}: holds more than tensors, or no tensors; wanted a state_dict (.safetensors "
-            "or torch.save of one)"
+            f"{path}: holds more than tensors, or no tensors; wanted a state_dict (.safetensors or torch.save of one)"
         ) from None
     except (safetensors.SafetensorError, RuntimeError, EOFError, ValueError) as error:
         raise InputError(f"{path}: no whole file of weights: {error}") from None

@@ -23,9 +23,7 @@ class Checked:
     bad: list[Bad]
 
 
-def check_manifest(
-    manifest: Manifest, *, threads: int = 1, progress: Callable[[], None] = lambda: None
-) -> Checked:
+def check_manifest(manifest: Manifest, *, threads: int = 1, progress: Callable[[], None] = lambda: None) -> Checked:
     """Decodes each image, and its mask where it has one, which must have the image's size.
 
     Args:
@@ -35,14 +33,10 @@ def check_manifest(
         InputError: a row has no path.
     """
     paths, masks = manifest.image_paths, manifest.mask_paths
-    swept = sweep(
-        manifest, lambda row: _check(paths[row], masks[row]), threads=threads, progress=progress
-    )
+    swept = sweep(manifest, lambda row: _check(paths[row], masks[row]), threads=threads, progress=progress)
     sizes = [size for size in swept.results if size is not None]
     good = manifest.select([row for row, size in enumerate(swept.results) if size is not None])
-    good = good.with_columns(
-        width=[size["width"] for size in sizes], height=[size["height"] for size in sizes]
-    )
+    good = good.with_columns(width=[size["width"] for size in sizes], height=[size["height"] for size in sizes])
     return Checked(good, swept.bad)
 
 
@@ -56,9 +50,7 @@ def remarks(manifest: Manifest) -> list[str]:
     if known.size and known.min() == known.max():
         name = "malignant" if known[0] else "benign"
         notes.append(f"one class only: all {known.size} labelled images are {name}")
-    if not (manifest.column("patient_id") != "").any() and not (
-        (manifest.column("lesion_id") != "").any()
-    ):
+    if not (manifest.column("patient_id") != "").any() and not ((manifest.column("lesion_id") != "").any()):
         notes.append("neither patient_id nor lesion_id: a split can only go by image")
     return notes
 
@@ -72,8 +64,6 @@ def _check(path: Path, mask: Path | None) -> Result:
     height, width = read_mask_of(path, mask).shape
     if (width, height) != (info.width, info.height):
         raise ImageError(
-            path,
-            f"mask {mask}: found {width} x {height} pixels, "
-            f"wanted {info.width} x {info.height} as the image",
+            path, f"mask {mask}: found {width} x {height} pixels, wanted {info.width} x {info.height} as the image"
         )
     return size

@@ -66,13 +66,7 @@ class Copies:
     resumed: int
 
 
-def find_copies(
-    manifest: Manifest,
-    *,
-    threads: int = 1,
-    journal: Journal | None = None,
-    bar: Bar = no_bar,
-) -> Copies:
+def find_copies(manifest: Manifest, *, threads: int = 1, journal: Journal | None = None, bar: Bar = no_bar) -> Copies:
     """Finds images with the same bytes, the same pixels, or nearly the same picture.
 
     Nearly: turned by any angle, mirrored, rescaled, encoded anew, or cropped by up to 5 % a side.
@@ -86,10 +80,7 @@ def find_copies(
     """
     paths = manifest.image_paths
     with bar("reading", len(manifest)) as advance:
-        swept = sweep(
-            manifest, lambda row: _look(paths[row]), threads=threads, journal=journal,
-            progress=advance,
-        )  # fmt: skip
+        swept = sweep(manifest, lambda row: _look(paths[row]), threads=threads, journal=journal, progress=advance)
     good = [row for row, result in enumerate(swept.results) if result is not None]
     results = [result for result in swept.results if result is not None]
     sizes = np.zeros(len(manifest), np.int64)

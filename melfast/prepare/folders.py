@@ -75,8 +75,7 @@ def _in_classes(folder: Path, images: list[str]) -> tuple[list[str], list[str]]:
     for file in outside:
         if file.split(os.sep)[0].lower() in SPLIT_WORDS:
             raise InputError(
-                f"{folder / file}: lies in a split's folder but in no class's, "
-                f"wanted {' or '.join(CLASSES)}"
+                f"{folder / file}: lies in a split's folder but in no class's, wanted {' or '.join(CLASSES)}"
             )
     if not outside:
         return inside, []

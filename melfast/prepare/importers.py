@@ -18,13 +18,26 @@ NAME_COLUMNS = ("image_name", "image_id", "isic_id", "image", "name")
 FILE_COLUMNS = ("path", "image_path", "filepath", "file_path", "file", "filename", "file_name")
 TARGET_COLUMNS = ("target", "label", "malignant", "benign_malignant", "class", "melanoma")
 TARGET_WORDS = {
-    "0": "0", "0.0": "0", "benign": "0", "false": "0", "no": "0",
-    "1": "1", "1.0": "1", "malignant": "1", "true": "1", "yes": "1",
-}  # fmt: skip
+    "0": "0",
+    "0.0": "0",
+    "benign": "0",
+    "false": "0",
+    "no": "0",
+    "1": "1",
+    "1.0": "1",
+    "malignant": "1",
+    "true": "1",
+    "yes": "1",
+}
 SPLIT_WORDS = {
-    "train": "train", "training": "train", "valid": "valid", "val": "valid",
-    "validation": "valid", "test": "test", "testing": "test",
-}  # fmt: skip
+    "train": "train",
+    "training": "train",
+    "valid": "valid",
+    "val": "valid",
+    "validation": "valid",
+    "test": "test",
+    "testing": "test",
+}
 
 # Tschandl et al. 2018, table 2; of these mel, bcc and akiec are malignant or in situ.
 HAM10000_DIAGNOSES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
@@ -35,8 +48,7 @@ HAM10000_MALIGNANT = ("akiec", "bcc", "mel")
 ARCHIVE_CLASSES = {"Benign": "0", "Malignant": "1", "Indeterminate": "", "": ""}
 ARCHIVE_MELANOMA = "Malignant melanocytic proliferations (Melanoma)"
 # What may be a melanoma and may not; every other known diagnosis_2 is none.
-ARCHIVE_UNSURE = ("", "Indeterminate melanocytic proliferations",
-                  "Collision - At least one malignant proliferation")  # fmt: skip
+ARCHIVE_UNSURE = ("", "Indeterminate melanocytic proliferations", "Collision - At least one malignant proliferation")
 
 
 @dataclass
@@ -84,9 +96,7 @@ def ham10000(draft: Draft) -> None:
     diagnoses = draft.cells("dx")
     for row, dx in enumerate(diagnoses):
         if dx not in HAM10000_DIAGNOSES:
-            raise draft.table.error(
-                row, f"dx must be in {' '.join(HAM10000_DIAGNOSES)}, got {dx!r}"
-            )
+            raise draft.table.error(row, f"dx must be in {' '.join(HAM10000_DIAGNOSES)}, got {dx!r}")
     if "target" not in draft.table.frame:
         draft.set("target", [str(int(dx == "mel")) for dx in diagnoses])
     if "malignant" not in draft.table.frame:
@@ -154,16 +164,10 @@ def plain(draft: Draft) -> None:
 
 # The most particular first: the first whose columns are all there is what a table is.
 TABLE_KINDS = {
-    "isic2020-full": TableKind(
-        ("image_name", "ita", "group_str", "color_r", "split"), isic2020_full
-    ),
+    "isic2020-full": TableKind(("image_name", "ita", "group_str", "color_r", "split"), isic2020_full),
     "ham10000": TableKind(("dx", "dx_type"), ham10000),
-    "isic2020": TableKind(
-        ("image_name", "patient_id", "lesion_id", "diagnosis", "benign_malignant"), isic2020
-    ),
-    "kaggle": TableKind(
-        ("image_name", "patient_id", "anatom_site_general_challenge", "target"), isic2020
-    ),
+    "isic2020": TableKind(("image_name", "patient_id", "lesion_id", "diagnosis", "benign_malignant"), isic2020),
+    "kaggle": TableKind(("image_name", "patient_id", "anatom_site_general_challenge", "target"), isic2020),
     "isic-archive": TableKind(("isic_id", "copyright_license", "diagnosis_1"), isic_archive),
     "csv": TableKind((), plain),
 }
@@ -213,8 +217,6 @@ def _set_target(draft: Draft) -> None:
     for row, cell in enumerate(draft.cells(source)):
         word = cell.lower()
         if word not in TARGET_WORDS and word not in MISSING:
-            raise draft.table.error(
-                row, f"{source} must be 0 or 1, benign or malignant, or empty, got {cell!r}"
-            )
+            raise draft.table.error(row, f"{source} must be 0 or 1, benign or malignant, or empty, got {cell!r}")
         targets.append(TARGET_WORDS.get(word, ""))
     draft.set("target", targets)

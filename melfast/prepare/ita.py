@@ -14,15 +14,7 @@ from melfast.prepare.sweep import Journal, Result, Swept, sweep
 from melfast.settings import require
 from melfast.skin.ita import Convention, SkinTone, estimate_tone
 from melfast.skin.masks import working_size
-from melfast.skin.tone import (
-    FITZPATRICK,
-    TONE_GROUPS,
-    UNKNOWN_GROUP,
-    FitzpatrickMap,
-    ToneGroups,
-    ToneScale,
-    classify,
-)
+from melfast.skin.tone import FITZPATRICK, TONE_GROUPS, UNKNOWN_GROUP, FitzpatrickMap, ToneGroups, ToneScale, classify
 
 
 @dataclass(frozen=True)
@@ -125,9 +117,7 @@ def summary(manifest: Manifest, settings: ToneSettings) -> list[str]:
     lines = [f"{name:13} {int((names == name).sum()):7,}" for name in scale.names]
     good = manifest.column("tone_groups") != ""
     lines.append(f"{'no group':13} {int((good & (names == '')).sum()):7,}")
-    doubts = [
-        doubt for cell in manifest.column("ita_doubts") for doubt in cell.split("; ") if doubt
-    ]
+    doubts = [doubt for cell in manifest.column("ita_doubts") for doubt in cell.split("; ") if doubt]
     lines += [f"doubt: {name}: {count:,}" for name, count in Counter(doubts).most_common()]
     return lines
 

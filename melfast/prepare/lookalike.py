@@ -33,9 +33,7 @@ def search_steps(count: int) -> int:
     return len(_PARTS) + -(-count // _BLOCK) if count >= _FEW else 0
 
 
-def candidate_pairs(
-    pictures: NDArray[np.uint8], progress: Callable[[], None] = lambda: None
-) -> NDArray[np.intp]:
+def candidate_pairs(pictures: NDArray[np.uint8], progress: Callable[[], None] = lambda: None) -> NDArray[np.intp]:
     """Pairs that may be the same picture: of each picture those most like it.
 
     A picture is described by the strength of the angular frequencies of rings of its luminance and
@@ -87,17 +85,13 @@ def _describe(pictures: NDArray[np.uint8], part: tuple[float, float, float]) -> 
         luminance = 0.299 * red + 0.587 * green + 0.114 * blue
         channels = torch.stack([luminance, red - blue, green - blue], 1)
         smooth = blur(channels.flatten(0, 1)[:, None], 2.0).view(channels.shape)
-        polar = functional.grid_sample(
-            smooth, grid.expand(len(rgb), -1, -1, -1), align_corners=False
-        )
+        polar = functional.grid_sample(smooth, grid.expand(len(rgb), -1, -1, -1), align_corners=False)
         strength = torch.fft.rfft(polar, dim=3)[..., :_FREQUENCIES].abs() * radii[:, None].sqrt()
         described.append(strength.sqrt().flatten(1).numpy())
     return np.concatenate(described)
 
 
-def _whitening(
-    described: NDArray[np.float32],
-) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+def _whitening(described: NDArray[np.float32]) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
     """Principal components of equal variance, of length 1."""
     mean = described.mean(axis=0)
     centred = (described - mean).astype(np.float64)

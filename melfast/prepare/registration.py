@@ -30,9 +30,7 @@ _OVERLAP = 0.6
 _DISC = 0.95
 
 
-def lay_over(
-    pictures: NDArray[np.uint8], pairs: NDArray[np.intp]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def lay_over(pictures: NDArray[np.uint8], pairs: NDArray[np.intp]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """How alike two pictures are once one is laid over the other.
 
     The turn comes from the angular correlation of rings, for the picture and its mirror image; the
@@ -49,10 +47,7 @@ def lay_over(
     scores, colours = [np.zeros(0, np.float32)], [np.zeros(0, np.float32)]
     for start in range(0, len(pairs), _CHUNK):
         chunk = pairs[start : start + _CHUNK]
-        one, other = (
-            torch.from_numpy(pictures[chunk[:, side]]).permute(0, 3, 1, 2).float()
-            for side in (0, 1)
-        )
+        one, other = (torch.from_numpy(pictures[chunk[:, side]]).permute(0, 3, 1, 2).float() for side in (0, 1))
         score, colour = _compare(one, other)
         scores.append(score.numpy())
         colours.append(colour.numpy())
@@ -104,16 +99,14 @@ def _turn(one: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, torch.T
     rings = radii[:, None, None] * torch.stack([angles.cos(), angles.sin()], -1)[None]
     grid = rings.expand(len(one), -1, -1, -1)
     polar = [
-        functional.grid_sample(blur(image, 1.2), grid, align_corners=False)[:, 0]
-        * radii[:, None].sqrt()
+        functional.grid_sample(blur(image, 1.2), grid, align_corners=False)[:, 0] * radii[:, None].sqrt()
         for image in (one, other)
     ]
     size = polar[0].square().sum((1, 2)).sqrt() * polar[1].square().sum((1, 2)).sqrt()
     reference, spectrum = (torch.fft.rfft(image, dim=2) for image in polar)
     # Mirroring top to bottom turns the angles round: the spectrum is conjugated.
     straight, mirrored = (
-        torch.fft.irfft((s * reference.conj()).sum(1), n=_ANGLES, dim=1)
-        for s in (spectrum, spectrum.conj())
+        torch.fft.irfft((s * reference.conj()).sum(1), n=_ANGLES, dim=1) for s in (spectrum, spectrum.conj())
     )
     peak, best = torch.cat([straight, mirrored], 1).max(1)
     flip = torch.where(best < _ANGLES, 1.0, -1.0)
@@ -124,9 +117,7 @@ def _turn(one: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, torch.T
     return torch.stack(rows, 1), peak / size.clamp(min=1e-6)
 
 
-def _refine(
-    one: torch.Tensor, other: torch.Tensor, affine: torch.Tensor, steps: int
-) -> torch.Tensor:
+def _refine(one: torch.Tensor, other: torch.Tensor, affine: torch.Tensor, steps: int) -> torch.Tensor:
     """The affine map after Gauss-Newton steps on the difference of the normalised pictures."""
     count, _, side, _ = one.shape
     centres = (torch.arange(side) + 0.5) * (2 / side) - 1
@@ -186,9 +177,7 @@ def _correlation(one: torch.Tensor, other: torch.Tensor, affine: torch.Tensor) -
     return torch.where(likely, product / overlap.clamp(min=1), 0.0)
 
 
-def _colour_difference(
-    one: torch.Tensor, other: torch.Tensor, affine: torch.Tensor
-) -> torch.Tensor:
+def _colour_difference(one: torch.Tensor, other: torch.Tensor, affine: torch.Tensor) -> torch.Tensor:
     laid, inside = _lay(other, affine)
     difference = ((one - laid) * inside[:, None]).sum((2, 3))
     return difference.abs().amax(1) / inside.sum((1, 2)).clamp(min=1)

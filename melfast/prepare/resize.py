@@ -54,9 +54,7 @@ def resize_images(
         height, width = image.shape[:2]
         file, mask_file = places[row]
         with atomic_path(file) as temporary:
-            temporary.write_bytes(
-                simplejpeg.encode_jpeg(image, quality=quality, colorsubsampling="444")
-            )
+            temporary.write_bytes(simplejpeg.encode_jpeg(image, quality=quality, colorsubsampling="444"))
             _require_copy(temporary, file, width, height)
         result = {"path": str(file), "mask_path": None, "width": width, "height": height}
         if (mask := masks[row]) is not None:
@@ -71,13 +69,13 @@ def resize_images(
         file, mask_file = places[row]
         same = result["stamp"] == stamp(file)
         with_mask = result["mask_path"] is not None
-        return same and with_mask == (masks[row] is not None) and (
-            not with_mask or result["mask_stamp"] == stamp(mask_file)
-        )  # fmt: skip
+        return (
+            same
+            and with_mask == (masks[row] is not None)
+            and (not with_mask or result["mask_stamp"] == stamp(mask_file))
+        )
 
-    return sweep(
-        manifest, work, threads=threads, journal=journal, still_good=still_good, progress=progress
-    )
+    return sweep(manifest, work, threads=threads, journal=journal, still_good=still_good, progress=progress)
 
 
 def read_small(path: Path, side: int) -> NDArray[np.uint8]:
@@ -105,8 +103,7 @@ def with_copies(manifest: Manifest, swept: Swept) -> Manifest:
     start = manifest.path.parent.resolve()
     kept = manifest.select(rows)
     before = kept.column("original_path")
-    originals = [old or seen_from(path, start) for old, path in
-                 zip(before, kept.image_paths, strict=True)]  # fmt: skip
+    originals = [old or seen_from(path, start) for old, path in zip(before, kept.image_paths, strict=True)]
     columns: dict[str, list] = {
         "original_path": originals,
         "path": [seen_from(Path(result["path"]), start) for result in results],
@@ -114,9 +111,7 @@ def with_copies(manifest: Manifest, swept: Swept) -> Manifest:
         "height": [result["height"] for result in results],
     }
     if "mask_path" in kept.table:
-        columns["mask_path"] = [
-            mask and seen_from(Path(mask), start) for mask in (r["mask_path"] for r in results)
-        ]
+        columns["mask_path"] = [mask and seen_from(Path(mask), start) for mask in (r["mask_path"] for r in results)]
     return kept.with_columns(**columns)
 
 

@@ -82,9 +82,7 @@ def import_dataset(
     table, kind = _recognise(source, kind)
     if table is None:
         if images or masks or not require_images:
-            raise InputError(
-                f"{source}: images and masks are looked up for tables, not for folders"
-            )
+            raise InputError(f"{source}: images and masks are looked up for tables, not for folders")
         manifest, notes = import_folder(source, kind)
         return Imported(kind, manifest, notes=notes)
     draft = convert_table(table, kind)
@@ -115,14 +113,11 @@ def _recognise(source: Path, kind: str) -> tuple[Table | None, str]:
     if len(found) == 1:
         return tables[0] if tables else (None, "folder")
     if found:
-        raise InputError(
-            f"{source}: holds {' and '.join(found)}: name one as SOURCE, or its kind with --kind"
-        )
+        raise InputError(f"{source}: holds {' and '.join(found)}: name one as SOURCE, or its kind with --kind")
     if layout == "images":
         return None, layout
     raise InputError(
-        f"{source}: nothing known found; wanted {LABELS} or another table, "
-        "benign/ and malignant/ folders, or images"
+        f"{source}: nothing known found; wanted {LABELS} or another table, benign/ and malignant/ folders, or images"
     )
 
 
@@ -257,9 +252,8 @@ def summary(manifest: Manifest) -> list[tuple[str, str]]:
     targets, splits, groups = manifest.targets, manifest.splits, manifest.groups
     rows = [
         ("images", f"{len(manifest):,}"),
-        ("targets", _counts({"benign": targets == 0, "malignant": targets == 1,
-                             "unlabelled": targets == -1})),
-    ]  # fmt: skip
+        ("targets", _counts({"benign": targets == 0, "malignant": targets == 1, "unlabelled": targets == -1})),
+    ]
     for name, column in (("patients", "patient_id"), ("lesions", "lesion_id")):
         ids = pd.unique(manifest.column(column))
         if known := sum(1 for cell in ids if cell):

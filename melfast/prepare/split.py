@@ -17,9 +17,7 @@ FRACTIONS = (0.7, 0.15, 0.15)
 IDS = {"patient_id": "patient", "lesion_id": "lesion", "duplicate_group": "duplicate group"}
 
 
-def split_manifest(
-    manifest: Manifest, fractions: Sequence[float] = FRACTIONS, seed: int = 0
-) -> Manifest:
+def split_manifest(manifest: Manifest, fractions: Sequence[float] = FRACTIONS, seed: int = 0) -> Manifest:
     """Draws a split column.
 
     See `deal`; unlabelled images get no split.
@@ -42,9 +40,7 @@ def split_manifest(
     return manifest.with_columns(split=names)
 
 
-def deal(
-    manifest: Manifest, fractions: NDArray[np.float64], seed: int = 0
-) -> NDArray[np.intp]:  # fmt: skip
+def deal(manifest: Manifest, fractions: NDArray[np.float64], seed: int = 0) -> NDArray[np.intp]:
     """Deals the labelled images out, alike in target and group.
 
     Images that share a patient, a lesion or a duplicate group stay together, also by way of a
@@ -108,9 +104,7 @@ def shared_ids(manifest: Manifest, column: str, splits: Sequence[str] = SPLITS) 
     """Ids of a column that stand in more than one of the splits, sorted."""
     cells, names = manifest.column(column), manifest.splits
     seen = [set(cells[names == name]) - {""} for name in splits]
-    return sorted(
-        {cell for i, one in enumerate(seen) for other in seen[i + 1 :] for cell in one & other}
-    )
+    return sorted({cell for i, one in enumerate(seen) for other in seen[i + 1 :] for cell in one & other})
 
 
 def balance(manifest: Manifest) -> list[str]:
@@ -133,8 +127,7 @@ def balance(manifest: Manifest) -> list[str]:
                 line += f", {count:,} {word}{'s' if count > 1 else ''}"
         if (groups >= 0).any():
             shares = [
-                f"{group} {(groups[rows] == index).mean():.1%}"
-                for index, group in enumerate(manifest.group_names)
+                f"{group} {(groups[rows] == index).mean():.1%}" for index, group in enumerate(manifest.group_names)
             ]
             line += f"; {', '.join(shares)}"
         lines.append(line)
@@ -149,9 +142,7 @@ def _require_fractions(fractions: Sequence[float]) -> NDArray[np.float64]:
     return wanted
 
 
-def _stratum_counts(
-    manifest: Manifest, parts: NDArray[np.intp], labelled: NDArray[np.bool_]
-) -> NDArray[np.float64]:
+def _stratum_counts(manifest: Manifest, parts: NDArray[np.intp], labelled: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Labelled images of each part [P, S]: by target and group, by target, and in all."""
     targets, groups = manifest.targets[labelled], manifest.groups[labelled]
     strata, inverse = np.unique(np.stack([targets, groups]), axis=1, return_inverse=True)
@@ -161,27 +152,20 @@ def _stratum_counts(
     return np.column_stack([counts, *by_target, counts.sum(axis=1)])
 
 
-def _order(
-    manifest: Manifest, parts: NDArray[np.intp], counts: NDArray[np.float64], seed: int
-) -> list[int]:
+def _order(manifest: Manifest, parts: NDArray[np.intp], counts: NDArray[np.float64], seed: int) -> list[int]:
     """Parts by rarest stratum, then size, then a draw from the seed and the part's name."""
     first: dict[int, str] = {}
     for part, name in zip(parts.tolist(), manifest.image_names, strict=True):
         if part not in first or name < first[part]:
             first[part] = name
-    draws = {
-        part: hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=16).digest()
-        for part, name in first.items()
-    }
+    draws = {part: hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=16).digest() for part, name in first.items()}
     totals = counts.sum(axis=0)
     rarest = np.where(counts > 0, totals, np.inf).min(axis=1)
     size = counts[:, -1]
     return sorted(first, key=lambda part: (rarest[part], -size[part], draws[part]))
 
 
-def _deal(
-    counts: NDArray[np.float64], order: list[int], wanted: NDArray[np.float64]
-) -> NDArray[np.intp]:
+def _deal(counts: NDArray[np.float64], order: list[int], wanted: NDArray[np.float64]) -> NDArray[np.intp]:
     """Split of each part [P]: the one that adds least to the distance from the wanted counts.
 
     The distance is sum over splits k and columns s of (have - want)^2 / (fraction_k total_s^2): a

@@ -52,6 +52,4 @@ def _check_channel(name: str, values: NDArray[np.floating], low: float, high: fl
         return
     where = np.unravel_index(np.argmin((values >= low) & (values <= high)), values.shape)
     index = tuple(int(i) for i in where)
-    raise ValueError(
-        f"{name} must be finite and within {low:g}..{high:g}, got {values[index]:g} at {index}"
-    )
+    raise ValueError(f"{name} must be finite and within {low:g}..{high:g}, got {values[index]:g} at {index}")

@@ -50,9 +50,7 @@ def destinations(lab: ArrayLike, ita_deg: ArrayLike) -> Double:
     return found
 
 
-def light_gains(
-    lab_from: ArrayLike, lab_to: ArrayLike, most_contrast: float = MOST_CONTRAST
-) -> NDArray[np.float32]:
+def light_gains(lab_from: ArrayLike, lab_to: ArrayLike, most_contrast: float = MOST_CONTRAST) -> NDArray[np.float32]:
     """Curves of linear light that take skin colours [N, 3] to others.
 
     In each channel x / (1 - x) is multiplied, so that black stays black, white stays white and
@@ -63,8 +61,7 @@ def light_gains(
     Returns:
         float32 [N, 3 channels, 3]: (e, k, m) of the curve e x / (k + m x).
     """
-    start, end = (np.clip(lab_to_light(np.asarray(lab, np.float64)), 1e-3, 0.99)
-                  for lab in (lab_from, lab_to))  # fmt: skip
+    start, end = (np.clip(lab_to_light(np.asarray(lab, np.float64)), 1e-3, 0.99) for lab in (lab_from, lab_to))
     contrast = np.minimum((1 - end) / (1 - start), most_contrast)
     return np.stack([end, contrast * start, 1 - contrast], axis=-1).astype(np.float32)
 

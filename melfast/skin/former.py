@@ -75,9 +75,7 @@ def shift_skin(
         raise ValueError(f"method must be 'exact' or 'published', got {method!r}")
     low, high = locus.ITA_RANGE
     if not low <= target_ita_deg <= high:
-        raise ValueError(
-            f"target_ita_deg must be within {low:g}..{high:g} degrees, got {target_ita_deg:g}"
-        )
+        raise ValueError(f"target_ita_deg must be within {low:g}..{high:g} degrees, got {target_ita_deg:g}")
     if regions is None:
         regions = find_regions(image)
     require_regions(regions, image)
@@ -92,9 +90,7 @@ def shift_skin(
     return Shifted(moved, estimate_tone(moved, regions=regions))
 
 
-def _published(
-    image: NDArray[np.uint8], delta_deg: float, regions: NDArray[np.uint8]
-) -> NDArray[np.uint8]:
+def _published(image: NDArray[np.uint8], delta_deg: float, regions: NDArray[np.uint8]) -> NDArray[np.uint8]:
     skin = np.where(regions == 0, np.uint8(255), np.uint8(0))
     weights = _stretched(skin, image, Image.Resampling.NEAREST)
     out = np.empty(image.shape, np.uint8)
@@ -115,11 +111,7 @@ def _exact(
 
 
 def _best_curves(
-    small: NDArray[np.uint8],
-    weights: NDArray[np.uint8],
-    target_deg: float,
-    tone: SkinTone,
-    regions: NDArray[np.uint8],
+    small: NDArray[np.uint8], weights: NDArray[np.uint8], target_deg: float, tone: SkinTone, regions: NDArray[np.uint8]
 ) -> NDArray[np.uint8]:
     """The curves that come nearest to the target, measured at the working size."""
     least = math.inf
@@ -207,9 +199,7 @@ def _smooth_step(value: NDArray[np.float64]) -> NDArray[np.float64]:
     return value * value * (3 - 2 * value)
 
 
-def _stretched(
-    weights: NDArray[np.uint8], image: NDArray[np.uint8], filter: Image.Resampling
-) -> NDArray[np.uint8]:
+def _stretched(weights: NDArray[np.uint8], image: NDArray[np.uint8], filter: Image.Resampling) -> NDArray[np.uint8]:
     """Weights of the working size as large as the image."""
     height, width = image.shape[:2]
     return np.asarray(Image.fromarray(weights).resize((width, height), filter))

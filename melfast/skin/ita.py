@@ -63,10 +63,7 @@ class SkinTone:
 
 
 def estimate_tone(
-    image: NDArray[np.uint8],
-    *,
-    convention: Convention = "cielab",
-    regions: NDArray[np.uint8] | None = None,
+    image: NDArray[np.uint8], *, convention: Convention = "cielab", regions: NDArray[np.uint8] | None = None
 ) -> SkinTone:
     """The dominant colour of the visible skin and its ITA; the same on every machine and thread.
 
@@ -135,9 +132,7 @@ def _resized(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.ui
     return out
 
 
-def _sample(
-    image: NDArray[np.uint8], regions: NDArray[np.uint8]
-) -> tuple[NDArray[np.uint8], float]:
+def _sample(image: NDArray[np.uint8], regions: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
     """About SAMPLED_PIXELS skin pixels [n, 3], evenly over the image, and the fraction of skin."""
     count = regions.size - int(np.count_nonzero(regions))
     step = max(1, count // SAMPLED_PIXELS)
@@ -202,11 +197,7 @@ def _published_tone(image: NDArray[np.uint8]) -> SkinTone:
 
 
 def _tone(
-    lab: NDArray[np.float64],
-    ita_deg: float,
-    skin_fraction: float,
-    clusters: int,
-    colours: NDArray[np.float32],
+    lab: NDArray[np.float64], ita_deg: float, skin_fraction: float, clusters: int, colours: NDArray[np.float32]
 ) -> SkinTone:
     l, a, b = lab.tolist()  # noqa: E741
     red, green, blue = core.lab_to_srgb(lab.astype(np.float32)).tolist()

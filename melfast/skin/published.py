@@ -30,8 +30,7 @@ def resize_linear(image: NDArray[np.uint8], height: int, width: int) -> NDArray[
         lines = image[y]
         weight = across[:, None]
         mixed: Int = (
-            lines[:, left].astype(np.int64) * ((1 << _WEIGHT_BITS) - weight)
-            + lines[:, right].astype(np.int64) * weight
+            lines[:, left].astype(np.int64) * ((1 << _WEIGHT_BITS) - weight) + lines[:, right].astype(np.int64) * weight
         )
         return mixed
 
@@ -90,13 +89,7 @@ _LINEAR = _linear_table()
 _ROOT = _root_table()
 _XYZ = np.rint(
     (1 << _XYZ_BITS)
-    * np.array(
-        [
-            [0.412453, 0.357580, 0.180423],
-            [0.212671, 0.715160, 0.072169],
-            [0.019334, 0.119193, 0.950227],
-        ]
-    )
+    * np.array([[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]])
     / np.array([[0.950456], [1.0], [1.088754]])
 ).astype(np.int64)
 _L_SCALE = (116 * 255 + 50) // 100
@@ -106,9 +99,7 @@ _L_SHIFT = -((16 * 255 * (1 << _ROOT_BITS) + 50) // 100)
 def distinct(lab8: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """The different colours of [n, 3], sorted, as float32 [m, 3], and how often each occurs."""
     wide = lab8.astype(np.int32)
-    codes, repeats = np.unique(
-        (wide[:, 0] << 16) | (wide[:, 1] << 8) | wide[:, 2], return_counts=True
-    )
+    codes, repeats = np.unique((wide[:, 0] << 16) | (wide[:, 1] << 8) | wide[:, 2], return_counts=True)
     colours = np.stack([codes >> 16, (codes >> 8) & 255, codes & 255], axis=1)
     return colours.astype(np.float32), repeats.astype(np.int32)
 

@@ -69,9 +69,7 @@ def judge(
     return min(scores.values()), doubts
 
 
-def squared_distances(
-    colours: NDArray[np.float32], colour: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def squared_distances(colours: NDArray[np.float32], colour: NDArray[np.float32]) -> NDArray[np.float32]:
     """Of colours [n, 3] to one [3]."""
     difference = colours - colour
     difference *= difference

@@ -42,9 +42,7 @@ TONE_GROUPS: dict[str, ToneScale] = {
 
 FITZPATRICK: dict[str, ToneScale] = {
     "kinyanjui_groh": ToneScale(
-        (55.0, 41.0, 28.0, 19.0, 10.0),
-        ("1", "2", "3", "4", "5", "6"),
-        "Kinyanjui et al. 2020; Groh et al. 2021",
+        (55.0, 41.0, 28.0, 19.0, 10.0), ("1", "2", "3", "4", "5", "6"), "Kinyanjui et al. 2020; Groh et al. 2021"
     ),
     "groh_empirical": ToneScale(
         (40.0, 23.0, 12.0, 0.0, -25.0),

@@ -28,9 +28,7 @@ def count_cells(config: Config, rows: Rows, num_groups: int) -> NDArray[np.float
     if config.augment.geometry == "published":
         copies = np.where(rows.targets == 1, len(VARIANTS), 1)
     source = np.repeat(np.arange(len(rows)), copies)
-    draws = expected_draws(
-        config.sampler, rows.targets[source], rows.groups[source], config.train.batch_size
-    )
+    draws = expected_draws(config.sampler, rows.targets[source], rows.groups[source], config.train.batch_size)
     expected = np.zeros((num_groups + 1, 2))
     np.add.at(expected, (rows.groups[source].astype(int), rows.targets[source]), draws)
     if not any(config.augment.skin_former.values()):
@@ -62,20 +60,12 @@ def require_groups(head: Head, cells: NDArray[np.float64], loss: LossConfig | No
     by_group = {} if loss is None else {"loss.name": loss.name, "loss.weights": loss.weights}
     for key, value in by_group.items():
         if value in ("group_dro", "ifw_class_group") and not known.any():
-            raise InputError(
-                f"{key} {value} needs tone groups; no training image has one: melfast prepare ita"
-            )
+            raise InputError(f"{key} {value} needs tone groups; no training image has one: melfast prepare ita")
     if head == "plain":
         return
     if not known.any():
-        raise InputError(
-            f"model.head {head} needs tone groups; no training image has one: melfast prepare ita"
-        )
+        raise InputError(f"model.head {head} needs tone groups; no training image has one: melfast prepare ita")
     if head == "domain_discriminative" and not known.any(axis=0).all():
-        raise InputError(
-            f"model.head {head} needs malignant and benign images of known tone group in training"
-        )
+        raise InputError(f"model.head {head} needs malignant and benign images of known tone group in training")
     if head == "domain_independent" and not (known > 0).all(axis=1).any():
-        raise InputError(
-            f"model.head {head} needs a tone group with malignant and benign images in training"
-        )
+        raise InputError(f"model.head {head} needs a tone group with malignant and benign images in training")

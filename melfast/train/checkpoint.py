@@ -175,12 +175,15 @@ def load_weights(model: torch.nn.Module, path: Path) -> None:
     problems = [
         _listed("missing", [name for name in wanted if name not in found]),
         _listed("unexpected", [name for name in found if name not in wanted]),
-        _listed("another shape", [
-            f"{name} {list(found[name].shape)}, wanted {list(tensor.shape)}"
-            for name, tensor in wanted.items()
-            if name in found and found[name].shape != tensor.shape
-        ]),
-    ]  # fmt: skip
+        _listed(
+            "another shape",
+            [
+                f"{name} {list(found[name].shape)}, wanted {list(tensor.shape)}"
+                for name, tensor in wanted.items()
+                if name in found and found[name].shape != tensor.shape
+            ],
+        ),
+    ]
     if any(problems):
         raise InputError(f"{path}: weights of another model: {'; '.join(filter(None, problems))}")
     model.load_state_dict(found)
@@ -213,9 +216,7 @@ def load_training(folder: Path, wanted: Sequence[str] = ()) -> dict[str, Any]:
         # torch's own words are long and advise to switch its guard off.
         raise InputError(f"{path}: broken, or not written by 'melfast train'") from None
     if missing := [name for name in wanted if name not in training]:
-        raise InputError(
-            f"{path}: written by an older melfast: it lacks {', '.join(missing)}; begin again"
-        )
+        raise InputError(f"{path}: written by an older melfast: it lacks {', '.join(missing)}; begin again")
     return training
 
 

@@ -138,9 +138,8 @@ def labelled(manifest: Manifest, split: str, say: Say) -> LabelledImages:
             f"{len(targets) - malignant} benign images; wanted both classes"
         )
     return LabelledImages(
-        manifest.image_paths, manifest.image_names, Rows.of(manifest), manifest.lesion_masks,
-        manifest.checked,
-    )  # fmt: skip
+        manifest.image_paths, manifest.image_names, Rows.of(manifest), manifest.lesion_masks, manifest.checked
+    )
 
 
 def _require_files(data: TrainingData, skip: bool, say: Say) -> None:

@@ -31,10 +31,18 @@ def epoch_plan(config: Config, rows: Rows, epoch: int, world: World) -> EpochPla
     """The plan of an epoch for this process, its batches cut into pieces to accumulate."""
     train, preprocess = config.train, config.preprocess
     plan = training_plan(
-        rows, config.augment, config.sampler, batch_size=train.batch_size // world.size,
-        seed=train.seed, epoch=epoch, height=preprocess.height, width=preprocess.width,
-        masked=preprocess.masked, rank=world.rank, world_size=world.size,
-    )  # fmt: skip
+        rows,
+        config.augment,
+        config.sampler,
+        batch_size=train.batch_size // world.size,
+        seed=train.seed,
+        epoch=epoch,
+        height=preprocess.height,
+        width=preprocess.width,
+        masked=preprocess.masked,
+        rank=world.rank,
+        world_size=world.size,
+    )
     piece = train.batch_size // world.size // train.accumulate
     bounds = np.arange(0, len(plan.index) + 1, piece, dtype=np.int64)
     return dataclasses.replace(plan, bounds=bounds)

@@ -42,11 +42,19 @@ def set_threads(threads: int, world: World) -> None:
 
 
 def open_loader(
-    paths: Sequence[Path], preprocess: Preprocess, plan: EpochPlan, world: World, *,
-    masks: Masks | None = None, checked: NDArray[np.bool_] | None = None,
-    loader: LoaderName = "auto", threads: int = 0, on_error: OnError = "raise",
-    precision: Precision = "fp32", start: int = 0,
-) -> PlanLoader:  # fmt: skip
+    paths: Sequence[Path],
+    preprocess: Preprocess,
+    plan: EpochPlan,
+    world: World,
+    *,
+    masks: Masks | None = None,
+    checked: NDArray[np.bool_] | None = None,
+    loader: LoaderName = "auto",
+    threads: int = 0,
+    on_error: OnError = "raise",
+    precision: Precision = "fp32",
+    start: int = 0,
+) -> PlanLoader:
     """A loader for `feed`.
 
     Args:
@@ -60,10 +68,12 @@ def open_loader(
     name, _ = choose_loader(loader, world.device.type)
     cuda = world.device.type == "cuda"
     options: dict[str, Any] = {
-        "masks": masks, "start": start, "on_error": on_error,
+        "masks": masks,
+        "start": start,
+        "on_error": on_error,
         "threads": threads or max(1, available_cores() // world.local_size),
         "dtype": np.float16 if cuda and precision != "fp32" else np.float32,
-    }  # fmt: skip
+    }
     if name == "native":
         allocate = _pinned if cuda else np.empty
         return NativeLoader(paths, preprocess, plan, allocate=allocate, **options)

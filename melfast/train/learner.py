@@ -93,9 +93,14 @@ class Learner:
 
 
 def build_learner(
-    config: Config, record: ModelRecord, world: World, cells: NDArray[np.float64],
-    say: Say = lambda message: None, *, restored: bool = False,
-) -> Learner:  # fmt: skip
+    config: Config,
+    record: ModelRecord,
+    world: World,
+    cells: NDArray[np.float64],
+    say: Say = lambda message: None,
+    *,
+    restored: bool = False,
+) -> Learner:
     """The network with its seeded start, optimizer and helpers, on the world's device.
 
     Args:
@@ -146,9 +151,7 @@ def head_of(model: torch.nn.Module) -> torch.nn.Module:
     """The linear layer that gives the logits."""
     head = model.get_classifier()  # type: ignore[operator]
     if not isinstance(head, torch.nn.Module):
-        raise InputError(
-            f"model.freeze: {type(model).__name__} has {len(head)} heads; wanted a backbone of one"
-        )
+        raise InputError(f"model.freeze: {type(model).__name__} has {len(head)} heads; wanted a backbone of one")
     return head
 
 

@@ -61,9 +61,7 @@ class RunLog:
         tracker: is told all that is recorded, too.
     """
 
-    def __init__(
-        self, run: Path, *, step: int, total: int, tracker: Tracker | None = None
-    ) -> None:  # fmt: skip
+    def __init__(self, run: Path, *, step: int, total: int, tracker: Tracker | None = None) -> None:
         self.tracker = tracker
         _drop_after(run / "log.jsonl", step)
         self.text = open(run / "training.log", "a", encoding="utf-8")  # noqa: SIM115
@@ -71,10 +69,14 @@ class RunLog:
         self.board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1 if step else None)
         self.console = Console(stderr=True)
         self.progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-            TimeRemainingColumn(), console=self.console, transient=True,
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
             disable=not self.console.is_terminal,
-        )  # fmt: skip
+        )
         self.task = self.progress.add_task("", total=total, completed=step)
 
     def __enter__(self) -> Self:
@@ -82,10 +84,7 @@ class RunLog:
         return self
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.progress.stop()
         # On a full disk these fail too; the error under way says more than theirs.
@@ -137,9 +136,14 @@ class RunLog:
 
 
 def open_log(
-    run: Path, world: World, *, step: int, total: int, tracker: TrackerName = "none",
+    run: Path,
+    world: World,
+    *,
+    step: int,
+    total: int,
+    tracker: TrackerName = "none",
     config: Mapping[str, Any] | None = None,
-) -> AbstractContextManager[RunLog | SilentLog]:  # fmt: skip
+) -> AbstractContextManager[RunLog | SilentLog]:
     """The log of this process; the first alone writes.
 
     Args:

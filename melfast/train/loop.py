@@ -46,9 +46,17 @@ class Trainer:
     """
 
     def __init__(
-        self, config: Config, data: TrainingData, run: Path, world: World,
-        record: ModelRecord, learner: Learner, state: State, log: Log, stop: Stop | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        config: Config,
+        data: TrainingData,
+        run: Path,
+        world: World,
+        record: ModelRecord,
+        learner: Learner,
+        state: State,
+        log: Log,
+        stop: Stop | None = None,
+    ) -> None:
         """
         Args:
             stop: once it is wanted, training ends at the next report, with a checkpoint.
@@ -97,9 +105,7 @@ class Trainer:
         with self.open_batches() as batches:
             while state.step_in_epoch < self.steps_per_epoch:
                 seed_step(train.seed, state.step, self.world.rank)
-                rate = learning_rate(
-                    state.step, self.total_steps, self.warmup_steps, self.config.optim
-                )
+                rate = learning_rate(state.step, self.total_steps, self.warmup_steps, self.config.optim)
                 decay = weight_decay(state.step, self.total_steps, self.config.optim)
                 set_rate(self.learner.optimizer, rate, decay)
                 self.take_step(batches, window)
@@ -191,9 +197,7 @@ class Trainer:
                 last=last,
             )
 
-    def forward_backward(
-        self, pieces: Iterable["Piece"]
-    ) -> tuple[torch.Tensor | None, list[torch.Tensor]]:
+    def forward_backward(self, pieces: Iterable["Piece"]) -> tuple[torch.Tensor | None, list[torch.Tensor]]:
         """The gradient of the mean loss of one step's images, piece by piece.
 
         The sum is divided by the images a step should have, not by those of a piece: so it is the
@@ -233,9 +237,7 @@ class Trainer:
         gradients = [p.grad for p in self.learner.model.parameters() if p.grad is not None]
         return torch.nn.utils.get_total_norm(gradients)
 
-    def require_finite(
-        self, norm: torch.Tensor, pieces: Sequence[torch.Tensor], window: "Window"
-    ) -> None:
+    def require_finite(self, norm: torch.Tensor, pieces: Sequence[torch.Tensor], window: "Window") -> None:
         """Stops all processes before a step whose loss or gradient is not finite.
 
         Args:
@@ -246,9 +248,7 @@ class Trainer:
         losses = torch.cat([torch.zeros(0, device=norm.device), *pieces])
         bad_loss, bad_norm = ~losses.isfinite().all(), ~norm.isfinite()
         images = torch.tensor(len(losses), device=norm.device)
-        counts = self.world.sum(
-            torch.stack([bad_loss.double(), bad_norm.double(), images.double()])
-        )
+        counts = self.world.sum(torch.stack([bad_loss.double(), bad_norm.double(), images.double()]))
         # Host-device sync, once a step: the price of stopping before the weights are spoilt.
         bad_losses, bad_norms, count = counts.tolist()
         if not count:
@@ -257,10 +257,12 @@ class Trainer:
         if self.learner.scaler.is_enabled() and not bad_losses:
             self.overflows = self.overflows + 1 if bad_norms else 0
             if self.overflows == MOST_OVERFLOWS:
-                self.world.refuse(InputError(
-                    f"the gradient overflowed in {self.overflows} steps on end, the last of them "
-                    f"{self.state.step + 1}, and none was taken; try train.precision bf16 or fp32"
-                ))  # fmt: skip
+                self.world.refuse(
+                    InputError(
+                        f"the gradient overflowed in {self.overflows} steps on end, the last of them "
+                        f"{self.state.step + 1}, and none was taken; try train.precision bf16 or fp32"
+                    )
+                )
             return
         if not bad_losses and not bad_norms:
             return
@@ -272,18 +274,22 @@ class Trainer:
         rows = [row for part in parts for row in part[1 if found else 2]]
         names = ", ".join(self.data.train.names[row] for row in rows[:5])
         what = f"loss is {found[0]}" if found else "gradient is not finite"
-        self.world.refuse(InputError(
-            f"the {what} in step {self.state.step + 1}, which is not taken, for {len(rows)} "
-            f"images: {names}{', ...' if len(rows) > 5 else ''}; "
-            "try a lower optim.lr, or train.precision fp32"
-        ))  # fmt: skip
+        self.world.refuse(
+            InputError(
+                f"the {what} in step {self.state.step + 1}, which is not taken, for {len(rows)} "
+                f"images: {names}{', ...' if len(rows) > 5 else ''}; "
+                "try a lower optim.lr, or train.precision fp32"
+            )
+        )
 
     def _refuse_without_images(self, window: "Window") -> None:
         failures = [failure for part in self.world.gather(window.failures) for failure in part]
-        self.world.refuse(InputError(
-            f"none of the {self.config.train.batch_size} images of step {self.state.step + 1} can "
-            f"be read: {failures[-1]}"
-        ))  # fmt: skip
+        self.world.refuse(
+            InputError(
+                f"none of the {self.config.train.batch_size} images of step {self.state.step + 1} can "
+                f"be read: {failures[-1]}"
+            )
+        )
 
     def see_once(self) -> None:
         """Runs the frozen backbone over the images, which no epoch changes."""
@@ -293,8 +299,7 @@ class Trainer:
             self.features[name] = Features(found, len(part), self.world.device)
         count = len(self.features["train"].rows) + len(self.features["valid"].rows)
         self.log.say(
-            f"the backbone is frozen and nothing changes the images: its features of {count:,} "
-            "are computed once"
+            f"the backbone is frozen and nothing changes the images: its features of {count:,} are computed once"
         )
 
     def report(self, window: "Window", rate: float) -> None:
@@ -302,17 +307,20 @@ class Trainer:
         # Host-device sync, once every `log_every` steps.
         losses = torch.cat([torch.zeros(0), *(part.cpu() for part in window.losses)]).numpy()
         norm = torch.stack(window.gradient_norms).mean().item()
-        parts = self.world.gather(
-            (float(losses.sum()), len(losses), window.failures, self.stop.wanted)
-        )
+        parts = self.world.gather((float(losses.sum()), len(losses), window.failures, self.stop.wanted))
         self.stopped = any(part[3] for part in parts)  # in all processes at the same step
         window.loss_sum, window.images = (sum(part[i] for part in parts) for i in (0, 1))
         self._leave_out([failure for part in parts for failure in part[2]])
         window.seconds = time.perf_counter() - window.started
         epoch = self.state.epoch + self.state.step_in_epoch / self.steps_per_epoch
-        values = {"loss": window.loss, "lr": rate, "gradient_norm": norm,
-                  "images_per_s": window.images_per_s, "waited": window.waited / window.seconds,
-                  "memory_gib": memory_gib(self.world.device)}  # fmt: skip
+        values = {
+            "loss": window.loss,
+            "lr": rate,
+            "gradient_norm": norm,
+            "images_per_s": window.images_per_s,
+            "waited": window.waited / window.seconds,
+            "memory_gib": memory_gib(self.world.device),
+        }
         self.log.record("train", self.state.step, epoch, values)
         self.log.advance(
             self.state.step,
@@ -325,10 +333,7 @@ class Trainer:
         train, valid = self.config.train, self.data.valid
         self.world.share_buffers(self.learner.measured)
         model = self.learner.measured.eval()
-        if self.features:
-            found = self.features["valid"].logits(head_of(model))
-        else:
-            found = self.infer(model, valid)
+        found = self.features["valid"].logits(head_of(model)) if self.features else self.infer(model, valid)
         self._leave_out(found.failures)
         targets, groups = valid.targets[found.index], valid.rows.groups[found.index]
         # Of the answers as they are, not as an earlier epoch's fit would have them.
@@ -341,9 +346,7 @@ class Trainer:
         by_group: tuple[float, ...] = ()
         if rule == "equal_recall":
             by_group = choose_by_group(targets, score, groups, len(names), value)
-        record = calibrated.replace(
-            threshold=threshold, threshold_rule=rule_in_words(train), group_thresholds=by_group
-        )
+        record = calibrated.replace(threshold=threshold, threshold_rule=rule_in_words(train), group_thresholds=by_group)
         cut = record.thresholds(groups, threshold)
         metrics = validation_metrics(targets, score, cut, groups, names)
         metrics["threshold"] = threshold
@@ -358,10 +361,17 @@ class Trainer:
         """What a model says of a split's images, un-augmented."""
         data = self.config.data
         return infer(
-            model, images.paths, self.record.preprocess, self.world, masks=images.masks,
-            checked=images.checked, loader=data.loader, precision=self.config.train.precision,
-            threads=data.threads, on_error=data.on_error,
-        )  # fmt: skip
+            model,
+            images.paths,
+            self.record.preprocess,
+            self.world,
+            masks=images.masks,
+            checked=images.checked,
+            loader=data.loader,
+            precision=self.config.train.precision,
+            threads=data.threads,
+            on_error=data.on_error,
+        )
 
     def save(self, record: ModelRecord, best: bool) -> None:
         """Writes a checkpoint; the first process alone does."""
@@ -370,9 +380,8 @@ class Trainer:
             weights = self.learner.measured.state_dict()
             training = self.learner.training_state()
             save_checkpoint(
-                self.run, weights, record, self.state, training, best=best,
-                keep_last=self.config.train.keep_last,
-            )  # fmt: skip
+                self.run, weights, record, self.state, training, best=best, keep_last=self.config.train.keep_last
+            )
 
     def _checkpoint_is_due(self) -> bool:
         minutes = self.config.train.checkpoint_minutes

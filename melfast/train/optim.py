@@ -23,8 +23,7 @@ def build_optimizer(model: torch.nn.Module, config: OptimConfig) -> torch.optim.
         info = timm.optim.get_optimizer_info(config.name)
     except ValueError:
         raise InputError(
-            f"optim.name must be one of timm's optimizers, as adamw, sgd or lamb, "
-            f"got {config.name!r}"
+            f"optim.name must be one of timm's optimizers, as adamw, sgd or lamb, got {config.name!r}"
         ) from None
     options: dict[str, Any] = {}
     if info.second_order:
@@ -40,9 +39,7 @@ def build_optimizer(model: torch.nn.Module, config: OptimConfig) -> torch.optim.
         options["fused"] = all(p.is_cuda for p in model.parameters())
     try:
         make: Any = timm.optim.get_optimizer_class(config.name, bind_defaults=True)
-        optimizer: torch.optim.Optimizer = make(
-            parameter_groups(model, config), lr=config.lr, **options
-        )
+        optimizer: torch.optim.Optimizer = make(parameter_groups(model, config), lr=config.lr, **options)
     except (TypeError, ImportError, AssertionError, ModuleNotFoundError) as error:
         raise InputError(f"optim.name {config.name!r}: {error}") from error
     return optimizer
@@ -75,9 +72,7 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float, weight_decay: float)
         group["weight_decay"] = weight_decay if group["decayed"] else 0.0
 
 
-def _by_layer(
-    model: torch.nn.Module, config: OptimConfig, spared: set[str]
-) -> list[dict[str, Any]]:
+def _by_layer(model: torch.nn.Module, config: OptimConfig, spared: set[str]) -> list[dict[str, Any]]:
     if not hasattr(model, "group_matcher"):
         raise InputError("optim.layer_decay: this backbone does not tell its layers; wanted 1")
     groups = timm.optim.param_groups_layer_decay(

@@ -20,10 +20,17 @@ CLASS_NAMES = {0: "benign", 1: "malignant", -1: "unlabelled"}
 
 
 def draw_preview(
-    manifest: Manifest, config: Config, path: Path, *, split: str = "train", epoch: int = 0,
-    images: int = 64, columns: int = 8, say: Say = lambda message: None,
+    manifest: Manifest,
+    config: Config,
+    path: Path,
+    *,
+    split: str = "train",
+    epoch: int = 0,
+    images: int = 64,
+    columns: int = 8,
+    say: Say = lambda message: None,
     progress: Callable[[], None] = lambda: None,
-) -> tuple[int, list[ImageError]]:  # fmt: skip
+) -> tuple[int, list[ImageError]]:
     """Writes a sheet of an epoch's first records, in their order, before colour conversion.
 
     Under each picture stand its class, its tone group and its ITA; where the skin-former has moved

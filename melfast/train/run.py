@@ -16,13 +16,7 @@ from melfast.evaluate.validation import require_metric, value_of
 from melfast.files import atomic_path
 from melfast.manifest import read_manifest
 from melfast.train.cells import count_cells
-from melfast.train.checkpoint import (
-    State,
-    find_checkpoint,
-    has_checkpoint,
-    load_state,
-    read_record,
-)
+from melfast.train.checkpoint import State, find_checkpoint, has_checkpoint, load_state, read_record
 from melfast.train.data import MANIFEST, Say, TrainingData, take_in, training_data
 from melfast.train.distributed import World, launch_id, start_world, started_again
 from melfast.train.epochs import require_steps
@@ -39,15 +33,31 @@ CONFIG, SAMPLES, CURVES = "config.yaml", "samples.png", "curves.png"
 LAUNCH = "launch.txt"  # of torchrun's
 SHOWN = 32  # images in samples.png
 # Under other values of these a checkpoint means nothing.
-FIXED = ("preprocess.", "model.", "train.batch_size", "train.seed", "optim.name",
-         "optim.layer_decay")  # fmt: skip
+FIXED = ("preprocess.", "model.", "train.batch_size", "train.seed", "optim.name", "optim.layer_decay")
 # The run's own manifest and weights hold what these led to.
-SETTLED = ("data.path", "data.kind", "data.images", "data.split", "data.split_seed",
-           "data.fold", "data.allow_overlap", "model.pretrained", "model.in_22k",
-           "model.weights")  # fmt: skip
+SETTLED = (
+    "data.path",
+    "data.kind",
+    "data.images",
+    "data.split",
+    "data.split_seed",
+    "data.fold",
+    "data.allow_overlap",
+    "model.pretrained",
+    "model.in_22k",
+    "model.weights",
+)
 # These change where and how fast a run goes, not what comes out.
-FREE = ("output.dir", "data.threads", "train.threads", "train.device", "train.log_every",
-        "train.checkpoint_minutes", "train.keep_last", "output.tracker")  # fmt: skip
+FREE = (
+    "output.dir",
+    "data.threads",
+    "train.threads",
+    "train.device",
+    "train.log_every",
+    "train.checkpoint_minutes",
+    "train.keep_last",
+    "output.tracker",
+)
 
 
 def run_training(config: Config, sources: dict[str, str], *, going_on: bool) -> None:
@@ -96,9 +106,13 @@ def run_training(config: Config, sources: dict[str, str], *, going_on: bool) -> 
             notes.append(f"going on from {state.name}, step {state.step:,}")
         world.first_does(lambda: write_config(config, run))
         with open_log(
-            run, world, step=state.step, total=steps * config.train.epochs,
-            tracker=config.output.tracker, config=settings.dotted(config),
-        ) as log:  # fmt: skip
+            run,
+            world,
+            step=state.step,
+            total=steps * config.train.epochs,
+            tracker=config.output.tracker,
+            config=settings.dotted(config),
+        ) as log:
             for note in notes:
                 log.say(note)
             log.say(opening(config, data, learner, world))
@@ -136,17 +150,13 @@ def sum_up(run: Path, state: State, log: Log) -> None:
     log.table(summary_table(valid, state.best["epoch"]))
 
 
-def prepare_run(
-    config: Config, sources: dict[str, str], run: Path, going_on: bool, say: Say
-) -> None:
+def prepare_run(config: Config, sources: dict[str, str], run: Path, going_on: bool, say: Say) -> None:
     """Makes the run folder with its manifest; a run gone on with keeps its manifest."""
     launch = run / LAUNCH
     if started_again() and launch.is_file() and launch.read_text("utf-8") == launch_id():
         going_on = True
     if has_checkpoint(run) and not going_on:
-        raise InputError(
-            f"{run}: holds a run already; --resume goes on with it, or choose another --output-dir"
-        )
+        raise InputError(f"{run}: holds a run already; --resume goes on with it, or choose another --output-dir")
     if has_checkpoint(run):
         state = load_state(find_checkpoint(run, "last"))
         compare_configs(settings.dotted(config), state.config, run, set(sources), say)
@@ -167,9 +177,8 @@ def write_config(config: Config, run: Path) -> None:
 
 
 def compare_configs(
-    now: dict[str, Any], before: dict[str, dict[str, Any]], run: Path, set_by_user: set[str],
-    say: Say,
-) -> None:  # fmt: skip
+    now: dict[str, Any], before: dict[str, dict[str, Any]], run: Path, set_by_user: set[str], say: Say
+) -> None:
     """Says which keys differ from those of the run's checkpoint.
 
     Raises:
@@ -194,9 +203,7 @@ def go_on(config: Config, data: TrainingData, run: Path, learner: Learner) -> St
     folder = find_checkpoint(run, "last")
     state = load_state(folder)
     if state.data_digest != data.train.digest:
-        raise InputError(
-            f"{run / MANIFEST}: its training images are not those that {folder} was trained on"
-        )
+        raise InputError(f"{run / MANIFEST}: its training images are not those that {folder} was trained on")
     learner.restore(folder)
     state.config = settings.plain(config)
     return state

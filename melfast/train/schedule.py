@@ -22,9 +22,7 @@ def warmup_steps(config: OptimConfig, total_steps: int, epochs: int) -> int:
     return steps
 
 
-def learning_rate(
-    step: int, total_steps: int, warmup_steps: int, config: OptimConfig
-) -> float:  # fmt: skip
+def learning_rate(step: int, total_steps: int, warmup_steps: int, config: OptimConfig) -> float:
     """Rate of step `step` (from 0): a line up to `lr`, then a cosine down to `min_lr_ratio * lr`.
 
     The first step's rate is above 0 and the last step's above the end of the cosine, so that no

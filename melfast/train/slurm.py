@@ -97,11 +97,15 @@ class JobOptions:
     def parameters(self) -> dict[str, Any]:
         """The keywords of submitit's AutoExecutor.update_parameters."""
         found: dict[str, Any] = {
-            "name": self.name, "nodes": self.nodes, "tasks_per_node": self.processes_per_node,
-            "gpus_per_node": self.gpus_per_node or None, "mem_gb": self.mem_gb or None,
-            "cpus_per_task": self.cpus_per_task or None, "timeout_min": self.timeout_min,
+            "name": self.name,
+            "nodes": self.nodes,
+            "tasks_per_node": self.processes_per_node,
+            "gpus_per_node": self.gpus_per_node or None,
+            "mem_gb": self.mem_gb or None,
+            "cpus_per_task": self.cpus_per_task or None,
+            "timeout_min": self.timeout_min,
             f"{self.cluster}_setup": [self.setup] if self.setup else None,
-        }  # fmt: skip
+        }
         if self.cluster == "slurm":
             found |= {f"slurm_{key}": getattr(self, key) or None for key in NAMED_ALIKE}
             # Without it some clusters do not let a job be queued again.
@@ -144,9 +148,7 @@ def find_submitit() -> ModuleType:
     return found
 
 
-def submit_training(
-    config: Config, sources: dict[str, str], options: JobOptions, *, going_on: bool
-) -> Any:
+def submit_training(config: Config, sources: dict[str, str], options: JobOptions, *, going_on: bool) -> Any:
     """Submits `run_training` with these arguments, and returns submitit's job.
 
     Scripts, logs and submitit's own files go to RUN/slurm.
@@ -187,9 +189,7 @@ def with_threads(config: Config, sources: dict[str, str], cores: int) -> Config:
 def require_unused(run: Path) -> None:
     """Raises InputError where a folder holds a run, or a job that may be about to begin one."""
     if has_checkpoint(run):
-        raise InputError(
-            f"{run}: holds a run already; --resume goes on with it, or choose another --output-dir"
-        )
+        raise InputError(f"{run}: holds a run already; --resume goes on with it, or choose another --output-dir")
     if jobs := sorted((run / "slurm").glob("*_submitted.pkl")):
         number = jobs[-1].name.partition("_")[0]
         raise InputError(

@@ -45,9 +45,7 @@ def summary_table(valid: Sequence[dict[str, Any]], best_epoch: int) -> Table:
     return grid
 
 
-def draw_curves(
-    train: Sequence[dict[str, Any]], valid: Sequence[dict[str, Any]], best_epoch: int, path: Path
-) -> None:
+def draw_curves(train: Sequence[dict[str, Any]], valid: Sequence[dict[str, Any]], best_epoch: int, path: Path) -> None:
     """Writes a PNG of loss and learning rate, validation metrics, and recall by tone group, each
     over epochs; a line marks the best one.
 
@@ -65,13 +63,7 @@ def draw_curves(
     rate.plot(*_curve(train, "lr"), color=COLOURS[7], linewidth=1, linestyle="--")
     rate.set(ylabel="learning rate (dashed)", ylim=(0, None))
     for name, colour in zip(SHOWN, COLOURS, strict=False):
-        metrics.plot(
-            *_curve(valid, name),
-            color=colour,
-            label=name.replace("_", " "),
-            marker=".",
-            linewidth=1,
-        )
+        metrics.plot(*_curve(valid, name), color=colour, label=name.replace("_", " "), marker=".", linewidth=1)
     metrics.set(ylabel="of the validation split", ylim=(None, 1))
     metrics.legend(fontsize="small", loc="best")
     if groups:

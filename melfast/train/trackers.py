@@ -71,9 +71,7 @@ class Wandb:
 
     def __init__(self, run: Path, config: Mapping[str, Any], known: str | None) -> None:
         self.wandb: Any = importlib.import_module("wandb")
-        self.run = self.wandb.init(
-            id=known, resume="allow", name=run.name, dir=str(run), config=dict(config)
-        )
+        self.run = self.wandb.init(id=known, resume="allow", name=run.name, dir=str(run), config=dict(config))
         self.run_id: str = self.run.id
 
     def record(self, values: Mapping[str, float], step: int) -> None:

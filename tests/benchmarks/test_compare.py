@@ -24,18 +24,18 @@ def record(subject: list[float], *peers: list[float], suite: str = "loader") -> 
     timings += [Timing(f"peer {i}", None, 100, peer) for i, peer in enumerate(peers)]
     comparison = Comparison("to 224 px", "images/s", timings).to_dict()
     return {
-        "time": "2026-01-01", "commit": "0123456789", "versions": {"numpy": "2.4"},
+        "time": "2026-01-01",
+        "commit": "0123456789",
+        "versions": {"numpy": "2.4"},
         "hardware": {"cpu": "X", "cores": 4, "gpus": [], "isa": "avx2", "busy_percent": 0.1},
         "settings": {"threads": 4, "data": None},
         "suites": {suite: {"comparisons": [comparison], "failure": None}},
-    }  # fmt: skip
+    }
 
 
 def compared(folder: Path, old: object, new: object) -> Result:
     for name, content in (("old", old), ("new", new)):
-        (folder / f"{name}.json").write_text(
-            content if isinstance(content, str) else json.dumps(content)
-        )
+        (folder / f"{name}.json").write_text(content if isinstance(content, str) else json.dumps(content))
     return CliRunner().invoke(compare.main, [str(folder / "old.json"), str(folder / "new.json")])
 
 

@@ -39,17 +39,21 @@ def test_on_the_cpu(quiet: Run) -> None:
         assert "bytes was built; no GPU (cuda" in reason
     loading, training, *inference, half = quiet.comparisons
     assert [timing.name for timing in loading.timings] == [
-        "melfast native", "melfast dali-cpu", "torch DataLoader, PIL and OpenCV",
-    ]  # fmt: skip
+        "melfast native",
+        "melfast dali-cpu",
+        "torch DataLoader, PIL and OpenCV",
+    ]
     assert {timing.items for timing in loading.timings} == {8}  # of 10, in batches of 4
     assert [timing.name for timing in training.timings] == [
-        "one batch on the device", "native", "native, copies", "dali-cpu", "dali-cpu, copies",
-    ]  # fmt: skip
+        "one batch on the device",
+        "native",
+        "native, copies",
+        "dali-cpu",
+        "dali-cpu, copies",
+    ]
     assert {timing.items for timing in training.timings} == {8}
     assert half.title == "inference resnet10t, 16 bits, batches of 4"
-    assert [(timing.name, timing.target) for timing in half.timings] == [
-        ("torch, eager, bf16", None)
-    ]
+    assert [(timing.name, timing.target) for timing in half.timings] == [("torch, eager, bf16", None)]
     (apart,) = [check.found for check in quiet.checks if "bf16" in check.what]
     assert 1e-5 < apart <= 5e-2  # less than that is no bfloat16
     for batch, comparison in zip((1, 4), inference, strict=True):

@@ -95,9 +95,7 @@ def test_points_of_curves_and_numbers_that_are_no_rates() -> None:
     found.measured("memory", "bytes", 4096, {"rows": 7})
     record = found.to_dict()
     assert [c.get("at") for c in record["comparisons"]] == [{"threads": 2}, None]
-    assert record["measurements"] == [
-        {"title": "memory", "unit": "bytes", "value": 4096.0, "at": {"rows": 7}}
-    ]
+    assert record["measurements"] == [{"title": "memory", "unit": "bytes", "value": 4096.0, "at": {"rows": 7}}]
     assert "memory: 4096 bytes" in printed(found)
     assert "measurements" not in quiet_run().to_dict()
 
@@ -110,11 +108,7 @@ def test_points_of_curves_and_numbers_that_are_no_rates() -> None:
     [
         (39.0, {"at_least": 40}, "wrong result: PSNR: 39 (wanted >= 40)"),
         (3.0, {"at_most": 2.5}, "wrong result: PSNR: 3 (wanted <= 2.5)"),
-        (
-            float("nan"),
-            {"at_least": 0, "at_most": 1},
-            "wrong result: PSNR: nan (wanted >= 0 and <= 1)",
-        ),
+        (float("nan"), {"at_least": 0, "at_most": 1}, "wrong result: PSNR: nan (wanted >= 0 and <= 1)"),
     ],
 )
 def test_check_outside_its_limits(found: float, limits: dict[str, float], message: str) -> None:
@@ -150,9 +144,7 @@ def two_suites(monkeypatch: pytest.MonkeyPatch) -> None:
         """Counts to ten."""
         bench.check("ten", 10, at_least=10)
         bench.miss("a peer", "no module peer")
-        bench.compare(
-            "count", "numbers/s", [Contestant("A", lambda: 10), Contestant("B", lambda: 10)]
-        )
+        bench.compare("count", "numbers/s", [Contestant("A", lambda: 10), Contestant("B", lambda: 10)])
 
     def bad(bench: Run) -> None:
         """Is wrong."""
@@ -161,9 +153,7 @@ def two_suites(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "SUITES", {"bad": bad, "good": good})
 
 
-def test_json_has_every_sample_and_what_it_was_measured_with(
-    two_suites: None, tmp_path: Path
-) -> None:
+def test_json_has_every_sample_and_what_it_was_measured_with(two_suites: None, tmp_path: Path) -> None:
     code, out, _ = invoke("good", "--repeats", 4, "--threads", 2, "--json", tmp_path / "a.json")
     assert code == 0
     assert "missing: a peer: no module peer" in out
@@ -181,9 +171,7 @@ def test_json_has_every_sample_and_what_it_was_measured_with(
     assert [len(line["seconds"]) for line in found["comparisons"][0]["contestants"]] == [4, 4]
 
 
-def test_a_wrong_result_is_exit_code_1_and_the_others_still_run(
-    two_suites: None, tmp_path: Path
-) -> None:
+def test_a_wrong_result_is_exit_code_1_and_the_others_still_run(two_suites: None, tmp_path: Path) -> None:
     code, _, errors = invoke("all", "--repeats", 1, "--json", tmp_path / "a.json")
     assert code == 1
     assert "error: bad: wrong result: ten: 9 (wanted >= 10)" in errors
@@ -193,9 +181,7 @@ def test_a_wrong_result_is_exit_code_1_and_the_others_still_run(
     assert invoke("good", "--repeats", 1)[0] == 0
 
 
-def test_all_leaves_out_what_is_run_by_name(
-    two_suites: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_all_leaves_out_what_is_run_by_name(two_suites: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "APART", {"bad"})
     code, out, _ = invoke("all", "--repeats", 1)
     assert code == 0
@@ -278,9 +264,7 @@ def test_loader_suite_finds_what_is_wrong(
         loader.loader(quiet_run(repeats=1, data=folder))
 
 
-def test_loader_suite_names_the_peers_it_has_not_got(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_loader_suite_names_the_peers_it_has_not_got(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     absent = loader.Entry("DALI cpu", loader.loaders.dali_cpu, "no_such.package")
     monkeypatch.setattr(loader, "ENTRIES", (loader.ENTRIES[0], absent))
     found = quiet_run(repeats=1, data=folder)
@@ -295,25 +279,18 @@ def test_loader_suite_names_a_file_it_cannot_read(tmp_path: Path) -> None:
         loader.loader(quiet_run(data=tmp_path))
 
 
-def test_images_are_drawn_where_there_are_no_real_ones(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_images_are_drawn_where_there_are_no_real_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MELFAST_TEST_DATA", str(tmp_path))
     monkeypatch.setattr(images, "DRAWN", {images.LARGE: (1, 30, 1600), images.SMALL: (2, 30, 40)})
     with images.groups(None) as (source, groups):
         assert source == "drawn images"
-        assert {name: len(paths) for name, paths in groups.items()} == {
-            images.LARGE: 1,
-            images.SMALL: 2,
-        }
+        assert {name: len(paths) for name, paths in groups.items()} == {images.LARGE: 1, images.SMALL: 2}
         kept = groups[images.LARGE][0]
         assert images.by_size([*groups[images.SMALL], kept]) == groups
     assert not kept.exists()
 
 
-def test_drawn_images_are_taken_where_they_are_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_drawn_images_are_taken_where_they_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MELFAST_TEST_DATA", str(tmp_path))
     assert images.real(None) == tmp_path
     assert images.real("drawn") is None

@@ -31,11 +31,16 @@ def test_inference_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         for contestant in comparison["contestants"]
     }
     assert set(ratios) == {
-        "melfast predict", "OpenCV and ONNX Runtime, image by image",
+        "melfast predict",
+        "OpenCV and ONNX Runtime, image by image",
         "the model alone, random batches",
-        "melfast predict, INT8", "OpenCV and ONNX Runtime in float32", "melfast predict, float32",
-        "ONNX Runtime", "torch, eager", "0.01 s, the most that is wanted",
-    }  # fmt: skip
+        "melfast predict, INT8",
+        "OpenCV and ONNX Runtime in float32",
+        "melfast predict, float32",
+        "ONNX Runtime",
+        "torch, eager",
+        "0.01 s, the most that is wanted",
+    }
     assert all(ratio > 0 for ratio in ratios.values())
     # A start that takes too long is marked as any missed target is.
     assert comparisons[-1]["title"] == "start to the end of one image's prediction"
@@ -52,9 +57,7 @@ def test_agreement_is_of_margins() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "met"), [(2.9, True), (3.1, False)])
-def test_the_limit_of_the_start(
-    seconds: float, met: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_limit_of_the_start(seconds: float, met: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a clock of its own."""
     now = 0.0
 

@@ -14,16 +14,17 @@ COMMITTED = RESULTS / "scaling-cpu.json"
 
 
 def comparison(title: str, at: dict, **rates: float) -> dict:
-    lines = [{"name": name, "rate": {"median": rate, "q1": rate - 1, "q3": rate + 1}}
-             for name, rate in rates.items()]  # fmt: skip
+    lines = [{"name": name, "rate": {"median": rate, "q1": rate - 1, "q3": rate + 1}} for name, rate in rates.items()]
     return {"title": title, "at": at, "contestants": lines}
 
 
 def test_points_of_a_curve_come_in_order_of_its_axis():
     points = [
-        comparison("a, 4", {"threads": 4}, x=40, y=20), comparison("a, 1", {"threads": 1}, x=10),
-        comparison("no curve", {}, x=5), comparison("b", {"rows": 7}, x=9),
-    ]  # fmt: skip
+        comparison("a, 4", {"threads": 4}, x=40, y=20),
+        comparison("a, 1", {"threads": 1}, x=10),
+        comparison("no curve", {}, x=5),
+        comparison("b", {"rows": 7}, x=9),
+    ]
     for point in points[2:3]:
         del point["at"]  # as older files have it
     record = {"suites": {"scaling": {"comparisons": points}}}
@@ -35,9 +36,7 @@ def test_points_of_a_curve_come_in_order_of_its_axis():
         plots.lines(record, "rows", "c")
 
 
-@pytest.mark.parametrize(
-    ("value", "text"), [(1e6, "1M"), (2.5e9, "2.5G"), (1000, "1k"), (64, "64"), (0.27, "0.27")]
-)
+@pytest.mark.parametrize(("value", "text"), [(1e6, "1M"), (2.5e9, "2.5G"), (1000, "1k"), (64, "64"), (0.27, "0.27")])
 def test_numbers_at_the_axes(value, text):
     assert plots.plain(value) == text
 

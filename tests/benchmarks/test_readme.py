@@ -13,22 +13,26 @@ from benchmarks import readme
 
 def line(name: str, rate: float, ratio: float, target: float | None = None) -> dict:
     met = None if target is None else ratio >= target
-    return {"name": name, "rate": {"median": rate}, "ratio": {"median": ratio},
-            "target": target, "target_met": met}  # fmt: skip
+    return {"name": name, "rate": {"median": rate}, "ratio": {"median": ratio}, "target": target, "target_met": met}
 
 
 def record(suite: str, *, cores: int = 4, torch: str = "2.15") -> dict:
-    peers = [line("a", 10, 147.39, 50), line("b", 500, 0.87, 0.85), line("c", 500, 2.94, 3.5),
-             line("d", 500, 0.9), line("e", 500, 1.5)]  # fmt: skip
+    peers = [
+        line("a", 10, 147.39, 50),
+        line("b", 500, 0.87, 0.85),
+        line("c", 500, 2.94, 3.5),
+        line("d", 500, 0.9),
+        line("e", 500, 1.5),
+    ]
     comparison = {"title": "to 224 px", "unit": "images/s"}
     return {
-        "time": "2026-11-23T16:05:47+00:00", "commit": "0123456789abcdef",
+        "time": "2026-11-23T16:05:47+00:00",
+        "commit": "0123456789abcdef",
         "versions": {"torch": torch, "pillow": "13.0.0", "attrs": "1"},
         "hardware": {"cpu": "X", "cores": cores, "isa": "avx2", "gpus": []},
         "settings": {"threads": 2},
-        "suites": {suite: {"comparisons": [
-            comparison | {"contestants": [line("melfast", 1776.2, 1), *peers]}]}},
-    }  # fmt: skip
+        "suites": {suite: {"comparisons": [comparison | {"contestants": [line("melfast", 1776.2, 1), *peers]}]}},
+    }
 
 
 def written(folder: Path, **records: dict) -> Path:
@@ -46,9 +50,7 @@ def test_a_row_by_hand(tmp_path):
     )
     assert "All on 4 cores of X (avx2), no GPU." in table
     assert "Versions: torch 2.15, pillow 13.0.0." in table
-    assert table[-1] == (
-        "- [one.json](benchmarks/results/one.json): commit `0123456`, 2026-11-23, --threads 2."
-    )
+    assert table[-1] == ("- [one.json](benchmarks/results/one.json): commit `0123456`, 2026-11-23, --threads 2.")
 
 
 def test_what_differs_stands_with_its_file(tmp_path):
@@ -73,9 +75,17 @@ def test_curves_stand_on_a_page_of_their_own(tmp_path):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.512, "0.512"), (1.25, "1.25"), (22.25, "22.2"), (272.7, "273"), (1776.2, "1,780"),
-     (4989.6, "4,990"), (51437683.6, "51.4 M"), (202502975.5, "203 M")],
-)  # fmt: skip
+    [
+        (0.512, "0.512"),
+        (1.25, "1.25"),
+        (22.25, "22.2"),
+        (272.7, "273"),
+        (1776.2, "1,780"),
+        (4989.6, "4,990"),
+        (51437683.6, "51.4 M"),
+        (202502975.5, "203 M"),
+    ],
+)
 def test_three_digits(value, text):
     assert readme.number(value) == text
 

@@ -56,15 +56,20 @@ def test_suite_scaling(tmp_path: Path, small: None) -> None:
         for axis, value in comparison.at.items():
             at.setdefault(axis, []).append(value)
     assert at == {
-        "threads": [1, 2], "megapixels": [0.072, 0.1728], "training batch": [1, 2],
-        "inference batch": [1, 2], "rows": [200] * 3 + [500] * 3,
-    }  # fmt: skip
+        "threads": [1, 2],
+        "megapixels": [0.072, 0.1728],
+        "training batch": [1, 2],
+        "inference batch": [1, 2],
+        "rows": [200] * 3 + [500] * 3,
+    }
     together = [c for c in found.comparisons if not c.at]
     assert {c.title: len(c.timings) for c in together} == {
-        "memory copied, 1 threads": 1, f"images {images.LARGE}: one core": 1,
-        "copies of 288 px: one core": 1, "predicting: together and apart": 3,
+        "memory copied, 1 threads": 1,
+        f"images {images.LARGE}: one core": 1,
+        "copies of 288 px: one core": 1,
+        "predicting: together and apart": 3,
         "training: together and apart, 1 threads": 3,
-    }  # fmt: skip
+    }
     assert found.missing == {}
     record = found.to_dict()
     assert [m["at"] for m in record["measurements"] if "memory" in m["title"]] == (
@@ -84,9 +89,7 @@ def test_copies_are_counted_and_checked(monkeypatch: pytest.MonkeyPatch, small: 
         scaling.copies(quiet(None))
 
 
-def test_suite_scaling_without_large_images(
-    tmp_path: Path, small: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_suite_scaling_without_large_images(tmp_path: Path, small: None, monkeypatch: pytest.MonkeyPatch) -> None:
     images.draw(tmp_path, 2, 75, 100)
     for part in ("over_sizes", "steps_over_batches", "over_rows", "train_together"):
         monkeypatch.setattr(scaling, part, lambda run: None)

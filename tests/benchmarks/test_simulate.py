@@ -25,13 +25,9 @@ def measured() -> tuple[Results, dict[str, Results]]:
 def test_all_reduce_by_hand():
     assert plants.all_reduce(1, middle) == 0
     # Half of: 2 (n - 1) / n of 28 million float32 over the link, and 20 us a doubling.
-    assert plants.all_reduce(8, middle) == pytest.approx(
-        (2 * 7 / 8 * 112e6 / 380e9 + 3 * 20e-6) / 2
-    )
+    assert plants.all_reduce(8, middle) == pytest.approx((2 * 7 / 8 * 112e6 / 380e9 + 3 * 20e-6) / 2)
     # Eight ports of 47 GB/s a node, less than NVLink.
-    assert plants.all_reduce(16, middle) == pytest.approx(
-        (2 * 15 / 16 * 112e6 / 376e9 + 4 * 20e-6) / 2
-    )
+    assert plants.all_reduce(16, middle) == pytest.approx((2 * 15 / 16 * 112e6 / 376e9 + 4 * 20e-6) / 2)
 
 
 def test_all_reduce_over_nodes_goes_as_fast_as_published(monkeypatch):
@@ -68,8 +64,7 @@ def test_gpu_training_by_hand(measured):
 def test_network_and_files_on_the_same_cores():
     rates = [dataclasses.replace(PUBLIC["drives of a node"], value=value) for value in (30, 60)]
     both, apart = (
-        closed_form(plants.on_cores(2, decode=rates[0], compute=rates[1], threads=n)(middle))
-        for n in (2, 1)
+        closed_form(plants.on_cores(2, decode=rates[0], compute=rates[1], threads=n)(middle)) for n in (2, 1)
     )
     assert both.images == pytest.approx(20)  # 1 / (1/30 + 1/60)
     assert apart.images == pytest.approx(30)  # one core each: the slower of the two
@@ -102,9 +97,7 @@ def test_only_training_draws_the_plan_of_an_epoch(measured):
     assert on_gpus[0].plan(worst) > on_gpus[0].plan(middle) > on_gpus[0].plan(best)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(1.234, "1.23 s"), (119, "119 s"), (1908, "31.8 min"), (9000, "2.5 h")]
-)
+@pytest.mark.parametrize(("seconds", "text"), [(1.234, "1.23 s"), (119, "119 s"), (1908, "31.8 min"), (9000, "2.5 h")])
 def test_durations(seconds, text):
     assert simulate.duration(seconds) == text
 
@@ -150,9 +143,7 @@ def test_a_prediction_from_a_wrong_constant_does_not_hold(measured):
     for check in plants.checks(*measured):
         stages = check.pipe.stages
         slowest = max(stages, key=lambda stage: stage.work / stage.width)
-        halved = tuple(
-            dataclasses.replace(s, work=s.work / 2) if s is slowest else s for s in stages
-        )
+        halved = tuple(dataclasses.replace(s, work=s.work / 2) if s is slowest else s for s in stages)
         pace = closed_form(dataclasses.replace(check.pipe, stages=halved))
         if check.sure:
             assert pace.images > check.measured.value * (1 + check.within), check.name

@@ -17,9 +17,7 @@ def finding(probe: Probe, status: examine.Status = "ok") -> Finding:
     return Finding(probe.name, probe.what, status, text, mend, probe.needed, {"is": probe.name})
 
 
-def doctor(
-    monkeypatch: pytest.MonkeyPatch, statuses: dict[str, examine.Status], *words: str
-) -> Result:
+def doctor(monkeypatch: pytest.MonkeyPatch, statuses: dict[str, examine.Status], *words: str) -> Result:
     def fake() -> Iterator[Finding]:
         for probe in PROBES + USES:
             yield finding(probe, statuses.get(probe.name, "ok"))
@@ -70,9 +68,14 @@ def test_json(monkeypatch):
     assert found["ok"] is False
     (torch,) = [f for f in found["findings"] if f["name"] == "torch"]
     assert torch == {
-        "name": "torch", "what": "training", "status": "broken", "text": "text torch",
-        "mend": "mend torch", "needed": True, "facts": {"is": "torch"},
-    }  # fmt: skip
+        "name": "torch",
+        "what": "training",
+        "status": "broken",
+        "text": "text torch",
+        "mend": "mend torch",
+        "needed": True,
+        "facts": {"is": "torch"},
+    }
 
 
 def test_here_as_it_is():

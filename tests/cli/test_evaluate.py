@@ -23,11 +23,18 @@ from melfast.train.run import run_training
 def run(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     values = {
-        "preprocess.height": 24, "preprocess.width": 32, "model.backbone": "resnet10t",
-        "model.backbone_options": {"channels": [4, 4, 8, 8], "stem_width": 4}, "optim.lr": 0.03,
-        "train.epochs": 4, "train.batch_size": 8, "train.threads": 1, "data.threads": 1,
-        "data.path": str(tiny_data), "output.dir": str(folder),
-    }  # fmt: skip
+        "preprocess.height": 24,
+        "preprocess.width": 32,
+        "model.backbone": "resnet10t",
+        "model.backbone_options": {"channels": [4, 4, 8, 8], "stem_width": 4},
+        "optim.lr": 0.03,
+        "train.epochs": 4,
+        "train.batch_size": 8,
+        "train.threads": 1,
+        "data.threads": 1,
+        "data.path": str(tiny_data),
+        "output.dir": str(folder),
+    }
     config, _ = load_config(None, [Override(k, v, "test") for k, v in values.items()])
     run_training(config, {}, going_on=False)
     return folder
@@ -66,24 +73,23 @@ def test_run(run: Path) -> None:
     )
 
 
-def test_calls_by_group_where_recall_is_to_be_equal(
-    run: Path, tiny_data: Path, tmp_path: Path
-) -> None:
-    values = {"train.threshold_rule": "equal_recall", "train.threshold_value": 0.75,
-              "output.dir": str(tmp_path / "run"), "train.epochs": 1}  # fmt: skip
+def test_calls_by_group_where_recall_is_to_be_equal(run: Path, tiny_data: Path, tmp_path: Path) -> None:
+    values = {
+        "train.threshold_rule": "equal_recall",
+        "train.threshold_value": 0.75,
+        "output.dir": str(tmp_path / "run"),
+        "train.epochs": 1,
+    }
     config, _ = load_config(run / "config.yaml", [Override(k, v, "t") for k, v in values.items()])
     run_training(config, {}, going_on=False)
     record = read_record(find_checkpoint(tmp_path / "run"))
     assert record.threshold_rule == "equal_recall 0.75"
     assert len(set(record.group_thresholds)) == 2
 
-    found = evaluate("--checkpoint", tmp_path / "run", "--split", "valid", "--report",
-                     "--output-dir", tmp_path / "e")  # fmt: skip
+    found = evaluate("--checkpoint", tmp_path / "run", "--split", "valid", "--report", "--output-dir", tmp_path / "e")
     assert found.exit_code == 0, found.output
     light, dark = record.group_thresholds
-    assert f"split valid, thresholds light {light:.4f}, dark {dark:.4f}" in " ".join(
-        found.output.split()
-    )
+    assert f"split valid, thresholds light {light:.4f}, dark {dark:.4f}" in " ".join(found.output.split())
     metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
     assert metrics["group_thresholds"] == {"light": light, "dark": dark}
     # 6 malignant images a group: 5 of 6 is the first share of 0.75 at least.
@@ -134,9 +140,24 @@ def test_ends_with_a_report(run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("processes", [2, 4])
 def test_processes_say_the_same_to_the_last_bit(run: Path, tmp_path: Path, processes: int) -> None:
     alone = evaluate("--checkpoint", run, "--output-dir", tmp_path / "1", "--batch-size", 5)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
-               str(processes), "-m", "melfast", "evaluate", "--no-report", "--checkpoint", run,
-               "--batch-size", "5", "--output-dir", tmp_path / "2"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        str(processes),
+        "-m",
+        "melfast",
+        "evaluate",
+        "--no-report",
+        "--checkpoint",
+        run,
+        "--batch-size",
+        "5",
+        "--output-dir",
+        tmp_path / "2",
+    ]
     found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=200)
     assert found.stdout == alone.stdout.replace(str(tmp_path / "1"), str(tmp_path / "2"))
     for name in ("metrics.json", "predictions.csv"):
@@ -147,8 +168,7 @@ def test_all_of_another_data_set(run: Path, tiny_data: Path, tmp_path: Path) -> 
     table = tmp_path / "manifest.csv"
     rows = [f"x{i},{tiny_data.parent}/t{i:02d}.png,{'' if i == 9 else i % 2}" for i in range(10)]
     table.write_text("image_name,path,target\n" + "\n".join(rows) + "\n")
-    found = evaluate("--checkpoint", run, "--data-path", table, "--split", "all",
-                     "--output-dir", tmp_path / "out")  # fmt: skip
+    found = evaluate("--checkpoint", run, "--data-path", table, "--split", "all", "--output-dir", tmp_path / "out")
     assert found.exit_code == 0, found.output
     assert "note: 1 images have no target: predicted, not measured" in found.output
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
@@ -162,8 +182,7 @@ def test_skipped_images_are_counted(run: Path, tiny_data: Path, tmp_path: Path) 
     (tmp_path / "bad.png").write_bytes(b"")
     rows = [f"x{i},{tiny_data.parent}/t{i:02d}.png,{i % 2}" for i in range(6)]
     table.write_text("image_name,path,target\n" + "\n".join(rows) + "\nbad,bad.png,1\n")
-    arguments = ["--checkpoint", run, "--data-path", table, "--split", "all",
-                 "--output-dir", tmp_path / "out"]  # fmt: skip
+    arguments = ["--checkpoint", run, "--data-path", table, "--split", "all", "--output-dir", tmp_path / "out"]
     found = evaluate(*arguments)
     assert "bad.png: " in str(found.exception)
     assert not (tmp_path / "out").exists()
@@ -186,9 +205,7 @@ def test_errors(run: Path, tiny_data: Path, tmp_path: Path) -> None:
     )
     alone = tmp_path / "alone"
     shutil.copytree(find_checkpoint(run), alone)
-    assert message("--checkpoint", alone) == (
-        f"{alone}: is in no run folder with a manifest.csv: wanted --data-path"
-    )
+    assert message("--checkpoint", alone) == (f"{alone}: is in no run folder with a manifest.csv: wanted --data-path")
     table = tmp_path / "t.csv"
     table.write_text(f"image_name,path\na,{tiny_data.parent}/t00.png\n")
     assert message("--checkpoint", run, "--data-path", table, "--split", "all") == (

@@ -101,10 +101,7 @@ def test_no_checkpoint_or_place(run: Path, tmp_path: Path) -> None:
 
 
 def test_says_that_there_is_no_threshold(
-    run: Path,
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def written(model: object, record: object, path: Path, kind: str, **options: object) -> Check:
         path.write_bytes(b"x" * 2_000_000)
@@ -124,12 +121,21 @@ def test_says_that_there_is_no_threshold(
     )
 
 
-def test_images_of_a_manifest(
-    run: Path, tiny_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_images_of_a_manifest(run: Path, tiny_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "model.pt"
-    melfast("export", "--checkpoint", run, "--format", "torchscript", "--images", tiny_data,
-            "--precision", "fp16", "--output", output)  # fmt: skip
+    melfast(
+        "export",
+        "--checkpoint",
+        run,
+        "--format",
+        "torchscript",
+        "--images",
+        tiny_data,
+        "--precision",
+        "fp16",
+        "--output",
+        output,
+    )
     printed = capfd.readouterr()
     assert printed.err == ""
     assert f"{output}: " in printed.out
@@ -140,9 +146,7 @@ def test_images_of_a_manifest(
     ) in printed.out
 
 
-def test_images_of_the_run(
-    run: Path, tiny_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_images_of_the_run(run: Path, tiny_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Without --images: its manifest's, as far as the files are there."""
     table = read_manifest(tiny_data)
     manifest, output = run / "manifest.csv", tmp_path / "model.pt"
@@ -158,15 +162,12 @@ def test_images_of_the_run(
     printed = capfd.readouterr().out
     assert "checked against torch on 42 drawn images, batches" in printed
     assert printed.endswith(
-        f"  on no image of the run: {manifest}: no file of a benign image is there; "
-        "--images takes others\n"
+        f"  on no image of the run: {manifest}: no file of a benign image is there; --images takes others\n"
     )
 
 
 @pytest.mark.skipif(usable_gpu(), reason="there is a GPU, which runs it")
-def test_the_engine_itself_is_not_run(
-    run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_the_engine_itself_is_not_run(run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     melfast("export", "--checkpoint", run, "--format", "tensorrt", "--output", tmp_path / "m.plan")
     printed = capfd.readouterr().out
     assert "\n  its ONNX graph checked against torch on 42 drawn images" in printed
@@ -211,9 +212,8 @@ def precision_of(model: Path) -> str:
 
 
 def test_int8(
-    run: Path, tiny_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    run: Path, tiny_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(export_int8, "MAX_AUC_LOSS", 1.0)  # random weights
     output = tmp_path / "int8.onnx"
     int8(run, output, "--data-path", tiny_data)
@@ -229,9 +229,8 @@ def test_int8(
 
 
 def test_int8_is_not_kept_where_the_auc_differs(
-    run: Path, tiny_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    run: Path, tiny_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = iter([(0.9, 100.0), (0.89, 200.0)])
     monkeypatch.setattr(export_int8, "_measure", lambda path, images: next(found))
     output = tmp_path / "model.onnx"
@@ -256,9 +255,13 @@ def test_int8_is_not_kept_where_the_auc_differs(
     ids=["no valid", "no train", "one class"],
 )
 def test_int8_without_the_images_it_needs(
-    kept: Callable[[str, str], bool], message: str, run: Path, tiny_data: Path, tmp_path: Path,
+    kept: Callable[[str, str], bool],
+    message: str,
+    run: Path,
+    tiny_data: Path,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     """It is found before anything is exported, and the file that was there stays."""
     monkeypatch.setattr(export_int8, "write_onnx", None)
     table = read_manifest(tiny_data)

@@ -41,8 +41,7 @@ def folder(red_model: RedModel, tmp_path: Path) -> Path:
 
 
 def predict(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
-    usual = ("--model", "model.onnx", "--images", "photos", "--output", "p.csv", "--backend",
-             "onnx-cpu")  # fmt: skip
+    usual = ("--model", "model.onnx", "--images", "photos", "--output", "p.csv", "--backend", "onnx-cpu")
     return melfast("predict", *usual, *words, cwd=folder)
 
 
@@ -110,10 +109,7 @@ def test_model_without_a_threshold(folder: Path, red_model: RedModel) -> None:
     ("words", "message"),
     [
         (("--model", "no.onnx"), "no.onnx: no such file, wanted a model that melfast export wrote"),
-        (
-            ("--model", "photos/a.png"),
-            "photos/a.png: cannot be loaded as an ONNX file; is it whole?",
-        ),
+        (("--model", "photos/a.png"), "photos/a.png: cannot be loaded as an ONNX file; is it whole?"),
         (("--images", "no"), "no: no such file or folder of images"),
         (("--images", "*.jpg"), "*.jpg: matches no .jpg, .jpeg, .png file"),
         (("--threshold", "1.5"), "--threshold must be in 0..1, got 1.5"),
@@ -137,9 +133,7 @@ def test_nothing_readable_and_on_error_raise(folder: Path) -> None:
     assert done.stderr.startswith("melfast: error: photos/b.png: found an empty file")
     done = predict(folder, "--images", "photos/b.png")
     assert (done.returncode, (folder / "p.csv").exists()) == (1, False)
-    assert done.stderr.startswith(
-        "melfast: error: none of 1 images could be predicted, see p.failed.csv"
-    )
+    assert done.stderr.startswith("melfast: error: none of 1 images could be predicted, see p.failed.csv")
 
 
 def test_needs_neither_torch_nor_pandas(folder: Path) -> None:
@@ -174,10 +168,14 @@ def test_stopped_by_ctrl_c_and_gone_on_with(folder: Path) -> None:
     words = ["--model", "model.onnx", "--output", "p.csv", "--batch-size", "2", "--threads", "1"]
     command = [sys.executable, "-m", "melfast", "predict", *words, "--images", "-"]
     with open(folder / "list.txt") as stdin:
-        process = subprocess.Popen(command, stdin=stdin, stderr=subprocess.PIPE, cwd=folder,
-                                   preexec_fn=lambda: signal.signal(
-                                       signal.SIGINT, signal.default_int_handler),
-                                   text=True)  # fmt: skip
+        process = subprocess.Popen(
+            command,
+            stdin=stdin,
+            stderr=subprocess.PIPE,
+            cwd=folder,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            text=True,
+        )
         partial = folder / "p.csv.partial"
         for _ in range(3000):
             if partial.exists() and partial.read_text().count("\n") > 3:
@@ -193,8 +191,9 @@ def test_stopped_by_ctrl_c_and_gone_on_with(folder: Path) -> None:
     ]
     assert 3 <= kept < 300
     with open(folder / "list.txt") as stdin:
-        done = subprocess.run([*command, "--resume"], stdin=stdin, capture_output=True, text=True,
-                              cwd=folder, timeout=300)  # fmt: skip
+        done = subprocess.run(
+            [*command, "--resume"], stdin=stdin, capture_output=True, text=True, cwd=folder, timeout=300
+        )
     assert done.returncode == 0, done.stderr
     assert f"p.csv: 300 images ({kept} of them kept), " in done.stdout
     rows = (folder / "p.csv").read_text().splitlines()[1:]
@@ -211,21 +210,35 @@ def test_an_early_end_says_in_one_line_what_is_kept(folder: Path, cause: str) ->
         photo.with_name("z.png").write_bytes(b"")
         reason = "photos/z.png: found an empty file, wanted a JPEG or PNG"
         words = ["--on-error", "raise"]
-    usual = ["--model", "model.onnx", "--images", "photos", "--output", "p.csv", "--batch-size",
-             "8", "--backend", "onnx-cpu"]  # fmt: skip
+    usual = [
+        "--model",
+        "model.onnx",
+        "--images",
+        "photos",
+        "--output",
+        "p.csv",
+        "--batch-size",
+        "8",
+        "--backend",
+        "onnx-cpu",
+    ]
     command = [sys.executable, "-m", "melfast", "predict", *usual, *words]
     room = 8000 if cause == "full disk" else resource.RLIM_INFINITY
     # What coverage writes at the end would not fit on the disk either.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_")}
     done = subprocess.run(
-        command, capture_output=True, text=True, cwd=folder, timeout=120, env=environment,
+        command,
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        timeout=120,
+        env=environment,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)),
-    )  # fmt: skip
+    )
     kept = (folder / "p.csv.partial").read_text().count("\n") - 1
     assert done.returncode == 1
     assert done.stderr == (
-        f"melfast: error: {reason}; p.csv.partial keeps {kept} rows; the same command with "
-        "--resume goes on\n"
+        f"melfast: error: {reason}; p.csv.partial keeps {kept} rows; the same command with --resume goes on\n"
     )
     assert kept > 0
     assert kept % 8 == 0
@@ -252,9 +265,7 @@ def test_a_ray_cluster_is_asked_by_a_machine_that_could_not_run_the_model(
     """No GPU is here; the workers may have one."""
     jobs: list[Job] = []
 
-    def predict_on_ray(
-        model: ModelFile, job: Job, files: ImageFiles, *_: Any, **__: Any
-    ) -> Summary:
+    def predict_on_ray(model: ModelFile, job: Job, files: ImageFiles, *_: Any, **__: Any) -> Summary:
         jobs.append(job)
         made = {"provider": "TensorRT on H100", "rows": len(files), "passed_over": {}}
         other = {"provider": "CPU", "rows": 1, "passed_over": {"tensorrt": "no GPU"}}
@@ -264,9 +275,7 @@ def test_a_ray_cluster_is_asked_by_a_machine_that_could_not_run_the_model(
     monkeypatch.chdir(folder)
     words = ["--model", "model.onnx", "--images", "photos", "--output", "parts", "--engine", "ray"]
     done = CliRunner().invoke(command, [*words, "--backend", "tensorrt", "--resume"])
-    assert (done.exit_code, done.stderr) == (
-        0, "note: --engine ray always goes on; --resume changes nothing\n"
-    )  # fmt: skip
+    assert (done.exit_code, done.stderr) == (0, "note: --engine ray always goes on; --resume changes nothing\n")
     assert done.stdout == (
         "model.onnx: red, 6x4 rgb, threshold 0.25 (the model's, by youden), on a Ray cluster\n"
         "parts: 3 images, 1 called malignant, 0 failed\n"
@@ -293,8 +302,7 @@ def test_shards_of_a_table(folder: Path) -> None:
 def test_thresholds_by_group_need_the_tone(folder: Path, red_model: RedModel) -> None:
     red_model(folder / "model.onnx", groups=("light", "dark"), group_thresholds=(0.1, 0.2))
     assert predict(folder).stderr == (
-        "note: the model has thresholds by tone group, for which --with-ita is wanted; the one of "
-        "all images is taken\n"
+        "note: the model has thresholds by tone group, for which --with-ita is wanted; the one of all images is taken\n"
     )
     done = predict(folder, "--with-ita")
     assert "threshold 0.25 (the model's, by youden; by tone group where it is known)" in done.stdout
@@ -321,8 +329,9 @@ def test_memory_does_not_grow_with_the_folder(folder: Path) -> None:
             else:
                 os.link(images / f"{i - i % 500}.png", images / f"{i}.png")
         words = ["predict", "--model", "model.onnx", "--images", images, "--output", "p.csv"]
-        done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True,
-                              check=True, cwd=folder)  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-c", code, *words], capture_output=True, text=True, check=True, cwd=folder
+        )
         assert f"p.csv: {count:,} images" in done.stdout
         peaks.append(int(done.stdout.split()[-1]))
     assert peaks[1] - peaks[0] < 60, peaks

@@ -108,9 +108,7 @@ def test_masks_are_not_replaced_unasked(data: Path) -> None:
         "--force replaces it (the files it names stay)\n"
     )
     again = melfast("masks", "m.csv", "--output", "again.csv", cwd=data)
-    assert again.stderr == (
-        "melfast: error: masks-lesion/s1.png: is there already; --force replaces it\n"
-    )
+    assert again.stderr == ("melfast: error: masks-lesion/s1.png: is there already; --force replaces it\n")
     assert not (data / "again.csv").exists()
     forced = melfast("masks", "masked.csv", "--output", "again.csv", "--force", cwd=data)
     assert forced.returncode == 0
@@ -121,25 +119,23 @@ def test_all_bad_is_an_error(data: Path, command: str) -> None:
     (data / "bad.csv").write_text("image_name,path\nb,broken.jpg\nc,none.jpg\n")
     done = melfast(command, "bad.csv", "--output", "out.csv", cwd=data)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == (
-        "melfast: error: bad.csv: no image is good, see out.bad.csv"
-    )
+    assert done.stderr.splitlines()[-1] == ("melfast: error: bad.csv: no image is good, see out.bad.csv")
     assert not (data / "out.csv").exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--output", "q.csv", "--quarantine", "q.csv"),
-         "--quarantine q.csv: is the output, wanted a file of its own"),
-        (("--output", "q.csv", "--quarantine", "m.csv"),
-         "--quarantine m.csv: is the manifest that is read, wanted a file of its own"),
+        (("--output", "q.csv", "--quarantine", "q.csv"), "--quarantine q.csv: is the output, wanted a file of its own"),
+        (
+            ("--output", "q.csv", "--quarantine", "m.csv"),
+            "--quarantine m.csv: is the manifest that is read, wanted a file of its own",
+        ),
         (("--output", "."), ".: is a folder, wanted a file name to write"),
         (("--output", "m.csv/x.csv"), "m.csv/x.csv: cannot be written: m.csv is a file"),
-        (("--output", "q.csv", "--quarantine", "pipe"),
-         "pipe: is a device or the like, wanted a file name to write"),
+        (("--output", "q.csv", "--quarantine", "pipe"), "pipe: is a device or the like, wanted a file name to write"),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("command", ["masks", "ita", "check"])
 def test_outputs_that_cannot_be_are_refused_before_the_work(
     data: Path, command: str, arguments: tuple[str, ...], message: str
@@ -170,14 +166,15 @@ def test_ita(data: Path, drawn: Path) -> None:
     assert len(errors) >= IMAGES - 1
     assert np.median(errors) < 2
     known = good[found != ""]
-    for name in ("ita_quality", "group", "group_str", "fitzpatrick", "skin_l", "skin_red",
-                 "skin_fraction"):  # fmt: skip
+    for name in ("ita_quality", "group", "group_str", "fitzpatrick", "skin_l", "skin_red", "skin_fraction"):
         assert (toned.column(name)[known] != "").all(), name
         assert toned.column(name)[3] == "", name
     settings = {
-        "ita_convention": "cielab", "tone_groups": "four", "fitzpatrick_map": "kinyanjui_groh",
+        "ita_convention": "cielab",
+        "tone_groups": "four",
+        "fitzpatrick_map": "kinyanjui_groh",
         "ita_min_quality": "0.0",
-    }  # fmt: skip
+    }
     for name, value in settings.items():
         assert set(toned.column(name)[good]) == {value}
     assert set(toned.groups) <= {-1, 0, 1, 2, 3}
@@ -220,12 +217,9 @@ def test_truth_is_not_replaced_unasked(drawn: Path, tmp_path: Path) -> None:
     done = melfast("ita", drawn / "truth.csv", "--output", "t.csv", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr == (
-        f"melfast: error: {drawn}/truth.csv: {IMAGES} images have 'ita' already; "
-        "--force replaces it\n"
+        f"melfast: error: {drawn}/truth.csv: {IMAGES} images have 'ita' already; --force replaces it\n"
     )
-    assert melfast(
-        "ita", drawn / "truth.csv", "--output", "t.csv", "--force", cwd=tmp_path
-    ).returncode == 0  # fmt: skip
+    assert melfast("ita", drawn / "truth.csv", "--output", "t.csv", "--force", cwd=tmp_path).returncode == 0
 
 
 def test_an_interrupted_run_goes_on(data: Path, drawn: Path) -> None:
@@ -235,9 +229,7 @@ def test_an_interrupted_run_goes_on(data: Path, drawn: Path) -> None:
         lines.append(f"s{i},{drawn}/data/images/SYN_{i % IMAGES + 1:07d}.jpg")
     (data / "many.csv").write_text("\n".join(lines) + "\n")
     words = ["ita", "many.csv", "--output", "stopped.csv", "--threads", "1"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "melfast", "prepare", *words], cwd=data, stderr=subprocess.PIPE
-    )
+    process = subprocess.Popen([sys.executable, "-m", "melfast", "prepare", *words], cwd=data, stderr=subprocess.PIPE)
     journal = data / "stopped.csv.ita.partial"
     deadline = time.monotonic() + 60
     while not (journal.exists() and journal.read_text().count("\n") > 20):
@@ -260,9 +252,7 @@ def test_an_interrupted_run_goes_on(data: Path, drawn: Path) -> None:
 def write_journal(data: Path, output: str, method: str) -> None:
     """What an interrupted `prepare masks` leaves behind: all masks made, the manifest not yet."""
     folder = data / "masks"
-    journal = Journal.beside(
-        data / output, "masks", {"masks": method, "folder": str(folder.absolute())}
-    )
+    journal = Journal.beside(data / output, "masks", {"masks": method, "folder": str(folder.absolute())})
     made = read_manifest(data / "whole.csv")
     with journal.writing({}):
         for name, image in zip(made.image_names, made.image_paths, strict=True):
@@ -294,8 +284,7 @@ def test_a_known_type_is_not_replaced_unasked(data: Path) -> None:
     (data / "typed.csv").write_text(text)
     done = melfast("ita", "typed.csv", "--output", "q.csv", cwd=data)
     assert done.stderr == (
-        f"melfast: error: typed.csv: {IMAGES + 1} images have 'fitzpatrick' already; "
-        "--force replaces it\n"
+        f"melfast: error: typed.csv: {IMAGES + 1} images have 'fitzpatrick' already; --force replaces it\n"
     )
 
 

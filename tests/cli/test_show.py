@@ -25,13 +25,10 @@ def test_show(tiny_data: Path, tmp_path: Path) -> None:
 
 def test_what_is_wrong_is_said(tiny_data: Path, tmp_path: Path) -> None:
     output = ("--output", "s.png")
-    done = melfast(
-        "show", tiny_data, "--set", "augment.mask=1", "--batch-size", 8, *output, cwd=tmp_path
-    )
+    done = melfast("show", tiny_data, "--set", "augment.mask=1", "--batch-size", 8, *output, cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr == (
-        "melfast: error: augment.mask needs lesion masks; 32 of 32 images have no mask_path: "
-        "melfast prepare masks\n"
+        "melfast: error: augment.mask needs lesion masks; 32 of 32 images have no mask_path: melfast prepare masks\n"
     )
     done = melfast("show", "none.csv", *output, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (1, "melfast: error: none.csv: no such file\n")

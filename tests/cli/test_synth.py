@@ -12,9 +12,8 @@ def melfast(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 def test_synth_then_import(tmp_path: Path) -> None:
     drawn = melfast(
-        "synth", "data", "--images", 10, "--size", "96x72", "--threads", 2, "--sheet", "sheet.png",
-        cwd=tmp_path,
-    )  # fmt: skip
+        "synth", "data", "--images", 10, "--size", "96x72", "--threads", 2, "--sheet", "sheet.png", cwd=tmp_path
+    )
     assert drawn.stderr == ""
     assert drawn.returncode == 0
     assert drawn.stdout.startswith("data/labels.csv: 10 images of ")
@@ -32,10 +31,7 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
     for arguments, message in (
         (("--images", 0), "--images must be 1 or more, got 0"),
         (("--images", 5, "--size", "600"), "--size must be WIDTHxHEIGHT as in 600x450, got '600'"),
-        (
-            ("--images", 5, "--sheet", "s.gif"),
-            "s.gif: wanted a name that ends in .png, .jpg, .jpeg",
-        ),
+        (("--images", 5, "--sheet", "s.gif"), "s.gif: wanted a name that ends in .png, .jpg, .jpeg"),
         (("--images", 5), "full: holds other files, wanted an empty folder, or --overwrite"),
     ):
         failed = melfast("synth", "full", *arguments, cwd=tmp_path)

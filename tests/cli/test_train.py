@@ -61,11 +61,38 @@ def test_print_config_loads_and_prints_the_same(config: Path, tmp_path: Path) ->
 
 def test_every_shorthand(config: Path) -> None:
     printed = train(
-        "--config", config, "--data-path", "d", "--output_dir", "o", "--model", "m", "--epochs", 3,
-        "--batch-size", 6, "--lr", 0.5, "--seed", 7, "--device", "cpu", "--precision", "bf16",
-        "--num-workers", 2, "--on-error", "skip", "--input-size", "40x30", "--print-config",
-        "--set", "loss.label_smoothing=0.25", "--set", "optim.betas=[0.5, 0.75]",
-    ).output  # fmt: skip
+        "--config",
+        config,
+        "--data-path",
+        "d",
+        "--output_dir",
+        "o",
+        "--model",
+        "m",
+        "--epochs",
+        3,
+        "--batch-size",
+        6,
+        "--lr",
+        0.5,
+        "--seed",
+        7,
+        "--device",
+        "cpu",
+        "--precision",
+        "bf16",
+        "--num-workers",
+        2,
+        "--on-error",
+        "skip",
+        "--input-size",
+        "40x30",
+        "--print-config",
+        "--set",
+        "loss.label_smoothing=0.25",
+        "--set",
+        "optim.betas=[0.5, 0.75]",
+    ).output
     found = yaml.safe_load(printed)
     assert found["data"]["path"] == "d"
     assert found["output"]["dir"] == "o"
@@ -83,10 +110,7 @@ def test_every_shorthand(config: Path) -> None:
     ("arguments", "message"),
     [
         (["--set", "optim.lrr=1"], "--set: optim.lrr: unknown key, did you mean 'optim.lr'?"),
-        (
-            ["--device", "gpu"],
-            "--device: train.device: wanted 'auto' or 'cpu' or 'cuda', got 'gpu'",
-        ),
+        (["--device", "gpu"], "--device: train.device: wanted 'auto' or 'cpu' or 'cuda', got 'gpu'"),
         (["--lr", "-1"], "--lr: optim.lr must be > 0, got -1.0"),
         (["--input-size", "3x4x5"], "'3x4x5': wanted WIDTHxHEIGHT as 128x96, or one number"),
         (["--config", "nowhere.yaml"], "nowhere.yaml: cannot be read: No such file or directory"),
@@ -104,15 +128,11 @@ def test_error_is_one_line_on_stderr(config: Path, tmp_path: Path) -> None:
     process = melfast("train", "--config", "tiny.yaml", folder=tmp_path)
     _, error = process.communicate(timeout=100)
     assert process.returncode == 1
-    assert error == (
-        "melfast: error: tiny.yaml: optim.lrr: unknown key, did you mean 'optim.lr'?\n"
-    )
+    assert error == ("melfast: error: tiny.yaml: optim.lrr: unknown key, did you mean 'optim.lr'?\n")
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = safetensors.torch.load_file(
-        find_checkpoint(run, "last") / "model.safetensors"
-    )
+    found: dict[str, torch.Tensor] = safetensors.torch.load_file(find_checkpoint(run, "last") / "model.safetensors")
     return found
 
 
@@ -156,8 +176,7 @@ def losses_of(run: Path) -> list[tuple[int, float]]:
 def test_sigterm_saves_and_the_run_goes_on_as_if_nothing_had_been(
     config: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
-    options = ("train", "--config", config, "--data-path", tiny_data, "--epochs", 6,
-               "--set", "train.ema=0.9")  # fmt: skip
+    options = ("train", "--config", config, "--data-path", tiny_data, "--epochs", 6, "--set", "train.ema=0.9")
     whole = melfast(*options, "--output-dir", "whole", folder=tmp_path)
     ended = melfast(*options, "--output-dir", "ended", folder=tmp_path)
     log = tmp_path / "ended" / "log.jsonl"

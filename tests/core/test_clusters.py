@@ -29,9 +29,7 @@ def test_three_colours_by_hand():
     for k, centre, count in zip(KS, centres, counts, strict=True):
         assert centre.shape == (k, 3)
         assert count.shape == (k,)
-        found = sorted(
-            (n, *colour) for n, colour in zip(count.tolist(), centre.tolist(), strict=True) if n
-        )
+        found = sorted((n, *colour) for n, colour in zip(count.tolist(), centre.tolist(), strict=True) if n)
         assert found == [(1, 30, 5, 5), (1, 90, 0, 0), (3, 60, 10, 20)]
         assert np.isnan(centre[count == 0]).all()
 
@@ -141,22 +139,28 @@ GOOD = np.zeros((4, 3), np.float32)
         (GOOD.astype(np.float64), {}, TypeError, "colours must be float32, got float64"),
         (GOOD[:, :2], {}, ValueError, "colours must have shape (count, 3), got (4, 2)"),
         (GOOD[None], {}, ValueError, "colours must have shape (count, 3), got (1, 4, 3)"),
-        (np.float32([[0, 0, 0], [0, np.nan, 0]]), {}, ValueError,
-         "colours must be finite and at most 1e18, got nan in row 1"),
-        (np.float32([[0, 0, -np.inf]]), {}, ValueError,
-         "colours must be finite and at most 1e18, got -inf in row 0"),
+        (
+            np.float32([[0, 0, 0], [0, np.nan, 0]]),
+            {},
+            ValueError,
+            "colours must be finite and at most 1e18, got nan in row 1",
+        ),
+        (np.float32([[0, 0, -np.inf]]), {}, ValueError, "colours must be finite and at most 1e18, got -inf in row 0"),
         (GOOD, {"repeats": [1, 1, 1, 1]}, TypeError, "repeats must be a numpy array, got list"),
         (GOOD, {"repeats": np.ones(4)}, TypeError, "repeats must be int32, got float64"),
-        (GOOD, {"repeats": np.ones(3, np.int32)}, ValueError,
-         "repeats must have shape (4,), one for each colour, got (3,)"),
-        (GOOD, {"repeats": np.int32([1, 1, 0, 2])}, ValueError,
-         "repeats must be at least 1, got 0"),
+        (
+            GOOD,
+            {"repeats": np.ones(3, np.int32)},
+            ValueError,
+            "repeats must have shape (4,), one for each colour, got (3,)",
+        ),
+        (GOOD, {"repeats": np.int32([1, 1, 0, 2])}, ValueError, "repeats must be at least 1, got 0"),
         (GOOD, {"attempts": 0}, ValueError, "attempts must be at least 1, got 0"),
         (GOOD, {"iterations": -1}, ValueError, "iterations must be at least 1, got -1"),
         (GOOD, {"epsilon": -0.5}, ValueError, "epsilon must be at least 0, got -0.5"),
         (GOOD, {"epsilon": np.nan}, ValueError, "epsilon must be at least 0, got nan"),
     ],
-)  # fmt: skip
+)
 def test_refuses(colours, settings, error, message):
     with pytest.raises(error, match=re.escape(message)):
         core.cluster_colours(colours, **settings)

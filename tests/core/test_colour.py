@@ -226,9 +226,14 @@ def test_normalize_lab():
 @pytest.mark.parametrize("colour", ["rgb", "cielab"])
 @pytest.mark.parametrize(
     ("mean", "std"),
-    [(RGB_MEAN, RGB_STD), (LAB_MEAN, LAB_STD), ((0.1, 0.2, 0.3), (2e4, 1e5, 3e6)),
-     ((0.5, 0.5, 0.5), (1e-5, 2e-6, 1e-4)), ((1e9, -1e9, 0), (1, 1, 1e12))],
-)  # fmt: skip
+    [
+        (RGB_MEAN, RGB_STD),
+        (LAB_MEAN, LAB_STD),
+        ((0.1, 0.2, 0.3), (2e4, 1e5, 3e6)),
+        ((0.5, 0.5, 0.5), (1e-5, 2e-6, 1e-4)),
+        ((1e9, -1e9, 0), (1, 1, 1e12)),
+    ],
+)
 def test_half_precision_rounds_as_numpy_does(colour, mean, std):
     """Normal and subnormal numbers, underflow and overflow: the same 16 bits."""
     image = random_image(64, 67)

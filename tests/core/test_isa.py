@@ -76,10 +76,7 @@ def run(isa: str | None, script: str = SCRIPT) -> subprocess.CompletedProcess[st
 
 def has(isa: str) -> bool:
     """What the operating system says of the processor, not what the core says."""
-    flags = {
-        "avx2": {"avx2", "fma", "f16c"},
-        "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl"},
-    }
+    flags = {"avx2": {"avx2", "fma", "f16c"}, "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl"}}
     found = Path("/proc/cpuinfo").read_text().split()
     return flags.get(isa, set()) <= set(found)
 
@@ -92,9 +89,7 @@ def baseline() -> str:
     return result.stdout.split()[1]
 
 
-@pytest.mark.skipif(
-    not Path("/proc/cpuinfo").exists(), reason="the processor is asked on Linux only"
-)
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="the processor is asked on Linux only")
 @pytest.mark.parametrize("isa", ["avx2", "avx512"])
 def test_gives_the_same_bits(isa, baseline):
     result = run(isa)

@@ -37,10 +37,14 @@ def dermoscopic(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
 
 @pytest.mark.parametrize(
     ("folder", "step"),
-    [("isic_fullres/images", 7), ("isic2020/images", 1), ("ham10000/images", 5),
-     ("lesion_masks/isic2018_task1_512/images", 1),
-     ("lesion_masks/ham10000_native_pairs/images", 1)],
-)  # fmt: skip
+    [
+        ("isic_fullres/images", 7),
+        ("isic2020/images", 1),
+        ("ham10000/images", 5),
+        ("lesion_masks/isic2018_task1_512/images", 1),
+        ("lesion_masks/ham10000_native_pairs/images", 1),
+    ],
+)
 def test_real_images(folder, step, real_data):
     """OpenCV takes most of the time: of the large images every seventh, of the many a fifth."""
 
@@ -91,8 +95,7 @@ def test_one_colour(size, colour):
 
 def test_takes_any_strides():
     memory = np.concatenate([dermoscopic(90, 120), np.zeros((90, 120, 1), np.uint8)], axis=-1)
-    views = (memory[3:80, 5:110, :3], memory[::-1, ..., :3], memory[:, ::-2, :3],
-             memory[..., 1:].transpose(1, 0, 2))  # fmt: skip
+    views = (memory[3:80, 5:110, :3], memory[::-1, ..., :3], memory[:, ::-2, :3], memory[..., 1:].transpose(1, 0, 2))
     for view in views:
         expected = core.published_mask(np.ascontiguousarray(view))
         assert (core.published_mask(view) == expected).all()
@@ -128,9 +131,7 @@ print(left / 1024 / before)
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux says how much is in use")
 def test_memory():
     """At most 3 bytes a pixel beside the image, the mask included; nothing large stays."""
-    result = subprocess.run(
-        [sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True
-    )
+    result = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
     grown, left = map(float, result.stdout.split())
     assert grown < 3
     assert left < 1.05

@@ -16,9 +16,7 @@ def random_image(height, width, seed=0):
 
 def trimmed(image):
     """The outermost pixels replaced by those next to them."""
-    rows, columns = (
-        np.clip(np.arange(n), 1, n - 2) if n >= 3 else np.arange(n) for n in image.shape[:2]
-    )
+    rows, columns = (np.clip(np.arange(n), 1, n - 2) if n >= 3 else np.arange(n) for n in image.shape[:2])
     return image[rows][:, columns]
 
 
@@ -27,9 +25,16 @@ def trimmed(image):
 @pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32])
 @pytest.mark.parametrize(
     ("in_size", "size"),
-    [((90, 120), (64, 64)), ((64, 64), (64, 64)), ((30, 40), (64, 48)), ((1, 1), (5, 3)),
-     ((900, 70), (7, 7)), ((33, 21), (1, 1)), ((50, 50), (6, 130))],
-)  # fmt: skip
+    [
+        ((90, 120), (64, 64)),
+        ((64, 64), (64, 64)),
+        ((30, 40), (64, 48)),
+        ((1, 1), (5, 3)),
+        ((900, 70), (7, 7)),
+        ((33, 21), (1, 1)),
+        ((50, 50), (6, 130)),
+    ],
+)
 def test_is_its_parts(in_size, size, dtype, colour, affine, guarded):
     image = random_image(*in_size)
     expected = np.empty((*size, 3), np.uint8)
@@ -91,12 +96,7 @@ def test_extent_of_whole_pixels_is_a_crop():
     assert (found == wanted).all()
 
 
-@pytest.mark.parametrize(
-    "extent", [(-0.1, 0, 5, 5), (0, 0, 5.1, 5), (2, 0, 2, 5), (0, 0, float("nan"), 5)]
-)
+@pytest.mark.parametrize("extent", [(-0.1, 0, 5, 5), (0, 0, 5.1, 5), (2, 0, 2, 5), (0, 0, float("nan"), 5)])
 def test_extent_that_is_none(extent):
     with pytest.raises(ValueError, match=r"^extent must be y0, x0, y1, x1 within 5 x 6, got "):
-        core.prepare(
-            random_image(5, 6), IDENTITY, np.empty((4, 4, 3), np.uint8), "rgb", MEAN, STD,
-            extent=extent,
-        )  # fmt: skip
+        core.prepare(random_image(5, 6), IDENTITY, np.empty((4, 4, 3), np.uint8), "rgb", MEAN, STD, extent=extent)

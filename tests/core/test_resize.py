@@ -79,11 +79,25 @@ def test_channels_do_not_mix():
 
 
 SIZES = [
-    (450, 600, 224, 224), (225, 300, 224, 224), (300, 200, 224, 224), (97, 131, 224, 160),
-    (13, 7, 40, 33), (64, 64, 64, 32), (64, 64, 32, 64), (5, 5, 1, 1), (1, 1, 7, 9),
-    (1, 300, 1, 40), (300, 1, 40, 1), (224, 3, 7, 200), (640, 480, 40, 31), (640, 640, 40, 40),
-    (660, 640, 40, 40), (900, 700, 5, 4), (2000, 50, 3, 60), (50, 2000, 60, 3),
-]  # fmt: skip
+    (450, 600, 224, 224),
+    (225, 300, 224, 224),
+    (300, 200, 224, 224),
+    (97, 131, 224, 160),
+    (13, 7, 40, 33),
+    (64, 64, 64, 32),
+    (64, 64, 32, 64),
+    (5, 5, 1, 1),
+    (1, 1, 7, 9),
+    (1, 300, 1, 40),
+    (300, 1, 40, 1),
+    (224, 3, 7, 200),
+    (640, 480, 40, 31),
+    (640, 640, 40, 40),
+    (660, 640, 40, 40),
+    (900, 700, 5, 4),
+    (2000, 50, 3, 60),
+    (50, 2000, 60, 3),
+]
 
 
 @pytest.mark.parametrize(("in_height", "in_width", "height", "width"), SIZES)
@@ -138,10 +152,18 @@ def test_input_strides():
     memory = random_image(60, 80)
     wider = np.random.default_rng(1).integers(0, 256, (60, 80, 4), dtype=np.uint8)
     views = [
-        memory[5:55, 7:71], memory[::2], memory[:, ::3], memory[::-1], memory[:, ::-1],
-        memory[::-3, 70:2:-2], wider[..., :3], wider[..., 1:], memory.transpose(1, 0, 2),
-        np.broadcast_to(memory[:1], memory.shape), np.broadcast_to(memory[:, :1], memory.shape),
-    ]  # fmt: skip
+        memory[5:55, 7:71],
+        memory[::2],
+        memory[:, ::3],
+        memory[::-1],
+        memory[:, ::-1],
+        memory[::-3, 70:2:-2],
+        wider[..., :3],
+        wider[..., 1:],
+        memory.transpose(1, 0, 2),
+        np.broadcast_to(memory[:1], memory.shape),
+        np.broadcast_to(memory[:, :1], memory.shape),
+    ]
     for view in views:
         assert (resized(view, 24, 31) == resized(np.ascontiguousarray(view), 24, 31)).all()
         size = view.shape[:2]

@@ -22,9 +22,7 @@ def warped(image: NDArray[np.uint8], affine: object) -> NDArray[np.uint8]:
 
 def reference(image: NDArray[np.uint8], affine: NDArray) -> NDArray[np.float64]:
     height, width = image.shape[:2]
-    x, y = np.meshgrid(
-        (np.arange(width) + 0.5) / width * 2 - 1, (np.arange(height) + 0.5) / height * 2 - 1
-    )
+    x, y = np.meshgrid((np.arange(width) + 0.5) / width * 2 - 1, (np.arange(height) + 0.5) / height * 2 - 1)
     at = np.einsum("ij,jhw->ihw", np.asarray(affine, np.float64), np.stack([x, y, np.ones_like(x)]))
     column, row = (at[0] + 1) / 2 * width - 0.5, (at[1] + 1) / 2 * height - 0.5
     # Clamping the sample is clamping its neighbours; map_coordinates' own modes round differently.
@@ -38,9 +36,7 @@ def test_identity_is_a_copy():
     assert (warped(image, IDENTITY) == image).all()
 
 
-@pytest.mark.parametrize(
-    ("height", "width"), [(224, 224), (31, 47), (1, 9), (9, 1), (1, 1), (2, 2)]
-)
+@pytest.mark.parametrize(("height", "width"), [(224, 224), (31, 47), (1, 9), (9, 1), (1, 1), (2, 2)])
 def test_mirrors_are_exact(height, width):
     image = random_image(height, width)
     assert (warped(image, [[-1, 0, 0], [0, 1, 0]]) == image[:, ::-1]).all()

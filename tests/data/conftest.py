@@ -32,10 +32,17 @@ KINDS = {
     "jittered": Augment(brightness=0.2, contrast=0.3, saturation=0.4, hue=0.05),
     "erased": Augment(erase=1.0),
     "everything": Augment(
-        crop=0.3, brightness=0.2, contrast=0.2, saturation=0.2, hue=0.05, erase=0.5, mask=0.3,
-        skin_former=EVERY_GROUP, skin_former_ita=(-40.0, 60.0),
+        crop=0.3,
+        brightness=0.2,
+        contrast=0.2,
+        saturation=0.2,
+        hue=0.05,
+        erase=0.5,
+        mask=0.3,
+        skin_former=EVERY_GROUP,
+        skin_former_ita=(-40.0, 60.0),
     ),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -48,9 +55,15 @@ class Pictures:
 
     def plan(self, augment: Augment, preprocess: Preprocess) -> EpochPlan:
         return training_plan(
-            self.rows, augment, batch_size=4, seed=1, epoch=0, height=preprocess.height,
-            width=preprocess.width, masked=preprocess.masked,
-        )  # fmt: skip
+            self.rows,
+            augment,
+            batch_size=4,
+            seed=1,
+            epoch=0,
+            height=preprocess.height,
+            width=preprocess.width,
+            masked=preprocess.masked,
+        )
 
 
 @pytest.fixture(params=EXECUTORS)
@@ -89,6 +102,10 @@ def rows_of(skin_lab: NDArray[np.float64]) -> Rows:
     """Every other row malignant; rows without a tone have no group."""
     scale, count = TONE_GROUPS["six"], len(skin_lab)
     return Rows(
-        np.arange(count) % 2, classify(ita_degrees(skin_lab), scale).astype(np.int16), scale.names,
-        skin_lab, np.ones(count, bool), scale,
-    )  # fmt: skip
+        np.arange(count) % 2,
+        classify(ita_degrees(skin_lab), scale).astype(np.int16),
+        scale.names,
+        skin_lab,
+        np.ones(count, bool),
+        scale,
+    )

@@ -13,9 +13,7 @@ from melfast.preprocess import Preprocess
 Double = NDArray[np.float64]
 
 
-def reference(
-    path: Path, plan: EpochPlan, record: int, preprocess: Preprocess, mask: Path | None = None
-) -> Double:
+def reference(path: Path, plan: EpochPlan, record: int, preprocess: Preprocess, mask: Path | None = None) -> Double:
     """The image of a record [H, W, 3], normalised; nothing is rounded to 8 bits on the way."""
     size = preprocess.height, preprocess.width
     affine = plan.affine[record].astype(np.float64)
@@ -53,9 +51,7 @@ def reference(
 def resize(pixels: NDArray[np.uint8], size: tuple[int, int]) -> Double:
     """Antialiased, by Pillow in float32."""
     planes = [
-        Image.fromarray(pixels[..., c].astype(np.float32)).resize(
-            size[::-1], Image.Resampling.BILINEAR
-        )
+        Image.fromarray(pixels[..., c].astype(np.float32)).resize(size[::-1], Image.Resampling.BILINEAR)
         for c in range(pixels.shape[2])
     ]
     return np.stack([np.asarray(plane, np.float64) for plane in planes], axis=-1)
@@ -63,9 +59,7 @@ def resize(pixels: NDArray[np.uint8], size: tuple[int, int]) -> Double:
 
 def trimmed(pixels: Double) -> Double:
     """The outermost pixels replaced by those next to them."""
-    rows, columns = (
-        np.clip(np.arange(n), 1, n - 2) if n >= 3 else np.arange(n) for n in pixels.shape[:2]
-    )
+    rows, columns = (np.clip(np.arange(n), 1, n - 2) if n >= 3 else np.arange(n) for n in pixels.shape[:2])
     return pixels[rows][:, columns]
 
 

@@ -6,14 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from melfast.data.augment import (
-    VARIANTS,
-    Augment,
-    draw_affine,
-    draw_erase,
-    draw_jitter,
-    draw_variants,
-)
+from melfast.data.augment import VARIANTS, Augment, draw_affine, draw_erase, draw_jitter, draw_variants
 from melfast.errors import InputError
 
 MANY = 4000
@@ -57,9 +50,8 @@ def test_a_crop_is_of_the_image_that_the_other_parts_turn():
     assert ((side > 0) & (side <= 1)).all()
     place = cropped[:, 0, 2] - side * whole[:, 0, 2]
     np.testing.assert_allclose(
-        corners_of(cropped)[:, :, 0],
-        side[:, None] * corners_of(whole)[:, :, 0] + place[:, None], atol=1e-5
-    )  # fmt: skip
+        corners_of(cropped)[:, :, 0], side[:, None] * corners_of(whole)[:, :, 0] + place[:, None], atol=1e-5
+    )
 
 
 def test_published_variants():
@@ -104,8 +96,7 @@ def test_hue_turns_and_saturation_scales_what_is_not_grey():
     scale = (turned - luma) / (colour - luma)
     np.testing.assert_allclose(scale, np.repeat(scale[:, :1], 3, 1), atol=1e-4)
     assert 0.5 - 1e-4 <= scale.min() < 0.51
-    hues = [colorsys.rgb_to_hsv(*rgb)[0] for rgb in
-            draw_jitter(rng(), MANY, Augment(hue=0.1))[:, :, :3] @ colour]  # fmt: skip
+    hues = [colorsys.rgb_to_hsv(*rgb)[0] for rgb in draw_jitter(rng(), MANY, Augment(hue=0.1))[:, :, :3] @ colour]
     start = colorsys.rgb_to_hsv(*colour)[0]
     turns = (np.array(hues) - start + 0.5) % 1 - 0.5
     assert 0.06 < np.abs(turns).max() < 0.16  # YIQ's circle is not quite HSV's
@@ -135,13 +126,17 @@ def test_erased_boxes():
         ({"crop_ratio": 0.5}, "augment.crop_ratio must be in 1..4, got 0.5"),
         ({"hue": 0.6}, "augment.hue must be in 0..0.5, got 0.6"),
         ({"erase": 2.0}, "augment.erase must be in 0..1, got 2"),
-        ({"erase_area": (0.5, 0.2)}, "augment.erase_area must be two rising numbers in 0..1 "
-         "(0 and 1 left out), got [0.5, 0.2]"),
+        (
+            {"erase_area": (0.5, 0.2)},
+            "augment.erase_area must be two rising numbers in 0..1 (0 and 1 left out), got [0.5, 0.2]",
+        ),
         ({"skin_former": {"light": 1.5}}, "augment.skin_former.light must be in 0..1, got 1.5"),
-        ({"skin_former_ita": (30.0, 90.0)},
-         "augment.skin_former_ita must be two rising numbers in -60..75, got [30.0, 90.0]"),
+        (
+            {"skin_former_ita": (30.0, 90.0)},
+            "augment.skin_former_ita must be two rising numbers in -60..75, got [30.0, 90.0]",
+        ),
     ],
-)  # fmt: skip
+)
 def test_strength_out_of_range(parts, message):
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
         Augment(**parts)

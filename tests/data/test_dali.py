@@ -86,9 +86,8 @@ def copies(loader: PlanLoader) -> list[Batch]:
 
 
 def eval_loader(
-    paths: list[Path], executor: Executor = DaliLoader, preprocess: Preprocess = PLAIN,
-    **options: Any,
-) -> PlanLoader:  # fmt: skip
+    paths: list[Path], executor: Executor = DaliLoader, preprocess: Preprocess = PLAIN, **options: Any
+) -> PlanLoader:
     plan = evaluation_plan(len(paths), batch_size=4)
     return executor(paths, preprocess, plan, **{"threads": 2} | options)
 
@@ -99,9 +98,7 @@ def assert_same(found: list[Batch], wanted: list[Batch]) -> None:
         assert np.array_equal(a.images, b.images)
 
 
-def images_of(
-    executor: Executor, pictures: Pictures, plan: EpochPlan, preprocess: Preprocess
-) -> NDArray[Any]:
+def images_of(executor: Executor, pictures: Pictures, plan: EpochPlan, preprocess: Preprocess) -> NDArray[Any]:
     loader = executor(pictures.paths, preprocess, plan, masks=pictures.masks, threads=2)
     images = np.concatenate([batch.images.copy() for batch in loader])
     assert len(images) == len(plan.index)
@@ -110,9 +107,7 @@ def images_of(
 
 def apart_from_native(pictures: Pictures, plan: EpochPlan, preprocess: Preprocess) -> list[float]:
     """Of each record's image."""
-    found, wanted = (
-        images_of(executor, pictures, plan, preprocess) for executor in (DaliLoader, NativeLoader)
-    )
+    found, wanted = (images_of(executor, pictures, plan, preprocess) for executor in (DaliLoader, NativeLoader))
     return [levels_apart(a, b, preprocess) for a, b in zip(found, wanted, strict=True)]
 
 
@@ -187,8 +182,7 @@ def test_real_jpegs_are_the_reference(executor: Executor, real_jpegs: Pictures) 
 @pytest.mark.parametrize("colour", COLOURS)
 def test_half_is_rounded_float(colour: str, files: list[Path]) -> None:
     halves, singles = (
-        copies(eval_loader(files, preprocess=COLOURS[colour], dtype=dtype))
-        for dtype in (np.float16, np.float32)
+        copies(eval_loader(files, preprocess=COLOURS[colour], dtype=dtype)) for dtype in (np.float16, np.float32)
     )
     for half, single in zip(halves, singles, strict=True):
         assert half.images.dtype == np.float16
@@ -211,7 +205,7 @@ ODD = {
     "palette": encoded("PNG", "P"),
     **{f"JPEG shown {way}": encoded("JPEG", orientation=way) for way in range(1, 9)},
     **{f"PNG shown {way}": encoded("PNG", orientation=way) for way in range(1, 9)},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", ODD)
@@ -235,16 +229,39 @@ def test_parts_of_the_graph_are_those_that_the_plan_needs(drawn_pngs: Pictures) 
     assert names["skin-formed"] >= {"end", "k", "m"}
     assert "floor" not in names["skin-formed"]
     assert names["everything"] == {
-        "working", "start", "inner", "matrix", "end", "k", "m", "jitter", "floor", "anchor", "shape"
-    }  # fmt: skip
+        "working",
+        "start",
+        "inner",
+        "matrix",
+        "end",
+        "k",
+        "m",
+        "jitter",
+        "floor",
+        "anchor",
+        "shape",
+    }
 
 
 @pytest.mark.parametrize("colour", COLOURS)
 @pytest.mark.parametrize("dtype", ["float32", "float16", "uint8"])
 def test_every_operator_has_a_side_for_the_gpu(colour: str, dtype: str) -> None:
     """The whole graph is defined on one; to build it takes the device."""
-    names = ["encoded", "plane", "working", "start", "inner", "matrix", "end", "k", "m", "jitter",
-             "floor", "anchor", "shape"]  # fmt: skip
+    names = [
+        "encoded",
+        "plane",
+        "working",
+        "start",
+        "inner",
+        "matrix",
+        "end",
+        "k",
+        "m",
+        "jitter",
+        "floor",
+        "anchor",
+        "shape",
+    ]
     with Pipeline(4, 1, 0):
         inputs = {name: fn.external_source(name=name) for name in names}
         images = finished(levels(inputs, COLOURS[colour], "gpu"), COLOURS[colour], np.dtype(dtype))
@@ -319,10 +336,9 @@ def test_skip_leaves_out_and_lists(files: list[Path], bad_files: list[Path]) -> 
 def test_bad_files_are_refused_in_the_same_words(bad_images: dict[str, Path]) -> None:
     paths = list(bad_images.values())
     found, wanted = (
-        [str(error) for batch in eval_loader(paths, executor, on_error="skip")
-         for error in batch.failures]
+        [str(error) for batch in eval_loader(paths, executor, on_error="skip") for error in batch.failures]
         for executor in (DaliLoader, NativeLoader)
-    )  # fmt: skip
+    )
     assert found == wanted
     assert len(found) == len(paths)
 
@@ -423,8 +439,10 @@ print("going", flush=True)
 def run_script(path: Path, rest: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", SCRIPT.format(rest=rest), str(path)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def test_ctrl_c_ends_the_process(files: list[Path]) -> None:
@@ -452,9 +470,7 @@ def test_dali_is_not_installed(files: list[Path], monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(dali, "_installed", lambda module: False)
     with pytest.raises(InputError) as caught:
         eval_loader(files)
-    assert str(caught.value) == (
-        "loader dali-cpu: NVIDIA DALI is not installed: pip install nvidia-dali-cuda130"
-    )
+    assert str(caught.value) == ("loader dali-cpu: NVIDIA DALI is not installed: pip install nvidia-dali-cuda130")
 
 
 def test_there_is_no_gpu(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -463,9 +479,7 @@ def test_there_is_no_gpu(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(InputError) as caught:
         eval_loader(files, device="gpu")
-    assert str(caught.value) == (
-        "loader dali-gpu: found no CUDA device (dali-cpu works without one)"
-    )
+    assert str(caught.value) == ("loader dali-gpu: found no CUDA device (dali-cpu works without one)")
 
 
 def test_device_must_be_known(files: list[Path]) -> None:
@@ -495,17 +509,12 @@ def test_gpu_is_the_native_executor(kind: str, colour: str, drawn_jpegs: Picture
         tensor: Any = found.images
         assert tensor.is_cuda
         assert np.array_equal(found.index, wanted.index)
-        apart += [
-            levels_apart(a, b, preprocess)
-            for a, b in zip(tensor.cpu().numpy(), wanted.images, strict=True)
-        ]
+        apart += [levels_apart(a, b, preprocess) for a, b in zip(tensor.cpu().numpy(), wanted.images, strict=True)]
     assert np.median(apart) <= JPEG_MEDIAN
     assert max(apart) <= JPEG_WORST
 
 
-def test_files_known_to_be_whole_are_not_checked(
-    files: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_known_to_be_whole_are_not_checked(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Path] = []
     check = dali_feed.read_whole
     monkeypatch.setattr(dali_feed, "read_whole", lambda path: (seen.append(path), check(path))[1])

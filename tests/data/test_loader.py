@@ -15,10 +15,9 @@ from melfast.errors import InputError
         ("native", "cpu", "native", "as asked for"),
         ("dali-cpu", "cpu", "dali-cpu", "as asked for"),
         ("auto", "cpu", "native", "3 times as fast as dali-cpu where measured"),
-        ("auto", "cuda", "native",
-         "dali-gpu has not been measured yet: try --loader dali-gpu"),
+        ("auto", "cuda", "native", "dali-gpu has not been measured yet: try --loader dali-gpu"),
     ],
-)  # fmt: skip
+)
 def test_choice(wanted: Any, device: str, name: str, why: str) -> None:
     pytest.importorskip("nvidia.dali")
     assert choose_loader(wanted, device) == (name, why)

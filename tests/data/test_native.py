@@ -90,8 +90,7 @@ def assert_same(found: list[Batch], wanted: list[Batch]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "wanted"),
-    [(np.float32, (1, -1, 0.2)), (np.float16, (1, -1, 0.2)), (np.uint8, (255, 0, 153))],
+    ("dtype", "wanted"), [(np.float32, (1, -1, 0.2)), (np.float16, (1, -1, 0.2)), (np.uint8, (255, 0, 153))]
 )
 def test_one_colour(dtype: type, wanted: tuple[float, ...], tmp_path: Path) -> None:
     """(255, 0, 153) is (1, 0, 0.6); less a mean of 0.5 over 0.5: (1, -1, 0.2)."""
@@ -187,9 +186,7 @@ def test_real_images_are_near_a_full_decode(real_data: Path) -> None:
     assert min(psnr_db) > 30
 
 
-def test_decodes_no_more_than_the_model_needs(
-    files: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_decodes_no_more_than_the_model_needs(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     asked = set()
     read = native.scaled
 
@@ -206,9 +203,7 @@ def test_decodes_no_more_than_the_model_needs(
 
 
 @pytest.mark.parametrize("colour", ["rgb", "cielab"])
-def test_each_image_gets_its_own_affine(
-    colour: Literal["rgb", "cielab"], files: list[Path]
-) -> None:
+def test_each_image_gets_its_own_affine(colour: Literal["rgb", "cielab"], files: list[Path]) -> None:
     plan = drawn_plan(files, Augment(crop=0.2), batch_size=6, seed=2, epoch=0)
     how = Preprocess.for_colour(12, 16, colour)
     record = 0
@@ -217,10 +212,7 @@ def test_each_image_gets_its_own_affine(
             wanted = np.empty((12, 16, 3), np.float32)
             size = working_size(plan.affine[record], 12, 16)
             pixels, _, extent = read_scaled(files[index], lambda *_, size=size: size)
-            core.prepare(
-                pixels, plan.affine[record], wanted, colour, how.mean, how.std, extent=extent,
-                working=size,
-            )  # fmt: skip
+            core.prepare(pixels, plan.affine[record], wanted, colour, how.mean, how.std, extent=extent, working=size)
             assert index == plan.index[record]
             assert np.array_equal(image, wanted)
             record += 1
@@ -242,9 +234,7 @@ def test_any_number_of_threads_gives_the_same_bits(files: list[Path]) -> None:
 
 
 def test_half_is_rounded_float(files: list[Path]) -> None:
-    for half, single in zip(
-        copies(eval_loader(files, dtype=np.float16)), copies(eval_loader(files)), strict=True
-    ):
+    for half, single in zip(copies(eval_loader(files, dtype=np.float16)), copies(eval_loader(files)), strict=True):
         assert np.array_equal(half.images, single.images.astype(np.float16))
 
 
@@ -353,14 +343,17 @@ def test_skip_leaves_out_and_lists(files: list[Path], bad_files: list[Path]) -> 
     good = copies(eval_loader(files))
     batches = copies(eval_loader(bad_files, on_error="skip"))
     assert [b.index.tolist() for b in batches] == [
-        [0, 1, 2, 3], [4, 7], [8, 9, 10, 11], [], [16, 17, 18, 19], [20, 21, 22]
-    ]  # fmt: skip
+        [0, 1, 2, 3],
+        [4, 7],
+        [8, 9, 10, 11],
+        [],
+        [16, 17, 18, 19],
+        [20, 21, 22],
+    ]
     for number, kept in ((1, [0, 3]), (3, [])):
         assert np.array_equal(batches[number].images, good[number].images[kept])
     named = [[Path(error.path).name for error in batch.failures] for batch in batches]
-    assert named == [
-        [], ["bad5.jpg", "bad6.jpg"], [], [f"bad{i}.jpg" for i in range(12, 16)], [], []
-    ]  # fmt: skip
+    assert named == [[], ["bad5.jpg", "bad6.jpg"], [], [f"bad{i}.jpg" for i in range(12, 16)], [], []]
 
 
 def test_failures_keep_nothing_alive(bad_files: list[Path]) -> None:
@@ -459,8 +452,10 @@ print("going", flush=True)
 def run_script(path: Path, rest: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", SCRIPT.format(rest=rest), str(path)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 @pytest.mark.parametrize("rest", ["for _ in batches: pass", "while True: time.sleep(1)"])

@@ -11,14 +11,7 @@ import numpy as np
 import pytest
 
 from melfast.data.augment import IDENTITY, Augment
-from melfast.data.plan import (
-    EpochPlan,
-    Rows,
-    evaluation_plan,
-    reaches_out,
-    training_plan,
-    working_size,
-)
+from melfast.data.plan import EpochPlan, Rows, evaluation_plan, reaches_out, training_plan, working_size
 from melfast.data.sampler import Sampler
 from melfast.errors import InputError
 from melfast.manifest import read_manifest
@@ -39,9 +32,7 @@ def plan_of(augment: Augment, rows: Rows | None = None, **changes: Any) -> Epoch
 
 
 def only(**parts: float) -> Augment:
-    return Augment(
-        **{"hflip": 0, "vflip": 0, "rotation_deg": 0, "translation": 0, "scale": 0} | parts
-    )
+    return Augment(**{"hflip": 0, "vflip": 0, "rotation_deg": 0, "translation": 0, "scale": 0} | parts)
 
 
 # By hand.
@@ -102,13 +93,17 @@ def test_affine_is_rotation_zoom_and_shift_in_pixels(aspect: float) -> None:
     linear = to_pixels @ affine[:, :, :2] @ np.linalg.inv(to_pixels)
     zoom = 1 / np.sqrt(np.linalg.det(linear))
     similarity = linear * zoom[:, None, None]
-    np.testing.assert_allclose(similarity @ similarity.transpose(0, 2, 1),
-                               np.broadcast_to(np.eye(2), (MANY, 2, 2)), atol=1e-6)  # fmt: skip
+    np.testing.assert_allclose(
+        similarity @ similarity.transpose(0, 2, 1), np.broadcast_to(np.eye(2), (MANY, 2, 2)), atol=1e-6
+    )
     angle_deg = np.rad2deg(np.arctan2(similarity[:, 1, 0], similarity[:, 0, 0]))
     shift = affine[:, :, 2] / 2  # -1..1 over the side: half of it is a fraction of the side
     for found, low, high in [
-        (angle_deg, -30, 30), (zoom, 0.8, 1.2), (shift[:, 0], -0.1, 0.1), (shift[:, 1], -0.1, 0.1)
-    ]:  # fmt: skip
+        (angle_deg, -30, 30),
+        (zoom, 0.8, 1.2),
+        (shift[:, 0], -0.1, 0.1),
+        (shift[:, 1], -0.1, 0.1),
+    ]:
         span = high - low
         assert low - 1e-6 * span <= found.min() < low + 0.01 * span
         assert high - 0.01 * span < found.max() <= high + 1e-6 * span
@@ -151,40 +146,28 @@ def test_switching_one_part_off_leaves_the_others() -> None:
 def test_ranks_together_see_the_batches_of_one_process(world_size: int) -> None:
     whole = plan_of(Augment(), benign(103), seed=1, epoch=2)
     ranks = [
-        plan_of(Augment(), benign(103), batch_size=8 // world_size, seed=1, epoch=2,
-                rank=rank, world_size=world_size)
+        plan_of(Augment(), benign(103), batch_size=8 // world_size, seed=1, epoch=2, rank=rank, world_size=world_size)
         for rank in range(world_size)
-    ]  # fmt: skip
+    ]
     assert {plan.num_batches for plan in [whole, *ranks]} == {103 // 8}
     for pieces in zip(whole.batches(), *(plan.batches() for plan in ranks), strict=True):
         dealt = list(zip(ranks, pieces[1:], strict=True))
-        assert np.array_equal(
-            whole.index[pieces[0]], np.concatenate([p.index[s] for p, s in dealt])
-        )
-        assert np.array_equal(
-            whole.affine[pieces[0]], np.concatenate([p.affine[s] for p, s in dealt])
-        )
+        assert np.array_equal(whole.index[pieces[0]], np.concatenate([p.index[s] for p, s in dealt]))
+        assert np.array_equal(whole.affine[pieces[0]], np.concatenate([p.affine[s] for p, s in dealt]))
 
 
 def test_another_epoch_uses_what_one_left_out() -> None:
     seen = set()
     for epoch in range(20):
-        seen |= set(
-            plan_of(NO_CHANGE, benign(10), batch_size=7, seed=0, epoch=epoch).index.tolist()
-        )
+        seen |= set(plan_of(NO_CHANGE, benign(10), batch_size=7, seed=0, epoch=epoch).index.tolist())
     assert seen == set(range(10))
 
 
 @pytest.mark.parametrize("num_images", [0, 1, 7, 8, 9, 100])
 @pytest.mark.parametrize("world_size", [1, 2, 3, 16])
 def test_evaluation_sees_each_image_once(num_images: int, world_size: int) -> None:
-    plans = [
-        evaluation_plan(num_images, batch_size=4, rank=rank, world_size=world_size)
-        for rank in range(world_size)
-    ]
-    assert sorted(np.concatenate([plan.index for plan in plans]).tolist()) == list(
-        range(num_images)
-    )
+    plans = [evaluation_plan(num_images, batch_size=4, rank=rank, world_size=world_size) for rank in range(world_size)]
+    assert sorted(np.concatenate([plan.index for plan in plans]).tolist()) == list(range(num_images))
     for plan in plans:
         assert plan.bounds[0] == 0
         assert plan.bounds[-1] == len(plan.index) == len(plan.affine)
@@ -195,10 +178,7 @@ def test_evaluation_sees_each_image_once(num_images: int, world_size: int) -> No
 
 
 def test_batch_larger_than_the_data() -> None:
-    message = (
-        "batch of 12 images (6 x 2 processes) is larger than the epoch of 11 training images: "
-        "--batch-size"
-    )
+    message = "batch of 12 images (6 x 2 processes) is larger than the epoch of 11 training images: --batch-size"
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
         plan_of(Augment(), benign(11), batch_size=6, world_size=2)
     assert plan_of(Augment(), benign(12), batch_size=6, world_size=2).num_batches == 1
@@ -223,9 +203,15 @@ def test_strength_out_of_range(parts: dict[str, float], message: str) -> None:
 # What an epoch is made of beside geometry.
 
 EVERYTHING = Augment(
-    crop=0.3, brightness=0.2, contrast=0.2, saturation=0.2, hue=0.05, erase=0.5, mask=0.3,
+    crop=0.3,
+    brightness=0.2,
+    contrast=0.2,
+    saturation=0.2,
+    hue=0.05,
+    erase=0.5,
+    mask=0.3,
     skin_former={"very light": 0.2, "light": 0.4},
-)  # fmt: skip
+)
 FIELDS = ("index", "affine", "group", "target_ita", "gains", "jitter", "masked", "erase")
 
 
@@ -235,9 +221,13 @@ def toned(count: int = 400) -> Rows:
     lab = np.stack([50 + 16 * np.tan(np.deg2rad(ita)), np.full(count, 10.0), np.full(count, 16.0)])
     scale = TONE_GROUPS["four"]
     return Rows(
-        (np.arange(count) % 16 < 4).astype(np.int64), np.arange(count, dtype=np.int16) % 4,
-        scale.names, lab.T, np.ones(count, bool), scale,
-    )  # fmt: skip
+        (np.arange(count) % 16 < 4).astype(np.int64),
+        np.arange(count, dtype=np.int16) % 4,
+        scale.names,
+        lab.T,
+        np.ones(count, bool),
+        scale,
+    )
 
 
 def test_the_skin_former_knows_groups_that_no_image_has() -> None:
@@ -276,19 +266,14 @@ def test_published_turns_are_turns_in_pixels() -> None:
 
 @pytest.mark.parametrize("world_size", [2, 4])
 @pytest.mark.parametrize("geometry", ["random", "published"])
-@pytest.mark.parametrize(
-    "name", ["shuffle", "balanced_batch", "undersample", "oversample", "group_balanced"]
-)
-def test_any_number_of_ranks_gives_the_same_records(
-    name: Any, geometry: Any, world_size: int
-) -> None:
+@pytest.mark.parametrize("name", ["shuffle", "balanced_batch", "undersample", "oversample", "group_balanced"])
+def test_any_number_of_ranks_gives_the_same_records(name: Any, geometry: Any, world_size: int) -> None:
     augment = replace(EVERYTHING, geometry=geometry)
     whole = plan_of(augment, toned(), sampler=Sampler(name), batch_size=16)
     ranks = [
-        plan_of(augment, toned(), sampler=Sampler(name), batch_size=16 // world_size, rank=rank,
-                world_size=world_size)
+        plan_of(augment, toned(), sampler=Sampler(name), batch_size=16 // world_size, rank=rank, world_size=world_size)
         for rank in range(world_size)
-    ]  # fmt: skip
+    ]
     for field in FIELDS:
         pieces = [getattr(plan, field).reshape(whole.num_batches, -1) for plan in ranks]
         together = np.concatenate(pieces, axis=1).reshape(getattr(whole, field).shape)
@@ -332,8 +317,7 @@ def test_skin_is_moved_as_often_as_asked_and_the_group_goes_with_it() -> None:
 
 
 def test_a_masked_model_masks_every_record() -> None:
-    for plan in (plan_of(NO_CHANGE, toned(), masked=True),
-                 evaluation_plan(5, batch_size=2, masked=True)):  # fmt: skip
+    for plan in (plan_of(NO_CHANGE, toned(), masked=True), evaluation_plan(5, batch_size=2, masked=True)):
         assert plan.masked is not None
         assert plan.masked.all()
     assert evaluation_plan(5, batch_size=2).masked is None
@@ -363,29 +347,41 @@ def test_the_rows_are_not_looped_over() -> None:
 @pytest.mark.parametrize(
     ("rows", "augment", "message"),
     [
-        ({}, {"skin_former": {"pale": 0.5}},
-         "augment.skin_former names 'pale'; the tone groups are 'very light', 'light', "
-         "'intermediate', 'tan'"),
-        ({"scale": None}, {"skin_former": {"light": 0.5}},
-         "augment.skin_former needs groups of melfast's tone table: melfast prepare ita"),
-        ({"skin_lab": None}, {"skin_former": {"light": 0.5}},
-         "augment.skin_former needs skin_l, skin_a and skin_b; 100 of 100 images to be moved have "
-         "none: melfast prepare ita"),
-        ({"skin_lab": np.where(np.arange(3) == 1, np.nan, toned().skin_lab)},
-         {"skin_former": {"light": 0.5}},
-         "augment.skin_former needs skin_l, skin_a and skin_b; 100 of 100 images to be moved have "
-         "none: melfast prepare ita"),
-        ({"has_mask": None}, {"skin_former": {"light": 0.5}},
-         "augment.skin_former needs lesion masks; 100 of 100 images have no mask_path: "
-         "melfast prepare masks"),
-        ({"has_mask": np.arange(400) > 2}, {"mask": 0.1},
-         "augment.mask needs lesion masks; 3 of 400 images have no mask_path: "
-         "melfast prepare masks"),
+        (
+            {},
+            {"skin_former": {"pale": 0.5}},
+            "augment.skin_former names 'pale'; the tone groups are 'very light', 'light', 'intermediate', 'tan'",
+        ),
+        (
+            {"scale": None},
+            {"skin_former": {"light": 0.5}},
+            "augment.skin_former needs groups of melfast's tone table: melfast prepare ita",
+        ),
+        (
+            {"skin_lab": None},
+            {"skin_former": {"light": 0.5}},
+            "augment.skin_former needs skin_l, skin_a and skin_b; 100 of 100 images to be moved have "
+            "none: melfast prepare ita",
+        ),
+        (
+            {"skin_lab": np.where(np.arange(3) == 1, np.nan, toned().skin_lab)},
+            {"skin_former": {"light": 0.5}},
+            "augment.skin_former needs skin_l, skin_a and skin_b; 100 of 100 images to be moved have "
+            "none: melfast prepare ita",
+        ),
+        (
+            {"has_mask": None},
+            {"skin_former": {"light": 0.5}},
+            "augment.skin_former needs lesion masks; 100 of 100 images have no mask_path: melfast prepare masks",
+        ),
+        (
+            {"has_mask": np.arange(400) > 2},
+            {"mask": 0.1},
+            "augment.mask needs lesion masks; 3 of 400 images have no mask_path: melfast prepare masks",
+        ),
     ],
-)  # fmt: skip
-def test_rows_that_lack_what_is_asked_for(
-    rows: dict[str, Any], augment: dict[str, Any], message: str
-) -> None:
+)
+def test_rows_that_lack_what_is_asked_for(rows: dict[str, Any], augment: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
         plan_of(Augment(**augment), replace(toned(), **rows))
 

@@ -13,10 +13,7 @@ from tests.data.conftest import KINDS, Executor, Pictures
 from tests.data.reference import levels_apart, reference
 
 SAME_PIXELS = 0.75  # mean of every image, in levels
-COLOURS = {
-    "rgb": Preprocess(48, 64),
-    "cielab": Preprocess.for_colour(48, 64, "cielab"),
-}
+COLOURS = {"rgb": Preprocess(48, 64), "cielab": Preprocess.for_colour(48, 64, "cielab")}
 
 
 @pytest.mark.parametrize("colour", COLOURS)
@@ -87,9 +84,7 @@ def test_landmarks_stand_where_the_matrix_says(executor: Executor, tmp_path: Pat
 
 
 @pytest.mark.parametrize("masks", [None, [None]])
-def test_a_mask_that_is_missing(
-    masks: list[None] | None, executor: Executor, drawn_pngs: Pictures
-) -> None:
+def test_a_mask_that_is_missing(masks: list[None] | None, executor: Executor, drawn_pngs: Pictures) -> None:
     plan = evaluation_plan(1, batch_size=1, masked=True)
     path = drawn_pngs.paths[0]
     loader = executor([path], COLOURS["rgb"], plan, masks=masks)
@@ -102,10 +97,7 @@ def test_a_mask_that_is_damaged(executor: Executor, drawn_pngs: Pictures, tmp_pa
     broken = tmp_path / "mask.png"
     broken.write_bytes(b"")
     plan = evaluation_plan(2, batch_size=2, masked=True)
-    loader = executor(
-        drawn_pngs.paths[:2], COLOURS["rgb"], plan, masks=[broken, drawn_pngs.masks[1]],
-        on_error="skip",
-    )  # fmt: skip
+    loader = executor(drawn_pngs.paths[:2], COLOURS["rgb"], plan, masks=[broken, drawn_pngs.masks[1]], on_error="skip")
     (batch,) = loader
     assert batch.index.tolist() == [1]
     assert [str(failure) for failure in batch.failures] == [

@@ -15,9 +15,7 @@ LEAST_P = 1e-4  # of a chi-square over seeds that do not change
 
 
 def order_of(name, seed=0, batch_size=8, ratio=1.0, targets=TARGETS, groups=GROUPS):
-    return draw_order(
-        np.random.default_rng(seed), Sampler(name, ratio), targets, groups, batch_size
-    )
+    return draw_order(np.random.default_rng(seed), Sampler(name, ratio), targets, groups, batch_size)
 
 
 def test_shuffle_has_each_record_once():
@@ -126,9 +124,11 @@ def test_odd_batches_cannot_be_balanced():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"name": "random"}, "^sampler.name must be one of shuffle, .*, got 'random'$"),
-     ({"ratio": 0.0}, "^sampler.ratio must be > 0, got 0.0$")],
-)  # fmt: skip
+    [
+        ({"name": "random"}, "^sampler.name must be one of shuffle, .*, got 'random'$"),
+        ({"ratio": 0.0}, "^sampler.ratio must be > 0, got 0.0$"),
+    ],
+)
 def test_bad_options(options, message):
     with pytest.raises(InputError, match=message):
         Sampler(**options)

@@ -13,9 +13,25 @@ from melfast.cli import main
 OPERATORS = {"|", ";", "&&", "||", "&", "<", ">", ">>"}
 # What a block of shell begins with where no fence says that it is one.
 PROGRAMS = {
-    "cd", "conda", "docker", "export", "find", "for", "git", "isic", "make", "melfast", "pip",
-    "python", "python3", "sbatch", "srun", "torchrun", "tritonserver", "uv",
-}  # fmt: skip
+    "cd",
+    "conda",
+    "docker",
+    "export",
+    "find",
+    "for",
+    "git",
+    "isic",
+    "make",
+    "melfast",
+    "pip",
+    "python",
+    "python3",
+    "sbatch",
+    "srun",
+    "torchrun",
+    "tritonserver",
+    "uv",
+}
 # Words of the shell that a command may follow.
 BEFORE = {"do", "then", "else", "exec", "time", "!"}
 
@@ -60,8 +76,9 @@ class Block:
         """What stands after a `$ ` in a block that shows what was printed."""
         return [
             Line(f"{self.page.name}:{self.line + number}", line.removeprefix("$ "))
-            for number, line in enumerate(self.code.splitlines()) if line.startswith("$ ")
-        ]  # fmt: skip
+            for number, line in enumerate(self.code.splitlines())
+            if line.startswith("$ ")
+        ]
 
 
 @dataclass(frozen=True)
@@ -94,9 +111,11 @@ def read_inline(page: Path) -> list[Line]:
     tokens = MarkdownIt().enable("table").parse(page.read_text(encoding="utf-8"))
     return [
         Line(f"{page.name}:{token.map[0] + 1}", child.content)
-        for token in tokens if token.map is not None
-        for child in token.children or [] if child.type == "code_inline"
-    ]  # fmt: skip
+        for token in tokens
+        if token.map is not None
+        for child in token.children or []
+        if child.type == "code_inline"
+    ]
 
 
 def looks_like(code: str) -> str:

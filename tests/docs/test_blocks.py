@@ -90,19 +90,20 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table = pd.read_csv(manifest.path, dtype=str)
     table["sex"] = ["female", "male"] * (len(table) // 2)
     own = table[["image_name", "path", "target", "patient_id", "lesion_id", "sex"]]
-    archive = pd.DataFrame({
-        "isic_id": table["image_name"],
-        "attribution": "melfast",
-        "copyright_license": "CC-0",
-        "age_approx": [str(20 + 5 * (i % 12)) for i in range(len(table))],
-        "diagnosis_1": table["target"].map({"0": "Benign", "1": "Malignant"}),
-        "diagnosis_2": table["target"].map({
-            "0": "Benign melanocytic proliferations",
-            "1": "Malignant melanocytic proliferations (Melanoma)",
-        }),
-        "lesion_id": table["lesion_id"],
-        "sex": table["sex"],
-    })  # fmt: skip
+    archive = pd.DataFrame(
+        {
+            "isic_id": table["image_name"],
+            "attribution": "melfast",
+            "copyright_license": "CC-0",
+            "age_approx": [str(20 + 5 * (i % 12)) for i in range(len(table))],
+            "diagnosis_1": table["target"].map({"0": "Benign", "1": "Malignant"}),
+            "diagnosis_2": table["target"].map(
+                {"0": "Benign melanocytic proliferations", "1": "Malignant melanocytic proliferations (Melanoma)"}
+            ),
+            "lesion_id": table["lesion_id"],
+            "sex": table["sex"],
+        }
+    )
     shutil.copytree(folder / "drawn" / "images", folder / "DATA" / "images")
     own.to_csv(folder / "DATA" / "labels.csv", index=False)
     for name in ("ham10000", "isic2020"):  # as isic-cli leaves them
@@ -245,10 +246,7 @@ def test_training_page_runs(stand: Path) -> None:
 
 
 def test_nothing_is_listed_in_vain() -> None:
-    lines = [
-        line for page in RUN for block in read_blocks(page)
-        if block.language == "sh" for line in block.commands
-    ]  # fmt: skip
+    lines = [line for page in RUN for block in read_blocks(page) if block.language == "sh" for line in block.commands]
     texts = [" ".join(line.text.split()) for line in lines]
     assert [start for start in NOT_RUN if not any(text.startswith(start) for text in texts)] == []
     assert [old for old in SUBSTITUTES if not any(old in text for text in texts)] == []
@@ -260,9 +258,10 @@ def test_nothing_is_listed_in_vain() -> None:
 
 def commands_of(page: Path) -> list[Line]:
     return [
-        line for block in read_blocks(page)
+        line
+        for block in read_blocks(page)
         for line in (block.commands if block.language in ("sh", "bash") else block.prompted)
-    ]  # fmt: skip
+    ]
 
 
 @each_page
@@ -311,10 +310,7 @@ def test_every_command_between_backticks_is_known(page: Path) -> None:
 def test_every_command_stands_in_a_block(page: Path) -> None:
     """Indented by four under a list, it would be a paragraph of the list, on GitHub as well."""
     lines = page.read_text().splitlines()
-    inside = {
-        block.line + number
-        for block in read_blocks(page) for number in range(len(block.code.splitlines()))
-    }  # fmt: skip
+    inside = {block.line + number for block in read_blocks(page) for number in range(len(block.code.splitlines()))}
     for number, line in enumerate(lines, start=1):
         if re.match(r" {4,}melfast ", line):
             assert number in inside, f"{page.name}:{number}: {line}"
@@ -331,9 +327,7 @@ def configs_of(page: Path, folder: Path) -> dict[str, Path]:
 
 
 @each_page
-def test_every_config_key_is_known(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_config_key_is_known(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Training commands, also those that need a cluster, resolve with the keys they set."""
     monkeypatch.chdir(ROOT)
     configs = CONFIGS | configs_of(page, tmp_path)
@@ -401,15 +395,14 @@ def test_commands_of_a_line() -> None:
     assert melfast_commands("find . -name '*.jpg' | melfast predict --images -  # all") == [
         ["predict", "--images", "-"]
     ]
-    assert melfast_commands("for k in 1 2; do melfast train --fold $k/2; done") == [
-        ["train", "--fold", "$k/2"]
-    ]
+    assert melfast_commands("for k in 1 2; do melfast train --fold $k/2; done") == [["train", "--fold", "$k/2"]]
     assert melfast_commands("torchrun --nproc-per-node 2 -m melfast evaluate --tta flips") == [
         ["evaluate", "--tta", "flips"]
     ]
     assert melfast_commands("docker run --rm melfast:cpu doctor && melfast doctor --json") == [
-        ["doctor"], ["doctor", "--json"],
-    ]  # fmt: skip
+        ["doctor"],
+        ["doctor", "--json"],
+    ]
     assert melfast_commands("CUDA_VISIBLE_DEVICES=$((k - 1)) melfast train --fold $k/5 &") == [
         ["train", "--fold", "$k/5"]
     ]

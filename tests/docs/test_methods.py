@@ -17,9 +17,7 @@ METHODS = sorted((DOCS / "methods").glob("*.md"))
 PAGES = METHODS + sorted((DOCS / "howto").glob("*.md"))
 FLAGS = doctest.NORMALIZE_WHITESPACE
 
-each_page = pytest.mark.parametrize(
-    "page", PAGES, ids=lambda page: f"{page.parent.name}-{page.stem}"
-)
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}-{page.stem}")
 
 
 def examples(text: str) -> str:
@@ -116,9 +114,7 @@ def test_form(page: Path) -> None:
     assert len(re.findall(r"^# ", prose, re.M)) == 1
     assert len(text.splitlines()) <= 205
     assert re.findall(r"^## (.*)$", prose, re.M)[-1] in ("Sources", "See also")
-    words = re.sub(
-        r"`[^`]*`|\$\$.*?\$\$", "", re.sub(r"^ {4,}.*$", "", prose, flags=re.M), flags=re.S
-    )
+    words = re.sub(r"`[^`]*`|\$\$.*?\$\$", "", re.sub(r"^ {4,}.*$", "", prose, flags=re.M), flags=re.S)
     torn = [line for line in words.splitlines() if line.count("$") % 2]
     assert torn == []  # GitHub shows no formula that goes over a line's end
     if page.stem == "index":

@@ -22,8 +22,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, "-m", "sphinx", *options, "--doctree-dir", str(folder / "trees")]
     done = subprocess.run(
         [*command, str(DOCS), str(folder / "html")],
-        capture_output=True, text=True, env=os.environ | {"MELFAST_DOCS_NOTEBOOKS": "off"},
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        env=os.environ | {"MELFAST_DOCS_NOTEBOOKS": "off"},
+    )
     assert done.returncode == 0, done.stderr
     return folder / "html"
 
@@ -81,9 +83,7 @@ def test_the_site_needs_no_network(site: Path) -> None:
     pages = list(site.rglob("*.html"))
     for page in pages:
         text = page.read_text()
-        assert re.findall(r"<(?:script|link|img)[^>]* (?:src|href)=\"(?:https?:)?//", text) == [], (
-            page
-        )
+        assert re.findall(r"<(?:script|link|img)[^>]* (?:src|href)=\"(?:https?:)?//", text) == [], page
     assert "<math" in (site / "notebooks" / "skin_tone.html").read_text()
 
 

@@ -77,9 +77,7 @@ def test_dali_is_absent_where_other_packages_of_nvidia_are(pretend):
 
 
 def test_a_broken_import_is_broken(pretend):
-    pretend(
-        "simplejpeg", "raise ImportError('libturbojpeg.so.0: cannot open\\nshared object file')"
-    )
+    pretend("simplejpeg", "raise ImportError('libturbojpeg.so.0: cannot open\\nshared object file')")
     finding = look(BY_NAME["images"])
     assert finding.status == "broken"
     assert finding.text == "ImportError: libturbojpeg.so.0: cannot open shared object file"
@@ -87,11 +85,14 @@ def test_a_broken_import_is_broken(pretend):
 
 
 def test_a_wrong_result_is_broken(pretend):
-    pretend("simplejpeg", """
+    pretend(
+        "simplejpeg",
+        """
         import numpy as np
         def encode_jpeg(image): return b""
         def decode_jpeg(data, colour): return np.zeros((16, 16, 3), np.uint8)
-    """)  # fmt: skip
+    """,
+    )
     finding = look(BY_NAME["images"])
     assert finding.status == "broken"
     assert finding.text == "RuntimeError: simplejpeg made [0 0 0] of 90"
@@ -120,9 +121,7 @@ def test_a_python_that_cannot_be_run_is_broken(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     finding = look(BY_NAME["core"])
     assert finding.status == "broken"
-    assert finding.text == (
-        f"cannot be tried: [Errno 2] No such file or directory: '{tmp_path / 'python'}'"
-    )
+    assert finding.text == (f"cannot be tried: [Errno 2] No such file or directory: '{tmp_path / 'python'}'")
 
 
 def test_noise_of_a_library_is_not_its_answer(pretend):
@@ -132,11 +131,14 @@ def test_noise_of_a_library_is_not_its_answer(pretend):
 
 
 def test_what_a_library_does_at_exit_is_not_waited_for(pretend):
-    pretend("submitit", """
+    pretend(
+        "submitit",
+        """
         import atexit, time
         atexit.register(time.sleep, 600)
         __version__ = "9.9"
-    """)  # fmt: skip
+    """,
+    )
     finding = look(BY_NAME["slurm"], limit_s=20)
     assert (finding.status, finding.text) == ("ok", "submitit 9.9")
 
@@ -182,9 +184,10 @@ def test_predict_needs_no_torch(pretend):
     assert trained.text == "OSError: libtorch_cpu.so: cannot open"
     assert predicted.status == "ok"
     assert predicted.facts == {
-        "backend": "onnx-cpu", "provider": "CPUExecutionProvider",
+        "backend": "onnx-cpu",
+        "provider": "CPUExecutionProvider",
         "threads": len(os.sched_getaffinity(0)),
-    }  # fmt: skip
+    }
 
 
 def test_findings_come_in_the_order_of_the_probes(monkeypatch):

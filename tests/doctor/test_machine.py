@@ -81,9 +81,7 @@ def test_compiled_statistics_may_lie_in_the_package_or_in_the_cache(tmp_path, mo
     blocked = write(tmp_path / "file", "") / "cache"
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(blocked))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert machine.folders().facts["compiled statistics"] == {
-        "path": str(tmp_path), "writable": True,
-    }  # fmt: skip
+    assert machine.folders().facts["compiled statistics"] == {"path": str(tmp_path), "writable": True}
     monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
     monkeypatch.delenv("HF_HOME", raising=False)
     monkeypatch.delenv("HF_HUB_CACHE", raising=False)

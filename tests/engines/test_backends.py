@@ -144,8 +144,7 @@ def test_what_is_broken_is_not_passed_over(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         open_engine(tmp_path / "no.onnx")
     assert str(caught.value) == (
-        f"{tmp_path / 'no.onnx'}: no such file, wanted a model that melfast export wrote, or a "
-        "run folder"
+        f"{tmp_path / 'no.onnx'}: no such file, wanted a model that melfast export wrote, or a run folder"
     )
     with pytest.raises(InputError, match="no checkpoint here; wanted a run folder"):
         open_engine(tmp_path)
@@ -155,8 +154,7 @@ def test_flags_for_other_files(run: Path) -> None:
     with pytest.raises(InputError) as caught:
         open_engine(run, input_size=(6, 4))
     assert str(caught.value) == (
-        f"{run}: input size can be said of ONNX files that melfast did not write, this is a "
-        "checkpoint"
+        f"{run}: input size can be said of ONNX files that melfast did not write, this is a checkpoint"
     )
 
 

@@ -48,9 +48,7 @@ def files(tmp_path: Path) -> ImageFiles:
 def predict(model: Path, files: ImageFiles, folder: Path, **options: Any) -> Summary:
     wanted = options.pop("wanted", Wanted(0.25))
     job = Job(model, options.pop("backend", "auto"), 1, wanted, "none", 2, folder)
-    return predict_on_ray(
-        read_model(model), job, files, options.pop("workers", LOCAL), images_a_part=3, **options
-    )
+    return predict_on_ray(read_model(model), job, files, options.pop("workers", LOCAL), images_a_part=3, **options)
 
 
 @pytest.fixture
@@ -136,8 +134,7 @@ def test_as_on_one_machine_and_gone_on_with(
     with pytest.raises(InputError) as caught:
         predict(model, files, folder, wanted=Wanted(0.5))
     assert str(caught.value) == (
-        f"{folder}: holds parts of a run with other settings (threshold); wanted the same command, "
-        "or another --output"
+        f"{folder}: holds parts of a run with other settings (threshold); wanted the same command, or another --output"
     )
 
 
@@ -152,8 +149,7 @@ def test_what_a_worker_fails_over(
     with pytest.raises(InputError) as caught:
         predict(model, files, folder, workers=Workers("local", 1, 1))
     assert str(caught.value) == (
-        f"a worker failed: {part_table(folder, 2)}: is a folder, wanted a file name to write; the "
-        "same command goes on"
+        f"a worker failed: {part_table(folder, 2)}: is a folder, wanted a file name to write; the same command goes on"
     )
     assert capfd.readouterr() == ("", "")
 
@@ -192,17 +188,29 @@ def test_whole_again_without_a_cluster(
 
 @pytest.mark.parametrize(
     ("backend", "there", "wanted", "found"),
-    [("auto", {"CPU": 16, "GPU": 2}, 0, (2, 1)), ("auto", {"CPU": 16}, 0, (4, None)),
-     ("torch", {"CPU": 16, "GPU": 2}, 0, (2, 1)), ("onnx-cpu", {"CPU": 16, "GPU": 2}, 0, (4, None)),
-     ("tensorrt", {"CPU": 16, "GPU": 2}, 1, (1, 1)), ("auto", {"CPU": 4, "GPU": 2}, 0, (1, 1)),
-     ("auto", {"CPU": 400, "GPU": 20}, 0, (8, 1)),
-     ("onnx-cuda", {"CPU": 16}, 0, "16 processors and 0 GPUs; wanted for 1 workers 4 processors "
-      "each and a GPU, but for --backend onnx-cpu"),
-     ("auto", {"CPU": 16, "GPU": 1}, 2, "16 processors and 1 GPUs; wanted for 2 workers 4 "
-      "processors each and a GPU, but for --backend onnx-cpu"),
-     ("onnx-cpu", {"CPU": 7, "GPU": 8}, 2,
-      "7 processors and 8 GPUs; wanted for 2 workers 4 processors each")],
-)  # fmt: skip
+    [
+        ("auto", {"CPU": 16, "GPU": 2}, 0, (2, 1)),
+        ("auto", {"CPU": 16}, 0, (4, None)),
+        ("torch", {"CPU": 16, "GPU": 2}, 0, (2, 1)),
+        ("onnx-cpu", {"CPU": 16, "GPU": 2}, 0, (4, None)),
+        ("tensorrt", {"CPU": 16, "GPU": 2}, 1, (1, 1)),
+        ("auto", {"CPU": 4, "GPU": 2}, 0, (1, 1)),
+        ("auto", {"CPU": 400, "GPU": 20}, 0, (8, 1)),
+        (
+            "onnx-cuda",
+            {"CPU": 16},
+            0,
+            "16 processors and 0 GPUs; wanted for 1 workers 4 processors each and a GPU, but for --backend onnx-cpu",
+        ),
+        (
+            "auto",
+            {"CPU": 16, "GPU": 1},
+            2,
+            "16 processors and 1 GPUs; wanted for 2 workers 4 processors each and a GPU, but for --backend onnx-cpu",
+        ),
+        ("onnx-cpu", {"CPU": 7, "GPU": 8}, 2, "7 processors and 8 GPUs; wanted for 2 workers 4 processors each"),
+    ],
+)
 def test_what_is_asked_of_a_cluster(
     tmp_path: Path, backend: Any, there: dict[str, float], wanted: int, found: Any
 ) -> None:
@@ -216,9 +224,7 @@ def test_what_is_asked_of_a_cluster(
     assert str(caught.value) == f"--address h:1: the cluster has {found}"
 
 
-def test_without_ray(
-    model: Path, files: ImageFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_ray(model: Path, files: ImageFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(InputError, match=r"not installed: pip install 'ray\[data\]' pyarrow"):
         predict(model, files, tmp_path / "parts")

@@ -50,11 +50,16 @@ def model_of(head: Head, colour: ColourSpace) -> tuple[torch.nn.Module, ModelRec
         groups = {"groups": ("light", "dark"), "priors": ((0.6, 0.1), (0.2, 0.1))}
     isotonic = ((0.1, 0.05), (0.5, 0.6), (0.9, 0.95)) if colour == "cielab" else ()
     record = ModelRecord(
-        "resnet10t", Preprocess.for_colour(24, 32, colour),
-        {"channels": [8, 8, 8, 8], "stem_width": 8}, head=head, **groups,
-        temperature=1.0 if isotonic else 1.7, isotonic=isotonic, threshold=0.3,
+        "resnet10t",
+        Preprocess.for_colour(24, 32, colour),
+        {"channels": [8, 8, 8, 8], "stem_width": 8},
+        head=head,
+        **groups,
+        temperature=1.0 if isotonic else 1.7,
+        isotonic=isotonic,
+        threshold=0.3,
         threshold_rule="youden",
-    )  # fmt: skip
+    )
     torch.manual_seed(1)
     model = build_classifier(record).eval()
     logits = torch_logits(model, record.preprocess, images_of(32))
@@ -89,9 +94,7 @@ LOADERS = {"torchscript": torchscript, "torch-export": torch_export}
 @EVERY_HEAD
 @EVERY_COLOUR
 @pytest.mark.parametrize("kind", list(LOADERS))
-def test_through_torch_s_own_files(
-    kind: Any, head: Head, colour: ColourSpace, tmp_path: Path
-) -> None:
+def test_through_torch_s_own_files(kind: Any, head: Head, colour: ColourSpace, tmp_path: Path) -> None:
     model, record = model_of(head, colour)
     path = tmp_path / ("model.pt" if kind == "torchscript" else "model.pt2")
     check = export_model(model, record, path, kind)
@@ -220,12 +223,8 @@ def test_torch_alone_runs_them(tmp_path: Path) -> None:
     assert len(done.stdout.splitlines()) == 2
 
 
-@pytest.mark.parametrize(
-    "kind", ["onnx", "torchscript", "torch-export", "hf", "triton", "tensorrt"]
-)
-def test_what_differs_is_not_kept(
-    kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("kind", ["onnx", "torchscript", "torch-export", "hf", "triton", "tensorrt"])
+def test_what_differs_is_not_kept(kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, record = model_of("plain", "rgb")
     monkeypatch.setattr(export, "compare", lambda run, *_: Check(42, 2e-5, 0.0, 0.0, 1.0, "fp32"))
     if kind in ("onnx", "triton", "tensorrt"):  # seconds, for a file that is thrown away
@@ -293,9 +292,7 @@ def test_a_folder_that_is_there_stays(kind: Any, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_place_of_an_engine_is_tried_before_the_work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_place_of_an_engine_is_tried_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, record = model_of("plain", "rgb")
     monkeypatch.setattr(export, "write_onnx", lambda *_: pytest.fail("the work began"))
     (tmp_path / "file").write_text("")
@@ -303,9 +300,7 @@ def test_place_of_an_engine_is_tried_before_the_work(
         export_model(model, record, tmp_path / "file" / "model.plan", "tensorrt")
 
 
-def test_engines_for_triton_are_of_tensorrt_itself(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_engines_for_triton_are_of_tensorrt_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, record = model_of("plain", "rgb")
     monkeypatch.setattr(tensorrt, "MODULES", ("tensorrt_rtx", "tensorrt_rtx_bindings"))
     with pytest.raises(InputError) as caught:

@@ -9,13 +9,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from melfast.engines.export_check import (
-    Check,
-    compare,
-    draw_images,
-    pictures_at_hand,
-    read_pictures,
-)
+from melfast.engines.export_check import Check, compare, draw_images, pictures_at_hand, read_pictures
 from melfast.errors import InputError
 from melfast.models.record import ModelRecord
 from melfast.preprocess import Preprocess
@@ -30,9 +24,7 @@ class Means(torch.nn.Module):
         return images.mean((2, 3))[:, [1, 0]]
 
 
-def means(
-    images: NDArray[np.uint8], *, off: float = 0.0
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def means(images: NDArray[np.uint8], *, off: float = 0.0) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     logits = images.mean((1, 2))[:, [1, 0]].astype(np.float32) / 255
     probability = 1 / (1 + np.exp(logits[:, 0] - logits[:, 1]))
     logits[-1] += 4 * off
@@ -98,9 +90,7 @@ def test_a_class_without_pictures(tmp_path: Path) -> None:
     manifest.write_text("image_name,path,target\na,a.png,0\n")
     with pytest.raises(InputError) as caught:
         read_pictures(manifest, RECORD)
-    assert (
-        str(caught.value) == f"{manifest}: no malignant image, wanted some of each class to check"
-    )
+    assert str(caught.value) == f"{manifest}: no malignant image, wanted some of each class to check"
     with pytest.raises(InputError, match=r"none: (no such file|cannot be read)"):
         read_pictures(tmp_path / "none", RECORD)
 

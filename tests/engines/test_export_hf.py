@@ -22,10 +22,7 @@ from melfast.models.record import ModelRecord
 from melfast.preprocess import Preprocess
 
 OPTIONS = {"channels": [8, 8, 8, 8], "stem_width": 8}
-GROUPS: dict[str, Any] = {
-    "groups": ("light", "tan", "dark"),
-    "priors": ((0.5, 0.1), (0.3, 0.05), (0.05, 0.0)),
-}
+GROUPS: dict[str, Any] = {"groups": ("light", "tan", "dark"), "priors": ((0.5, 0.1), (0.3, 0.05), (0.05, 0.0))}
 ISOTONIC = ((0.1, 0.05), (0.4, 0.3), (0.4, 0.5), (0.9, 0.95))
 # What there is of heads, colours and calibrations, each at least once.
 RECORDS: dict[str, dict[str, Any]] = {
@@ -38,15 +35,17 @@ RECORDS: dict[str, dict[str, Any]] = {
     "independent": {"head": "domain_independent", **GROUPS},
     "all": {
         "preprocess": Preprocess.for_colour(24, 32, "cielab"),
-        "head": "domain_discriminative", "isotonic": ISOTONIC, **GROUPS,
+        "head": "domain_discriminative",
+        "isotonic": ISOTONIC,
+        **GROUPS,
     },
-}  # fmt: skip
+}
 
 
 def make(**changes: Any) -> tuple[torch.nn.Module, ModelRecord]:
-    record = ModelRecord(
-        "resnet10t", Preprocess(24, 32), OPTIONS, threshold=0.3, threshold_rule="youden"
-    ).replace(**changes)
+    record = ModelRecord("resnet10t", Preprocess(24, 32), OPTIONS, threshold=0.3, threshold_rule="youden").replace(
+        **changes
+    )
     torch.manual_seed(1)
     model = build_classifier(record).eval()
     logits = torch_logits(model, record.preprocess, images_of(32))
@@ -97,9 +96,7 @@ def test_transformers_gives_our_probability(name: str, tmp_path: Path, transform
 
 
 @pytest.mark.parametrize("name", ["plain", "plain-temperature"])
-def test_a_pipeline_does_for_rgb_and_one_softmax(
-    name: str, tmp_path: Path, transformers: Any
-) -> None:
+def test_a_pipeline_does_for_rgb_and_one_softmax(name: str, tmp_path: Path, transformers: Any) -> None:
     model, record = make(**RECORDS[name])
     export_model(model, record, tmp_path / "hf", "hf")
     pipeline = transformers.pipeline("image-classification", str(tmp_path / "hf"), device="cpu")
@@ -107,23 +104,27 @@ def test_a_pipeline_does_for_rgb_and_one_softmax(
     wanted = decode(torch_logits(model, record.preprocess, images), record)
     for image, probability in zip(images, wanted.tolist(), strict=True):
         scores = {each["label"]: each["score"] for each in pipeline(Image.fromarray(image))}
-        assert scores == pytest.approx(
-            {"benign": 1 - probability, "malignant": probability}, abs=1e-5
-        )
+        assert scores == pytest.approx({"benign": 1 - probability, "malignant": probability}, abs=1e-5)
 
 
 def test_config(tmp_path: Path, transformers: Any) -> None:
     model, record = make(**RECORDS["all"])
     export_model(model, record, tmp_path / "hf", "hf")
     assert sorted(path.name for path in (tmp_path / "hf").iterdir()) == [
-        "README.md", "config.json", "model.safetensors",
-    ]  # fmt: skip
+        "README.md",
+        "config.json",
+        "model.safetensors",
+    ]
     config = transformers.AutoConfig.from_pretrained(tmp_path / "hf")
     assert ModelRecord.from_json(json.dumps(config.melfast), "config.json") == record
     assert list(config.id2label.values()) == [
-        "light benign", "light malignant", "tan benign", "tan malignant", "dark benign",
+        "light benign",
+        "light malignant",
+        "tan benign",
+        "tan malignant",
+        "dark benign",
         "dark malignant",
-    ]  # fmt: skip
+    ]
     # The processor leaves RGB in 0..1 where the card's lines go on to CIELAB.
     assert config.pretrained_cfg["mean"] == [0, 0, 0]
     assert config.pretrained_cfg["std"] == [1, 1, 1]
@@ -188,18 +189,14 @@ def test_card(tmp_path: Path) -> None:
     given = "---\nlibrary_name: melfast\ntags: [dermoscopy]\n---\n\n# Mine\n\nGood on ours.\n"
     export_model(*make(), tmp_path / "given", "hf", card=given)
     text = (tmp_path / "given" / "README.md").read_text()
-    assert text.startswith(
-        "---\nlibrary_name: transformers\ntags:\n- dermoscopy\n---\n\n# Mine\n\n## Use\n"
-    )
+    assert text.startswith("---\nlibrary_name: transformers\ntags:\n- dermoscopy\n---\n\n# Mine\n\n## Use\n")
     assert text.endswith("```\n\nGood on ours.\n")
     assert "`pipeline()` serves too" in text
 
 
 def test_what_transformers_cannot_run(tmp_path: Path) -> None:
     """melfast pads to whole patches, TimmWrapper takes whole patches alone."""
-    record = ModelRecord(
-        "dinov2_vit_small", Preprocess(30, 30), {"depth": 1, "embed_dim": 24, "num_heads": 2}
-    )
+    record = ModelRecord("dinov2_vit_small", Preprocess(30, 30), {"depth": 1, "embed_dim": 24, "num_heads": 2})
     model = build_classifier(record).eval()
     with pytest.raises(InputError) as caught:
         export_model(model, record, tmp_path / "hf", "hf")

@@ -19,9 +19,7 @@ from melfast.models.classifier import build_classifier
 from melfast.models.record import ModelRecord
 from melfast.preprocess import Preprocess
 
-RECORD = ModelRecord(
-    "resnet10t", Preprocess(32, 32, "cielab"), {"channels": [8, 8, 16, 16]}, threshold=0.3
-)
+RECORD = ModelRecord("resnet10t", Preprocess(32, 32, "cielab"), {"channels": [8, 8, 16, 16]}, threshold=0.3)
 
 
 @pytest.fixture(scope="module")
@@ -60,16 +58,12 @@ def test_smaller_and_near(exported: Path, manifest: Manifest, tmp_path: Path) ->
     properties = {entry.key: entry.value for entry in onnx.load(model).metadata_props}
     assert properties["precision"] == "int8"
     # Of the kind that set the ranges; others would leave them.
-    images = np.stack(
-        [np.asarray(Image.open(p).resize((32, 32))) for p in manifest.image_paths[:16]]
-    )
+    images = np.stack([np.asarray(Image.open(p).resize((32, 32))) for p in manifest.image_paths[:16]])
     wanted, found_logits = before.run(images)[1], after.run(images)[1]
     assert 0 < np.abs(found_logits - wanted).max() < 0.2 * np.ptp(wanted) + 0.05
 
 
-def test_convolutions_are_computed_in_int8(
-    exported: Path, manifest: Manifest, tmp_path: Path
-) -> None:
+def test_convolutions_are_computed_in_int8(exported: Path, manifest: Manifest, tmp_path: Path) -> None:
     """ONNX Runtime on x86 leaves some of signed activations in float32, in silence."""
     model, optimised = tmp_path / "int8.onnx", tmp_path / "optimised.onnx"
     quantise(exported, model, read_split(manifest))
@@ -83,9 +77,7 @@ def test_convolutions_are_computed_in_int8(
     assert "Conv" not in found
 
 
-def test_no_two_products_overflow_16_bits(
-    exported: Path, manifest: Manifest, tmp_path: Path
-) -> None:
+def test_no_two_products_overflow_16_bits(exported: Path, manifest: Manifest, tmp_path: Path) -> None:
     """Processors without VNNI add products of uint8 and int8 by twos, and saturate in silence."""
     model = tmp_path / "int8.onnx"
     quantise(exported, model, read_split(manifest))
@@ -104,8 +96,7 @@ def test_no_two_products_overflow_16_bits(
 
 def test_depthwise_convolutions_stay_in_float32(manifest: Manifest, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    record = ModelRecord("convnext_atto", Preprocess(32, 32), {"depths": [1, 1, 1, 1],
-                                                             "dims": [8, 8, 16, 16]})  # fmt: skip
+    record = ModelRecord("convnext_atto", Preprocess(32, 32), {"depths": [1, 1, 1, 1], "dims": [8, 8, 16, 16]})
     path, model = tmp_path / "model.onnx", tmp_path / "int8.onnx"
     export_onnx(build_classifier(record).eval(), record, path)
     quantise(path, model, read_split(manifest))
@@ -134,9 +125,7 @@ def test_kept_or_not(
     aucs = iter([(0.9, 100.0), (auc, 200.0)])
     monkeypatch.setattr(export_int8, "_measure", lambda path, images: next(aucs))
     output = tmp_path / "out" / "model.onnx"
-    check, found = export_int8.export_int8(
-        classifier_of(RECORD), RECORD, output, read_split(manifest)
-    )
+    check, found = export_int8.export_int8(classifier_of(RECORD), RECORD, output, read_split(manifest))
     assert check.passed
     assert found.kept == kept
     assert ("QuantizeLinear" in kinds(output)) == kept
@@ -171,9 +160,7 @@ def test_the_limit() -> None:
 
 
 def test_bad_input(manifest: Manifest) -> None:
-    one_class = manifest.select(
-        np.flatnonzero((manifest.targets == 1) | (manifest.splits != "valid"))
-    )
+    one_class = manifest.select(np.flatnonzero((manifest.targets == 1) | (manifest.splits != "valid")))
     with pytest.raises(InputError, match="judged by AUC; wanted validation images of both classes"):
         read_split(one_class)
     with pytest.raises(InputError, match="no image in split 'train'"):

@@ -51,9 +51,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_files(repository: Path) -> None:
     files = {p.relative_to(repository).as_posix() for p in repository.rglob("*") if p.is_file()}
-    assert files == {
-        "client.py", "melfast/config.pbtxt", "melfast/labels.txt", "melfast/1/model.onnx",
-    }  # fmt: skip
+    assert files == {"client.py", "melfast/config.pbtxt", "melfast/labels.txt", "melfast/1/model.onnx"}
     labels = (repository / "melfast" / "labels.txt").read_text().splitlines()
     assert labels == ["light benign", "light malignant", "dark benign", "dark malignant"]
 
@@ -63,10 +61,7 @@ def test_config_agrees_with_the_model(repository: Path) -> None:
     assert config.name == "melfast"  # Triton wants the folder's name
     assert (config.backend, config.default_model_filename) == ("onnxruntime", "model.onnx")
     session = OnnxEngine(repository / "melfast" / "1" / "model.onnx").session
-    kinds = {
-        "tensor(uint8)": model_config_pb2.TYPE_UINT8,
-        "tensor(float)": model_config_pb2.TYPE_FP32,
-    }
+    kinds = {"tensor(uint8)": model_config_pb2.TYPE_UINT8, "tensor(float)": model_config_pb2.TYPE_FP32}
     found = [*session.get_inputs(), *session.get_outputs()]
     assert [value.name for value in found] == ["images", "probability", "logits"]
     for value, told in zip(found, [*config.input, *config.output], strict=True):

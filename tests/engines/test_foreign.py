@@ -19,9 +19,8 @@ PLANES = ["n", 3, 4, 6]
 
 
 def write(
-    path: Path, shape: list[Any], *, dtype: int = FLOAT, channels: tuple[int, ...] = (1, 0),
-    last: str = "",
-) -> Path:  # fmt: skip
+    path: Path, shape: list[Any], *, dtype: int = FLOAT, channels: tuple[int, ...] = (1, 0), last: str = ""
+) -> Path:
     """A file whose answers are the means of some channels; `last` is a final operator."""
     planes = shape[1] == 3
     nodes = [
@@ -35,9 +34,7 @@ def write(
         for name, value in (("axes", [2, 3] if planes else [1, 2]), ("channels", channels))
     ]
     answer = helper.make_tensor_value_info("y", FLOAT, ["n", len(channels)])
-    graph = helper.make_graph(
-        nodes, "g", [helper.make_tensor_value_info("x", dtype, shape)], [answer], constants
-    )
+    graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("x", dtype, shape)], [answer], constants)
     opset = [helper.make_opsetid("", 20)]
     onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=10), path)
     return path
@@ -91,19 +88,19 @@ def test_uint8_is_passed_on(tmp_path: Path, images: np.ndarray) -> None:
     ):
         with pytest.raises(InputError) as caught:
             OnnxEngine(path, foreign=wrong)
-        assert str(caught.value) == (
-            f"{path}: takes uint8 images, so colour rgb and nothing else; got {got}"
-        )
+        assert str(caught.value) == (f"{path}: takes uint8 images, so colour rgb and nothing else; got {got}")
 
 
 @pytest.mark.parametrize(
     ("last", "output", "kind"),
-    [("", None, "logits"), ("Softmax", None, "probability"), ("Softmax", "logits", "logits"),
-     ("Sigmoid", None, "probability")],
-)  # fmt: skip
-def test_logits_and_probabilities(
-    last: str, output: Any, kind: str, tmp_path: Path, images: np.ndarray
-) -> None:
+    [
+        ("", None, "logits"),
+        ("Softmax", None, "probability"),
+        ("Softmax", "logits", "logits"),
+        ("Sigmoid", None, "probability"),
+    ],
+)
+def test_logits_and_probabilities(last: str, output: Any, kind: str, tmp_path: Path, images: np.ndarray) -> None:
     path = write(tmp_path / "m.onnx", PLANES, last=last)
     engine = OnnxEngine(path, foreign=Foreign(colour="rgb", output=output))
     (answers,) = engine.session.run(None, {"x": normal(images)})
@@ -131,9 +128,7 @@ def test_one_output(last: str, kind: str, tmp_path: Path, images: np.ndarray) ->
 def test_a_fixed_number_of_images(count: int, tmp_path: Path, images: np.ndarray) -> None:
     fixed = write(tmp_path / "fixed.onnx", [count, 3, 4, 6])
     any_number = write(tmp_path / "any.onnx", PLANES)
-    found, wanted = (
-        OnnxEngine(path, foreign=Foreign(colour="rgb")).run(images) for path in (fixed, any_number)
-    )
+    found, wanted = (OnnxEngine(path, foreign=Foreign(colour="rgb")).run(images) for path in (fixed, any_number))
     for one, other in zip(found, wanted, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6)
 
@@ -179,9 +174,7 @@ def test_no_probability_is_found_for_some_images(tmp_path: Path) -> None:
     proto.graph.node.append(helper.make_node("Mul", ["chosen", "rest"], ["part"]))
     proto.graph.node.append(helper.make_node("Mul", ["part", "eight"], ["y"]))
     for name, value in (("one", 1), ("eight", 8)):
-        proto.graph.initializer.append(
-            onnx.numpy_helper.from_array(np.array(value, np.float32), name)
-        )
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(np.array(value, np.float32), name))
     onnx.save(proto, path)
     foreign = Foreign(colour="rgb", output="probability", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     images = np.zeros((3, 4, 6, 3), np.uint8)
@@ -200,14 +193,19 @@ def test_what_is_lacking(tmp_path: Path, red_model: Callable[..., Path]) -> None
         (fixed, Foreign(), f"{begin} --colour rgb or cielab"),
         (open_size, Foreign(), f"{begin} --colour rgb or cielab and --input-size WxH"),
         (open_size, Foreign(colour="rgb"), f"{begin} --input-size WxH"),
-        (fixed, Foreign((4, 6), "rgb"),
-         "takes images of 6x4 (width x height), got --input-size 4x6"),
-        (write(tmp_path / "grey.onnx", ["n", 1, 4, 6]), Foreign(colour="rgb"),
-         "takes x tensor(float) ['n', 1, 4, 6]; wanted one input of images, float [N,3,H,W], "
-         "float [N,H,W,3] or uint8 [N,H,W,3]"),
-        (red_model(tmp_path / "ours.onnx"), Foreign(colour="rgb"),
-         "melfast export wrote it, it says itself what it takes and gives; got colour besides"),
-    ]  # fmt: skip
+        (fixed, Foreign((4, 6), "rgb"), "takes images of 6x4 (width x height), got --input-size 4x6"),
+        (
+            write(tmp_path / "grey.onnx", ["n", 1, 4, 6]),
+            Foreign(colour="rgb"),
+            "takes x tensor(float) ['n', 1, 4, 6]; wanted one input of images, float [N,3,H,W], "
+            "float [N,H,W,3] or uint8 [N,H,W,3]",
+        ),
+        (
+            red_model(tmp_path / "ours.onnx"),
+            Foreign(colour="rgb"),
+            "melfast export wrote it, it says itself what it takes and gives; got colour besides",
+        ),
+    ]
     for path, foreign, message in cases:
         with pytest.raises(InputError) as caught:
             OnnxEngine(path, foreign=foreign)

@@ -52,8 +52,7 @@ def test_says_what_it_is_and_runs_on(model: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "dtype"),
-    [((4, 6, 3), np.uint8), ((1, 6, 4, 3), np.uint8), ((1, 4, 6, 3), np.float32)],
+    ("shape", "dtype"), [((4, 6, 3), np.uint8), ((1, 6, 4, 3), np.uint8), ((1, 4, 6, 3), np.float32)]
 )
 def test_wrong_images(model: Path, shape: tuple[int, ...], dtype: type) -> None:
     with pytest.raises(ValueError, match="images must be uint8") as caught:
@@ -103,8 +102,7 @@ def test_not_ours(model: Path) -> None:
     with pytest.raises(InputError) as caught:
         OnnxEngine(model)
     assert str(caught.value) == (
-        f"{model}: an ONNX model that melfast export did not write; "
-        "to use it, say --colour rgb or cielab"
+        f"{model}: an ONNX model that melfast export did not write; to use it, say --colour rgb or cielab"
     )
 
 
@@ -156,8 +154,7 @@ def test_unknown_opset_is_one_line(model: Path) -> None:
 
     edit(model, newer)
     with pytest.raises(
-        InputError,
-        match=r"model\.onnx: is of opset 999, onnxruntime .* knows up to \d+; wanted a newer",
+        InputError, match=r"model\.onnx: is of opset 999, onnxruntime .* knows up to \d+; wanted a newer"
     ):
         OnnxEngine(model)
 
@@ -168,8 +165,7 @@ def test_cuda_where_there_is_none(model: Path, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(UnusableError) as caught:
         OnnxEngine(model, device="cuda")
     assert str(caught.value) == (
-        "onnxruntime-gpu is not installed: pip uninstall onnxruntime, "
-        "then pip install onnxruntime-gpu"
+        "onnxruntime-gpu is not installed: pip uninstall onnxruntime, then pip install onnxruntime-gpu"
     )
 
 
@@ -205,9 +201,7 @@ def test_on_a_gpu(model: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 33])
-def test_pieces_of_a_batch_come_back_in_order(
-    red_model: Callable[..., Path], tmp_path: Path, count: int
-) -> None:
+def test_pieces_of_a_batch_come_back_in_order(red_model: Callable[..., Path], tmp_path: Path, count: int) -> None:
     engine = OnnxEngine(red_model(tmp_path / "m.onnx"), threads=3)
     images = np.zeros((count, 4, 6, 3), np.uint8)
     images[..., 0] = np.arange(count)[:, None, None]

@@ -40,9 +40,7 @@ def refused(engine: OnnxEngine, images: Path | str, output: Path, overlay: Path 
     return str(caught.value)
 
 
-def test_pictures_do_not_replace_the_images(
-    engine: OnnxEngine, photos: Path, tmp_path: Path
-) -> None:
+def test_pictures_do_not_replace_the_images(engine: OnnxEngine, photos: Path, tmp_path: Path) -> None:
     output, linked = tmp_path / "p.csv", tmp_path / "linked"
     for overlay in (photos, photos / "seen", tmp_path / "photos" / ".." / "photos"):
         assert refused(engine, photos, output, overlay) == (
@@ -51,18 +49,18 @@ def test_pictures_do_not_replace_the_images(
         )
     linked.symlink_to(photos)
     for images, overlay in (
-        (f"{photos}/*.jpg", photos), (f"{photos}/*.jpg", linked), (photos / "a.jpg", photos),
+        (f"{photos}/*.jpg", photos),
+        (f"{photos}/*.jpg", linked),
+        (photos / "a.jpg", photos),
         (f"{photos}/*.jpg", tmp_path),
-    ):  # fmt: skip
+    ):
         assert refused(engine, images, output, overlay) == (
             f"--overlay {overlay}: images that are predicted lie there, in {photos}; wanted a "
             "folder for the pictures alone"
         )
 
 
-def test_pictures_do_not_replace_images_that_links_lead_to(
-    engine: OnnxEngine, photos: Path, tmp_path: Path
-) -> None:
+def test_pictures_do_not_replace_images_that_links_lead_to(engine: OnnxEngine, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "links").mkdir()
     (tmp_path / "links" / "a.jpg").symlink_to(photos / "a.jpg")
     assert refused(engine, tmp_path / "links", tmp_path / "p.csv", photos) == (
@@ -71,9 +69,7 @@ def test_pictures_do_not_replace_images_that_links_lead_to(
     )
 
 
-def test_a_folder_of_pictures_may_be_used_again(
-    engine: OnnxEngine, photos: Path, tmp_path: Path
-) -> None:
+def test_a_folder_of_pictures_may_be_used_again(engine: OnnxEngine, photos: Path, tmp_path: Path) -> None:
     for _ in range(2):
         files = find_images(str(photos))
         write_predictions(engine, files, tmp_path / "p.csv", Wanted(0.5, overlay=tmp_path / "o"))
@@ -82,9 +78,14 @@ def test_a_folder_of_pictures_may_be_used_again(
 
 @pytest.mark.parametrize(
     ("images", "output"),
-    [("labels.csv", "labels.csv"), ("p.failed.csv", "p.csv"), ("link.csv", "labels.csv"),
-     ("p.parquet.failed.csv", "p.parquet"), ("p.csv.partial.csv", "p.csv")],
-)  # fmt: skip
+    [
+        ("labels.csv", "labels.csv"),
+        ("p.failed.csv", "p.csv"),
+        ("link.csv", "labels.csv"),
+        ("p.parquet.failed.csv", "p.parquet"),
+        ("p.csv.partial.csv", "p.csv"),
+    ],
+)
 def test_a_table_does_not_replace_the_list_of_images(
     engine: OnnxEngine, photos: Path, tmp_path: Path, images: str, output: str
 ) -> None:
@@ -100,9 +101,7 @@ def test_a_table_does_not_replace_the_list_of_images(
     )
 
 
-def test_a_table_does_not_replace_an_image_or_the_model(
-    engine: OnnxEngine, photos: Path, tmp_path: Path
-) -> None:
+def test_a_table_does_not_replace_an_image_or_the_model(engine: OnnxEngine, photos: Path, tmp_path: Path) -> None:
     os.rename(photos / "b.jpg", photos / "b.csv")
     (tmp_path / "list.csv").write_text("path\nphotos/a.jpg\nphotos/b.csv\n")
     assert "is read as" in refused(engine, tmp_path / "list.csv", photos / "b.csv", None)
@@ -110,9 +109,7 @@ def test_a_table_does_not_replace_an_image_or_the_model(
     for model, output in (("m.csv", "m.csv"), ("m.json", "m.csv")):
         os.rename(engine.info.model, tmp_path / model)
         engine = OnnxEngine(tmp_path / model, threads=1)
-        assert refused(engine, photos, tmp_path / output, None).startswith(
-            f"{tmp_path / model}: would be replaced"
-        )
+        assert refused(engine, photos, tmp_path / output, None).startswith(f"{tmp_path / model}: would be replaced")
     sidecar_path(tmp_path / model).write_text("{}")  # m.json.json
     with pytest.raises(InputError, match=r"m\.json\.json: would be replaced"):
         require_apart(tmp_path / "m.json.csv", find_images(str(photos)), engine)
@@ -126,7 +123,11 @@ def test_csv_and_parquet_side_by_side(engine: OnnxEngine, photos: Path, tmp_path
     (photos / "c.jpg").unlink()
     write_predictions(engine, find_images(str(photos)), folder / "p.parquet", Wanted(0.9))
     assert {path.name for path in folder.iterdir()} == {
-        "p.csv", "p.json", "p.failed.csv", "p.parquet", "p.parquet.json"
-    }  # fmt: skip
+        "p.csv",
+        "p.json",
+        "p.failed.csv",
+        "p.parquet",
+        "p.parquet.json",
+    }
     found = [json.loads((folder / f"p{end}").read_text()) for end in (".json", ".parquet.json")]
     assert [(each["threshold"], each["failed"]) for each in found] == [(0.1, 1), (0.9, 0)]

@@ -66,9 +66,12 @@ def write(engine: Engine, images: Path, output: Path, **options: object) -> Summ
     wanted = Wanted(**{"threshold": 0.25} | {k: v for k, v in options.items() if k in names})  # type: ignore[arg-type]
     rest = {k: v for k, v in options.items() if k not in names}
     return write_predictions(
-        engine, find_images(str(images)), output, wanted,
+        engine,
+        find_images(str(images)),
+        output,
+        wanted,
         **{"batch_size": 4, "threads": 2} | rest,  # type: ignore[arg-type]
-    )  # fmt: skip
+    )
 
 
 def test_by_hand(engine: OnnxEngine, photos: Path, tmp_path: Path) -> None:
@@ -76,14 +79,11 @@ def test_by_hand(engine: OnnxEngine, photos: Path, tmp_path: Path) -> None:
     done: list[int] = []
     summary = write(engine, photos, output, progress=done.append)
     assert output.read_text() == (
-        "image_name,target,probability\n"
-        "p0,0,0.0\np1,0,0.2\np2,1,0.4\np3,1,0.6\np4,1,0.8\np5,1,1.0\n"
+        "image_name,target,probability\np0,0,0.0\np1,0,0.2\np2,1,0.4\np3,1,0.6\np4,1,0.8\np5,1,1.0\n"
     )
     assert summary == Summary(predicted=6, malignant=4, failures=(), failed_path=None)
     assert done == [4, 2]
-    assert {path.name for path in output.parent.iterdir()} == {
-        "predictions.csv", "predictions.json"
-    }  # fmt: skip
+    assert {path.name for path in output.parent.iterdir()} == {"predictions.csv", "predictions.json"}
 
 
 @pytest.mark.parametrize(("threshold", "malignant"), [(0.0, 6), (1.0, 1), (0.25, 4)])
@@ -104,9 +104,7 @@ class FixedEngine:
     def __init__(self, probability: NDArray[np.float32]) -> None:
         self.probability, self.calls = probability, 0
 
-    def run(
-        self, images_bhw3: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def run(self, images_bhw3: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         first = self.calls
         self.calls += len(images_bhw3)
         p = self.probability[first : self.calls]
@@ -146,9 +144,7 @@ def test_bad_images_are_listed_and_the_rest_answered(
     assert rows[0] == ["image_name", "path", "reason"]
     names = ["bad_cmyk", "bad_empty", "bad_grey", "bad_huge", "bad_sixteen", "bad_truncated"]
     assert [row[0] for row in rows[1:]] == names
-    assert rows[2][1:] == [
-        str(photos / "bad_empty.jpg"), "found an empty file, wanted a JPEG or PNG"
-    ]  # fmt: skip
+    assert rows[2][1:] == [str(photos / "bad_empty.jpg"), "found an empty file, wanted a JPEG or PNG"]
     assert [str(failure) for failure in summary.failures] == [f"{r[1]}: {r[2]}" for r in rows[1:]]
 
 
@@ -159,9 +155,7 @@ def test_a_batch_of_bad_images_alone(engine: OnnxEngine, photos: Path, tmp_path:
     assert (summary.predicted, len(summary.failures)) == (6, 5)
 
 
-def test_a_list_of_failures_that_is_over_goes(
-    engine: OnnxEngine, photos: Path, tmp_path: Path
-) -> None:
+def test_a_list_of_failures_that_is_over_goes(engine: OnnxEngine, photos: Path, tmp_path: Path) -> None:
     (photos / "bad.jpg").write_bytes(b"")
     write(engine, photos, tmp_path / "p.csv")
     assert (tmp_path / "p.failed.csv").exists()
@@ -194,9 +188,7 @@ def test_on_error_raise(engine: OnnxEngine, photos: Path, tmp_path: Path) -> Non
     assert set(tmp_path.iterdir()) == before
 
 
-def test_interrupted_keeps_what_is_done_and_the_table_that_was(
-    photos: Path, tmp_path: Path
-) -> None:
+def test_interrupted_keeps_what_is_done_and_the_table_that_was(photos: Path, tmp_path: Path) -> None:
     class Interrupted(FixedEngine):
         def run(self, images_bhw3):  # type: ignore[no-untyped-def]
             if self.calls:
@@ -217,19 +209,16 @@ def test_interrupted_keeps_what_is_done_and_the_table_that_was(
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, 1.5, -0.1])
-def test_images_without_a_probability_fail_alone(
-    photos: Path, tmp_path: Path, wrong: float
-) -> None:
+def test_images_without_a_probability_fail_alone(photos: Path, tmp_path: Path, wrong: float) -> None:
     probability = np.array([0.5, 0.5, 0.5, 0.5, wrong, 0.5], np.float32)
     (photos / "p5.png").write_bytes(b"")
     summary = write(FixedEngine(probability), photos, tmp_path / "p.csv")
     assert (summary.predicted, len(summary.failures)) == (4, 2)
     assert [row[0] for row in table(tmp_path / "p.csv")[1:]] == ["p0", "p1", "p2", "p3"]
     assert table(tmp_path / "p.failed.csv")[1:] == [
-        ["p4", str(photos / "p4.png"),
-         f"the model's probability is {np.float32(wrong)}, wanted 0 to 1"],
+        ["p4", str(photos / "p4.png"), f"the model's probability is {np.float32(wrong)}, wanted 0 to 1"],
         ["p5", str(photos / "p5.png"), "found an empty file, wanted a JPEG or PNG"],
-    ]  # fmt: skip
+    ]
     (photos / "p5.png").unlink()
     with pytest.raises(ImageError, match=r"p4\.png: the model's probability is"):
         write(FixedEngine(probability), photos, tmp_path / "q.csv", on_error="raise")
@@ -238,9 +227,8 @@ def test_images_without_a_probability_fail_alone(
 
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_an_image_that_goes_after_it_was_decoded(
-    engine: OnnxEngine, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    batch_size: int,
-) -> None:  # fmt: skip
+    engine: OnnxEngine, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int
+) -> None:
     see = look.look_at
 
     def gone(path: Path, groups: tuple[str, ...]) -> look.Look:
@@ -258,9 +246,7 @@ def test_an_image_that_goes_after_it_was_decoded(
         write(engine, photos, tmp_path / "q.csv", on_error="raise", **options)
 
 
-def test_rows_of_one_broken_file_keep_their_names(
-    engine: OnnxEngine, photos: Path, tmp_path: Path
-) -> None:
+def test_rows_of_one_broken_file_keep_their_names(engine: OnnxEngine, photos: Path, tmp_path: Path) -> None:
     (photos / "bad.png").write_bytes(b"")
     listed = tmp_path / "m.csv"
     listed.write_text("image_name,path\na,photos/bad.png\nc,photos/p1.png\nb,photos/bad.png\n")
@@ -290,9 +276,7 @@ def test_output_that_cannot_be_written(engine: OnnxEngine, photos: Path, tmp_pat
         write(engine, photos, Path())
 
 
-def test_decoding_goes_on_while_the_model_runs(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_decoding_goes_on_while_the_model_runs(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     next_is_read = threading.Event()
     read = images_module.scaled
 

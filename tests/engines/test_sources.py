@@ -91,14 +91,15 @@ def test_table_with_paths(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("file\nx.jpg\n", ": no column 'path'; there are file; melfast prepare import makes a "
-         "manifest of other tables"),
+        (
+            "file\nx.jpg\n",
+            ": no column 'path'; there are file; melfast prepare import makes a manifest of other tables",
+        ),
         ("image_name,path\na,x.jpg\nb,\n", ":3: path must name a file, got ''"),
-        ("image_name,path\na,x.jpg\na,y.jpg\n",
-         ":3: image_name must name each image once, got 'a'"),
+        ("image_name,path\na,x.jpg\na,y.jpg\n", ":3: image_name must name each image once, got 'a'"),
         ("image_name,path\n", ": holds a header and no rows"),
     ],
-)  # fmt: skip
+)
 def test_bad_table(tmp_path: Path, text: str, message: str) -> None:
     table = tmp_path / "m.csv"
     table.write_text(text)
@@ -110,14 +111,10 @@ def test_bad_table(tmp_path: Path, text: str, message: str) -> None:
 def test_shards_are_apart_and_together_all() -> None:
     files = ImageFiles([f"{i}.jpg" for i in range(10)], [str(i) for i in range(10)])
     shards = [files.shard(f"{k}/4") for k in (1, 2, 3, 4)]
-    assert [shard.names for shard in shards] == [
-        ["0", "4", "8"], ["1", "5", "9"], ["2", "6"], ["3", "7"]
-    ]  # fmt: skip
+    assert [shard.names for shard in shards] == [["0", "4", "8"], ["1", "5", "9"], ["2", "6"], ["3", "7"]]
     assert shards[1].paths == ["1.jpg", "5.jpg", "9.jpg"]
     for text in ("0/4", "5/4", "4", "a/b", "-1/4", "1/0"):
-        with pytest.raises(
-            InputError, match=f"--shard must be K/N as 3/64, K from 1 to N, got '{text}"
-        ):
+        with pytest.raises(InputError, match=f"--shard must be K/N as 3/64, K from 1 to N, got '{text}"):
             files.shard(text)
     with pytest.raises(InputError, match="--shard 1/11: there are 10 images, wanted 11"):
         files.shard("1/11")

@@ -310,9 +310,7 @@ def test_no_room(cuda: HostCuda, model: Path) -> None:
     cuda.cudaMalloc = lambda size: (Code(2), None)  # type: ignore[method-assign]
     with pytest.raises(UnusableError) as caught:
         TensorRtEngine(model)
-    assert str(caught.value) == (
-        f"{model.with_suffix('.engine')}: no room on drawn (cudaErrorMemoryAllocation)"
-    )
+    assert str(caught.value) == (f"{model.with_suffix('.engine')}: no room on drawn (cudaErrorMemoryAllocation)")
     del caught
     gc.collect()
     assert cuda.memory == {} == cuda.work
@@ -335,9 +333,8 @@ class Means(torch.nn.Module):
 @pytest.mark.parametrize(("off", "precision"), [(0, "fp32"), (1e-4, "fp32"), (1e-4, "fp16")])
 @pytest.mark.parametrize("kind", ["tensorrt", "triton"])
 def test_export_compares_the_engine_where_it_runs(
-    off: float, precision: Any, kind: Any, cuda: HostCuda, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    off: float, precision: Any, kind: Any, cuda: HostCuda, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The engine itself, not its graph: what it alone does wrong is found."""
     record = ModelRecord("means", Preprocess(4, 6, "rgb", (0, 0, 0), (1, 1, 1)))
     counts, flags = [], []
@@ -373,9 +370,7 @@ def test_export_compares_the_engine_where_it_runs(
     else:
         check = export_model(Means().eval(), record, output, kind, **options)
         assert check.not_run == ""
-        assert check.probability_error == pytest.approx(
-            off, abs=1e-6 if precision == "fp32" else 1e-3
-        )
+        assert check.probability_error == pytest.approx(off, abs=1e-6 if precision == "fp32" else 1e-3)
         made = output / "melfast" / "1" / "model.plan" if kind == "triton" else output
         assert made.stat().st_size > 1000
     assert counts == [1, 2, 7, 32]
@@ -398,9 +393,7 @@ def test_invalid_by_tensorrt_itself() -> None:
     runtime = SimpleNamespace(get_engine_validity=lambda _: (trt.EngineValidity.INVALID, found))
     with pytest.raises(UnusableError) as caught:
         require_valid(runtime, b"", Path("m.engine"), trt)
-    assert str(caught.value) == (
-        "m.engine: not for this GPU or driver: unsupported cc, old cuda driver"
-    )
+    assert str(caught.value) == ("m.engine: not for this GPU or driver: unsupported cc, old cuda driver")
 
 
 def usable() -> bool:

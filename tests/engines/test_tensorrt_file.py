@@ -14,14 +14,7 @@ from melfast.engines.base import UnusableError, file_sha256
 from melfast.engines.gpu import Gpu
 from melfast.engines.tensorrt import find_tensorrt
 from melfast.engines.tensorrt_engine import find_engine
-from melfast.engines.tensorrt_file import (
-    Sidecar,
-    read_sidecar,
-    require_fits,
-    runtime_name,
-    sidecar_path,
-    write_engine,
-)
+from melfast.engines.tensorrt_file import Sidecar, read_sidecar, require_fits, runtime_name, sidecar_path, write_engine
 from melfast.errors import InputError
 
 GPU = Gpu("drawn", "9.0")
@@ -50,8 +43,10 @@ def test_round_trip(engine: Path, model: Path) -> None:
     assert sidecar.runtime == runtime_name(find_tensorrt())
     require_fits(sidecar, engine, find_tensorrt(), sidecar.gpu or GPU)
     assert sorted(path.name for path in engine.parent.iterdir() if path.suffix != ".timing") == [
-        "model.engine", "model.engine.json", "model.onnx",
-    ]  # fmt: skip
+        "model.engine",
+        "model.engine.json",
+        "model.onnx",
+    ]
 
 
 def test_the_source_is_known_beside_the_engine_alone(model: Path, tmp_path: Path) -> None:
@@ -68,15 +63,12 @@ def test_stale_and_foreign(engine: Path, model: Path) -> None:
     other = replace(sidecar, runtime="tensorrt 1.0")
     with pytest.raises(UnusableError) as caught:
         require_fits(other, engine, trt, GPU)
-    assert str(caught.value) == (
-        f"{engine} was built by tensorrt 1.0, installed is {runtime_name(trt)}"
-    )
+    assert str(caught.value) == (f"{engine} was built by tensorrt 1.0, installed is {runtime_name(trt)}")
     other = replace(sidecar, gpu=Gpu("other", "8.6"))
     with pytest.raises(UnusableError, match="was built for") as caught:
         require_fits(other, engine, trt, GPU)
     assert str(caught.value) == (
-        f"{engine} was built for other (compute capability 8.6), found drawn (compute capability "
-        "9.0)"
+        f"{engine} was built for other (compute capability 8.6), found drawn (compute capability 9.0)"
     )
     proto = onnx.load(model)
     proto.doc_string = "changed"
@@ -139,9 +131,7 @@ def test_engines_that_are_not_whole(engine: Path) -> None:
         engine.write_bytes(content)
         with pytest.raises(InputError) as caught:
             read_sidecar(engine)
-        assert str(caught.value) == (
-            f"{engine}: is not the whole engine that model.engine.json is about"
-        )
+        assert str(caught.value) == (f"{engine}: is not the whole engine that model.engine.json is about")
     sidecar_path(engine).unlink()
     with pytest.raises(InputError) as caught:
         read_sidecar(engine)

@@ -37,9 +37,8 @@ from melfast.preprocess import Preprocess
 
 PRIORS = ((0.4, 0.1), (0.3, 0.2), (0.0, 0.0))
 GROUPED = ModelRecord(
-    "red", Preprocess(4, 6), head="domain_discriminative", groups=("light", "tan", "dark"),
-    priors=PRIORS,
-)  # fmt: skip
+    "red", Preprocess(4, 6), head="domain_discriminative", groups=("light", "tan", "dark"), priors=PRIORS
+)
 
 
 class Engine:
@@ -53,9 +52,7 @@ class Engine:
         self.record = record or ModelRecord("red", Preprocess(4, 6))
         self.seen, self.stop_after = 0, stop_after
 
-    def run(
-        self, images_bhw3: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def run(self, images_bhw3: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         if self.seen >= self.stop_after:
             raise KeyboardInterrupt
         self.seen += len(images_bhw3)
@@ -78,9 +75,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_json_beside_the_table(
-    red_model: Callable[..., Path], photos: ImageFiles, tmp_path: Path
-) -> None:
+def test_json_beside_the_table(red_model: Callable[..., Path], photos: ImageFiles, tmp_path: Path) -> None:
     engine = OnnxEngine(red_model(tmp_path / "m.onnx"))
     write_predictions(engine, photos, tmp_path / "p.csv", Wanted(0.25))
     found = json.loads((tmp_path / "p.json").read_text())
@@ -104,9 +99,7 @@ def test_stopped_and_gone_on_with(photos: ImageFiles, tmp_path: Path) -> None:
     with open(tmp_path / "p.csv.partial", "a") as file:
         file.write("p4,1,0.8,/photos/p")
     engine, done = Engine(), []
-    summary = write_predictions(
-        engine, photos, output, Wanted(0.5), batch_size=2, resume=True, progress=done.append
-    )
+    summary = write_predictions(engine, photos, output, Wanted(0.5), batch_size=2, resume=True, progress=done.append)
     assert (engine.seen, summary.resumed, summary.predicted, summary.malignant) == (2, 4, 6, 3)
     assert done == [4, 2]
     assert output.read_bytes() == whole.read_bytes()
@@ -164,17 +157,13 @@ def test_what_is_kept_is_told_whatever_ends_the_run(
         patch.setattr(Partial, "_write_parquet", full)
         with pytest.raises(InputError) as caught:
             write_predictions(Engine(), photos, output, Wanted(0.5), **options)
-    assert one_line(caught.value) == (
-        f"{output}: cannot be written: No space left on device; {NOTE.format(output, 6)}"
-    )
+    assert one_line(caught.value) == (f"{output}: cannot be written: No space left on device; {NOTE.format(output, 6)}")
     engine = Engine()
     assert write_predictions(engine, photos, output, Wanted(0.5), resume=True).resumed == 6
     assert engine.seen == 0
 
 
-def test_a_full_disk_keeps_the_rows_before(
-    photos: ImageFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_keeps_the_rows_before(photos: ImageFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output, row = tmp_path / "p.csv", len(f"p0,0,0.0,{photos.paths[0]}\n")
 
     class Full(io.FileIO):
@@ -198,9 +187,7 @@ def test_a_full_disk_keeps_the_rows_before(
         patch.setattr(partial, "open", opened, raising=False)
         with pytest.raises(InputError) as caught:
             write_predictions(Engine(), photos, output, Wanted(0.5), batch_size=2)
-    assert one_line(caught.value) == (
-        f"{output}.partial: cannot be written: File too large; {NOTE.format(output, 2)}"
-    )
+    assert one_line(caught.value) == (f"{output}.partial: cannot be written: File too large; {NOTE.format(output, 2)}")
     assert Path(f"{output}.partial").read_text().count("\n") == 3
     summary = write_predictions(Engine(), photos, output, Wanted(0.5), resume=True)
     assert (summary.resumed, summary.predicted) == (2, 6)
@@ -253,8 +240,7 @@ def test_engines_are_told_with_their_rows(photos: ImageFiles, tmp_path: Path, na
         engine = Engine(stop_after=stop_after)
         engine.info = replace(Engine.info, provider=provider, passed_over={"x": provider})
         with contextlib.suppress(Stopped):
-            write_predictions(engine, photos.select(range(count)), output, Wanted(0.5),
-                              batch_size=1, resume=True)  # fmt: skip
+            write_predictions(engine, photos.select(range(count)), output, Wanted(0.5), batch_size=1, resume=True)
         if not about_path(output).exists():
             return []
         about = json.loads(about_path(output).read_text())
@@ -270,15 +256,12 @@ def test_engines_are_told_with_their_rows(photos: ImageFiles, tmp_path: Path, na
     assert run("CUDA", 6) == [("CPU", 2), ("CUDA", 4)]
     # Of an older melfast.
     path = about_path(output)
-    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items()
-                                if k != "engines"}))  # fmt: skip
+    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "engines"}))
     assert run("CPU", 6) == [("unknown", 6)]
 
 
 @pytest.mark.parametrize("name", ["p.csv", "p.parquet"])
-def test_resume_of_a_finished_table_does_what_is_new(
-    photos: ImageFiles, tmp_path: Path, name: str
-) -> None:
+def test_resume_of_a_finished_table_does_what_is_new(photos: ImageFiles, tmp_path: Path, name: str) -> None:
     output = tmp_path / name
     write_predictions(Engine(), photos.select(range(4)), output, Wanted(0.5))
     engine = Engine()
@@ -290,9 +273,7 @@ def test_resume_of_a_finished_table_does_what_is_new(
 
 
 @pytest.mark.parametrize("finished", [False, True])
-def test_resume_with_other_images_of_the_same_names(
-    photos: ImageFiles, tmp_path: Path, finished: bool
-) -> None:
+def test_resume_with_other_images_of_the_same_names(photos: ImageFiles, tmp_path: Path, finished: bool) -> None:
     output, other = tmp_path / "p.csv", tmp_path / "other"
     stop = 10**9 if finished else 4
     with contextlib.suppress(Stopped):
@@ -302,35 +283,29 @@ def test_resume_with_other_images_of_the_same_names(
         Image.new("RGB", (6, 4), (0, 0, 0)).save(other / Path(path).name)
     with pytest.raises(InputError) as caught:
         write_predictions(Engine(), find_images(str(other)), output, Wanted(0.5), resume=True)
-    message = (
-        f"{output}: was made of other images; wanted the same ones and more, or none of --resume"
-    )
+    message = f"{output}: was made of other images; wanted the same ones and more, or none of --resume"
     if not finished:
-        message = (f"{output}.partial: p0 is of {photos.paths[0]}, which now is {other}/p0.png; "
-                   "wanted the same images, or the file deleted, to begin anew")  # fmt: skip
+        message = (
+            f"{output}.partial: p0 is of {photos.paths[0]}, which now is {other}/p0.png; "
+            "wanted the same images, or the file deleted, to begin anew"
+        )
     assert str(caught.value) == message
-    with pytest.raises(
-        InputError, match=r"was made of other images|p0 is of .* not among the images"
-    ):
+    with pytest.raises(InputError, match=r"was made of other images|p0 is of .* not among the images"):
         write_predictions(Engine(), photos.select([1, 2]), output, Wanted(0.5), resume=True)
 
 
 def test_names_that_lead_out_of_the_folder_of_pictures(photos: ImageFiles, tmp_path: Path) -> None:
     files = ImageFiles([photos.paths[0]], ["../p0"])
-    with pytest.raises(
-        InputError, match=r"--overlay: image_name '\.\./p0' leads out of the folder"
-    ):
+    with pytest.raises(InputError, match=r"--overlay: image_name '\.\./p0' leads out of the folder"):
         write_predictions(Engine(), files, tmp_path / "p.csv", Wanted(0.5, overlay=tmp_path / "o"))
     write_predictions(Engine(), files, tmp_path / "p.csv", Wanted(0.5))
 
 
 def test_resume_with_other_settings(photos: ImageFiles, tmp_path: Path) -> None:
     with pytest.raises(Stopped):
-        write_predictions(Engine(stop_after=4), photos, tmp_path / "p.csv", Wanted(0.5),
-                          batch_size=2)  # fmt: skip
+        write_predictions(Engine(stop_after=4), photos, tmp_path / "p.csv", Wanted(0.5), batch_size=2)
     with pytest.raises(InputError) as caught:
-        write_predictions(Engine(), photos, tmp_path / "p.csv", Wanted(0.4, logits=True),
-                          resume=True)  # fmt: skip
+        write_predictions(Engine(), photos, tmp_path / "p.csv", Wanted(0.4, logits=True), resume=True)
     assert str(caught.value) == (
         f"{tmp_path / 'p.csv.partial'}: was made with other settings (columns, threshold); wanted "
         "the same command, or the file deleted, to begin anew"
@@ -344,9 +319,14 @@ def test_parquet(photos: ImageFiles, tmp_path: Path) -> None:
     write_predictions(Engine(GROUPED), photos, output, Wanted(0.5, logits=True, groups=True))
     table = parquet.read_table(output)
     assert table.column_names == [
-        "image_name", "target", "probability", *(f"logit_{i}" for i in range(6)),
-        "probability_light", "probability_tan", "probability_dark",
-    ]  # fmt: skip
+        "image_name",
+        "target",
+        "probability",
+        *(f"logit_{i}" for i in range(6)),
+        "probability_light",
+        "probability_tan",
+        "probability_dark",
+    ]
     assert [str(kind) for kind in table.schema.types] == ["string", "int8", *["float"] * 10]
     assert table["image_name"].to_pylist() == [f"p{n}" for n in range(6)]
     np.testing.assert_array_equal(
@@ -360,9 +340,7 @@ def test_other_formats_are_refused(photos: ImageFiles, tmp_path: Path) -> None:
         write_predictions(Engine(), photos, tmp_path / "p.xlsx", Wanted(0.5))
 
 
-def test_parquet_without_pyarrow(
-    photos: ImageFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_parquet_without_pyarrow(photos: ImageFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
     with pytest.raises(InputError, match=r"needs pyarrow: pip install pyarrow"):
         write_predictions(Engine(), photos, tmp_path / "p.parquet", Wanted(0.5))
@@ -392,9 +370,7 @@ def skins(tmp_path: Path) -> ImageFiles:
     """Drawn images of the lightest and of the darkest skin of some, and a plane of no skin."""
     folder = tmp_path / "skins"
     folder.mkdir()
-    drawn = sorted(
-        (draw_sample(0, i, (400, 300)) for i in range(0, 40, 4)), key=lambda s: s.ita_deg
-    )
+    drawn = sorted((draw_sample(0, i, (400, 300)) for i in range(0, 40, 4)), key=lambda s: s.ita_deg)
     for name, sample in (("a", drawn[-1]), ("b", drawn[0])):
         Image.fromarray(sample.image).save(folder / f"{name}.png")
     Image.new("RGB", (40, 30), (255, 0, 255)).save(folder / "c.png")

@@ -12,12 +12,7 @@ from sklearn import metrics as sk
 
 from melfast.evaluate import design as module
 from melfast.evaluate import kernels
-from melfast.evaluate.bootstrap import (
-    OVERALL,
-    Bootstrap,
-    bootstrap,
-    permutation_null,
-)
+from melfast.evaluate.bootstrap import OVERALL, Bootstrap, bootstrap, permutation_null
 from melfast.evaluate.design import Design, seeds_of
 from melfast.evaluate.fairness import disparities
 from melfast.evaluate.groups import Groups
@@ -58,9 +53,7 @@ def test_estimates_as_the_metrics() -> None:
 def test_replicates_as_the_metrics_of_the_images_drawn(with_patients: bool) -> None:
     true, called, score, groups = images(200)
     patients = np.arange(200) // 3 if with_patients else None
-    found = bootstrap(
-        true, called, score, sensitive_features=groups, patients=patients, replicates=5, seed=3
-    )
+    found = bootstrap(true, called, score, sensitive_features=groups, patients=patients, replicates=5, seed=3)
     design = Design.of(true, called, score, groups, patients)
     order = np.argsort(-score, kind="stable")
     drawn = np.empty(design.strata[-1], np.int32)
@@ -116,10 +109,14 @@ def test_intervals_against_scipy(method: str, metric: str, statistic: Any) -> No
     true, called, score, _ = images(80, seed=2)
     found = bootstrap(true, called, score, replicates=999)
     wanted = stats.bootstrap(
-        (score[true], score[~true]), statistic, n_resamples=0, vectorized=False,
-        method="BCa" if method == "bca" else method, confidence_level=0.9,
+        (score[true], score[~true]),
+        statistic,
+        n_resamples=0,
+        vectorized=False,
+        method="BCa" if method == "bca" else method,
+        confidence_level=0.9,
         bootstrap_result=SimpleNamespace(bootstrap_distribution=found.replicates[metric][:, 0]),
-    ).confidence_interval  # fmt: skip
+    ).confidence_interval
     interval = found.interval(metric, method=method, level=0.9)  # type: ignore[arg-type]
     assert (interval.low, interval.high) == pytest.approx(wanted, abs=1e-12)
     assert interval.low < interval.estimate < interval.high
@@ -131,8 +128,9 @@ def test_spread_of_recall_is_binomial() -> None:
     found = bootstrap(true, called, score, sensitive_features=groups, replicates=20_000)
     for part, chosen in ((0, true), (3, true & (groups.index == 2))):
         hits = np.round(found.replicates["recall"][:, part] * chosen.sum())
-        rates = [called[chosen & (groups.index == i)].mean() for i in range(-1, 3) if
-                 (chosen & (groups.index == i)).any()]  # fmt: skip
+        rates = [
+            called[chosen & (groups.index == i)].mean() for i in range(-1, 3) if (chosen & (groups.index == i)).any()
+        ]
         sizes = [(chosen & (groups.index == i)).sum() for i in range(-1, 3)]
         sizes = [size for size in sizes if size]
         variance = sum(n * p * (1 - p) for n, p in zip(sizes, rates, strict=True))
@@ -205,8 +203,7 @@ def test_no_interval_where_all_replicates_are_the_same(method: Any) -> None:
 def test_no_interval_where_nearly_all_replicates_lie_on_one_side(above: float) -> None:
     replicates = np.linspace(0, 1, 10_000)
     estimate = float(np.quantile(replicates, 1 - above)) - (above == 1)
-    for found in (bca_interval(estimate, replicates, 0.01),
-                  percentile_interval(estimate, replicates)):  # fmt: skip
+    for found in (bca_interval(estimate, replicates, 0.01), percentile_interval(estimate, replicates)):
         assert found.estimate == estimate
         assert math.isnan(found.low)
         assert math.isnan(found.high)
@@ -312,9 +309,7 @@ def test_acceleration_of_a_sample_is_near_that_of_all() -> None:
     wanted = acceleration(left_out, stratum, strata)
     assert acceleration(left_out[::3], stratum[::3], strata) == pytest.approx(wanted, rel=0.2)
     with_nan = np.where(np.arange(9000) % 3, math.nan, left_out)
-    assert acceleration(with_nan, stratum, strata) == acceleration(
-        left_out[::3], stratum[::3], strata
-    )
+    assert acceleration(with_nan, stratum, strata) == acceleration(left_out[::3], stratum[::3], strata)
     assert acceleration(np.ones(9000), stratum, strata) == 0
 
 
@@ -359,16 +354,12 @@ def test_null_leaves_out_images_without_a_group() -> None:
     true, called, score, groups = images(300)
     known = groups.known
     inside = Groups("tone", groups.index[known], groups.names)
-    assert permutation_null(
-        true, called, score, sensitive_features=groups, permutations=50
-    ) == permutation_null(
+    assert permutation_null(true, called, score, sensitive_features=groups, permutations=50) == permutation_null(
         true[known], called[known], score[known], sensitive_features=inside, permutations=50
     )
 
 
-@pytest.mark.parametrize(
-    ("index", "names"), [([-1] * 6, ("a", "b")), ([0] * 6, ("a",)), ([-1] * 6, ())]
-)
+@pytest.mark.parametrize(("index", "names"), [([-1] * 6, ("a", "b")), ([0] * 6, ("a",)), ([-1] * 6, ())])
 def test_no_null_without_two_groups(index: list[int], names: tuple[str, ...]) -> None:
     groups = Groups("g", np.array(index), names)
     null = permutation_null([1, 1, 1, 0, 0, 0], [1, 0] * 3, sensitive_features=groups)["recall"]
@@ -407,9 +398,7 @@ def test_null_is_right_one_time_in_twenty_where_groups_are_alike() -> None:
         true = rng.random(300) < 0.3
         score = stats.norm.cdf(rng.normal(size=300) + true)
         groups = Groups("g", rng.choice(4, 300, p=(0.1, 0.6, 0.2, 0.1)), tuple("abcd"))
-        null = permutation_null(
-            true, score >= 0.7, score, sensitive_features=groups, permutations=200
-        )
+        null = permutation_null(true, score >= 0.7, score, sensitive_features=groups, permutations=200)
         p_values.append([null["recall"].p_value, null["auc"].p_value])
     for metric, share in zip(("recall", "auc"), (np.array(p_values) <= 0.05).mean(0), strict=True):
         assert 0.02 <= share <= 0.08, metric

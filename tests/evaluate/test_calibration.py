@@ -91,8 +91,7 @@ def test_record_round_trip() -> None:
 
 
 @pytest.mark.parametrize(
-    "calibration",
-    [{"temperature": 1.7}, {"isotonic": ((0.2, 0.1), (0.45, 0.3), (0.5, 0.8), (0.7, 0.9))}],
+    "calibration", [{"temperature": 1.7}, {"isotonic": ((0.2, 0.1), (0.45, 0.3), (0.5, 0.8), (0.7, 0.9))}]
 )
 def test_the_exported_graph_calibrates(tmp_path: Path, calibration: dict) -> None:
     torch.manual_seed(0)

@@ -103,8 +103,13 @@ def test_every_pair() -> None:
     images = Images([f"i{i}" for i in range(len(y_true))], y_true, [])
     found = compare_all(images, [*models, calls], Settings(replicates=200))
     assert [(pair["first"], pair["second"]) for pair in found] == [
-        ("a", "b"), ("a", "c"), ("a", "calls"), ("b", "c"), ("b", "calls"), ("c", "calls")
-    ]  # fmt: skip
+        ("a", "b"),
+        ("a", "c"),
+        ("a", "calls"),
+        ("b", "c"),
+        ("b", "calls"),
+        ("c", "calls"),
+    ]
     against_noise = found[1]
     assert against_noise["delong"]["p_value"] < 0.01
     assert against_noise["differences"]["auc"]["low"] > 0

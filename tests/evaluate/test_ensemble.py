@@ -17,8 +17,11 @@ ROWS = {"a": (0.9, 1), "b": (0.1, 0), "c": (0.4, 1), "d": (0.2, 0)}
 def table(path: Path, scores: dict[str, float], threshold: float = 0.5, **cells: dict) -> Path:
     names = list(scores)
     calls = {n: int(s >= threshold) for n, s in scores.items()}
-    columns = {"image_name": dict(zip(names, names, strict=True)), "probability": scores,
-               "target_predicted": calls} | cells  # fmt: skip
+    columns = {
+        "image_name": dict(zip(names, names, strict=True)),
+        "probability": scores,
+        "target_predicted": calls,
+    } | cells
     with open(path, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
@@ -57,8 +60,12 @@ def test_one_model_twice_is_that_model() -> None:
 
 def test_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     truth = {"a": 1, "b": 0, "c": 1, "d": 0}
-    one = table(tmp_path / "1.csv", {n: s for n, (s, _) in ROWS.items()}, target=truth,
-                group={"a": "light", "b": "dark", "c": "", "d": "dark"})  # fmt: skip
+    one = table(
+        tmp_path / "1.csv",
+        {n: s for n, (s, _) in ROWS.items()},
+        target=truth,
+        group={"a": "light", "b": "dark", "c": "", "d": "dark"},
+    )
     # Another order, and no truth.
     two = table(tmp_path / "2.csv", {"d": 0.3, "c": 0.8, "b": 0.2, "a": 0.6})
     run_ensemble([one, two], tmp_path / "out")
@@ -112,15 +119,17 @@ def test_what_does_not_go_together(tmp_path: Path) -> None:
         ([one], {}, "an ensemble needs two models at least, got 1"),
         ([one, few], {}, f"{few}: lacks 2 images of {one}: b, c"),
         ([few, one], {}, f"{few}: lacks 2 images of {one}: b, c"),
-        ([one, other], {}, f"{one} and {other} disagree on the truth of 'b' (0 and 1), and of 1 "
-         "more"),
-        ([one, tmp_path], {}, f"{tmp_path}: wanted tables of predictions (.csv) only, or runs and "
-         "checkpoints only"),
+        ([one, other], {}, f"{one} and {other} disagree on the truth of 'b' (0 and 1), and of 1 more"),
+        ([one, tmp_path], {}, f"{tmp_path}: wanted tables of predictions (.csv) only, or runs and checkpoints only"),
         ([one, one], {"threshold": 1.5}, "--threshold must be in 0..1, got 1.5"),
-        ([one, uncalled], {"method": "rank-mean"}, "rank-mean: the members' thresholds are unknown"
-         ", for their tables hold no calls of both kinds; wanted --threshold, a share of the "
-         "images"),
-    ]  # fmt: skip
+        (
+            [one, uncalled],
+            {"method": "rank-mean"},
+            "rank-mean: the members' thresholds are unknown"
+            ", for their tables hold no calls of both kinds; wanted --threshold, a share of the "
+            "images",
+        ),
+    ]
     for sources, options, message in wrong:
         with pytest.raises(InputError) as caught:
             run_ensemble(sources, tmp_path / "out", **options)

@@ -33,8 +33,9 @@ def drawn(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tens
     malignant = torch.arange(count) % 2
     centre = torch.randint(14, SIZE - 14, (count, 2), generator=generator)
     grid = torch.arange(SIZE)
-    apart = ((grid[None, :, None] - centre[:, 0, None, None]) ** 2
-             + (grid[None, None, :] - centre[:, 1, None, None]) ** 2)  # fmt: skip
+    apart = (grid[None, :, None] - centre[:, 0, None, None]) ** 2 + (
+        grid[None, None, :] - centre[:, 1, None, None]
+    ) ** 2
     inside = (apart < 9**2) & (malignant == 1)[:, None, None]
     return torch.where(inside[:, None], images * 0.2 - 1, images), malignant, inside
 
@@ -83,8 +84,7 @@ def test_other_weights_give_another_map(trained: tuple[torch.nn.Module, ModelRec
     maps, _ = evidence_maps(model, record, images[classes == 1])
     torch.manual_seed(1)
     other, _ = evidence_maps(build_classifier(record).eval(), record, images[classes == 1])
-    alike = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(maps, other, strict=True)
-             if np.ptp(b) > 0]  # fmt: skip
+    alike = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(maps, other, strict=True) if np.ptp(b) > 0]
     assert np.mean([0, *alike]) < 0.5
     found, _ = share_inside(maps, inside[classes == 1])
     elsewhere, _ = share_inside(other + 1e-6, inside[classes == 1])
@@ -105,15 +105,14 @@ def test_nothing_of_the_model_changes(trained: tuple[torch.nn.Module, ModelRecor
 
 @pytest.mark.parametrize(
     ("backbone", "height", "width"),
-    [("resnet10t", 48, 64), ("convnext_atto", 64, 96), ("test_efficientnet", 64, 64),
-     ("dinov2_vit_small", 56, 84)],
-)  # fmt: skip
+    [("resnet10t", 48, 64), ("convnext_atto", 64, 96), ("test_efficientnet", 64, 64), ("dinov2_vit_small", 56, 84)],
+)
 @pytest.mark.parametrize("head", ["plain", "domain_discriminative"])
 def test_every_family(backbone: str, height: int, width: int, head: Any) -> None:
     torch.manual_seed(0)
-    grouped: dict[str, Any] = {} if head == "plain" else {
-        "head": head, "groups": ("light", "dark"), "priors": ((0.4, 0.1), (0.4, 0.1))
-    }  # fmt: skip
+    grouped: dict[str, Any] = (
+        {} if head == "plain" else {"head": head, "groups": ("light", "dark"), "priors": ((0.4, 0.1), (0.4, 0.1))}
+    )
     record = ModelRecord(backbone, Preprocess(height, width), **grouped)
     model = build_classifier(record).eval()
     for parameter in model.parameters():
@@ -162,9 +161,25 @@ def test_choose() -> None:
 
 
 def test_command(tiny_data: Path, tmp_path: Path) -> None:
-    words = ["train", "--data-path", tiny_data, "--output-dir", tmp_path / "run", "--epochs", 1,
-             "--model", "resnet10t", "--input-size", "32x24", "--batch-size", 8, "--threads", 1,
-             "--set", "model.backbone_options={channels: [4, 4, 8, 8], stem_width: 4}"]  # fmt: skip
+    words = [
+        "train",
+        "--data-path",
+        tiny_data,
+        "--output-dir",
+        tmp_path / "run",
+        "--epochs",
+        1,
+        "--model",
+        "resnet10t",
+        "--input-size",
+        "32x24",
+        "--batch-size",
+        8,
+        "--threads",
+        1,
+        "--set",
+        "model.backbone_options={channels: [4, 4, 8, 8], stem_width: 4}",
+    ]
     runner = CliRunner()
     assert runner.invoke(main, [str(word) for word in words]).exit_code == 0
     words = ["explain", "--checkpoint", tmp_path / "run", "--output", tmp_path / "maps", "--n", 6]
@@ -176,8 +191,17 @@ def test_command(tiny_data: Path, tmp_path: Path) -> None:
     with Image.open(tmp_path / "maps" / "sheet.png") as sheet:
         assert sheet.size[0] == 6 * 240
     folder = tiny_data.parent
-    words = ["explain", "--checkpoint", tmp_path / "run", "--output", tmp_path / "other",
-             "--images", folder, "--name", "t03"]  # fmt: skip
+    words = [
+        "explain",
+        "--checkpoint",
+        tmp_path / "run",
+        "--output",
+        tmp_path / "other",
+        "--images",
+        folder,
+        "--name",
+        "t03",
+    ]
     found = runner.invoke(main, [str(word) for word in words])
     assert found.exit_code == 0, found.output
     assert {p.name for p in (tmp_path / "other").iterdir()} == {"t03.png", "sheet.png"}

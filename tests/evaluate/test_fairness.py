@@ -30,17 +30,16 @@ def test_by_hand() -> None:
     assert found["selection_rate"].overall == pytest.approx(4 / 6)
     assert found["selection_rate"].worst_group is None
     assert found["fnr"].worst_group == "light"
-    assert found["brier"].by_group == pytest.approx(
-        {"light": (0.1**2 + 0.8**2 + 0.6**2 + 0.1**2) / 4, "dark": 0.2**2}
-    )
+    assert found["brier"].by_group == pytest.approx({"light": (0.1**2 + 0.8**2 + 0.6**2 + 0.1**2) / 4, "dark": 0.2**2})
     assert found["auc"].by_group["light"] == 0.75
     groups = {"sensitive_features": TONE}
     assert fairness.demographic_parity_difference(TRUE, CALLED, **groups) == 0.5
     assert fairness.demographic_parity_ratio(TRUE, CALLED, **groups) == 0.5
     assert fairness.equal_opportunity_difference(TRUE, CALLED, **groups) == 0.5
     assert confusions(TRUE, CALLED, **groups) == {
-        "light": Confusion(tn=1, fp=1, fn=1, tp=1), "dark": Confusion(tn=0, fp=0, fn=0, tp=1)
-    }  # fmt: skip
+        "light": Confusion(tn=1, fp=1, fn=1, tp=1),
+        "dark": Confusion(tn=0, fp=0, fn=0, tp=1),
+    }
 
 
 def test_a_gap_needs_two_groups() -> None:
@@ -63,20 +62,28 @@ def test_against_fairlearn(seed: int) -> None:
     groups = Groups("g", rng.integers(0, 3, 400), ("a", "b", "c"))
     both = {"y_true": true, "y_pred": called, "sensitive_features": groups.index}
     mine = {"y_true": true, "y_pred": called, "sensitive_features": groups}
-    for name in ("demographic_parity_difference", "demographic_parity_ratio",
-                 "equal_opportunity_difference", "equalized_odds_difference"):  # fmt: skip
+    for name in (
+        "demographic_parity_difference",
+        "demographic_parity_ratio",
+        "equal_opportunity_difference",
+        "equalized_odds_difference",
+    ):
         found = getattr(fairness, name)(**mine)
         assert found == pytest.approx(getattr(fl, name)(**both), abs=1e-12)
     found = disparities(true, called, score, sensitive_features=groups)
-    of_calls = {"recall": fl.true_positive_rate, "fpr": fl.false_positive_rate,
-                "fnr": fl.false_negative_rate, "specificity": fl.true_negative_rate,
-                "selection_rate": fl.selection_rate, "f1": sk.f1_score,
-                "precision": sk.precision_score, "accuracy": sk.accuracy_score}  # fmt: skip
+    of_calls = {
+        "recall": fl.true_positive_rate,
+        "fpr": fl.false_positive_rate,
+        "fnr": fl.false_negative_rate,
+        "specificity": fl.true_negative_rate,
+        "selection_rate": fl.selection_rate,
+        "f1": sk.f1_score,
+        "precision": sk.precision_score,
+        "accuracy": sk.accuracy_score,
+    }
     of_scores = {"auc": sk.roc_auc_score, "brier": sk.brier_score_loss}
     for metrics, values in ((of_calls, called), (of_scores, score)):
-        frame = fl.MetricFrame(
-            metrics=metrics, y_true=true, y_pred=values, sensitive_features=groups.index
-        )
+        frame = fl.MetricFrame(metrics=metrics, y_true=true, y_pred=values, sensitive_features=groups.index)
         for name in metrics:
             by_group = list(found[name].by_group.values())
             np.testing.assert_allclose(by_group, frame.by_group[name], atol=1e-12)
@@ -135,10 +142,7 @@ def test_score_test_against_scipy(images: str) -> None:
 def test_score_test_by_hand() -> None:
     # Means 0.2 and 0.6, each 0.1 off: F = (4 * 0.2^2 / 1) / (4 * 0.1^2 / 2) = 8.
     groups = Groups("g", np.array([0, 0, 1, 1]), ("a", "b"))
-    found = score_test(
-        [1, 1, 1, 1], [0, 0, 1, 1], [0.1, 0.3, 0.5, 0.7],
-        sensitive_features=groups, images="malignant",
-    )  # fmt: skip
+    found = score_test([1, 1, 1, 1], [0, 0, 1, 1], [0.1, 0.3, 0.5, 0.7], sensitive_features=groups, images="malignant")
     assert found.anova_f == pytest.approx(8)
     # Ranks 1 + 2 and 3 + 4: H = 12 / (4 * 5) * (9 / 2 + 49 / 2) - 3 * 5 = 2.4.
     assert found.kruskal_h == pytest.approx(2.4)
@@ -167,7 +171,4 @@ def test_refused() -> None:
     with pytest.raises(ValueError, match=r"y_true \(6,\), values \(5,\) and groups \(6,\)"):
         disparities(TRUE, CALLED[:5], sensitive_features=TONE)
     with pytest.raises(ValueError, match="1 of 6 scores are NaN"):
-        score_test(
-            TRUE, CALLED, [math.nan, 0, 0, 0, 0, 0],
-            sensitive_features=TONE, images="malignant",
-        )  # fmt: skip
+        score_test(TRUE, CALLED, [math.nan, 0, 0, 0, 0, 0], sensitive_features=TONE, images="malignant")

@@ -30,8 +30,10 @@ def test_numbers_in_their_order() -> None:
 
 def test_tone_groups_by_the_table() -> None:
     """A group that no image has is one still; names are the table's."""
-    found = group_by(manifest(group=["2", "0", ""], group_str=["intermediate", "very light", ""],
-                              tone_groups=["four", "four", ""]), "group")  # fmt: skip
+    found = group_by(
+        manifest(group=["2", "0", ""], group_str=["intermediate", "very light", ""], tone_groups=["four", "four", ""]),
+        "group",
+    )
     assert found.names == ("very light", "light", "intermediate", "tan")
     assert found.index.tolist() == [2, 0, -1]
     other = group_by(manifest(group=["1", "0"], group_str=["B", "A"]), "group")

@@ -56,14 +56,10 @@ class Rank(World):
 gathered: list[object] = []
 
 
-def test_processes_see_the_same_batches_and_no_image_twice(
-    model: torch.nn.Module, tiny_data: Path
-) -> None:
+def test_processes_see_the_same_batches_and_no_image_twice(model: torch.nn.Module, tiny_data: Path) -> None:
     paths = read_manifest(tiny_data).image_paths[:23]
     whole = infer(model, paths, RECORD.preprocess, World(), batch_size=4)
-    parts = [
-        infer(model, paths, RECORD.preprocess, Rank(rank, 3), batch_size=4) for rank in range(3)
-    ]
+    parts = [infer(model, paths, RECORD.preprocess, Rank(rank, 3), batch_size=4) for rank in range(3)]
     index = np.concatenate([part.index for part in parts])
     assert sorted(index.tolist()) == list(range(23))
     for part in parts:

@@ -61,8 +61,11 @@ def test_scan_against_scikit_learn() -> None:
     true, weight = rng.random(200) < 0.3, rng.integers(0, 4, 200)
     score = np.round(rng.random(200) * 0.7 + 0.3 * true, 2)
     _, scores = scan(true, score >= 0.5, score, weight)
-    for name, metric in (("auc", sk.roc_auc_score), ("brier", sk.brier_score_loss),
-                         ("average_precision", sk.average_precision_score)):  # fmt: skip
+    for name, metric in (
+        ("auc", sk.roc_auc_score),
+        ("brier", sk.brier_score_loss),
+        ("average_precision", sk.average_precision_score),
+    ):
         wanted = metric(true, score, sample_weight=weight)
         assert scores[name] == pytest.approx(wanted, abs=1e-12)
 
@@ -87,9 +90,7 @@ def test_draws_are_binomial() -> None:
         kernels.draw(seed, np.array([0, 5]), drawn)
         times[drawn[4]] += 1
     expected = stats.binom.pmf(range(6), 5, 0.2) * len(SEEDS)
-    assert stats.chisquare([*times[:4], times[4:].sum()], [*expected[:4], expected[4:].sum()])[
-        1
-    ] > 1e-3  # fmt: skip
+    assert stats.chisquare([*times[:4], times[4:].sum()], [*expected[:4], expected[4:].sum()])[1] > 1e-3
 
 
 def test_every_order_is_as_probable() -> None:

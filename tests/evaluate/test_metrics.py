@@ -70,11 +70,7 @@ def test_probabilities_by_hand() -> None:
     one_bin = metrics.expected_calibration_error(TRUE, SCORE, 1)
     assert one_bin == pytest.approx(abs(2.4 - 3) / 5)
     assert metrics.ECE_BINS == 15
-    assert (
-        metrics.log_loss([0], [1.0])
-        == metrics.log_loss([1], [0.0])
-        == pytest.approx(36.04, abs=0.01)
-    )
+    assert metrics.log_loss([0], [1.0]) == metrics.log_loss([1], [0.0]) == pytest.approx(36.04, abs=0.01)
     # 0.5 lies on the edge and so in the lower bin, with 0.4; |0.9 - 1| + |0.8 - 1|.
     assert metrics.expected_calibration_error([0, 1, 1], [0.4, 0.5, 0.8], 2) == pytest.approx(0.1)
 
@@ -109,9 +105,7 @@ def test_against_scikit_learn(seed: int, digits: int) -> None:
         abs=1e-12,
     )
     counts = confusion(true, called)
-    assert [counts.tn, counts.fp, counts.fn, counts.tp] == sk.confusion_matrix(
-        true, called
-    ).ravel().tolist()
+    assert [counts.tn, counts.fp, counts.fn, counts.tp] == sk.confusion_matrix(true, called).ravel().tolist()
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -185,15 +179,13 @@ def test_any_float_type_gives_the_same() -> None:
 @pytest.mark.parametrize(
     ("true", "score", "undefined"),
     [
-        ([0, 0], [0.1, 0.2], {"auc", "average_precision", "recall", "precision", "f1",
-                              "balanced_accuracy"}),
+        ([0, 0], [0.1, 0.2], {"auc", "average_precision", "recall", "precision", "f1", "balanced_accuracy"}),
         ([0, 0], [0.1, 0.9], {"auc", "average_precision", "recall", "balanced_accuracy"}),
         ([1, 1], [0.1, 0.9], {"auc", "specificity", "balanced_accuracy"}),
         ([0, 1], [0.1, 0.2], {"precision"}),
-        ([], [], {"auc", "average_precision", "recall", "precision", "f1", "specificity",
-                  "balanced_accuracy"}),
+        ([], [], {"auc", "average_precision", "recall", "precision", "f1", "specificity", "balanced_accuracy"}),
     ],
-)  # fmt: skip
+)
 def test_nan_where_undefined(true: list[int], score: list[float], undefined: set[str]) -> None:
     found = binary_metrics(true, score, 0.5)
     assert {name for name, value in found.items() if math.isnan(value)} == undefined
@@ -202,13 +194,26 @@ def test_nan_where_undefined(true: list[int], score: list[float], undefined: set
 @pytest.mark.parametrize(
     ("true", "undefined"),
     [
-        ([], {"accuracy", "fpr", "fnr", "selection_rate", "brier", "log_loss", "ece",
-              "pauc_80tpr", "sensitivity", "specificity"}),
+        (
+            [],
+            {
+                "accuracy",
+                "fpr",
+                "fnr",
+                "selection_rate",
+                "brier",
+                "log_loss",
+                "ece",
+                "pauc_80tpr",
+                "sensitivity",
+                "specificity",
+            },
+        ),
         ([1, 1], {"fpr", "pauc_80tpr", "sensitivity", "specificity"}),
         ([0, 0], {"fnr", "pauc_80tpr", "sensitivity", "specificity"}),
         ([0, 1], set()),
     ],
-)  # fmt: skip
+)
 def test_the_others_where_undefined(true: list[int], undefined: set[str]) -> None:
     score = [0.25, 0.75][: len(true)]
     counts = confusion(true, np.array(score) >= 0.5)

@@ -51,26 +51,17 @@ def test_overall(calls: dict[str, Any]) -> None:
 def test_between_tone_groups(calls: dict[str, Any], tone: Groups) -> None:
     """The paper: demographic parity difference 0.1886, equal opportunity difference 0.2617."""
     groups = {"sensitive_features": tone}
-    assert fairness.demographic_parity_difference(**calls, **groups) == pytest.approx(
-        0.1858, abs=5e-5
-    )
-    assert fairness.equal_opportunity_difference(**calls, **groups) == pytest.approx(
-        0.2617, abs=5e-5
-    )
+    assert fairness.demographic_parity_difference(**calls, **groups) == pytest.approx(0.1858, abs=5e-5)
+    assert fairness.equal_opportunity_difference(**calls, **groups) == pytest.approx(0.2617, abs=5e-5)
     found = fairness.confusions(**calls, **groups)
     recalls = {name: (c.tp, c.tp + c.fn) for name, c in found.items()}
-    assert recalls == {
-        "Very light": (15, 17), "Light": (36, 58), "Intermediate": (34, 46), "Tan": (14, 16)
-    }  # fmt: skip
+    assert recalls == {"Very light": (15, 17), "Light": (36, 58), "Intermediate": (34, 46), "Tan": (14, 16)}
     recall = fairness.disparities(**calls, **groups)["recall"]
     assert recall.worst_group == "Light"
 
 
-@pytest.mark.parametrize("column", ["sex", "age_approx", "fitzpatrick", "split",
-                                    "anatom_site_general_challenge"])  # fmt: skip
-def test_any_column_groups(
-    column: str, manifest: Manifest, calls: dict[str, Any], tone: Groups
-) -> None:
+@pytest.mark.parametrize("column", ["sex", "age_approx", "fitzpatrick", "split", "anatom_site_general_challenge"])
+def test_any_column_groups(column: str, manifest: Manifest, calls: dict[str, Any], tone: Groups) -> None:
     groups = group_by(manifest, column)
     both = cross(tone, groups)
     for each in (groups, both):
@@ -86,9 +77,7 @@ def test_gap_in_recall_is_within_chance(calls: dict[str, Any], tone: Groups) -> 
     The null against every way to share 99 hits out among them.
     """
     sizes = np.array([17, 58, 46, 16])
-    hits = np.array([
-        (a, b, 99 - a - b - d, d) for a, b, d in itertools.product(range(18), range(59), range(17))
-    ])  # fmt: skip
+    hits = np.array([(a, b, 99 - a - b - d, d) for a, b, d in itertools.product(range(18), range(59), range(17))])
     hits = hits[(hits[:, 2] >= 0) & (hits[:, 2] <= 46)]
     weight = special.comb(sizes, hits).prod(axis=1)
     gaps = np.ptp(hits / sizes, axis=1)
@@ -102,9 +91,7 @@ def test_gap_in_recall_is_within_chance(calls: dict[str, Any], tone: Groups) -> 
 
 
 @pytest.mark.parametrize("clustered", [False, True])
-def test_intervals(
-    clustered: bool, calls: dict[str, Any], tone: Groups, manifest: Manifest
-) -> None:
+def test_intervals(clustered: bool, calls: dict[str, Any], tone: Groups, manifest: Manifest) -> None:
     patients = manifest.column("patient_id") if clustered else None
     found = bootstrap(**calls, sensitive_features=tone, patients=patients, replicates=4000)
     assert found.strata.sum() == (1691 if clustered else 6562)
@@ -119,9 +106,7 @@ def test_intervals(
     assert gap.low < 0.2617 < gap.high
 
 
-def normal_interval(
-    parts: tuple[str, ...], calls: dict[str, Any], tone: Groups
-) -> tuple[float, float]:
+def normal_interval(parts: tuple[str, ...], calls: dict[str, Any], tone: Groups) -> tuple[float, float]:
     """Normal interval of a mean of binomial recalls, stratum by stratum."""
     counts = fairness.confusions(**calls, sensitive_features=tone)
     assert parts == ("all", *counts)

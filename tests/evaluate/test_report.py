@@ -57,8 +57,20 @@ def test_table_shows_every_number() -> None:
     text = console.export_text()
     (line,) = (line for line in text.splitlines() if line.startswith("│ all"))
     assert line.replace("│", " ").split() == [
-        "all", "5", "2", "0.8333", "0.8333", "50.0", "50.0", "50.0", "58.3", "2", "1", "1", "1"
-    ]  # fmt: skip
+        "all",
+        "5",
+        "2",
+        "0.8333",
+        "0.8333",
+        "50.0",
+        "50.0",
+        "50.0",
+        "58.3",
+        "2",
+        "1",
+        "1",
+        "1",
+    ]
     (line,) = (line for line in text.splitlines() if line.startswith("│ dark"))
     assert line.replace("│", " ").split()[:5] == ["dark", "1", "0", "-", "-"]
 

@@ -103,16 +103,13 @@ def test_equal_recall_holds_in_every_group(least: float) -> None:
 
 def test_groups_that_have_no_threshold_of_their_own() -> None:
     true, groups = np.array([0, 1, 0, 0, 1]), np.array([0, 0, 1, 1, -1])
-    few = (
-        "fewer than 10 malignant validation images in light (1): their thresholds are rough guesses"
-    )
+    few = "fewer than 10 malignant validation images in light (1): their thresholds are rough guesses"
     rule = "warning: train.threshold_rule equal_recall: "
     assert require_both_classes(true, groups, ("light",)) == rule + few
     often = np.tile(true, 10), np.tile(groups, 10)
     assert require_both_classes(*often, ("light",)) == ""
     assert require_both_classes(true, groups, ("light", "tan", "dark")) == (
-        rule + "no validation images of both classes in tan, dark: the threshold of all images is "
-        "taken there; " + few
+        rule + "no validation images of both classes in tan, dark: the threshold of all images is taken there; " + few
     )
     with pytest.raises(InputError, match="needs a tone group with images of both classes in the "):
         require_both_classes(true, groups - 1, ("light",))

@@ -21,9 +21,12 @@ LOSSES = ("ce", "focal", "ohem", "recall_ce", "group_dro")
 WEIGHTS = ("none", "ifw_class", "ifw_class_group")
 HEADS = get_args(Head)
 NEUTRAL: dict[str, dict[str, Any]] = {
-    "ce": {}, "focal": {"focal_gamma": 0.0}, "ohem": {"ohem_fraction": 1.0},
-    "recall_ce": {"recall_strength": 0.0}, "group_dro": {"dro_rate": 0.0},
-}  # fmt: skip
+    "ce": {},
+    "focal": {"focal_gamma": 0.0},
+    "ohem": {"ohem_fraction": 1.0},
+    "recall_ce": {"recall_strength": 0.0},
+    "group_dro": {"dro_rate": 0.0},
+}
 
 
 def logits_of(count: int, head: Head, seed: int = 0, **options: Any) -> torch.Tensor:
@@ -191,9 +194,7 @@ def test_cross_entropy_is_torchs(smoothing: float) -> None:
     wanted = functional.cross_entropy(logits, classes, reduction="none", label_smoothing=smoothing)
     torch.testing.assert_close(found, wanted.float())
     logits, groups = logits_of(16, "domain_discriminative"), groups.abs()
-    found = Criterion(LossConfig(label_smoothing=smoothing), CELLS, "domain_discriminative")(
-        logits, classes, groups
-    )
+    found = Criterion(LossConfig(label_smoothing=smoothing), CELLS, "domain_discriminative")(logits, classes, groups)
     target_bk = (1 - smoothing) * functional.one_hot(groups * 2 + classes, 6)
     target_bk = target_bk + smoothing / 2 * (torch.arange(6) // 2 == groups[:, None])
     torch.testing.assert_close(found, functional.cross_entropy(logits, target_bk, reduction="none"))
@@ -231,9 +232,7 @@ def test_every_combination_has_a_right_gradient(loss: Any, head: Any, weights: A
 
 
 @pytest.mark.parametrize(("loss", "head", "weights"), [*product(LOSSES, HEADS, WEIGHTS)])
-def test_every_loss_is_cross_entropy_at_its_neutral_setting(
-    loss: Any, head: Any, weights: Any
-) -> None:
+def test_every_loss_is_cross_entropy_at_its_neutral_setting(loss: Any, head: Any, weights: Any) -> None:
     classes, groups = labels_of(16)
     logits = logits_of(16, head)
     neutral = Criterion(LossConfig(loss, 0.1, weights, **NEUTRAL[loss]), CELLS, head)
@@ -251,10 +250,14 @@ def test_every_loss_is_cross_entropy_at_its_neutral_setting(
 
 @pytest.mark.parametrize(
     ("loss", "head", "weights"),
-    [("ce", "domain_discriminative", "none"), ("ce", "domain_independent", "none"),
-     ("ce", "plain", "ifw_class_group"), ("group_dro", "plain", "none"),
-     ("recall_ce", "domain_independent", "none")],
-)  # fmt: skip
+    [
+        ("ce", "domain_discriminative", "none"),
+        ("ce", "domain_independent", "none"),
+        ("ce", "plain", "ifw_class_group"),
+        ("group_dro", "plain", "none"),
+        ("recall_ce", "domain_independent", "none"),
+    ],
+)
 def test_groups_matter_where_they_should(loss: Any, head: Any, weights: Any) -> None:
     classes, groups = labels_of(16)
     groups = groups.clamp_min(0)
@@ -290,9 +293,7 @@ def test_an_empty_cell_weighs_nothing() -> None:
 def test_pieces_of_a_step_add_up_and_the_state_goes_on(loss: Any) -> None:
     classes, groups = labels_of(16)
     logits = logits_of(16, "domain_independent")
-    whole, parts = (
-        Criterion(LossConfig(loss, dro_rate=0.5), CELLS, "domain_independent") for _ in range(2)
-    )
+    whole, parts = (Criterion(LossConfig(loss, dro_rate=0.5), CELLS, "domain_independent") for _ in range(2))
     whole.update(whole.statistics(logits, classes, groups))
     pieces = [slice(0, 5), slice(5, 16)]
     parts.update(sum(parts.statistics(logits[p], classes[p], groups[p]) for p in pieces))

@@ -12,11 +12,10 @@ from melfast.preprocess import Preprocess
 
 PUBLISHED = {
     *(f"convnext_{size}" for size in ("tiny", "small", "base", "large")),
-    *(f"convnextv2_{size}" for size in ("atto", "femto", "pico", "nano", "tiny", "base", "large",
-                                        "huge")),
+    *(f"convnextv2_{size}" for size in ("atto", "femto", "pico", "nano", "tiny", "base", "large", "huge")),
     *(f"efficientnetv2_{size}" for size in ("s", "m", "l", "xl", "b0", "b1", "b2", "b3")),
     *(f"dinov2_vit_{size}" for size in ("small", "base", "large", "giant2")),
-}  # fmt: skip
+}
 
 
 def test_every_published_name_has_a_model_and_weights_in_timm() -> None:
@@ -60,9 +59,8 @@ def test_dinov2_at_any_size(size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("convnext_tiny", {"depths": (1, 1, 1, 1)}), ("convnextv2_atto", {}),
-     ("efficientnetv2_b0", {})],
-)  # fmt: skip
+    [("convnext_tiny", {"depths": (1, 1, 1, 1)}), ("convnextv2_atto", {}), ("efficientnetv2_b0", {})],
+)
 def test_one_of_each_family_is_built(name: str, options: dict[str, object]) -> None:
     model = build_classifier(ModelRecord(name, Preprocess(64, 64), options)).eval()
     assert model(torch.rand(1, 3, 64, 64)).shape == (1, 2)

@@ -14,8 +14,15 @@ from melfast.models.record import ModelRecord
 from melfast.preprocess import Preprocess
 
 SMALL = {"channels": [4, 4, 8, 8], "stem_width": 4}
-RECORD = ModelRecord("resnet10t", Preprocess(24, 32), SMALL, threshold=0.25, threshold_rule="f1",
-                     groups=("light", "dark"), training={"epoch": 3})  # fmt: skip
+RECORD = ModelRecord(
+    "resnet10t",
+    Preprocess(24, 32),
+    SMALL,
+    threshold=0.25,
+    threshold_rule="f1",
+    groups=("light", "dark"),
+    training={"epoch": 3},
+)
 
 
 def test_logits() -> None:
@@ -57,9 +64,8 @@ def test_what_is_no_record(text: str, message: str) -> None:
 
 
 GROUPED = RECORD.replace(
-    head="domain_discriminative", groups=("light", "tan", "dark"),
-    priors=((0.4, 0.1), (0.3, 0.2), (0.0, 0.0)),
-)  # fmt: skip
+    head="domain_discriminative", groups=("light", "tan", "dark"), priors=((0.4, 0.1), (0.3, 0.2), (0.0, 0.0))
+)
 
 
 def test_heads_of_groups_have_a_logit_a_group_and_class() -> None:
@@ -85,9 +91,7 @@ def test_decode_with_prior_shift_by_hand() -> None:
     logits = torch.log(torch.tensor([[4.0, 1, 3, 2, 50, 1], [4, 2, 3, 2, 0.1, 7]]))
     # Over their priors 10 10 10 10, then 10 20 10 10: of 50 malignant are 30.
     torch.testing.assert_close(decode(logits, GROUPED), torch.tensor([0.5, 0.6]))
-    torch.testing.assert_close(
-        decode(logits, GROUPED, torch.tensor([0, 1])), decode(logits, GROUPED)
-    )
+    torch.testing.assert_close(decode(logits, GROUPED, torch.tensor([0, 1])), decode(logits, GROUPED))
 
 
 def test_decode_of_the_mean_over_the_groups_by_hand() -> None:
@@ -102,8 +106,7 @@ def test_decode_of_the_mean_over_the_groups_by_hand() -> None:
     torch.testing.assert_close(decode(logits, own), torch.full((4,), 0.75))
     # Where the first group has learnt nothing, its images get the mean, here the second group's.
     other = own.replace(priors=((0.0, 0.0), (0.3, 0.2), (0.0, 0.0)))
-    torch.testing.assert_close(decode(logits, other, torch.tensor([0, 1, 2, -1])),
-                               torch.full((4,), 0.5))  # fmt: skip
+    torch.testing.assert_close(decode(logits, other, torch.tensor([0, 1, 2, -1])), torch.full((4,), 0.5))
 
 
 def test_decode_by_hand() -> None:

@@ -51,8 +51,7 @@ def test_what_does_not_fit_is_told(tmp_path: Path) -> None:
     assert (found.missing, found.unexpected) == (["bn1.weight"], ["extra"])
     assert found.shapes == ["fc.weight", "fc.bias"]
     assert str(found).endswith(
-        "tensors taken; 1 missing (bn1.weight); 1 unexpected (extra); "
-        "2 of another shape (fc.weight, fc.bias)"
+        "tensors taken; 1 missing (bn1.weight); 1 unexpected (extra); 2 of another shape (fc.weight, fc.bias)"
     )
     assert torch.equal(model.state_dict()["fc.weight"], before)
 

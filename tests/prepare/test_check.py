@@ -29,9 +29,7 @@ def test_good_images_get_their_size(tmp_path: Path, threads: int) -> None:
         picture(tmp_path / f"{i}.{'jpg' if i % 2 else 'png'}", 10 + i, 20)
     names = {f"n{i}": f"{i}.{'jpg' if i % 2 else 'png'}" for i in range(9)}
     done: list[None] = []
-    checked = check_manifest(
-        manifest_of(tmp_path, names), threads=threads, progress=lambda: done.append(None)
-    )
+    checked = check_manifest(manifest_of(tmp_path, names), threads=threads, progress=lambda: done.append(None))
     assert checked.bad == []
     assert checked.good.column("width").tolist() == [str(10 + i) for i in range(9)]
     assert checked.good.column("height").tolist() == ["20"] * 9
@@ -74,9 +72,7 @@ def test_nothing_good(tmp_path: Path) -> None:
     assert list(checked.good.table) == ["image_name", "path", "width", "height"]
 
 
-def test_an_interrupted_check_does_not_go_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_check_does_not_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[Path] = []
 
     def slow_check(path: Path) -> ImageInfo:
@@ -98,10 +94,7 @@ def test_quarantine_table(tmp_path: Path) -> None:
     path = tmp_path / "quarantine.csv"
     write_quarantine([("a", "x/a.jpg", "found 1, wanted 2")], path)
     with open(path, newline="") as file:
-        assert list(csv.reader(file)) == [
-            ["image_name", "path", "reason"],
-            ["a", "x/a.jpg", "found 1, wanted 2"],
-        ]
+        assert list(csv.reader(file)) == [["image_name", "path", "reason"], ["a", "x/a.jpg", "found 1, wanted 2"]]
     write_quarantine([], path)  # no stale table is left from an earlier check
     assert path.read_text() == "image_name,path,reason\n"
 
@@ -109,10 +102,7 @@ def test_quarantine_table(tmp_path: Path) -> None:
 def test_remarks(tmp_path: Path) -> None:
     paths = {"a": "a", "b": "b", "c": "c"}
     one = manifest_of(tmp_path, paths, target=["1", "1", ""], lesion_id=["L", "", ""])
-    assert remarks(one) == [
-        "unlabelled images: 1 of 3",
-        "one class only: all 2 labelled images are malignant",
-    ]
+    assert remarks(one) == ["unlabelled images: 1 of 3", "one class only: all 2 labelled images are malignant"]
     two = manifest_of(tmp_path, paths, target=["1", "0", "0"])
     assert remarks(two) == ["neither patient_id nor lesion_id: a split can only go by image"]
     three = manifest_of(tmp_path, paths, target=["1", "0", "0"], patient_id=["P", "", ""])

@@ -11,15 +11,7 @@ from PIL import Image
 
 from melfast.errors import InputError
 from melfast.manifest import Manifest
-from melfast.prepare.dedup import (
-    Bar,
-    contradictions,
-    find_copies,
-    rows_kept,
-    summary,
-    table_pairs,
-    with_copies,
-)
+from melfast.prepare.dedup import Bar, contradictions, find_copies, rows_kept, summary, table_pairs, with_copies
 from melfast.prepare.split import connected_parts
 from melfast.prepare.sweep import Journal
 from melfast.prepare.synth import SynthSettings, synthesize
@@ -72,9 +64,7 @@ EDITS: dict[str, tuple[Callable[[Image.Image], Image.Image], int]] = {
     "5 % off one corner": (lambda image: crop(image, 0.05, 0.05, 0, 0), 90),
     "5 % off each side": (lambda image: crop(image, 0.05, 0.05, 0.05, 0.05), 90),
     "crop, turn, half size": (
-        lambda image: scaled(
-            crop(image, 0, 0.03, 0.05, 0.02).transpose(Image.Transpose.TRANSPOSE), 0.5
-        ),
+        lambda image: scaled(crop(image, 0, 0.03, 0.05, 0.02).transpose(Image.Transpose.TRANSPOSE), 0.5),
         80,
     ),
 }
@@ -138,9 +128,7 @@ def test_bytes_pixels_and_who_is_kept(drawn, tmp_path):
     paths += [tmp_path / "large.jpg", tmp_path / "broken.jpg", drawn[2], drawn[3]]
     manifest = manifest_of(tmp_path, paths, target=["0", "0", "", "1", "", "0", "0", "0"])
     copies = find_copies(manifest)
-    assert [(name, reason) for name, _, reason in copies.bad] == [
-        ("i5", "found an empty file, wanted a JPEG or PNG")
-    ]
+    assert [(name, reason) for name, _, reason in copies.bad] == [("i5", "found an empty file, wanted a JPEG or PNG")]
     assert copies.pairs[1, 2] == "bytes"
     assert copies.pairs[1, 3] == "pixels"
     assert "near" in (copies.pairs.get((1, 4)), copies.pairs.get((3, 4)))
@@ -148,14 +136,10 @@ def test_bytes_pixels_and_who_is_kept(drawn, tmp_path):
     # Labelled first: row 4 has the most pixels, but no target.
     assert marked.column("duplicate_of").tolist() == ["", "", "i1", "i1", "i1", "", "", "i6"]
     assert marked.column("duplicate_group").tolist() == ["", "1", "1", "1", "1", "", "2", "2"]
-    assert marked.column("duplicate_kind").tolist() == [
-        "", "", "bytes", "pixels", "near", "", "", "table",
-    ]  # fmt: skip
+    assert marked.column("duplicate_kind").tolist() == ["", "", "bytes", "pixels", "near", "", "", "table"]
     assert rows_kept(marked).image_names == ["i0", "i1", "i5", "i6"]
     assert contradictions(marked) == ["group 1: i1 has target 0, i3 has target 1"]
-    assert summary(marked) == [
-        "bytes        1", "pixels       1", "near         1", "table        1", "groups       2",
-    ]  # fmt: skip
+    assert summary(marked) == ["bytes        1", "pixels       1", "near         1", "table        1", "groups       2"]
     parts = connected_parts(marked)
     assert len(set(parts[1:5])) == 1
     assert len(set(parts)) == 4

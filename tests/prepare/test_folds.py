@@ -43,9 +43,7 @@ def test_the_test_split_stays() -> None:
     folds = [fold_manifest(manifest, f"{k}/3").splits for k in range(1, 4)]
     for fold in folds:
         assert ((fold == "test") == (manifest.splits == "test")).all()
-    assert (
-        np.sum([fold == "valid" for fold in folds], axis=0)[manifest.splits != "test"] == 1
-    ).all()
+    assert (np.sum([fold == "valid" for fold in folds], axis=0)[manifest.splits != "test"] == 1).all()
     assert all((one != other).any() for one, other in pairwise(folds))
 
 
@@ -61,6 +59,5 @@ def test_one_class_in_a_fold() -> None:
     with pytest.raises(InputError) as caught:
         fold_manifest(manifest, "1/3")
     assert str(caught.value) == (
-        "m.csv: fold 3/3 has 0 malignant and 2 benign images; wanted both classes in each: "
-        "fewer folds"
+        "m.csv: fold 3/3 has 0 malignant and 2 benign images; wanted both classes in each: fewer folds"
     )

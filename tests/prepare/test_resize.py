@@ -102,9 +102,7 @@ def test_the_manifest_points_to_the_copies(drawn, tmp_path):
     assert [check_image(path).height for path in again.image_paths] == [100] * 6
     assert [read_mask(path).shape for path in again.mask_paths] == [(100, 133)] * 6
     assert again.column("height").tolist() == ["100"] * 6
-    originals = [
-        drawn.path.parent / cell for cell in with_copies(drawn, swept).column("original_path")
-    ]
+    originals = [drawn.path.parent / cell for cell in with_copies(drawn, swept).column("original_path")]
     assert [path.resolve() for path in originals] == [p.resolve() for p in drawn.image_paths]
 
 
@@ -138,9 +136,7 @@ def test_only_what_has_changed_is_made_again(drawn, tmp_path):
 
 
 def test_a_copy_that_cannot_be_read_is_not_kept(drawn, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "melfast.prepare.resize.simplejpeg.encode_jpeg", lambda *_, **__: b"\xff\xd8\xffnothing"
-    )
+    monkeypatch.setattr("melfast.prepare.resize.simplejpeg.encode_jpeg", lambda *_, **__: b"\xff\xd8\xffnothing")
     swept = run(drawn, tmp_path)
     assert len(swept.bad) == 6
     assert swept.bad[0][2].startswith("the copy cannot be read: ")

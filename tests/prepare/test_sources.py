@@ -88,9 +88,7 @@ def test_ham10000_with_an_unknown_diagnosis(tmp_path: Path) -> None:
     path = table(tmp_path, HAM.replace("nv,", "naevus,"))
     with pytest.raises(InputError) as caught:
         import_dataset(path, require_images=False)
-    assert str(caught.value) == (
-        f"{path}:5: dx must be in akiec bcc bkl df mel nv vasc, got 'naevus'"
-    )
+    assert str(caught.value) == (f"{path}:5: dx must be in akiec bcc bkl df mel nv vasc, got 'naevus'")
 
 
 def test_isic2020_ground_truth(tmp_path: Path) -> None:
@@ -135,9 +133,7 @@ def test_download_of_the_isic_archive(tmp_path: Path) -> None:
 
 
 def test_download_of_the_isic_archive_without_particulars(tmp_path: Path) -> None:
-    text = (
-        "isic_id,attribution,copyright_license,diagnosis_1\nA,x,CC-0,Benign\nB,x,CC-0,Malignant\n"
-    )
+    text = "isic_id,attribution,copyright_license,diagnosis_1\nA,x,CC-0,Benign\nB,x,CC-0,Malignant\n"
     found = import_dataset(table(tmp_path, text), require_images=False)
     assert found.manifest.targets.tolist() == [0, -1]
 
@@ -214,14 +210,8 @@ def test_paths_of_a_table_under_the_images_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (
-            "image_nam,target\na,1\n",
-            "no column 'image_name'; columns are image_nam, target; did you mean 'image_nam'?",
-        ),
-        (
-            "image_name,taget\na,1\n",
-            "no column 'target'; columns are image_name, taget; did you mean 'taget'?",
-        ),
+        ("image_nam,target\na,1\n", "no column 'image_name'; columns are image_nam, target; did you mean 'image_nam'?"),
+        ("image_name,taget\na,1\n", "no column 'target'; columns are image_name, taget; did you mean 'taget'?"),
         ("x,y\na,1\n", "no column 'image_name'; columns are x, y"),
     ],
 )
@@ -247,16 +237,10 @@ def test_column_nearly_one_of_ours_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (
-            "image_name,target\na,1\nb,mel\n",
-            ":3: target must be 0 or 1, benign or malignant, or empty, got 'mel'",
-        ),
+        ("image_name,target\na,1\nb,mel\n", ":3: target must be 0 or 1, benign or malignant, or empty, got 'mel'"),
         ("image_name,target\na,1\na.jpg,1\n", ":3: image_name 'a' stands in line 2 already"),
         ("image_name,ita\na,4O\n", ":2: ita must be degrees in -180..180 or empty, got '4O'"),
-        (
-            "image_name,split\na,fold1\n",
-            ":2: split must be train, valid, test or empty, got 'fold1'",
-        ),
+        ("image_name,split\na,fold1\n", ":2: split must be train, valid, test or empty, got 'fold1'"),
     ],
 )
 def test_bad_rows_come_before_missing_files(tmp_path: Path, text: str, message: str) -> None:
@@ -279,9 +263,7 @@ def test_missing_files(tmp_path: Path) -> None:
     found = import_dataset(path, on_missing="drop")
     assert found.manifest.image_names == ["i1", "i3"]
     assert found.dropped == ("i0", "i2", "i4", "i5", "i6", "i7", "i8")
-    assert found.notes == [
-        "listed images left out because they have no file: 7 (i0, i2, i4, i5, i6, …)"
-    ]
+    assert found.notes == ["listed images left out because they have no file: 7 (i0, i2, i4, i5, i6, …)"]
     for name in ("i1.jpg", "i3.png"):
         (tmp_path / "images" / name).unlink()
     with pytest.raises(InputError, match="9 of 9 listed images"):  # an empty manifest is no result
@@ -300,9 +282,7 @@ def test_one_name_in_two_places(tmp_path: Path) -> None:
     put(tmp_path, "one/a.jpg", "two/a.png", "one/other.jpg", "two/other.jpg")
     with pytest.raises(InputError) as caught:
         import_dataset(path)
-    assert str(caught.value) == (
-        f"{tmp_path}: two images are called 'a': one/a.jpg and two/a.png; names must differ"
-    )
+    assert str(caught.value) == (f"{tmp_path}: two images are called 'a': one/a.jpg and two/a.png; names must differ")
 
 
 def test_masks_are_paired_by_name(tmp_path: Path) -> None:
@@ -312,10 +292,7 @@ def test_masks_are_paired_by_name(tmp_path: Path) -> None:
     found = import_dataset(path)
     want = ["", "masks/b.png", "masks/sub/c_mask.jpg", "masks/d_segmentation.PNG"]
     assert found.manifest.column("mask_path").tolist() == want
-    assert found.notes == [
-        f"masks in {tmp_path / 'masks'} without an image: 1",
-        "images without a mask: 1",
-    ]
+    assert found.notes == [f"masks in {tmp_path / 'masks'} without an image: 1", "images without a mask: 1"]
     put(tmp_path / "masks", "b_mask.png")
     with pytest.raises(InputError, match=r"two masks are called 'b': b\.png and b_mask\.png"):
         import_dataset(path)
@@ -362,9 +339,7 @@ def test_a_manifest_is_a_source(tmp_path: Path) -> None:
         manifest = import_source(source)
         assert manifest.table[text.split("\n")[0].split(",")].equals(read_manifest(path).table)
     (tmp_path / "masks/s1.png").unlink()
-    with pytest.raises(
-        InputError, match=r"labels\.csv: 1 listed masks are missing: masks/s1\.png$"
-    ):
+    with pytest.raises(InputError, match=r"labels\.csv: 1 listed masks are missing: masks/s1\.png$"):
         import_source(tmp_path)
 
 
@@ -389,10 +364,7 @@ def test_published_folders(tmp_path: Path) -> None:
 def test_class_folders_without_splits(tmp_path: Path) -> None:
     put(tmp_path, "Benign/a.jpg", "Malignant/deep/b.jpg", "readme/c.jpg")
     found = import_dataset(tmp_path)
-    assert sorted(cells(found.manifest, "image_name", "split", "target")) == [
-        ("a", "", "0"),
-        ("b", "", "1"),
-    ]
+    assert sorted(cells(found.manifest, "image_name", "split", "target")) == [("a", "", "0"), ("b", "", "1")]
     assert found.notes == ["images outside of class folders left out: 1 (readme/c.jpg, …)"]
 
 
@@ -401,8 +373,7 @@ def test_folder_layout_gone_wrong(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         import_dataset(tmp_path)
     assert str(caught.value) == (
-        f"{tmp_path}/train/naevus/b.jpg: lies in a split's folder but in no class's, "
-        "wanted benign or malignant"
+        f"{tmp_path}/train/naevus/b.jpg: lies in a split's folder but in no class's, wanted benign or malignant"
     )
     (tmp_path / "train/naevus/b.jpg").unlink()
     put(tmp_path, "val/malignant/a.png")
@@ -415,10 +386,7 @@ def test_bare_folder(tmp_path: Path) -> None:
     found = import_dataset(tmp_path)
     assert found.kind == "images"
     assert found.notes == ["all images are unlabelled", "images without a mask: 1"]
-    assert cells(found.manifest, "path", "mask_path") == [
-        ("images/a.jpg", ""),
-        ("images/b.jpg", "masks/b.png"),
-    ]
+    assert cells(found.manifest, "path", "mask_path") == [("images/a.jpg", ""), ("images/b.jpg", "masks/b.png")]
     assert found.manifest.targets.tolist() == [-1, -1]
 
 
@@ -441,9 +409,7 @@ def test_source_that_could_be_two_things(tmp_path: Path) -> None:
 def test_table_beside_class_folders(tmp_path: Path) -> None:
     table(tmp_path, KAGGLE, "train.csv")
     put(tmp_path, "train/benign/ISIC_1.jpg", "train/malignant/ISIC_2.jpg")
-    with pytest.raises(
-        InputError, match=r"holds train\.csv \(kaggle\) and class folders \(folder\)"
-    ):
+    with pytest.raises(InputError, match=r"holds train\.csv \(kaggle\) and class folders \(folder\)"):
         import_dataset(tmp_path)
     assert import_dataset(tmp_path, "folder").manifest.splits.tolist() == ["train", "train"]
     assert import_dataset(tmp_path, "kaggle").manifest.splits.tolist() == ["", ""]
@@ -481,9 +447,7 @@ def test_image_stem(name: str, stem: str) -> None:
 
 
 def test_recognised_by_header() -> None:
-    for kind, text in (
-        ("ham10000", HAM), ("isic2020", TRUTH), ("kaggle", KAGGLE), ("isic-archive", ARCHIVE),
-    ):  # fmt: skip
+    for kind, text in (("ham10000", HAM), ("isic2020", TRUTH), ("kaggle", KAGGLE), ("isic-archive", ARCHIVE)):
         columns = text.split("\n")[0].split(",")
         assert recognise_table(columns) == kind
         assert recognise_table([*columns, "image_name", "path"]) == "csv"  # a manifest by now

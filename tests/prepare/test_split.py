@@ -7,13 +7,7 @@ import pytest
 from melfast.errors import InputError
 from melfast.manifest import SPLITS, Manifest
 from melfast.prepare.sources import import_dataset
-from melfast.prepare.split import (
-    balance,
-    connected_parts,
-    require_disjoint,
-    shared_ids,
-    split_manifest,
-)
+from melfast.prepare.split import balance, connected_parts, require_disjoint, shared_ids, split_manifest
 
 
 def manifest_of(count: int, **columns: list[str]) -> Manifest:
@@ -59,11 +53,7 @@ def test_ten_images_by_hand() -> None:
 
 def test_rows_are_tied_by_patient_or_lesion_and_by_way_of_others() -> None:
     #  0-1 share a patient, 1-2 a lesion, 3-4 a lesion, 5 and 6 nothing: empty ids tie nobody.
-    manifest = manifest_of(
-        7,
-        patient_id=["P", "P", "", "Q", "", "", ""],
-        lesion_id=["", "L", "L", "M", "M", "", ""],
-    )
+    manifest = manifest_of(7, patient_id=["P", "P", "", "Q", "", "", ""], lesion_id=["", "L", "L", "M", "M", "", ""])
     parts = connected_parts(manifest)
     assert parts.tolist()[0] == parts[1] == parts[2]
     assert parts[3] == parts[4]
@@ -112,9 +102,7 @@ def test_unlabelled_images_get_no_split_but_still_tie() -> None:
     targets = ["1", "0", ""] + ["0", "1"] * 20
     patients = ["P", "Q", "P"] + [f"R{n}" for n in range(40)]
     lesions = ["", "L", "L"] + [""] * 40
-    split = split_manifest(
-        manifest_of(43, target=targets, patient_id=patients, lesion_id=lesions), (0.5, 0.25, 0.25)
-    )
+    split = split_manifest(manifest_of(43, target=targets, patient_id=patients, lesion_id=lesions), (0.5, 0.25, 0.25))
     assert split.splits[2] == ""
     assert split.splits[0] == split.splits[1] != ""
     assert (split.splits != "").sum() == 42
@@ -138,24 +126,19 @@ def test_two_splits() -> None:
 def test_fractions_that_are_none(fractions: tuple[float, ...], got: str) -> None:
     with pytest.raises(InputError) as caught:
         split_manifest(manifest_of(10, target=["0"] * 10), fractions)
-    assert str(caught.value) == (
-        f"fractions must be three for train, valid, test with sum 1, got {got}"
-    )
+    assert str(caught.value) == (f"fractions must be three for train, valid, test with sum 1, got {got}")
 
 
 def test_what_cannot_be_split() -> None:
     with pytest.raises(InputError, match=r"m\.csv: no column 'target'"):
         split_manifest(manifest_of(9))
-    with pytest.raises(
-        InputError, match=r"m\.csv: no image is labelled, nothing to split by target"
-    ):
+    with pytest.raises(InputError, match=r"m\.csv: no image is labelled, nothing to split by target"):
         split_manifest(manifest_of(9, target=[""] * 9))
     tied = manifest_of(9, target=["0", "1", "1"] * 3, patient_id=["P"] * 5 + ["Q"] * 4)
     with pytest.raises(InputError) as caught:
         split_manifest(tied)
     assert str(caught.value) == (
-        "m.csv: split 'valid' comes out empty: 2 patients, lesions or images cannot be parted "
-        "0.7 : 0.15 : 0.15"
+        "m.csv: split 'valid' comes out empty: 2 patients, lesions or images cannot be parted 0.7 : 0.15 : 0.15"
     )
 
 
@@ -183,10 +166,13 @@ def test_require_disjoint_is_content_without_ids_or_splits() -> None:
 
 def test_balance_in_words() -> None:
     manifest = manifest_of(
-        4, target=["1", "0", "0", ""], split=["train", "train", "valid", ""],
-        patient_id=["P", "P", "Q", ""], group=["0", "1", "1", ""],
+        4,
+        target=["1", "0", "0", ""],
+        split=["train", "train", "valid", ""],
+        patient_id=["P", "P", "Q", ""],
+        group=["0", "1", "1", ""],
         group_str=["light", "tan", "tan", ""],
-    )  # fmt: skip
+    )
     assert balance(manifest) == [
         "train      2 images, 1 malignant (50.00%), 1 patient; light 50.0%, tan 50.0%",
         "valid      1 images, 0 malignant (0.00%), 1 patient; light 0.0%, tan 100.0%",
@@ -195,9 +181,7 @@ def test_balance_in_words() -> None:
 
 
 def test_a_group_of_copies_with_one_image_left_is_not_counted() -> None:
-    manifest = manifest_of(
-        6, split=["train"] * 5 + ["valid"], duplicate_group=["a", "a", "b", "b", "c", "d"]
-    )
+    manifest = manifest_of(6, split=["train"] * 5 + ["valid"], duplicate_group=["a", "a", "b", "b", "c", "d"])
     train, valid = balance(manifest)
     assert train.endswith(", 2 duplicate groups")
     assert "duplicate" not in valid

@@ -42,14 +42,9 @@ class Worker:
 @pytest.mark.parametrize("threads", [1, 4])
 def test_results_by_row_and_bad_ones_aside(rows, tmp_path, threads):
     done: list[None] = []
-    swept = sweep(
-        rows, Worker(rows, bad=(2, 7)), threads=threads, progress=lambda: done.append(None)
-    )
+    swept = sweep(rows, Worker(rows, bad=(2, 7)), threads=threads, progress=lambda: done.append(None))
     assert [r and r["number"] for r in swept.results] == [0, 1, None, 3, 4, 5, 6, None, 8]
-    assert swept.bad == [
-        ("n2", str(tmp_path / "2.jpg"), "is bad"),
-        ("n7", str(tmp_path / "7.jpg"), "is bad"),
-    ]
+    assert swept.bad == [("n2", str(tmp_path / "2.jpg"), "is bad"), ("n7", str(tmp_path / "7.jpg"), "is bad")]
     assert swept.resumed == 0
     assert len(done) == 9
 
@@ -129,6 +124,4 @@ def test_results_that_are_no_longer_good_are_made_again(rows, stopped):
 
 def test_quarantine_is_a_table(tmp_path):
     write_quarantine([("a", "x,y.jpg", 'says "no"')], tmp_path / "q.csv")
-    assert (tmp_path / "q.csv").read_text() == (
-        'image_name,path,reason\na,"x,y.jpg","says ""no"""\n'
-    )
+    assert (tmp_path / "q.csv").read_text() == ('image_name,path,reason\na,"x,y.jpg","says ""no"""\n')

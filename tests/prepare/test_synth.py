@@ -52,9 +52,7 @@ def test_colour_agrees_with_scikit_image() -> None:
 
 
 def test_field_is_the_same_at_any_resolution() -> None:
-    small, large = (
-        random_field(np.random.default_rng(5), (n, n), lowpass(0.3), 0.12) for n in (64, 256)
-    )
+    small, large = (random_field(np.random.default_rng(5), (n, n), lowpass(0.3), 0.12) for n in (64, 256))
     assert abs(float(small.mean())) < 1e-5
     assert float(small.std()) == pytest.approx(1.0, abs=1e-5)
     assert np.abs(small - large[::4, ::4]).max() < 0.02
@@ -89,9 +87,7 @@ def test_mask_is_the_lesion(samples: list[Sample]) -> None:
         assert 0.005 < sample.mask.mean() < 0.7
         pieces, _ = ndimage.label(sample.mask)  # the frame may cut a tip off, sampling a thin neck
         assert np.bincount(pieces[sample.mask]).max() > 0.97 * sample.mask.sum()
-        assert (
-            ndimage.binary_fill_holes(sample.mask) ^ sample.mask
-        ).sum() < 0.01 * sample.mask.sum()
+        assert (ndimage.binary_fill_holes(sample.mask) ^ sample.mask).sum() < 0.01 * sample.mask.sum()
         if not (sample.artefacts.hair or sample.artefacts.bubbles or sample.artefacts.ruler):
             lab = rgb2lab(sample.image)
             inside, skin = (np.median(lab[m], axis=0) for m in (sample.mask, sample.skin))
@@ -156,9 +152,7 @@ def settings(**changes: object) -> SynthSettings:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {
-        str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
-    }
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 def test_folder_does_not_depend_on_workers(tmp_path: Path) -> None:
@@ -205,9 +199,7 @@ def test_folders_in_use(tmp_path: Path) -> None:
     assert contents(folder) == before
     with pytest.raises(InputError) as caught:
         synthesize(folder, settings(images=9, seed=1), workers=1)
-    assert str(caught.value) == (
-        f"{folder}: drawn with another images, seed, wanted an empty folder, or --overwrite"
-    )
+    assert str(caught.value) == (f"{folder}: drawn with another images, seed, wanted an empty folder, or --overwrite")
     assert contents(folder) == before
     synthesize(folder, settings(images=9, seed=1), workers=1, overwrite=True)
     assert len(list((folder / "images").iterdir())) == len(list((folder / "masks").iterdir())) == 9
@@ -217,9 +209,7 @@ def test_folders_in_use(tmp_path: Path) -> None:
     (other / "thesis.txt").write_text("mine")
     with pytest.raises(InputError) as caught:
         synthesize(other, settings(), workers=1)
-    assert (
-        str(caught.value) == f"{other}: holds other files, wanted an empty folder, or --overwrite"
-    )
+    assert str(caught.value) == f"{other}: holds other files, wanted an empty folder, or --overwrite"
     synthesize(other, settings(images=1), workers=1, overwrite=True)
     assert (other / "thesis.txt").read_text() == "mine"
 

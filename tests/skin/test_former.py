@@ -33,9 +33,7 @@ def picture(skin=(68, 11, 15), lesion=(35, 15, 14), noise=1.0):
     """A disc on skin [90, 120, 3], and its regions."""
     y, x = np.mgrid[:90, :120]
     disc = np.hypot(y - 45, x - 60) < 20
-    lab = np.where(disc[..., None], lesion, skin) + np.random.default_rng(0).normal(
-        0, noise, (90, 120, 3)
-    )
+    lab = np.where(disc[..., None], lesion, skin) + np.random.default_rng(0).normal(0, noise, (90, 120, 3))
     return np.rint(255 * lab2rgb(lab)).astype(np.uint8), disc.astype(np.uint8) * Region.LESION.value
 
 

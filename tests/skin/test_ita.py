@@ -80,9 +80,13 @@ def test_colours_far_apart():
 
 @pytest.mark.parametrize(
     ("colour", "doubt"),
-    [((30, 18, 14), "under-exposed"), ((190, 170, 200), "b* near or below 0"),
-     ((130, 115, 112), "ill-defined angle"), ((120, 190, 120), "colour cast")],
-)  # fmt: skip
+    [
+        ((30, 18, 14), "under-exposed"),
+        ((190, 170, 200), "b* near or below 0"),
+        ((130, 115, 112), "ill-defined angle"),
+        ((120, 190, 120), "colour cast"),
+    ],
+)
 def test_doubts(colour, doubt):
     image = plain(colour)
     tone = estimate_tone(image, regions=all_skin(image))
@@ -143,17 +147,13 @@ def test_no_skin_visible():
     [
         ([[1, 2, 3]], None, TypeError, "image must be a numpy array, got list"),
         (plain().astype(np.float32), None, TypeError, "image must be uint8, got float32"),
-        (plain()[..., 0], None, ValueError,
-         "image must have shape (height, width, 3) and a pixel, got (90, 120)"),
-        (plain()[..., :2], None, ValueError,
-         "image must have shape (height, width, 3) and a pixel, got (90, 120, 2)"),
-        (plain()[:0], None, ValueError,
-         "image must have shape (height, width, 3) and a pixel, got (0, 120, 3)"),
-        (plain(), plain(), ValueError,
-         "regions must have shape (height, width) and a pixel, got (90, 120, 3)"),
+        (plain()[..., 0], None, ValueError, "image must have shape (height, width, 3) and a pixel, got (90, 120)"),
+        (plain()[..., :2], None, ValueError, "image must have shape (height, width, 3) and a pixel, got (90, 120, 2)"),
+        (plain()[:0], None, ValueError, "image must have shape (height, width, 3) and a pixel, got (0, 120, 3)"),
+        (plain(), plain(), ValueError, "regions must have shape (height, width) and a pixel, got (90, 120, 3)"),
         (plain(), np.zeros((90, 120)), TypeError, "regions must be uint8, got float64"),
     ],
-)  # fmt: skip
+)
 def test_refuses(image, regions, error, message):
     with pytest.raises(error, match=re.escape(message)):
         estimate_tone(image, regions=regions)
@@ -191,9 +191,7 @@ def test_drawn_images():
     assert (error <= 4).mean() >= 0.95
 
 
-@pytest.mark.parametrize(
-    "shape", [(300, 400), (256, 128), (512, 256), (511, 255), (20, 10), (1, 1)]
-)
+@pytest.mark.parametrize("shape", [(300, 400), (256, 128), (512, 256), (511, 255), (20, 10), (1, 1)])
 def test_resize_as_opencv(shape):
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
     found = published.resize_linear(image, 256, 128)
@@ -221,9 +219,7 @@ def test_published_table(real_data):
     with open(real_data / "isic2020" / "ISIC_2020_full.csv", encoding="utf-8") as file:
         table = {row["image_name"]: row for row in csv.DictReader(file, delimiter=";")}
     for name in ("ISIC_0052212.jpg", "ISIC_0081956.jpg"):
-        tone = estimate_tone(
-            read_image(real_data / "isic2020" / "images" / name), convention="published"
-        )
+        tone = estimate_tone(read_image(real_data / "isic2020" / "images" / name), convention="published")
         assert abs(tone.ita_deg - float(table[name]["ita"].replace(",", "."))) <= 1.5
         colour = [int(table[name][f"color_{channel}"]) for channel in "rgb"]
         np.testing.assert_allclose(tone.rgb, colour, atol=8)

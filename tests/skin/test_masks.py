@@ -94,9 +94,7 @@ def test_shading_is_no_lesion(fraction):
     assert encloses(make_mask(image.astype(np.uint8)), truth)
 
 
-@pytest.mark.parametrize(
-    ("folder", "count"), [("isic2018_task1_512", 400), ("ham10000_native_pairs", 60)]
-)
+@pytest.mark.parametrize(("folder", "count"), [("isic2018_task1_512", 400), ("ham10000_native_pairs", 60)])
 def test_lesions_as_experts_draw_them(real_data: Path, folder: str, count: int):
     """The whole sets; the published method reaches 0.29 to 0.36, Otsu of blue 0.70."""
     images = sorted((real_data / "lesion_masks" / folder / "images").iterdir())
@@ -153,9 +151,15 @@ def test_large_images_have_the_same_regions(factor):
 
 @pytest.mark.parametrize(
     ("size", "wanted"),
-    [((384, 512), (384, 512)), ((1, 1), (1, 1)), ((150, 200), (150, 200)),
-     ((4000, 6000), (341, 512)), ((6000, 4000), (512, 341)), ((9000, 1), (512, 1))],
-)  # fmt: skip
+    [
+        ((384, 512), (384, 512)),
+        ((1, 1), (1, 1)),
+        ((150, 200), (150, 200)),
+        ((4000, 6000), (341, 512)),
+        ((6000, 4000), (512, 341)),
+        ((9000, 1), (512, 1)),
+    ],
+)
 def test_working_size(size, wanted):
     assert working_size(*size) == wanted
     assert max(wanted) <= WORKING_SIDE
@@ -174,8 +178,11 @@ def test_masks_of_another_size_than_the_image(scene):
 @pytest.mark.parametrize("method", ["lesion", "hair", "skin", "published"])
 def test_tiny_images_have_masks(shape, method):
     rng = np.random.default_rng(0)
-    for image in (np.zeros((*shape, 3), np.uint8), np.full((*shape, 3), 255, np.uint8),
-                  rng.integers(0, 256, (*shape, 3), dtype=np.uint8)):  # fmt: skip
+    for image in (
+        np.zeros((*shape, 3), np.uint8),
+        np.full((*shape, 3), 255, np.uint8),
+        rng.integers(0, 256, (*shape, 3), dtype=np.uint8),
+    ):
         mask = make_mask(image, method)
         assert mask.shape == shape
         assert set(np.unique(mask)) <= {0, 255}
@@ -206,17 +213,13 @@ def test_any_strides(scene):
 
 def test_bad_input():
     image = np.zeros((6, 8, 3), np.uint8)
-    with pytest.raises(
-        ValueError, match="method must be one of lesion, published, hair, skin, got"
-    ):
+    with pytest.raises(ValueError, match="method must be one of lesion, published, hair, skin, got"):
         make_mask(image, "ink")
     with pytest.raises(TypeError, match="image must be uint8, got float64"):
         make_mask(image / 255)
     with pytest.raises(TypeError, match="image must be a numpy array, got list"):
         find_regions(image.tolist())
-    with pytest.raises(
-        ValueError, match=r"image must have shape \(height, width, 3\), got \(6, 8\)"
-    ):
+    with pytest.raises(ValueError, match=r"image must have shape \(height, width, 3\), got \(6, 8\)"):
         find_regions(image[..., 0])
     with pytest.raises(ValueError, match="image has no pixels"):
         find_regions(image[:0])
@@ -227,9 +230,7 @@ def test_bad_input():
 def test_resize_mask_by_hand():
     mask = np.array([[1, 0], [0, 0]], np.uint8)
     # Between the centres of the pixels 3/4, 1/4 and so on; 9/16 and 3/4 are inside.
-    assert (core.resize_mask(mask, 4, 4) // 255).tolist() == [
-        [1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]
-    ]  # fmt: skip
+    assert (core.resize_mask(mask, 4, 4) // 255).tolist() == [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
     assert core.resize_mask(mask.astype(bool), 2, 2).tolist() == [[255, 0], [0, 0]]
     assert core.resize_mask(mask[:1, :1], 3, 5).tolist() == [[255] * 5] * 3
     assert core.resize_mask(np.zeros((9, 9), np.uint8), 1, 1).tolist() == [[0]]
@@ -244,8 +245,12 @@ def test_resize_mask_is_a_bilinear_one_cut_at_half(size):
     y0, x0 = np.minimum(y.astype(int), 21), np.minimum(x.astype(int), 29)
     v, u = (y - y0)[:, None], (x - x0)[None]
     m = mask.astype(float)
-    value = (m[y0][:, x0] * (1 - v) * (1 - u) + m[y0][:, x0 + 1] * (1 - v) * u
-             + m[y0 + 1][:, x0] * v * (1 - u) + m[y0 + 1][:, x0 + 1] * v * u)  # fmt: skip
+    value = (
+        m[y0][:, x0] * (1 - v) * (1 - u)
+        + m[y0][:, x0 + 1] * (1 - v) * u
+        + m[y0 + 1][:, x0] * v * (1 - u)
+        + m[y0 + 1][:, x0 + 1] * v * u
+    )
     found = core.resize_mask(mask, *size) == 255
     sure = np.abs(value - 0.5) > 0.01
     assert (found == (value >= 0.5))[sure].all()

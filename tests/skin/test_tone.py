@@ -6,14 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from melfast.skin.tone import (
-    FITZPATRICK,
-    TONE_GROUPS,
-    UNKNOWN_GROUP,
-    ToneScale,
-    classify,
-    ita_degrees,
-)
+from melfast.skin.tone import FITZPATRICK, TONE_GROUPS, UNKNOWN_GROUP, ToneScale, classify, ita_degrees
 from melfast.tables import read_table
 
 # (scale, edge in degrees, class above it, class at and below it), typed from the sources.
@@ -30,11 +23,7 @@ EDGES = [
     ],
     *[
         (TONE_GROUPS["four"], *edge)
-        for edge in (
-            (55, "very light", "light"),
-            (41, "light", "intermediate"),
-            (28, "intermediate", "tan"),
-        )
+        for edge in ((55, "very light", "light"), (41, "light", "intermediate"), (28, "intermediate", "tan"))
     ],
     *[
         (FITZPATRICK["kinyanjui_groh"], edge, str(i), str(i + 1))

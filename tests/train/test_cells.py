@@ -14,10 +14,7 @@ from melfast.train.epochs import epoch_plan
 
 MakeConfig = Callable[..., Config]
 # 24 of group 0, every fourth malignant; 8 of group 1, all benign; 8 unknown, half malignant.
-ROWS = Rows(
-    np.array([0, 0, 0, 1] * 6 + [0] * 8 + [0, 1] * 4),
-    np.array([0] * 24 + [1] * 8 + [-1] * 8, np.int16),
-)
+ROWS = Rows(np.array([0, 0, 0, 1] * 6 + [0] * 8 + [0, 1] * 4), np.array([0] * 24 + [1] * 8 + [-1] * 8, np.int16))
 
 
 def test_shuffled_images_are_counted_as_they_are(tiny_config: MakeConfig) -> None:
@@ -37,10 +34,15 @@ def test_variants_and_samplers_count(tiny_config: MakeConfig) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"sampler__name": "balanced_batch"}, {"sampler__name": "undersample", "sampler__ratio": 2},
-     {"sampler__name": "oversample"}, {"sampler__name": "group_balanced"},
-     {"sampler__name": "undersample", "augment__geometry": "published"}],
-)  # fmt: skip
+    [
+        {},
+        {"sampler__name": "balanced_batch"},
+        {"sampler__name": "undersample", "sampler__ratio": 2},
+        {"sampler__name": "oversample"},
+        {"sampler__name": "group_balanced"},
+        {"sampler__name": "undersample", "augment__geometry": "published"},
+    ],
+)
 def test_they_are_the_mean_of_very_many_epochs(tiny_config: MakeConfig, changes: dict) -> None:
     config = tiny_config(**changes)
     mean = np.zeros((3, 2))
@@ -63,9 +65,7 @@ def test_a_rare_cell_is_not_empty(tiny_config: MakeConfig) -> None:
 def test_losses_without_groups() -> None:
     nobody = np.array([[0.0, 0], [8, 9]])
     for loss in (LossConfig("group_dro"), LossConfig(weights="ifw_class_group")):
-        with pytest.raises(
-            InputError, match=r"^loss\.\w+ \w+ needs tone groups; no training image"
-        ):
+        with pytest.raises(InputError, match=r"^loss\.\w+ \w+ needs tone groups; no training image"):
             require_groups("plain", nobody, loss)
         require_groups("plain", np.array([[5.0, 1], [1, 4]]), loss)
     require_groups("plain", nobody, LossConfig("focal", weights="ifw_class"))

@@ -28,9 +28,7 @@ from melfast.train.checkpoint import (
     save_checkpoint,
 )
 
-RECORD = ModelRecord(
-    "resnet10t", Preprocess(24, 32), {"channels": [4, 4, 8, 8], "stem_width": 4}, threshold=0.3
-)
+RECORD = ModelRecord("resnet10t", Preprocess(24, 32), {"channels": [4, 4, 8, 8], "stem_width": 4}, threshold=0.3)
 FILES = ["model.safetensors", "record.json", "state.json", "training.pt"]
 
 
@@ -42,9 +40,7 @@ def model() -> torch.nn.Module:
 
 def save(run: Path, model: torch.nn.Module, epoch: int, best: bool = True) -> Path:
     state = State(epoch=epoch, step=10 * epoch, best={"auc": 0.5}, config={"a": {"b": 1}})
-    return save_checkpoint(
-        run, model.state_dict(), RECORD, state, {"optimizer": {"lr": 0.5}}, best=best
-    )
+    return save_checkpoint(run, model.state_dict(), RECORD, state, {"optimizer": {"lr": 0.5}}, best=best)
 
 
 def tree(folder: Path) -> set[str]:
@@ -74,9 +70,7 @@ def test_channels_last_weights(tmp_path: Path, model: torch.nn.Module) -> None:
 def test_last_and_best_stay_and_the_others_go(tmp_path: Path, model: torch.nn.Module) -> None:
     for epoch, best in ((1, True), (2, True), (3, False), (4, False)):
         save(tmp_path, model, epoch, best)
-    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {
-        "epoch-002", "epoch-004", "index.json"
-    }  # fmt: skip
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"epoch-002", "epoch-004", "index.json"}
     assert find_checkpoint(tmp_path).name == "epoch-002"
     assert find_checkpoint(tmp_path, "last").name == "epoch-004"
 
@@ -84,9 +78,7 @@ def test_last_and_best_stay_and_the_others_go(tmp_path: Path, model: torch.nn.Mo
 def test_so_many_of_the_newest_stay(tmp_path: Path, model: torch.nn.Module) -> None:
     for epoch in range(1, 6):
         state = State(epoch=epoch, step=epoch)
-        save_checkpoint(
-            tmp_path, model.state_dict(), RECORD, state, {}, best=epoch == 1, keep_last=3
-        )
+        save_checkpoint(tmp_path, model.state_dict(), RECORD, state, {}, best=epoch == 1, keep_last=3)
     names = {path.name for path in (tmp_path / "checkpoints").iterdir()}
     assert names == {"epoch-001", "epoch-003", "epoch-004", "epoch-005", "index.json"}
     save(tmp_path, model, 6, best=False)  # keeps one
@@ -99,8 +91,7 @@ def test_training_state_of_an_older_melfast(tmp_path: Path, model: torch.nn.Modu
     with pytest.raises(InputError) as caught:
         load_training(folder, ["optimizer", "scaler", "criterion"])
     assert str(caught.value) == (
-        f"{folder}/training.pt: written by an older melfast: it lacks scaler, criterion; "
-        "begin again"
+        f"{folder}/training.pt: written by an older melfast: it lacks scaler, criterion; begin again"
     )
 
 
@@ -175,19 +166,21 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("at", ["mkdir", "write_bytes", "sync", "rename", "index", "remove"])
-def test_killed_at_any_moment(
-    tmp_path: Path, model: torch.nn.Module, monkeypatch: pytest.MonkeyPatch, at: str
-) -> None:
+def test_killed_at_any_moment(tmp_path: Path, model: torch.nn.Module, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
     save(tmp_path, model, 1)
 
     def kill(*args: object, **kwargs: object) -> None:
         if at != "remove" or len(list((tmp_path / "checkpoints").glob("epoch-*"))) == 2:
             raise Killed
 
-    name = {"mkdir": "pathlib.Path.mkdir", "write_bytes": "pathlib.Path.write_bytes",
-            "sync": "melfast.train.checkpoint.sync", "rename": "os.rename",
-            "index": "melfast.train.checkpoint.atomic_path",
-            "remove": "shutil.rmtree"}[at]  # fmt: skip
+    name = {
+        "mkdir": "pathlib.Path.mkdir",
+        "write_bytes": "pathlib.Path.write_bytes",
+        "sync": "melfast.train.checkpoint.sync",
+        "rename": "os.rename",
+        "index": "melfast.train.checkpoint.atomic_path",
+        "remove": "shutil.rmtree",
+    }[at]
     with monkeypatch.context() as patch:
         patch.setattr(name, kill)
         with pytest.raises(Killed):
@@ -199,9 +192,7 @@ def test_killed_at_any_moment(
     assert names == {"epoch-003", "index.json"}  # what was left behind is gone
 
 
-def test_no_permission(
-    tmp_path: Path, model: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_permission(tmp_path: Path, model: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     def denied(path: Path, *args: object, **kwargs: object) -> None:  # root may write anywhere
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
@@ -209,8 +200,7 @@ def test_no_permission(
     with pytest.raises(InputError) as caught:
         save(tmp_path, model, 1)
     assert str(caught.value) == (
-        f"{tmp_path}/checkpoints/epoch-001: checkpoint cannot be written: Permission denied; "
-        "the last whole one is none"
+        f"{tmp_path}/checkpoints/epoch-001: checkpoint cannot be written: Permission denied; the last whole one is none"
     )
 
 
@@ -257,9 +247,7 @@ def test_broken_weights(tmp_path: Path, model: torch.nn.Module, content: bytes |
 def test_broken_record_state_and_index(tmp_path: Path, model: torch.nn.Module) -> None:
     folder = save(tmp_path, model, 1)
     (folder / "training.pt").write_bytes(b"PK\x03\x04 cut short")
-    with pytest.raises(
-        InputError, match=r"training.pt: broken, or not written by 'melfast train'$"
-    ):
+    with pytest.raises(InputError, match=r"training.pt: broken, or not written by 'melfast train'$"):
         load_training(folder)
     (folder / "state.json").write_text('{"format": 1, "epocs": 3}')
     with pytest.raises(InputError, match=r"state.json: not the state of a melfast run"):
@@ -281,9 +269,7 @@ def test_broken_record_state_and_index(tmp_path: Path, model: torch.nn.Module) -
 def test_files_run_no_code(tmp_path: Path, model: torch.nn.Module) -> None:
     folder = save(tmp_path, model, 1)
     torch.save({"optimizer": os.getcwd}, folder / "training.pt")
-    with pytest.raises(
-        InputError, match=r"training.pt: broken, or not written by 'melfast train'$"
-    ):
+    with pytest.raises(InputError, match=r"training.pt: broken, or not written by 'melfast train'$"):
         load_training(folder)
 
 

@@ -32,25 +32,19 @@ def edited(tiny_data: Path, folder: Path, edit: Callable[[list[list[str]]], None
     return str(path)
 
 
-def test_manifest_with_a_split_is_taken_as_it_is(
-    tiny_config: MakeConfig, tiny_data: Path, tmp_path: Path
-) -> None:
+def test_manifest_with_a_split_is_taken_as_it_is(tiny_config: MakeConfig, tiny_data: Path, tmp_path: Path) -> None:
     assert taken_in(tiny_config(), tmp_path) == []
     manifest = read_manifest(tmp_path / "run" / MANIFEST)
     given = read_manifest(tiny_data)
     assert manifest.image_names == given.image_names
-    assert all(
-        os.path.samefile(a, b) for a, b in zip(manifest.image_paths, given.image_paths, strict=True)
-    )
+    assert all(os.path.samefile(a, b) for a, b in zip(manifest.image_paths, given.image_paths, strict=True))
     data = training_data(manifest)
     assert data.train.class_counts == [16, 16]
     assert data.valid.class_counts == [12, 12]
     assert data.group_names == ("light", "dark")
 
 
-def test_what_the_user_set_in_vain(
-    tiny_config: MakeConfig, tiny_data: Path, tmp_path: Path
-) -> None:
+def test_what_the_user_set_in_vain(tiny_config: MakeConfig, tiny_data: Path, tmp_path: Path) -> None:
     said = taken_in(tiny_config(), tmp_path, "data.images", "data.split_seed", "optim.lr")
     assert said == [
         f"warning: data.images is not used: {tiny_data} is a manifest already",
@@ -58,21 +52,16 @@ def test_what_the_user_set_in_vain(
     ]
 
 
-def test_table_is_imported_and_split(
-    tiny_config: MakeConfig, tiny_data: Path, tmp_path: Path
-) -> None:
+def test_table_is_imported_and_split(tiny_config: MakeConfig, tiny_data: Path, tmp_path: Path) -> None:
     table = tmp_path / "labels.csv"
     rows = "".join(f"t{i:02d},{i % 2},p{i // 2}\n" for i in range(80))
     table.write_text("image_name,target,patient_id\n" + rows)
     assert not is_manifest(table)
     config = tiny_config(data__path=str(table), data__images=str(tiny_data.parent))
     said = taken_in(config, tmp_path, "data.images")
-    assert said == [f"{table}: imported 80 images",
-                    f"{table}: split 0.7 : 0.15 : 0.15 with seed 0"]  # fmt: skip
+    assert said == [f"{table}: imported 80 images", f"{table}: split 0.7 : 0.15 : 0.15 with seed 0"]
     manifest = read_manifest(tmp_path / "run" / MANIFEST)
-    assert [int((manifest.splits == name).sum()) for name in ("train", "valid", "test")] == [
-        56, 12, 12
-    ]  # fmt: skip
+    assert [int((manifest.splits == name).sum()) for name in ("train", "valid", "test")] == [56, 12, 12]
 
 
 def test_patient_on_both_sides(tiny_config: MakeConfig, tiny_data: Path, tmp_path: Path) -> None:
@@ -134,10 +123,7 @@ def test_missing_files(tiny_config: MakeConfig, tiny_data: Path, tmp_path: Path)
         rows[80][1] = "/lost/test.jpg"  # nobody trains on the test split
 
     path = edited(tiny_data, tmp_path, lose)
-    wanted = (
-        "7 of 56 image files are missing: /lost/0.jpg, /lost/1.jpg, /lost/2.jpg, /lost/3.jpg, "
-        "/lost/4.jpg, ..."
-    )
+    wanted = "7 of 56 image files are missing: /lost/0.jpg, /lost/1.jpg, /lost/2.jpg, /lost/3.jpg, /lost/4.jpg, ..."
     with pytest.raises(InputError) as caught:
         taken_in(tiny_config(data__path=path), tmp_path)
     assert str(caught.value) == f"{wanted} (--on-error skip trains without them)"

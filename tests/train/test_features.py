@@ -21,8 +21,7 @@ from melfast.train.run import run_training
 from tests.train.test_loop import log_of, weights_of
 
 MakeConfig = Callable[..., Config]
-STILL = {f"augment__{name}": 0.0
-         for name in ("hflip", "vflip", "rotation_deg", "translation", "scale")}  # fmt: skip
+STILL = {f"augment__{name}": 0.0 for name in ("hflip", "vflip", "rotation_deg", "translation", "scale")}
 
 
 @pytest.fixture(autouse=True)
@@ -31,8 +30,7 @@ def one_thread() -> None:
 
 
 @pytest.mark.parametrize(
-    ("backbone", "options"),
-    [("resnet10t", {}), ("convnext_atto", {}), ("test_efficientnet", {}), ("test_vit", {})],
+    ("backbone", "options"), [("resnet10t", {}), ("convnext_atto", {}), ("test_efficientnet", {}), ("test_vit", {})]
 )
 def test_head_of_features_is_the_classifier(backbone: str, options: dict[str, Any]) -> None:
     torch.manual_seed(0)
@@ -47,16 +45,18 @@ def test_when(tiny_config: MakeConfig) -> None:
     assert sees_the_same(tiny_config(model__freeze=True, **STILL))
     assert not sees_the_same(tiny_config(**STILL))
     assert not sees_the_same(tiny_config(model__freeze=True))
-    for change in ({"train__mixup": 0.2}, {"augment__erase": 0.1}, {"augment__crop": 0.5},
-                   {"augment__hue": 0.1}, {"augment__geometry": "published"}):  # fmt: skip
+    for change in (
+        {"train__mixup": 0.2},
+        {"augment__erase": 0.1},
+        {"augment__crop": 0.5},
+        {"augment__hue": 0.1},
+        {"augment__geometry": "published"},
+    ):
         assert not sees_the_same(tiny_config(model__freeze=True, **STILL | change)), change
 
 
-def test_training_is_the_same(
-    tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    changes = {"model__freeze": True, "loss__name": "recall_ce", "train__accumulate": 2,
-               "train__ema": 0.5, **STILL}  # fmt: skip
+def test_training_is_the_same(tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    changes = {"model__freeze": True, "loss__name": "recall_ce", "train__accumulate": 2, "train__ema": 0.5, **STILL}
     run_training(tiny_config(**changes, output__dir=str(tmp_path / "once")), {}, going_on=False)
     said = (tmp_path / "once" / "training.log").read_text()
     assert "nothing changes the images: its features of 56 are computed once" in said
@@ -94,8 +94,9 @@ def test_unreadable_images_are_left_out() -> None:
     found = Inference(np.array([0, 2, 3]), np.array([[0.0], [2.0], [3.0]], np.float32))
     features = Features(found, 4, torch.device("cpu"))
     index = np.array([3, 1, 0, 1, 2, 2])
-    plan = EpochPlan(index, np.zeros((6, 2, 3), np.float32), np.array([0, 3, 6]),
-                     group=np.array([5, 6, 7, 8, 9, 9], np.int16))  # fmt: skip
+    plan = EpochPlan(
+        index, np.zeros((6, 2, 3), np.float32), np.array([0, 3, 6]), group=np.array([5, 6, 7, 8, 9, 9], np.int16)
+    )
     (one, first), (two, second) = features.batches(plan)
     assert one.tolist() == [[3.0], [0.0]]
     assert first.index.tolist() == [3, 0]

@@ -20,12 +20,18 @@ CURVES = Path(__file__).parent / "golden.json"
 METHODS = {
     "plain": {},
     "methods": {
-        "model__head": "domain_discriminative", "loss__name": "recall_ce",
-        "loss__weights": "ifw_class_group", "loss__label_smoothing": 0.1,
-        "sampler__name": "group_balanced", "augment__brightness": 0.2, "optim__layer_decay": 0.7,
-        "train__ema": 0.9, "train__mixup": 0.4, "train__accumulate": 2,
+        "model__head": "domain_discriminative",
+        "loss__name": "recall_ce",
+        "loss__weights": "ifw_class_group",
+        "loss__label_smoothing": 0.1,
+        "sampler__name": "group_balanced",
+        "augment__brightness": 0.2,
+        "optim__layer_decay": 0.7,
+        "train__ema": 0.9,
+        "train__mixup": 0.4,
+        "train__accumulate": 2,
     },
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", METHODS)

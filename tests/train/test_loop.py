@@ -55,9 +55,7 @@ def make_trainer(config: Config, run: Path) -> Trainer:
 
 
 def weights_of(run: Path) -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = safetensors.torch.load_file(
-        find_checkpoint(run, "last") / "model.safetensors"
-    )
+    found: dict[str, torch.Tensor] = safetensors.torch.load_file(find_checkpoint(run, "last") / "model.safetensors")
     return found
 
 
@@ -74,12 +72,8 @@ def test_an_epoch_is_what_it_would_be_by_hand(tiny_config: MakeConfig, tmp_path:
     model = build_classifier(trainer.record).to(memory_format=torch.channels_last).train()
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
-    )
-    plan = training_plan(
-        data.rows, config.augment, batch_size=8, seed=0, epoch=0, height=24, width=32
-    )
+    optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}])
+    plan = training_plan(data.rows, config.augment, batch_size=8, seed=0, epoch=0, height=24, width=32)
     loader = NativeLoader(data.paths, trainer.record.preprocess, plan, threads=1)
     for step, batch in enumerate(loader):
         for group in optimizer.param_groups:
@@ -101,16 +95,18 @@ def test_an_epoch_is_what_it_would_be_by_hand(tiny_config: MakeConfig, tmp_path:
 def one_gradient(config: Config, run: Path) -> dict[str, torch.Tensor]:
     trainer = make_trainer(config, run)
     plan = epoch_plan(config, trainer.data.train.rows, 0, trainer.world)
-    with open_loader(
-        trainer.data.train.paths, trainer.record.preprocess, plan, trainer.world
-    ) as loader:
+    with open_loader(trainer.data.train.paths, trainer.record.preprocess, plan, trainer.world) as loader:
         trainer.forward_backward(trainer.pieces(feed(loader, trainer.world.device), Window()))
     return {name: p.grad for name, p in trainer.learner.model.named_parameters()}
 
 
 # Without batch norm, whose statistics are those of a piece.
-NO_BATCH_NORM = {"model__backbone": "test_convnext", "model__backbone_options": {},
-                 "preprocess__height": 32, "loss__weights": "ifw_class"}  # fmt: skip
+NO_BATCH_NORM = {
+    "model__backbone": "test_convnext",
+    "model__backbone_options": {},
+    "preprocess__height": 32,
+    "loss__weights": "ifw_class",
+}
 
 
 def test_gradient_is_the_same_in_pieces(tiny_config: MakeConfig, tmp_path: Path) -> None:
@@ -156,8 +152,17 @@ def test_gradient_is_the_same_on_two_processes(tiny_config: MakeConfig, tmp_path
     config = tiny_config(train__accumulate=2, **NO_BATCH_NORM)
     (tmp_path / "config.yaml").write_text(config.to_yaml())
     (tmp_path / "worker.py").write_text(WORKER)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
-               "2", "worker.py", "config.yaml", "gradient"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "worker.py",
+        "config.yaml",
+        "gradient",
+    ]
     subprocess.run(command, cwd=tmp_path, check=True, timeout=200)
     whole = one_gradient(tiny_config(**NO_BATCH_NORM), tmp_path)
     first, second = (torch.load(tmp_path / f"gradient{rank}") for rank in (0, 1))
@@ -186,9 +191,15 @@ def test_a_run(tiny_config: MakeConfig, tmp_path: Path) -> None:
     run_training(config, {}, going_on=False)
     run = tmp_path / "run"
     assert {path.name for path in run.iterdir()} == {
-        "checkpoints", "config.yaml", "curves.png", "log.jsonl", "manifest.csv", "samples.png",
-        "tensorboard", "training.log",
-    }  # fmt: skip
+        "checkpoints",
+        "config.yaml",
+        "curves.png",
+        "log.jsonl",
+        "manifest.csv",
+        "samples.png",
+        "tensorboard",
+        "training.log",
+    }
     train, valid = log_of(run, "train"), log_of(run, "valid")
     assert [line["step"] for line in train] == list(range(1, 33))
     assert [line["epoch"] for line in valid] == list(range(1, 9))
@@ -222,18 +233,30 @@ class StoppedError(Exception):
 @pytest.mark.parametrize("stop_at", [3, 4, 6])  # in the first epoch, at its end, in the second
 @pytest.mark.parametrize(
     "method",
-    [{},
-     {"model__head": "domain_independent", "loss__name": "recall_ce",
-      "loss__weights": "ifw_class_group", "sampler__name": "group_balanced"},
-     {"model__head": "domain_discriminative", "loss__name": "group_dro",
-      "sampler__name": "oversample", "augment__geometry": "published", "train__ema": 0.9,
-      "train__mixup": 0.4, "train__cutmix": 1.0, "optim__weight_decay_end": 0.2}],
+    [
+        {},
+        {
+            "model__head": "domain_independent",
+            "loss__name": "recall_ce",
+            "loss__weights": "ifw_class_group",
+            "sampler__name": "group_balanced",
+        },
+        {
+            "model__head": "domain_discriminative",
+            "loss__name": "group_dro",
+            "sampler__name": "oversample",
+            "augment__geometry": "published",
+            "train__ema": 0.9,
+            "train__mixup": 0.4,
+            "train__cutmix": 1.0,
+            "optim__weight_decay_end": 0.2,
+        },
+    ],
     ids=["plain", "recall_ce", "group_dro"],
-)  # fmt: skip
+)
 def test_a_resumed_run_is_bitwise_the_run(
-    tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int,
-    method: dict[str, str],
-) -> None:  # fmt: skip
+    tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int, method: dict[str, str]
+) -> None:
     # Dropout draws from torch's generator, which is no part of a checkpoint.
     options = {"channels": [4, 4, 8, 8], "stem_width": 4, "drop_rate": 0.5}
     changes = {"model__backbone_options": options, "train__checkpoint_minutes": 1e-9}
@@ -270,12 +293,16 @@ SAMPLERS = ("shuffle", "balanced_batch", "undersample", "oversample", "group_bal
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_killed_at_random_steps(
-    tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: str,
-    precision: str,
-) -> None:  # fmt: skip
+    tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: str, precision: str
+) -> None:
     """Again and again, with the average of the weights and mixed precision on: the same bits."""
-    changes = {"sampler__name": sampler, "train__precision": precision, "train__ema": 0.9,
-               "train__checkpoint_minutes": 1e-9, "train__epochs": 3}  # fmt: skip
+    changes = {
+        "sampler__name": sampler,
+        "train__precision": precision,
+        "train__ema": 0.9,
+        "train__checkpoint_minutes": 1e-9,
+        "train__epochs": 3,
+    }
     run_training(tiny_config(**changes, output__dir=str(tmp_path / "whole")), {}, going_on=False)
     rng = np.random.default_rng([SAMPLERS.index(sampler), precision == "fp16"])
     step = loop.seed_step
@@ -351,9 +378,7 @@ def test_compile(tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_loss_that_is_not_finite_stops_the_run(tiny_config: MakeConfig, tmp_path: Path) -> None:
-    config = tiny_config(
-        optim__lr=1e30, optim__clip_norm=0.0, optim__warmup=0.0, train__log_every=100
-    )
+    config = tiny_config(optim__lr=1e30, optim__clip_norm=0.0, optim__warmup=0.0, train__log_every=100)
     with pytest.raises(InputError) as caught:
         run_training(config, {}, going_on=False)
     found = str(caught.value)
@@ -365,9 +390,7 @@ def test_loss_that_is_not_finite_stops_the_run(tiny_config: MakeConfig, tmp_path
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.1])
-def test_gradient_that_is_not_finite_stops_before_the_step(
-    tiny_config: MakeConfig, tmp_path: Path, rho: float
-) -> None:
+def test_gradient_that_is_not_finite_stops_before_the_step(tiny_config: MakeConfig, tmp_path: Path, rho: float) -> None:
     trainer = make_trainer(tiny_config(optim__sam_rho=rho), tmp_path)
     weight = trainer.learner.model.fc.weight
     weight.register_hook(lambda gradient: gradient * torch.inf)
@@ -375,8 +398,7 @@ def test_gradient_that_is_not_finite_stops_before_the_step(
     with (
         trainer.open_batches() as batches,
         pytest.raises(
-            InputError,
-            match=r"^the gradient is not finite in step 1, which is not taken, for 8 images: t\d\d",
+            InputError, match=r"^the gradient is not finite in step 1, which is not taken, for 8 images: t\d\d"
         ),
     ):
         trainer.take_step(batches, Window())
@@ -397,16 +419,19 @@ def test_resume_in_another_precision(tiny_config: MakeConfig, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("changes", "world", "message"),
     [
-        ({"train__batch_size": 40}, World(),
-         "batch of 40 images (40 x 1 processes) is larger than the epoch of 32 training images: "
-         "--batch-size"),
-        ({"train__batch_size": 9}, World(0, 2),
-         "train.batch_size must be a multiple of 2 processes x train.accumulate 1, got 9"),
+        (
+            {"train__batch_size": 40},
+            World(),
+            "batch of 40 images (40 x 1 processes) is larger than the epoch of 32 training images: --batch-size",
+        ),
+        (
+            {"train__batch_size": 9},
+            World(0, 2),
+            "train.batch_size must be a multiple of 2 processes x train.accumulate 1, got 9",
+        ),
     ],
-)  # fmt: skip
-def test_batch_that_does_not_fit(
-    tiny_config: MakeConfig, changes: dict[str, Any], world: World, message: str
-) -> None:
+)
+def test_batch_that_does_not_fit(tiny_config: MakeConfig, changes: dict[str, Any], world: World, message: str) -> None:
     with pytest.raises(InputError) as caught:
         require_steps(tiny_config(**changes), ROWS, world)
     assert str(caught.value) == message
@@ -483,9 +508,7 @@ def test_pieces_without_an_image(tiny_config: MakeConfig, tiny_data: Path, tmp_p
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_second_gradient_of_sam_is_checked_too(
-    tiny_config: MakeConfig, tmp_path: Path, first: bool
-) -> None:
+def test_second_gradient_of_sam_is_checked_too(tiny_config: MakeConfig, tmp_path: Path, first: bool) -> None:
     trainer = make_trainer(tiny_config(optim__sam_rho=0.1), tmp_path)
     passes: list[int] = []
 
@@ -545,8 +568,7 @@ def test_mixed_labels_weigh_as_the_pictures_do(
     targets = torch.from_numpy(data.targets[batch.index])
     weights = torch.tensor([1.0, 1.0])  # 16 images of each class
     own, other = (
-        functional.cross_entropy(logits, t, weight=weights, reduction="none")
-        for t in (targets, targets.flip(0))
+        functional.cross_entropy(logits, t, weight=weights, reduction="none") for t in (targets, targets.flip(0))
     )
     (mixed.own * own + (1 - mixed.own) * other).mean().backward()
     for name, parameter in model.named_parameters():

@@ -38,10 +38,7 @@ def test_cutmix_pastes_a_box_and_knows_its_area(seed: int) -> None:
 
 def test_both_are_taken_by_turns_and_the_seed_decides() -> None:
     config = TrainConfig(mixup=0.4, cutmix=1.0)
-    whole = [
-        bool((mix(IMAGES, config, (seed, 7)).images.std(dim=(1, 2, 3)) < 1e-6).all())
-        for seed in range(200)
-    ]
+    whole = [bool((mix(IMAGES, config, (seed, 7)).images.std(dim=(1, 2, 3)) < 1e-6).all()) for seed in range(200)]
     assert 70 < sum(whole) < 130  # mixup leaves plain images plain
     one, other = (mix(IMAGES, config, (3, 1)).images for _ in range(2))
     assert torch.equal(one, other)

@@ -32,9 +32,7 @@ def test_the_pictures_are_those_that_are_trained_on(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[np.ndarray] = []
-    monkeypatch.setattr(
-        preview, "write_grid", lambda pictures, *_: drawn.extend(p for p, _ in pictures)
-    )
+    monkeypatch.setattr(preview, "write_grid", lambda pictures, *_: drawn.extend(p for p, _ in pictures))
     manifest, config = read_manifest(tiny_data), config_of(**SMALL, preprocess__colour="cielab")
     assert draw_preview(manifest, config, tmp_path / "s.png", epoch=3, images=20) == (20, [])
     train = labelled(manifest.split("train"), "train", print)
@@ -46,9 +44,7 @@ def test_the_pictures_are_those_that_are_trained_on(
 
 def test_other_splits_are_shown_as_they_are(tiny_data: Path, tmp_path: Path) -> None:
     manifest = read_manifest(tiny_data)
-    shown, bad = draw_preview(
-        manifest, config_of(**SMALL), tmp_path / "s.png", split="test", images=30, columns=5
-    )
+    shown, bad = draw_preview(manifest, config_of(**SMALL), tmp_path / "s.png", split="test", images=30, columns=5)
     assert (shown, bad) == (24, [])
     with Image.open(tmp_path / "s.png") as sheet:
         cell = round(THUMBNAIL_WIDTH * 24 / 32) + CAPTION_HEIGHT
@@ -77,9 +73,7 @@ def test_captions_say_class_group_and_ita(drawn: Manifest) -> None:
     row = plan.index[0]
     kind = ("benign", "malignant")[drawn.targets[row]]
     ita = float(drawn.column("ita")[row])
-    assert Captions(drawn, plan).of(0) == (
-        f"{kind} dark ITA {ita:.0f}° to {plan.target_ita[0]:.0f}°"
-    )
+    assert Captions(drawn, plan).of(0) == (f"{kind} dark ITA {ita:.0f}° to {plan.target_ita[0]:.0f}°")
 
 
 def test_captions_of_what_is_unknown(tmp_path: Path) -> None:

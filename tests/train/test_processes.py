@@ -15,15 +15,23 @@ from melfast.train.run import run_training
 
 MakeConfig = Callable[..., Config]
 # Without batch norm, whose statistics are those of a process, and without dropout.
-SAME_ANYWHERE = {"model__backbone": "test_convnext", "model__backbone_options": {},
-                 "preprocess__height": 32, "train__epochs": 1}  # fmt: skip
+SAME_ANYWHERE = {
+    "model__backbone": "test_convnext",
+    "model__backbone_options": {},
+    "preprocess__height": 32,
+    "train__epochs": 1,
+}
 METHODS = {
     "plain": {"loss__weights": "ifw_class", "optim__sam_rho": 0.05},
-    "recall_ce": {"loss__name": "recall_ce", "model__head": "domain_independent",
-                  "loss__recall_momentum": 0.5},
-    "group_dro": {"loss__name": "group_dro", "loss__dro_rate": 0.5, "train__ema": 0.9,
-                  "model__head": "domain_discriminative", "loss__label_smoothing": 0.1},
-}  # fmt: skip
+    "recall_ce": {"loss__name": "recall_ce", "model__head": "domain_independent", "loss__recall_momentum": 0.5},
+    "group_dro": {
+        "loss__name": "group_dro",
+        "loss__dro_rate": 0.5,
+        "train__ema": 0.9,
+        "model__head": "domain_discriminative",
+        "loss__label_smoothing": 0.1,
+    },
+}
 
 CURVES = """
 import json, sys
@@ -60,8 +68,7 @@ with start_world("cpu") as world:
 
 
 def torchrun(folder: Path, size: int, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone",
-               "--nproc-per-node", str(size), *words]  # fmt: skip
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(size), *words]
     return subprocess.run(command, cwd=folder, timeout=200, capture_output=True, text=True)
 
 
@@ -70,9 +77,7 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def test_the_same_curve_on_one_two_and_four_processes(
-    tiny_config: MakeConfig, tmp_path: Path
-) -> None:
+def test_the_same_curve_on_one_two_and_four_processes(tiny_config: MakeConfig, tmp_path: Path) -> None:
     files = []
     for name, changes in METHODS.items():
         files.append(f"{name}.yaml")
@@ -112,9 +117,7 @@ run_training(load_config(Path(sys.argv[1]))[0], {}, going_on=False)
 """
 
 
-def test_a_process_dies_and_torchrun_starts_all_again(
-    tiny_config: MakeConfig, tmp_path: Path
-) -> None:
+def test_a_process_dies_and_torchrun_starts_all_again(tiny_config: MakeConfig, tmp_path: Path) -> None:
     """From the last checkpoint; in the end all is as if nothing had happened."""
     for name in ("died", "whole"):
         config = tiny_config(output__dir=str(tmp_path / name), train__checkpoint_minutes=1e-9)
@@ -126,8 +129,7 @@ def test_a_process_dies_and_torchrun_starts_all_again(
     done = torchrun(tmp_path, 2, "-m", "melfast", "train", "--config", "whole.yaml")
     assert done.returncode == 0, done.stderr
     expected, found = (
-        (find_checkpoint(tmp_path / name, "last") / "model.safetensors").read_bytes()
-        for name in ("whole", "died")
+        (find_checkpoint(tmp_path / name, "last") / "model.safetensors").read_bytes() for name in ("whole", "died")
     )
     assert found == expected
 
@@ -144,15 +146,12 @@ def test_a_dead_process_ends_the_run(tiny_config: MakeConfig, tmp_path: Path) ->
     assert find_checkpoint(tmp_path / "run", "last").name == "epoch-002"
 
 
-def test_restarts_do_not_go_on_with_a_run_of_before(
-    tiny_config: MakeConfig, tmp_path: Path
-) -> None:
+def test_restarts_do_not_go_on_with_a_run_of_before(tiny_config: MakeConfig, tmp_path: Path) -> None:
     config = tiny_config(train__epochs=1)
     run_training(config, {}, going_on=False)
     before = find_checkpoint(tmp_path / "run", "last").stat()
     (tmp_path / "config.yaml").write_text(tiny_config(train__epochs=2).to_yaml())
-    done = torchrun(tmp_path, 2, "--max-restarts", "1", "-m", "melfast", "train",
-                    "--config", "config.yaml")  # fmt: skip
+    done = torchrun(tmp_path, 2, "--max-restarts", "1", "-m", "melfast", "train", "--config", "config.yaml")
     assert done.returncode == 1
     assert done.stderr.count("holds a run already; --resume goes on with it") == 2
     assert find_checkpoint(tmp_path / "run", "last").stat() == before

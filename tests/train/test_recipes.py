@@ -20,8 +20,12 @@ SMALL = {
 
 def test_the_promised_ones_are_there() -> None:
     assert {path.stem for path in CONFIGS} >= {
-        "quickstart", "ham10000", "isic2020_best", "isic2020_multi_gpu", "dinov2_probe"
-    }  # fmt: skip
+        "quickstart",
+        "ham10000",
+        "isic2020_best",
+        "isic2020_multi_gpu",
+        "dinov2_probe",
+    }
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -29,11 +33,19 @@ def test_each_trains(path: Path, tiny_data: Path, tmp_path: Path) -> None:
     torch.set_num_threads(1)
     config, _ = load_config(path)
     changes = {
-        "data.path": str(tiny_data), "output.dir": str(tmp_path / "run"), "data.threads": 1,
-        "preprocess.height": 32, "preprocess.width": 48, "model.pretrained": False,
-        "train.epochs": 1, "train.batch_size": 16, "train.device": "cpu", "train.log_every": 1,
-        "train.threads": 1, "train.compile": False,  # a compiler takes longer than all the rest
-    }  # fmt: skip
+        "data.path": str(tiny_data),
+        "output.dir": str(tmp_path / "run"),
+        "data.threads": 1,
+        "preprocess.height": 32,
+        "preprocess.width": 48,
+        "model.pretrained": False,
+        "train.epochs": 1,
+        "train.batch_size": 16,
+        "train.device": "cpu",
+        "train.log_every": 1,
+        "train.threads": 1,
+        "train.compile": False,  # a compiler takes longer than all the rest
+    }
     if config.model.backbone in SMALL:
         changes["model.backbone_options"] = SMALL[config.model.backbone]
     config, _ = load_config(path, [Override(k, v, "test") for k, v in changes.items()])

@@ -14,13 +14,7 @@ from melfast.evaluate.infer import infer
 from melfast.evaluate.metrics import confusion, recall, roc_auc
 from melfast.manifest import read_manifest
 from melfast.train import loop
-from melfast.train.checkpoint import (
-    find_checkpoint,
-    load_model,
-    load_state,
-    load_training,
-    read_record,
-)
+from melfast.train.checkpoint import find_checkpoint, load_model, load_state, load_training, read_record
 from melfast.train.distributed import World
 from melfast.train.logging import RunLog
 from melfast.train.run import run_training
@@ -41,8 +35,7 @@ def test_a_run_is_not_written_over(tiny_config: MakeConfig, tmp_path: Path) -> N
     with pytest.raises(InputError) as caught:
         run_training(config, {}, going_on=False)
     assert str(caught.value) == (
-        f"{tmp_path}/run: holds a run already; --resume goes on with it, or choose another "
-        "--output-dir"
+        f"{tmp_path}/run: holds a run already; --resume goes on with it, or choose another --output-dir"
     )
 
 
@@ -51,9 +44,7 @@ def test_going_on_before_the_first_checkpoint(tiny_config: MakeConfig, capsys: C
     assert "no checkpoint yet, training begins at the beginning" in capsys.readouterr().err
 
 
-def test_going_on_with_another_config(
-    tiny_config: MakeConfig, tmp_path: Path, capsys: Capture
-) -> None:
+def test_going_on_with_another_config(tiny_config: MakeConfig, tmp_path: Path, capsys: Capture) -> None:
     run_training(tiny_config(train__epochs=1), {}, going_on=False)
     capsys.readouterr()
     config = tiny_config(train__epochs=2, optim__lr=0.5, data__path="x", train__log_every=3)
@@ -61,8 +52,7 @@ def test_going_on_with_another_config(
     said = capsys.readouterr().err.splitlines()
     assert said[:2] == [
         "warning: goes on with another config: optim.lr 0.01 -> 0.5, train.epochs 1 -> 2",
-        f"warning: data.path {tiny_config().data.path} -> x is not used: the run has its own "
-        "manifest.csv",
+        f"warning: data.path {tiny_config().data.path} -> x is not used: the run has its own manifest.csv",
     ]
     assert said[2] == "loader: native (3 times as fast as dali-cpu where measured)"
     assert said[3] == "going on from epoch-001, step 4"
@@ -74,9 +64,7 @@ def test_going_on_with_another_model(tiny_config: MakeConfig, tmp_path: Path) ->
     run_training(tiny_config(train__epochs=1), {}, going_on=False)
     kept = (tmp_path / "run" / "config.yaml").read_text()
     with pytest.raises(InputError) as caught:
-        run_training(
-            tiny_config(model__backbone="resnet18", train__batch_size=4), {}, going_on=True
-        )
+        run_training(tiny_config(model__backbone="resnet18", train__batch_size=4), {}, going_on=True)
     assert str(caught.value) == (
         f"{tmp_path}/run: cannot go on with another model.backbone resnet10t -> resnet18, "
         "another train.batch_size 8 -> 4"
@@ -87,9 +75,7 @@ def test_going_on_with_another_model(tiny_config: MakeConfig, tmp_path: Path) ->
 def test_going_on_with_another_optimizer(tiny_config: MakeConfig, tmp_path: Path) -> None:
     run_training(tiny_config(train__epochs=1), {}, going_on=False)
     for change in ({"optim__name": "sgd"}, {"optim__layer_decay": 0.7}):
-        with pytest.raises(
-            InputError, match=r"cannot go on with another optim\.(name|layer_decay) "
-        ):
+        with pytest.raises(InputError, match=r"cannot go on with another optim\.(name|layer_decay) "):
             run_training(tiny_config(**change), {}, going_on=True)
     run_training(tiny_config(optim__betas=(0.5, 0.6)), {}, going_on=True)
     training = load_training(find_checkpoint(tmp_path / "run", "last"))
@@ -97,16 +83,13 @@ def test_going_on_with_another_optimizer(tiny_config: MakeConfig, tmp_path: Path
     assert all(tuple(group["betas"]) == (0.5, 0.6) for group in groups)
 
 
-def test_going_on_needs_no_weights_to_begin_with(
-    tiny_config: MakeConfig, tmp_path: Path, capsys: Capture
-) -> None:
+def test_going_on_needs_no_weights_to_begin_with(tiny_config: MakeConfig, tmp_path: Path, capsys: Capture) -> None:
     """Nor does a file of weights need those that could be fetched."""
     config = tiny_config(train__epochs=1)
     run_training(config, {}, going_on=False)
     start = tmp_path / "start.safetensors"
     shutil.copy(find_checkpoint(tmp_path / "run", "last") / "model.safetensors", start)
-    changes = {"model__weights": str(start), "model__pretrained": True,
-               "output__dir": str(tmp_path / "other")}  # fmt: skip
+    changes = {"model__weights": str(start), "model__pretrained": True, "output__dir": str(tmp_path / "other")}
     capsys.readouterr()
     run_training(tiny_config(train__epochs=1, **changes), {}, going_on=False)
     assert f"{start}: instead of model.pretrained" in capsys.readouterr().err
@@ -204,9 +187,7 @@ def test_best_by_the_worst_group(tiny_config: MakeConfig, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["temperature", "isotonic"])
-def test_calibration_is_kept_with_the_model(
-    tiny_config: MakeConfig, tmp_path: Path, name: str
-) -> None:
+def test_calibration_is_kept_with_the_model(tiny_config: MakeConfig, tmp_path: Path, name: str) -> None:
     """And the metrics are of what the kept model says."""
     run_training(tiny_config(train__calibration=name), {}, going_on=False)
     model, record = load_model(tmp_path / "run")
@@ -235,9 +216,7 @@ def test_a_fold_is_trained(tiny_config: MakeConfig, tmp_path: Path) -> None:
     assert ": fold 1/2, drawn with seed 0" in log
 
 
-def test_half_of_torchruns_variables(
-    tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_half_of_torchruns_variables(tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(InputError, match="WORLD_SIZE is set and RANK is not; start the processes"):

@@ -81,6 +81,4 @@ def test_bad_input(tiny_config: MakeConfig) -> None:
         OptimConfig(sam_rho=-1)
     with pytest.raises(InputError) as caught:
         tiny_config(optim__sam_rho=0.05, train__precision="fp16")
-    assert str(caught.value) == (
-        "test: optim.sam_rho must be 0 under train.precision fp16, got 0.05"
-    )
+    assert str(caught.value) == ("test: optim.sam_rho must be 0 under train.precision fp16, got 0.05")

@@ -35,9 +35,15 @@ def test_one_step() -> None:
 
 @pytest.mark.parametrize(
     ("warmup", "unit", "steps"),
-    [(0.25, "fraction", 10), (1, "epochs", 8), (1.5, "epochs", 12), (3, "steps", 3),
-     (0, "steps", 0), (39, "steps", 39)],
-)  # fmt: skip
+    [
+        (0.25, "fraction", 10),
+        (1, "epochs", 8),
+        (1.5, "epochs", 12),
+        (3, "steps", 3),
+        (0, "steps", 0),
+        (39, "steps", 39),
+    ],
+)
 def test_warmup(warmup: float, unit: Any, steps: int) -> None:
     config = OptimConfig(warmup=warmup, warmup_unit=unit)
     assert warmup_steps(config, total_steps=40, epochs=5) == steps
@@ -46,9 +52,7 @@ def test_warmup(warmup: float, unit: Any, steps: int) -> None:
 def test_warmup_that_never_ends() -> None:
     with pytest.raises(InputError) as caught:
         warmup_steps(OptimConfig(warmup=5, warmup_unit="epochs"), total_steps=40, epochs=5)
-    assert str(caught.value) == (
-        "optim.warmup 5 epochs: 40 steps of a run of 40 (5 epochs); wanted fewer"
-    )
+    assert str(caught.value) == ("optim.warmup 5 epochs: 40 steps of a run of 40 (5 epochs); wanted fewer")
     with pytest.raises(InputError, match=r"^optim.warmup must be in 0..1 \(1 left out\), got 5"):
         OptimConfig(warmup=5)
     with pytest.raises(InputError, match=r"^optim.warmup must be >= 0, got -1"):

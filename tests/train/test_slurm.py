@@ -55,13 +55,26 @@ def no_job_is_left() -> Iterator[None]:
 def test_options() -> None:
     assert parse_options([]) == JobOptions()
     found = parse_options(
-        ["partition=gpu", "nodes=2", "gpus-per-node=8", "account=0123", "constraint=[a|b]",
-         "mem_gb=64", "more={mail-type: END}", "nodes=3"]
-    )  # fmt: skip
+        [
+            "partition=gpu",
+            "nodes=2",
+            "gpus-per-node=8",
+            "account=0123",
+            "constraint=[a|b]",
+            "mem_gb=64",
+            "more={mail-type: END}",
+            "nodes=3",
+        ]
+    )
     assert found == JobOptions(
-        partition="gpu", nodes=3, gpus_per_node=8, account="0123", constraint="[a|b]", mem_gb=64.0,
+        partition="gpu",
+        nodes=3,
+        gpus_per_node=8,
+        account="0123",
+        constraint="[a|b]",
+        mem_gb=64.0,
         more={"mail-type": "END"},
-    )  # fmt: skip
+    )
     assert (found.processes_per_node, found.grace_s) == (8, 60.0)
     assert (LOCAL.processes_per_node, LOCAL.grace_s) == (2, 20.0)
     assert JobOptions().processes_per_node == 1
@@ -71,10 +84,7 @@ def test_options() -> None:
     ("text", "message"),
     [
         ("partition", "--slurm partition: wanted KEY=VALUE, as in --slurm partition=gpu"),
-        (
-            "partitoin=gpu",
-            "--slurm: slurm.partitoin: unknown key, did you mean 'slurm.partition'?",
-        ),
+        ("partitoin=gpu", "--slurm: slurm.partitoin: unknown key, did you mean 'slurm.partition'?"),
         ("nodes=two", "--slurm: slurm.nodes: wanted a whole number, got 'two'"),
         ("nodes=0", "--slurm: slurm.nodes must be >= 1, got 0"),
         ("mem_gb=-1", "--slurm: slurm.mem_gb must be >= 0, got -1.0"),
@@ -126,16 +136,29 @@ def test_a_run_or_a_job_is_there_already(tiny_config: MakeConfig, tmp_path: Path
         submit_training(other, {}, LOCAL, going_on=False)
 
 
-SLURM = {"SUBMITIT_EXECUTOR": "slurm", "SLURM_JOB_ID": "32769", "SLURM_NTASKS": "8",
-         "SLURM_JOB_NUM_NODES": "2", "SLURM_JOB_NODELIST": "gpu[07-08]", "SLURM_PROCID": "5",
-         "SLURM_LOCALID": "1", "SLURM_NODEID": "1"}  # fmt: skip
+SLURM = {
+    "SUBMITIT_EXECUTOR": "slurm",
+    "SLURM_JOB_ID": "32769",
+    "SLURM_NTASKS": "8",
+    "SLURM_JOB_NUM_NODES": "2",
+    "SLURM_JOB_NODELIST": "gpu[07-08]",
+    "SLURM_PROCID": "5",
+    "SLURM_LOCALID": "1",
+    "SLURM_NODEID": "1",
+}
 
 
 def test_torchruns_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in SLURM.items():
         monkeypatch.setenv(name, value)
-    expected = {"MASTER_ADDR": "gpu07", "MASTER_PORT": "27233", "RANK": "5", "WORLD_SIZE": "8",
-                "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"}  # fmt: skip
+    expected = {
+        "MASTER_ADDR": "gpu07",
+        "MASTER_PORT": "27233",
+        "RANK": "5",
+        "WORLD_SIZE": "8",
+        "LOCAL_RANK": "1",
+        "LOCAL_WORLD_SIZE": "4",
+    }
     assert 32769 % len(PORTS) == 27233 - PORTS[0]
     assert torchrun_variables(submitit.JobEnvironment()) == expected
     monkeypatch.setenv("SLURM_JOB_NUM_NODES", "1")
@@ -157,10 +180,7 @@ def inside_job(work: Callable[..., None], **variables: str) -> Iterator[TrainJob
     before = signal.signal(signal.SIGUSR2, queue), signal.signal(signal.SIGTERM, lambda *_: None)
     environment = SLURM | {"SLURM_PROCID": "0"} | variables
     try:
-        with (
-            mock.patch.dict(os.environ, environment),
-            mock.patch.object(slurm, "run_training", work),
-        ):
+        with mock.patch.dict(os.environ, environment), mock.patch.object(slurm, "run_training", work):
             yield TrainJob(Config(), {}, going_on=False, grace_s=0.1)
         assert signal.getsignal(signal.SIGUSR2) is queue
     finally:
@@ -226,9 +246,7 @@ def test_another_end_is_its_own() -> None:
 def test_goes_on_when_slurm_itself_starts_it_again() -> None:
     asked = []
     for count in ("0", "1"):
-        with inside_job(
-            lambda *_, going_on: asked.append(going_on), SLURM_RESTART_COUNT=count
-        ) as job:
+        with inside_job(lambda *_, going_on: asked.append(going_on), SLURM_RESTART_COUNT=count) as job:
             job()
     assert asked == [False, True]
     assert job.checkpoint().function == TrainJob(Config(), {}, going_on=True, grace_s=0.1)
@@ -280,18 +298,36 @@ def slurm_bin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_script(tiny_config: MakeConfig, tmp_path: Path, slurm_bin: Path) -> None:
     options = parse_options(
-        ["partition=gpu", "nodes=2", "gpus_per_node=4", "cpus_per_task=12", "timeout_min=90",
-         "setup=module load cuda", "more={mail-type: END}", "signal_delay_s=300", "mem_gb=64"]
-    )  # fmt: skip
+        [
+            "partition=gpu",
+            "nodes=2",
+            "gpus_per_node=4",
+            "cpus_per_task=12",
+            "timeout_min=90",
+            "setup=module load cuda",
+            "more={mail-type: END}",
+            "signal_delay_s=300",
+            "mem_gb=64",
+        ]
+    )
     job = submit_training(tiny_config(), {}, options, going_on=False)
     assert (job.job_id, job.num_tasks) == ("32769", 8)
     lines = (slurm_bin / "script").read_text().splitlines()
     asked = {line.removeprefix("#SBATCH --") for line in lines if line.startswith("#SBATCH")}
     assert asked >= {
-        "partition=gpu", "nodes=2", "ntasks-per-node=4", "gpus-per-node=4", "cpus-per-task=12",
-        "mem=64GB", "time=90", "signal=USR2@300", "mail-type=END", "job-name=melfast",
-        "open-mode=append", "requeue",
-    }  # fmt: skip
+        "partition=gpu",
+        "nodes=2",
+        "ntasks-per-node=4",
+        "gpus-per-node=4",
+        "cpus-per-task=12",
+        "mem=64GB",
+        "time=90",
+        "signal=USR2@300",
+        "mail-type=END",
+        "job-name=melfast",
+        "open-mode=append",
+        "requeue",
+    }
     assert not any(line.startswith(("account", "qos", "constraint")) for line in asked)
     assert lines.index("module load cuda") < lines.index("export SUBMITIT_EXECUTOR=slurm")
     (command,) = [line for line in lines if line.startswith("srun ")]
@@ -312,9 +348,7 @@ def test_threads_are_the_cores_asked_for(tiny_config: MakeConfig, tmp_path: Path
     assert threads({}, 0) == (2, 1)
 
 
-def test_refused_by_sbatch(
-    tiny_config: MakeConfig, slurm_bin: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_refused_by_sbatch(tiny_config: MakeConfig, slurm_bin: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = "sbatch: error: invalid partition specified: gpo"
     (slurm_bin / "sbatch").write_text(f'#!/bin/sh\necho "{said}" >&2; exit 1\n')
     with pytest.raises(InputError) as caught:
@@ -323,17 +357,14 @@ def test_refused_by_sbatch(
     assert capsys.readouterr().err == ""
 
 
-def test_command_says_where_to_look(
-    tiny_config: MakeConfig, tmp_path: Path, slurm_bin: Path
-) -> None:
+def test_command_says_where_to_look(tiny_config: MakeConfig, tmp_path: Path, slurm_bin: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(tiny_config().to_yaml())
     found = CliRunner().invoke(
-        main, ["train", "--config", str(tmp_path / "tiny.yaml"), "--slurm", "nodes=2",
-               "--slurm", "gpus_per_node=8"], catch_exceptions=False,
-    )  # fmt: skip
-    assert found.output == (
-        f"job 32769: 2 x 8 processes, log {tmp_path}/run/slurm/32769_0_log.err\n"
+        main,
+        ["train", "--config", str(tmp_path / "tiny.yaml"), "--slurm", "nodes=2", "--slurm", "gpus_per_node=8"],
+        catch_exceptions=False,
     )
+    assert found.output == (f"job 32769: 2 x 8 processes, log {tmp_path}/run/slurm/32769_0_log.err\n")
 
 
 class LocalMachine:
@@ -406,9 +437,7 @@ def losses_of(run: Path) -> list[tuple[int, float]]:
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = safetensors.torch.load_file(
-        find_checkpoint(run, "last") / "model.safetensors"
-    )
+    found: dict[str, torch.Tensor] = safetensors.torch.load_file(find_checkpoint(run, "last") / "model.safetensors")
     return found
 
 
@@ -434,9 +463,7 @@ def test_preempted_and_queued_again_as_if_nothing_had_been(
         "whole",
     ]
     whole = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
-    machine: Any = (
-        LocalMachine() if cluster == "local" else FakeSlurm(request.getfixturevalue("slurm_bin"))
-    )
+    machine: Any = LocalMachine() if cluster == "local" else FakeSlurm(request.getfixturevalue("slurm_bin"))
     machine.start(config)
     run = tmp_path / "run"
     wait_for_steps(run, 5)

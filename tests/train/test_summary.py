@@ -28,9 +28,7 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def test_pictures_table_and_scalars(
-    tiny_config: MakeConfig, tmp_path: Path, capsys: Capture
-) -> None:
+def test_pictures_table_and_scalars(tiny_config: MakeConfig, tmp_path: Path, capsys: Capture) -> None:
     run_training(tiny_config(), {}, going_on=False)
     run = tmp_path / "run"
     with Image.open(run / "curves.png") as image:
@@ -53,12 +51,7 @@ def test_pictures_table_and_scalars(
     events = EventAccumulator(str(run / "tensorboard"))
     events.Reload()
     scalars = set(events.Tags()["scalars"])
-    assert {
-        "train/gradient_norm",
-        "train/memory_gib",
-        "valid/recall",
-        "valid/specificity",
-    } <= scalars
+    assert {"train/gradient_norm", "train/memory_gib", "valid/recall", "valid/specificity"} <= scalars
     assert {"valid/recall/dark", "valid/worst_group_auc", "train/waited"} <= scalars
     assert set(events.Tags()["images"]) == {"samples", "curves"}
 
@@ -69,11 +62,12 @@ def test_table_by_hand() -> None:
         {"kind": "valid", "step": 8, "epoch": 2.0, "auc": 0.5, "recall/dark": 0.25},
     ]
     table = summary_table(valid, 1)
-    assert [column.header for column in table.columns] == ["metric", "best: epoch 1",
-                                                           "last: epoch 2"]  # fmt: skip
+    assert [column.header for column in table.columns] == ["metric", "best: epoch 1", "last: epoch 2"]
     assert [list(column.cells) for column in table.columns] == [
-        ["auc", "recall/dark"], ["0.7500", "-"], ["0.5000", "0.2500"]
-    ]  # fmt: skip
+        ["auc", "recall/dark"],
+        ["0.7500", "-"],
+        ["0.5000", "0.2500"],
+    ]
 
 
 class FakeMlflow:
@@ -171,9 +165,7 @@ def test_wandb(tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.Monk
 def test_tracker_that_is_not_there(tiny_config: MakeConfig, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         run_training(tiny_config(output__tracker="wandb"), {}, going_on=False)
-    assert str(caught.value) == (
-        "output.tracker is 'wandb', which is not installed: pip install wandb"
-    )
+    assert str(caught.value) == ("output.tracker is 'wandb', which is not installed: pip install wandb")
     assert not (tmp_path / "run").exists()
 
 

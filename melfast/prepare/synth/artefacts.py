@@ -56,9 +56,7 @@ class Layer:
         return self.keep < np.float32(0.997)
 
 
-def draw_layers(
-    rng: np.random.Generator, artefacts: Artefacts, shape: tuple[int, int], ita_deg: float
-) -> list[Layer]:
+def draw_layers(rng: np.random.Generator, artefacts: Artefacts, shape: tuple[int, int], ita_deg: float) -> list[Layer]:
     """The artefacts of an image of `shape` (height, width), lowest first."""
     layers = []
     if artefacts.hair:
@@ -145,9 +143,7 @@ def _ruler(rng: np.random.Generator, shape: tuple[int, int]) -> Layer:
         draw.line((_OVERSAMPLE * np.r_[start, end]).tolist(), fill=255, width=pen)
         place = _OVERSAMPLE * (start - across * tick * 0.4)
         draw.text((place[0], place[1]), "mm", fill=255, font_size=_OVERSAMPLE * unit * 0.032)
-    ink = np.asarray(canvas.reduce(_OVERSAMPLE), np.float32) * np.float32(
-        rng.uniform(0.6, 0.9) / 255
-    )
+    ink = np.asarray(canvas.reduce(_OVERSAMPLE), np.float32) * np.float32(rng.uniform(0.6, 0.9) / 255)
     return Layer(1 - ink, ink, np.full(3, 0.012, np.float32))
 
 
@@ -155,9 +151,7 @@ def _bubbles(rng: np.random.Generator, shape: tuple[int, int]) -> Layer:
     """Bubbles in the immersion gel: a few anywhere, or foam in one place."""
     height, width = shape
     unit = (height * width) ** 0.5
-    layer = Layer(
-        np.ones(shape, np.float32), np.zeros(shape, np.float32), np.full(3, 0.9, np.float32)
-    )
+    layer = Layer(np.ones(shape, np.float32), np.zeros(shape, np.float32), np.full(3, 0.9, np.float32))
     foam = rng.random() < 0.4
     middle = rng.uniform(0, 1, 2) * (width, height)
     for _ in range(int(rng.integers(12, 40) if foam else rng.integers(1, 7))):
@@ -171,9 +165,7 @@ def _bubbles(rng: np.random.Generator, shape: tuple[int, int]) -> Layer:
     return layer
 
 
-def _add_bubble(
-    rng: np.random.Generator, layer: Layer, place: NDArray[np.float64], radius: float
-) -> None:
+def _add_bubble(rng: np.random.Generator, layer: Layer, place: NDArray[np.float64], radius: float) -> None:
     """A bright rim, lit from a side, dark within; and a glint."""
     height, width = layer.keep.shape
     reach = 1.25 * radius + 2

@@ -8,9 +8,7 @@ from melfast.prepare.synth.fields import Float, fractal, lowpass, random_field
 REACH = 1.75
 
 
-def canvas_field(
-    rng: np.random.Generator, n: int, coarse: float, slope: float, fine: float
-) -> Float:
+def canvas_field(rng: np.random.Generator, n: int, coarse: float, slope: float, fine: float) -> Float:
     """Blotches of all sizes from `coarse` to `fine` lesion radii; see fields.fractal."""
     side = 2 * REACH
     return random_field(rng, (n, n), fractal(coarse / side, slope), fine / side)

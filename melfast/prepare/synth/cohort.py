@@ -73,7 +73,5 @@ def _deal(seed: int, block: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Lesion of each image and patient of each lesion in a block; each has one at least."""
     rng = np.random.default_rng([_BLOCK, seed, block])
     lesions = np.r_[:BLOCK_LESIONS, rng.integers(BLOCK_LESIONS, size=BLOCK_IMAGES - BLOCK_LESIONS)]
-    patients = np.r_[
-        :BLOCK_PATIENTS, rng.integers(BLOCK_PATIENTS, size=BLOCK_LESIONS - BLOCK_PATIENTS)
-    ]
+    patients = np.r_[:BLOCK_PATIENTS, rng.integers(BLOCK_PATIENTS, size=BLOCK_LESIONS - BLOCK_PATIENTS)]
     return tuple(np.sort(lesions).tolist()), tuple(np.sort(patients).tolist())

@@ -55,10 +55,7 @@ class SynthSettings:
         if self.seed < 0:
             raise InputError(f"--seed must be 0 or more, got {self.seed}")
         if not SMALLEST <= min(self.size) <= max(self.size) <= LARGEST:
-            raise InputError(
-                f"--size must be {SMALLEST} to {LARGEST} pixels a side, "
-                f"got {self.size[0]}x{self.size[1]}"
-            )
+            raise InputError(f"--size must be {SMALLEST} to {LARGEST} pixels a side, got {self.size[0]}x{self.size[1]}")
         if not 0.0 <= self.malignant <= 1.0:
             raise InputError(f"--malignant must be a fraction in 0..1, got {self.malignant:g}")
         if self.groups not in TONE_GROUPS:
@@ -139,9 +136,7 @@ def _require_same(folder: Path, settings: SynthSettings) -> None:
         raise InputError(f"{record}: not a record of melfast synth, {hint}") from None
     wanted = settings.record()
     if found != wanted:
-        names = [
-            key for key in wanted if not isinstance(found, dict) or found.get(key) != wanted[key]
-        ]
+        names = [key for key in wanted if not isinstance(found, dict) or found.get(key) != wanted[key]]
         raise InputError(f"{folder}: drawn with another {', '.join(names) or 'record'}, {hint}")
 
 
@@ -159,17 +154,13 @@ def image_name(index: int) -> str:
 
 
 @contextmanager
-def _drawn(
-    folder: Path, settings: SynthSettings, workers: int
-) -> Iterator[Iterator[tuple[int, dict[str, Any]]]]:
+def _drawn(folder: Path, settings: SynthSettings, workers: int) -> Iterator[Iterator[tuple[int, dict[str, Any]]]]:
     """(index, row) of each image as it is written, in any order."""
     if workers == 1:
         yield ((i, _write_image(folder, settings, i)) for i in range(settings.images))
         return
     # Spawned, not forked: the caller may hold threads (torch, a progress bar) that a fork breaks.
-    pool = ProcessPoolExecutor(
-        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_ignore_interrupt
-    )
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_ignore_interrupt)
     try:
         yield _results(pool, folder, settings, workers)
     finally:

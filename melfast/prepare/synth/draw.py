@@ -7,20 +7,10 @@ import scipy.fft
 from numpy.typing import NDArray
 from PIL import Image
 
-from melfast.prepare.synth.artefacts import (
-    Artefacts,
-    draw_artefacts,
-    draw_layers,
-)
+from melfast.prepare.synth.artefacts import Artefacts, draw_artefacts, draw_layers
 from melfast.prepare.synth.canvas import REACH
 from melfast.prepare.synth.cohort import draw_patient_ita, make_case
-from melfast.prepare.synth.colour import (
-    SkinColour,
-    draw_skin_colour,
-    lab_to_linear,
-    linear_to_srgb,
-    srgb_to_linear,
-)
+from melfast.prepare.synth.colour import SkinColour, draw_skin_colour, lab_to_linear, linear_to_srgb, srgb_to_linear
 from melfast.prepare.synth.fields import Float, smoothstep
 from melfast.prepare.synth.lesion import draw_lesion
 from melfast.prepare.synth.pigment import Pigment
@@ -69,10 +59,7 @@ class Sample:
 
 
 def draw_sample(
-    seed: int,
-    index: int,
-    size: tuple[int, int] = DEFAULT_SIZE,
-    malignant: float = DEFAULT_MALIGNANT,
+    seed: int, index: int, size: tuple[int, int] = DEFAULT_SIZE, malignant: float = DEFAULT_MALIGNANT
 ) -> Sample:
     """Draws image number `index` (from 0) of the endless data set that `seed` stands for.
 
@@ -85,9 +72,7 @@ def draw_sample(
     case = make_case(seed, index, malignant)
     patient_ita = draw_patient_ita(seed, case.patient, case.patient_rng)
     skin_type = draw_skin_type(case.patient_rng, patient_ita)
-    redness = min(10.0, float(case.patient_rng.gamma(1.1, 2.2))) * float(
-        np.clip((patient_ita + 40) / 80, 0.2, 1)
-    )
+    redness = min(10.0, float(case.patient_rng.gamma(1.1, 2.2))) * float(np.clip((patient_ita + 40) / 80, 0.2, 1))
     rng = case.view_rng
     ita = float(np.clip(patient_ita + rng.normal(0, 1.5), *ITA_RANGE))
     colour = draw_skin_colour(rng, ita, redness + float(rng.normal(0, 1.0)))
@@ -107,9 +92,7 @@ def draw_sample(
     _paint_pigment(rgb[view.box], lesion.pigment, view, smoothstep(-1, 1, ramp), colour.l)
     for layer in layers:
         layer.paint(rgb)
-    return Sample(
-        linear_to_srgb(rgb), mask, skin, colour, case.target, case.patient, case.lesion, artefacts
-    )
+    return Sample(linear_to_srgb(rgb), mask, skin, colour, case.target, case.patient, case.lesion, artefacts)
 
 
 @dataclass(frozen=True)
@@ -161,9 +144,7 @@ def _canvas_size(traits: Traits, size: tuple[int, int]) -> int:
     return int(scipy.fft.next_fast_len(int(np.clip(pixels, 48, 420)), real=True))
 
 
-def _clean_skin(
-    colour: SkinColour, surface: tuple[Float, Float, Float], skin: NDArray[np.bool_]
-) -> Float:
+def _clean_skin(colour: SkinColour, surface: tuple[Float, Float, Float], skin: NDArray[np.bool_]) -> Float:
     """Linear rgb of the skin, its median over `skin` the base colour."""
     planes = []
     for base, plane in zip((colour.l, colour.a, colour.b), surface, strict=True):
@@ -172,9 +153,7 @@ def _clean_skin(
     return lab_to_linear(planes[0], planes[1], planes[2])
 
 
-def _paint_pigment(
-    rgb: Float, pigment: Pigment, view: _View, alpha: Float, lightness: float
-) -> None:
+def _paint_pigment(rgb: Float, pigment: Pigment, view: _View, alpha: Float, lightness: float) -> None:
     """Pigment over skin: it absorbs by Beer and Lambert, so darker skin bears darker lesions."""
     melanin = alpha * view.sample(pigment.melanin)
     deep = alpha * view.sample(pigment.deep)

@@ -49,9 +49,7 @@ def oriented(wavelength: float, width: float, angle: float, spread: float) -> En
     return envelope
 
 
-def random_field(
-    rng: np.random.Generator, shape: tuple[int, int], envelope: Envelope, finest: float
-) -> Float:
+def random_field(rng: np.random.Generator, shape: tuple[int, int], envelope: Envelope, finest: float) -> Float:
     """A Gaussian random field with a given spectrum, mean 0 and standard deviation 1.
 
     The same generator state gives the same field at any resolution of one aspect ratio: the waves

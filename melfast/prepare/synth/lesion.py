@@ -72,8 +72,7 @@ def _add_streaks(rng: np.random.Generator, traits: Traits, theta: Float, reach: 
     if drawn[1] < 0.15:
         part = np.ones_like(theta)
     wander = sum(
-        np.float32(rng.normal(0, 1.2)) * np.sin(k * theta + np.float32(rng.uniform(0, 2 * np.pi)))
-        for k in range(2, 9)
+        np.float32(rng.normal(0, 1.2)) * np.sin(k * theta + np.float32(rng.uniform(0, 2 * np.pi))) for k in range(2, 9)
     )
     uneven = 0.7 + 0.3 * np.cos(fingers * 3 // 8 * theta)  # a whole number of turns: no seam
     wave = np.maximum(np.cos(fingers * theta + wander), 0) * uneven
@@ -94,9 +93,7 @@ def _one_piece(outline: Float) -> Float:
 
 def _softness(rng: np.random.Generator, traits: Traits, x: Float, y: Float) -> Float:
     """Border ramp: fading in most naevi, cut off sharply on a side of many melanomas."""
-    base = float(
-        np.clip(0.19 * np.exp(-0.45 * traits.abruptness + rng.normal(0, 0.25)), 0.04, 0.35)
-    )
+    base = float(np.clip(0.19 * np.exp(-0.45 * traits.abruptness + rng.normal(0, 0.25)), 0.04, 0.35))
     angle = float(rng.uniform(0, 2 * np.pi))
     along = (x * np.cos(angle) + y * np.sin(angle)) / REACH
     uneven = 0.75 * sigmoid(traits.abruptness - 0.5)

@@ -32,9 +32,7 @@ class Pigment:
     hue: tuple[float, float, float]
 
 
-def draw_pigment(
-    rng: np.random.Generator, traits: Traits, x: Float, y: Float, rho: Float
-) -> Pigment:
+def draw_pigment(rng: np.random.Generator, traits: Traits, x: Float, y: Float, rho: Float) -> Pigment:
     """Draws the pigment of a lesion.
 
     Args:
@@ -85,9 +83,7 @@ def _network(rng: np.random.Generator, traits: Traits, x: Float, y: Float, rho: 
     comb = np.zeros_like(x)
     for third in range(3):
         along = turn + third * np.pi / 3
-        comb += np.cos(
-            np.float32(wave) * (np.float32(np.cos(along)) * wx + np.float32(np.sin(along)) * wy)
-        )
+        comb += np.cos(np.float32(wave) * (np.float32(np.cos(along)) * wx + np.float32(np.sin(along)) * wy))
     comb += np.float32(0.4 + 1.0 * atypia) * random_field(
         rng, (n, n), bandpass(1.3 * hole / (2 * REACH), 0.3), hole / (2 * REACH) / 1.6
     )
@@ -121,9 +117,7 @@ def _globules(rng: np.random.Generator, traits: Traits, x: Float, y: Float) -> F
     return np.float32(rng.uniform(0.5, 1.3)) * spots
 
 
-def _blob(
-    rng: np.random.Generator, x: Float, y: Float, low: float, high: float, spread: float = 0.75
-) -> Float:
+def _blob(rng: np.random.Generator, x: Float, y: Float, low: float, high: float, spread: float = 0.75) -> Float:
     """A ragged patch somewhere in the lesion; 0..1."""
     angle, away = rng.uniform(0, 2 * np.pi), spread * np.sqrt(rng.random())
     size = rng.uniform(low, high)
@@ -132,17 +126,13 @@ def _blob(
     return smoothstep(-0.35, 0.65, ragged.astype(np.float32))
 
 
-def _add_patches(
-    rng: np.random.Generator, traits: Traits, x: Float, y: Float, pigment: Pigment
-) -> None:
+def _add_patches(rng: np.random.Generator, traits: Traits, x: Float, y: Float, pigment: Pigment) -> None:
     """Patches of other browns, black, red and grey, the more the higher the colour score."""
     melanin = pigment.melanin
     count = int(rng.poisson(0.35 + 3.2 * sigmoid(1.4 * (traits.colours - 0.9))))
     for _ in range(min(count, 6)):
         patch = _blob(rng, x, y, 0.18, 0.6) * np.float32(rng.uniform(0.5, 1.0))
-        kind = rng.choice(
-            ("dark", "light", "red", "grey", "white"), p=(0.42, 0.27, 0.18, 0.08, 0.05)
-        )
+        kind = rng.choice(("dark", "light", "red", "grey", "white"), p=(0.42, 0.27, 0.18, 0.08, 0.05))
         if kind == "dark":
             melanin *= 1 + 0.9 * patch
             melanin += 0.45 * patch

@@ -21,12 +21,8 @@ def write_sheet(manifest: Manifest, path: Path) -> None:
     """
     ita = manifest.column("ita").astype(float)
     order = np.argsort(-ita, kind="stable")
-    picked = order[
-        np.linspace(0, len(order) - 1, min(COLUMNS * ROWS, len(order))).round().astype(int)
-    ]
+    picked = order[np.linspace(0, len(order) - 1, min(COLUMNS * ROWS, len(order))).round().astype(int)]
     files, targets = manifest.image_paths, manifest.targets
-    captions = [
-        f"{'malignant' if targets[row] == 1 else 'benign'}, ITA {ita[row]:.0f}°" for row in picked
-    ]
+    captions = [f"{'malignant' if targets[row] == 1 else 'benign'}, ITA {ita[row]:.0f}°" for row in picked]
     pictures = [read_image(files[row]) for row in picked]
     write_grid(list(zip(pictures, captions, strict=True)), COLUMNS, path)

@@ -4,14 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from melfast.prepare.synth.fields import (
-    Float,
-    fractal,
-    lowpass,
-    oriented,
-    random_field,
-    smoothstep,
-)
+from melfast.prepare.synth.fields import Float, fractal, lowpass, oriented, random_field, smoothstep
 
 
 @dataclass(frozen=True)

@@ -28,10 +28,18 @@ class Traits:
 # Mean of each score in a typical melanoma, in standard deviations above a typical naevus: features
 # of the ABCD rule and the seven-point checklist. Pictures overlap more than these scores do.
 SHIFT = {
-    "asymmetry": 1.55, "border": 1.1, "colours": 1.65, "network": 1.6, "globules": 1.6,
-    "streaks": 1.6, "veil": 2.1, "regression": 1.9, "abruptness": 1.6, "darkness": 0.8,
+    "asymmetry": 1.55,
+    "border": 1.1,
+    "colours": 1.65,
+    "network": 1.6,
+    "globules": 1.6,
+    "streaks": 1.6,
+    "veil": 2.1,
+    "regression": 1.9,
+    "abruptness": 1.6,
+    "darkness": 0.8,
     "size": 0.8,
-}  # fmt: skip
+}
 
 
 def draw_traits(rng: np.random.Generator, target: int) -> Traits:
