@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from benchmarks.constants import RESULTS
 from benchmarks.machine import ROOT
 from benchmarks.readme import machine, number
-from melfast.evaluate.plots import COLOURS, save
+from melfast.report.plots import COLOURS, save
 
 FOLDER = ROOT / "docs" / "scaling"
 SUBJECT_WIDTH, PEER_WIDTH = 2.2, 1.2

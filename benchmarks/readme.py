@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import click
 
 from benchmarks.machine import ROOT
-from melfast.files import atomic_path
+from melfast.io.files import atomic_path
 
 BEGIN, END = "<!-- measured: python benchmarks/readme.py -->", "<!-- /measured -->"
 # Of the versions in a file, those that a reader would ask for.

@@ -13,8 +13,8 @@ from benchmarks import machine, suites
 from benchmarks.harness import APART, NEED_GPU, SUITES, CheckFailedError, Run
 from benchmarks.images import Data
 from melfast.data.loader import available_cores
-from melfast.errors import InputError
-from melfast.files import atomic_path
+from melfast.io.errors import InputError
+from melfast.io.files import atomic_path
 
 MOST_BUSY_PERCENT = 10  # before anything is measured
 CONTEXT = {"help_option_names": ["-h", "--help"]}

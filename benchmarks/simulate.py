@@ -36,7 +36,7 @@ from benchmarks.plants import (
     worst,
 )
 from benchmarks.readme import number
-from melfast.files import atomic_path
+from melfast.io.files import atomic_path
 
 PAGE = ROOT / "docs" / "scaling.md"
 COPY = "numpy.copyto"

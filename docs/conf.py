@@ -79,8 +79,8 @@ napoleon_use_ivar = True
 # pages at hand, and none is fetched.
 nitpick_ignore_regex = [
     ("py:.*", r"(?!melfast\b).*"),
-    ("py:.*", r"melfast\.evaluate\.design\..*"),  # internal
-    ("py:.*", r"melfast\.settings\.Schema"),  # a type variable
+    ("py:.*", r"melfast\.metrics\.design\..*"),  # internal
+    ("py:.*", r"melfast\.config\.loading\.Schema"),  # a type variable
 ]
 
 smartquotes = False  # options begin with two dashes

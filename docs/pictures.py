@@ -22,15 +22,16 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from melfast.config import LossConfig
-from melfast.evaluate.bootstrap import bootstrap, permutation_null
-from melfast.evaluate.calibration import fit
-from melfast.evaluate.groups import Groups
-from melfast.evaluate.intervals import exact_interval
-from melfast.evaluate.threshold import choose_by_group, choose_threshold
+from melfast.config.schema import LossConfig
 from melfast.losses import Criterion
+from melfast.metrics.bootstrap import bootstrap, permutation_null
+from melfast.metrics.calibration import fit
+from melfast.metrics.groups import Groups
+from melfast.metrics.intervals import exact_interval
+from melfast.metrics.threshold import choose_by_group, choose_threshold
 from melfast.prepare.synth import Sample, draw_sample
-from melfast.skin import locus, published
+from melfast.skin import locus
+from melfast.skin import published_ita as published
 from melfast.skin.colour import lab_to_srgb, srgb_to_lab
 from melfast.skin.curves import destinations, level_curves, light_gains
 from melfast.skin.former import shift_skin, skin_weights

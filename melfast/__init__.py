@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from melfast.data.dataset import MelanomaDataset
-    from melfast.engines.predict import Predictor
+    from melfast.predict.predictor import Predictor
 
 __version__ = "0.1.0"
 __all__ = ["MelanomaDataset", "Predictor", "__version__"]
 
 # Loaded when asked for: `import melfast` costs nothing.
-_LAZY = {"MelanomaDataset": "melfast.data.dataset", "Predictor": "melfast.engines.predict"}
+_LAZY = {"MelanomaDataset": "melfast.data.dataset", "Predictor": "melfast.predict.predictor"}
 
 
 def __getattr__(name: str) -> Any:

@@ -122,8 +122,8 @@ def red_model() -> Callable[..., Path]:
     import onnx
     from onnx import TensorProto, helper
 
+    from melfast.data.preprocess import Preprocess
     from melfast.models.record import ModelRecord
-    from melfast.preprocess import Preprocess
 
     def write(path: Path, **changes: object) -> Path:
         size = Preprocess(4, 6)

@@ -25,10 +25,10 @@ import click
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = {
     "melfast/skin/tone.py": ["tests/skin/test_tone.py"],
-    "melfast/decode.py": ["tests/models/test_models.py", "tests/evaluate/test_calibration.py"],
+    "melfast/models/decode.py": ["tests/models/test_models.py", "tests/metrics/test_calibration.py"],
     "melfast/losses/criterion.py": ["tests/losses/test_criterion.py"],
     "melfast/losses/weights.py": ["tests/losses/test_criterion.py"],
-    "melfast/evaluate/metrics.py": ["tests/evaluate/test_metrics.py"],
+    "melfast/metrics/metrics.py": ["tests/metrics/test_metrics.py"],
     "melfast/data/plan.py": ["tests/data/test_plan.py"],
     "melfast/data/sampler.py": ["tests/data/test_sampler.py"],
 }
@@ -45,7 +45,7 @@ SCALE = "it goes when shares are normalised"
 
 # Mutants that do the same as the module, each by its place (see Mutant), and why.
 EQUIVALENT: dict[str, dict[str, str]] = {
-    "melfast/decode.py": {
+    "melfast/models/decode.py": {
         "calibrated: slope = torch.where(wide >= 0, high / wide.clamp_min(1e-300), 0.0)": FLAT,
         "calibrated: slope = torch.where(wide > 0, high / wide.clamp_min(1e-300), 1.0)": FLAT,
         "calibrated: return (y[0] + (ramps * slope).sum(dim=1)).clamp(0, 2)"
@@ -55,7 +55,7 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "_probability: return by_class[:, +1] / by_class.sum(dim=1)": LAST,
         "_probability: return mean_bc.softmax(dim=1)[:, +1]": LAST,
     },
-    "melfast/evaluate/metrics.py": {
+    "melfast/metrics/metrics.py": {
         "pauc_above_tpr: rise = np.where(tpr[1:] > tpr[:-1], tpr[1:] - tpr[:-1], 2.0)": "divides "
         "by a rise of 0, and is multiplied by it"
     },

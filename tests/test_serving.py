@@ -13,12 +13,12 @@ from PIL import Image
 import melfast
 from melfast.data.native import NativeLoader
 from melfast.data.plan import evaluation_plan
-from melfast.engines.export import export_model
-from melfast.engines.export_check import draw_images, torch_logits
+from melfast.data.preprocess import Preprocess
 from melfast.engines.onnx_runtime import OnnxEngine
+from melfast.export.check import draw_images, torch_logits
+from melfast.export.formats import export_model
 from melfast.models.classifier import build_classifier
 from melfast.models.record import ModelRecord
-from melfast.preprocess import Preprocess
 from tests.docs.blocks import read_blocks
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "serving.md"

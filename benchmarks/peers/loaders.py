@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from melfast.preprocess import RGB_MEAN, RGB_STD, Preprocess
+from melfast.data.preprocess import RGB_MEAN, RGB_STD, Preprocess
 
 Batches = Iterator[NDArray[np.float32]]
 Epoch = Callable[[], Batches]

@@ -17,14 +17,14 @@ from benchmarks.peers.engines import Engine
 from benchmarks.suites.loader import installed, resized_copies
 from benchmarks.suites.train import epoch, in_memory_batches, make_trainer
 from melfast.data.loader import LoaderName
-from melfast.errors import InputError
-from melfast.preprocess import Preprocess
+from melfast.data.preprocess import Preprocess
+from melfast.io.errors import InputError
 
 if TYPE_CHECKING:
-    from melfast.config import Config
+    from melfast.config.schema import Config
     from melfast.data.plan import EpochPlan
+    from melfast.distributed import World
     from melfast.models.deploy import ExportedClassifier
-    from melfast.train.distributed import World
 
 PARITY_IMAGES = 32  # of a size
 MEDIAN_APART, MOST_APART = 1.5, 4.0  # mean difference of an image in levels of 255
@@ -115,7 +115,7 @@ def all_images(
     loader: LoaderName, files: list[Path], preprocess: Preprocess, plan: "EpochPlan", scale: Scale, threads: int
 ) -> NDArray[np.float32]:
     """[N, H, W, 3] on the host, as they came to the device."""
-    from melfast.train.feed import feed, open_loader
+    from melfast.data.feed import feed, open_loader
 
     world = world_of(scale)
     batches = open_loader(files, preprocess, plan, world, loader=loader, threads=threads)
@@ -145,7 +145,7 @@ def loading(run: Run, scale: Scale, group: str, files: list[Path]) -> None:
 
 def loading_epoch(loader: LoaderName, paths: list[Path], scale: Scale, threads: int) -> Callable[[], int]:
     """One epoch to the device, in float16 where that is CUDA; images done."""
-    from melfast.train.feed import feed, open_loader
+    from melfast.data.feed import feed, open_loader
 
     plan, preprocess = loaders.training_work(len(paths), scale.size, scale.batch)
     world = world_of(scale)
@@ -197,8 +197,8 @@ def training(run: Run, scale: Scale, group: str, files: list[Path], copies: list
 
 
 def training_config(scale: Scale, loader: LoaderName, threads: int, compiled: bool) -> "Config":
-    from melfast.config import load_config
-    from melfast.settings import Override
+    from melfast.config.loading import Override
+    from melfast.config.schema import load_config
 
     settings = {
         "preprocess.height": scale.size,
@@ -321,8 +321,8 @@ def export(scale: Scale, files: list[Path], folder: Path) -> "tuple[Path, Path, 
     """A network of random weights that tells the images apart: as fp32, as fp16, and its module."""
     import torch
 
-    from melfast.engines.export import export_onnx
-    from melfast.engines.export_onnx import write_onnx
+    from melfast.export.formats import export_onnx
+    from melfast.export.onnx import write_onnx
     from melfast.models.classifier import build_classifier
     from melfast.models.deploy import ExportedClassifier
     from melfast.models.record import ModelRecord
@@ -369,7 +369,7 @@ def tf32(torch: Any) -> Iterator[None]:
 def world_of(scale: Scale) -> "World":
     import torch
 
-    from melfast.train.distributed import World
+    from melfast.distributed import World
 
     return World(device=torch.device(scale.device))
 

@@ -39,7 +39,7 @@ def inference(run: Run) -> None:
 
 def measure(run: Run, source: str, files: list[Path], folder: Path, backbone: str, side: int) -> None:
     """The suite, of any network."""
-    from melfast.engines.predict import open_engine
+    from melfast.predict.predictor import open_engine
 
     classifier, record = network(backbone, side)
     path = folder / "model.onnx"
@@ -77,9 +77,9 @@ def network(backbone: str, side: int) -> "tuple[torch.nn.Module, ModelRecord]":
     """A classifier with random weights whose answers differ from image to image."""
     import torch
 
+    from melfast.data.preprocess import Preprocess
     from melfast.models.classifier import build_classifier
     from melfast.models.record import ModelRecord
-    from melfast.preprocess import Preprocess
 
     torch.manual_seed(0)
     record = ModelRecord(backbone, Preprocess(side, side, "cielab"))
@@ -87,13 +87,13 @@ def network(backbone: str, side: int) -> "tuple[torch.nn.Module, ModelRecord]":
 
 
 def export(classifier: "torch.nn.Module", record: "ModelRecord", path: Path) -> None:
-    from melfast.engines.export import export_onnx
+    from melfast.export.formats import export_onnx
 
     export_onnx(classifier, record, path)
 
 
 def predict(engine: "Engine", files: list[Path], threads: int) -> np.ndarray:
-    from melfast.engines.predict import predictions
+    from melfast.predict.predictor import predictions
 
     answers = predictions(engine, files, batch_size=BATCH, threads=threads)
     return np.concatenate([batch.logits for batch in answers])
@@ -126,8 +126,8 @@ def int8(run: Run, path: Path, engine: "Engine", files: list[Path]) -> "Engine":
 
     Whether it is kept there, its AUC on images with known answers decides: these have none.
     """
-    from melfast.engines.export_int8 import write_int8
-    from melfast.engines.predict import open_engine
+    from melfast.export.int8 import write_int8
+    from melfast.predict.predictor import open_engine
 
     smaller = path.with_name("int8.onnx")
     write_int8(path, smaller, [str(file) for file in files])

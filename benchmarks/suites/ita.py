@@ -41,7 +41,7 @@ def some_of(files: list[Path]) -> list[Path]:
 
 
 def tone_of(path: Path, **how: Any) -> Any:
-    from melfast.images import read_scaled
+    from melfast.io.images import read_scaled
     from melfast.skin.ita import estimate_tone
     from melfast.skin.masks import working_size
 
@@ -67,7 +67,7 @@ def check_drawn(run: Run) -> None:
 
 def check_published(run: Run, files: list[Path]) -> None:
     """melfast's `published` against the peer that it is timed beside."""
-    from melfast.images import read_image
+    from melfast.io.images import read_image
     from melfast.skin.ita import estimate_tone
 
     found = [estimate_tone(read_image(path), convention="published").ita_deg for path in files]
@@ -83,7 +83,7 @@ def race_published(run: Run, files: list[Path]) -> None:
     """One thread against the published method as OpenCV and Python run it."""
     import cv2
 
-    from melfast.images import read_image
+    from melfast.io.images import read_image
     from melfast.skin.ita import estimate_tone
 
     cv2.setNumThreads(1)

@@ -17,7 +17,7 @@ from benchmarks import images
 from benchmarks.harness import CheckFailedError, Contestant, Run, suite
 from benchmarks.peers import loaders
 from benchmarks.peers.loaders import Epoch
-from melfast.preprocess import RGB_MEAN, RGB_STD
+from melfast.data.preprocess import RGB_MEAN, RGB_STD
 
 SIZE, BATCH = 224, 32
 COPY_SIDE = 288

@@ -9,7 +9,7 @@ from benchmarks import images
 from benchmarks.harness import Contestant, Run, suite
 from benchmarks.suites.loader import installed
 from melfast import core
-from melfast.images import read_image
+from melfast.io.images import read_image
 
 SIZES = ((4000, 6000), (2000, 3000))  # height, width
 PHOTOGRAPH = "isic2020/images/ISIC_0081956.jpg"  # 6000 x 4000

@@ -140,7 +140,7 @@ def services(run: Run, what: str, files: list[Path]) -> None:
     """From the page cache into the batch on one core, image by image."""
     from melfast.data.native import carry_out
     from melfast.data.plan import evaluation_plan
-    from melfast.preprocess import Preprocess
+    from melfast.data.preprocess import Preprocess
 
     plan = evaluation_plan(len(files), batch_size=BATCH)
     out = np.empty((SIDE, SIDE, 3), np.float32)
@@ -195,7 +195,7 @@ class Network:
 
 @contextmanager
 def large_network(threads: int) -> Iterator[Network]:
-    from melfast.engines.predict import open_engine
+    from melfast.predict.predictor import open_engine
 
     with TemporaryDirectory(prefix="melfast-bench-") as folder:
         classifier, record = inference.network(BACKBONE, SIDE)
@@ -274,11 +274,11 @@ def table_jobs(folder: Path, rows: int) -> dict[str, tuple[Job, dict[str, Job]]]
 
     from benchmarks.peers.statistics import bootstrap_loop, measure_leanly
     from melfast.data.augment import Augment
+    from melfast.data.manifest import read_manifest
     from melfast.data.plan import Rows, training_plan
-    from melfast.evaluate.bootstrap import bootstrap
-    from melfast.evaluate.groups import Groups
-    from melfast.evaluate.predictions import read_predictions
-    from melfast.manifest import read_manifest
+    from melfast.metrics.bootstrap import bootstrap
+    from melfast.metrics.groups import Groups
+    from melfast.report.predictions import read_predictions
 
     manifest, predictions = (folder / f"{n}-{rows}.csv" for n in ("manifest", "predictions"))
     rng = np.random.default_rng(0)
@@ -377,7 +377,7 @@ def uint8_batches(files: list[Path], threads: int) -> Iterator[Any]:
     """What `melfast predict` gives its engine."""
     from melfast.data.native import NativeLoader
     from melfast.data.plan import evaluation_plan
-    from melfast.preprocess import Preprocess
+    from melfast.data.preprocess import Preprocess
 
     plan = evaluation_plan(len(files), batch_size=inference.BATCH)
     preprocess = Preprocess(SIDE, SIDE, "cielab")

@@ -11,7 +11,7 @@ from benchmarks.harness import Contestant, Run, suite
 
 if TYPE_CHECKING:
     from benchmarks.peers.statistics import Measure
-    from melfast.evaluate.groups import Groups
+    from melfast.metrics.groups import Groups
 
 # Benign and malignant images of each tone group in the published validation split of ISIC 2020.
 SIZES = ((268, 17), (4379, 58), (1569, 46), (209, 16))
@@ -37,7 +37,7 @@ class Images:
 def statistics(run: Run) -> None:
     """Replicates/s of every metric over all and by group, beside a loop over scikit-learn."""
     from benchmarks.peers.statistics import bootstrap_loop, measure_leanly, measure_one_by_one, permutation_loop
-    from melfast.evaluate.bootstrap import bootstrap, permutation_null
+    from melfast.metrics.bootstrap import bootstrap, permutation_null
 
     images = draw()
     labels = (images.true, images.called, images.score)
@@ -72,7 +72,7 @@ def statistics(run: Run) -> None:
 
 def draw() -> Images:
     """Scores of a classifier of AUC 0.86 or so, rounded so that some are the same."""
-    from melfast.evaluate.groups import Groups
+    from melfast.metrics.groups import Groups
 
     rng = np.random.default_rng(0)
     true = np.concatenate([np.repeat([0, 1], sizes) for sizes in SIZES])
@@ -85,9 +85,9 @@ def draw() -> Images:
 def check(run: Run, images: Images) -> None:
     """The first replicates again, image by image, with scikit-learn."""
     from benchmarks.peers.statistics import measure_leanly, measure_one_by_one
-    from melfast.evaluate import kernels
-    from melfast.evaluate.bootstrap import bootstrap
-    from melfast.evaluate.design import Design, seeds_of
+    from melfast.metrics import kernels
+    from melfast.metrics.bootstrap import bootstrap
+    from melfast.metrics.design import Design, seeds_of
 
     labels = (images.true, images.called, images.score)
     found = bootstrap(*labels, sensitive_features=images.groups, replicates=CHECKED)

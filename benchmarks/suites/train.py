@@ -17,13 +17,13 @@ from benchmarks.harness import Contestant, Run, suite
 from benchmarks.machine import ROOT
 from melfast.cli import calm_openmp
 from melfast.data.batch import Batch
-from melfast.images import list_images
+from melfast.io.images import list_images
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-    from melfast.config import Config
-    from melfast.train.distributed import World
+    from melfast.config.schema import Config
+    from melfast.distributed import World
     from melfast.train.loop import Batches, Trainer
 
 calm_openmp()  # as the melfast command does, before torch is loaded
@@ -79,8 +79,8 @@ def small_images(data: images.Data) -> Iterator[tuple[str, list[Path]]]:
 
 def recipe(threads: int, **more: object) -> "Config":
     """The recipe on so many threads; `more`: further keys of section `train`."""
-    from melfast.config import load_config
-    from melfast.settings import Override
+    from melfast.config.loading import Override
+    from melfast.config.schema import load_config
 
     # The files are of no tone group, which the recipe's own loss needs; it is not what is measured.
     settings = {"data.threads": threads, "train.threads": threads, "train.device": "cpu", "loss.name": "ce"}
@@ -92,12 +92,12 @@ def make_trainer(config: "Config", files: list[Path], steps: int, world: "World 
     """A trainer with an epoch of `steps` steps on these files, repeated if need be."""
     import torch
 
+    from melfast.data.feed import set_threads
     from melfast.data.plan import Rows
+    from melfast.distributed import World
+    from melfast.models.checkpoint import State
     from melfast.train.cells import count_cells
-    from melfast.train.checkpoint import State
     from melfast.train.data import LabelledImages, TrainingData
-    from melfast.train.distributed import World
-    from melfast.train.feed import set_threads
     from melfast.train.learner import build_learner, new_record
     from melfast.train.logging import SilentLog
     from melfast.train.loop import Trainer
@@ -177,7 +177,7 @@ def work(rank: int, size: int, threads: int, steps: int, port: int, orders: "Con
         "MASTER_ADDR": "localhost",
         "MASTER_PORT": str(port),
     }
-    from melfast.train.distributed import start_world
+    from melfast.distributed import start_world
 
     with start_world("cpu") as world:
         trainer = make_trainer(recipe(threads), [Path("none.jpg")], steps, world)
@@ -200,7 +200,7 @@ def check(run: Run, on_files: "Trainer", in_memory: "Trainer") -> None:
 
 def epoch(trainer: "Trainer") -> Callable[[], int]:
     """One epoch of the loop as `melfast train` runs it; images done."""
-    from melfast.train.checkpoint import State
+    from melfast.models.checkpoint import State
 
     def run() -> int:
         trainer.state = State()

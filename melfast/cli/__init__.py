@@ -7,7 +7,7 @@ import traceback
 
 import click
 
-from melfast.errors import InputError
+from melfast.io.errors import InputError
 
 # name: (module, one line of help). Help is kept here so that `melfast --help` imports no command.
 COMMANDS = {

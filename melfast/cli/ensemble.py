@@ -48,8 +48,8 @@ def command(
     run_ensemble(
         sources,
         output_dir,
-        method=method,
-        threshold=threshold,  # type: ignore[arg-type]
+        method=method,  # type: ignore[arg-type]
+        threshold=threshold,
         data_path=data_path,
         split=split,
         means=Means(**means),

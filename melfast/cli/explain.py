@@ -47,7 +47,7 @@ def command(
       melfast explain --checkpoint runs/first --output maps
       melfast explain --checkpoint runs/first --images photos --output maps
     """
-    from melfast.evaluate.explaining import run_explain
+    from melfast.evaluate.explain import run_explain
 
     for line in run_explain(checkpoint, output, images, data_path, split, names, count):
         click.echo(line)

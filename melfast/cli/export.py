@@ -8,8 +8,8 @@ import click
 from melfast.cli import CONTEXT
 
 if TYPE_CHECKING:
-    from melfast.engines.export_check import Check, Pictures
-    from melfast.engines.export_int8 import Quantised, Split
+    from melfast.export.check import Check, Pictures
+    from melfast.export.int8 import Quantised, Split
     from melfast.models.record import ModelRecord
 
 FORMATS = ("onnx", "torchscript", "torch-export", "hf", "tensorrt", "triton")
@@ -80,10 +80,10 @@ def command(
     if data_path is not None and precision != "int8":
         raise click.UsageError("--data-path goes with --precision int8")
 
-    from melfast.engines.export import export_model
-    from melfast.engines.export_check import read_pictures
-    from melfast.engines.export_hf import needs, unfolded
-    from melfast.train.checkpoint import load_model
+    from melfast.export.check import read_pictures
+    from melfast.export.formats import export_model
+    from melfast.export.hf import needs, unfolded
+    from melfast.models.checkpoint import load_model
 
     classifier, record = load_model(checkpoint)
     split = int8_split(checkpoint, data_path) if precision == "int8" else None
@@ -94,7 +94,7 @@ def command(
         pictures, none = default_pictures(data_path or run_manifest(checkpoint), record)
     quantised = None
     if split is not None:
-        from melfast.engines.export_int8 import export_int8
+        from melfast.export.int8 import export_int8
 
         check, quantised = export_int8(classifier, record, output, split, pictures=pictures)
     else:
@@ -121,8 +121,8 @@ def command(
 
 
 def int8_split(checkpoint: Path, data_path: Path | None) -> "Split":
-    from melfast.engines.export_int8 import read_split
-    from melfast.manifest import read_manifest
+    from melfast.data.manifest import read_manifest
+    from melfast.export.int8 import read_split
 
     return read_split(read_manifest(data_path or run_manifest(checkpoint)))
 
@@ -130,7 +130,7 @@ def int8_split(checkpoint: Path, data_path: Path | None) -> "Split":
 def run_manifest(checkpoint: Path) -> Path:
     """Where the run that a checkpoint is of keeps its manifest."""
     from melfast.evaluate.run import run_of
-    from melfast.train.checkpoint import find_checkpoint
+    from melfast.models.checkpoint import find_checkpoint
     from melfast.train.data import MANIFEST
 
     return run_of(find_checkpoint(checkpoint)) / MANIFEST
@@ -138,8 +138,8 @@ def run_manifest(checkpoint: Path) -> Path:
 
 def default_pictures(manifest: Path, record: "ModelRecord") -> "tuple[Pictures | None, str]":
     """Images of the run for the check; where there are none, why."""
-    from melfast.engines.export_check import pictures_at_hand
-    from melfast.errors import InputError
+    from melfast.export.check import pictures_at_hand
+    from melfast.io.errors import InputError
 
     try:
         return pictures_at_hand(manifest, record), ""
@@ -149,7 +149,7 @@ def default_pictures(manifest: Path, record: "ModelRecord") -> "tuple[Pictures |
 
 def told_of_int8(found: "Quantised") -> list[str]:
     """What quantisation came to, for people."""
-    from melfast.engines.export_int8 import MAX_AUC_LOSS
+    from melfast.export.int8 import MAX_AUC_LOSS
 
     numbers = (
         f"AUC {found.auc_int8:.4f} against {found.auc_fp32:.4f} in float32 on {found.images:,} "
@@ -164,7 +164,7 @@ def told_of_int8(found: "Quantised") -> list[str]:
 
 
 def read_card(path: Path) -> str:
-    from melfast.errors import InputError
+    from melfast.io.errors import InputError
 
     try:
         text = path.read_text(encoding="utf-8")
@@ -185,7 +185,7 @@ def told(
     engine: bool,
 ) -> list[str]:
     """What was written and how it compares, for people."""
-    from melfast.engines.export_check import CHECK_BATCHES
+    from melfast.export.check import CHECK_BATCHES
 
     files = [f for f in output.rglob("*") if f.is_file()] if output.is_dir() else [output]
     size, num_bytes = record.preprocess, sum(f.stat().st_size for f in files)

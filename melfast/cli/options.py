@@ -9,7 +9,7 @@ import click
 
 FILE = click.Path(path_type=Path)
 
-# Of the published system's flags (melfast.published) those that no option of ours is called like.
+# Of the published system's flags (melfast.config.published_flags) those that no option of ours is called like.
 PUBLISHED_ONLY = (
     "skin_color_csv",
     "num_classes",
@@ -102,7 +102,7 @@ def config_options(*shorthands: Shorthand, published: bool = False) -> Callable[
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)
         def command(*, sets: tuple[str, ...], input_size: str | None, **given: Any) -> Any:
-            from melfast.settings import Override, parse_setting
+            from melfast.config.loading import Override, parse_setting
 
             overrides = [parse_setting(text) for text in sets]
             for option, key, _, _ in shorthands:

@@ -127,9 +127,9 @@ def command(
     if engine == "ray" and on_error == "raise":
         raise click.UsageError("--on-error raise goes with --engine here")
     from melfast.engines.backends import read_model
-    from melfast.engines.predict import choose_threshold, open_engine
-    from melfast.engines.sources import find_images
-    from melfast.engines.writer import Stopped, Wanted, write_predictions
+    from melfast.predict.predictor import choose_threshold, open_engine
+    from melfast.predict.sources import find_images
+    from melfast.predict.writer import Stopped, Wanted, write_predictions
 
     foreign = {
         "input_size": None if input_size is None else parse_size(input_size),
@@ -178,12 +178,12 @@ def command(
     try:
         with images_bar(len(files)) as progress:
             if engine == "ray":
-                from melfast.engines.cluster import Job, Workers, predict_on_ray
+                from melfast.predict.cluster import Job, Workers, predict_on_ray
 
                 crew = Workers(address or "auto", workers or 0, threads or Workers.threads)
                 job = Job(
                     model.absolute(),
-                    backend,
+                    backend,  # type: ignore[arg-type]
                     crew.threads,
                     wanted,
                     tta,  # type: ignore[arg-type]
@@ -200,9 +200,9 @@ def command(
                     wanted,
                     batch_size=batch_size,
                     threads=threads,
-                    on_error=on_error,
-                    tta=tta,
-                    resume=resume,  # type: ignore[arg-type]
+                    on_error=on_error,  # type: ignore[arg-type]
+                    tta=tta,  # type: ignore[arg-type]
+                    resume=resume,
                     progress=progress,
                 )
     except Stopped as stop:

@@ -26,8 +26,8 @@ def command(
     """
     from melfast.cli.progress import progress_bar
     from melfast.cli.quarantine import put_aside, quarantine_path
-    from melfast.files import require_other
-    from melfast.manifest import read_manifest, write_manifest
+    from melfast.data.manifest import read_manifest, write_manifest
+    from melfast.io.files import require_other
     from melfast.prepare.check import check_manifest, remarks
 
     if output:

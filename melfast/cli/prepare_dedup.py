@@ -39,9 +39,9 @@ def command(
     """
     from melfast.cli.progress import progress_bar
     from melfast.cli.quarantine import put_aside, quarantine_path
-    from melfast.errors import InputError
-    from melfast.files import require_other
-    from melfast.manifest import read_manifest, write_manifest
+    from melfast.data.manifest import read_manifest, write_manifest
+    from melfast.io.errors import InputError
+    from melfast.io.files import require_other
     from melfast.prepare.dedup import contradictions, find_copies, rows_kept, summary, table_pairs, with_copies
     from melfast.prepare.sweep import Journal
 

@@ -45,8 +45,8 @@ def command(source: Path, output: Path, no_images: bool, **options: Any) -> None
     \b
     Example: melfast prepare import data/ham10000 --output ham10000.csv
     """
-    from melfast.files import require_other
-    from melfast.manifest import write_manifest
+    from melfast.data.manifest import write_manifest
+    from melfast.io.files import require_other
     from melfast.prepare.sources import import_dataset, summary, write_missing
 
     found = import_dataset(source, require_images=not no_images, **options)

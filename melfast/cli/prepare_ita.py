@@ -65,8 +65,8 @@ def command(
     """
     from melfast.cli.progress import progress_bar
     from melfast.cli.quarantine import put_aside, quarantine_path
-    from melfast.errors import InputError
-    from melfast.manifest import read_manifest, write_manifest
+    from melfast.data.manifest import read_manifest, write_manifest
+    from melfast.io.errors import InputError
     from melfast.prepare.ita import ToneSettings, estimate_tones, summary, with_tones
     from melfast.prepare.sweep import Journal
 

@@ -46,9 +46,9 @@ def command(
     """
     from melfast.cli.progress import progress_bar
     from melfast.cli.quarantine import put_aside, quarantine_path
-    from melfast.errors import InputError
-    from melfast.files import require_new
-    from melfast.manifest import read_manifest, write_manifest
+    from melfast.data.manifest import read_manifest, write_manifest
+    from melfast.io.errors import InputError
+    from melfast.io.files import require_new
     from melfast.prepare.masks import make_masks, mask_file, with_masks
     from melfast.prepare.sweep import Journal
 

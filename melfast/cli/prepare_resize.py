@@ -43,8 +43,8 @@ def command(
     """
     from melfast.cli.progress import progress_bar
     from melfast.cli.quarantine import put_aside, quarantine_path
-    from melfast.files import require_new
-    from melfast.manifest import read_manifest, write_manifest
+    from melfast.data.manifest import read_manifest, write_manifest
+    from melfast.io.files import require_new
     from melfast.prepare.resize import copy_files, resize_images, with_copies
     from melfast.prepare.sweep import Journal
 

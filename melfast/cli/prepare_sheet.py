@@ -36,8 +36,8 @@ def command(manifest: Path, output: Path, images: int, targets: str, method: str
     Example: melfast prepare sheet manifest.csv --output sheet.png --targets 40,-30
     """
     from melfast.cli.progress import progress_bar
-    from melfast.manifest import read_manifest
-    from melfast.prepare.sheet import draw_sheet
+    from melfast.data.manifest import read_manifest
+    from melfast.prepare.skin_sheet import draw_sheet
     from melfast.skin.locus import ITA_RANGE
 
     low, high = ITA_RANGE

@@ -25,8 +25,8 @@ def command(manifest: Path, output: Path, fractions: str, seed: int, force: bool
     \b
     Example: melfast prepare split manifest.csv --output split.csv --fractions 0.8,0.1,0.1
     """
-    from melfast.errors import InputError
-    from melfast.manifest import read_manifest, write_manifest
+    from melfast.data.manifest import read_manifest, write_manifest
+    from melfast.io.errors import InputError
     from melfast.prepare.split import balance, split_manifest
 
     try:

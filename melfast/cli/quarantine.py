@@ -4,9 +4,9 @@ from pathlib import Path
 
 import click
 
-from melfast.errors import InputError
-from melfast.files import require_writable
-from melfast.manifest import Manifest
+from melfast.data.manifest import Manifest
+from melfast.io.errors import InputError
+from melfast.io.files import require_writable
 from melfast.prepare.sweep import Bad, write_quarantine
 
 SHOWN = 5

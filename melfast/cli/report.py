@@ -65,10 +65,10 @@ def command(
       melfast report predictions.csv --manifest manifest.csv --output report
       melfast report a.csv b.csv --manifest manifest.csv --cross group,sex --output both
     """
-    from melfast.errors import InputError
-    from melfast.evaluate.analysis import Settings
-    from melfast.evaluate.predictions import read_predictions
-    from melfast.evaluate.reporting import read_any_manifest, run_report
+    from melfast.io.errors import InputError
+    from melfast.report.analysis import Settings
+    from melfast.report.predictions import read_predictions
+    from melfast.report.writing import read_any_manifest, run_report
 
     pairs = []
     for text in crossed:

@@ -6,7 +6,7 @@ import click
 
 from melfast.cli import CONTEXT
 from melfast.cli.options import config_options
-from melfast.settings import Override
+from melfast.config.loading import Override
 
 
 @click.command("show", context_settings=CONTEXT)
@@ -45,8 +45,8 @@ def command(
     Example: melfast show manifest.csv --config configs/ham10000.yaml --epoch 0 --output sheet.png
     """
     from melfast.cli.progress import progress_bar
-    from melfast.config import load_config
-    from melfast.manifest import read_manifest
+    from melfast.config.schema import load_config
+    from melfast.data.manifest import read_manifest
     from melfast.train.preview import draw_preview
 
     config, _ = load_config(config_path, overrides)

@@ -46,8 +46,8 @@ def command(
     Example: melfast synth data --images 800 --sheet sheet.png
     """
     from melfast.cli.progress import progress_bar
+    from melfast.io.contact_sheet import check_sheet_path
     from melfast.prepare.synth import SynthSettings, synthesize, write_sheet
-    from melfast.sheet import check_sheet_path
 
     settings = SynthSettings(images, seed, _parse_size(size), malignant, groups)  # type: ignore[arg-type]
     if sheet:
@@ -63,7 +63,7 @@ def command(
 
 
 def _parse_size(text: str) -> tuple[int, int]:
-    from melfast.errors import InputError
+    from melfast.io.errors import InputError
 
     width, x, height = text.lower().partition("x")
     if not (x and width.isdecimal() and height.isdecimal()):

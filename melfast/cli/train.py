@@ -6,7 +6,7 @@ import click
 
 from melfast.cli import CONTEXT
 from melfast.cli.options import Shorthand, config_options
-from melfast.settings import Override
+from melfast.config.loading import Override
 
 SHORTHANDS: tuple[Shorthand, ...] = (
     ("--data-path", "data.path", str, "Manifest, or data set that `prepare import` knows."),
@@ -63,8 +63,8 @@ def command(
     """
     from dataclasses import replace
 
-    from melfast.config import load_config
-    from melfast.errors import InputError
+    from melfast.config.schema import load_config
+    from melfast.io.errors import InputError
 
     output = next((o.value for o in reversed(overrides) if o.key == "output.dir"), None)
     if config_path is None and resume and output:

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from melfast.settings import require
+from melfast.config.loading import require
 
 Geometry = Literal["random", "published"]
 # Of published geometry, the variants of a malignant image; the others have the first alone.

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from melfast.errors import ImageError
+from melfast.io.errors import ImageError
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from melfast.data.batch import Batch
 from melfast.data.dali_feed import Feed
 from melfast.data.loader import OnError, PlanLoader
 from melfast.data.plan import EpochPlan
+from melfast.data.preprocess import Preprocess
 from melfast.data.retouch import Masks
-from melfast.errors import InputError
-from melfast.preprocess import Preprocess
+from melfast.io.errors import InputError
 
 Device = Literal["cpu", "gpu"]
 INSTALL = "pip install nvidia-dali-cuda130"

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from melfast.data.augment import IDENTITY
 from melfast.data.plan import EpochPlan, reaches_out, working_size
+from melfast.data.preprocess import Preprocess
 from melfast.data.retouch import Masks, lesion_plane
-from melfast.errors import ImageError
-from melfast.images import decode_image, read_bytes
-from melfast.preprocess import Preprocess
+from melfast.io.errors import ImageError
+from melfast.io.images import decode_image, read_bytes
 
 # (length, CRC-32) of contents found whole by this process; every epoch has a loader of its own.
 _whole: set[tuple[int, int]] = set()
@@ -30,7 +30,7 @@ def read_whole(path: str | Path) -> NDArray[np.uint8]:
     """The bytes of an image file that can be decoded.
 
     Raises:
-        ImageError: as melfast.images.read_image.
+        ImageError: as melfast.io.images.read_image.
     """
     data = read_bytes(path)
     content = len(data), zlib.crc32(data)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from nvidia.dali import fn, math, types
 from nvidia.dali.pipeline import Pipeline
 
-from melfast.preprocess import Preprocess
+from melfast.data.preprocess import Preprocess
 from melfast.skin.light import RGB_TO_XYZ, WHITE, level_to_light, light_to_level
 
 Node = Any

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from melfast.data.manifest import Manifest, read_manifest
 from melfast.data.native import carry_out
 from melfast.data.plan import EpochPlan, evaluation_plan
-from melfast.manifest import Manifest, read_manifest
-from melfast.preprocess import Preprocess
+from melfast.data.preprocess import Preprocess
 
 Item = tuple[torch.Tensor, int, int]
 

@@ -11,9 +11,9 @@ from numpy.typing import DTypeLike
 
 from melfast.data.batch import Batch
 from melfast.data.plan import EpochPlan
+from melfast.data.preprocess import Preprocess
 from melfast.data.retouch import Masks
-from melfast.errors import InputError
-from melfast.preprocess import Preprocess
+from melfast.io.errors import InputError
 
 OnError = Literal["raise", "skip"]
 LoaderName = Literal["auto", "native", "dali-cpu", "dali-gpu"]

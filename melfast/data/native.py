@@ -22,10 +22,10 @@ from melfast import core
 from melfast.data.batch import Batch
 from melfast.data.loader import OnError, PlanLoader
 from melfast.data.plan import EpochPlan, working_size
+from melfast.data.preprocess import Preprocess
 from melfast.data.retouch import Masks, retouch
-from melfast.errors import ImageError
-from melfast.images import scaled
-from melfast.preprocess import Preprocess
+from melfast.io.errors import ImageError
+from melfast.io.images import scaled
 
 Allocate = Callable[[tuple[int, ...], np.dtype[Any]], NDArray[Any]]
 

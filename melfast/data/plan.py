@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from melfast.data.augment import IDENTITY, VARIANTS, Augment, draw_affine, draw_erase, draw_jitter, draw_variants
 from melfast.data.sampler import SHUFFLE, Sampler, draw_order
-from melfast.errors import InputError
+from melfast.io.errors import InputError
 from melfast.skin.curves import destinations, light_gains, moved_ita
 from melfast.skin.tone import ToneScale, classify
 
 if TYPE_CHECKING:
-    from melfast.manifest import Manifest
+    from melfast.data.manifest import Manifest
 
 # A zoom of so many times loses too little to be seen; up to the other, detail is kept for it. (To
 # keep it for every zoom would often take the next larger scale of the JPEG, and twice the time.)

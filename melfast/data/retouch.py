@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from melfast import core
 from melfast.data.augment import IDENTITY
 from melfast.data.plan import EpochPlan, working_size
-from melfast.errors import ImageError
-from melfast.images import read_mask_of, soft_mask
-from melfast.preprocess import Preprocess
+from melfast.data.preprocess import Preprocess
+from melfast.io.errors import ImageError
+from melfast.io.images import read_mask_of, soft_mask
 from melfast.skin.curves import level_curves
 
 Masks = Sequence[Path | None]

@@ -6,8 +6,8 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from melfast.errors import InputError
-from melfast.settings import require
+from melfast.config.loading import require
+from melfast.io.errors import InputError
 
 SamplerName = Literal["shuffle", "balanced_batch", "undersample", "oversample", "group_balanced"]
 

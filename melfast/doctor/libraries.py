@@ -241,9 +241,9 @@ def slurm() -> Found:
 def train() -> Found:
     """All that `melfast train` imports, and what it would choose."""
     importlib.import_module("melfast.train.run")
-    from melfast.config import TrainConfig
+    from melfast.config.schema import TrainConfig
     from melfast.data.loader import available_cores, choose_loader
-    from melfast.train.distributed import start_world
+    from melfast.distributed import start_world
 
     settings = TrainConfig()
     with start_world(settings.device) as world:
@@ -257,7 +257,7 @@ def train() -> Found:
 
 def predict() -> Found:
     """All that `melfast predict` imports, and what it would choose."""
-    for module in ("melfast.engines.writer", "rich.progress"):
+    for module in ("melfast.predict.writer", "rich.progress"):
         importlib.import_module(module)
     from melfast.data.loader import available_cores
     from melfast.engines.backends import open_engine
@@ -277,9 +277,9 @@ def _smallest_model(path: Path) -> Path:
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
+    from melfast.data.preprocess import Preprocess
     from melfast.engines.base import INPUT, METADATA_KEY, OUTPUTS
     from melfast.models.record import ModelRecord
-    from melfast.preprocess import Preprocess
 
     record = ModelRecord("smallest", Preprocess(4, 4))
     nodes = [

@@ -4,12 +4,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from melfast.data.preprocess import ColourSpace
 from melfast.engines.base import BackendName, Engine, UnusableError, file_sha256
 from melfast.engines.foreign import Foreign, Numbers, Output
 from melfast.engines.tensorrt_file import is_engine, read_sidecar
-from melfast.errors import InputError
+from melfast.io.errors import InputError
 from melfast.models.record import ModelRecord
-from melfast.preprocess import ColourSpace
 
 Backend = Literal["auto", BackendName]
 # The fastest first; what each one runs.
@@ -101,7 +101,7 @@ def read_model(
         sidecar = read_sidecar(path)
         return ModelFile(sidecar.record, sidecar.source_sha256)
     if kind == "checkpoint":
-        from melfast.train.checkpoint import WEIGHTS, find_checkpoint, read_record
+        from melfast.models.checkpoint import WEIGHTS, find_checkpoint, read_record
 
         folder = find_checkpoint(path)
         return ModelFile(read_record(folder), file_sha256(folder / WEIGHTS))
@@ -138,7 +138,7 @@ def _open(name: BackendName, path: Path, kind: str, threads: int | None, foreign
         runs = " or ".join(KINDS[each] for each in RUNS[name])
         raise UnusableError(f"the file is {KINDS[kind]}, wanted {runs}")
     if name == "torch":
-        from melfast.engines.torch_eager import TorchEngine
+        from melfast.engines.torch import TorchEngine
 
         return TorchEngine(path, threads=threads)
     if name == "tensorrt":

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from melfast.errors import InputError
+from melfast.io.errors import InputError
 from melfast.models.record import ModelRecord
 
 INPUT, OUTPUTS = "images", ("probability", "logits")

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from melfast import core
-from melfast.errors import InputError
+from melfast.data.preprocess import ColourSpace, Preprocess
+from melfast.io.errors import InputError
 from melfast.models.record import ModelRecord
-from melfast.preprocess import ColourSpace, Preprocess
 
 Output = Literal["logits", "probability"]
 Numbers = tuple[float, float, float]

@@ -15,7 +15,7 @@ from melfast.data.loader import available_cores
 from melfast.engines.base import INPUT, METADATA_KEY, OUTPUTS, EngineInfo, UnusableError, file_sha256, require_images
 from melfast.engines.foreign import Adapter, Foreign
 from melfast.engines.gpu import find_gpu
-from melfast.errors import InputError
+from melfast.io.errors import InputError
 from melfast.models.record import ModelRecord
 
 Device = Literal["cpu", "cuda"]

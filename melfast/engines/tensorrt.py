@@ -9,8 +9,8 @@ from types import ModuleType
 from typing import Any
 
 from melfast.engines.base import INPUT, UnusableError
-from melfast.errors import InputError
-from melfast.files import atomic_path
+from melfast.io.errors import InputError
+from melfast.io.files import atomic_path
 
 # The second of the RTX names is what its wheel of bindings alone installs.
 MODULES = ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings")

@@ -1,7 +1,7 @@
 """TensorRtEngine: an engine of TensorRT on a GPU, without torch.
 
 Two lanes each have a stream, an execution context and page-locked buffers, so that two threads that
-call `run`, as melfast.engines.predict does, overlap: the one copies while the other computes.
+call `run`, as melfast.predict.predictor does, overlap: the one copies while the other computes.
 """
 
 import ctypes
@@ -20,8 +20,8 @@ from melfast.engines.base import INPUT, OUTPUTS, EngineInfo, UnusableError, requ
 from melfast.engines.gpu import CudaError, call, find_gpu
 from melfast.engines.tensorrt import find_tensorrt, is_portable, make_logger, reason
 from melfast.engines.tensorrt_file import Sidecar, is_engine, read_sidecar, require_fits, runtime_name, write_engine
-from melfast.errors import InputError
-from melfast.files import atomic_path
+from melfast.io.errors import InputError
+from melfast.io.files import atomic_path
 
 NUM_LANES = 2
 

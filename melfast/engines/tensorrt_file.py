@@ -12,8 +12,8 @@ from typing import Any
 from melfast.engines.base import METADATA_KEY, UnusableError, file_sha256
 from melfast.engines.gpu import Gpu, find_gpu
 from melfast.engines.tensorrt import build_engine, find_tensorrt, is_portable
-from melfast.errors import InputError
-from melfast.files import atomic_path
+from melfast.io.errors import InputError
+from melfast.io.files import atomic_path
 from melfast.models.record import ModelRecord
 
 FORMAT = 1

@@ -9,9 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from melfast.errors import InputError
-from melfast.evaluate.predictions import read_predictions
-from melfast.evaluate.report import Scored
+from melfast.data.manifest import read_manifest
 from melfast.evaluate.run import (
     DEFAULT_MEANS,
     DEFAULT_THRESHOLD,
@@ -23,8 +21,10 @@ from melfast.evaluate.run import (
     run_of,
     scored_images,
 )
-from melfast.manifest import read_manifest
-from melfast.train.checkpoint import find_checkpoint
+from melfast.io.errors import InputError
+from melfast.models.checkpoint import find_checkpoint
+from melfast.report.measures import Scored
+from melfast.report.predictions import read_predictions
 from melfast.train.data import MANIFEST
 
 Method = Literal["mean", "rank-mean"]

@@ -1,159 +1,90 @@
-"""Explain: where in an image the evidence for malignant lies, by gradients.
-
-Of a convolutional backbone Grad-CAM (Selvaraju et al. 2017) at the last feature map; of a vision
-transformer its attention weighted by the gradient and followed through all blocks (Chefer, Gur and
-Wolf 2021), from the token that is read, or from all where their mean is, to the patches.
-
-A map says what moved this network's answer, not what is malignant. It may be trusted as far as it
-changes with the weights (Adebayo et al. 2018), which the tests look at.
-"""
+"""Maps of a checkpoint's evidence over chosen images, as files."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
-from matplotlib import colormaps
 from numpy.typing import NDArray
-from torch.nn import functional
+from PIL import Image
 
-from melfast.data.native import NativeLoader
-from melfast.data.plan import evaluation_plan
 from melfast.data.retouch import Masks
-from melfast.decode import decode
-from melfast.errors import InputError
-from melfast.models.record import ModelRecord
+from melfast.evaluate.evidence import explain_files
+from melfast.evaluate.run import read_split
+from melfast.io.contact_sheet import write_grid
+from melfast.io.errors import InputError
+from melfast.io.files import atomic_path
+from melfast.models.checkpoint import find_checkpoint, load_model
+from melfast.predict.sources import find_images
 
-BATCH_SIZE = 16
-OPACITY = 0.45
-
-
-def evidence_maps(
-    model: torch.nn.Module, record: ModelRecord, images_b3hw: torch.Tensor, group_b: torch.Tensor | None = None
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Maps of what speaks for malignant, and P(malignant).
-
-    Args:
-        model: in eval mode.
-        images_b3hw: normalised images [B, 3, H, W] on the model's device.
-        group_b: int64 [B], tone groups for heads that are decoded by them; -1 unknown.
-    Returns:
-        float32 [B, H, W] in 0..1, each with its own largest value 1, all 0 where nothing speaks
-        for malignant; and float32 [B].
-    Raises:
-        InputError: the backbone has neither a feature map nor patch tokens.
-    """
-    with torch.enable_grad():
-        if hasattr(model, "blocks") and hasattr(model, "num_prefix_tokens"):
-            coarse, probability = _by_attention(model, record, images_b3hw, group_b)
-        else:
-            coarse, probability = _by_features(model, record, images_b3hw, group_b)
-    coarse = coarse.detach().float().clamp_min(0)
-    fine = functional.interpolate(coarse[:, None], size=images_b3hw.shape[2:], mode="bilinear", align_corners=False)[
-        :, 0
-    ]
-    largest = fine.amax(dim=(1, 2), keepdim=True)
-    maps = torch.where(largest > 0, fine / largest.clamp_min(1e-30), 0.0)
-    return maps.cpu().numpy(), probability.detach().float().cpu().numpy()
+SHEET = "sheet.png"
+CLASS_NAMES = {0: "benign", 1: "malignant", -1: ""}
 
 
-def explain_files(
-    model: torch.nn.Module,
-    record: ModelRecord,
-    paths: Sequence[Path],
-    masks: Masks | None = None,
-    groups: NDArray[np.int64] | None = None,
-) -> list[tuple[NDArray[np.uint8], float]]:
-    """Each image as the model's input shows it with its map laid over, and P(malignant).
+def run_explain(
+    checkpoint: Path,
+    output: Path,
+    images: str | None,
+    data_path: Path | None,
+    split: str,
+    names: Sequence[str],
+    count: int,
+) -> list[str]:
+    """Writes a picture for each chosen image, and a sheet of all.
 
     Args:
-        model: in eval mode, on the CPU.
-        masks: of the lesions, for a masked preprocess.
-        groups: int64 [N], -1 unknown.
+        images: files, as `melfast predict` finds them; None: those of a manifest's split.
+        names: of the images wanted; none: `count` of them, every other one malignant as far as
+            there are any.
     Returns:
-        (uint8 sRGB [H, W, 3], P) of each.
+        Lines that say what was written.
     Raises:
-        ImageError: an image cannot be read.
+        InputError: no such checkpoint, images or names, or an image cannot be read.
     """
-    preprocess = record.preprocess
-    plan = evaluation_plan(len(paths), batch_size=BATCH_SIZE, masked=preprocess.masked)
-    found = []
-    loaders = [NativeLoader(paths, preprocess, plan, masks=masks, dtype=dtype) for dtype in (np.float32, np.uint8)]
-    with loaders[0] as normalised, loaders[1] as plain:
-        for batch, shown in zip(normalised, plain, strict=True):
-            images = torch.from_numpy(np.array(batch.images)).permute(0, 3, 1, 2)
-            group_b = None if groups is None else torch.from_numpy(groups[batch.index])
-            maps, probability = evidence_maps(model, record, images, group_b)
-            for picture, heat, p in zip(shown.images, maps, probability, strict=True):
-                found.append((overlay(picture, heat), float(p)))
-    return found
+    folder = find_checkpoint(checkpoint)
+    model, record = load_model(folder)
+    masks: Masks | None = None
+    groups: NDArray[np.int64] | None = None
+    if images is not None:
+        if record.preprocess.masked:
+            raise InputError(f"{folder}: the model sees masked images; wanted a manifest with masks, --data-path")
+        files = find_images(images)
+        labels, paths = list(files.names), [Path(path) for path in files.paths]
+        targets = np.full(len(paths), -1)
+    else:
+        manifest = read_split(folder, data_path, split)
+        labels, paths, masks = manifest.image_names, manifest.image_paths, manifest.lesion_masks
+        targets, groups = manifest.targets, manifest.groups_by(record.groups).astype(np.int64)
+    chosen = choose(labels, targets, names, count)
+    found = explain_files(
+        model,
+        record,
+        [paths[i] for i in chosen],
+        None if masks is None else [masks[i] for i in chosen],
+        None if groups is None else groups[chosen],
+    )
+    output.mkdir(parents=True, exist_ok=True)
+    captions = []
+    for row, (picture, probability) in zip(chosen, found, strict=True):
+        truth = CLASS_NAMES[int(targets[row])]
+        captions.append(f"P {probability:.3f}{truth and f', truth {truth}'} {labels[row]}")
+        with atomic_path(output / f"{labels[row].replace('/', '_')}.png") as file:
+            Image.fromarray(picture).save(file, "PNG")
+    pictures = [(picture, text) for (picture, _), text in zip(found, captions, strict=True)]
+    write_grid(pictures, min(6, len(pictures)), output / SHEET)
+    return [f"{output}: {len(found)} pictures", str(output / SHEET)]
 
 
-def overlay(picture_hw3: NDArray[np.uint8], map_hw: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """A picture with a map laid over it: the more evidence, the more colour."""
-    colour = colormaps["inferno"](map_hw)[..., :3] * 255
-    share = (OPACITY * np.sqrt(map_hw))[..., None]
-    mixed = (1 - share) * picture_hw3 + share * colour
-    return np.rint(mixed).clip(0, 255).astype(np.uint8)
+def choose(labels: Sequence[str], targets: NDArray, names: Sequence[str], count: int) -> NDArray[np.int64]:
+    """Rows of the images to show.
 
-
-def _by_features(
-    model: Any, record: ModelRecord, images_b3hw: torch.Tensor, group_b: torch.Tensor | None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Grad-CAM [B, h, w] before its negative part is cut off, and P(malignant)."""
-    features = model.forward_features(images_b3hw)
-    if features.ndim != 4:
-        raise InputError(
-            f"{type(model).__name__}: its features have {features.ndim - 1} dimensions; wanted a "
-            "feature map [C, h, w], or a vision transformer of timm's"
-        )
-    if not features.requires_grad:  # a frozen network
-        features.requires_grad_()
-    odds, probability = _odds(model.forward_head(features), record, group_b)
-    (gradient,) = torch.autograd.grad(odds, features)
-    return (gradient.mean(dim=(2, 3), keepdim=True) * features).sum(dim=1), probability
-
-
-def _by_attention(
-    model: Any, record: ModelRecord, images_b3hw: torch.Tensor, group_b: torch.Tensor | None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """How much the read tokens take from each patch [B, h, w], and P(malignant)."""
-    attention: list[torch.Tensor] = []
-
-    def catch(module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
-        kept = output if output.requires_grad else output.detach().requires_grad_()
-        attention.append(kept)
-        return kept
-
-    layers = [block.attn for block in model.blocks]
-    fused = [layer.fused_attn for layer in layers]
-    hooks = [layer.attn_drop.register_forward_hook(catch) for layer in layers]
-    try:
-        for layer in layers:
-            layer.fused_attn = False  # the fused kernel does not give the weights away
-        odds, probability = _odds(model(images_b3hw), record, group_b)
-    finally:
-        for layer, was, hook in zip(layers, fused, hooks, strict=True):
-            layer.fused_attn = was
-            hook.remove()
-    gradients = torch.autograd.grad(odds, attention)
-    count = attention[0].shape[-1]
-    taken = torch.eye(count, device=images_b3hw.device).expand(len(images_b3hw), -1, -1)
-    for weights, gradient in zip(attention, gradients, strict=True):
-        positive = (weights * gradient).clamp_min(0).mean(dim=1)  # over the heads
-        taken = taken + positive @ taken
-    prefix = model.num_prefix_tokens
-    read = taken[:, :1] if model.global_pool == "token" else taken[:, prefix:]
-    own = torch.eye(count, device=taken.device)[None, prefix:] if read.shape[1] > 1 else 0
-    # What a patch has of itself is there whatever the image shows.
-    patches = (read - own).mean(dim=1)[:, prefix:]
-    high, wide = model.patch_embed.patch_size
-    rows, columns = (-(-side // patch) for side, patch in zip(images_b3hw.shape[2:], (high, wide), strict=True))
-    return patches.reshape(len(patches), rows, columns), probability
-
-
-def _odds(logits: torch.Tensor, record: ModelRecord, group_b: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """The sum of the log-odds of P(malignant), for P itself is flat where it is sure; and P."""
-    probability = decode(logits, record, group_b)
-    return torch.logit(probability.double(), eps=1e-12).sum(), probability
+    Raises:
+        InputError: a name is of no image.
+    """
+    if names:
+        place = {name: i for i, name in enumerate(labels)}
+        if missing := [name for name in names if name not in place]:
+            raise InputError(f"--name {', '.join(missing)}: no such image among {len(labels):,}")
+        return np.array([place[name] for name in names])
+    malignant, others = np.flatnonzero(targets == 1), np.flatnonzero(targets != 1)
+    half = min(len(malignant), max(count // 2, count - len(others)))
+    return np.concatenate([malignant[:half], others[: count - half]])

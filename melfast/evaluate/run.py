@@ -13,19 +13,19 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
+from melfast.data.feed import Precision, set_threads
 from melfast.data.loader import LoaderName, OnError, choose_loader
-from melfast.errors import ImageError, InputError
-from melfast.evaluate.infer import BATCH_SIZE, infer
-from melfast.evaluate.report import Scored, measure, table, write_metrics, write_predictions
-from melfast.files import atomic_path
-from melfast.manifest import SPLITS, Manifest, read_manifest
+from melfast.data.manifest import SPLITS, Manifest, read_manifest
+from melfast.data.views import Tta
+from melfast.distributed import World, start_world
+from melfast.io.errors import ImageError, InputError
+from melfast.io.files import atomic_path
+from melfast.models.checkpoint import find_checkpoint, load_model
+from melfast.models.infer import BATCH_SIZE, infer
 from melfast.models.record import ModelRecord
 from melfast.prepare.sources import import_source
-from melfast.train.checkpoint import find_checkpoint, load_model
+from melfast.report.measures import Scored, measure, table, write_metrics, write_predictions
 from melfast.train.data import MANIFEST, is_manifest
-from melfast.train.distributed import World, start_world
-from melfast.train.feed import Precision, set_threads
-from melfast.views import Tta
 
 DEFAULT_THRESHOLD = 0.5
 CARD = "model_card.md"
@@ -40,7 +40,7 @@ class Means:
         loader: see melfast.data.loader.
         threads: of the loader; 0: this process's share of the cores.
         on_error: an unreadable image stops the run (`raise`) or is left out and named (`skip`).
-        tta: of which views of each image the mean is taken, see melfast.views.
+        tta: of which views of each image the mean is taken, see melfast.data.views.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -143,9 +143,9 @@ def run_evaluation(
 
 def finish_with_report(output: Path, answers: Answers, manifest: Manifest, split: str) -> None:
     """`melfast report` of what was predicted, and the model's card."""
-    from melfast.evaluate.card import model_card
-    from melfast.evaluate.predictions import read_predictions
-    from melfast.evaluate.reporting import PAGE, run_report
+    from melfast.report.card import model_card
+    from melfast.report.predictions import read_predictions
+    from melfast.report.writing import PAGE, run_report
 
     table = read_predictions(output / "predictions.csv")
     if not answers.record.group_thresholds:

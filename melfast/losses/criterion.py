@@ -3,7 +3,7 @@
 import torch
 from numpy.typing import NDArray
 
-from melfast.config import LossConfig
+from melfast.config.schema import LossConfig
 from melfast.losses.weights import cell_weights
 from melfast.models.heads import log_likelihood, log_probabilities, mean_log_probability, predicted_class
 from melfast.models.record import Head

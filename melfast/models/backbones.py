@@ -6,7 +6,7 @@ Any other name is timm's own, as `convnext_tiny.dinov3_lvd1689m`, and taken as i
 from dataclasses import dataclass
 from typing import Any
 
-from melfast.errors import InputError
+from melfast.io.errors import InputError
 
 
 @dataclass(frozen=True)

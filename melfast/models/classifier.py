@@ -5,7 +5,7 @@ from typing import Any
 import timm
 import torch
 
-from melfast.errors import InputError
+from melfast.io.errors import InputError
 from melfast.models.backbones import timm_model
 from melfast.models.record import ModelRecord
 

@@ -8,9 +8,9 @@ from timm.layers import RmsNorm, RmsNorm2d, SimpleNorm, SimpleNorm2d
 from timm.layers.grn import GlobalResponseNorm
 from torch.nn.functional import embedding
 
-from melfast.decode import decode
+from melfast.data.preprocess import Preprocess
+from melfast.models.decode import decode
 from melfast.models.record import ModelRecord
-from melfast.preprocess import Preprocess
 
 # IEC 61966-2-1: linear sRGB to XYZ, the D65 white, and CIE 15's break in the lightness curve. The
 # same figures as in csrc/kernels/rows.cpp.

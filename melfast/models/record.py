@@ -8,8 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from melfast.errors import InputError
-from melfast.preprocess import Preprocess
+from melfast.data.preprocess import Preprocess
+from melfast.io.errors import InputError
 
 Head = Literal["plain", "domain_discriminative", "domain_independent"]
 Inference = Literal["sum", "group_conditional"]
@@ -23,11 +23,11 @@ class ModelRecord:
 
     Attributes:
         backbone: timm's name; `backbone_options` are passed to timm.create_model.
-        head: how logits become a probability, see melfast.decode.
+        head: how logits become a probability, see melfast.models.decode.
         classes: names by class index; the last is the malignant one.
         groups: names of the tone groups by index; empty where training knew none.
         priors: share of each tone group and class [G][C] in training; for heads of groups.
-        inference: of a domain_independent head, see melfast.decode.
+        inference: of a domain_independent head, see melfast.models.decode.
         preprocess: what is done to an image first.
         temperature: by which the log-odds of P(malignant) are divided; 1: not at all.
         isotonic: calibration of P(malignant) by lines from knot (before, after) to knot, rising.

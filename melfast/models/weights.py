@@ -9,7 +9,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from melfast.errors import InputError
+from melfast.io.errors import InputError
 
 # What training scripts put their tensors under, and before their names.
 HOLDERS = ("state_dict", "model", "model_ema", "state_dict_ema", "teacher")

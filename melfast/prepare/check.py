@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from melfast.errors import ImageError
-from melfast.images import check_image, read_mask_of
-from melfast.manifest import Manifest
+from melfast.data.manifest import Manifest
+from melfast.io.errors import ImageError
+from melfast.io.images import check_image, read_mask_of
 from melfast.prepare.sweep import Bad, Result, sweep
 
 

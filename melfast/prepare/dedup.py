@@ -18,13 +18,13 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from melfast import core
-from melfast.errors import ImageError
-from melfast.images import read_bytes, read_image, read_scaled
-from melfast.manifest import Manifest
+from melfast.data.manifest import Manifest
+from melfast.io.errors import ImageError
+from melfast.io.images import read_bytes, read_image, read_scaled
+from melfast.io.tables import read_table, require_columns
 from melfast.prepare.lookalike import candidate_pairs, search_steps
 from melfast.prepare.registration import SIDE, lay_over
 from melfast.prepare.sweep import Bad, Journal, Result, sweep
-from melfast.tables import read_table, require_columns
 
 # From the surest to the least: a pair is called by the first that holds.
 KINDS = ("bytes", "pixels", "near", "table")

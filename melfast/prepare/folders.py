@@ -7,12 +7,12 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from melfast.errors import InputError
-from melfast.images import IMAGE_SUFFIXES, scan_images
-from melfast.manifest import Manifest, check_table
+from melfast.data.manifest import Manifest, check_table
+from melfast.io.errors import InputError
+from melfast.io.images import IMAGE_SUFFIXES, scan_images
+from melfast.io.tables import Table
 from melfast.prepare.importers import SPLIT_WORDS
 from melfast.prepare.pairing import index_images, index_masks, separate_masks
-from melfast.tables import Table
 
 CLASSES = {"benign": "0", "malignant": "1"}
 Layout = Literal["folder", "images"]

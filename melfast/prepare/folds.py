@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from melfast.errors import InputError
+from melfast.io.errors import InputError
 
 if TYPE_CHECKING:
-    from melfast.manifest import Manifest
+    from melfast.data.manifest import Manifest
 
 
 def parse_fold(text: str) -> tuple[int, int] | None:

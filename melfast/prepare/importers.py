@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from melfast.images import IMAGE_SUFFIXES
-from melfast.tables import MISSING, Table, require_columns
+from melfast.io.images import IMAGE_SUFFIXES
+from melfast.io.tables import MISSING, Table, require_columns
 
 NAME_COLUMNS = ("image_name", "image_id", "isic_id", "image", "name")
 FILE_COLUMNS = ("path", "image_path", "filepath", "file_path", "file", "filename", "file_name")

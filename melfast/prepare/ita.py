@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from melfast.images import read_resized
-from melfast.manifest import Manifest
+from melfast.config.loading import require
+from melfast.data.manifest import Manifest
+from melfast.io.images import read_resized
 from melfast.prepare.sweep import Journal, Result, Swept, sweep
-from melfast.settings import require
 from melfast.skin.ita import Convention, SkinTone, estimate_tone
 from melfast.skin.masks import working_size
 from melfast.skin.tone import FITZPATRICK, TONE_GROUPS, UNKNOWN_GROUP, FitzpatrickMap, ToneGroups, ToneScale, classify

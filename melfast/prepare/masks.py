@@ -8,9 +8,9 @@ from urllib.parse import quote
 import numpy as np
 from PIL import Image
 
-from melfast.files import atomic_path
-from melfast.images import read_resized
-from melfast.manifest import Manifest, relative_folder
+from melfast.data.manifest import Manifest, relative_folder
+from melfast.io.files import atomic_path
+from melfast.io.images import read_resized
 from melfast.prepare.sweep import Journal, Result, Swept, stamp, sweep
 from melfast.skin.masks import MaskMethod, make_mask, working_size
 

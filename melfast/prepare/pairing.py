@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from melfast.errors import InputError
+from melfast.io.errors import InputError
 from melfast.prepare.importers import image_stem
 
 MASK_FOLDER = re.compile(r"(^|[_\-. ])(masks?|segmentations?)($|[_\-. ])", re.IGNORECASE)

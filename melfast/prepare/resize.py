@@ -9,10 +9,10 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
-from melfast.errors import ImageError
-from melfast.files import atomic_path
-from melfast.images import check_image, read_mask_of, read_resized, soft_mask
-from melfast.manifest import Manifest
+from melfast.data.manifest import Manifest
+from melfast.io.errors import ImageError
+from melfast.io.files import atomic_path
+from melfast.io.images import check_image, read_mask_of, read_resized, soft_mask
 from melfast.prepare.masks import file_stem, seen_from
 from melfast.prepare.sweep import Journal, Result, Swept, stamp, sweep
 

@@ -9,14 +9,14 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from melfast.errors import InputError
-from melfast.files import atomic_path
-from melfast.images import IMAGE_SUFFIXES, scan_images
-from melfast.manifest import Manifest, check_table, relative_folder
+from melfast.data.manifest import Manifest, check_table, relative_folder
+from melfast.io.errors import InputError
+from melfast.io.files import atomic_path
+from melfast.io.images import IMAGE_SUFFIXES, scan_images
+from melfast.io.tables import Table, read_table, write_csv
 from melfast.prepare.folders import find_layout, import_folder
 from melfast.prepare.importers import TABLE_KINDS, Draft, convert_table, recognise_table
 from melfast.prepare.pairing import FileIndex, index_images, index_masks, separate_masks
-from melfast.tables import Table, read_table, write_csv
 
 FOLDER_KINDS = ("folder", "images")
 KINDS = ("auto", *TABLE_KINDS, *FOLDER_KINDS)

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from melfast.errors import InputError
-from melfast.manifest import SPLITS, Manifest
+from melfast.data.manifest import SPLITS, Manifest
+from melfast.io.errors import InputError
 
 FRACTIONS = (0.7, 0.15, 0.15)
 # What ties images to one split; duplicate_group is the column of 'melfast prepare dedup'.

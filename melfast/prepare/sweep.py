@@ -10,10 +10,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
 
-from melfast.errors import ImageError
-from melfast.files import atomic_path
-from melfast.manifest import Manifest
-from melfast.tables import write_csv
+from melfast.data.manifest import Manifest
+from melfast.io.errors import ImageError
+from melfast.io.files import atomic_path
+from melfast.io.tables import write_csv
 
 Result = dict[str, Any]
 # image_name, path and reason of an image that cannot be used.

@@ -9,7 +9,7 @@ from kneed import KneeLocator
 from numpy.typing import NDArray
 
 from melfast import core
-from melfast.skin import published
+from melfast.skin import published_ita as published
 from melfast.skin.masks import find_regions, working_size
 from melfast.skin.quality import judge
 from melfast.skin.tone import ita_degrees

@@ -3,13 +3,13 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from melfast.config import Config, LossConfig
+from melfast.config.schema import Config, LossConfig
 from melfast.data.augment import VARIANTS
 from melfast.data.plan import Rows
 from melfast.data.sampler import expected_draws
-from melfast.errors import InputError
+from melfast.distributed import World
+from melfast.io.errors import InputError
 from melfast.models.record import Head
-from melfast.train.distributed import World
 from melfast.train.epochs import epoch_plan
 
 # The skin-former draws anew each epoch: so many are averaged.

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from melfast.config import DataConfig
+from melfast.config.schema import DataConfig
+from melfast.data.manifest import REQUIRED, Manifest, read_manifest, write_manifest
 from melfast.data.plan import Rows
-from melfast.errors import InputError
-from melfast.manifest import REQUIRED, Manifest, read_manifest, write_manifest
+from melfast.io.errors import InputError
+from melfast.io.tables import read_table
 from melfast.prepare.folds import fold_manifest
 from melfast.prepare.sources import import_source
 from melfast.prepare.split import require_disjoint, split_manifest
-from melfast.tables import read_table
 
 MANIFEST = "manifest.csv"
 Say = Callable[[str], None]

@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 
-from melfast.config import Config
+from melfast.config.schema import Config
 from melfast.data.plan import EpochPlan, Rows, training_plan
-from melfast.errors import InputError
-from melfast.train.distributed import World
+from melfast.distributed import World
+from melfast.io.errors import InputError
 
 
 def require_steps(config: Config, rows: Rows, world: World) -> int:

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from melfast.config import Config
+from melfast.config.schema import Config
 from melfast.data.batch import Batch
 from melfast.data.plan import EpochPlan
-from melfast.evaluate.infer import Inference
+from melfast.models.infer import Inference
 
 
 def sees_the_same(config: Config) -> bool:

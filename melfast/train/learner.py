@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from torch.nn.parallel import DistributedDataParallel
 
 import melfast
-from melfast.config import Config
-from melfast.errors import InputError
+from melfast.config.schema import Config
+from melfast.distributed import World
+from melfast.io.errors import InputError
 from melfast.losses import Criterion
+from melfast.models.checkpoint import WEIGHTS, load_training, load_weights
 from melfast.models.classifier import build_classifier
 from melfast.models.record import ModelRecord
 from melfast.models.weights import load_file
 from melfast.train.cells import priors, require_groups
-from melfast.train.checkpoint import WEIGHTS, load_training, load_weights
 from melfast.train.data import Say, TrainingData
-from melfast.train.distributed import World
 from melfast.train.ema import Ema
 from melfast.train.features import sees_the_same
 from melfast.train.optim import build_optimizer

@@ -17,9 +17,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from torch.utils.tensorboard import SummaryWriter
 
-from melfast.errors import InputError
-from melfast.files import atomic_path
-from melfast.train.distributed import World
+from melfast.distributed import World
+from melfast.io.errors import InputError
+from melfast.io.files import atomic_path
 from melfast.train.trackers import Tracker, TrackerName, finite, open_tracker
 
 

@@ -11,20 +11,20 @@ from typing import Self
 import numpy as np
 import torch
 
-from melfast.config import Config, TrainConfig
+from melfast.config.schema import Config, TrainConfig
 from melfast.data.batch import Batch
-from melfast.errors import ImageError, InputError
-from melfast.evaluate.calibration import fit
-from melfast.evaluate.infer import Inference, infer
-from melfast.evaluate.threshold import BARE_RULES, choose_by_group, choose_threshold
-from melfast.evaluate.validation import validation_metrics, value_of
+from melfast.data.feed import autocast, feed, open_loader
+from melfast.distributed import World
+from melfast.io.errors import ImageError, InputError
+from melfast.metrics.calibration import fit
+from melfast.metrics.threshold import BARE_RULES, choose_by_group, choose_threshold
+from melfast.metrics.validation import validation_metrics, value_of
+from melfast.models.checkpoint import State, save_checkpoint
+from melfast.models.infer import Inference, infer
 from melfast.models.record import ModelRecord
-from melfast.train.checkpoint import State, save_checkpoint
 from melfast.train.data import LabelledImages, TrainingData
-from melfast.train.distributed import World
 from melfast.train.epochs import epoch_plan, require_steps
 from melfast.train.features import Backbone, Features
-from melfast.train.feed import autocast, feed, open_loader
 from melfast.train.learner import Learner, head_of
 from melfast.train.logging import Log
 from melfast.train.mix import Mixed, mix

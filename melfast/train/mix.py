@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from melfast.config import TrainConfig
+from melfast.config.schema import TrainConfig
 
 
 @dataclass(frozen=True)

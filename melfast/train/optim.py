@@ -5,8 +5,8 @@ from typing import Any
 import timm.optim
 import torch
 
-from melfast.config import OptimConfig
-from melfast.errors import InputError
+from melfast.config.schema import OptimConfig
+from melfast.io.errors import InputError
 
 
 def build_optimizer(model: torch.nn.Module, config: OptimConfig) -> torch.optim.Optimizer:

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from melfast.config import Config
+from melfast.config.schema import Config
+from melfast.data.manifest import Manifest
 from melfast.data.native import carry_out
 from melfast.data.plan import EpochPlan, evaluation_plan
-from melfast.errors import ImageError, InputError
-from melfast.manifest import Manifest
-from melfast.sheet import check_sheet_path, write_grid
+from melfast.distributed import World
+from melfast.io.contact_sheet import check_sheet_path, write_grid
+from melfast.io.errors import ImageError, InputError
 from melfast.train.data import Say, labelled
-from melfast.train.distributed import World
 from melfast.train.epochs import epoch_plan
 
 CLASS_NAMES = {0: "benign", 1: "malignant", -1: "unlabelled"}

@@ -7,20 +7,20 @@ from typing import Any
 
 import click
 
-from melfast import settings
-from melfast.config import Config
+from melfast.config import loading as settings
+from melfast.config.schema import Config
+from melfast.data.feed import set_tf32, set_threads
 from melfast.data.loader import choose_loader
-from melfast.errors import InputError
-from melfast.evaluate.threshold import require_both_classes
-from melfast.evaluate.validation import require_metric, value_of
-from melfast.files import atomic_path
-from melfast.manifest import read_manifest
+from melfast.data.manifest import read_manifest
+from melfast.distributed import World, launch_id, start_world, started_again
+from melfast.io.errors import InputError
+from melfast.io.files import atomic_path
+from melfast.metrics.threshold import require_both_classes
+from melfast.metrics.validation import require_metric, value_of
+from melfast.models.checkpoint import State, find_checkpoint, has_checkpoint, load_state, read_record
 from melfast.train.cells import count_cells
-from melfast.train.checkpoint import State, find_checkpoint, has_checkpoint, load_state, read_record
 from melfast.train.data import MANIFEST, Say, TrainingData, take_in, training_data
-from melfast.train.distributed import World, launch_id, start_world, started_again
 from melfast.train.epochs import require_steps
-from melfast.train.feed import set_tf32, set_threads
 from melfast.train.learner import Learner, build_learner, new_record
 from melfast.train.logging import Log, open_log
 from melfast.train.loop import Trainer

@@ -2,8 +2,8 @@
 
 import math
 
-from melfast.config import OptimConfig
-from melfast.errors import InputError
+from melfast.config.schema import OptimConfig
+from melfast.io.errors import InputError
 
 
 def warmup_steps(config: OptimConfig, total_steps: int, epochs: int) -> int:

@@ -13,11 +13,11 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any, Literal, Self
 
-from melfast import settings
-from melfast.config import Config
-from melfast.errors import InputError
-from melfast.settings import require
-from melfast.train.checkpoint import has_checkpoint
+from melfast.config import loading as settings
+from melfast.config.loading import require
+from melfast.config.schema import Config
+from melfast.io.errors import InputError
+from melfast.models.checkpoint import has_checkpoint
 from melfast.train.run import CONFIG, run_training
 from melfast.train.stop import EXIT_CODE
 

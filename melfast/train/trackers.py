@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from melfast.errors import InputError
+from melfast.io.errors import InputError
 
 TrackerName = Literal["none", "mlflow", "wandb"]
 # The tracker's own name of the run, so that a run that goes on does so there, too.

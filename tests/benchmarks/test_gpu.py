@@ -14,7 +14,7 @@ from benchmarks import harness, images, run
 from benchmarks.harness import CheckFailedError, Run
 from benchmarks.suites import gpu
 from benchmarks.suites.gpu import Scale
-from melfast.errors import InputError
+from melfast.io.errors import InputError
 
 SMALL = Scale("cpu", "resnet10t", size=48, batch=4, images=10, steps=2, compiled=(False,))
 

@@ -19,7 +19,7 @@ from benchmarks import harness, images, run
 from benchmarks.harness import CheckFailedError, Comparison, Contestant, Run, Timing
 from benchmarks.peers.loaders import Epoch
 from benchmarks.suites import loader
-from melfast.errors import InputError
+from melfast.io.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 

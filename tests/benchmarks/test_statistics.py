@@ -7,7 +7,7 @@ from rich.console import Console
 
 from benchmarks.harness import CheckFailedError, Run
 from benchmarks.suites import statistics
-from melfast.evaluate import kernels
+from melfast.metrics import kernels
 
 
 @pytest.fixture

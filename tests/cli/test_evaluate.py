@@ -13,9 +13,9 @@ from click.testing import CliRunner, Result
 from sklearn import metrics as sk
 
 from melfast.cli import main
-from melfast.config import load_config
-from melfast.settings import Override
-from melfast.train.checkpoint import find_checkpoint, load_state, read_record
+from melfast.config.loading import Override
+from melfast.config.schema import load_config
+from melfast.models.checkpoint import find_checkpoint, load_state, read_record
 from melfast.train.run import run_training
 
 

@@ -12,18 +12,19 @@ import torch
 from PIL import Image
 
 from melfast.cli import main
+from melfast.data.manifest import read_manifest, write_manifest
 from melfast.data.native import NativeLoader
 from melfast.data.plan import evaluation_plan
-from melfast.decode import decode
-from melfast.engines import export, export_int8
-from melfast.engines.export_check import Check
+from melfast.data.preprocess import Preprocess
 from melfast.engines.gpu import find_gpu
-from melfast.errors import InputError
-from melfast.manifest import read_manifest, write_manifest
+from melfast.export import formats as export
+from melfast.export import int8 as export_int8
+from melfast.export.check import Check
+from melfast.io.errors import InputError
+from melfast.models.checkpoint import State, load_model, save_checkpoint
 from melfast.models.classifier import build_classifier
+from melfast.models.decode import decode
 from melfast.models.record import ModelRecord
-from melfast.preprocess import Preprocess
-from melfast.train.checkpoint import State, load_model, save_checkpoint
 
 RECORD = ModelRecord(
     "resnet10t",

@@ -16,11 +16,11 @@ from click.testing import CliRunner
 from PIL import Image
 
 from melfast.cli.predict import command
-from melfast.engines import cluster
 from melfast.engines.backends import ModelFile
-from melfast.engines.cluster import Job
-from melfast.engines.sources import ImageFiles
-from melfast.engines.writer import Summary
+from melfast.predict import cluster
+from melfast.predict.cluster import Job
+from melfast.predict.sources import ImageFiles
+from melfast.predict.writer import Summary
 
 RedModel = Callable[..., Path]
 

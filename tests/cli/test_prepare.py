@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from melfast.cli.prepare_import import KINDS
-from melfast.manifest import read_manifest
+from melfast.data.manifest import read_manifest
 from melfast.prepare import sources
 from melfast.prepare.split import require_disjoint
 

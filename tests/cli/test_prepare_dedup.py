@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from melfast.manifest import read_manifest
+from melfast.data.manifest import read_manifest
 from melfast.prepare.synth import SynthSettings, synthesize
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from melfast.images import read_image, read_mask
-from melfast.manifest import read_manifest, write_manifest
+from melfast.data.manifest import read_manifest, write_manifest
+from melfast.io.images import read_image, read_mask
 from melfast.prepare.sweep import Journal, stamp
 from melfast.prepare.synth import SynthSettings, synthesize
 

@@ -16,8 +16,8 @@ import yaml
 from click.testing import CliRunner, Result
 
 from melfast.cli import main
-from melfast.config import load_config
-from melfast.train.checkpoint import find_checkpoint
+from melfast.config.schema import load_config
+from melfast.models.checkpoint import find_checkpoint
 
 TINY = """
 preprocess: {height: 24, width: 32}

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from skimage.color import lab2rgb, rgb2lab
 
 from melfast import core
-from melfast.preprocess import LAB_MEAN, LAB_STD, RGB_MEAN, RGB_STD
+from melfast.data.preprocess import LAB_MEAN, LAB_STD, RGB_MEAN, RGB_STD
 
 
 def random_image(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:

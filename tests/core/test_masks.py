@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from benchmarks.peers.masks import published_opencv as reference
 from melfast import core
-from melfast.images import read_image
+from melfast.io.images import read_image
 
 MEAN_IOU, LEAST_IOU = 0.99, 0.95
 

@@ -12,11 +12,11 @@ from PIL import Image
 from melfast.data.augment import Augment
 from melfast.data.dali import DaliLoader
 from melfast.data.loader import PlanLoader
+from melfast.data.manifest import Manifest
 from melfast.data.native import NativeLoader
 from melfast.data.plan import EpochPlan, Rows, training_plan
-from melfast.manifest import Manifest
+from melfast.data.preprocess import Preprocess
 from melfast.prepare.synth import SynthSettings, synthesize
-from melfast.preprocess import Preprocess
 from melfast.skin.tone import TONE_GROUPS, classify, ita_degrees
 
 Executor = Callable[..., PlanLoader]

@@ -8,7 +8,7 @@ from PIL import Image, ImageOps
 from skimage.color import rgb2lab
 
 from melfast.data.plan import EpochPlan, working_size
-from melfast.preprocess import Preprocess
+from melfast.data.preprocess import Preprocess
 
 Double = NDArray[np.float64]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from melfast.data.augment import VARIANTS, Augment, draw_affine, draw_erase, draw_jitter, draw_variants
-from melfast.errors import InputError
+from melfast.io.errors import InputError
 
 MANY = 4000
 STILL = {"hflip": 0, "vflip": 0, "rotation_deg": 0, "translation": 0, "scale": 0}

@@ -31,11 +31,11 @@ from melfast.data.dali import DaliLoader
 from melfast.data.dali_feed import read_whole, record_arrays
 from melfast.data.dali_graph import finished, levels
 from melfast.data.loader import PlanLoader
+from melfast.data.manifest import Manifest
 from melfast.data.native import NativeLoader
 from melfast.data.plan import EpochPlan, Rows, evaluation_plan, training_plan
-from melfast.errors import ImageError, InputError
-from melfast.manifest import Manifest
-from melfast.preprocess import Preprocess
+from melfast.data.preprocess import Preprocess
+from melfast.io.errors import ImageError, InputError
 from tests.conftest import skin_rgb
 from tests.data.conftest import EXECUTORS, KINDS, Executor, Pictures, pictures_of
 from tests.data.reference import levels_apart, reference
@@ -424,7 +424,7 @@ SCRIPT = """
 import sys, time
 from melfast.data.dali import DaliLoader
 from melfast.data.plan import evaluation_plan
-from melfast.preprocess import Preprocess
+from melfast.data.preprocess import Preprocess
 
 assert "torch" not in sys.modules
 plan = evaluation_plan(10_000, batch_size=4)

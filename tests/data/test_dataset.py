@@ -10,11 +10,11 @@ from torch.utils.data import DataLoader
 import melfast
 from melfast.data.augment import Augment
 from melfast.data.dataset import MelanomaDataset
+from melfast.data.manifest import read_manifest
 from melfast.data.native import NativeLoader
 from melfast.data.plan import Rows, evaluation_plan, training_plan
-from melfast.errors import ImageError, InputError
-from melfast.manifest import read_manifest
-from melfast.preprocess import Preprocess
+from melfast.data.preprocess import Preprocess
+from melfast.io.errors import ImageError, InputError
 
 SIZES = [Preprocess(20, 28), Preprocess.for_colour(20, 28, "cielab")]
 

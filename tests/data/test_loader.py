@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from melfast.data.loader import choose_loader
-from melfast.errors import InputError
+from melfast.io.errors import InputError
 
 
 @pytest.mark.parametrize(

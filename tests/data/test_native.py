@@ -25,9 +25,9 @@ from melfast.data.augment import Augment
 from melfast.data.batch import Batch
 from melfast.data.native import NativeLoader
 from melfast.data.plan import EpochPlan, Rows, evaluation_plan, training_plan, working_size
-from melfast.errors import ImageError
-from melfast.images import Needed, read_scaled
-from melfast.preprocess import Preprocess
+from melfast.data.preprocess import Preprocess
+from melfast.io.errors import ImageError
+from melfast.io.images import Needed, read_scaled
 
 PLAIN = Preprocess(12, 16, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
@@ -437,7 +437,7 @@ SCRIPT = """
 import sys, time
 from melfast.data.native import NativeLoader
 from melfast.data.plan import evaluation_plan
-from melfast.preprocess import Preprocess
+from melfast.data.preprocess import Preprocess
 
 assert "torch" not in sys.modules
 plan = evaluation_plan(10_000, batch_size=4)

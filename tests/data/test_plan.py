@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from melfast.data.augment import IDENTITY, Augment
+from melfast.data.manifest import read_manifest
 from melfast.data.plan import EpochPlan, Rows, evaluation_plan, reaches_out, training_plan, working_size
 from melfast.data.sampler import Sampler
-from melfast.errors import InputError
-from melfast.manifest import read_manifest
+from melfast.io.errors import InputError
 from melfast.skin.tone import TONE_GROUPS
 
 NO_CHANGE = Augment(hflip=0, vflip=0, rotation_deg=0, translation=0, scale=0)

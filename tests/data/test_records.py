@@ -7,8 +7,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from melfast.data.plan import EpochPlan, evaluation_plan
-from melfast.errors import ImageError
-from melfast.preprocess import Preprocess
+from melfast.data.preprocess import Preprocess
+from melfast.io.errors import ImageError
 from tests.data.conftest import KINDS, Executor, Pictures
 from tests.data.reference import levels_apart, reference
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from melfast.data.sampler import Sampler, draw_order, expected_draws
-from melfast.errors import InputError
+from melfast.io.errors import InputError
 
 TARGETS = np.array([0] * 90 + [1] * 10)
 GROUPS = np.array([0, 1, 2, -1, 0] * 20, np.int16)

@@ -23,7 +23,7 @@ import yaml
 from click.testing import CliRunner
 
 from melfast.cli import main
-from melfast.config import load_config
+from melfast.config.schema import load_config
 from melfast.prepare.synth.dataset import SynthSettings, synthesize
 from tests.docs.blocks import Block, Line, melfast_commands, parse, read_blocks, read_inline
 
@@ -56,7 +56,7 @@ NOT_RUN = {
     "melfast train --config configs/isic2020_multi_gpu.yaml --data-path manifest.csv "
     "--output-dir runs/second --slurm": "needs a cluster; tests/train/test_slurm.py has a stand-in",
     "melfast predict --model model.onnx --images manifest.csv --engine ray": "starts a cluster; "
-    "tests/engines/test_cluster.py does",
+    "tests/predict/test_cluster.py does",
 }
 
 # Between backticks, and not to be parsed.

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 import torch
 
+from melfast.data.preprocess import Preprocess
 from melfast.engines import gpu, onnx_runtime, tensorrt, tensorrt_engine
 from melfast.engines.backends import ModelFile, open_engine, read_model
 from melfast.engines.base import UnusableError, file_sha256
-from melfast.engines.export import export_onnx
 from melfast.engines.gpu import Gpu
 from melfast.engines.tensorrt_file import write_engine
-from melfast.errors import InputError
+from melfast.export.formats import export_onnx
+from melfast.io.errors import InputError
+from melfast.models.checkpoint import State, save_checkpoint
 from melfast.models.classifier import build_classifier
 from melfast.models.record import ModelRecord
-from melfast.preprocess import Preprocess
-from melfast.train.checkpoint import State, save_checkpoint
 
 NO_GPU = "no GPU (drawn)"
 

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from melfast import core
 from melfast.engines.foreign import Foreign
 from melfast.engines.onnx_runtime import OnnxEngine
-from melfast.errors import InputError
+from melfast.io.errors import InputError
 
 FLOAT, HALF, UINT8 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.UINT8
 PLANES = ["n", 3, 4, 6]

@@ -9,12 +9,12 @@ import onnx
 import onnxruntime
 import pytest
 
+from melfast.data.preprocess import Preprocess
 from melfast.engines import onnx_runtime
 from melfast.engines.base import UnusableError
 from melfast.engines.gpu import Gpu, find_gpu
 from melfast.engines.onnx_runtime import OnnxEngine
-from melfast.errors import InputError
-from melfast.preprocess import Preprocess
+from melfast.io.errors import InputError
 
 RedModel = Callable[..., Path]
 

@@ -9,7 +9,7 @@ import pytest
 
 from melfast.engines import tensorrt
 from melfast.engines.tensorrt import build_engine, find_tensorrt
-from melfast.errors import InputError
+from melfast.io.errors import InputError
 
 
 def test_builds_an_exported_model(red_model: Callable[..., Path], tmp_path: Path) -> None:

@@ -15,18 +15,19 @@ import pytest
 import torch
 from PIL import Image
 
-from melfast.engines import export, tensorrt_engine, tensorrt_file
+from melfast.data.preprocess import Preprocess
+from melfast.engines import tensorrt_engine, tensorrt_file
 from melfast.engines.base import INPUT, OUTPUTS, UnusableError, file_sha256
-from melfast.engines.export import export_model
 from melfast.engines.gpu import Gpu, find_gpu
 from melfast.engines.onnx_runtime import OnnxEngine
-from melfast.engines.predict import predictions
 from melfast.engines.tensorrt import find_tensorrt, is_portable
 from melfast.engines.tensorrt_engine import TensorRtEngine, require_valid
 from melfast.engines.tensorrt_file import write_engine
-from melfast.errors import InputError
+from melfast.export import formats as export
+from melfast.export.formats import export_model
+from melfast.io.errors import InputError
 from melfast.models.record import ModelRecord
-from melfast.preprocess import Preprocess
+from melfast.predict.predictor import predictions
 
 SHAPE = (4, 6, 3)
 OK = 0

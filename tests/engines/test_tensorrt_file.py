@@ -15,7 +15,7 @@ from melfast.engines.gpu import Gpu
 from melfast.engines.tensorrt import find_tensorrt
 from melfast.engines.tensorrt_engine import find_engine
 from melfast.engines.tensorrt_file import Sidecar, read_sidecar, require_fits, runtime_name, sidecar_path, write_engine
-from melfast.errors import InputError
+from melfast.io.errors import InputError
 
 GPU = Gpu("drawn", "9.0")
 BATCHES = (1, 2, 4)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from melfast.errors import InputError
 from melfast.evaluate.ensemble import combine, read_member, run_ensemble, seen_before
+from melfast.io.errors import InputError
 from melfast.train.data import MANIFEST
 
 ROWS = {"a": (0.9, 1), "b": (0.1, 0), "c": (0.4, 1), "d": (0.2, 0)}

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from melfast.config import LossConfig
-from melfast.errors import InputError
+from melfast.config.schema import LossConfig
+from melfast.io.errors import InputError
 from melfast.losses import Criterion
 from melfast.losses.weights import cell_weights
 from melfast.models.record import Head

@@ -4,11 +4,11 @@ import pytest
 import timm
 import torch
 
-from melfast.errors import InputError
+from melfast.data.preprocess import Preprocess
+from melfast.io.errors import InputError
 from melfast.models.backbones import BACKBONES, timm_model
 from melfast.models.classifier import build_classifier
 from melfast.models.record import ModelRecord
-from melfast.preprocess import Preprocess
 
 PUBLISHED = {
     *(f"convnext_{size}" for size in ("tiny", "small", "base", "large")),

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from melfast.decode import decode
-from melfast.errors import InputError
+from melfast.data.preprocess import Preprocess
+from melfast.io.errors import InputError
 from melfast.models.classifier import build_classifier
+from melfast.models.decode import decode
 from melfast.models.record import ModelRecord
-from melfast.preprocess import Preprocess
 
 SMALL = {"channels": [4, 4, 8, 8], "stem_width": 4}
 RECORD = ModelRecord(

@@ -6,11 +6,11 @@ import pytest
 import safetensors.torch
 import torch
 
-from melfast.errors import InputError
+from melfast.data.preprocess import Preprocess
+from melfast.io.errors import InputError
 from melfast.models.classifier import build_classifier
 from melfast.models.record import ModelRecord
 from melfast.models.weights import load_file
-from melfast.preprocess import Preprocess
 
 OPTIONS = {"channels": [4, 4, 8, 8], "stem_width": 4}
 

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from melfast.images import ImageInfo
-from melfast.manifest import Manifest
+from melfast.data.manifest import Manifest
+from melfast.io.images import ImageInfo
 from melfast.prepare import check
 from melfast.prepare.check import check_manifest, remarks
 from melfast.prepare.sweep import write_quarantine

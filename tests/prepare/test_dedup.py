@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from melfast.errors import InputError
-from melfast.manifest import Manifest
+from melfast.data.manifest import Manifest
+from melfast.io.errors import InputError
 from melfast.prepare.dedup import Bar, contradictions, find_copies, rows_kept, summary, table_pairs, with_copies
 from melfast.prepare.split import connected_parts
 from melfast.prepare.sweep import Journal

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from melfast.errors import InputError
+from melfast.io.errors import InputError
 from melfast.prepare.folds import fold_manifest, parse_fold
 from melfast.prepare.split import require_disjoint, split_manifest
 from tests.prepare.test_split import manifest_of, population

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageOps
 
-from melfast.images import check_image, read_image, read_mask
-from melfast.manifest import Manifest, read_manifest, write_manifest
+from melfast.data.manifest import Manifest, read_manifest, write_manifest
+from melfast.io.images import check_image, read_image, read_mask
 from melfast.prepare.resize import copy_files, read_small, resize_images, with_copies
 from melfast.prepare.sweep import Journal
 from melfast.prepare.synth import SynthSettings, synthesize

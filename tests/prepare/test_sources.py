@@ -3,9 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from melfast.errors import InputError
-from melfast.images import read_image, read_mask
-from melfast.manifest import Manifest, read_manifest, write_manifest
+from melfast.data.manifest import Manifest, read_manifest, write_manifest
+from melfast.io.errors import InputError
+from melfast.io.images import read_image, read_mask
 from melfast.prepare.importers import image_stem, recognise_table
 from melfast.prepare.sources import import_dataset, import_source, summary
 

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from melfast.errors import InputError
-from melfast.manifest import SPLITS, Manifest
+from melfast.data.manifest import SPLITS, Manifest
+from melfast.io.errors import InputError
 from melfast.prepare.sources import import_dataset
 from melfast.prepare.split import balance, connected_parts, require_disjoint, shared_ids, split_manifest
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from melfast.errors import ImageError
-from melfast.manifest import Manifest
+from melfast.data.manifest import Manifest
+from melfast.io.errors import ImageError
 from melfast.prepare.sweep import Journal, Swept, sweep, write_quarantine
 
 

@@ -9,8 +9,8 @@ from scipy import ndimage
 from skimage.color import lab2rgb, rgb2lab
 from sklearn.metrics import roc_auc_score
 
-from melfast.errors import InputError
-from melfast.manifest import read_manifest
+from melfast.data.manifest import read_manifest
+from melfast.io.errors import InputError
 from melfast.prepare.sources import import_source
 from melfast.prepare.synth import Sample, SynthSettings, draw_sample, synthesize, write_sheet
 from melfast.prepare.synth.cohort import make_case

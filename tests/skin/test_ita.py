@@ -14,9 +14,9 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from melfast import core
-from melfast.images import read_image
+from melfast.io.images import read_image
 from melfast.prepare.synth.draw import draw_sample
-from melfast.skin import published
+from melfast.skin import published_ita as published
 from melfast.skin.ita import NO_ELBOW, NO_SKIN, TOO_SMALL, estimate_tone
 from melfast.skin.tone import ita_degrees
 

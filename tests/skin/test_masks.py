@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from melfast import core
-from melfast.images import read_image, read_mask
+from melfast.io.images import read_image, read_mask
 from melfast.prepare.synth import draw_sample
 from melfast.skin.masks import WORKING_SIDE, Region, find_regions, make_mask, working_size
 from melfast.skin.tone import TONE_GROUPS, classify

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from melfast.io.tables import read_table
 from melfast.skin.tone import FITZPATRICK, TONE_GROUPS, UNKNOWN_GROUP, ToneScale, classify, ita_degrees
-from melfast.tables import read_table
 
 # (scale, edge in degrees, class above it, class at and below it), typed from the sources.
 EDGES = [

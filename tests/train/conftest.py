@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from melfast.config import Config, load_config
-from melfast.settings import Override
+from melfast.config.loading import Override
+from melfast.config.schema import Config, load_config
 
 TINY = {
     "preprocess.height": 24,

@@ -5,11 +5,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from melfast.config import Config, LossConfig
+from melfast.config.schema import Config, LossConfig
 from melfast.data.plan import Rows
-from melfast.errors import InputError
+from melfast.distributed import World
+from melfast.io.errors import InputError
 from melfast.train.cells import count_cells, priors, require_groups
-from melfast.train.distributed import World
 from melfast.train.epochs import epoch_plan
 
 MakeConfig = Callable[..., Config]

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from melfast.config import Config
-from melfast.errors import InputError
-from melfast.manifest import read_manifest
+from melfast.config.schema import Config
+from melfast.data.manifest import read_manifest
+from melfast.io.errors import InputError
 from melfast.train.data import MANIFEST, is_manifest, take_in, training_data
 
 MakeConfig = Callable[..., Config]

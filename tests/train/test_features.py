@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from melfast.config import Config
+from melfast.config.schema import Config
 from melfast.data.plan import EpochPlan
-from melfast.evaluate.infer import Inference
+from melfast.data.preprocess import Preprocess
 from melfast.models.classifier import build_classifier
+from melfast.models.infer import Inference
 from melfast.models.record import ModelRecord
-from melfast.preprocess import Preprocess
 from melfast.train import loop
 from melfast.train.features import Backbone, Features, sees_the_same
 from melfast.train.learner import head_of

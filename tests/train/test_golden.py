@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from melfast.config import Config
+from melfast.config.schema import Config
 from melfast.train.run import run_training
 
 CURVES = Path(__file__).parent / "golden.json"

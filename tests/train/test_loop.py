@@ -16,20 +16,20 @@ import safetensors.torch
 import torch
 from torch.nn import functional
 
-from melfast.config import Config
+from melfast.config.schema import Config
+from melfast.data.feed import feed, open_loader
+from melfast.data.manifest import read_manifest
 from melfast.data.native import NativeLoader
 from melfast.data.plan import Rows, evaluation_plan, training_plan
-from melfast.errors import ImageError, InputError
-from melfast.evaluate.metrics import roc_auc
-from melfast.manifest import read_manifest
+from melfast.distributed import World
+from melfast.io.errors import ImageError, InputError
+from melfast.metrics.metrics import roc_auc
+from melfast.models.checkpoint import State, find_checkpoint, load_model, load_state
 from melfast.models.classifier import build_classifier
 from melfast.train import loop
 from melfast.train.cells import count_cells
-from melfast.train.checkpoint import State, find_checkpoint, load_model, load_state
 from melfast.train.data import training_data
-from melfast.train.distributed import World
 from melfast.train.epochs import epoch_plan, require_steps
-from melfast.train.feed import feed, open_loader
 from melfast.train.learner import build_learner, new_record
 from melfast.train.logging import SilentLog
 from melfast.train.loop import Trainer, Window
@@ -120,14 +120,14 @@ def test_gradient_is_the_same_in_pieces(tiny_config: MakeConfig, tmp_path: Path)
 WORKER = """
 import sys, torch
 from pathlib import Path
-from melfast.config import load_config
-from melfast.manifest import read_manifest
+from melfast.config.schema import load_config
+from melfast.data.manifest import read_manifest
 from melfast.train.cells import count_cells
-from melfast.train.checkpoint import State
+from melfast.models.checkpoint import State
 from melfast.train.data import training_data
-from melfast.train.distributed import start_world
+from melfast.distributed import start_world
 from melfast.train.epochs import epoch_plan, require_steps
-from melfast.train.feed import feed, open_loader
+from melfast.data.feed import feed, open_loader
 from melfast.train.learner import build_learner, new_record
 from melfast.train.logging import SilentLog
 from melfast.train.loop import Trainer, Window

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from melfast.config import TrainConfig
+from melfast.config.schema import TrainConfig
 from melfast.train.mix import Mixed, mix
 
 IMAGES = torch.arange(4.0)[:, None, None, None].expand(4, 3, 20, 30).contiguous()

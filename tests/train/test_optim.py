@@ -5,11 +5,11 @@ import pytest
 import timm.optim
 import torch
 
-from melfast.config import OptimConfig
-from melfast.errors import InputError
+from melfast.config.schema import OptimConfig
+from melfast.data.preprocess import Preprocess
+from melfast.io.errors import InputError
 from melfast.models.classifier import build_classifier
 from melfast.models.record import ModelRecord
-from melfast.preprocess import Preprocess
 from melfast.train.optim import build_optimizer, set_rate
 
 

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from melfast.config import Config, load_config
+from melfast.config.loading import Override
+from melfast.config.schema import Config, load_config
+from melfast.data.manifest import Manifest, read_manifest
 from melfast.data.native import NativeLoader
-from melfast.errors import InputError
-from melfast.manifest import Manifest, read_manifest
+from melfast.distributed import World
+from melfast.io.contact_sheet import CAPTION_HEIGHT, THUMBNAIL_WIDTH
+from melfast.io.errors import InputError
 from melfast.prepare.synth import SynthSettings, synthesize
-from melfast.settings import Override
-from melfast.sheet import CAPTION_HEIGHT, THUMBNAIL_WIDTH
 from melfast.train import preview
 from melfast.train.data import labelled
-from melfast.train.distributed import World
 from melfast.train.epochs import epoch_plan
 from melfast.train.preview import Captions, draw_preview
 

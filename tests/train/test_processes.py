@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from melfast.config import Config
-from melfast.train.checkpoint import find_checkpoint
+from melfast.config.schema import Config
+from melfast.models.checkpoint import find_checkpoint
 from melfast.train.run import run_training
 
 MakeConfig = Callable[..., Config]
@@ -37,12 +37,12 @@ CURVES = """
 import json, sys
 from pathlib import Path
 import torch
-from melfast.config import load_config
-from melfast.manifest import read_manifest
+from melfast.config.schema import load_config
+from melfast.data.manifest import read_manifest
 from melfast.train.cells import count_cells
-from melfast.train.checkpoint import State
+from melfast.models.checkpoint import State
 from melfast.train.data import training_data
-from melfast.train.distributed import start_world
+from melfast.distributed import start_world
 from melfast.train.learner import build_learner, new_record
 from melfast.train.logging import SilentLog
 from melfast.train.loop import Trainer
@@ -99,7 +99,7 @@ DIES_ONCE = """
 import os, signal, sys
 from pathlib import Path
 import torch
-from melfast.config import load_config
+from melfast.config.schema import load_config
 from melfast.train import loop
 from melfast.train.run import run_training
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from melfast.config import load_config
-from melfast.settings import Override
+from melfast.config.loading import Override
+from melfast.config.schema import load_config
 from melfast.train.run import run_training
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))

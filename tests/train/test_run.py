@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from melfast.config import Config, load_config
-from melfast.errors import InputError
-from melfast.evaluate.infer import infer
-from melfast.evaluate.metrics import confusion, recall, roc_auc
-from melfast.manifest import read_manifest
+from melfast.config.schema import Config, load_config
+from melfast.data.manifest import read_manifest
+from melfast.distributed import World
+from melfast.io.errors import InputError
+from melfast.metrics.metrics import confusion, recall, roc_auc
+from melfast.models.checkpoint import find_checkpoint, load_model, load_state, load_training, read_record
+from melfast.models.infer import infer
 from melfast.train import loop
-from melfast.train.checkpoint import find_checkpoint, load_model, load_state, load_training, read_record
-from melfast.train.distributed import World
 from melfast.train.logging import RunLog
 from melfast.train.run import run_training
 

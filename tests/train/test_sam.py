@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from melfast.config import Config, OptimConfig
-from melfast.errors import InputError
+from melfast.config.schema import Config, OptimConfig
+from melfast.io.errors import InputError
 from melfast.train.run import run_training
 from melfast.train.sam import uphill
 

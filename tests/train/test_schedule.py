@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from melfast.config import OptimConfig
-from melfast.errors import InputError
+from melfast.config.schema import OptimConfig
+from melfast.io.errors import InputError
 from melfast.train.schedule import learning_rate, warmup_steps, weight_decay
 
 

@@ -22,10 +22,10 @@ import torch
 from click.testing import CliRunner
 
 from melfast.cli import main
-from melfast.config import Config
-from melfast.errors import InputError
+from melfast.config.schema import Config
+from melfast.io.errors import InputError
+from melfast.models.checkpoint import find_checkpoint, has_checkpoint, load_state
 from melfast.train import slurm
-from melfast.train.checkpoint import find_checkpoint, has_checkpoint, load_state
 from melfast.train.run import run_training
 from melfast.train.slurm import (
     PORTS,
@@ -510,4 +510,4 @@ def test_sigterm_ends_a_local_job(tiny_config: MakeConfig, tmp_path: Path) -> No
 def test_a_bad_input_is_in_the_log(tiny_config: MakeConfig, tmp_path: Path) -> None:
     job = submit_training(tiny_config(data__path="nowhere"), {}, LOCAL, going_on=False)
     job.wait()
-    assert "melfast.errors.InputError: " in job.task(0).stderr()
+    assert "melfast.io.errors.InputError: " in job.task(0).stderr()

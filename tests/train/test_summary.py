@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from melfast.config import Config
-from melfast.errors import InputError
+from melfast.config.schema import Config
+from melfast.io.errors import InputError
 from melfast.train import loop
 from melfast.train.run import run_training
 from melfast.train.summary import read_log, summary_table

@@ -2,6 +2,6 @@
 
 from melfast.prepare.synth.dataset import SynthSettings, synthesize
 from melfast.prepare.synth.draw import Sample, draw_sample
-from melfast.prepare.synth.sheet import write_sheet
+from melfast.prepare.synth.overview import write_sheet
 
 __all__ = ["Sample", "SynthSettings", "draw_sample", "synthesize", "write_sheet"]

@@ -17,9 +17,9 @@ import pandas as pd
 import simplejpeg
 from PIL import Image
 
-from melfast.errors import InputError
-from melfast.files import atomic_path
-from melfast.manifest import Manifest, write_manifest
+from melfast.data.manifest import Manifest, write_manifest
+from melfast.io.errors import InputError
+from melfast.io.files import atomic_path
 from melfast.prepare.synth.draw import DEFAULT_MALIGNANT, DEFAULT_SIZE, Sample, draw_sample
 from melfast.skin.tone import FITZPATRICK, TONE_GROUPS, ToneGroups, classify
 

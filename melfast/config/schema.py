@@ -1,0 +1,336 @@
+"""The config of a training run: one typed schema; defaults < YAML < command line."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from melfast.config import loading as settings
+from melfast.config.loading import require
+from melfast.config.published_flags import NEEDLESS, PUBLISHED, translate
+from melfast.data.augment import Augment
+from melfast.data.loader import LoaderName
+from melfast.data.preprocess import ColourSpace, Preprocess
+from melfast.data.sampler import Sampler
+from melfast.metrics.threshold import ThresholdRule
+from melfast.metrics.validation import BestMetric
+from melfast.models.record import CalibrationName, Head, Inference
+from melfast.prepare.folds import parse_fold
+
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the images are and how they are read.
+
+    Attributes:
+        path: a manifest, or anything `melfast prepare import` knows.
+        kind: what `path` is, as `melfast prepare import --kind`; for imports only.
+        images: folder of the images, where the import needs one.
+        split: fractions of train, valid and test; for data that comes without a split.
+        split_seed: seed of that split.
+        fold: `2/5`: the second of five folds is the validation split, see melfast.prepare.folds;
+            empty: no cross-validation.
+        allow_overlap: train although a patient or lesion stands on both sides of the split.
+        on_error: an unreadable image stops the run (`raise`) or is left out and counted (`skip`).
+        loader: what makes the batches: `native`, `dali-cpu`, `dali-gpu`, or `auto`.
+        threads: loader threads of each process; 0: chosen by the number of cores.
+    """
+
+    path: str = ""
+    kind: str = "auto"
+    images: str = ""
+    split: Triple = (0.7, 0.15, 0.15)
+    split_seed: int = 0
+    fold: str = ""
+    allow_overlap: bool = False
+    on_error: Literal["raise", "skip"] = "raise"
+    loader: LoaderName = "auto"
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.threads >= 0, "data.threads", ">= 0", self.threads)
+        # 1e-6: 0.7 + 0.15 + 0.15 is not 1 in floating point.
+        parse_fold(self.fold)
+        fractions_ok = min(self.split) >= 0 and abs(sum(self.split) - 1) < 1e-6
+        require(fractions_ok, "data.split", "fractions that add up to 1", list(self.split))
+
+
+@dataclass(frozen=True)
+class PreprocessConfig:
+    """Input of the network, see Preprocess; `mean` and `std` default to the usual ones."""
+
+    height: int = 96
+    width: int = 128
+    colour: ColourSpace = "rgb"
+    mean: Triple | None = None
+    std: Triple | None = None
+    masked: bool = False
+
+    def __post_init__(self) -> None:
+        self.resolve()
+
+    def resolve(self) -> Preprocess:
+        usual = Preprocess.for_colour(self.height, self.width, self.colour)
+        mean, std = self.mean or usual.mean, self.std or usual.std
+        return Preprocess(self.height, self.width, self.colour, mean, std, self.masked)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A timm backbone, and how its outputs relate to classes and tone groups.
+
+    Attributes:
+        backbone: a published name, see melfast.models.backbones, or timm's.
+        backbone_options: passed to timm.create_model.
+        pretrained: begin with timm's weights, fetched once.
+        in_22k: with those that have seen ImageNet-22k; implies `pretrained`.
+        weights: a .safetensors or .pth file to begin with, tensors only.
+        freeze: train the head alone, on what the backbone sees of an image (linear probing).
+        drop_path: rate of stochastic depth.
+        num_groups: tone groups that the data must have; 0: as many as they have.
+        head: `plain`, `domain_discriminative` or `domain_independent`, see melfast.models.heads.
+        inference: of a domain_independent head: `sum` over the groups, or `group_conditional`,
+            by the image's own group where it is known.
+    """
+
+    backbone: str = "resnet18"
+    backbone_options: dict[str, Any] = field(default_factory=dict)
+    pretrained: bool = False
+    in_22k: bool = False
+    weights: str = ""
+    freeze: bool = False
+    drop_path: float = 0.0
+    num_groups: int = 0
+    head: Head = "plain"
+    inference: Inference = "sum"
+
+    def __post_init__(self) -> None:
+        require(self.num_groups >= 0, "model.num_groups", ">= 0", self.num_groups)
+        require(0 <= self.drop_path < 1, "model.drop_path", "in 0..1 (1 left out)", self.drop_path)
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """See melfast.losses; every loss goes with every head and all weights.
+
+    Attributes:
+        name: `ce`: cross-entropy. `focal`: hard images count more. `ohem`: only the hardest images
+            of a batch count. `recall_ce`: a class counts more while it is missed more often.
+            `group_dro`: a tone group counts more while its loss is higher.
+        label_smoothing: share of the target spread evenly over the classes, within the tone group.
+        weights: inverse frequency: `ifw_class`, every class counts the same in total;
+            `ifw_class_group`, every pair of class and tone group.
+        focal_gamma: 0: cross-entropy.
+        ohem_fraction: of a process's batch; 1: cross-entropy.
+        recall_strength: 0: cross-entropy; 1: in proportion to the false-negative rate.
+        recall_momentum: part of the running counts that is kept at each step.
+        dro_rate: how fast the groups' weights follow their losses; 0: cross-entropy.
+    """
+
+    name: Literal["ce", "focal", "ohem", "recall_ce", "group_dro"] = "ce"
+    label_smoothing: float = 0.0
+    weights: Literal["none", "ifw_class", "ifw_class_group"] = "none"
+    focal_gamma: float = 2.0
+    ohem_fraction: float = 0.7
+    recall_strength: float = 1.0
+    recall_momentum: float = 0.99
+    dro_rate: float = 0.01
+
+    def __post_init__(self) -> None:
+        for name in ("label_smoothing", "recall_momentum"):
+            value = getattr(self, name)
+            require(0 <= value < 1, f"loss.{name}", "in 0..1 (1 left out)", value)
+        for name in ("focal_gamma", "dro_rate"):
+            require(getattr(self, name) >= 0, f"loss.{name}", ">= 0", getattr(self, name))
+        fraction, strength = self.ohem_fraction, self.recall_strength
+        require(0 < fraction <= 1, "loss.ohem_fraction", "in 0..1 (0 left out)", fraction)
+        require(0 <= strength <= 1, "loss.recall_strength", "in 0..1", strength)
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """The rate rises in a line, then falls along a cosine to `min_lr_ratio * lr`.
+
+    Attributes:
+        name: `adamw`, `sgd`, `lamb` or another of timm's.
+        lr: the highest learning rate.
+        weight_decay: on matrices and kernels only, not on norms and biases.
+        weight_decay_end: where it goes along a cosine; None: it stays.
+        betas, momentum: of the optimizers that have them.
+        layer_decay: each layer below the head learns so many times as fast as the one above.
+        warmup: over which the rate rises: a fraction of all steps, epochs or steps, as
+            `warmup_unit` says.
+        clip_norm: largest norm of the gradient; 0: no clipping.
+        sam_rho: sharpness-aware minimisation (Foret et al. 2021): each step takes the gradient so
+            far uphill of the weights, for twice the time; 0: off.
+    """
+
+    name: str = "adamw"
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    weight_decay_end: float | None = None
+    betas: tuple[float, float] = (0.9, 0.999)
+    momentum: float = 0.9
+    layer_decay: float = 1.0
+    warmup: float = 0.05
+    warmup_unit: Literal["fraction", "epochs", "steps"] = "fraction"
+    min_lr_ratio: float = 0.0
+    clip_norm: float = 1.0
+    sam_rho: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(self.lr > 0, "optim.lr", "> 0", self.lr)
+        require(self.weight_decay >= 0, "optim.weight_decay", ">= 0", self.weight_decay)
+        end = self.weight_decay_end
+        require(end is None or end >= 0, "optim.weight_decay_end", ">= 0", end)
+        # The decayed groups are told by their decay.
+        moves = end is None or self.weight_decay > 0
+        require(moves, "optim.weight_decay", "> 0 where it has an end", self.weight_decay)
+        require(0 <= self.momentum < 1, "optim.momentum", "in 0..1 (1 left out)", self.momentum)
+        decay = self.layer_decay
+        require(0 < decay <= 1, "optim.layer_decay", "in 0..1 (0 left out)", decay)
+        require(all(0 <= b < 1 for b in self.betas), "optim.betas", "in 0..1", list(self.betas))
+        if self.warmup_unit == "fraction":
+            require(0 <= self.warmup < 1, "optim.warmup", "in 0..1 (1 left out)", self.warmup)
+        require(self.warmup >= 0, "optim.warmup", ">= 0", self.warmup)
+        require(0 <= self.min_lr_ratio <= 1, "optim.min_lr_ratio", "in 0..1", self.min_lr_ratio)
+        require(self.clip_norm >= 0, "optim.clip_norm", ">= 0", self.clip_norm)
+        require(self.sam_rho >= 0, "optim.sam_rho", ">= 0", self.sam_rho)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How long, on what and with which precision.
+
+    Attributes:
+        batch_size: images of one optimizer step, over all processes and accumulated pieces; the
+            same number gives the same steps on any number of processes.
+        accumulate: pieces that a process works a step through in; saves memory.
+        device: `auto`: CUDA where there is a device.
+        precision: `fp32`, or mixed: `bf16`, `fp16`.
+        tf32: CUDA multiplies what is fp32 with 10 bits of mantissa: faster, less exact.
+        ema: decay of a running average of the weights, which is then what is measured, saved and
+            exported; 0: none.
+        mixup, cutmix: parameter of the beta distribution of how much of another image of the batch
+            is mixed in; 0: off; both: by turns.
+        best_metric: which metric of the validation split names the best checkpoint, see
+            evaluate/validation.
+        threshold_rule: how the threshold is chosen on the validation split: `youden`: largest
+            recall + specificity; `f1`; `recall`: the highest with a recall of `threshold_value` at
+            least; `cost`: a missed malignant image costs `threshold_value` false alarms;
+            `equal_recall`: `recall` in each tone group by itself, so a threshold a group.
+        threshold_value: see `threshold_rule`.
+        calibration: of P(malignant), fitted on the validation split and kept with the model:
+            `temperature` or `isotonic`, see evaluate/calibration.
+        checkpoint_minutes: a checkpoint also within an epoch, this often; 0: after epochs only.
+        keep_last: so many of the newest checkpoints are kept, beside the best.
+        log_every: steps between two log lines.
+        threads: torch's threads of each process on the CPU; 0: chosen by the number of cores.
+    """
+
+    epochs: int = 20
+    batch_size: int = 64
+    accumulate: int = 1
+    seed: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    tf32: bool = False
+    compile: bool = False
+    ema: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    best_metric: BestMetric = "auc"
+    threshold_rule: ThresholdRule = "youden"
+    threshold_value: float = 0.9
+    calibration: CalibrationName = "none"
+    checkpoint_minutes: float = 10.0
+    keep_last: int = 1
+    log_every: int = 10
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "accumulate", "log_every", "keep_last"):
+            require(getattr(self, name) >= 1, f"train.{name}", ">= 1", getattr(self, name))
+        for name in ("seed", "checkpoint_minutes", "threads", "mixup", "cutmix"):
+            require(getattr(self, name) >= 0, f"train.{name}", ">= 0", getattr(self, name))
+        value, rule = self.threshold_value, self.threshold_rule
+        require(value > 0, "train.threshold_value", "> 0", value)
+        if rule in ("recall", "equal_recall"):
+            require(value <= 1, "train.threshold_value", "in 0..1 (0 left out)", value)
+        require(0 <= self.ema < 1, "train.ema", "in 0..1 (1 left out)", self.ema)
+        divides = self.batch_size % self.accumulate == 0
+        multiple = f"a multiple of train.accumulate ({self.accumulate})"
+        require(divides, "train.batch_size", multiple, self.batch_size)
+
+
+@dataclass(frozen=True)
+class OutputConfig:
+    """Where the run is written, and who else is told.
+
+    Attributes:
+        dir: empty: runs/NAME, NAME the config file's.
+        tracker: `mlflow` or `wandb`, where it is installed; it takes where to write and its project
+            from its own environment variables.
+    """
+
+    dir: str = ""
+    tracker: Literal["none", "mlflow", "wandb"] = "none"
+
+
+@dataclass(frozen=True)
+class Config:
+    data: DataConfig = field(default_factory=DataConfig)
+    preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
+    augment: Augment = field(default_factory=Augment)
+    sampler: Sampler = field(default_factory=Sampler)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    output: OutputConfig = field(default_factory=OutputConfig)
+
+    def __post_init__(self) -> None:
+        climbs = self.optim.sam_rho > 0 and self.train.precision == "fp16"
+        # The scaler would have to leave out a step whose weights have been moved already.
+        require(not climbs, "optim.sam_rho", "0 under train.precision fp16", self.optim.sam_rho)
+
+    def to_yaml(self) -> str:
+        """YAML that `load_config` reads back to an equal Config."""
+        return settings.to_yaml(self)
+
+
+def load_config(
+    path: Path | None,
+    overrides: Iterable[settings.Override] = (),
+    published: Mapping[str, Any] | None = None,
+    say: Callable[[str], None] = lambda message: None,
+) -> tuple[Config, dict[str, str]]:
+    """Defaults, then the YAML file, then the overrides (see `settings.load`).
+
+    Args:
+        published: flags of the published system from the command line; they may also stand in the
+            file, as top-level keys.
+        say: told what each of them became.
+    """
+    overrides = list(overrides)
+    document = settings.read_yaml(path) if path is not None else {}
+    flags = {
+        str(name).replace("-", "_"): (value, str(path))
+        for name, value in document.items()
+        if str(name).replace("-", "_") in PUBLISHED and value is not None and not isinstance(value, dict)
+    }
+    rest = {k: v for k, v in document.items() if str(k).replace("-", "_") not in flags}
+    flags |= {name: (value, "command line") for name, value in (published or {}).items()}
+    config, sources = settings.load(Config, path, overrides, rest)
+    if not flags:
+        return config, sources
+    translated = translate(flags, settings.dotted(config))
+    for name in flags.keys() & NEEDLESS.keys():
+        say(f"{flags[name][1]}: {name} -> nothing: {NEEDLESS[name]}")
+    if "batch_size" in flags:
+        say("batch_size is that of a step over all processes here, not of each")
+    for override in translated:
+        say(f"{override.source} -> {override.key} = {override.value}")
+    return settings.load(Config, path, [*translated, *overrides], rest)

@@ -1,0 +1,114 @@
+"""From files to the device: the loader with this machine's settings, and its batches as tensors."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from melfast.data.batch import Batch
+from melfast.data.loader import LoaderName, OnError, PlanLoader, available_cores, choose_loader
+from melfast.data.native import NativeLoader
+from melfast.data.plan import EpochPlan
+from melfast.data.preprocess import Preprocess
+from melfast.data.retouch import Masks
+from melfast.distributed import World
+
+Precision = Literal["fp32", "bf16", "fp16"]
+AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
+    """Mixed precision as named; does nothing under `fp32`."""
+    enabled = precision != "fp32"
+    return torch.autocast(device.type, dtype=AUTOCAST[precision], enabled=enabled)
+
+
+def set_tf32(wanted: bool) -> None:
+    """Whether CUDA may multiply what is fp32 as TF32; torch lets convolutions by default."""
+    torch.backends.cuda.matmul.allow_tf32 = wanted
+    torch.backends.cudnn.allow_tf32 = wanted
+
+
+def set_threads(threads: int, world: World) -> None:
+    """Torch's threads of this process; 0: its share of the cores.
+
+    Said in full because torchrun sets OMP_NUM_THREADS=1 for each of several processes.
+    """
+    torch.set_num_threads(threads or max(1, available_cores() // world.local_size))
+
+
+def open_loader(
+    paths: Sequence[Path],
+    preprocess: Preprocess,
+    plan: EpochPlan,
+    world: World,
+    *,
+    masks: Masks | None = None,
+    checked: NDArray[np.bool_] | None = None,
+    loader: LoaderName = "auto",
+    threads: int = 0,
+    on_error: OnError = "raise",
+    precision: Precision = "fp32",
+    start: int = 0,
+) -> PlanLoader:
+    """A loader for `feed`.
+
+    Args:
+        checked: bool [len(paths)], files that `melfast prepare check` has found whole.
+        threads: 0: this process's share of the cores.
+        precision: under mixed precision on CUDA the images travel in float16, half the bytes;
+            float16 is finer than their 8 bits.
+    Raises:
+        InputError: the loader asked for cannot be used.
+    """
+    name, _ = choose_loader(loader, world.device.type)
+    cuda = world.device.type == "cuda"
+    options: dict[str, Any] = {
+        "masks": masks,
+        "start": start,
+        "on_error": on_error,
+        "threads": threads or max(1, available_cores() // world.local_size),
+        "dtype": np.float16 if cuda and precision != "fp32" else np.float32,
+    }
+    if name == "native":
+        allocate = _pinned if cuda else np.empty
+        return NativeLoader(paths, preprocess, plan, allocate=allocate, **options)
+    from melfast.data.dali import DaliLoader
+
+    device: Any = name.removeprefix("dali-")
+    return DaliLoader(paths, preprocess, plan, device=device, checked=checked, **options)
+
+
+def feed(loader: PlanLoader, device: torch.device) -> Iterator[tuple[torch.Tensor, Batch]]:
+    """Each batch's images [B, 3, H, W] on the device, channels last, and the batch itself.
+
+    Valid until the next batch is asked for, as the batch is.
+    """
+    copies = torch.cuda.Stream(device) if device.type == "cuda" else None
+    for batch in loader:
+        if isinstance(batch.images, torch.Tensor):  # made on the device
+            yield _channels_first(batch.images), batch
+            continue
+        images = torch.from_numpy(batch.images)
+        if copies is not None:
+            with torch.cuda.stream(copies):
+                images = images.to(device, non_blocking=True)
+            # Host-device sync, with the copy alone: the step before is still at work meanwhile,
+            # and the loader may now write to its memory again.
+            copies.synchronize()
+            images.record_stream(torch.cuda.current_stream(device))
+        yield _channels_first(images), batch
+
+
+def _channels_first(images: torch.Tensor) -> torch.Tensor:
+    return images.permute(0, 3, 1, 2)  # a view: NHWC memory is torch's channels_last
+
+
+def _pinned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    torch_dtype = torch.float16 if dtype == np.float16 else torch.float32
+    array: NDArray[Any] = torch.empty(shape, dtype=torch_dtype, pin_memory=True).numpy()
+    return array

@@ -1,0 +1,354 @@
+"""Manifest: the one table that every stage reads and adds columns to, one row an image."""
+
+import difflib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from melfast.io.errors import InputError
+from melfast.io.files import atomic_path
+from melfast.io.tables import MISSING, Table, read_table, require_columns
+from melfast.skin.tone import TONE_GROUPS, ToneScale
+
+REQUIRED = ("image_name", "path")
+COLUMNS = (
+    "image_name",
+    "path",
+    "target",
+    "patient_id",
+    "lesion_id",
+    "split",
+    "group",
+    "group_str",
+    "ita",
+    "fitzpatrick",
+    "mask_path",
+)
+PATH_COLUMNS = ("path", "mask_path")
+SPLITS = ("train", "valid", "test")
+# A patient called "unknown" is nobody; all of them together are not one patient.
+MISSING_ID = MISSING | {"unknown", "unk", "?", "-1"}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Images and what is known of them.
+
+    Attributes:
+        path: the file the manifest was read from, or is to be thought of as lying at: relative
+            paths in the table are relative to its folder.
+        table: every column str, '' where unknown; index 0..N-1. See COLUMNS; others are kept as
+            they are.
+    """
+
+    path: Path
+    table: pd.DataFrame
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def column(self, name: str) -> NDArray[np.object_]:
+        """Cells of a column as str [N]; all '' where the manifest has no such column."""
+        if name not in self.table:
+            return np.full(len(self), "", dtype=object)
+        return self.table[name].to_numpy(dtype=object)
+
+    def require(self, *columns: str) -> None:
+        """Raises InputError, naming the nearest spelling, where a column is missing."""
+        require_columns(self.path, self.table.columns, columns)
+
+    @property
+    def image_names(self) -> list[str]:
+        return list(self.column("image_name"))
+
+    @property
+    def image_paths(self) -> list[Path]:
+        """Raises InputError where a row has no path (a table imported without images)."""
+        return self._paths("path")
+
+    @property
+    def mask_paths(self) -> list[Path | None]:
+        """Lesion masks; None where an image has none."""
+        folder = self.path.parent
+        return [folder / cell if cell else None for cell in self.column("mask_path")]
+
+    @property
+    def lesion_masks(self) -> list[Path | None]:
+        """`mask_paths`, which must be masks of the lesion.
+
+        Raises:
+            InputError: `melfast prepare masks` made them of something else.
+        """
+        if others := set(self.column("mask_method")) & {"hair", "skin"}:
+            raise InputError(
+                f"{self.path}: mask_path holds {' and '.join(sorted(others))} masks, wanted "
+                "lesion masks: melfast prepare masks --method lesion"
+            )
+        return self.mask_paths
+
+    @property
+    def checked(self) -> NDArray[np.bool_]:
+        """Whether `melfast prepare check` has found each image whole, and so its size."""
+        return (self.column("width") != "") & (self.column("height") != "")
+
+    @property
+    def targets(self) -> NDArray[np.int8]:
+        """1 malignant, 0 benign, -1 unlabelled."""
+        cells = self.column("target")
+        return np.where(cells == "", "-1", cells).astype(np.int8)
+
+    @property
+    def groups(self) -> NDArray[np.int16]:
+        """Skin-tone group by index, -1 unknown."""
+        cells = self.column("group")
+        return np.where(cells == "", "-1", cells).astype(np.int16)
+
+    @property
+    def group_names(self) -> tuple[str, ...]:
+        """Name of each group by index: its `group_str`, or its number where it has none.
+
+        Raises:
+            InputError: one group has two names.
+        """
+        groups, strings = self.groups, self.column("group_str")
+        names = []
+        for group in range(int(groups.max(initial=-1)) + 1):
+            found = sorted(set(strings[groups == group]) - {""})
+            if len(found) > 1:
+                raise InputError(f"{self.path}: group {group} is called {' and '.join(found)}")
+            names.append(found[0] if found else str(group))
+        return tuple(names)
+
+    def groups_by(self, names: Sequence[str]) -> NDArray[np.int16]:
+        """The groups by their place in another list of names, -1 where they are none of it."""
+        place = {name: i for i, name in enumerate(names)}
+        own = [place.get(name, -1) for name in self.group_names]
+        return np.array([*own, -1], np.int16)[self.groups]
+
+    @property
+    def skin_lab(self) -> NDArray[np.float64]:
+        """Dominant skin colour in CIELAB [N, 3], NaN where unknown.
+
+        Raises:
+            InputError: a cell is no number.
+        """
+        lab = np.empty((len(self), 3))
+        for i, name in enumerate(("skin_l", "skin_a", "skin_b")):
+            cells = self.column(name)
+            try:
+                lab[:, i] = np.where(cells == "", "nan", cells).astype(np.float64)
+            except ValueError as error:
+                raise InputError(f"{self.path}: column {name!r}: {error}") from None
+        return lab
+
+    @property
+    def tone_scale(self) -> ToneScale | None:
+        """The scale of the groups: as column `tone_groups` says, else the one with their names."""
+        named = set(self.column("tone_groups")) - {""}
+        names = self.group_names
+        seen = set(self.groups.tolist()) - {-1}  # a group without an image has no name of its own
+        for key, scale in TONE_GROUPS.items():
+            fits = all(g < len(scale.names) and names[g] == scale.names[g] for g in seen)
+            if fits and (not named or named == {key}):
+                return scale
+        return None
+
+    @property
+    def splits(self) -> NDArray[np.str_]:
+        """'train', 'valid', 'test' or '' for each row."""
+        return self.column("split").astype("<U5")
+
+    def split(self, name: str) -> "Manifest":
+        """The rows of one split.
+
+        Raises:
+            InputError: there are none.
+        """
+        part = self.select(self.splits == name)
+        if len(part) == 0:
+            values, counts = np.unique(self.splits, return_counts=True)
+            have = ", ".join(f"{v or 'none'}: {n}" for v, n in zip(values, counts, strict=True))
+            raise InputError(f"{self.path}: no image in split {name!r} (images by split: {have})")
+        return part
+
+    def select(self, rows: ArrayLike) -> "Manifest":
+        """The rows of a bool mask [N], or of an index array in its order."""
+        picked = np.asarray(rows)
+        if picked.dtype == bool:
+            picked = np.flatnonzero(picked)
+        table = self.table.iloc[picked.astype(np.intp)].reset_index(drop=True)
+        return Manifest(self.path, table)
+
+    def with_columns(self, **columns: Sequence[Any] | NDArray[Any]) -> "Manifest":
+        """Adds or replaces columns of N values each; None and NaN become ''."""
+        table = self.table.copy()
+        for name, values in columns.items():
+            if len(values) != len(self):
+                raise ValueError(f"column {name!r} has {len(values)} values for {len(self)} rows")
+            table[name] = pd.Series([_cell(value) for value in values], dtype=str)
+        return Manifest(self.path, table)
+
+    def _paths(self, name: str) -> list[Path]:
+        cells = self.column(name)
+        if (empty := np.flatnonzero(cells == "")).size:
+            row = int(empty[0])
+            raise InputError(
+                f"{self.path}: {empty.size} of {len(self)} rows have no {name!r}, the first is "
+                f"image {self.column('image_name')[row]!r}: import with the images"
+            )
+        folder = self.path.parent
+        return [folder / cell for cell in cells]
+
+
+def read_manifest(path: str | Path) -> Manifest:
+    """Reads and checks a manifest.
+
+    Raises:
+        InputError: as read_table; or a column is missing, an image_name is empty or stands twice,
+            or a target, group, split or ita is none: with the line of the row.
+    """
+    return check_table(read_table(path))
+
+
+def check_table(table: Table) -> Manifest:
+    """A manifest of a table whose columns have a manifest's names; raises as read_manifest."""
+    require_columns(table.path, table.frame.columns, REQUIRED)
+    for near, wanted in _misspelt_columns(list(table.frame.columns)):
+        raise InputError(
+            f"{table.path}: column {near!r} is none of a manifest's; "
+            f"is {wanted!r} meant? Rename it to that, or to something less like it"
+        )
+    frame = table.frame.copy()
+    for name in set(COLUMNS) & set(frame.columns):
+        missing = MISSING_ID if name in ("patient_id", "lesion_id") else MISSING
+        cells = [cell.strip() for cell in frame[name].to_numpy(dtype=object)]
+        if name not in REQUIRED:
+            cells = ["" if cell.lower() in missing else cell for cell in cells]
+        if name in _CHECKS:
+            cells = _checked(table, name, cells)
+        frame[name] = pd.Series(cells, dtype=str)
+    _require_unique(table, list(frame["image_name"]))
+    return Manifest(table.path, frame)
+
+
+def _misspelt_columns(columns: Sequence[str]) -> list[tuple[str, str]]:
+    """(found, meant) for each column that is nearly, but not quite, one of a manifest's own."""
+    pairs = []
+    for wanted in set(COLUMNS) - set(columns):
+        for near in difflib.get_close_matches(wanted, columns, n=1, cutoff=0.85):
+            if near not in COLUMNS:
+                pairs.append((near, wanted))
+    return sorted(pairs)
+
+
+def write_manifest(manifest: Manifest, path: str | Path) -> Manifest:
+    """Writes a manifest whole or not at all; relative paths are rewritten for the new folder.
+
+    Returns:
+        The manifest as it now lies at `path`.
+    Raises:
+        InputError: the file cannot be written.
+    """
+    path = Path(path)
+    moved = _move(manifest, path)
+    first = [name for name in COLUMNS if name in moved.table]
+    others = [name for name in moved.table if name not in COLUMNS]
+    with atomic_path(path) as temporary:
+        moved.table[first + others].to_csv(temporary, index=False, lineterminator="\n")
+    return moved
+
+
+def _move(manifest: Manifest, path: Path) -> Manifest:
+    """The same files seen from another folder.
+
+    Relative paths stay relative unless only the root of the file system is shared.
+    """
+    # Resolved: `..` of a folder that is a link leads elsewhere than its name says.
+    old, new = manifest.path.parent.resolve(), path.parent.resolve()
+    if old == new:
+        return Manifest(path, manifest.table)
+    prefixes: dict[str, str] = {}
+    columns = {}
+    for name in PATH_COLUMNS:
+        if name not in manifest.table:
+            continue
+        cells = []
+        for cell in manifest.column(name):
+            folder, file = os.path.split(cell)
+            if cell and not cell.startswith(os.sep):
+                if folder not in prefixes:
+                    prefixes[folder] = relative_folder(os.path.join(old, folder), new)
+                cell = os.path.join(prefixes[folder], file)
+            cells.append(cell)
+        columns[name] = cells
+    return Manifest(path, manifest.with_columns(**columns).table)
+
+
+def relative_folder(folder: str, start: Path) -> str:
+    """`folder` seen from `start`, both absolute; absolute still where only the root is shared."""
+    folder = os.path.normpath(folder)
+    if os.path.commonpath([folder, start]) == os.sep:
+        return folder
+    relative = os.path.relpath(folder, start)
+    return "" if relative == "." else relative
+
+
+def _cell(value: Any) -> str:
+    if value is None or value != value:  # NaN
+        return ""
+    return str(int(value)) if isinstance(value, bool | np.bool_) else str(value)
+
+
+def _target(cell: str) -> str | None:
+    return {"0": "0", "1": "1", "0.0": "0", "1.0": "1"}.get(cell)
+
+
+def _group(cell: str) -> str | None:
+    if cell in ("-1", "-1.0"):
+        return ""
+    number = cell.removesuffix(".0")
+    return str(int(number)) if number.isdecimal() and int(number) < 1000 else None
+
+
+def _ita(cell: str) -> str | None:
+    try:
+        return cell if abs(float(cell)) <= 180 else None
+    except ValueError:
+        return None
+
+
+# column: (normalised cell or None where it is bad, what is wanted)
+_CHECKS = {
+    "target": (_target, "0, 1 or empty"),
+    "group": (_group, "a whole number from 0 or empty"),
+    "split": (lambda cell: cell if cell in SPLITS else None, "train, valid, test or empty"),
+    "ita": (_ita, "degrees in -180..180 or empty"),
+}
+
+
+def _checked(table: Table, name: str, cells: list[str]) -> list[str]:
+    normalise, wanted = _CHECKS[name]
+    known: dict[str, str | None] = {"": ""}
+    for row, cell in enumerate(cells):
+        if cell not in known:
+            known[cell] = normalise(cell)
+        if known[cell] is None:
+            raise table.error(row, f"{name} must be {wanted}, got {cell!r}")
+    return [known[cell] or "" for cell in cells]
+
+
+def _require_unique(table: Table, names: list[str]) -> None:
+    first: dict[str, int] = {}
+    for row, name in enumerate(names):
+        if not name:
+            raise table.error(row, "image_name is empty")
+        if name in first:
+            line = table.lines[first[name]]
+            raise table.error(row, f"image_name {name!r} stands in line {line} already")
+        first[name] = row

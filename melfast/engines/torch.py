@@ -1,0 +1,65 @@
+"""TorchEngine: a checkpoint as it is, in torch."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from melfast.engines.base import EngineInfo, file_sha256, require_images
+from melfast.io.errors import InputError
+from melfast.models.checkpoint import WEIGHTS, find_checkpoint, load_model
+from melfast.models.deploy import ExportedClassifier
+
+
+class TorchEngine:
+    """See melfast.engines.base.Engine."""
+
+    in_flight = 1
+
+    def __init__(
+        self, path: str | Path, *, device: Literal["auto", "cpu", "cuda"] = "auto", threads: int | None = None
+    ) -> None:
+        """
+        Args:
+            path: a run folder, of which the best checkpoint is taken, a checkpoint or its weights.
+            device: `auto`: CUDA where there is a device.
+            threads: of the whole process' torch; None: as it is.
+        Raises:
+            InputError: no checkpoint, one of masked images, or no CUDA device though asked for.
+        """
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads must be >= 1, got {threads}")
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        elif device == "cuda" and not torch.cuda.is_available():
+            raise InputError("torch finds no CUDA device")
+        classifier, self.record = load_model(Path(path))
+        if self.record.preprocess.masked:
+            raise InputError(
+                f"{path}: the model sees masked images (preprocess.masked), which are not made "
+                "here; melfast evaluate makes them"
+            )
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self.device = torch.device(device)
+        self.module = ExportedClassifier(classifier, self.record).eval().to(self.device)
+        weights = find_checkpoint(Path(path)) / WEIGHTS
+        name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
+        self.provider = f"torch {name}"
+        self.info = EngineInfo(
+            backend="torch",
+            provider=self.provider,
+            runtime=f"torch {torch.__version__}",
+            model=str(weights),
+            sha256=file_sha256(weights),
+        )
+
+    def run(self, images_bhw3: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        require_images(images_bhw3, self.record)
+        # torch.tensor copies: arrays that cannot be written to are welcome.
+        images = torch.tensor(images_bhw3, device=self.device)
+        with torch.inference_mode():
+            probability, logits = self.module(images)
+        return probability.cpu().numpy(), logits.cpu().numpy()

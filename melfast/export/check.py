@@ -1,0 +1,221 @@
+"""Check: how far an exported model's numbers are from torch's; one for all formats."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import chain, cycle, islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from melfast import core
+from melfast.data.manifest import Manifest, read_manifest
+from melfast.data.native import NativeLoader
+from melfast.data.plan import evaluation_plan
+from melfast.data.preprocess import Preprocess
+from melfast.io.errors import InputError
+from melfast.io.images import list_images
+from melfast.models.decode import decode
+from melfast.models.deploy import Precision
+from melfast.models.record import ModelRecord
+
+# What an exported model does: uint8 sRGB [B, H, W, 3] to P(malignant) [B] and logits [B, K].
+Run = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
+
+CHECK_BATCHES = (1, 2, 7, 32)
+# Files of a class whose being there is asked for: a run may have hundreds of thousands, far away.
+LOOKED_FOR = 200
+# Largest |difference| of a probability, and of a logit as a fraction of the largest logit: the
+# latter catches what a probability near 0 or 1 hides.
+MAX_PROBABILITY_ERROR = {"fp32": 1e-5, "fp16": 5e-3}
+MAX_LOGIT_ERROR = {"fp32": 1e-4, "fp16": 2e-2}
+
+
+@dataclass(frozen=True)
+class Check:
+    """How far an export's numbers are from torch's in float32, over `images` images.
+
+    Attributes:
+        probability_error: largest absolute difference of P(malignant).
+        logit_error: largest absolute difference of a logit, as a fraction of the largest absolute
+            logit (or of 1 where all are smaller).
+        lowest, highest: torch's P(malignant); a check on images that are all alike says little.
+        precision: of the export, which sets what is asked of it.
+        pictures: which of the images were the user's; empty: all were drawn.
+        not_run: of an engine of TensorRT that this machine cannot run, why; the numbers are then
+            those of the ONNX graph that it was built from.
+    """
+
+    images: int
+    probability_error: float
+    logit_error: float
+    lowest: float
+    highest: float
+    precision: Precision = "fp32"
+    pictures: str = ""
+    not_run: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """False for NaN, too."""
+        return (
+            self.probability_error <= MAX_PROBABILITY_ERROR[self.precision]
+            and self.logit_error <= MAX_LOGIT_ERROR[self.precision]
+        )
+
+    def require_passed(self, where: object) -> None:
+        """Raises InputError, naming `where`, unless it passed."""
+        if not self.passed:
+            raise InputError(
+                f"{where}: the exported model differs from torch by {self.probability_error:.2g} "
+                f"in probability and {self.logit_error:.2g} in logits, wanted at most "
+                f"{MAX_PROBABILITY_ERROR[self.precision]:g} and "
+                f"{MAX_LOGIT_ERROR[self.precision]:g} ({self.precision}); nothing was written"
+            )
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Real images for the check.
+
+    Attributes:
+        images_nhw3: uint8 sRGB at the model's size.
+        description: what they are, for people.
+    """
+
+    images_nhw3: NDArray[np.uint8]
+    description: str
+
+
+def read_pictures(source: Path, record: ModelRecord) -> Pictures:
+    """As many images as a check takes, of every class (a manifest) or every folder in turn.
+
+    Raises:
+        InputError: a manifest lacks images of a class, a folder holds none, or one is unreadable.
+    """
+    if source.is_dir():
+        paths = list_images(source)
+        of_folder: dict[Path, list[Path]] = {}
+        for path in paths:
+            of_folder.setdefault(path.parent, []).append(path)
+        return _read(source, record, list(of_folder.values()), [""] * len(of_folder))
+    kinds = _by_class(read_manifest(source), record)
+    for kind, name in zip(kinds, record.classes, strict=True):
+        if not kind:
+            raise InputError(f"{source}: no {name} image, wanted some of each class to check")
+    return _read(source, record, kinds, list(record.classes))
+
+
+def pictures_at_hand(source: Path, record: ModelRecord) -> Pictures:
+    """`read_pictures` of a manifest whose image files may be gone: of those that are there.
+
+    Raises:
+        InputError: there is no such manifest, or of a class no image is found.
+    """
+    kinds = [
+        [path for path in _spread(kind, LOOKED_FOR) if path.is_file()]
+        for kind in _by_class(read_manifest(source), record)
+    ]
+    for kind, name in zip(kinds, record.classes, strict=True):
+        if not kind:
+            raise InputError(f"{source}: no file of a {name} image is there")
+    return _read(source, record, kinds, list(record.classes))
+
+
+def _by_class(manifest: Manifest, record: ModelRecord) -> list[list[Path]]:
+    files, targets = manifest.image_paths, manifest.targets
+    return [[files[i] for i in np.flatnonzero(targets == c)] for c in range(len(record.classes))]
+
+
+def _spread(paths: list[Path], count: int) -> list[Path]:
+    """At most `count`, from all over the list."""
+    picked = np.random.default_rng(0).permutation(len(paths))[:count]
+    return [paths[i] for i in np.sort(picked)]
+
+
+def _read(source: Path, record: ModelRecord, kinds: list[list[Path]], names: list[str]) -> Pictures:
+    """As many images as a check takes, of the kinds in turn."""
+    picked = _in_turn(kinds, sum(CHECK_BATCHES))
+    counts = ", ".join(
+        f"{len(set(picked).intersection(kind))} {name}" for kind, name in zip(kinds, names, strict=True) if name
+    )
+    plan = evaluation_plan(len(picked), batch_size=len(picked))
+    (batch,) = NativeLoader(picked, record.preprocess, plan, dtype=np.uint8)
+    return Pictures(batch.images.copy(), f"{len(picked)} of {source}" + (f" ({counts})" if counts else ""))
+
+
+def _in_turn(kinds: list[list[Path]], count: int) -> list[Path]:
+    """The first of each, the second of each, and so on, up to `count` of them."""
+    longest = max(map(len, kinds))
+    rounds = ([kind[i] for kind in kinds if i < len(kind)] for i in range(longest))
+    return list(islice(chain.from_iterable(rounds), count))
+
+
+def compare(
+    run: Run,
+    classifier: torch.nn.Module,
+    record: ModelRecord,
+    precision: Precision = "fp32",
+    pictures: Pictures | None = None,
+) -> Check:
+    """Runs an export and torch, fed as in training, in batches of CHECK_BATCHES.
+
+    Args:
+        classifier: normalised images [B, 3, H, W] to logits [B, K]; float32, in eval mode.
+        pictures: real images to be checked as well as drawn ones.
+    """
+    size = record.preprocess
+    errors, probabilities = [], []
+    for images in _batches(size, pictures):
+        logits = torch_logits(classifier, size, images)
+        probability = decode(logits, record).numpy()
+        found_probability, found_logits = run(images)
+        assert found_probability.shape == probability.shape, found_probability.shape
+        assert found_logits.shape == tuple(logits.shape), found_logits.shape
+        scale = max(1.0, float(logits.abs().max()))
+        errors.append(
+            (np.abs(found_probability - probability).max(), np.abs(found_logits - logits.numpy()).max() / scale)
+        )
+        probabilities.append(probability)
+    worst, all_probabilities = np.max(errors, axis=0), np.concatenate(probabilities)
+    return Check(
+        images=len(all_probabilities),
+        probability_error=float(worst[0]),
+        logit_error=float(worst[1]),
+        lowest=float(all_probabilities.min()),
+        highest=float(all_probabilities.max()),
+        precision=precision,
+        pictures=pictures.description if pictures else "",
+    )
+
+
+def torch_logits(classifier: torch.nn.Module, size: Preprocess, images_bhw3: NDArray[np.uint8]) -> torch.Tensor:
+    """Logits [B, K] of images as training and evaluation feed them."""
+    inputs = np.empty(images_bhw3.shape, np.float32)
+    for image, out in zip(images_bhw3, inputs, strict=True):
+        core.normalize(image, out, size.colour, size.mean, size.std)
+    with torch.inference_mode():
+        logits: torch.Tensor = classifier(torch.from_numpy(inputs).permute(0, 3, 1, 2)).float()
+    return logits
+
+
+def _batches(size: Preprocess, pictures: Pictures | None) -> Iterable[NDArray[np.uint8]]:
+    rng = np.random.default_rng(0)
+    for count in CHECK_BATCHES:
+        yield draw_images(rng, count, size.height, size.width)
+    if pictures is not None:
+        order = cycle(range(len(pictures.images_nhw3)))  # a few images serve several times
+        for count in CHECK_BATCHES:
+            yield pictures.images_nhw3[list(islice(order, count))]
+
+
+def draw_images(rng: np.random.Generator, count: int, height: int, width: int) -> NDArray[np.uint8]:
+    """Colourful smooth images with noise from none to much, uint8 [count, height, width, 3]."""
+    images = np.empty((count, height, width, 3), np.uint8)
+    for image in images:
+        patches = rng.integers(0, 256, (*rng.integers(1, 9, 2), 3), dtype=np.uint8)
+        core.resize(patches, image)
+        noise = rng.normal(0, rng.choice([0, 8, 64]), image.shape)
+        image[:] = np.clip(image + noise, 0, 255)
+    return images

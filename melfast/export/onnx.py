@@ -1,0 +1,111 @@
+"""A classifier as one self-contained ONNX file, the one that melfast.engines.base describes."""
+
+import json
+from pathlib import Path
+
+import onnx
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+import melfast
+from melfast.engines.base import INPUT, METADATA_KEY, OUTPUTS
+from melfast.engines.onnx_runtime import OnnxEngine
+from melfast.export.check import Run
+from melfast.io.errors import InputError
+from melfast.models.deploy import Precision, deployed
+from melfast.models.record import ModelRecord
+
+# torch's own default, and the first with Gelu as one operator; ONNX Runtime runs it from 1.17 on.
+OPSET = 20
+# protobuf refuses messages of 2 GiB; 64 MiB are left for the graph around the weights.
+MAX_WEIGHT_BYTES = 2**31 - 2**26
+
+
+def write_onnx(classifier: torch.nn.Module, record: ModelRecord, path: Path, precision: Precision) -> Run:
+    """Writes the file, weights inside, and opens it with ONNX Runtime on the CPU.
+
+    Raises:
+        InputError: the network cannot be written as ONNX, or not in one file.
+    """
+    tensors = (*classifier.parameters(), *classifier.buffers())
+    num_bytes = sum(t.numel() * t.element_size() for t in tensors)
+    num_bytes = num_bytes // 2 if precision == "fp16" else num_bytes
+    if num_bytes > MAX_WEIGHT_BYTES:
+        raise InputError(
+            f"model.backbone {record.backbone!r} has {num_bytes / 2**30:.2f} GiB of weights, "
+            f"wanted at most {MAX_WEIGHT_BYTES / 2**30:.2f}: an ONNX file holds no more"
+        )
+    model = build_graph(classifier, record, precision)
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+    return OnnxEngine(path).run
+
+
+def build_graph(classifier: torch.nn.Module, record: ModelRecord, precision: Precision = "fp32") -> onnx.ModelProto:
+    """The classifier with colour conversion and decode around it, and the record in its metadata.
+
+    Raises:
+        InputError: torch cannot trace or translate the network.
+    """
+    size = record.preprocess
+    # A batch of 1 would be taken for a constant.
+    example = torch.zeros((2, size.height, size.width, 3), dtype=torch.uint8)
+    try:
+        # The fused attention kernels lay their results out in memory as nothing else does, and the
+        # exporter takes views of them for granted.
+        with sdpa_kernel(SDPBackend.MATH):
+            program = torch.onnx.export(
+                deployed(classifier, record, precision),
+                (example,),
+                input_names=[INPUT],
+                output_names=list(OUTPUTS),
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                opset_version=OPSET,
+                dynamo=True,
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        cause = error.__cause__ or error
+        reason = str(cause).strip().split("\n")[0] or repr(cause)
+        raise InputError(f"model.backbone {record.backbone!r} cannot be written as ONNX: {reason}") from error
+    assert program is not None
+    model = program.model_proto
+    assert model.opset_import[0].version == OPSET, model.opset_import
+    _strip(model)
+    model.producer_name, model.producer_version = "melfast", melfast.__version__
+    onnx.helper.set_model_props(model, {**metadata(record), "precision": precision})
+    return model
+
+
+def metadata(record: ModelRecord) -> dict[str, str]:
+    """The record for programs under METADATA_KEY, and in plain words for people with a viewer."""
+    size = record.preprocess
+    threshold = "none" if record.threshold is None else f"{record.threshold!r}"
+    if record.threshold_rule:
+        threshold += f" ({record.threshold_rule}, on the validation split)"
+    if record.group_thresholds:
+        by_group = zip(record.groups, record.group_thresholds, strict=True)
+        threshold += "; by tone group " + ", ".join(f"{name} {t!r}" for name, t in by_group)
+    mean, std = (", ".join(f"{v:g}" for v in values) for values in (size.mean, size.std))
+    return {
+        METADATA_KEY: record.to_json(),
+        "input": f"{INPUT}: uint8 sRGB [B, {size.height}, {size.width}, 3]; the upright image, "
+        "resized to that size (antialiased, stretched)",
+        "outputs": f"probability [B]: of {record.classes[-1]}; logits [B, {record.num_logits}]",
+        "preprocess": f"inside the graph: ({size.colour} - [{mean}]) / [{std}]",
+        "backbone": record.backbone,
+        "classes": ", ".join(record.classes),
+        "groups": ", ".join(record.groups) or "none",
+        "threshold": threshold,
+        "training": json.dumps(record.training),
+        "melfast_version": melfast.__version__,
+    }
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Removes what torch notes at each node: source lines, with paths."""
+    graph = model.graph
+    for holder in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        del holder.metadata_props[:]
+        holder.doc_string = ""
+    assert not model.functions

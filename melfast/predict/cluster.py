@@ -1,0 +1,331 @@
+"""Cluster: a list of images in parts, each predicted by one of many workers of a Ray cluster.
+
+Every part is a table of its own in one folder that all machines see, made as `write_predictions`
+makes any, so a run that is begun again does only the parts that are not whole yet.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from melfast.data.views import Tta
+from melfast.engines.backends import ModelFile
+from melfast.engines.base import Engine
+from melfast.io.errors import ImageError, InputError
+from melfast.io.files import write_json
+from melfast.io.tables import read_table, write_csv
+from melfast.predict.outputs import failed_path, require_overlay_apart
+from melfast.predict.partial import Partial, require_utf8
+from melfast.predict.predictor import Backend, open_engine
+from melfast.predict.sources import ImageFiles
+from melfast.predict.writer import FAILED_COLUMNS, NothingReadError, Summary, Wanted, settings_of, write_predictions
+
+INSTALL_RAY = "pip install 'ray[data]' pyarrow"
+FAILED, PLAN = "failed.csv", "parts.json"
+IMAGES_A_PART = 1024
+THREADS_A_WORKER = 4
+
+
+@dataclass(frozen=True)
+class Workers:
+    """
+    Attributes:
+        address: of the cluster, HOST:PORT; `auto`: the one this machine is part of; `local`: a
+            new one of this machine alone.
+        count: processes, each with an engine; 0: one a GPU for backends that run on GPUs, where
+            the cluster has any, else as many as its processors suffice for.
+        threads: of each.
+    """
+
+    address: str = "auto"
+    count: int = 0
+    threads: int = THREADS_A_WORKER
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every worker must know.
+
+    Attributes:
+        model: a file that all machines see.
+        foreign: keywords of `open_engine` for a model that melfast did not write.
+    """
+
+    model: Path
+    backend: Backend
+    threads: int
+    wanted: Wanted
+    tta: Tta
+    batch_size: int
+    folder: Path
+    foreign: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Worker:
+    """An engine, and the parts that it is given."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.engine: Engine | None = None  # opened with the first part, whose failure can be told
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Predicts one part: {"part": [k], "paths": [[...]], "names": [[...]]}.
+
+        Returns:
+            The part, and what went wrong in words; '' where nothing did. An exception would come
+            back wrapped in those of Ray.
+        """
+        part = int(batch["part"][0])
+        files = ImageFiles(list(batch["paths"][0]), list(batch["names"][0]))
+        table, failed = part_table(self.job.folder, part), ""
+        try:
+            self.engine = self.engine or open_engine(
+                self.job.model, self.job.backend, threads=self.job.threads, **self.job.foreign
+            )
+            write_predictions(
+                self.engine,
+                files,
+                table,
+                self.job.wanted,
+                batch_size=self.job.batch_size,
+                threads=self.job.threads,
+                tta=self.job.tta,
+                resume=True,
+            )
+        except NothingReadError:
+            pass  # such a part has no table, but its list of failures
+        except Exception as error:  # whatever it is, the user must hear of it
+            known = isinstance(error, (InputError, OSError))
+            failed = f"{error}" if known else f"{type(error).__name__}: {error}"
+        return {"part": [part], "failed": [failed]}
+
+
+def predict_on_ray(
+    model: ModelFile,
+    job: Job,
+    files: ImageFiles,
+    workers: Workers,
+    *,
+    images_a_part: int = IMAGES_A_PART,
+    progress: Callable[[int], None] = lambda count: None,
+) -> Summary:
+    """Predicts the files in parts, which are `part-00000.parquet` and so on in the job's folder.
+
+    Images that cannot be read are listed in `failed.csv` there, all together. Begun again, the
+    parts that are not whole are done, and those with images that failed: these alone.
+
+    Args:
+        model: the job's, as it was read here; each worker opens an engine of it.
+        files: as all machines see them.
+        progress: told of each part that is done how many images it had.
+    Raises:
+        InputError: Ray is not installed or cannot be reached, the folder holds parts of another
+            list of images, model or settings, or no image could be read.
+    """
+    parts = [
+        files.select(range(first, min(first + images_a_part, len(files))))
+        for first in range(0, len(files), images_a_part)
+    ]
+    _require_ray()
+    if job.wanted.overlay is not None:
+        require_overlay_apart(job.wanted.overlay, files)
+    require_utf8("--engine ray", (*files.names, *files.paths))
+    settings = settings_of(model.origin, model.record, job.wanted, job.tta)
+    _require_same(job.folder, settings, files, images_a_part)
+    found = [_about(job.folder, i, part, settings) for i, part in enumerate(parts)]
+    done = {i for i, about in enumerate(found) if about and not about["failed"]}
+    for i in done:
+        progress(len(parts[i]))
+    items = [
+        {"part": i, "paths": list(part.paths), "names": list(part.names)}
+        for i, part in enumerate(parts)
+        if i not in done
+    ]
+    if items:
+        with _cluster(workers) as ray:
+            for row in _answers(ray, items, job, workers):
+                progress(len(parts[row["part"]]))
+    found = [_about(job.folder, i, part, settings) for i, part in enumerate(parts)]
+    made = [about for about in found if about]
+    if len(made) < len(parts):
+        raise InputError(
+            f"{job.folder}: {len(parts) - len(made)} of {len(parts)} parts are not there; the same command goes on"
+        )
+    return _gather(job.folder, made, files, len(done))
+
+
+def part_table(folder: Path, part: int) -> Path:
+    return folder / f"part-{part:05d}.parquet"
+
+
+def _about(folder: Path, part: int, files: ImageFiles, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """What the JSON beside a part says; None where the part is not done."""
+    table = part_table(folder, part)
+    unfinished = Partial(table, settings["columns"], settings, {})
+    if unfinished.is_made():
+        found: dict[str, Any] = json.loads(unfinished.about_path.read_text(encoding="utf-8"))
+        return found
+    failed = failed_path(table)
+    if failed.is_file() and len(read_table(failed).frame) == len(files):
+        return {"predicted": 0, "malignant": 0, "failed": len(files), "engines": []}
+    return None
+
+
+def _require_same(folder: Path, settings: dict[str, Any], files: ImageFiles, images_a_part: int) -> None:
+    digest = hashlib.sha256("\n".join(map(str, files.paths)).encode("utf-8", "surrogateescape"))
+    plan = settings | {"images": digest.hexdigest(), "images_a_part": images_a_part}
+    path = folder / PLAN
+    if path.is_file():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found != json.loads(json.dumps(plan)):
+            differ = sorted(key for key in {*found, *plan} if found.get(key) != plan.get(key))
+            raise InputError(
+                f"{folder}: holds parts of a run with other settings ({', '.join(differ)}); wanted "
+                "the same command, or another --output"
+            )
+        return
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise InputError(f"{folder}: wanted an empty folder, or that of a run to go on with")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(path, plan)
+
+
+def _require_ray() -> None:
+    try:
+        import ray.data  # noqa: F401
+    except ModuleNotFoundError:
+        raise InputError(f"--engine ray: Ray is not installed: {INSTALL_RAY}") from None
+
+
+@contextlib.contextmanager
+def _cluster(workers: Workers) -> Iterator[Any]:
+    import ray
+
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    options: dict[str, Any] = {"address": workers.address, "logging_level": logging.ERROR, "log_to_driver": False}
+    if workers.address == "local":
+        options |= {"include_dashboard": False}
+        if workers.count:
+            options |= {"num_cpus": workers.count * workers.threads}
+    _require_reachable(workers.address)
+    try:
+        ray.init(**options)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise InputError(f"--address {workers.address}: no Ray cluster can be reached: {error}") from None
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _require_reachable(address: str) -> None:
+    """Ray itself would try for many minutes, and say so in every one."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal() or "/" in host:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=20).close()
+    except OSError as error:
+        raise InputError(f"--address {address}: nothing answers there: {error}") from None
+
+
+def _answers(ray: Any, items: list[dict[str, Any]], job: Job, workers: Workers) -> Iterator[dict[str, Any]]:
+    """{"part": k} of each part, as it is done."""
+    count, gpu = _share(ray.cluster_resources(), len(items), job, workers)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+
+    class Own(Worker):
+        """Holds the job itself: arguments kept by the cluster could be lost when it restarts."""
+
+        def __init__(self) -> None:
+            super().__init__(job)
+
+    found = ray.data.from_items(items).map_batches(
+        Own, batch_size=1, num_cpus=workers.threads, num_gpus=gpu, compute=ray.data.ActorPoolStrategy(size=count)
+    )
+    failed = ""
+    try:
+        with _python_alone_on_stderr():
+            for row in found.iter_rows():
+                if failed := row["failed"]:
+                    break
+                yield row
+    except ray.exceptions.RayError as error:
+        failed = str(error).strip().splitlines()[-1]
+    if failed:
+        raise InputError(f"a worker failed: {failed}; the same command goes on")
+
+
+@contextlib.contextmanager
+def _python_alone_on_stderr() -> Iterator[None]:
+    """Keeps the lines of Ray's compiled part, which no setting turns off, and of its loggers from
+    stderr; they are in Ray's own log files as well."""
+    sys.stderr.flush()
+    shown = os.dup(2)
+    with (
+        open(os.devnull, "wb") as nothing,
+        open(os.dup(2), "w", buffering=1, errors="backslashreplace") as stderr,
+        contextlib.redirect_stderr(stderr),
+    ):
+        os.dup2(nothing.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(shown, 2)
+            os.close(shown)
+
+
+def _share(there: Mapping[str, float], parts: int, job: Job, workers: Workers) -> tuple[int, int | None]:
+    """How many workers, and how many GPUs each.
+
+    Raises:
+        InputError: the cluster has not as much as is wanted.
+    """
+    gpus, processors = (int(there.get(what, 0)) for what in ("GPU", "CPU"))
+    # Ray hides the GPUs from a worker that did not ask for one.
+    gpu = job.backend in ("onnx-cuda", "tensorrt") or (job.backend in ("auto", "torch") and gpus > 0)
+    most = processors // workers.threads
+    if gpu:
+        most = min(most, gpus)
+    count = min(workers.count or most, parts)
+    if not 1 <= count <= most:
+        each = f"{workers.threads} processors each"
+        raise InputError(
+            f"--address {workers.address}: the cluster has {processors} processors and {gpus} "
+            f"GPUs; wanted for {max(count, 1)} workers {each}"
+            + (" and a GPU, but for --backend onnx-cpu" if gpu else "")
+        )
+    return count, 1 if gpu else None
+
+
+def _gather(folder: Path, made: list[dict[str, Any]], files: ImageFiles, parts_kept: int) -> Summary:
+    """The counts and the engines together, and the lists of failures as one."""
+    rows: list[list[str]] = []
+    for part in range(len(made)):
+        path = failed_path(part_table(folder, part))
+        if path.is_file():
+            rows += read_table(path).frame[list(FAILED_COLUMNS)].values.tolist()
+    failed = folder / FAILED
+    failed.unlink(missing_ok=True)
+    if rows:
+        write_csv(failed, FAILED_COLUMNS, rows)
+    predicted, malignant = (sum(each[key] for each in made) for key in ("predicted", "malignant"))
+    failures = tuple(ImageError(path, reason) for _, path, reason in rows)
+    if not predicted:
+        raise InputError(f"none of {len(files):,} images could be predicted, see {failed}; the first: {failures[0]}")
+    engines: dict[str, dict[str, Any]] = {}
+    for about in made:
+        for each in about["engines"]:
+            latest = about["engine"] if about["engine"]["provider"] == each["provider"] else {}
+            known = engines.setdefault(each["provider"], latest | each | {"rows": 0})
+            known["rows"] += each["rows"]
+    return Summary(predicted, malignant, failures, failed if rows else None, parts_kept, tuple(engines.values()))

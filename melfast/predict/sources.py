@@ -1,0 +1,123 @@
+"""Images to predict: of a folder, a pattern, a table or a list, and what they are called."""
+
+import glob
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from melfast.io.errors import InputError
+from melfast.io.images import IMAGE_SUFFIXES, scan_images
+
+STDIN = "-"
+TABLE_SUFFIXES = (".csv", ".tsv")
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Image files and what they are called.
+
+    Attributes:
+        paths: [N] of the files.
+        names: [N] image_name of each; no two are the same.
+        note: what should be known of the names; '' where there is nothing.
+        source: the folder or table that they are from; '' where they are from neither.
+    """
+
+    paths: Sequence[str]
+    names: Sequence[str]
+    note: str = ""
+    source: str = ""
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def select(self, rows: Iterable[int]) -> "ImageFiles":
+        """Some of them, in that order."""
+        rows = list(rows)
+        return replace(self, paths=[self.paths[i] for i in rows], names=[self.names[i] for i in rows])
+
+    def absolute(self) -> "ImageFiles":
+        """The same, whatever the current folder is."""
+        return replace(self, paths=[os.path.abspath(path) for path in self.paths])
+
+    def shard(self, text: str) -> "ImageFiles":
+        """One of several parts that are apart and together are all: `3/64` is the third of 64.
+
+        Raises:
+            InputError: `text` names none.
+        """
+        match = re.fullmatch(r"(\d+)/(\d+)", text)
+        part, parts = (int(match[1]), int(match[2])) if match else (0, 0)
+        if not 1 <= part <= parts:
+            raise InputError(f"--shard must be K/N as 3/64, K from 1 to N, got {text!r}")
+        if len(self) < parts:
+            raise InputError(f"--shard {text}: there are {len(self):,} images, wanted {parts}")
+        return self.select(range(part - 1, len(self), parts))
+
+
+def find_images(images: str, lines: Iterable[str] = ()) -> ImageFiles:
+    """The images of a folder (recursively), one file, what a glob pattern matches, the rows of a
+    table with a column `path` (relative to it), or the files that lines name.
+
+    Args:
+        lines: of standard input, for `images` STDIN.
+    Raises:
+        InputError: there are none, or two have the same name.
+    """
+    if images == STDIN:
+        return _named([line.rstrip("\r\n") for line in lines if line.strip()], "standard input")
+    if os.path.isdir(images):  # not Path(images): '' would be the current folder
+        found = [os.path.join(images, file) for file in scan_images(images)]
+        if not found:
+            raise InputError(f"{images}: holds no {', '.join(IMAGE_SUFFIXES)} file")
+        return replace(_named(found, images, root=images), source=images)
+    if os.path.isfile(images):
+        if images.lower().endswith(TABLE_SUFFIXES):
+            return replace(_of_table(Path(images)), source=images)
+        return _named([images], images)
+    if glob.has_magic(images):
+        found = sorted(file for file in glob.iglob(images, recursive=True) if file.lower().endswith(IMAGE_SUFFIXES))
+        if not found:
+            raise InputError(f"{images}: matches no {', '.join(IMAGE_SUFFIXES)} file")
+        return _named(found, images)
+    raise InputError(f"{images or repr(images)}: no such file or folder of images")
+
+
+def _named(paths: list[str], where: str, root: str | None = None) -> ImageFiles:
+    """Files by their stems, or where two have the same, by their paths below the folder that all
+    lie in."""
+    if not paths:
+        raise InputError(f"{where}: names no image")
+    stems = [os.path.splitext(os.path.basename(path))[0] for path in paths]
+    if len(set(stems)) == len(stems):
+        return ImageFiles(paths, stems)
+    root = root or os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
+    names = [Path(os.path.relpath(path, root)).as_posix() for path in paths]
+    if len(set(names)) < len(names):
+        twice = next(name for name, count in Counter(names).items() if count > 1)
+        raise InputError(f"{where}: names {twice} twice")
+    shown = os.path.relpath(root) if os.path.isabs(root) and not os.path.isabs(paths[0]) else root
+    return ImageFiles(paths, names, f"some images share a name: image_name is the path below {shown}")
+
+
+def _of_table(table: Path) -> ImageFiles:
+    from melfast.io.tables import read_table
+
+    read = read_table(table)
+    if "path" not in read.frame:
+        raise InputError(
+            f"{table}: no column 'path'; there are {', '.join(read.frame.columns)}; melfast "
+            "prepare import makes a manifest of other tables"
+        )
+    cells = read.frame["path"].tolist()
+    if without := [row for row, cell in enumerate(cells) if not cell]:
+        raise read.errors(without, "path", "path must name a file")
+    paths = [os.path.join(table.parent, cell) for cell in cells]
+    if "image_name" not in read.frame:
+        return _named(paths, str(table))
+    if again := read.frame["image_name"].duplicated().to_numpy().nonzero()[0].tolist():
+        raise read.errors(again, "image_name", "image_name must name each image once")
+    return ImageFiles(paths, read.frame["image_name"].tolist())

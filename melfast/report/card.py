@@ -1,0 +1,211 @@
+"""The model card: what a model is, what it was made of, how good it is, for those who take it."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from melfast.data.manifest import SPLITS, Manifest
+from melfast.models.record import ModelRecord
+from melfast.report.page import METRICS, number
+
+# Names of ours as the Hugging Face hub knows them.
+HUB_METRICS = {"auc": "roc_auc", "accuracy": "accuracy", "recall": "recall", "precision": "precision", "f1": "f1"}
+SHOWN = (
+    "auc",
+    "average_precision",
+    "pauc_80tpr",
+    "recall",
+    "specificity",
+    "precision",
+    "f1",
+    "balanced_accuracy",
+    "brier",
+    "ece",
+)
+GROUP_SHOWN = ("recall", "specificity", "auc")
+INTENDED_USE = (
+    "Research on melanoma classifiers and their fairness across skin tones. Not a medical "
+    "device: no clinical decision may rest on it. It knows dermoscopic images like those it "
+    "was trained on, and says nothing sensible of others."
+)
+
+
+def model_card(name: str, record: ModelRecord, manifest: Manifest, document: Mapping[str, Any], split: str) -> str:
+    """The card as Markdown with the front matter that the Hugging Face hub reads.
+
+    Args:
+        manifest: of the run, all its splits.
+        document: of `melfast.report.analysis.analyse`, of this one model.
+        split: that the document is of.
+    """
+    (model,) = document["models"]
+    parts = [
+        "---",
+        yaml.safe_dump(_front_matter(name, model), sort_keys=False).strip(),
+        "---",
+        "",
+        f"# {name}",
+        "",
+        f"P(malignant) of a dermoscopic image, by {record.backbone} on "
+        f"{record.preprocess.width}x{record.preprocess.height} {record.preprocess.colour} pixels; "
+        f"head {record.head}.",
+        "",
+        "## Intended use",
+        "",
+        INTENDED_USE,
+        "",
+        "## Data",
+        "",
+        *_data(manifest),
+        "",
+        "## How good",
+        "",
+        *_overall(document, model, split),
+        "",
+        *_groups(model),
+        "## How it was made",
+        "",
+        *making(record),
+        "",
+        "## Limits",
+        "",
+        *_limits(document, model),
+        "",
+    ]
+    return "\n".join(parts)
+
+
+def _front_matter(name: str, model: Mapping[str, Any]) -> dict[str, Any]:
+    results = [
+        {"type": hub, "name": METRICS[metric][0], "value": round(float(model["overall"][metric]["value"]), 4)}
+        for metric, hub in HUB_METRICS.items()
+        if not _missing(model["overall"].get(metric, {}).get("value"))
+    ]
+    task = {"type": "image-classification", "name": "melanoma classification"}
+    return {
+        "library_name": "melfast",
+        "pipeline_tag": "image-classification",
+        "tags": ["dermoscopy", "melanoma", "skin-tone", "fairness"],
+        "model-index": [
+            {
+                "name": name,
+                "results": [
+                    {
+                        "task": task,
+                        "dataset": {"type": "dermoscopy", "name": "held-out images of the run"},
+                        "metrics": results,
+                    }
+                ],
+            }
+        ],
+    }
+
+
+def _data(manifest: Manifest) -> list[str]:
+    lines = ["| split | images | malignant | patients | lesions |", "|---|---|---|---|---|"]
+    for split in SPLITS:
+        part = manifest.select(manifest.splits == split)
+        if not len(part):
+            continue
+        malignant = int((part.targets == 1).sum())
+        ids = [_distinct(part, column) for column in ("patient_id", "lesion_id")]
+        lines.append(f"| {split} | {len(part):,} | {malignant:,} ({malignant / len(part):.1%}) | {ids[0]} | {ids[1]} |")
+    groups = manifest.groups
+    if (groups >= 0).any():
+        shares = ", ".join(f"{name} {(groups == i).mean():.1%}" for i, name in enumerate(manifest.group_names))
+        lines += ["", f"Tone groups: {shares}, unknown {(groups < 0).mean():.1%}."]
+    return lines
+
+
+def _distinct(manifest: Manifest, column: str) -> str:
+    found = set(manifest.column(column).tolist()) - {""}
+    return f"{len(found):,}" if found else "unknown"
+
+
+def _overall(document: Mapping[str, Any], model: Mapping[str, Any], split: str) -> list[str]:
+    about = document["about"]
+    intervals = about["intervals"]
+    threshold = model["threshold"]
+    lines = [
+        f"On split {split}: {about['images']:,} images, {about['malignant']:,} malignant"
+        + (f", {about['patients']:,} patients" if about["patients"] is not None else "")
+        + (f"; threshold {threshold:.4f}" if threshold is not None else "")
+        + ".",
+        "",
+        f"| metric | value | {intervals['level']:.0%} interval |",
+        "|---|---|---|",
+    ]
+    for metric in SHOWN:
+        found = model["overall"].get(metric)
+        if found is not None:
+            lines.append(f"| {METRICS[metric][0]} | {number(metric, found['value'])} | {_interval(metric, found)} |")
+    return lines
+
+
+def _groups(model: Mapping[str, Any]) -> list[str]:
+    lines: list[str] = []
+    for column, grouping in model["groupings"].items():
+        shown = [metric for metric in GROUP_SHOWN if metric in model["overall"]]
+        lines += [
+            f"### By {column}",
+            "",
+            "| group | images | malignant | " + " | ".join(METRICS[m][0] for m in shown) + " |",
+            "|---" * (3 + len(shown)) + "|",
+        ]
+        for name in grouping["names"]:
+            group = grouping["groups"][name]
+            cells = [f"{number(m, group['metrics'][m]['value'])} ({_interval(m, group['metrics'][m])})" for m in shown]
+            lines.append(f"| {name} | {group['images']:,} | {group['malignant']:,} | {' | '.join(cells)} |")
+        gap = grouping["gaps"]["recall"]
+        null = gap["null"]
+        if _missing(gap["gap"]):
+            lines += ["", "No gap in recall: fewer than two groups have one.", ""]
+        else:
+            lines += [
+                "",
+                f"Gap in recall {number('recall', gap['gap'])}; chance alone makes "
+                f"{number('recall', null['mean'])} on average, p = "
+                f"{'–' if _missing(null['p_value']) else format(null['p_value'], '.3f')}.",
+                "",
+            ]
+    return lines
+
+
+def making(record: ModelRecord) -> list[str]:
+    """What the record tells of how the model came about, a line each."""
+    training = record.training
+    versions = ", ".join(f"{k} {v}" for k, v in training.get("versions", {}).items())
+    found = [f"- Backbone {record.backbone}, options {dict(record.backbone_options) or 'none'}."]
+    if "epoch" in training:
+        found.append(f"- The weights are those of epoch {training['epoch']}, the best by the validation split.")
+    if record.threshold is not None:
+        found.append(f"- Threshold {record.threshold:.4f}, chosen on the validation split by {record.threshold_rule}.")
+    if record.group_thresholds:
+        by_group = zip(record.groups, record.group_thresholds, strict=True)
+        found.append(
+            "- For images of known tone group instead: " + ", ".join(f"{name} {t:.4f}" for name, t in by_group) + "."
+        )
+    found.append(f"- Seed {training.get('seed', 'unknown')}; {versions or 'versions unknown'}.")
+    return found
+
+
+def _limits(document: Mapping[str, Any], model: Mapping[str, Any]) -> list[str]:
+    lines = [
+        "- The numbers hold for images like those they were measured on; other instruments, "
+        "clinics and skin tones give others.",
+        "- P(malignant) is not the chance that a patient has melanoma: it hangs on how common "
+        "melanoma is among the images.",
+    ]
+    return lines + [f"- {remark[0].upper()}{remark[1:]}." for remark in document["about"]["remarks"]]
+
+
+def _interval(metric: str, found: Mapping[str, Any]) -> str:
+    if _missing(found["low"]):
+        return "–"
+    return f"{number(metric, found['low'])} to {number(metric, found['high'])}"
+
+
+def _missing(value: float | None) -> bool:
+    return value is None or math.isnan(value)

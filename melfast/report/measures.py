@@ -1,0 +1,141 @@
+"""What `melfast evaluate` finds, over all and by skin-tone group: as a table, JSON and CSV."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.table import Table
+
+from melfast.io.files import atomic_path, write_json
+from melfast.io.tables import write_csv
+from melfast.metrics.metrics import binary_metrics, confusion
+
+OVERALL = "all"
+UNKNOWN = "unknown"
+PERCENT_COLUMNS = ("recall", "precision", "f1", "balanced_accuracy")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Images with what is known and what a model says of them.
+
+    Attributes:
+        names: image_name [N].
+        targets: int [N], 1 malignant, 0 benign, -1 unlabelled.
+        score: P(malignant) [N].
+        groups: int [N], index into group_names, -1 unknown.
+        group_names: names of the skin-tone groups; empty where none is known.
+    """
+
+    names: Sequence[str]
+    targets: NDArray[np.integer[Any]]
+    score: NDArray[np.floating[Any]]
+    groups: NDArray[np.integer[Any]]
+    group_names: tuple[str, ...] = ()
+
+
+def measure(scored: Scored, threshold: float | NDArray[np.float64]) -> dict[str, Any]:
+    """Metrics of the labelled images, over all and by group, with a remark for each NaN.
+
+    Args:
+        threshold: one for all images, or one an image [N].
+    Returns:
+        {"all": {...}, "groups": {name: {...}}, "remarks": [...]}; each {...} holds `images`,
+        `malignant`, the metrics of `binary_metrics` and `confusion`. Groups without images are
+        left out; images without a group are in one called `unknown` where others have one.
+    """
+    labelled = scored.targets >= 0
+    remarks: list[str] = []
+    thresholds = np.broadcast_to(threshold, scored.score.shape)
+    parts = {OVERALL: labelled}
+    if (scored.groups >= 0).any():
+        parts |= {name: scored.groups == i for i, name in enumerate(scored.group_names)}
+        parts[UNKNOWN] = scored.groups < 0
+    measured = {
+        name: _measure_part(name, scored, labelled & part, thresholds, remarks)
+        for name, part in parts.items()
+        if name == OVERALL or (labelled & part).any()
+    }
+    if without := int((~labelled).sum()):
+        remarks.append(f"{without:,} images have no target: predicted, not measured")
+    return {OVERALL: measured.pop(OVERALL), "groups": measured, "remarks": remarks}
+
+
+def _measure_part(
+    name: str, scored: Scored, part: NDArray[np.bool_], thresholds: NDArray[np.float64], remarks: list[str]
+) -> dict[str, Any]:
+    targets, score, threshold = scored.targets[part], scored.score[part], thresholds[part]
+    metrics = binary_metrics(targets, score, threshold)
+    undefined = [metric for metric, value in metrics.items() if math.isnan(value)]
+    malignant = int(targets.sum())
+    if undefined:
+        remarks.append(
+            f"{name}: {', '.join(undefined)} undefined with {malignant} malignant and "
+            f"{len(targets) - malignant} benign images"
+        )
+    counts = asdict(confusion(targets, score >= threshold))
+    return {"images": len(targets), "malignant": malignant, **metrics, "confusion": counts}
+
+
+def table(measured: dict[str, Any], title: str) -> Table:
+    """The metrics for the terminal: AUC and average precision as fractions, others in percent."""
+    grid = Table(title=title, title_justify="left")
+    grid.add_column("group")
+    for heading in (
+        "images",
+        "malignant",
+        "AUC",
+        "AP",
+        "recall %",
+        "precision %",
+        "F1 %",
+        "balanced acc. %",
+        "TN",
+        "FP",
+        "FN",
+        "TP",
+    ):
+        grid.add_column(heading, justify="right")
+    for name, row in {OVERALL: measured[OVERALL], **measured["groups"]}.items():
+        cells = [f"{row['images']:,}", f"{row['malignant']:,}"]
+        cells += [_cell(row[key], 1, 4) for key in ("auc", "average_precision")]
+        cells += [_cell(row[key], 100, 1) for key in PERCENT_COLUMNS]
+        cells += [f"{row['confusion'][key]:,}" for key in ("tn", "fp", "fn", "tp")]
+        grid.add_row(name, *cells)
+    return grid
+
+
+def write_metrics(path: Path, values: dict[str, Any]) -> None:
+    """JSON, whole or not at all; NaN, which JSON does not know, becomes null."""
+    write_json(path, _without_nan(values))
+
+
+def write_predictions(path: Path, scored: Scored, threshold: float | NDArray[np.float64]) -> None:
+    """CSV, whole or not at all: image_name, probability, target_predicted, target, group."""
+    header = ("image_name", "probability", "target_predicted", "target", "group")
+    called = (scored.score >= threshold).astype(int)
+    rows = (
+        # 9 digits hold a float32 exactly.
+        (name, f"{score:.9g}", call, target if target >= 0 else "", scored.group_names[group] if group >= 0 else "")
+        for name, score, call, target, group in zip(
+            scored.names, scored.score, called, scored.targets, scored.groups, strict=True
+        )
+    )
+    with atomic_path(path) as file:
+        write_csv(file, header, rows)
+
+
+def _cell(value: float, scale: int, digits: int) -> str:
+    return "-" if math.isnan(value) else f"{value * scale:.{digits}f}"
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(entry) for entry in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

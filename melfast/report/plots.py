@@ -1,0 +1,303 @@
+"""Plots of a report: one function a figure, from arrays and from the report's own numbers."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
+from numpy.typing import NDArray
+
+from melfast.io.files import atomic_path
+from melfast.metrics.groups import Groups
+from melfast.metrics.metrics import ECE_BINS
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+# Okabe and Ito 2008: told apart by colour-blind people as well.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+BENIGN, MALIGNANT = COLOURS[0], COLOURS[1]
+BAND_REPLICATES = 500
+GRID = np.linspace(0, 1, 201)
+
+
+def roc(y_true: Bools, scores: Mapping[str, Floats], *, level: float, seed: int) -> Figure:
+    """Recall over the false positive rate of each model, with pointwise bands."""
+    figure, (axis,) = _figure(1)
+    for (name, score), colour in zip(scores.items(), _colours(), strict=False):
+        fpr, tpr = roc_points(y_true, score)
+        axis.plot(fpr, tpr, color=colour, label=name, linewidth=1.5)
+        low, high = band(y_true, score, roc_points, level=level, seed=seed)
+        axis.fill_between(GRID, low, high, color=colour, alpha=0.15, linewidth=0)
+    axis.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":")
+    axis.set(
+        xlabel="false positive rate (share of benign images)",
+        xlim=(0, 1),
+        ylim=(0, 1.005),
+        ylabel="recall (share of malignant images)",
+        title="ROC",
+    )
+    axis.legend(loc="lower right", fontsize="small")
+    return figure
+
+
+def precision_recall(y_true: Bools, scores: Mapping[str, Floats], *, level: float, seed: int) -> Figure:
+    """Precision over recall of each model, with pointwise bands; dotted: chance."""
+    figure, (axis,) = _figure(1)
+    for (name, score), colour in zip(scores.items(), _colours(), strict=False):
+        recall, precision = pr_points(y_true, score)
+        axis.plot(recall, precision, color=colour, label=name, linewidth=1.5)
+        low, high = band(y_true, score, pr_points, level=level, seed=seed)
+        axis.fill_between(GRID, low, high, color=colour, alpha=0.15, linewidth=0)
+    axis.axhline(float(y_true.mean()), color="grey", linewidth=0.8, linestyle=":")
+    axis.set(
+        xlabel="recall (share of malignant images)",
+        xlim=(0, 1),
+        ylim=(0, 1.005),
+        ylabel="precision (share of calls)",
+        title="Precision and recall",
+    )
+    axis.legend(loc="upper right", fontsize="small")
+    return figure
+
+
+def calibration(y_true: Bools, scores: Mapping[str, Floats]) -> Figure:
+    """Share of malignant images by P(malignant), in bins, and how many images each bin has."""
+    figure, (axis, below) = _figure(2, rows=2, heights=(3, 1), size=(5, 5))
+    edges = np.linspace(0, 1, ECE_BINS + 1)
+    for (name, score), colour in zip(scores.items(), _colours(), strict=False):
+        bins = np.searchsorted(edges[1:-1], score)
+        count = np.bincount(bins, minlength=ECE_BINS)
+        filled = count > 0
+        share, mean = (
+            np.bincount(bins, weights=values, minlength=ECE_BINS)[filled] / count[filled] for values in (y_true, score)
+        )
+        axis.plot(mean, share, color=colour, marker="o", markersize=3, linewidth=1, label=name)
+        below.stairs(count, edges, color=colour)
+    axis.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":")
+    axis.set(ylabel="share that is malignant", xlim=(0, 1), ylim=(0, 1), title="Calibration")
+    axis.legend(loc="upper left", fontsize="small")
+    below.set(xlabel="P(malignant)", ylabel="images", yscale="log", xlim=(0, 1))
+    below.yaxis.set_minor_formatter(NullFormatter())  # on few decades it writes over itself
+    return figure
+
+
+def score_distributions(y_true: Bools, score: Floats, threshold: float | None) -> Figure:
+    """Histograms of P(malignant) by class, each of its own area 1."""
+    figure, (axis,) = _figure(1)
+    edges = np.linspace(0, 1, 41)
+    for malignant, colour, name in ((False, BENIGN, "benign"), (True, MALIGNANT, "malignant")):
+        chosen = score[y_true == malignant]
+        share = np.histogram(chosen, edges)[0] / max(1, len(chosen))
+        axis.stairs(share, edges, color=colour, fill=True, alpha=0.35)
+        axis.stairs(share, edges, color=colour, label=f"{name} ({len(chosen):,})")
+    if threshold is not None:
+        axis.axvline(threshold, color="black", linewidth=0.8, linestyle="--", label="threshold")
+    axis.set(
+        xlabel="P(malignant)",
+        ylabel="share of the class's images (log)",
+        xlim=(0, 1),
+        yscale="log",
+        title="Scores by class",
+    )
+    axis.legend(loc="upper center", fontsize="small")
+    return figure
+
+
+def forest(grouping: Mapping[str, Any], overall: Mapping[str, Any], metric: str, by: str = "group") -> Figure:
+    """A metric by group with its intervals, beside the gap that chance makes.
+
+    Args:
+        by: what the groups are of: a column.
+        grouping, overall: of the report's document.
+    """
+    names = [n for n in grouping["names"] if grouping["groups"][n]["images"]]
+    figure, (axis,) = _figure(1, size=(5.6, 1.7 + 0.36 * len(names)))
+    for row, name in enumerate(names):
+        group = grouping["groups"][name]
+        found = group["metrics"].get(metric)
+        if found is None or _missing(found["value"]):
+            continue
+        if not _missing(found["low"]):
+            axis.plot([found["low"], found["high"]], [row, row], color=COLOURS[0], linewidth=1.5)
+        axis.plot(found["value"], row, "o", color=COLOURS[0], markersize=5)
+    whole = overall[metric]["value"]
+    axis.axvline(whole, color="black", linewidth=0.8, linestyle="--", label="all images")
+    null = grouping["gaps"].get(metric, {}).get("null", {})
+    if null and not _missing(null["mean"]):
+        half = null["mean"] / 2
+        span = max(0, whole - half), min(1, whole + half)
+        axis.axvspan(*span, color="grey", alpha=0.2, linewidth=0, label="mean gap by chance alone")
+    labels = [f"{n} ({grouping['groups'][n]['malignant']:,} of {grouping['groups'][n]['images']:,})" for n in names]
+    axis.set_yticks(range(len(names)), labels)
+    axis.set(xlabel=f"{metric.replace('_', ' ')}, with interval", xlim=(-0.015, 1.015), ylim=(len(names) - 0.5, -0.5))
+    # Over the whole figure: centred on the axis a long column name is cut off.
+    title = f"{metric.replace('_', ' ')} by {by}\n(malignant of all images)"
+    figure.suptitle(title, fontsize="medium")
+    figure.legend(loc="outside lower center", fontsize="small", ncols=2)
+    return figure
+
+
+def confusions(parts: Mapping[str, Mapping[str, int]]) -> Figure:
+    """A table of counts for all images and for each group; shaded by the share of the true class.
+
+    Args:
+        parts: tn, fp, fn, tp by name.
+    """
+    columns = min(4, len(parts))
+    rows = -(-len(parts) // columns)
+    figure = Figure(figsize=(2.6 * columns, 2.5 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis, (name, c) in zip(axes, parts.items(), strict=False):
+        table = np.array([[c["tn"], c["fp"]], [c["fn"], c["tp"]]])
+        share = table / np.maximum(1, table.sum(axis=1, keepdims=True))
+        axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
+        for (i, j), count in np.ndenumerate(table):
+            known = f"{share[i, j]:.0%}" if table[i].any() else "–"  # of no image there is no share
+            axis.text(
+                j,
+                i,
+                f"{count:,}\n{known}",
+                ha="center",
+                va="center",
+                color="white" if share[i, j] > 0.6 else "black",
+                fontsize=9,
+            )
+        axis.set_xticks([0, 1], ["benign", "malignant"], fontsize=8)
+        axis.set_yticks([0, 1], ["benign", "malignant"], fontsize=8, rotation=90, va="center")
+        axis.set_title(name, fontsize=9)
+        axis.set_xlabel("called", fontsize=8)
+        axis.set_ylabel("truth", fontsize=8)
+    for axis in axes[len(parts) :]:
+        axis.set_visible(False)
+    return figure
+
+
+def ita_histogram(y_true: Bools, ita: Floats) -> Figure:
+    """ITA by class, degrees; images of unknown ITA are left out."""
+    figure, (axis,) = _figure(1)
+    known = ita[~np.isnan(ita)]
+    edges = np.arange(math.floor(known.min() / 5) * 5, math.ceil(known.max() / 5) * 5 + 6, 5)
+    for malignant, colour, name in ((False, BENIGN, "benign"), (True, MALIGNANT, "malignant")):
+        chosen = ita[(y_true == malignant) & ~np.isnan(ita)]
+        share = np.histogram(chosen, edges)[0] / max(1, len(chosen))
+        axis.stairs(share, edges, color=colour, fill=True, alpha=0.3)
+        axis.stairs(share, edges, color=colour, label=f"{name} ({len(chosen):,})")
+    axis.invert_xaxis()
+    axis.set(
+        xlabel="ITA, degrees (light to dark skin)", ylabel="share of the class's images", title="Skin tone by class"
+    )
+    axis.legend(fontsize="small")
+    return figure
+
+
+def threshold_sweep(y_true: Bools, score: Floats, groups: Groups, threshold: float | None) -> Figure:
+    """Recall and false positive rate of each group over the threshold."""
+    figure, (recalls, rates) = _figure(2, columns=2, size=(9, 3.8))
+    thresholds = np.linspace(0, 1, 201)
+    present = [i for i in range(len(groups.names)) if (groups.index == i).any()]
+    for place, colour in zip(present, _colours(), strict=False):
+        for axis, malignant in ((recalls, True), (rates, False)):
+            chosen = np.sort(score[(groups.index == place) & (y_true == malignant)])
+            if len(chosen):
+                share = 1 - np.searchsorted(chosen, thresholds, side="left") / len(chosen)
+                axis.plot(
+                    thresholds, share, color=colour, linewidth=1.2, label=f"{groups.names[place]} ({len(chosen):,})"
+                )
+    recalls.set(ylabel="recall", title="Malignant images called so")
+    rates.set(ylabel="false positive rate", title="Benign images called malignant")
+    for axis in (recalls, rates):
+        axis.set(xlabel="threshold on P(malignant)", xlim=(0, 1), ylim=(0, 1.005))
+        if threshold is not None:
+            axis.axvline(threshold, color="black", linewidth=0.8, linestyle="--")
+        if axis.lines:
+            axis.legend(fontsize="small")
+    return figure
+
+
+def roc_points(y_true: Bools, score: Floats) -> tuple[Floats, Floats]:
+    """False positive rate and recall at every threshold, from (0, 0) to (1, 1)."""
+    order = np.argsort(-score, kind="stable")
+    return _roc(y_true[order], _ends(score[order]), np.ones(len(score)))
+
+
+def pr_points(y_true: Bools, score: Floats) -> tuple[Floats, Floats]:
+    """Recall and precision at every threshold, from recall 0 on."""
+    order = np.argsort(-score, kind="stable")
+    return _pr(y_true[order], _ends(score[order]), np.ones(len(score)))
+
+
+def band(
+    y_true: Bools, score: Floats, points: Callable[[Bools, Floats], tuple[Floats, Floats]], *, level: float, seed: int
+) -> tuple[Floats, Floats]:
+    """Pointwise bootstrap band of a curve over GRID; images are drawn within class."""
+    order = np.argsort(-score, kind="stable")
+    true, ends = y_true[order], _ends(score[order])
+    rng = np.random.default_rng(seed)
+    curve = _roc if points is roc_points else _pr
+    values = np.empty((BAND_REPLICATES, len(GRID)))
+    classes = [np.flatnonzero(true), np.flatnonzero(~true)]
+    for row in values:
+        weight = np.zeros(len(true))
+        for members in classes:
+            weight[members] = np.bincount(rng.integers(len(members), size=len(members)), minlength=len(members))
+        row[:] = np.interp(GRID, *curve(true, ends, weight))
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return low, high
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes a PNG, whole or not at all."""
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=130)
+
+
+def _ends(score: Floats) -> NDArray[np.int64]:
+    """Last place of every run of equal scores."""
+    return np.flatnonzero(np.append(score[1:] != score[:-1], True))
+
+
+def _roc(true: Bools, ends: NDArray[np.int64], weight: Floats) -> tuple[Floats, Floats]:
+    tp, fp = np.cumsum(weight * true), np.cumsum(weight * ~true)
+    return np.append(0, fp[ends] / fp[-1]), np.append(0, tp[ends] / tp[-1])
+
+
+def _pr(true: Bools, ends: NDArray[np.int64], weight: Floats) -> tuple[Floats, Floats]:
+    tp, called = np.cumsum(weight * true)[ends], np.cumsum(weight)[ends]
+    some = called > 0
+    precision = tp[some] / called[some]
+    return np.append(0, tp[some] / tp[-1]), np.append(precision[0], precision)
+
+
+def _figure(
+    number: int,
+    *,
+    rows: int = 1,
+    columns: int = 1,
+    heights: Sequence[float] = (1,),
+    size: tuple[float, float] = (5, 4.2),
+) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    ratios = heights if rows > 1 else None
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=rows > 1, height_ratios=ratios)
+    flat = list(axes.ravel())
+    assert len(flat) == number
+    for axis in flat:
+        axis.grid(alpha=0.25)
+        axis.set_axisbelow(True)
+    return figure, flat
+
+
+def _colours() -> tuple[str, ...]:
+    return COLOURS * 8
+
+
+def _missing(value: float | None) -> bool:
+    return value is None or math.isnan(value)

@@ -1,0 +1,83 @@
+from pathlib import Path
+
+import pytest
+
+from melfast.io.errors import InputError
+from melfast.io.tables import read_table, require_columns
+
+
+def table_file(tmp_path: Path, text: str | bytes) -> Path:
+    path = tmp_path / "t.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def test_cells_stay_text(tmp_path: Path) -> None:
+    table = read_table(table_file(tmp_path, "a,b\n001,NA\n,2.50\n"))
+    assert table.frame.to_dict("list") == {"a": ["001", ""], "b": ["NA", "2.50"]}
+    assert table.lines.tolist() == [2, 3]
+
+
+def test_lines_are_the_files_own(tmp_path: Path) -> None:
+    # A cell with a line break, blank lines and Windows line ends.
+    table = read_table(table_file(tmp_path, 'a,b\r\n"x\r\ny",1\r\n\r\nz,2\r\n'))
+    assert table.lines.tolist() == [2, 5]
+    assert table.frame["a"].tolist() == ["x\r\ny", "z"]
+    assert str(table.error(1, "message")) == f"{tmp_path / 't.csv'}:5: message"
+
+
+def test_byte_order_mark_and_unnamed_index(tmp_path: Path) -> None:
+    table = read_table(table_file(tmp_path, b"\xef\xbb\xbf,image_name\n0,a\n"))
+    assert list(table.frame) == ["Unnamed: 0", "image_name"]
+
+
+def test_semicolons_with_decimal_commas(tmp_path: Path) -> None:
+    text = "name;ita;n;text;sci\na;43,86;12;1,2,3;1,5e-3\nb;-0,5;7;x;NA\nc;;8;1,5;2\n"
+    table = read_table(table_file(tmp_path, text))
+    assert table.frame.to_dict("list") == {
+        "name": ["a", "b", "c"],
+        "ita": ["43.86", "-0.5", ""],
+        "n": ["12", "7", "8"],
+        "text": ["1,2,3", "x", "1,5"],  # not all numbers: untouched
+        "sci": ["1.5e-3", "NA", "2"],
+    }
+
+
+def test_commas_in_quotes_and_tabs(tmp_path: Path) -> None:
+    assert read_table(table_file(tmp_path, 'a,b\n"1,5",x\n')).frame["a"].tolist() == ["1,5"]
+    assert list(read_table(table_file(tmp_path, "a\tb\n1\t2\n")).frame) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"", "t.csv: is empty, wanted a CSV file with a header"),
+        (b" \n\n", "t.csv: is empty, wanted a CSV file with a header"),
+        (b"a,b\n", "t.csv: holds a header and no rows"),
+        (b"a,b\n1,2\n1,2,3\n", "t.csv:3: found 3 cells, wanted 2 as in the header"),
+        (b"a,b\n1,2\n1\n", "t.csv:3: found 1 cells, wanted 2 as in the header"),
+        (b"a,b,a\n1,2,3\n", "t.csv: column 'a' stands twice in the header"),
+        (b"a,b\nx,1\n\xe9,2\n", "t.csv:3: is not UTF-8 (byte 0xe9); save as UTF-8"),
+        ("a,b\n1,2\n".encode("utf-16"), "t.csv:1: is not UTF-8 (byte 0xff); save as UTF-8"),
+        (b'a,b\nx,1\n"y,2\n', "t.csv:3: is no CSV: unexpected end of data"),
+    ],
+)
+def test_bad_files(tmp_path: Path, text: bytes, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        read_table(table_file(tmp_path, text))
+    assert str(caught.value) == f"{tmp_path}/{message}"
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"x\.csv: no such file$"):
+        read_table(tmp_path / "x.csv")
+    with pytest.raises(InputError, match=r": is a folder, wanted a CSV file$"):
+        read_table(tmp_path)
+
+
+def test_missing_column_and_its_likely_spelling() -> None:
+    with pytest.raises(InputError) as caught:
+        require_columns(Path("labels.csv"), ["image_name", "taget"], ["image_name", "target"])
+    assert str(caught.value) == ("labels.csv: no column 'target'; columns are image_name, taget; did you mean 'taget'?")
+    with pytest.raises(InputError, match=r"columns are x, y$"):
+        require_columns(Path("labels.csv"), ["x", "y"], ["target"])

@@ -1,0 +1,279 @@
+"""Checkpoints: what comes back, what an interrupted write leaves, and what is refused."""
+
+import errno
+import json
+import os
+import resource
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from melfast.data.preprocess import Preprocess
+from melfast.io.errors import InputError
+from melfast.models import checkpoint
+from melfast.models.checkpoint import (
+    State,
+    find_checkpoint,
+    has_checkpoint,
+    load_model,
+    load_state,
+    load_training,
+    save_checkpoint,
+)
+from melfast.models.classifier import build_classifier
+from melfast.models.record import ModelRecord
+
+RECORD = ModelRecord("resnet10t", Preprocess(24, 32), {"channels": [4, 4, 8, 8], "stem_width": 4}, threshold=0.3)
+FILES = ["model.safetensors", "record.json", "state.json", "training.pt"]
+
+
+@pytest.fixture(scope="module")
+def model() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return build_classifier(RECORD)
+
+
+def save(run: Path, model: torch.nn.Module, epoch: int, best: bool = True) -> Path:
+    state = State(epoch=epoch, step=10 * epoch, best={"auc": 0.5}, config={"a": {"b": 1}})
+    return save_checkpoint(run, model.state_dict(), RECORD, state, {"optimizer": {"lr": 0.5}}, best=best)
+
+
+def tree(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def test_round_trip(tmp_path: Path, model: torch.nn.Module) -> None:
+    folder = save(tmp_path, model, 1)
+    assert sorted(path.name for path in folder.iterdir()) == FILES
+    loaded, record = load_model(tmp_path)
+    assert record == RECORD
+    assert not loaded.training
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor), name
+    assert load_state(folder).best == {"auc": 0.5}
+    assert load_state(folder).config == {"a": {"b": 1}}
+    assert load_training(folder) == {"optimizer": {"lr": 0.5}}
+
+
+def test_channels_last_weights(tmp_path: Path, model: torch.nn.Module) -> None:
+    image = torch.rand(2, 3, 24, 32)
+    expected = model.eval()(image)
+    save(tmp_path, model.to(memory_format=torch.channels_last), 1)
+    torch.testing.assert_close(load_model(tmp_path)[0](image), expected)
+
+
+def test_last_and_best_stay_and_the_others_go(tmp_path: Path, model: torch.nn.Module) -> None:
+    for epoch, best in ((1, True), (2, True), (3, False), (4, False)):
+        save(tmp_path, model, epoch, best)
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"epoch-002", "epoch-004", "index.json"}
+    assert find_checkpoint(tmp_path).name == "epoch-002"
+    assert find_checkpoint(tmp_path, "last").name == "epoch-004"
+
+
+def test_so_many_of_the_newest_stay(tmp_path: Path, model: torch.nn.Module) -> None:
+    for epoch in range(1, 6):
+        state = State(epoch=epoch, step=epoch)
+        save_checkpoint(tmp_path, model.state_dict(), RECORD, state, {}, best=epoch == 1, keep_last=3)
+    names = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert names == {"epoch-001", "epoch-003", "epoch-004", "epoch-005", "index.json"}
+    save(tmp_path, model, 6, best=False)  # keeps one
+    names = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert names == {"epoch-001", "epoch-006", "index.json"}
+
+
+def test_training_state_of_an_older_melfast(tmp_path: Path, model: torch.nn.Module) -> None:
+    folder = save(tmp_path, model, 1)
+    with pytest.raises(InputError) as caught:
+        load_training(folder, ["optimizer", "scaler", "criterion"])
+    assert str(caught.value) == (
+        f"{folder}/training.pt: written by an older melfast: it lacks scaler, criterion; begin again"
+    )
+
+
+def test_names() -> None:
+    assert State(epoch=3).name == "epoch-003"
+    assert State(epoch=3, step_in_epoch=17).name == "epoch-003-step-000017"
+
+
+def test_what_can_be_named(tmp_path: Path, model: torch.nn.Module) -> None:
+    folder = save(tmp_path, model, 1, best=False)
+    for path in (tmp_path, folder, folder / "model.safetensors", folder / "record.json"):
+        assert find_checkpoint(path) == folder  # no best yet: the last
+    assert has_checkpoint(tmp_path)
+    assert not has_checkpoint(tmp_path / "elsewhere")
+
+
+@contextmanager
+def full_disk(monkeypatch: pytest.MonkeyPatch, after: int) -> Iterator[None]:
+    """Lets `after` files be written and then says that the disk is full."""
+    write, count = Path.write_bytes, 0
+
+    def write_bytes(path: Path, content: bytes) -> int:
+        nonlocal count
+        if count == after:
+            write(path, content[: len(content) // 2])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        count += 1
+        return write(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", write_bytes)
+        yield
+
+
+@pytest.mark.parametrize("after", range(4))
+def test_full_disk_leaves_the_last_checkpoint(
+    tmp_path: Path, model: torch.nn.Module, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    save(tmp_path, model, 1)
+    before = tree(tmp_path)
+    with full_disk(monkeypatch, after), pytest.raises(InputError) as caught:
+        save(tmp_path, model, 2)
+    assert str(caught.value) == (
+        f"{tmp_path}/checkpoints/epoch-002: checkpoint cannot be written: "
+        "No space left on device; the last whole one is epoch-001"
+    )
+    assert tree(tmp_path) == before
+    load_model(tmp_path)
+    save(tmp_path, model, 2)  # and there is room again
+    assert find_checkpoint(tmp_path).name == "epoch-002"
+
+
+def test_file_size_limit(tmp_path: Path, model: torch.nn.Module) -> None:
+    """The operating system's own refusal, in the middle of a file."""
+    save(tmp_path, model, 1)
+    before = tree(tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(InputError, match="cannot be written: File too large"):
+            save(tmp_path, model, 2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert tree(tmp_path) == before
+    load_model(tmp_path)
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing may be tidied up after it."""
+
+
+@pytest.mark.parametrize("at", ["mkdir", "write_bytes", "sync", "rename", "index", "remove"])
+def test_killed_at_any_moment(tmp_path: Path, model: torch.nn.Module, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
+    save(tmp_path, model, 1)
+
+    def kill(*args: object, **kwargs: object) -> None:
+        if at != "remove" or len(list((tmp_path / "checkpoints").glob("epoch-*"))) == 2:
+            raise Killed
+
+    name = {
+        "mkdir": "pathlib.Path.mkdir",
+        "write_bytes": "pathlib.Path.write_bytes",
+        "sync": "melfast.models.checkpoint.sync",
+        "rename": "os.rename",
+        "index": "melfast.models.checkpoint.atomic_path",
+        "remove": "shutil.rmtree",
+    }[at]
+    with monkeypatch.context() as patch:
+        patch.setattr(name, kill)
+        with pytest.raises(Killed):
+            save(tmp_path, model, 2)
+    assert find_checkpoint(tmp_path).name == ("epoch-002" if at == "remove" else "epoch-001")
+    load_model(tmp_path)
+    save(tmp_path, model, 3)
+    names = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert names == {"epoch-003", "index.json"}  # what was left behind is gone
+
+
+def test_no_permission(tmp_path: Path, model: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(path: Path, *args: object, **kwargs: object) -> None:  # root may write anywhere
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", denied)
+    with pytest.raises(InputError) as caught:
+        save(tmp_path, model, 1)
+    assert str(caught.value) == (
+        f"{tmp_path}/checkpoints/epoch-001: checkpoint cannot be written: Permission denied; the last whole one is none"
+    )
+
+
+def test_folder_that_is_a_file(tmp_path: Path, model: torch.nn.Module) -> None:
+    (tmp_path / "checkpoints").write_text("")
+    with pytest.raises(InputError, match="epoch-001: checkpoint cannot be written: "):
+        save(tmp_path, model, 1)
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nowhere: no such run, checkpoint folder or model"):
+        find_checkpoint(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="no checkpoint here; wanted a run folder with"):
+        find_checkpoint(tmp_path)
+
+
+def test_weights_of_another_model(tmp_path: Path, model: torch.nn.Module) -> None:
+    folder = save(tmp_path, model, 1)
+    other = RECORD.replace(backbone_options={"channels": [4, 4, 8, 16], "stem_width": 4})
+    (folder / "record.json").write_text(other.to_json())
+    with pytest.raises(InputError) as caught:
+        load_model(tmp_path)
+    message = str(caught.value)
+    assert message.startswith(f"{folder}/model.safetensors: weights of another model: ")
+    assert "another shape (" in message
+    assert "fc.weight [2, 8], wanted [2, 16]" in message or "layer4" in message
+
+    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    tensors["extra"] = tensors.pop("fc.bias")
+    safetensors.torch.save_file(tensors, folder / "model.safetensors")
+    (folder / "record.json").write_text(RECORD.to_json())
+    with pytest.raises(InputError, match=r"1 missing \(fc.bias\); 1 unexpected \(extra\)$"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"rubbish that is no safetensors file", None])
+def test_broken_weights(tmp_path: Path, model: torch.nn.Module, content: bytes | None) -> None:
+    path = save(tmp_path, model, 1) / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-7] if content is None else content)
+    with pytest.raises(InputError, match="not a whole safetensors file: "):
+        load_model(tmp_path)
+
+
+def test_broken_record_state_and_index(tmp_path: Path, model: torch.nn.Module) -> None:
+    folder = save(tmp_path, model, 1)
+    (folder / "training.pt").write_bytes(b"PK\x03\x04 cut short")
+    with pytest.raises(InputError, match=r"training.pt: broken, or not written by 'melfast train'$"):
+        load_training(folder)
+    (folder / "state.json").write_text('{"format": 1, "epocs": 3}')
+    with pytest.raises(InputError, match=r"state.json: not the state of a melfast run"):
+        load_state(folder)
+    (folder / "state.json").write_text('{"format": 99}')
+    with pytest.raises(InputError, match=r"state.json: written by another melfast"):
+        load_state(folder)
+    (folder / "record.json").write_text("{")
+    with pytest.raises(InputError, match=r"record.json: not a melfast model record"):
+        load_model(tmp_path)
+    (folder / "record.json").unlink()
+    with pytest.raises(InputError, match=r"record.json: cannot be read: No such file"):
+        load_model(tmp_path)
+    (tmp_path / "checkpoints" / "index.json").write_text("{")
+    with pytest.raises(InputError, match=r"index.json: not JSON"):
+        find_checkpoint(tmp_path)
+
+
+def test_files_run_no_code(tmp_path: Path, model: torch.nn.Module) -> None:
+    folder = save(tmp_path, model, 1)
+    torch.save({"optimizer": os.getcwd}, folder / "training.pt")
+    with pytest.raises(InputError, match=r"training.pt: broken, or not written by 'melfast train'$"):
+        load_training(folder)
+
+
+def test_state_holds_no_more_than_json(tmp_path: Path, model: torch.nn.Module) -> None:
+    state = json.loads((save(tmp_path, model, 2) / checkpoint.STATE).read_text())
+    assert state["format"] == 1
+    assert (state["epoch"], state["step"], state["step_in_epoch"]) == (2, 20, 0)
