@@ -4,7 +4,7 @@ import os
 import weakref
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -13,7 +13,6 @@ from melfast.data.batch import Batch
 from melfast.data.plan import EpochPlan
 from melfast.data.preprocess import Preprocess
 from melfast.data.retouch import Masks
-from melfast.io.errors import InputError
 
 OnError = Literal["raise", "skip"]
 LoaderName = Literal["auto", "native", "dali-cpu", "dali-gpu"]
@@ -23,30 +22,6 @@ DTYPES = tuple(np.dtype(name) for name in ("float32", "float16", "uint8"))
 def available_cores() -> int:
     """Cores that this process may use; taskset or a container may allow fewer than there are."""
     return len(os.sched_getaffinity(0))
-
-
-def choose_loader(wanted: LoaderName, device: str) -> tuple[LoaderName, str]:
-    """The executor to use, and why.
-
-    Args:
-        device: "cpu" or "cuda", where the model runs.
-    Raises:
-        InputError: the one asked for cannot be used here.
-    """
-    if wanted not in get_args(LoaderName):
-        raise InputError(f"--loader must be {', '.join(get_args(LoaderName))}, got {wanted!r}")
-    if wanted == "native":
-        return "native", "as asked for"
-    if wanted == "auto":
-        if device == "cuda":
-            return "native", "dali-gpu has not been measured yet: try --loader dali-gpu"
-        return "native", "3 times as fast as dali-cpu where measured"
-    from melfast.data.dali import require_dali
-
-    require_dali("gpu" if wanted == "dali-gpu" else "cpu")
-    if wanted == "dali-gpu" and device != "cuda":
-        raise InputError(f"--loader dali-gpu needs a CUDA device, the model runs on {device}")
-    return wanted, "as asked for"
 
 
 class PlanLoader:

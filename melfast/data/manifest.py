@@ -206,6 +206,11 @@ class Manifest:
         return [folder / cell for cell in cells]
 
 
+def is_manifest(path: Path) -> bool:
+    """Whether a path is a table with a manifest's columns."""
+    return path.is_file() and set(REQUIRED) <= set(read_table(path).frame.columns)
+
+
 def read_manifest(path: str | Path) -> Manifest:
     """Reads and checks a manifest.
 

@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from melfast.config.schema import DataConfig
-from melfast.data.manifest import REQUIRED, Manifest, read_manifest, write_manifest
+from melfast.data.manifest import Manifest, is_manifest, read_manifest, write_manifest
 from melfast.data.plan import Rows
 from melfast.io.errors import InputError
-from melfast.io.tables import read_table
 from melfast.prepare.folds import fold_manifest
 from melfast.prepare.sources import import_source
 from melfast.prepare.split import require_disjoint, split_manifest
@@ -101,11 +100,6 @@ def take_in(config: DataConfig, run: Path, say: Say, set_by_user: set[str]) -> N
     data = training_data(manifest, say)
     _require_files(data, config.on_error == "skip", say)
     write_manifest(manifest, run / MANIFEST)
-
-
-def is_manifest(path: Path) -> bool:
-    """Whether a path is a table with a manifest's columns."""
-    return path.is_file() and set(REQUIRED) <= set(read_table(path).frame.columns)
 
 
 def training_data(manifest: Manifest, say: Say = lambda message: None) -> TrainingData:

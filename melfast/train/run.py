@@ -9,8 +9,7 @@ import click
 
 from melfast.config import loading as settings
 from melfast.config.schema import Config
-from melfast.data.feed import set_tf32, set_threads
-from melfast.data.loader import choose_loader
+from melfast.data.feed import choose_loader, set_tf32, set_threads
 from melfast.data.manifest import read_manifest
 from melfast.distributed import World, launch_id, start_world, started_again
 from melfast.io.errors import InputError
