@@ -27,6 +27,7 @@ def command(
     from melfast.cli.progress import progress_bar
     from melfast.cli.quarantine import put_aside, quarantine_path
     from melfast.data.manifest import read_manifest, write_manifest
+    from melfast.io.errors import printable
     from melfast.io.files import require_other
     from melfast.prepare.check import check_manifest, remarks
 
@@ -39,7 +40,7 @@ def command(
         checked = check_manifest(rows, threads=count, progress=advance)
     put_aside(checked.bad, quarantine, rows)
     for note in remarks(checked.good):
-        click.echo(f"note: {note}", err=True)
+        click.echo(f"note: {printable(note)}", err=True)
     if output:
         write_manifest(checked.good, output)
     written = f"; {output} holds the good ones" if output else ""

@@ -46,6 +46,7 @@ def command(source: Path, output: Path, no_images: bool, **options: Any) -> None
     Example: melfast prepare import data/ham10000 --output ham10000.csv
     """
     from melfast.data.manifest import write_manifest
+    from melfast.io.errors import printable
     from melfast.io.files import require_other
     from melfast.prepare.sources import import_dataset, summary, write_missing
 
@@ -53,7 +54,7 @@ def command(source: Path, output: Path, no_images: bool, **options: Any) -> None
     require_other(output, found.manifest.path)
     manifest = write_manifest(found.manifest, output)
     for note in found.notes:
-        click.echo(f"note: {note}", err=True)
+        click.echo(f"note: {printable(note)}", err=True)
     if found.dropped:
         listed = output.with_name(f"{output.stem}.missing.csv")
         write_missing(found.dropped, listed)

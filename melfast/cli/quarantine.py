@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from melfast.data.manifest import Manifest
-from melfast.io.errors import InputError
+from melfast.io.errors import InputError, printable
 from melfast.io.files import require_writable
 from melfast.prepare.sweep import Bad, write_quarantine
 
@@ -40,7 +40,7 @@ def put_aside(bad: list[Bad], path: Path, manifest: Manifest) -> None:
     """
     write_quarantine(bad, path)
     for name, _, reason in bad[:SHOWN]:
-        click.echo(f"bad: {name}: {reason}", err=True)
+        click.echo(f"bad: {printable(name)}: {reason}", err=True)
     if len(bad) > SHOWN:
         click.echo(f"bad: and {len(bad) - SHOWN} more, see {path}", err=True)
     if len(bad) == len(manifest):

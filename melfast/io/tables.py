@@ -16,6 +16,7 @@ from melfast.io.errors import InputError
 
 # Words that other programs write for an empty cell.
 MISSING = frozenset({"", "na", "n/a", "nan", "none", "null", "<na>"})
+FORMULA = re.compile(r"'*[=+\-@\t\r].", re.DOTALL)
 LISTED = 5  # of the rows that are wrong in one way
 NUMBER = re.compile(r"[-+]?\d+([.,]\d+)?([eE][-+]?\d+)?")
 
@@ -72,6 +73,8 @@ def read_table(path: str | Path) -> Table:
     header = text.split("\n", 1)[0]
     separator = max(",;\t", key=header.count)
     rows, lines = _parse(path, text, separator)
+    if "'" in text:
+        rows = [list(map(with_formula, row)) for row in rows]
     names = [name.strip() for name in rows[0]]
     names = [name or f"Unnamed: {i}" for i, name in enumerate(names)]  # as pandas calls them
     if twice := {name for name in names if names.count(name) > 1}:
@@ -99,8 +102,23 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
     """Writes a UTF-8 CSV file with commas and quotes where they are needed."""
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+        writer.writerow(map(without_formula, header))
+        writer.writerows(map(without_formula, row) for row in rows)
+
+
+def without_formula(cell: object) -> object:
+    """A cell as spreadsheets show it and do not compute it: an apostrophe before text like `=1+1`.
+
+    Numbers stay as they are, `read_table` takes the apostrophe off again. OWASP, "CSV Injection".
+    """
+    formula = isinstance(cell, str) and FORMULA.match(cell) and not NUMBER.fullmatch(cell)
+    return f"'{cell}" if formula else cell
+
+
+def with_formula(cell: str) -> str:
+    """What `without_formula` was given."""
+    bare = cell[1:] if cell.startswith("'") else ""
+    return bare if without_formula(bare) == cell else cell
 
 
 def _read_text(path: Path) -> str:

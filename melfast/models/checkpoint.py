@@ -11,26 +11,56 @@ import io
 import json
 import os
 import pickle
+import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import safetensors
 import safetensors.torch
 import torch
+from pydantic import AfterValidator
 
 from melfast.io.errors import InputError
 from melfast.io.files import atomic_path, sync
+from melfast.io.schema import checked, read_json, refused
 from melfast.models.classifier import build_classifier
-from melfast.models.record import ModelRecord
+from melfast.models.record import Count, ModelRecord
 
 WEIGHTS, RECORD, STATE, TRAINING = "model.safetensors", "record.json", "state.json", "training.pt"
-FORMAT = 1
 
 
-@dataclass
+def _name(text: str) -> str:
+    if not re.fullmatch(r"epoch-[0-9]{3,9}(-step-[0-9]{6,9})?", text):  # as State.name makes them: never a path
+        raise refused("the name of a checkpoint, as epoch-007", text)
+    return text
+
+
+CheckpointName = Annotated[str, AfterValidator(_name)]
+
+
+@checked()
+class Index:
+    """The checkpoints of a run that count."""
+
+    last: CheckpointName | None = None
+    best: CheckpointName | None = None
+    kept: tuple[CheckpointName, ...] = ()
+
+    @property
+    def names(self) -> set[str]:
+        return set(filter(None, (self.last, self.best, *self.kept)))
+
+
+def _metric(value: Any) -> Any:
+    if type(value) not in (int, float):  # NaN among them: of a group without images
+        raise refused("a number", value)
+    return value
+
+
+@checked(frozen=False)
 class State:
     """Where a run is, and what it must find again to go on.
 
@@ -43,12 +73,17 @@ class State:
         data_digest: of names and targets of the training images, in order.
     """
 
-    epoch: int = 0
-    step: int = 0
-    step_in_epoch: int = 0
-    best: dict[str, Any] = field(default_factory=dict)
-    config: dict[str, Any] = field(default_factory=dict)
+    epoch: Count = 0
+    step: Count = 0
+    step_in_epoch: Count = 0
+    best: dict[str, Annotated[Any, AfterValidator(_metric)]] = field(default_factory=dict)
+    config: dict[str, dict[str, Any]] = field(default_factory=dict)
     data_digest: str = ""
+    format: Literal[1] = 1
+
+    def __post_init__(self) -> None:
+        if self.best and not isinstance(self.best.get("epoch"), int):
+            raise refused("metrics with their epoch", self.best, "best")
 
     @property
     def name(self) -> str:
@@ -76,7 +111,7 @@ def save_checkpoint(
     """
     folder = run / "checkpoints"
     index = _read_index(run)
-    kept = _named(index)
+    kept = index.names
     target, temporary = folder / state.name, folder / f".{state.name}.tmp"
     assert target.name not in kept, f"{target} is there already"
     # Everything is bytes before anything is written: torch and safetensors report a full disk each
@@ -87,7 +122,7 @@ def save_checkpoint(
     files = {
         WEIGHTS: safetensors.torch.save(tensors),
         RECORD: record.to_json().encode(),
-        STATE: json.dumps({"format": FORMAT, **vars(state)}, indent=2).encode(),
+        STATE: json.dumps(asdict(state), indent=2).encode(),
         TRAINING: buffer.getvalue(),
     }
     try:
@@ -100,26 +135,22 @@ def save_checkpoint(
         sync(temporary)
         os.rename(temporary, target)
         sync(folder)
-        newest = [*index.get("kept", []), target.name][-keep_last:]
-        index |= {"last": target.name, "kept": newest} | ({"best": target.name} if best else {})
+        newest = (*index.kept, target.name)[-keep_last:]
+        now = Index(target.name, target.name if best else index.best, newest)
         with atomic_path(folder / "index.json") as file:
-            file.write_text(json.dumps(index, indent=2))
+            file.write_text(json.dumps(asdict(now), indent=2))
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise InputError(
             f"{target}: checkpoint cannot be written: {error.strerror or error}; "
-            f"the last whole one is {index.get('last', 'none')}"
+            f"the last whole one is {index.last or 'none'}"
         ) from error
-    _remove_others(folder, _named(index))
+    _remove_others(folder, now.names)
     return target
 
 
-def _named(index: dict[str, Any]) -> set[str | None]:
-    return {index.get("last"), index.get("best"), *index.get("kept", [])}
-
-
 def has_checkpoint(run: Path) -> bool:
-    return "last" in _read_index(run)
+    return _read_index(run).last is not None
 
 
 def find_checkpoint(run_or_file: Path, which: Literal["last", "best"] = "best") -> Path:
@@ -138,7 +169,7 @@ def find_checkpoint(run_or_file: Path, which: Literal["last", "best"] = "best") 
     if (path / WEIGHTS).is_file():
         return path
     index = _read_index(path)
-    name = index.get(which) or index.get("last")
+    name = getattr(index, which) or index.last
     if name is None:
         raise InputError(
             f"{path}: no checkpoint here; wanted a run folder with checkpoints/index.json, "
@@ -162,7 +193,7 @@ def load_model(run_or_file: Path) -> tuple[torch.nn.Module, ModelRecord]:
 
 def read_record(folder: Path) -> ModelRecord:
     """The record of a checkpoint; InputError where it is broken."""
-    return ModelRecord.from_json(_read_text(folder / RECORD), str(folder / RECORD))
+    return read_json(ModelRecord, folder / RECORD)
 
 
 def load_weights(model: torch.nn.Module, path: Path) -> None:
@@ -191,14 +222,7 @@ def load_weights(model: torch.nn.Module, path: Path) -> None:
 
 def load_state(folder: Path) -> State:
     """The state of a checkpoint; InputError for anything `save_checkpoint` did not write."""
-    path = folder / STATE
-    try:
-        values = json.loads(_read_text(path))
-        if values.pop("format") != FORMAT:
-            raise InputError(f"{path}: written by another melfast; wanted format {FORMAT}")
-        return State(**values)
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: not the state of a melfast run ({error!r})") from None
+    return read_json(State, folder / STATE)
 
 
 def load_training(folder: Path, wanted: Sequence[str] = ()) -> dict[str, Any]:
@@ -220,25 +244,12 @@ def load_training(folder: Path, wanted: Sequence[str] = ()) -> dict[str, Any]:
     return training
 
 
-def _read_index(run: Path) -> dict[str, Any]:
+def _read_index(run: Path) -> Index:
     path = run / "checkpoints" / "index.json"
-    if not path.is_file():
-        return {}
-    try:
-        index: dict[str, Any] = json.loads(_read_text(path))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}: not JSON: {error}") from None
-    return index
+    return read_json(Index, path) if path.exists() else Index()
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-
-
-def _remove_others(folder: Path, kept: set[str | None]) -> None:
+def _remove_others(folder: Path, kept: set[str]) -> None:
     for entry in folder.iterdir():
         if entry.is_dir() and entry.name not in kept:
             shutil.rmtree(entry)

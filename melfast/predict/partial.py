@@ -12,6 +12,7 @@ from typing import Any, TextIO
 
 from melfast.io.errors import InputError
 from melfast.io.files import atomic_path, write_json
+from melfast.io.tables import with_formula, without_formula
 from melfast.predict.outputs import about_path, partial_path
 
 PARQUET_SUFFIX = ".parquet"
@@ -159,7 +160,7 @@ class Partial:
                     rows.readline()
                     writer = csv.writer(file, lineterminator="\n")
                     writer.writerow(self.header)
-                    writer.writerows(row[:-1] for row in csv.reader(rows))
+                    writer.writerows(map(without_formula, row[:-1]) for row in csv.reader(rows))
         with _open(self.path, "r") as rows:
             rows.readline()
             digest = self._digest(row[0] for row in csv.reader(rows))
@@ -200,7 +201,7 @@ class Partial:
             with _open(self.output, "r") as file:
                 rows = csv.reader(file)
                 next(rows)
-                yield from rows
+                yield from (list(map(with_formula, row)) for row in rows)
             return
         from pyarrow import parquet
 
@@ -243,7 +244,7 @@ def write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[object
     with atomic_path(path) as temporary, _open(temporary, "w") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
-        writer.writerows(rows)
+        writer.writerows(map(without_formula, row) for row in rows)
 
 
 def require_utf8(what: str, names: Iterable[str]) -> None:

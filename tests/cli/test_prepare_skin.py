@@ -150,7 +150,7 @@ def test_outputs_that_cannot_be_are_refused_before_the_work(
 
 def test_min_quality_is_a_number(data: Path) -> None:
     done = melfast("ita", "m.csv", "--output", "q.csv", "--min-quality", "nan", cwd=data)
-    assert done.stderr == "melfast: error: --min-quality must be in 0..1, got nan\n"
+    assert done.stderr == "melfast: error: ToneSettings: ita_min_quality must be a finite number, got nan\n"
 
 
 def test_ita(data: Path, drawn: Path) -> None:

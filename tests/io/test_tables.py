@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from melfast.io.errors import InputError
-from melfast.io.tables import read_table, require_columns
+from melfast.io.tables import read_table, require_columns, write_csv
 
 
 def table_file(tmp_path: Path, text: str | bytes) -> Path:
@@ -81,3 +81,46 @@ def test_missing_column_and_its_likely_spelling() -> None:
     assert str(caught.value) == ("labels.csv: no column 'target'; columns are image_name, taget; did you mean 'taget'?")
     with pytest.raises(InputError, match=r"columns are x, y$"):
         require_columns(Path("labels.csv"), ["x", "y"], ["target"])
+
+
+def test_formulas_stay_text_and_come_back(tmp_path: Path) -> None:
+    """As spreadsheets take cells: OWASP, "CSV Injection"."""
+    path = tmp_path / "t.csv"
+    cells = [
+        "=1+1",
+        "+x",
+        "-1.jpg",
+        "@a",
+        "\tx",
+        "'=x",
+        "''=x",
+        "-12.3",
+        "-1.2e-05",
+        "+5",
+        "-",
+        "'plain",
+        "it's",
+        "a=b",
+    ]
+    write_csv(path, ["=head", "b"], [*([cell, "x"] for cell in cells), [-0.5, "x"]])
+    first = [line.removesuffix(",x") for line in path.read_text().splitlines()]
+    assert first == [
+        "'=head,b",
+        "'=1+1",
+        "'+x",
+        "'-1.jpg",
+        "'@a",
+        "'\tx",
+        "''=x",
+        "'''=x",
+        "-12.3",
+        "-1.2e-05",
+        "+5",
+        "-",
+        "'plain",
+        "it's",
+        "a=b",
+        "-0.5",
+    ]
+    table = read_table(path)
+    assert list(table.frame["=head"]) == [*cells, "-0.5"]
