@@ -9,6 +9,7 @@ import json
 import math
 import re
 from dataclasses import asdict, field
+from difflib import get_close_matches
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
@@ -53,7 +54,9 @@ def _shaping(options: dict[str, Any]) -> dict[str, Any]:
     """Options that are on the list, with numbers and plain words for values."""
     for key, value in options.items():
         if key not in OPTIONS:
-            raise refused("left out: a model's options may only shape its network", value, key)
+            near = get_close_matches(key, OPTIONS, 1, 0.8)
+            hint = f" (did you mean '{near[0]}'?)" if near else ""
+            raise refused(f"left out: a model's options may only shape its network{hint}", value, key)
         for part in value if isinstance(value, list | tuple) else (value,):
             if isinstance(part, str):
                 plain = part.isascii() and part.isidentifier()

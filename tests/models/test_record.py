@@ -94,6 +94,11 @@ PLAIN = "must be numbers up to 8,192 or plain words, got "
             {"backbone_options": {"pretrained_cfg": {"url": "https://example.org/x"}}},
             f"backbone_options.pretrained_cfg {SHAPING}{{'url': 'https://example.org/x'}}",
         ),
+        (
+            {"backbone_options": {"chanels": 3}},
+            "backbone_options.chanels must be left out: a model's options may only shape its network "
+            "(did you mean 'channels'?), got 3",
+        ),
         ({"backbone_options": {"act_layer": "/tmp/x"}}, f"backbone_options.act_layer {PLAIN}'/tmp/x'"),
         ({"backbone_options": {"depth": 10**9}}, f"backbone_options.depth {PLAIN}1000000000"),
         ({"backbone_options": {"channels": [[1], [2]]}}, f"backbone_options.channels {PLAIN}[[1], [2]]"),
