@@ -134,12 +134,10 @@ class Trainer:
             yield self.features["train"].batches(plan, start)
             return
         with open_loader(
-            train.paths,
+            train.images,
             self.record.preprocess,
             plan,
             self.world,
-            masks=train.masks,
-            checked=train.checked,
             loader=config.data.loader,
             threads=config.data.threads,
             on_error=config.data.on_error,
@@ -357,16 +355,14 @@ class Trainer:
         }
         return record.replace(training=summary), metrics
 
-    def infer(self, model: torch.nn.Module, images: LabelledImages) -> Inference:
+    def infer(self, model: torch.nn.Module, part: LabelledImages) -> Inference:
         """What a model says of a split's images, un-augmented."""
         data = self.config.data
         return infer(
             model,
-            images.paths,
+            part.images,
             self.record.preprocess,
             self.world,
-            masks=images.masks,
-            checked=images.checked,
             loader=data.loader,
             precision=self.config.train.precision,
             threads=data.threads,
