@@ -64,6 +64,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/pylint melfast  # no two places share more than 8 lines
 	$(BIN)/clang-format --dry-run --Werror $(shell find csrc -name '*.cpp' -o -name '*.h')
 	$(BIN)/hadolint Dockerfile.cpu Dockerfile.gpu
 	$(BIN)/nbstripout --verify --extra-keys metadata.language_info docs/notebooks/*.ipynb

@@ -55,14 +55,8 @@ class Trainer:
         learner: Learner,
         state: State,
         log: Log,
-        stop: Stop | None = None,
     ) -> None:
-        """
-        Args:
-            stop: once it is wanted, training ends at the next report, with a checkpoint.
-        """
-        self.stop = stop or Stop()
-        self.stopped = False
+        self.stop, self.stopped = Stop(), False
         self.config, self.data, self.run, self.world = config, data, run, world
         self.record, self.learner, self.state, self.log = record, learner, state, log
         self.targets = torch.from_numpy(data.train.targets).to(world.device)
@@ -74,13 +68,17 @@ class Trainer:
         self.saved_at = time.monotonic()
         self.left_out: set[str] = set()
 
-    def train(self) -> None:
+    def train(self, stop: Stop) -> None:
         """Epochs of training, validation and a checkpoint; `stopped` tells whether it ended early.
+
+        Args:
+            stop: once it is wanted, training ends at the next report, with a checkpoint.
 
         Raises:
             InputError: an image cannot be read, the loss is not finite, a checkpoint cannot be
                 written.
         """
+        self.stop = stop
         state, name = self.state, self.config.train.best_metric
         if self.learner.from_features:
             self.see_once()

@@ -37,6 +37,7 @@ from melfast.train.loop import Trainer, Window
 from melfast.train.mix import mix
 from melfast.train.run import run_training
 from melfast.train.schedule import learning_rate
+from melfast.train.stop import Stop
 
 MakeConfig = Callable[..., Config]
 
@@ -361,7 +362,7 @@ def test_mixed_precision(tiny_config: MakeConfig, tmp_path: Path, precision: str
     assert trainer.learner.scaler.is_enabled() == (precision == "fp16")
     dtypes = []
     trainer.learner.model.fc.register_forward_hook(lambda m, i, out: dtypes.append(out.dtype))
-    trainer.train()
+    trainer.train(Stop())
     assert set(dtypes) == {torch.bfloat16 if precision == "bf16" else torch.float16}
     assert all(p.dtype == torch.float32 for p in trainer.learner.model.parameters())
 
@@ -535,7 +536,7 @@ def test_half_precision_that_always_overflows(
     trainer = make_trainer(tiny_config(train__precision="fp16"), tmp_path)
     trainer.learner.model.fc.weight.register_hook(lambda gradient: gradient * torch.inf)
     with pytest.raises(InputError, match="overflowed in 3 steps on end, the last of them 3, and"):
-        trainer.train()
+        trainer.train(Stop())
 
 
 def test_linear_probing_trains_the_head_alone(tiny_config: MakeConfig, tmp_path: Path) -> None:
