@@ -6,7 +6,7 @@ MELFAST := $(BIN)/melfast
 UV ?= $(shell command -v uv 2>/dev/null)
 CORE_SOURCES := setup.py CMakeLists.txt $(shell find csrc -type f 2>/dev/null)
 
-.PHONY: setup demo test coverage mutations test-sanitize lint docs bench clean
+.PHONY: setup demo test coverage mutations chaos test-sanitize lint docs bench clean
 
 setup: $(VENV)/.ready
 
@@ -47,6 +47,10 @@ coverage: setup
 # Spoils one expression of the tone table, decode, losses, metrics or plan at a time: is it seen?
 mutations: setup
 	$(BIN)/python tests/mutations.py
+
+# Tries to break the commands: kills, mutated tables and pictures, bad folders. 15 minutes.
+chaos: setup
+	$(BIN)/python tests/chaos.py
 
 # The kernels' tests on a core that stops at any wrong address or undefined behaviour: a second
 # installation of the package, which stands before the first one on the path.
