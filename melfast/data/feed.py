@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from melfast.data.batch import Batch
+from melfast.data.image_list import ImageList
 from melfast.data.loader import LoaderName, OnError, PlanLoader, available_cores
 from melfast.data.native import NativeLoader
 from melfast.data.plan import EpochPlan
 from melfast.data.preprocess import Preprocess
-from melfast.data.retouch import Masks
 from melfast.distributed import World
 from melfast.io.errors import InputError
 
@@ -67,13 +67,11 @@ def choose_loader(wanted: LoaderName, device: str) -> tuple[LoaderName, str]:
 
 
 def open_loader(
-    paths: Sequence[Path],
+    images: Sequence[Path] | ImageList,
     preprocess: Preprocess,
     plan: EpochPlan,
     world: World,
     *,
-    masks: Masks | None = None,
-    checked: NDArray[np.bool_] | None = None,
     loader: LoaderName = "auto",
     threads: int = 0,
     on_error: OnError = "raise",
@@ -83,7 +81,6 @@ def open_loader(
     """A loader for `feed`.
 
     Args:
-        checked: bool [len(paths)], files that `melfast prepare check` has found whole.
         threads: 0: this process's share of the cores.
         precision: under mixed precision on CUDA the images travel in float16, half the bytes;
             float16 is finer than their 8 bits.
@@ -93,7 +90,6 @@ def open_loader(
     name, _ = choose_loader(loader, world.device.type)
     cuda = world.device.type == "cuda"
     options: dict[str, Any] = {
-        "masks": masks,
         "start": start,
         "on_error": on_error,
         "threads": threads or max(1, available_cores() // world.local_size),
@@ -101,11 +97,11 @@ def open_loader(
     }
     if name == "native":
         allocate = _pinned if cuda else np.empty
-        return NativeLoader(paths, preprocess, plan, allocate=allocate, **options)
+        return NativeLoader(images, preprocess, plan, allocate=allocate, **options)
     from melfast.data.dali import DaliLoader
 
     device: Any = name.removeprefix("dali-")
-    return DaliLoader(paths, preprocess, plan, device=device, checked=checked, **options)
+    return DaliLoader(images, preprocess, plan, device=device, **options)
 
 
 def feed(loader: PlanLoader, device: torch.device) -> Iterator[tuple[torch.Tensor, Batch]]:

@@ -178,11 +178,9 @@ def ask(folder: Path, manifest: Manifest, world: World, means: Means) -> Answers
         task = bar.add_task("evaluate", total=len(manifest) / world.size)
         found = infer(
             model.to(world.device).to(memory_format=torch.channels_last),
-            manifest.image_paths,
+            manifest.images,
             record.preprocess,
             world,
-            masks=manifest.lesion_masks,
-            checked=manifest.checked,
             loader=means.loader,
             batch_size=means.batch_size,
             precision=means.precision,

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from melfast.config.schema import DataConfig
+from melfast.data.image_list import ImageList
 from melfast.data.manifest import Manifest, is_manifest, read_manifest, write_manifest
 from melfast.data.plan import Rows
 from melfast.io.errors import InputError
@@ -26,21 +27,17 @@ class LabelledImages:
     """One split's images that have a target.
 
     Attributes:
-        paths: image files.
+        images: their files, masks and which of them are known to be whole.
         names: their image_name.
         rows: what a plan is drawn from; targets and groups among it.
-        masks: lesion masks, None where an image has none.
-        checked: bool [N], whether `prepare check` found the file whole.
     """
 
-    paths: list[Path]
+    images: ImageList
     names: list[str]
     rows: Rows
-    masks: list[Path | None]
-    checked: NDArray[np.bool_]
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.images)
 
     @property
     def targets(self) -> NDArray[np.int64]:
@@ -131,13 +128,11 @@ def labelled(manifest: Manifest, split: str, say: Say) -> LabelledImages:
             f"{manifest.path}: split {split!r} has {malignant} malignant and "
             f"{len(targets) - malignant} benign images; wanted both classes"
         )
-    return LabelledImages(
-        manifest.image_paths, manifest.image_names, Rows.of(manifest), manifest.lesion_masks, manifest.checked
-    )
+    return LabelledImages(manifest.images, manifest.image_names, Rows.of(manifest))
 
 
 def _require_files(data: TrainingData, skip: bool, say: Say) -> None:
-    paths = data.train.paths + data.valid.paths
+    paths = [*data.train.images.paths, *data.valid.images.paths]
     missing = [str(path) for path in paths if not os.path.isfile(path)]
     if not missing:
         return

@@ -118,8 +118,8 @@ def run_training(config: Config, sources: dict[str, str], *, going_on: bool) -> 
             if world.first and not state.step:
                 show_samples(config, run, log)
             with watch_sigterm() as stop, world.together():
-                trainer = Trainer(config, data, run, world, record, learner, state, log, stop)
-                trainer.train()
+                trainer = Trainer(config, data, run, world, record, learner, state, log)
+                trainer.train(stop)
             if trainer.stopped and state.epoch < config.train.epochs:
                 log.say(
                     f"stopped by SIGTERM after step {state.step:,}; {find_checkpoint(run, 'last')} "
