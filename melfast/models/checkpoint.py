@@ -1,6 +1,6 @@
 """Checkpoints: folders of a run, each whole or not there at all.
 
-RUN/checkpoints/index.json          {"last": "epoch-012", "best": "epoch-009", "kept": [...]}
+RUN/checkpoints/index.json          {"last": "epoch-012", "best": "epoch-009", "kept": [...], "old": [...]}
 RUN/checkpoints/epoch-012/          model.safetensors  weights
                                     record.json        ModelRecord
                                     state.json         place in the run, config, digest of the data
@@ -9,10 +9,10 @@ RUN/checkpoints/epoch-012/          model.safetensors  weights
 
 import io
 import json
-import os
 import pickle
+import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,11 +22,13 @@ import safetensors.torch
 import torch
 
 from melfast.io.errors import InputError
-from melfast.io.files import atomic_path, sync
+from melfast.io.files import atomic_folder, write_json
 from melfast.models.classifier import build_classifier
 from melfast.models.record import ModelRecord
 
 WEIGHTS, RECORD, STATE, TRAINING = "model.safetensors", "record.json", "state.json", "training.pt"
+INDEX = "index.json"
+NAME = re.compile(r"epoch-\d{3,}(-step-\d{6,})?")  # of State.name
 FORMAT = 1
 
 
@@ -69,16 +71,16 @@ def save_checkpoint(
     """Writes RUN/checkpoints/NAME and then points `last`, and `best` if it is, to it.
 
     Killed at any moment, the index names whole checkpoints. Those it no longer names are removed:
-    all but the best and the `keep_last` newest.
+    all but the best and the `keep_last` newest. Folders that it never named are not touched.
 
     Raises:
         InputError: it cannot be written; the checkpoints before it are as they were.
     """
     folder = run / "checkpoints"
     index = _read_index(run)
-    kept = _named(index)
-    target, temporary = folder / state.name, folder / f".{state.name}.tmp"
-    assert target.name not in kept, f"{target} is there already"
+    before = _named(index)
+    target = folder / state.name
+    assert target.name not in before, f"{target} is there already"
     # Everything is bytes before anything is written: torch and safetensors report a full disk each
     # in its own way, Python's write does so as an OSError.
     buffer = io.BytesIO()
@@ -91,31 +93,26 @@ def save_checkpoint(
         TRAINING: buffer.getvalue(),
     }
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _remove_others(folder, kept)  # what an interrupted write left
-        temporary.mkdir()
-        for name, content in files.items():
-            (temporary / name).write_bytes(content)
-            sync(temporary / name)
-        sync(temporary)
-        os.rename(temporary, target)
-        sync(folder)
+        _remove(folder, set(index.get("old", ())) - before)  # of an interrupted write
+        if target.exists():
+            raise InputError(f"{target}: is there already and 'melfast train' did not write it; move it")
+        # Listed before it is there: whatever else lies in the folder is the user's.
+        write_json(folder / INDEX, index | {"old": [target.name]})
+        with atomic_folder(target) as temporary:
+            for name, content in files.items():
+                (temporary / name).write_bytes(content)
         newest = [*index.get("kept", []), target.name][-keep_last:]
         index |= {"last": target.name, "kept": newest} | ({"best": target.name} if best else {})
-        with atomic_path(folder / "index.json") as file:
-            file.write_text(json.dumps(index, indent=2))
-    except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise InputError(
-            f"{target}: checkpoint cannot be written: {error.strerror or error}; "
-            f"the last whole one is {index.get('last', 'none')}"
-        ) from error
-    _remove_others(folder, _named(index))
+        old = before - _named(index)
+        write_json(folder / INDEX, index | {"old": sorted(old)})
+        _remove(folder, old)
+    except InputError as error:
+        raise InputError(f"{error}; the last whole checkpoint is {_read_index(run).get('last', 'none')}") from error
     return target
 
 
-def _named(index: dict[str, Any]) -> set[str | None]:
-    return {index.get("last"), index.get("best"), *index.get("kept", [])}
+def _named(index: dict[str, Any]) -> set[str]:
+    return {index.get("last"), index.get("best"), *index.get("kept", [])} - {None}
 
 
 def has_checkpoint(run: Path) -> bool:
@@ -221,7 +218,7 @@ def load_training(folder: Path, wanted: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def _read_index(run: Path) -> dict[str, Any]:
-    path = run / "checkpoints" / "index.json"
+    path = run / "checkpoints" / INDEX
     if not path.is_file():
         return {}
     try:
@@ -238,10 +235,11 @@ def _read_text(path: Path) -> str:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
 
 
-def _remove_others(folder: Path, kept: set[str | None]) -> None:
-    for entry in folder.iterdir():
-        if entry.is_dir() and entry.name not in kept:
-            shutil.rmtree(entry)
+def _remove(folder: Path, names: Iterable[str]) -> None:
+    """Removes checkpoints that the index has listed; never anything of another name."""
+    for name in names:
+        if NAME.fullmatch(name) and (folder / name).is_dir() and not (folder / name).is_symlink():
+            shutil.rmtree(folder / name)
 
 
 def _listed(what: str, names: list[str]) -> str:

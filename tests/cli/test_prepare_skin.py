@@ -13,7 +13,8 @@ from PIL import Image
 
 from melfast.data.manifest import read_manifest, write_manifest
 from melfast.io.images import read_image, read_mask
-from melfast.prepare.sweep import Journal, stamp
+from melfast.io.journal import Journal
+from melfast.prepare.sweep import stamp
 from melfast.prepare.synth import SynthSettings, synthesize
 
 IMAGES = 8
