@@ -88,10 +88,10 @@ def open_output(
         InputError: a file cannot be written, would take the place of another, or is being written
             by another process.
     """
-    beside = path or rows.path
-    table = quarantine or beside.with_name(f"{beside.stem}.bad.csv")
     if path is not None:
         require_writable(path)
+    beside = path or rows.path
+    table = quarantine or beside.with_name(f"{beside.stem}.bad.csv")
     for other, what in ((path, "the output"), (rows.path, "the manifest that is read")):
         if other is not None and table.resolve() == other.resolve():
             raise InputError(f"--quarantine {table}: is {what}, wanted a file of its own")
