@@ -74,17 +74,15 @@ def command(
     for name in ("ita", "group", "group_str", "fitzpatrick", "skin_l"):
         if (known := int((rows.column(name) != "").sum())) and not force:
             raise InputError(f"{manifest}: {known} images have {name!r} already; --force replaces it")
-    with (
-        open_output(rows, output, quarantine, "ita", {"ita": convention}) as out,
-        progress_bar("estimating", len(rows)) as advance,
-    ):
-        swept = estimate_tones(
-            rows,
-            settings.ita_convention,
-            threads=threads or len(os.sched_getaffinity(0)),
-            journal=out.journal,
-            progress=advance,
-        )
+    with open_output(rows, output, quarantine, "ita", {"ita": convention}) as out:
+        with progress_bar("estimating", len(rows)) as advance:
+            swept = estimate_tones(
+                rows,
+                settings.ita_convention,
+                threads=threads or len(os.sched_getaffinity(0)),
+                journal=out.journal,
+                progress=advance,
+            )
         toned = with_tones(rows, swept, settings)
         title = f"skin tone of {len(rows) - len(swept.bad):,} images"
         out.finish(swept.bad, toned, title, summary(toned, settings), swept.resumed)
