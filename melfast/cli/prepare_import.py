@@ -52,9 +52,9 @@ def command(source: Path, output: Path, no_images: bool, **options: Any) -> None
     found = import_dataset(source, require_images=not no_images, **options)
     require_other(output, found.manifest.path)
     figures = summary(found.manifest)  # which may find fault with the table
+    require_writable(output)
     listed = output.with_name(f"{output.stem}.missing.csv")
     if found.dropped:
-        require_writable(output)
         require_own_table(listed, MISSING_COLUMNS)
         write_missing(found.dropped, listed)
     write_manifest(found.manifest, output)

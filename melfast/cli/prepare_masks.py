@@ -48,7 +48,7 @@ def command(
     from melfast.cli.quarantine import open_output
     from melfast.data.manifest import read_manifest
     from melfast.io.errors import InputError
-    from melfast.io.files import require_new
+    from melfast.io.files import require_new, require_writable
     from melfast.prepare.masks import make_masks, mask_file, with_masks
 
     rows = read_manifest(manifest)
@@ -56,6 +56,7 @@ def command(
         raise InputError(
             f"{manifest}: {named} images have a mask_path already; --force replaces it (the files it names stay)"
         )
+    require_writable(output)
     folder = masks_dir or output.with_name(f"masks-{method}")
     settings = {"masks": method, "folder": str(folder.absolute())}
     with open_output(rows, output, quarantine, "masks", settings, folder) as out:

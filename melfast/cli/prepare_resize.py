@@ -44,10 +44,11 @@ def command(
     from melfast.cli.progress import progress_bar
     from melfast.cli.quarantine import open_output
     from melfast.data.manifest import read_manifest
-    from melfast.io.files import require_new
+    from melfast.io.files import require_new, require_writable
     from melfast.prepare.resize import copy_files, resize_images, with_copies
 
     rows = read_manifest(manifest)
+    require_writable(output)
     folder = copies_dir or output.with_name(f"resized-{size}")
     settings = {"size": size, "quality": quality, "folder": str(folder.absolute())}
     with open_output(rows, output, quarantine, "resize", settings, folder) as out:
