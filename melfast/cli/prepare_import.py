@@ -47,18 +47,22 @@ def command(source: Path, output: Path, no_images: bool, **options: Any) -> None
     """
     from melfast.data.manifest import write_manifest
     from melfast.io.errors import printable
-    from melfast.io.files import require_other
-    from melfast.prepare.sources import import_dataset, summary, write_missing
+    from melfast.io.files import require_other, require_own_table, require_writable
+    from melfast.prepare.sources import MISSING_COLUMNS, import_dataset, summary, write_missing
 
     found = import_dataset(source, require_images=not no_images, **options)
     require_other(output, found.manifest.path)
-    manifest = write_manifest(found.manifest, output)
+    figures = summary(found.manifest)  # which may find fault with the table
+    require_writable(output)
+    listed = output.with_name(f"{output.stem}.missing.csv")
+    if found.dropped:
+        require_own_table(listed, MISSING_COLUMNS)
+        write_missing(found.dropped, listed)
+    write_manifest(found.manifest, output)
     for note in found.notes:
         click.echo(f"note: {printable(note)}", err=True)
     if found.dropped:
-        listed = output.with_name(f"{output.stem}.missing.csv")
-        write_missing(found.dropped, listed)
         click.echo(f"note: they are listed in {listed}", err=True)
     click.echo(f"{output}: imported {source} as {found.kind}")
-    for what, counts in summary(manifest):
+    for what, counts in figures:
         click.echo(f"  {what:<9} {counts}")

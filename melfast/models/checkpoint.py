@@ -1,6 +1,6 @@
 """Checkpoints: folders of a run, each whole or not there at all.
 
-RUN/checkpoints/index.json          {"last": "epoch-012", "best": "epoch-009", "kept": [...]}
+RUN/checkpoints/index.json          {"last": "epoch-012", "best": "epoch-009", "kept": [...], "old": [...]}
 RUN/checkpoints/epoch-012/          model.safetensors  weights
                                     record.json        ModelRecord
                                     state.json         place in the run, config, digest of the data
@@ -9,12 +9,11 @@ RUN/checkpoints/epoch-012/          model.safetensors  weights
 
 import io
 import json
-import os
 import pickle
 import re
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,12 +23,13 @@ import torch
 from pydantic import AfterValidator
 
 from melfast.io.errors import InputError
-from melfast.io.files import atomic_path, sync
+from melfast.io.files import atomic_folder, write_json
 from melfast.io.schema import checked, read_json, refused
 from melfast.models.classifier import build_classifier
 from melfast.models.record import Count, ModelRecord
 
 WEIGHTS, RECORD, STATE, TRAINING = "model.safetensors", "record.json", "state.json", "training.pt"
+INDEX = "index.json"
 
 
 def _name(text: str) -> str:
@@ -43,11 +43,12 @@ CheckpointName = Annotated[str, AfterValidator(_name)]
 
 @checked()
 class Index:
-    """The checkpoints of a run that count."""
+    """The checkpoints of a run that count, and `old`: those that are being written or removed."""
 
     last: CheckpointName | None = None
     best: CheckpointName | None = None
     kept: tuple[CheckpointName, ...] = ()
+    old: tuple[CheckpointName, ...] = ()
 
     @property
     def names(self) -> set[str]:
@@ -104,16 +105,16 @@ def save_checkpoint(
     """Writes RUN/checkpoints/NAME and then points `last`, and `best` if it is, to it.
 
     Killed at any moment, the index names whole checkpoints. Those it no longer names are removed:
-    all but the best and the `keep_last` newest.
+    all but the best and the `keep_last` newest. Folders that it never named are not touched.
 
     Raises:
         InputError: it cannot be written; the checkpoints before it are as they were.
     """
     folder = run / "checkpoints"
     index = _read_index(run)
-    kept = index.names
-    target, temporary = folder / state.name, folder / f".{state.name}.tmp"
-    assert target.name not in kept, f"{target} is there already"
+    before = index.names
+    target = folder / state.name
+    assert target.name not in before, f"{target} is there already"
     # Everything is bytes before anything is written: torch and safetensors report a full disk each
     # in its own way, Python's write does so as an OSError.
     buffer = io.BytesIO()
@@ -126,26 +127,21 @@ def save_checkpoint(
         TRAINING: buffer.getvalue(),
     }
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _remove_others(folder, kept)  # what an interrupted write left
-        temporary.mkdir()
-        for name, content in files.items():
-            (temporary / name).write_bytes(content)
-            sync(temporary / name)
-        sync(temporary)
-        os.rename(temporary, target)
-        sync(folder)
+        _remove(folder, set(index.old) - before)  # of an interrupted write
+        if target.exists():
+            raise InputError(f"{target}: is there already and 'melfast train' did not write it; move it")
+        # Listed before it is there: whatever else lies in the folder is the user's.
+        write_json(folder / INDEX, asdict(replace(index, old=(target.name,))))
+        with atomic_folder(target) as temporary:
+            for name, content in files.items():
+                (temporary / name).write_bytes(content)
         newest = (*index.kept, target.name)[-keep_last:]
         now = Index(target.name, target.name if best else index.best, newest)
-        with atomic_path(folder / "index.json") as file:
-            file.write_text(json.dumps(asdict(now), indent=2))
-    except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise InputError(
-            f"{target}: checkpoint cannot be written: {error.strerror or error}; "
-            f"the last whole one is {index.last or 'none'}"
-        ) from error
-    _remove_others(folder, now.names)
+        now = replace(now, old=tuple(sorted(before - now.names)))
+        write_json(folder / INDEX, asdict(now))
+        _remove(folder, now.old)
+    except InputError as error:
+        raise InputError(f"{error}; the last whole checkpoint is {_read_index(run).last or 'none'}") from error
     return target
 
 
@@ -245,14 +241,15 @@ def load_training(folder: Path, wanted: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def _read_index(run: Path) -> Index:
-    path = run / "checkpoints" / "index.json"
+    path = run / "checkpoints" / INDEX
     return read_json(Index, path) if path.exists() else Index()
 
 
-def _remove_others(folder: Path, kept: set[str]) -> None:
-    for entry in folder.iterdir():
-        if entry.is_dir() and entry.name not in kept:
-            shutil.rmtree(entry)
+def _remove(folder: Path, names: Iterable[str]) -> None:
+    """Removes checkpoints that the index has listed."""
+    for name in names:
+        if (folder / name).is_dir() and not (folder / name).is_symlink():
+            shutil.rmtree(folder / name)
 
 
 def _listed(what: str, names: list[str]) -> str:

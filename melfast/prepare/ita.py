@@ -11,8 +11,9 @@ from pydantic import Field
 
 from melfast.data.manifest import Manifest
 from melfast.io.images import read_resized
+from melfast.io.journal import Journal
 from melfast.io.schema import checked
-from melfast.prepare.sweep import Journal, Result, Swept, sweep
+from melfast.prepare.sweep import Result, Swept, sweep
 from melfast.skin.ita import Convention, SkinTone, estimate_tone
 from melfast.skin.masks import working_size
 from melfast.skin.tone import FITZPATRICK, TONE_GROUPS, UNKNOWN_GROUP, FitzpatrickMap, ToneGroups, ToneScale, classify

@@ -22,6 +22,7 @@ FOLDER_KINDS = ("folder", "images")
 KINDS = ("auto", *TABLE_KINDS, *FOLDER_KINDS)
 # Of several tables in a folder, the one of this name is meant.
 LABELS = "labels.csv"
+MISSING_COLUMNS = ("image_name", "reason")  # of the list of images without a file
 
 OnMissing = Literal["error", "drop"]
 
@@ -244,7 +245,7 @@ def _under_manifest(index: FileIndex, names: list[str], folder: Path) -> list[st
 def write_missing(names: tuple[str, ...], path: Path) -> None:
     """Writes the names of listed images that have no file."""
     with atomic_path(path) as temporary:
-        write_csv(temporary, ("image_name", "reason"), [(name, "no such file") for name in names])
+        write_csv(temporary, MISSING_COLUMNS, [(name, "no such file") for name in names])
 
 
 def summary(manifest: Manifest) -> list[tuple[str, str]]:

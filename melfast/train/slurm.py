@@ -16,10 +16,11 @@ from typing import Any, Literal, Self
 from melfast.config import loading as settings
 from melfast.config.schema import Amount, Config, Positive
 from melfast.io.errors import InputError
+from melfast.io.files import OwnFolder
 from melfast.io.schema import checked, refused
 from melfast.models.checkpoint import has_checkpoint
 from melfast.models.record import Count
-from melfast.train.run import CONFIG, run_training
+from melfast.train.run import COMMAND, CONFIG, run_training
 from melfast.train.stop import EXIT_CODE
 
 # Below Linux's ephemeral ports: nobody's outgoing connection holds one of them.
@@ -155,6 +156,7 @@ def submit_training(config: Config, sources: dict[str, str], options: JobOptions
     run = Path(config.output.dir)
     if not going_on:
         require_unused(run)
+    OwnFolder(run, COMMAND, known=has_checkpoint(run)).claim()
     config = with_threads(config, sources, options.cpus_per_task)
     limit = {f"{options.cluster}_max_num_timeout": options.max_timeouts}
     said = io.StringIO()  # submitit prints what sbatch said, and raises it as well

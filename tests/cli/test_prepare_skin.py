@@ -13,7 +13,8 @@ from PIL import Image
 
 from melfast.data.manifest import read_manifest, write_manifest
 from melfast.io.images import read_image, read_mask
-from melfast.prepare.sweep import Journal, stamp
+from melfast.io.journal import Journal
+from melfast.prepare.sweep import stamp
 from melfast.prepare.synth import SynthSettings, synthesize
 
 IMAGES = 8
@@ -254,11 +255,11 @@ def write_journal(data: Path, output: str, method: str) -> None:
     folder = data / "masks"
     journal = Journal.beside(data / output, "masks", {"masks": method, "folder": str(folder.absolute())})
     made = read_manifest(data / "whole.csv")
-    with journal.writing({}):
+    with journal.writing():
         for name, image in zip(made.image_names, made.image_paths, strict=True):
             if (mask := folder / f"{name}.png").is_file():
                 result = {"mask_path": str(mask), "mask_area": 0.5, "mask_stamp": stamp(mask)}
-                journal.add(name, stamp(image), result)
+                journal.add([{"image": name, "stamp": stamp(image), "result": result}])
 
 
 def test_masks_that_were_deleted_or_changed_are_made_again(data: Path) -> None:
