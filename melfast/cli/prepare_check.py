@@ -38,7 +38,7 @@ def command(
     with progress_bar("checking", len(rows)) as advance:
         checked = check_manifest(rows, threads=count, progress=advance)
     put_aside(checked.bad, quarantine, rows)
-    for note in remarks(checked.good):
+    for note in remarks(checked.good, checked.profiles):
         click.echo(f"note: {note}", err=True)
     if output:
         write_manifest(checked.good, output)

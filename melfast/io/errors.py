@@ -7,6 +7,10 @@ class InputError(ValueError):
     """Something the user gave cannot be used; the message says where, found and wanted."""
 
 
+class UnreadableError(ValueError):
+    """A picture cannot be used; the message says what was found and what is wanted."""
+
+
 class ImageError(InputError):
     """One image file cannot be used.
 

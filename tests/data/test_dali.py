@@ -315,7 +315,7 @@ def test_memory_is_left_alone_while_in_use(files: list[Path]) -> None:
 def test_raise_names_the_first_bad_file_at_its_batch(bad_files: list[Path]) -> None:
     batches = iter(eval_loader(bad_files, prefetch=3))
     assert next(batches).index.tolist() == [0, 1, 2, 3]
-    wanted = f"{bad_files[5]}: found a text file, wanted a JPEG or PNG"
+    wanted = f"{bad_files[5]}: found a text file, wanted a JPEG, PNG, WebP, BMP or TIFF"
     with pytest.raises(ImageError, match=f"^{re.escape(wanted)}$"):
         next(batches)
     assert reading_threads() == []
@@ -357,10 +357,10 @@ def test_a_file_is_checked_once_as_long_as_it_is_the_same(
     path = tmp_path / "image.jpg"
     path.write_bytes(files[1].read_bytes())
     for _ in range(3):
-        assert read_whole(path).tobytes() == files[1].read_bytes()
+        assert read_whole(path, (16, 12)).tobytes() == files[1].read_bytes()
     assert len(checked) == 1
     path.write_bytes(files[1].read_bytes()[:-20])
-    read_whole(path)
+    read_whole(path, (16, 12))
     assert len(checked) == 2
 
 
@@ -376,7 +376,7 @@ def test_a_file_cut_short_after_it_was_read(files: list[Path], tmp_path: Path) -
 
 
 def test_what_nobody_expected_comes_out(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(path: Path) -> NDArray[np.uint8]:
+    def broken(path: Path, size: tuple[int, int], *, checked: bool) -> NDArray[np.uint8]:
         raise MemoryError("no room")
 
     monkeypatch.setattr(dali_feed, "read_whole", broken)

@@ -62,7 +62,7 @@ def test_masks_are_checked_too(tmp_path: Path) -> None:
     assert [(name, reason) for name, _, reason in checked.bad] == [
         ("size", f"mask {tmp_path}/size_mask.png: found 6 x 8 pixels, wanted 8 x 6 as the image"),
         ("gone", f"mask {tmp_path}/gone_mask.png: no such file"),
-        ("broken", f"mask {tmp_path}/broken_mask.png: found an empty file, wanted a JPEG or PNG"),
+        ("broken", f"mask {tmp_path}/broken_mask.png: found an empty file, wanted a JPEG, PNG, WebP, BMP or TIFF"),
     ]
 
 
