@@ -1,5 +1,6 @@
 """MemoryBudget: how much memory the threads of a process may hold for decoding at a time."""
 
+import ctypes
 import os
 import threading
 from collections.abc import Iterator
@@ -45,9 +46,12 @@ class MemoryBudget:
         count = min(count, self.limit)
         nested = getattr(self._inside, "depth", 0)
         with self.room:
-            if not nested:
+            full = not nested and self.taken + count > self.limit
+            if full:
                 self.room.wait_for(lambda: self.taken + count <= self.limit)
             self.taken += count
+        if full:
+            _give_back()
         self._inside.depth = nested + 1
         try:
             yield
@@ -56,6 +60,13 @@ class MemoryBudget:
             with self.room:
                 self.taken -= count
                 self.room.notify_all()
+
+
+def _give_back() -> None:
+    """Returns freed memory to the system: glibc keeps it, for each thread its own."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 BUDGET = MemoryBudget()

@@ -40,7 +40,8 @@ class Scan:
 
     def notes(self, *known: str) -> tuple[str, ...]:
         """A line on what is not taken, but for files of suffixes that are `known`; none where that is nothing."""
-        counts = [(kind, count) for kind, count in self.others.most_common() if kind not in known]
+        counts = [(kind, count) for kind, count in self.others.items() if kind not in known]
+        counts.sort(key=lambda one: (-one[1], one[0]))
         if not counts:
             return ()
         listed = ", ".join(f"{count:,} {kind}" for kind, count in counts)

@@ -16,7 +16,7 @@ def test_find_images(tmp_path: Path) -> None:
         path.write_bytes(b"")
     files = find_images(str(tmp_path))
     assert files.names == ["two", "three", "one"]
-    assert files.notes == ()
+    assert files.notes == ("not read: 1 .txt",)
 
     one = find_images(str(tmp_path / "notes.txt"))  # whoever names a file means it
     assert one.names == ["notes"]
