@@ -82,7 +82,7 @@ class Header:
         profile: ICC profile; b'' where there is none.
         progressive: a JPEG whose decoder keeps all coefficients.
         scalable: a JPEG that can be decoded at 1/2, 1/4 or 1/8.
-        scans: offset of a JPEG's first scan.
+        scans: offset of a JPEG's first scan where more may follow; 0: no others are read.
         stray: of a JPEG, (start, end) of bytes between segments that belong to none.
     """
 
@@ -224,7 +224,8 @@ def _jpeg(data: bytes) -> Header:
         b"".join(profile[part] for part in sorted(profile)),
         progressive="progressive" in coding,
         scalable=len(ids) == 1 or (luma in NAMED_SAMPLINGS and chroma == {(1, 1)}),
-        scans=found.start(),
+        # A sequential picture whose first scan has all components ends with it.
+        scans=found.start() if "progressive" in coding or body[:1] != bytes([len(ids)]) else 0,
         stray=tuple(stray),
     )
 
@@ -257,7 +258,7 @@ def _jpeg_colour(ids: list[int], adobe: int, jfif: bool) -> str:
 
 def require_few_scans(data: bytes, header: Header) -> None:
     """Raises UnreadableError where a JPEG has so many scans that decoding takes minutes."""
-    scans = data.count(b"\xff\xda", header.scans)
+    scans = data.count(b"\xff\xda", header.scans) if header.scans else 1
     if scans > MAX_SCANS:
         raise UnreadableError(f"found a JPEG of {scans:,} scans, wanted at most {MAX_SCANS}")
     if scans * header.height * header.width > MAX_SCANNED:

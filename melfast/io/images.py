@@ -18,7 +18,7 @@ from melfast.io.budget import BUDGET, positive_bytes
 from melfast.io.colour_profiles import profile_name
 from melfast.io.decoders import MIRRORED_ACROSS, MIRRORED_DOWN, decode, peak_bytes
 from melfast.io.errors import ImageError, UnreadableError
-from melfast.io.headers import Format, Header, read_header
+from melfast.io.headers import HEAD, Format, Header, read_header
 
 FILE_VARIABLE = "MELFAST_MAX_FILE_BYTES"
 MAX_FILE_BYTES = 512 << 20
@@ -79,7 +79,7 @@ def scaled(path: str | Path, needed: Needed, *, grey: bool = False) -> Iterator[
             header = read_header(file)
         least = needed(*header.size) if header.scalable else (0, 0)
         factor = _scale_factor(*header.size, *least)
-        with BUDGET.hold(os.fstat(file.fileno()).st_size + peak_bytes(header, factor)):
+        with BUDGET.hold(file.seek(0, os.SEEK_END) + peak_bytes(header, factor)):
             with _blamed(path):
                 image = decode(file, header, factor, grey=grey)
             height, width = image.shape[:2]
@@ -196,7 +196,12 @@ def open_image(path: str | Path) -> Iterator[BinaryIO]:
             raise UnreadableError(f"found {status.st_size:,} bytes, wanted at most {limit:,} ({FILE_VARIABLE})")
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe may have taken its place
     with open(descriptor, "rb") as file:
-        yield file
+        if status.st_size > HEAD:
+            yield file
+            return
+        with _blamed(path):
+            data = file.read(status.st_size + 1)  # one more: a file of /proc says 0
+    yield BytesIO(data)  # whose bytes are not copied
 
 
 def read_bytes(path: str | Path) -> bytes:
