@@ -171,8 +171,8 @@ def command(
         click.echo("note: --engine ray always goes on; --resume changes nothing", err=True)
     if tta != "none" and threshold is None:
         click.echo("note: the threshold was chosen without --tta", err=True)
-    if files.note:
-        click.echo(f"note: {printable(files.note)}", err=True)
+    for note in files.notes:
+        click.echo(f"note: {printable(note)}", err=True)
     wanted = Wanted(
         limit, by_group, with_logits, with_groups, with_ita, None if overlay is None else overlay.absolute(), source
     )

@@ -39,7 +39,7 @@ def command(
         with progress_bar("checking", len(rows)) as advance:
             checked = check_manifest(rows, threads=count, progress=advance)
         out.put_aside(checked.bad)
-        for note in remarks(checked.good):
+        for note in remarks(checked.good, checked.profiles):
             click.echo(f"note: {printable(note)}", err=True)
         if output:
             write_manifest(checked.good, output)

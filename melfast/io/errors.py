@@ -18,6 +18,10 @@ class InputError(ValueError):
         super().__init__(printable(message))
 
 
+class UnreadableError(ValueError):
+    """A picture cannot be used; the message says what was found and what is wanted."""
+
+
 class ImageError(InputError):
     """One image file cannot be used.
 

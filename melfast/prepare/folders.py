@@ -9,10 +9,10 @@ import pandas as pd
 
 from melfast.data.manifest import Manifest, check_table
 from melfast.io.errors import InputError
-from melfast.io.images import IMAGE_SUFFIXES, scan_images
+from melfast.io.folders import none_found, scan, scan_images, separate_masks
 from melfast.io.tables import Table
 from melfast.prepare.importers import SPLIT_WORDS
-from melfast.prepare.pairing import index_images, index_masks, separate_masks
+from melfast.prepare.pairing import index_images, index_masks
 
 CLASSES = {"benign": "0", "malignant": "1"}
 Layout = Literal["folder", "images"]
@@ -39,13 +39,16 @@ def import_folder(folder: Path, kind: str) -> tuple[Manifest, list[str]]:
         InputError: no image lies in a class folder; one lies in a split's folder but in no class's;
             or two have one name.
     """
-    images, masks = separate_masks(scan_images(folder))
-    notes: list[str] = []
+    found = scan(folder)
+    images, masks = separate_masks(found.files)
+    notes = list(found.notes())
     if kind == "folder":
-        images, notes = _in_classes(folder, images)
+        images, outside = _in_classes(folder, images)
+        notes += outside
+    if not images and kind == "folder":
+        raise InputError(f"{folder}: nothing to import, wanted class folders with images")
     if not images:
-        wanted = "class folders with images" if kind == "folder" else ", ".join(IMAGE_SUFFIXES)
-        raise InputError(f"{folder}: nothing to import, wanted {wanted}")
+        raise none_found(folder, found)
     index = index_images(str(folder), images)
     index.require_single(index.files, "images")
     columns = {"image_name": list(index.files), "path": list(index.files.values())}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from melfast.io.images import IMAGE_SUFFIXES
+from melfast.io.folders import IMAGE_SUFFIXES
 from melfast.io.tables import MISSING, Table, require_columns
 
 NAME_COLUMNS = ("image_name", "image_id", "isic_id", "image", "name")

@@ -12,14 +12,15 @@ import pandas as pd
 from melfast.data.manifest import Manifest, check_table, relative_folder
 from melfast.io.errors import InputError
 from melfast.io.files import atomic_path
-from melfast.io.images import IMAGE_SUFFIXES, scan_images
+from melfast.io.folders import scan, scan_images, separate_masks
 from melfast.io.tables import Table, read_table, write_csv
 from melfast.prepare.folders import find_layout, import_folder
 from melfast.prepare.importers import TABLE_KINDS, Draft, convert_table, recognise_table
-from melfast.prepare.pairing import FileIndex, index_images, index_masks, separate_masks
+from melfast.prepare.pairing import FileIndex, index_images, index_masks
 
 FOLDER_KINDS = ("folder", "images")
 KINDS = ("auto", *TABLE_KINDS, *FOLDER_KINDS)
+TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx", "without a suffix")
 # Of several tables in a folder, the one of this name is meant.
 LABELS = "labels.csv"
 MISSING_COLUMNS = ("image_name", "reason")  # of the list of images without a file
@@ -148,7 +149,8 @@ def _find_images(draft: Draft, images: Path | None, on_missing: OnMissing) -> tu
         paths = _existing([_under(images, folder, cell) for cell in given], folder)
         where = str(images or folder)
     else:
-        index = _image_index(folder, images)
+        index, left = _image_index(folder, images)
+        draft.notes += left
         names = draft.cells("image_name")
         index.require_single(names, "images")
         paths = _under_manifest(index, names, folder)
@@ -180,7 +182,7 @@ def _find_masks(draft: Draft, images: Path | None, masks: Path | None) -> None:
     index = _mask_index(folder, images, masks)
     if not index.files:
         if masks is not None:
-            raise InputError(f"{masks}: holds no {', '.join(IMAGE_SUFFIXES)} file")
+            raise InputError(f"{masks}: holds no image that melfast reads")
         return
     names = draft.cells("image_name")
     index.require_single(names, "masks")
@@ -201,9 +203,11 @@ def _require_masks(draft: Draft) -> None:
         raise InputError(f"{draft.table.path}: {len(missing)} listed masks are missing: {listed}")
 
 
-def _image_index(folder: Path, images: Path | None) -> FileIndex:
+def _image_index(folder: Path, images: Path | None) -> tuple[FileIndex, tuple[str, ...]]:
+    """The images, and a note on files that are none; tables are not counted among these."""
     root = images or (folder / "images" if (folder / "images").is_dir() else folder)
-    return index_images(str(root), separate_masks(scan_images(root))[0])
+    found = scan(root)
+    return index_images(str(root), separate_masks(found.files)[0]), found.notes(*TABLE_SUFFIXES)
 
 
 def _mask_index(folder: Path, images: Path | None, masks: Path | None) -> FileIndex:

@@ -101,7 +101,7 @@ def test_as_on_one_machine_and_gone_on_with(
     with open(folder / "failed.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["image_name"] for row in rows] == ["p04", "p09", "p10", "p11"]
-    assert rows[0]["reason"] == "found an empty file, wanted a JPEG or PNG"
+    assert rows[0]["reason"] == "found an empty file, wanted a JPEG, PNG, WebP, BMP or TIFF"
     assert capfd.readouterr() == ("", "")
 
     # Both workers worked, each with a GPU of its own; no GPU being there, on the CPU, as is told.

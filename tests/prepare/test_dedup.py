@@ -128,7 +128,9 @@ def test_bytes_pixels_and_who_is_kept(drawn, tmp_path):
     paths += [tmp_path / "large.jpg", tmp_path / "broken.jpg", drawn[2], drawn[3]]
     manifest = manifest_of(tmp_path, paths, target=["0", "0", "", "1", "", "0", "0", "0"])
     copies = find_copies(manifest)
-    assert [(name, reason) for name, _, reason in copies.bad] == [("i5", "found an empty file, wanted a JPEG or PNG")]
+    assert [(name, reason) for name, _, reason in copies.bad] == [
+        ("i5", "found an empty file, wanted a JPEG, PNG, WebP, BMP or TIFF")
+    ]
     assert copies.pairs[1, 2] == "bytes"
     assert copies.pairs[1, 3] == "pixels"
     assert "near" in (copies.pairs.get((1, 4)), copies.pairs.get((3, 4)))

@@ -123,7 +123,7 @@ def test_download_of_the_isic_archive(tmp_path: Path) -> None:
     for source in (path, tmp_path):
         found = import_dataset(source)
         assert found.kind == "isic-archive"
-        assert found.notes == ["images unlabelled, for their diagnosis leaves melanoma open: 3"]
+        assert found.notes == ["images unlabelled, for their diagnosis leaves melanoma open: 3", "not read: 1 .txt"]
         manifest = found.manifest
         assert manifest.targets.tolist() == [1, 0, 0, 0, -1, -1, 0, -1]
         assert manifest.column("malignant").tolist() == ["1", "0", "1", "", "", "1", "0", ""]
@@ -305,7 +305,7 @@ def test_masks_elsewhere(tmp_path: Path) -> None:
     found = import_dataset(path, masks=tmp_path / "experts")
     assert found.manifest.column("mask_path").tolist() == ["../experts/a.png"]
     (tmp_path / "none").mkdir()
-    with pytest.raises(InputError, match=r"none: holds no \.jpg, \.jpeg, \.png file$"):
+    with pytest.raises(InputError, match=r"none: holds no image that melfast reads$"):
         import_dataset(path, masks=tmp_path / "none")
 
 
