@@ -5,6 +5,7 @@ import click
 from melfast.cli import CONTEXT, LazyGroup
 
 COMMANDS = {
+    "all": ("melfast.cli.prepare_all", "Take all steps from a data set to a manifest to train from."),
     "import": ("melfast.cli.prepare_import", "Import a table or a folder as a manifest."),
     "check": ("melfast.cli.prepare_check", "Decode every image; put the bad ones aside."),
     "dedup": ("melfast.cli.prepare_dedup", "Find images that are copies of one picture."),
@@ -21,5 +22,5 @@ def command() -> None:
     """Import, check and split images into a manifest.
 
     \b
-    Example: melfast prepare import data --output manifest.csv
+    Example: melfast prepare all data --output manifest.csv
     """

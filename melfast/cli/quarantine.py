@@ -1,6 +1,6 @@
 """What the commands that go over every image write: a manifest, and the table of the bad images."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +75,7 @@ def open_output(
     quarantine: Path | None,
     command: str = "",
     settings: dict[str, Any] | None = None,
-    folder: Path | None = None,
+    folders: Sequence[Path] = (),
 ) -> Iterator[Output]:
     """Tries before the work whether all can be written, by this process alone.
 
@@ -83,7 +83,7 @@ def open_output(
         path: may be that of `rows`.
         quarantine: as the user gave it; None: beside `path`, else the manifest, by its name and .bad.csv.
         command, settings: of the journal; none without.
-        folder: that the command writes images to as well.
+        folders: that the command writes images to as well.
     Raises:
         InputError: a file cannot be written, would take the place of another, or is being written
             by another process.
@@ -101,7 +101,7 @@ def open_output(
         if path is not None:
             stack.enter_context(locked(path))
         stack.enter_context(locked(table))
-        if folder is not None:
+        for folder in folders:
             stack.enter_context(_filling(folder))
         journal = Journal.beside(path, command, settings or {}) if path is not None and command else None
         yield Output(rows, path, table, journal)

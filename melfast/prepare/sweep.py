@@ -1,9 +1,9 @@
 """Sweep: one function over every image of a manifest, in threads; bad images are put aside."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,14 @@ Result = dict[str, Any]
 # image_name, path and reason of an image that cannot be used.
 Bad = tuple[str, str, str]
 BAD_COLUMNS = ("image_name", "path", "reason")
+# Of a stage and its number of steps: gives a function to call at each.
+Bar = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
+
+
+@contextmanager
+def no_bar(what: str, total: int) -> Iterator[Callable[[], None]]:
+    """A Bar that shows nothing."""
+    yield lambda: None
 
 
 @dataclass(frozen=True)
