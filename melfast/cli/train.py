@@ -45,6 +45,10 @@ def command(
     """Train a classifier.
 
     Settings come from the defaults, then the YAML file, then --set, then the other options.
+    A data set that is no manifest is imported, checked, searched for copies and split, and gets masks
+    and skin tones if the config needs them; section `prepare` of the config says more (`melfast
+    prepare all`).
+
     --resume alone needs no --config: the run has its own. The flags of the published system work by
     their names (--cielab, --recall_ce, ...); what each becomes is printed.
 
@@ -90,6 +94,7 @@ def command(
         )
         return
 
+    from melfast.cli.progress import progress_bar
     from melfast.train.run import run_training
 
-    run_training(config, sources, going_on=resume)
+    run_training(config, sources, going_on=resume, bar=progress_bar)

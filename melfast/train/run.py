@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from melfast.io.files import atomic_path, own_folder
 from melfast.metrics.threshold import require_both_classes
 from melfast.metrics.validation import require_metric, value_of
 from melfast.models.checkpoint import State, find_checkpoint, has_checkpoint, load_state, read_record
+from melfast.prepare.settings import PrepareConfig
+from melfast.prepare.sweep import Bar, no_bar
 from melfast.train.cells import count_cells
 from melfast.train.data import MANIFEST, Say, TrainingData, take_in, training_data
 from melfast.train.epochs import require_steps
@@ -43,6 +46,7 @@ SETTLED = (
     "data.split_seed",
     "data.fold",
     "data.allow_overlap",
+    *(f"prepare.{key.name}" for key in fields(PrepareConfig)),
     "model.pretrained",
     "model.in_22k",
     "model.weights",
@@ -60,7 +64,7 @@ FREE = (
 )
 
 
-def run_training(config: Config, sources: dict[str, str], *, going_on: bool) -> None:
+def run_training(config: Config, sources: dict[str, str], *, going_on: bool, bar: Bar = no_bar) -> None:
     """Trains into `config.output.dir`; under torchrun every process calls it.
 
     Processes that torchrun starts again, after one has died (`--max-restarts`), go on from the last
@@ -69,6 +73,7 @@ def run_training(config: Config, sources: dict[str, str], *, going_on: bool) -> 
     Args:
         sources: where the user set the keys that are not defaults.
         going_on: from the last checkpoint, where there is one.
+        bar: shows the stages of preparing a data set.
     Raises:
         SystemExit: 143, after SIGTERM, with a checkpoint written.
         InputError: the data, the config or the checkpoint cannot be used, or the folder holds a
@@ -80,7 +85,7 @@ def run_training(config: Config, sources: dict[str, str], *, going_on: bool) -> 
     with start_world(config.train.device) as world, contextlib.ExitStack() as held:
         loader, why = choose_loader(config.data.loader, world.device.type)
         try:
-            world.first_does(lambda: prepare_run(config, sources, run, going_on, notes.append, held))
+            world.first_does(lambda: prepare_run(config, sources, run, going_on, notes.append, held, bar))
         except InputError:
             for note in notes:  # there is no log yet that would show them
                 click.echo(note, err=True)
@@ -151,7 +156,13 @@ def sum_up(run: Path, state: State, log: Log) -> None:
 
 
 def prepare_run(
-    config: Config, sources: dict[str, str], run: Path, going_on: bool, say: Say, held: contextlib.ExitStack
+    config: Config,
+    sources: dict[str, str],
+    run: Path,
+    going_on: bool,
+    say: Say,
+    held: contextlib.ExitStack,
+    bar: Bar = no_bar,
 ) -> None:
     """Makes the run folder with its manifest; a run gone on with keeps its manifest.
 
@@ -171,7 +182,7 @@ def prepare_run(
         say(f"{run}: no checkpoint yet, training begins at the beginning")
     if not has_checkpoint(run):
         own.claim()
-        take_in(config.data, run, say, set(sources))
+        take_in(config, run, say, set(sources), bar)
     if launch_id():
         with atomic_path(launch) as file:
             file.write_text(launch_id(), encoding="utf-8")
@@ -201,7 +212,7 @@ def compare_configs(
         say(f"warning: goes on with another config: {', '.join(changed)}")
     for key in differing:
         if key in SETTLED and key in set_by_user:
-            own = MANIFEST if key.startswith("data.") else "weights"
+            own = MANIFEST if key.startswith(("data.", "prepare.")) else "weights"
             say(f"warning: {changes[key]} is not used: the run has its own {own}")
 
 
