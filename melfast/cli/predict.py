@@ -134,7 +134,7 @@ def command(
     foreign = {
         "input_size": None if input_size is None else parse_size(input_size),
         "colour": colour,
-        "output": model_output,
+        "model_output": model_output,
     }
     if engine == "ray":
         source_model = read_model(model, **foreign)  # type: ignore[arg-type]

@@ -21,6 +21,7 @@ from melfast.data.preprocess import Preprocess
 from melfast.data.retouch import Masks, lesion_plane
 from melfast.io.errors import ImageError
 from melfast.io.images import decode_image, read_bytes
+from melfast.io.memory import Source
 
 # (length, CRC-32) of contents found whole by this process; every epoch has a loader of its own.
 _whole: set[tuple[int, int]] = set()
@@ -121,7 +122,7 @@ class Feed:
 
     def __init__(
         self,
-        paths: Sequence[str | Path],
+        paths: Sequence[Source],
         preprocess: Preprocess,
         plan: EpochPlan,
         masks: Masks | None,

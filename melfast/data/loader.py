@@ -3,7 +3,6 @@
 import os
 import weakref
 from collections.abc import Generator, Iterator, Sequence
-from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
@@ -14,6 +13,7 @@ from melfast.data.plan import EpochPlan
 from melfast.data.preprocess import Preprocess
 from melfast.data.retouch import Masks
 from melfast.io.errors import InputError
+from melfast.io.memory import Source
 
 OnError = Literal["raise", "skip"]
 LoaderName = Literal["auto", "native", "dali-cpu", "dali-gpu"]
@@ -58,7 +58,7 @@ class PlanLoader:
 
     def __init__(
         self,
-        paths: Sequence[str | Path],
+        paths: Sequence[Source],
         preprocess: Preprocess,
         plan: EpochPlan,
         *,

@@ -12,7 +12,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ from melfast.data.preprocess import Preprocess
 from melfast.data.retouch import Masks, retouch
 from melfast.io.errors import ImageError
 from melfast.io.images import scaled
+from melfast.io.memory import Source
 
 Allocate = Callable[[tuple[int, ...], np.dtype[Any]], NDArray[Any]]
 
@@ -38,7 +38,7 @@ class NativeLoader(PlanLoader):
 
     def __init__(
         self,
-        paths: Sequence[str | Path],
+        paths: Sequence[Source],
         preprocess: Preprocess,
         plan: EpochPlan,
         *,
@@ -104,7 +104,7 @@ class NativeLoader(PlanLoader):
 def carry_out(
     plan: EpochPlan,
     record: int,
-    paths: Sequence[str | Path],
+    paths: Sequence[Source],
     masks: Masks | None,
     preprocess: Preprocess,
     out: NDArray[Any],

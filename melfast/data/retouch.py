@@ -13,14 +13,13 @@ from melfast.data.plan import EpochPlan, working_size
 from melfast.data.preprocess import Preprocess
 from melfast.io.errors import ImageError
 from melfast.io.images import read_mask_of, soft_mask
+from melfast.io.memory import Source
 from melfast.skin.curves import level_curves
 
 Masks = Sequence[Path | None]
 
 
-def retouch(
-    plan: EpochPlan, record: int, path: str | Path, masks: Masks | None, preprocess: Preprocess
-) -> dict[str, Any]:
+def retouch(plan: EpochPlan, record: int, path: Source, masks: Masks | None, preprocess: Preprocess) -> dict[str, Any]:
     """Keyword arguments of core.prepare for a record.
 
     Args:
@@ -44,7 +43,7 @@ def retouch(
 
 
 def lesion_plane(
-    plan: EpochPlan, record: int, path: str | Path, masks: Masks | None, preprocess: Preprocess
+    plan: EpochPlan, record: int, path: Source, masks: Masks | None, preprocess: Preprocess
 ) -> NDArray[np.uint8] | None:
     """The mask that a record needs, as `read_plane` gives it; None where it needs none.
 
@@ -59,7 +58,7 @@ def lesion_plane(
     return read_plane(path, mask, plan.affine[record], preprocess)
 
 
-def read_plane(path: str | Path, mask: Path, affine: NDArray[np.float32], preprocess: Preprocess) -> NDArray[np.uint8]:
+def read_plane(path: Source, mask: Path, affine: NDArray[np.float32], preprocess: Preprocess) -> NDArray[np.uint8]:
     """A mask as the model's input shows it: uint8 [height, width], soft at its edges.
 
     Raises:

@@ -13,7 +13,7 @@ from melfast.evaluate.run import read_split
 from melfast.io.contact_sheet import write_grid
 from melfast.io.errors import InputError
 from melfast.io.files import atomic_path
-from melfast.models.checkpoint import find_checkpoint, load_model
+from melfast.models.checkpoint import find_checkpoint, load_checkpoint
 from melfast.predict.sources import find_images
 
 SHEET = "sheet.png"
@@ -41,7 +41,7 @@ def run_explain(
         InputError: no such checkpoint, images or names, or an image cannot be read.
     """
     folder = find_checkpoint(checkpoint)
-    model, record = load_model(folder)
+    model, record = load_checkpoint(folder)
     masks: Masks | None = None
     groups: NDArray[np.int64] | None = None
     if images is not None:

@@ -20,7 +20,7 @@ from melfast.data.views import Tta
 from melfast.distributed import World, start_world
 from melfast.io.errors import ImageError, InputError
 from melfast.io.files import atomic_path
-from melfast.models.checkpoint import find_checkpoint, load_model
+from melfast.models.checkpoint import find_checkpoint, load_checkpoint
 from melfast.models.infer import BATCH_SIZE, infer
 from melfast.models.record import ModelRecord
 from melfast.prepare.sources import import_source
@@ -173,7 +173,7 @@ def open_world(means: Means) -> Iterator[World]:
 
 def ask(folder: Path, manifest: Manifest, world: World, means: Means) -> Answers:
     """Runs a checkpoint over a manifest's images, with a bar."""
-    model, record = load_model(folder)
+    model, record = load_checkpoint(folder)
     with Progress(console=Console(stderr=True), transient=True, disable=not world.first) as bar:
         task = bar.add_task("evaluate", total=len(manifest) / world.size)
         found = infer(

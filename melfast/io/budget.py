@@ -1,5 +1,6 @@
 """PixelBudget: how many pixels the threads of a process may hold decoded at a time."""
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,8 +15,13 @@ class PixelBudget:
     """
 
     def __init__(self, pixels: int, *, free: int) -> None:
-        self.pixels, self.free, self.taken = pixels, free, 0
-        self.room = threading.Condition()
+        self.pixels, self.free = pixels, free
+        self._empty()
+        os.register_at_fork(after_in_child=self._empty)
+
+    def _empty(self) -> None:
+        """Nobody is inside; in a forked process that is so whoever was inside of it before."""
+        self.taken, self.room = 0, threading.Condition()
 
     @contextmanager
     def hold(self, pixels: int) -> Iterator[None]:

@@ -19,6 +19,7 @@ from PIL.PngImagePlugin import PngImageFile
 from melfast import core
 from melfast.io.budget import PixelBudget
 from melfast.io.errors import ImageError, InputError
+from melfast.io.memory import InMemory, Source
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 MAX_PIXELS = 100_000_000
@@ -67,7 +68,7 @@ class ImageInfo:
     format: Literal["JPEG", "PNG"]
 
 
-def read_image(path: str | Path, *, min_height: int = 0, min_width: int = 0) -> NDArray[np.uint8]:
+def read_image(path: Source, *, min_height: int = 0, min_width: int = 0) -> NDArray[np.uint8]:
     """Decodes a JPEG or PNG, told apart by content, not by suffix.
 
     Args:
@@ -88,12 +89,16 @@ def read_image(path: str | Path, *, min_height: int = 0, min_width: int = 0) -> 
 
 
 @contextmanager
-def scaled(path: str | Path, needed: Needed) -> Iterator[Scaled]:
+def scaled(path: Source, needed: Needed) -> Iterator[Scaled]:
     """`read_scaled` for the length of a block, at whose end the image must be forgotten.
 
     The blocks of all threads hold no more pixels at a time than BUDGET allows: 16 threads that
     decode photographs of 24 million pixels as PNG would take 4 GiB.
     """
+    if isinstance(path, InMemory) and isinstance(path.content, np.ndarray):
+        height, width = path.content.shape[:2]
+        yield path.content, (height, width), (0.0, 0.0, float(height), float(width))
+        return
     data = read_bytes(path)
     try:
         size, least, factor = _plan(data, needed)
@@ -197,7 +202,7 @@ def read_mask(path: str | Path) -> NDArray[np.bool_]:
         raise ImageError(path, str(error)) from None
 
 
-def read_mask_of(path: str | Path, mask: str | Path) -> NDArray[np.bool_]:
+def read_mask_of(path: Source, mask: str | Path) -> NDArray[np.bool_]:
     """`read_mask` for an image.
 
     Raises:
@@ -250,8 +255,11 @@ def _cannot_list(error: OSError) -> None:
     raise InputError(f"{error.filename}: cannot be listed: {error.strerror}") from error
 
 
-def read_bytes(path: str | Path) -> bytes:
+def read_bytes(path: Source) -> bytes:
     """The whole file; raises ImageError where that cannot be had."""
+    if isinstance(path, InMemory):
+        assert isinstance(path.content, bytes)
+        return path.content
     try:
         with open(path, "rb") as file:
             return file.read()

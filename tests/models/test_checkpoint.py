@@ -20,7 +20,7 @@ from melfast.models.checkpoint import (
     State,
     find_checkpoint,
     has_checkpoint,
-    load_model,
+    load_checkpoint,
     load_state,
     load_training,
     save_checkpoint,
@@ -50,7 +50,7 @@ def tree(folder: Path) -> set[str]:
 def test_round_trip(tmp_path: Path, model: torch.nn.Module) -> None:
     folder = save(tmp_path, model, 1)
     assert sorted(path.name for path in folder.iterdir()) == FILES
-    loaded, record = load_model(tmp_path)
+    loaded, record = load_checkpoint(tmp_path)
     assert record == RECORD
     assert not loaded.training
     for name, tensor in model.state_dict().items():
@@ -64,7 +64,7 @@ def test_channels_last_weights(tmp_path: Path, model: torch.nn.Module) -> None:
     image = torch.rand(2, 3, 24, 32)
     expected = model.eval()(image)
     save(tmp_path, model.to(memory_format=torch.channels_last), 1)
-    torch.testing.assert_close(load_model(tmp_path)[0](image), expected)
+    torch.testing.assert_close(load_checkpoint(tmp_path)[0](image), expected)
 
 
 def test_last_and_best_stay_and_the_others_go(tmp_path: Path, model: torch.nn.Module) -> None:
@@ -139,7 +139,7 @@ def test_full_disk_leaves_the_last_checkpoint(
         "No space left on device; the last whole one is epoch-001"
     )
     assert tree(tmp_path) == before
-    load_model(tmp_path)
+    load_checkpoint(tmp_path)
     save(tmp_path, model, 2)  # and there is room again
     assert find_checkpoint(tmp_path).name == "epoch-002"
 
@@ -158,7 +158,7 @@ def test_file_size_limit(tmp_path: Path, model: torch.nn.Module) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
     assert tree(tmp_path) == before
-    load_model(tmp_path)
+    load_checkpoint(tmp_path)
 
 
 class Killed(BaseException):
@@ -186,7 +186,7 @@ def test_killed_at_any_moment(tmp_path: Path, model: torch.nn.Module, monkeypatc
         with pytest.raises(Killed):
             save(tmp_path, model, 2)
     assert find_checkpoint(tmp_path).name == ("epoch-002" if at == "remove" else "epoch-001")
-    load_model(tmp_path)
+    load_checkpoint(tmp_path)
     save(tmp_path, model, 3)
     names = {path.name for path in (tmp_path / "checkpoints").iterdir()}
     assert names == {"epoch-003", "index.json"}  # what was left behind is gone
@@ -222,7 +222,7 @@ def test_weights_of_another_model(tmp_path: Path, model: torch.nn.Module) -> Non
     other = RECORD.replace(backbone_options={"channels": [4, 4, 8, 16], "stem_width": 4})
     (folder / "record.json").write_text(other.to_json())
     with pytest.raises(InputError) as caught:
-        load_model(tmp_path)
+        load_checkpoint(tmp_path)
     message = str(caught.value)
     assert message.startswith(f"{folder}/model.safetensors: weights of another model: ")
     assert "another shape (" in message
@@ -233,7 +233,7 @@ def test_weights_of_another_model(tmp_path: Path, model: torch.nn.Module) -> Non
     safetensors.torch.save_file(tensors, folder / "model.safetensors")
     (folder / "record.json").write_text(RECORD.to_json())
     with pytest.raises(InputError, match=r"1 missing \(fc.bias\); 1 unexpected \(extra\)$"):
-        load_model(tmp_path)
+        load_checkpoint(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"rubbish that is no safetensors file", None])
@@ -241,7 +241,7 @@ def test_broken_weights(tmp_path: Path, model: torch.nn.Module, content: bytes |
     path = save(tmp_path, model, 1) / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-7] if content is None else content)
     with pytest.raises(InputError, match="not a whole safetensors file: "):
-        load_model(tmp_path)
+        load_checkpoint(tmp_path)
 
 
 def test_broken_record_state_and_index(tmp_path: Path, model: torch.nn.Module) -> None:
@@ -257,10 +257,10 @@ def test_broken_record_state_and_index(tmp_path: Path, model: torch.nn.Module) -
         load_state(folder)
     (folder / "record.json").write_text("{")
     with pytest.raises(InputError, match=r"record.json: not a melfast model record"):
-        load_model(tmp_path)
+        load_checkpoint(tmp_path)
     (folder / "record.json").unlink()
     with pytest.raises(InputError, match=r"record.json: cannot be read: No such file"):
-        load_model(tmp_path)
+        load_checkpoint(tmp_path)
     (tmp_path / "checkpoints" / "index.json").write_text("{")
     with pytest.raises(InputError, match=r"index.json: not JSON"):
         find_checkpoint(tmp_path)

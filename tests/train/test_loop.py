@@ -24,7 +24,7 @@ from melfast.data.plan import Rows, evaluation_plan, training_plan
 from melfast.distributed import World
 from melfast.io.errors import ImageError, InputError
 from melfast.metrics.metrics import roc_auc
-from melfast.models.checkpoint import State, find_checkpoint, load_model, load_state
+from melfast.models.checkpoint import State, find_checkpoint, load_checkpoint, load_state
 from melfast.models.classifier import build_classifier
 from melfast.train import loop
 from melfast.train.cells import count_cells
@@ -213,7 +213,7 @@ def test_a_run(tiny_config: MakeConfig, tmp_path: Path) -> None:
     assert (state.epoch, state.step, state.best["epoch"]) == (8, 32, best["epoch"])
 
     # The kept model gives the metrics that the log says, and its record holds the threshold.
-    model, record = load_model(run)
+    model, record = load_checkpoint(run)
     images = training_data(read_manifest(run / "manifest.csv")).valid
     loader = NativeLoader(images.paths, record.preprocess, evaluation_plan(24, batch_size=24))
     (batch,) = loader
@@ -411,7 +411,7 @@ def test_resume_in_another_precision(tiny_config: MakeConfig, tmp_path: Path) ->
     run_training(tiny_config(train__epochs=1), {}, going_on=False)
     again = tiny_config(train__epochs=1, train__precision="fp16")
     cells = np.ones((3, 2))
-    build_learner(again, load_model(tmp_path / "run")[1], World(), cells).restore(
+    build_learner(again, load_checkpoint(tmp_path / "run")[1], World(), cells).restore(
         find_checkpoint(tmp_path / "run", "last")
     )
 

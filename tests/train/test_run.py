@@ -13,7 +13,7 @@ from melfast.data.manifest import read_manifest
 from melfast.distributed import World
 from melfast.io.errors import InputError
 from melfast.metrics.metrics import confusion, recall, roc_auc
-from melfast.models.checkpoint import find_checkpoint, load_model, load_state, load_training, read_record
+from melfast.models.checkpoint import find_checkpoint, load_checkpoint, load_state, load_training, read_record
 from melfast.models.infer import infer
 from melfast.train import loop
 from melfast.train.logging import RunLog
@@ -190,7 +190,7 @@ def test_best_by_the_worst_group(tiny_config: MakeConfig, tmp_path: Path) -> Non
 def test_calibration_is_kept_with_the_model(tiny_config: MakeConfig, tmp_path: Path, name: str) -> None:
     """And the metrics are of what the kept model says."""
     run_training(tiny_config(train__calibration=name), {}, going_on=False)
-    model, record = load_model(tmp_path / "run")
+    model, record = load_checkpoint(tmp_path / "run")
     assert (record.temperature != 1) == (name == "temperature")
     assert bool(record.isotonic) == (name == "isotonic")
     valid = read_manifest(tmp_path / "run" / "manifest.csv").split("valid")
