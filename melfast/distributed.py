@@ -1,5 +1,6 @@
 """Processes of a run: one alone, or those that torchrun started."""
 
+import logging
 import os
 import socket
 import sys
@@ -12,6 +13,7 @@ import torch
 from torch import distributed
 
 from melfast.io.errors import InputError
+from melfast.io.log import logger
 
 Value = TypeVar("Value")
 CPU = torch.device("cpu")
@@ -105,6 +107,8 @@ class World:
 def start_world(device: Literal["auto", "cpu", "cuda"] = "auto") -> Iterator[World]:
     """The world as torchrun's environment says: gloo on the CPU, nccl on CUDA; alone without it.
 
+    Of several processes the first alone reports to the log.
+
     Raises:
         InputError: CUDA is asked for and there is none, or torchrun's variables are not whole.
     """
@@ -127,9 +131,16 @@ def start_world(device: Literal["auto", "cpu", "cuda"] = "auto") -> Iterator[Wor
     distributed.init_process_group(
         "nccl" if kind == "cuda" else "gloo", store=_store(rank, size), rank=rank, world_size=size
     )
+    world = World(rank, size, _variable("LOCAL_WORLD_SIZE", size), own)
+
+    def first_alone(record: logging.LogRecord) -> bool:
+        return world.first
+
+    logger.addFilter(first_alone)
     try:
-        yield World(rank, size, _variable("LOCAL_WORLD_SIZE", size), own)
+        yield world
     finally:
+        logger.removeFilter(first_alone)
         distributed.destroy_process_group()
 
 

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 import sys
 import traceback
 
@@ -44,6 +45,16 @@ class LazyGroup(click.Group):
         command: click.Command = importlib.import_module(self.lazy[name][0]).command
         return command
 
+    def invoke(self, ctx: click.Context) -> object:
+        """Runs the command; an error that names parameters comes out with their flags."""
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            command = self.get_command(ctx, ctx.invoked_subcommand or "")
+            if command is not None:
+                error.args = (with_flags(str(error), command), *error.args[1:])
+            raise
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in self.lazy.items()])
@@ -52,12 +63,16 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, commands=COMMANDS, context_settings=CONTEXT)
 @click.version_option(package_name="melfast")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def main(debug: bool) -> None:
+@click.pass_context
+def main(ctx: click.Context, debug: bool) -> None:
     """Melanoma classifiers on dermoscopic images, fast, and fair across skin tones.
 
     Example: melfast synth data --images 800 && melfast train --config configs/quickstart.yaml
     --data-path data
     """
+    from melfast.cli.progress import Reports
+
+    ctx.with_resource(Reports())
 
 
 def run() -> None:
@@ -87,6 +102,28 @@ def run() -> None:
             click.echo(f"melfast: unexpected {kind}: {one_line(error)} (--debug shows where)", err=True)
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def with_flags(message: str, command: click.Command) -> str:
+    """A library's message in the words of a command: `name` as --name, `name=value` as --name value.
+
+    A name is that of the command's parameter, or of the key of the config that one sets; what the
+    command has no option for stays as it is.
+    """
+    flags = {}
+    for parameter in command.params:
+        option = max(parameter.opts, key=len)
+        if isinstance(parameter, click.Option) and option.startswith("--") and parameter.name is not None:
+            flags[parameter.name.replace("__", ".")] = parameter.opts[0]
+    flags = {key.rpartition(".")[2]: flag for key, flag in flags.items()} | flags
+
+    def flag(match: re.Match[str]) -> str:
+        name, value = match["name"], match["value"]
+        if name not in flags:
+            return match[0]
+        return flags[name] if value in (None, "True") else f"{flags[name]} {value.strip(chr(39))}"
+
+    return re.sub(r"`(?P<name>[a-z][\w.]*)(?:=(?P<value>[^`]+))?`", flag, message)
 
 
 def calm_openmp() -> None:

@@ -1,7 +1,6 @@
 """Import: a table or a folder, of a kind recognised or named, to a manifest."""
 
 import os
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -13,6 +12,7 @@ from melfast.data.manifest import Manifest, check_table, relative_folder
 from melfast.io.errors import InputError
 from melfast.io.files import atomic_path
 from melfast.io.images import IMAGE_SUFFIXES, scan_images
+from melfast.io.log import logger
 from melfast.io.tables import Table, read_table, write_csv
 from melfast.prepare.folders import find_layout, import_folder
 from melfast.prepare.importers import TABLE_KINDS, Draft, convert_table, recognise_table
@@ -44,10 +44,10 @@ class Imported:
 
 
 def import_source(source: Path, kind: str = "auto", images: Path | None = None) -> Manifest:
-    """`import_dataset` with its notes on stderr."""
+    """`import_dataset`, whose notes go to the log."""
     found = import_dataset(source, kind, images)
     for note in found.notes:
-        print(f"{source}: {note}", file=sys.stderr)
+        logger.info(f"{source}: {note}")
     return found.manifest
 
 

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from melfast.io.contact_sheet import write_grid
 from melfast.io.errors import InputError
 from melfast.io.files import atomic_path
 from melfast.io.images import read_resized
+from melfast.io.log import logger
 from melfast.io.tables import shortened, write_csv
 from melfast.metrics.groups import Groups, cross, group_by
 from melfast.prepare.sources import import_dataset
@@ -30,7 +31,6 @@ DEFAULT_COLUMNS = ("group", "sex", "age_approx", "anatom_site_general_challenge"
 FEW = 10  # malignant images of a group
 WORST_SHOWN, WORST_WIDTH = 24, 240  # images of the sheet, and their pixels
 DEFAULT_SETTINGS = Settings()
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,6 @@ def run_report(
     threshold: float | None = None,
     settings: Settings = DEFAULT_SETTINGS,
     title: str = "",
-    say: Say = lambda message: None,
 ) -> dict[str, Any]:
     """Writes a report on one model or several; see the module.
 
@@ -70,7 +69,6 @@ def run_report(
             are there.
         crossed: pairs of columns that are compared crossed.
         threshold: of all models; None: each one's own calls.
-        say: told of each step.
     Returns:
         The document, as it is written to metrics.json.
     Raises:
@@ -82,9 +80,9 @@ def run_report(
         raise InputError(f"--name must name each of the {len(tables)} tables once, got {', '.join(labels)}")
     data, tables = align(tables, manifest, by, crossed)
     for table in tables:
-        say(f"{table.path}: {table.columns}")
+        logger.info(f"{table.path}: {table.columns}")
     models = [_model(label, table, threshold) for label, table in zip(labels, tables, strict=True)]
-    say(
+    logger.info(
         f"{len(data.images.names):,} images, {int(data.images.y_true.sum()):,} malignant; "
         f"groups: {', '.join(g.name for g in data.images.groupings) or 'none'}"
     )
@@ -106,7 +104,7 @@ def run_report(
     # The page is made of what was written: it shows what metrics.json says.
     written: dict[str, Any] = json.loads((output / DOCUMENT).read_text(encoding="utf-8"))
     write_tables(output / TABLES, written)
-    say("drawing")
+    logger.info("drawing")
     pictures = draw(data, models, written, output, settings)
     written["pictures"] = [path.name for path, _ in pictures]
     write_metrics(output / DOCUMENT, written)

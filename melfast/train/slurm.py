@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import logging
 import os
 import signal
 import sys
@@ -212,6 +213,7 @@ class TrainJob:
     grace_s: float
 
     def __call__(self) -> None:
+        logging.basicConfig(level=logging.INFO, format="%(message)s")  # into the job's own log
         place = find_submitit().JobEnvironment()
         os.environ.update(torchrun_variables(place))
         # Slurm itself starts a job again when a node fails.

@@ -23,6 +23,7 @@ from melfast.data.native import NativeLoader
 from melfast.data.plan import Rows, evaluation_plan, training_plan
 from melfast.distributed import World
 from melfast.io.errors import ImageError, InputError
+from melfast.io.log import line_of
 from melfast.metrics.metrics import roc_auc
 from melfast.models.checkpoint import State, find_checkpoint, load_checkpoint, load_state
 from melfast.models.classifier import build_classifier
@@ -446,7 +447,7 @@ def copied(tiny_data: Path, folder: Path) -> Path:
 
 
 def test_unreadable_images(
-    tiny_config: MakeConfig, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_config: MakeConfig, tiny_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     manifest = copied(tiny_data, tmp_path / "data")
     bad = tmp_path / "data" / "t03.png"
@@ -457,7 +458,7 @@ def test_unreadable_images(
         run_training(config, {}, going_on=False)
     config = tiny_config(data__path=str(manifest), data__on_error="skip")
     run_training(config, {}, going_on=False)
-    lines = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
+    lines = [line_of(record) for record in caplog.records if "left out" in record.getMessage()]
     assert len(lines) == 1  # once, not once an epoch
     assert lines[0].startswith("warning: left out (1 by now): ")
     assert "/data/t03.png: " in lines[0]

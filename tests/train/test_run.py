@@ -12,6 +12,7 @@ from melfast.config.schema import Config, load_config
 from melfast.data.manifest import read_manifest
 from melfast.distributed import World
 from melfast.io.errors import InputError
+from melfast.io.log import line_of
 from melfast.metrics.metrics import confusion, recall, roc_auc
 from melfast.models.checkpoint import find_checkpoint, load_checkpoint, load_state, load_training, read_record
 from melfast.models.infer import infer
@@ -20,7 +21,7 @@ from melfast.train.logging import RunLog
 from melfast.train.run import run_training
 
 MakeConfig = Callable[..., Config]
-Capture = pytest.CaptureFixture[str]
+Capture = pytest.LogCaptureFixture
 
 
 def test_config_is_kept_and_loads(tiny_config: MakeConfig, tmp_path: Path) -> None:
@@ -39,17 +40,17 @@ def test_a_run_is_not_written_over(tiny_config: MakeConfig, tmp_path: Path) -> N
     )
 
 
-def test_going_on_before_the_first_checkpoint(tiny_config: MakeConfig, capsys: Capture) -> None:
+def test_going_on_before_the_first_checkpoint(tiny_config: MakeConfig, caplog: Capture) -> None:
     run_training(tiny_config(train__epochs=1), {}, going_on=True)
-    assert "no checkpoint yet, training begins at the beginning" in capsys.readouterr().err
+    assert "no checkpoint yet, training begins at the beginning" in caplog.text
 
 
-def test_going_on_with_another_config(tiny_config: MakeConfig, tmp_path: Path, capsys: Capture) -> None:
+def test_going_on_with_another_config(tiny_config: MakeConfig, tmp_path: Path, caplog: Capture) -> None:
     run_training(tiny_config(train__epochs=1), {}, going_on=False)
-    capsys.readouterr()
+    caplog.clear()
     config = tiny_config(train__epochs=2, optim__lr=0.5, data__path="x", train__log_every=3)
     run_training(config, {"data.path": "--data-path"}, going_on=True)
-    said = capsys.readouterr().err.splitlines()
+    said = [line_of(record) for record in caplog.records]
     assert said[:2] == [
         "warning: goes on with another config: optim.lr 0.01 -> 0.5, train.epochs 1 -> 2",
         f"warning: data.path {tiny_config().data.path} -> x is not used: the run has its own manifest.csv",
@@ -83,16 +84,16 @@ def test_going_on_with_another_optimizer(tiny_config: MakeConfig, tmp_path: Path
     assert all(tuple(group["betas"]) == (0.5, 0.6) for group in groups)
 
 
-def test_going_on_needs_no_weights_to_begin_with(tiny_config: MakeConfig, tmp_path: Path, capsys: Capture) -> None:
+def test_going_on_needs_no_weights_to_begin_with(tiny_config: MakeConfig, tmp_path: Path, caplog: Capture) -> None:
     """Nor does a file of weights need those that could be fetched."""
     config = tiny_config(train__epochs=1)
     run_training(config, {}, going_on=False)
     start = tmp_path / "start.safetensors"
     shutil.copy(find_checkpoint(tmp_path / "run", "last") / "model.safetensors", start)
     changes = {"model__weights": str(start), "model__pretrained": True, "output__dir": str(tmp_path / "other")}
-    capsys.readouterr()
+    caplog.clear()
     run_training(tiny_config(train__epochs=1, **changes), {}, going_on=False)
-    assert f"{start}: instead of model.pretrained" in capsys.readouterr().err
+    assert f"{start}: instead of model.pretrained" in caplog.text
     start.unlink()
     run_training(tiny_config(train__epochs=2, **changes), {}, going_on=True)
     assert load_state(find_checkpoint(tmp_path / "other", "last")).epoch == 2
@@ -123,11 +124,11 @@ def test_what_validation_found_goes_on(
     assert records[0] == records[1]
 
 
-def test_a_log_that_is_lost(tiny_config: MakeConfig, tmp_path: Path, capsys: Capture) -> None:
+def test_a_log_that_is_lost(tiny_config: MakeConfig, tmp_path: Path, caplog: Capture) -> None:
     run_training(tiny_config(train__epochs=1), {}, going_on=False)
     (tmp_path / "run" / "log.jsonl").unlink()
     run_training(tiny_config(train__epochs=1), {}, going_on=True)
-    assert "log.jsonl lacks the best epoch: no curves and no table" in capsys.readouterr().err
+    assert "log.jsonl lacks the best epoch: no curves and no table" in caplog.text
 
 
 def test_going_on_with_other_data(tiny_config: MakeConfig, tmp_path: Path) -> None:
@@ -139,12 +140,12 @@ def test_going_on_with_other_data(tiny_config: MakeConfig, tmp_path: Path) -> No
         run_training(tiny_config(), {}, going_on=True)
 
 
-def test_a_finished_run_stays(tiny_config: MakeConfig, tmp_path: Path, capsys: Capture) -> None:
+def test_a_finished_run_stays(tiny_config: MakeConfig, tmp_path: Path, caplog: Capture) -> None:
     run_training(tiny_config(), {}, going_on=False)
     before = find_checkpoint(tmp_path / "run", "last").stat()
     run_training(tiny_config(), {}, going_on=True)
     assert find_checkpoint(tmp_path / "run", "last").stat() == before
-    assert capsys.readouterr().err.splitlines()[-1].startswith("done: best epoch ")
+    assert caplog.messages[-1].startswith("done: best epoch ")
 
 
 def test_log_takes_back_what_is_done_again(tmp_path: Path) -> None:
