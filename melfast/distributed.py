@@ -93,7 +93,7 @@ class World:
                 raise
             raise InputError(
                 "another process of the run has ended, so this one cannot go on; what that one "
-                "said or the system's log tells why; --resume goes on from the last checkpoint"
+                "said or the system's log tells why; `resume=True` goes on from the last checkpoint"
             ) from error
 
     def share_buffers(self, model: torch.nn.Module) -> None:
@@ -124,7 +124,7 @@ def start_world(device: Literal["auto", "cpu", "cuda"] = "auto") -> Iterator[Wor
         if local_rank >= torch.cuda.device_count():
             raise InputError(
                 f"{_variable('LOCAL_WORLD_SIZE', size)} processes on this machine, but only "
-                f"{torch.cuda.device_count()} CUDA devices; wanted one each, or --device cpu"
+                f"{torch.cuda.device_count()} CUDA devices; wanted one each, or `device=cpu`"
             )
         torch.cuda.set_device(local_rank)
     own = torch.device(kind, local_rank) if kind == "cuda" else torch.device("cpu")

@@ -49,10 +49,13 @@ class LazyGroup(click.Group):
         """Runs the command; an error that names parameters comes out with their flags."""
         try:
             return super().invoke(ctx)
-        except InputError as error:
+        except (InputError, OSError) as error:
             command = self.get_command(ctx, ctx.invoked_subcommand or "")
             if command is not None:
-                error.args = (with_flags(str(error), command), *error.args[1:])
+                if isinstance(error, InputError):
+                    error.args = (with_flags(str(error), command),)
+                notes = getattr(error, "__notes__", [])
+                notes[:] = [with_flags(note, command) for note in notes]
             raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -107,15 +110,16 @@ def run() -> None:
 def with_flags(message: str, command: click.Command) -> str:
     """A library's message in the words of a command: `name` as --name, `name=value` as --name value.
 
-    A name is that of the command's parameter, or of the key of the config that one sets; what the
-    command has no option for stays as it is.
+    A name is that of one of the command's options or of its parameter, or the key of the config that
+    it sets; what the command has no option for stays as it is.
     """
-    flags = {}
+    flags: dict[str, str] = {}
     for parameter in command.params:
-        option = max(parameter.opts, key=len)
-        if isinstance(parameter, click.Option) and option.startswith("--") and parameter.name is not None:
-            flags[parameter.name.replace("__", ".")] = parameter.opts[0]
-    flags = {key.rpartition(".")[2]: flag for key, flag in flags.items()} | flags
+        first = parameter.opts[0]
+        if first.startswith("--"):
+            key = (parameter.name or "").replace("__", ".")
+            names = [option.lstrip("-").replace("-", "_") for option in parameter.opts]
+            flags |= dict.fromkeys([key, key.rpartition(".")[2], *names], first)
 
     def flag(match: re.Match[str]) -> str:
         name, value = match["name"], match["value"]

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from melfast.cli import with_flags
 from melfast.io.log import Progress, line_of, logger
 
 
@@ -27,10 +28,12 @@ class Reports(logging.Handler):
         logger.setLevel(self.level_before)
 
     def emit(self, record: logging.LogRecord) -> None:
+        context = click.get_current_context(silent=True)
+        line = with_flags(line_of(record), context.command) if context else line_of(record)
         if Reports.console is None:
-            click.echo(line_of(record), err=True)
+            click.echo(line, err=True)
         else:
-            Reports.console.print(line_of(record), markup=False, highlight=False, soft_wrap=True)
+            Reports.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ class _Evaluate(ModuleType):
     def __call__(
         self,
         run: str | Path,
-        data: str | Path | None = None,
+        data_path: str | Path | None = None,
         *,
         split: str = "test",
         output: str | Path | None = None,
@@ -29,7 +29,7 @@ class _Evaluate(ModuleType):
 
         Args:
             run: its folder, of which the best checkpoint is taken, or a checkpoint.
-            data: a manifest or a data set; None: the run's own manifest.
+            data_path: a manifest or a data set; None: the run's own manifest.
             split: train, valid, test or all.
             output: folder of metrics.json and predictions.csv; None: RUN/evaluation/SPLIT.
             report: whether the report is written too, into OUTPUT/report.
@@ -43,7 +43,7 @@ class _Evaluate(ModuleType):
         """
         from melfast.evaluate.run import Means, run_evaluation
 
-        evaluation = run_evaluation(run, data, split, output, Means(**means), report=report)
+        evaluation = run_evaluation(run, data_path, split, output, Means(**means), report=report)
         return {} if evaluation is None else evaluation.measured
 
 

@@ -108,7 +108,7 @@ def run_ensemble(
             f"{paths[tables.index(False)]}: wanted tables of predictions (.csv) only, or runs and checkpoints only"
         )
     if threshold is not None and not 0 <= threshold <= 1:
-        raise InputError(f"--threshold must be in 0..1, got {threshold:g}")
+        raise InputError(f"`threshold` must be in 0..1, got {threshold:g}")
     if all(tables):
         return finish([read_member(source) for source in paths], output, method, threshold)
     with open_world(means) as world:
@@ -123,7 +123,7 @@ def run_ensemble(
         kept = members[0].scored.names
         remarks = [remark for folder in folders for remark in seen_before(folder, kept)]
         if means.tta != "none":
-            remarks.append("the thresholds were chosen without --tta")
+            remarks.append("the thresholds were chosen without test-time augmentation")
         remarks += [
             f"{a.folder}: its thresholds by tone group are not used, but the one of all images"
             for a in answers
@@ -153,7 +153,7 @@ def finish(
     if threshold is None:
         raise InputError(
             "rank-mean: the members' thresholds are unknown, for their tables hold no calls of "
-            "both kinds; wanted --threshold, a share of the images"
+            "both kinds; wanted `threshold`, a share of the images"
         )
     about = {"members": [m.name for m in members], "method": method, "threshold_rule": source, "threshold": threshold}
     return conclude(

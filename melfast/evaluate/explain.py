@@ -46,7 +46,7 @@ def run_explain(
     groups: NDArray[np.int64] | None = None
     if images is not None:
         if record.preprocess.masked:
-            raise InputError(f"{folder}: the model sees masked images; wanted a manifest with masks, --data-path")
+            raise InputError(f"{folder}: the model sees masked images; wanted a manifest with masks, `data_path`")
         files = find_images(images)
         labels, paths = list(files.names), [Path(path) for path in files.paths]
         targets = np.full(len(paths), -1)
@@ -83,7 +83,7 @@ def choose(labels: Sequence[str], targets: NDArray, names: Sequence[str], count:
     if names:
         place = {name: i for i, name in enumerate(labels)}
         if missing := [name for name in names if name not in place]:
-            raise InputError(f"--name {', '.join(missing)}: no such image among {len(labels):,}")
+            raise InputError(f"`names` {', '.join(missing)}: no such image among {len(labels):,}")
         return np.array([place[name] for name in names])
     malignant, others = np.flatnonzero(targets == 1), np.flatnonzero(targets != 1)
     half = min(len(malignant), max(count // 2, count - len(others)))

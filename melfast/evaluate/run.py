@@ -248,17 +248,17 @@ def read_split(folder: Path, data_path: str | Path | None, split: str) -> Manife
         InputError: no such split, no data, or no image with a target.
     """
     if split not in (*SPLITS, "all"):
-        raise InputError(f"--split must be {', '.join(SPLITS)} or all, got {split!r}")
+        raise InputError(f"`split` must be {', '.join(SPLITS)} or all, got {split!r}")
     path = Path(data_path or run_of(folder) / MANIFEST)
     if data_path is None and not path.is_file():
-        raise InputError(f"{folder}: is in no run folder with a {MANIFEST}: wanted --data-path")
+        raise InputError(f"{folder}: is in no run folder with a {MANIFEST}: wanted `data_path`")
     manifest = read_manifest(path) if is_manifest(path) else import_source(path)
     if split != "all":
         if not (manifest.splits == split).any():
             there = sorted(set(manifest.splits.tolist()) - {""}) or ["none"]
             raise InputError(
                 f"{path}: no image is of split {split!r}; there are {', '.join(there)}: wanted "
-                "--split, or --data-path with other images"
+                "`split`, or `data_path` with other images"
             )
         manifest = manifest.split(split)
     if (manifest.targets < 0).all():
@@ -275,7 +275,7 @@ def remarks(answers: Answers, manifest: Manifest, tta: Tta) -> list[str]:
     found = []
     failures = answers.failures
     if tta != "none":
-        found.append("the threshold was chosen without --tta")
+        found.append("the threshold was chosen without test-time augmentation")
     if answers.record.threshold is None:
         found.append(f"the checkpoint has no threshold yet (its first epoch was not over): {DEFAULT_THRESHOLD} taken")
     if failures:

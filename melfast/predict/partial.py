@@ -66,7 +66,7 @@ class Partial:
             if count:
                 raise InputError(
                     f"{self.path}: keeps {count:,} rows of a run that ended early; wanted "
-                    "--resume, which goes on from them, or the file deleted, to begin anew"
+                    "`resume=True`, which goes on from them, or the file deleted, to begin anew"
                 )
 
     def rows(self) -> list[list[str]]:
@@ -184,7 +184,7 @@ class Partial:
         about = json.loads(self.about_path.read_text(encoding="utf-8"))
         if len(there) < len(rows) or about.get("images") != self._digest(row[0] for row in rows):
             raise InputError(
-                f"{self.output}: was made of other images; wanted the same ones and more, or none of --resume"
+                f"{self.output}: was made of other images; wanted the same ones and more, or none of `resume=True`"
             )
         return about, [[*row, self.paths[row[0]]] for row in rows]
 

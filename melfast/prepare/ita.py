@@ -35,7 +35,7 @@ class ToneSettings:
     ita_min_quality: float = 0.0
 
     def __post_init__(self) -> None:
-        require(0 <= self.ita_min_quality <= 1, "--min-quality", "in 0..1", self.ita_min_quality)
+        require(0 <= self.ita_min_quality <= 1, "`min_quality`", "in 0..1", self.ita_min_quality)
 
 
 def estimate_tones(

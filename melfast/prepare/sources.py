@@ -113,7 +113,7 @@ def _recognise(source: Path, kind: str) -> tuple[Table | None, str]:
     if len(found) == 1:
         return tables[0] if tables else (None, "folder")
     if found:
-        raise InputError(f"{source}: holds {' and '.join(found)}: name one as SOURCE, or its kind with --kind")
+        raise InputError(f"{source}: holds {' and '.join(found)}: name one as SOURCE, or its kind by `kind`")
     if layout == "images":
         return None, layout
     raise InputError(
@@ -163,7 +163,7 @@ def _find_images(draft: Draft, images: Path | None, on_missing: OnMissing) -> tu
     if on_missing == "error" or missing.all():
         raise InputError(
             f"{draft.table.path}: {len(names)} of {len(paths)} listed images are not in {where}: "
-            f"{listed} (--images names another folder, --on-missing drop leaves them out)"
+            f"{listed} (`images` names another folder, `on_missing=drop` leaves them out)"
         )
     draft.notes.append(f"listed images left out because they have no file: {len(names)} ({listed})")
     draft.keep(np.flatnonzero(~missing))

@@ -77,7 +77,7 @@ def run_report(
     """
     labels = list(names) or _labels([table.path for table in tables])
     if len(labels) != len(tables) or len(set(labels)) < len(labels):
-        raise InputError(f"--name must name each of the {len(tables)} tables once, got {', '.join(labels)}")
+        raise InputError(f"`names` must name each of the {len(tables)} tables once, got {', '.join(labels)}")
     data, tables = align(tables, manifest, by, crossed)
     for table in tables:
         logger.info(f"{table.path}: {table.columns}")
@@ -151,11 +151,11 @@ def align(
     remarks: list[str] = []
     if manifest is None:
         if by or crossed:
-            raise InputError("--by and --cross name columns of a manifest; wanted --manifest")
+            raise InputError("`by` and `crossed` name columns of a manifest; wanted `manifest`")
         truth = next((t.truth for t in aligned if t.truth is not None), None)
         if truth is None:
             raise InputError(
-                f"{first.path}: has no truth beside the calls (columns target and target_predicted); wanted --manifest"
+                f"{first.path}: has no truth beside the calls (columns target and target_predicted); wanted `manifest`"
             )
         known = truth >= 0
         rows = np.flatnonzero(known)
@@ -326,14 +326,14 @@ def write_tables(path: Path, document: dict[str, Any]) -> None:
 def _model(name: str, table: Predictions, threshold: float | None) -> Model:
     if threshold is not None:
         if table.score is None:
-            raise InputError(f"{table.path}: has calls alone, for which --threshold means nothing")
+            raise InputError(f"{table.path}: has calls alone, for which `threshold` means nothing")
         called = (table.score >= threshold).astype(np.int64)
         return Model(name, table.score, called, threshold, "as asked for")
     if table.called is None or (table.called < 0).any():
         lacking = len(table) if table.called is None else int((table.called < 0).sum())
         raise InputError(
             f"{table.path}: {lacking:,} of {len(table):,} images have no call (column "
-            "target_predicted); wanted --threshold, chosen on other images than these"
+            "target_predicted); wanted `threshold`, chosen on other images than these"
         )
     return Model(name, table.score, table.called, table.threshold, "the table's own calls")
 

@@ -74,7 +74,7 @@ def take_in(config: DataConfig, run: Path, set_by_user: set[str]) -> None:
             both sides of the split, or image files that are not there.
     """
     if not config.path:
-        raise InputError("data.path is empty; wanted a manifest or a data set: --data-path PATH")
+        raise InputError("data.path is empty; wanted a manifest or a data set: `data.path=PATH`")
     source = Path(config.path)
     unused = set_by_user & {"data.kind", "data.images"}
     if is_manifest(source) and config.kind == "auto":
@@ -156,7 +156,7 @@ def _require_files(data: TrainingData, skip: bool) -> None:
     listed = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
     message = f"{len(missing)} of {len(paths)} image files are missing: {listed}"
     if not skip:
-        raise InputError(f"{message} (--on-error skip trains without them)")
+        raise InputError(f"{message} (`data.on_error=skip` trains without them)")
     logger.warning(f"{message}: left out")
 
 

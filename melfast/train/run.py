@@ -120,7 +120,7 @@ def run_training(config: Config, sources: dict[str, str], *, going_on: bool, pro
             if trainer.stopped and state.epoch < config.train.epochs:
                 logger.info(
                     f"stopped by SIGTERM after step {state.step:,}; {find_checkpoint(run, 'last')} "
-                    "holds it, and --resume goes on"
+                    "holds it, and `resume=True` goes on"
                 )
                 sys.exit(EXIT_CODE)
             if world.first:
@@ -152,7 +152,7 @@ def prepare_run(config: Config, sources: dict[str, str], run: Path, going_on: bo
     if started_again() and launch.is_file() and launch.read_text("utf-8") == launch_id():
         going_on = True
     if has_checkpoint(run) and not going_on:
-        raise InputError(f"{run}: holds a run already; --resume goes on with it, or choose another --output-dir")
+        raise InputError(f"{run}: holds a run already; `resume=True` goes on with it, or choose another `output.dir`")
     if has_checkpoint(run):
         state = load_state(find_checkpoint(run, "last"))
         compare_configs(settings.dotted(config), state.config, run, set(sources))

@@ -351,7 +351,7 @@ def test_predictor_of_a_file_that_melfast_did_not_write(model: Path, photos: Pat
     said: dict[str, Any] = {"input_size": (6, 4), "colour": "rgb", "model_output": "probability"}
     found = Predictor(model, **said)([photos / "p1.png", photos / "p4.png"])
     np.testing.assert_allclose(found, [0.2, 0.8], rtol=1e-6)
-    with pytest.raises(InputError, match="to use it, say --colour rgb or cielab"):
+    with pytest.raises(InputError, match="to use it, say `colour` rgb or cielab"):
         Predictor(model)
     with pytest.raises(InputError, match=r"colour rgb and nothing else; got colour and mean$"):
         Predictor(model, colour="rgb", mean=(0.5, 0.5, 0.5))

@@ -126,7 +126,7 @@ def test_missing_files(tiny_config: MakeConfig, tiny_data: Path, tmp_path: Path)
     wanted = "7 of 56 image files are missing: /lost/0.jpg, /lost/1.jpg, /lost/2.jpg, /lost/3.jpg, /lost/4.jpg, ..."
     with pytest.raises(InputError) as caught:
         taken_in(tiny_config(data__path=path), tmp_path)
-    assert str(caught.value) == f"{wanted} (--on-error skip trains without them)"
+    assert str(caught.value) == f"{wanted} (`data.on_error=skip` trains without them)"
     said = taken_in(tiny_config(data__path=path, data__on_error="skip"), tmp_path)
     assert said == [f"warning: {wanted}: left out"]
 

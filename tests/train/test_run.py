@@ -36,7 +36,7 @@ def test_a_run_is_not_written_over(tiny_config: MakeConfig, tmp_path: Path) -> N
     with pytest.raises(InputError) as caught:
         run_training(config, {}, going_on=False)
     assert str(caught.value) == (
-        f"{tmp_path}/run: holds a run already; --resume goes on with it, or choose another --output-dir"
+        f"{tmp_path}/run: holds a run already; `resume=True` goes on with it, or choose another `output.dir`"
     )
 
 
