@@ -10,15 +10,17 @@ from melfast.config.schema import Config
 from melfast.data.manifest import read_manifest
 from melfast.io.errors import InputError
 from melfast.train.data import MANIFEST, is_manifest, take_in, training_data
+from melfast.train.logging import TextLog
 
 MakeConfig = Callable[..., Config]
 
 
 def taken_in(config: Config, tmp_path: Path, *set_by_user: str) -> list[str]:
-    said: list[str] = []
+    """What is reported while the data of a config are taken in."""
     (tmp_path / "run").mkdir(exist_ok=True)
-    take_in(config.data, tmp_path / "run", said.append, set(set_by_user))
-    return said
+    with TextLog() as log:
+        take_in(config.data, tmp_path / "run", set(set_by_user))
+    return [line.split(" ", 2)[2] for line in log.early]  # after date and time
 
 
 def edited(tiny_data: Path, folder: Path, edit: Callable[[list[list[str]]], None]) -> str:
