@@ -41,7 +41,8 @@ def lesion_mask(images: Picture | Iterable[Picture], *, method: MaskMethod = "le
     Returns:
         bool [H, W], True inside; a list of them for several images.
     Raises:
-        as estimate_ita.
+        ImageError: an image cannot be read.
+        TypeError, ValueError: not an image.
     """
     return each(lambda image: make_mask(image, method).astype(bool), images)
 
@@ -56,6 +57,7 @@ def shift_skin(images: Picture | Iterable[Picture], target_ita_deg: float, *, me
         Shifted: `image`, uint8 [H, W, 3], and the `tone` measured on it; a list of them for several
         images.
     Raises:
-        as estimate_ita.
+        ImageError: an image cannot be read.
+        TypeError, ValueError: not an image.
     """
     return each(lambda image: former.shift_skin(image, target_ita_deg, method=method), images)
