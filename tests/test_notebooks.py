@@ -45,8 +45,8 @@ def pictures(notebook: NotebookNode) -> int:
     return sum("image/png" in output.get("data", {}) for output in outputs)
 
 
-def test_both_are_there() -> None:
-    assert [path.stem for path in NOTEBOOKS] == ["fairness", "skin_tone"]
+def test_all_are_there() -> None:
+    assert [path.stem for path in NOTEBOOKS] == ["fairness", "skin_tone", "training"]
 
 
 @each_notebook
@@ -94,6 +94,21 @@ def test_skin_tone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for before, after, _, quality in moves:
         assert float(before) - float(after) > 30
         assert float(quality) > 0.5
+
+
+def test_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is reported is shown, the numbers agree with each other, and the model has learnt something."""
+    notebook = read(FOLDER / "training.ipynb")
+    said = run(notebook, tmp_path, monkeypatch)
+    assert pictures(notebook) == 4
+    assert "240 images drawn" in said
+    assert "done: best epoch" in said
+    ((auc, above),) = re.findall(r"test AUC (\S+), as above (\S+)\n", said)
+    assert abs(float(auc) - float(above)) < 0.01  # predict decodes at a reduced scale
+    assert float(auc) > 0.7
+    assert "Predictor('run': resnet10t, 64x48 rgb, threshold " in said
+    ((picture, file),) = re.findall(r"one PIL image: (\S+), from its file: (\S+)\n", said)
+    assert abs(float(picture) - float(file)) < 0.05
 
 
 def test_fairness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import importlib
 import io
 import os
+import re
 import sys
 import traceback
 
@@ -45,6 +46,19 @@ class LazyGroup(click.Group):
         command: click.Command = importlib.import_module(self.lazy[name][0]).command
         return command
 
+    def invoke(self, ctx: click.Context) -> object:
+        """Runs the command; an error that names parameters comes out with their flags."""
+        try:
+            return super().invoke(ctx)
+        except (InputError, OSError) as error:
+            command = self.get_command(ctx, ctx.invoked_subcommand or "")
+            if command is not None:
+                if isinstance(error, InputError):
+                    error.args = (with_flags(str(error), command),)
+                notes = getattr(error, "__notes__", [])
+                notes[:] = [with_flags(note, command) for note in notes]
+            raise
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in self.lazy.items()])
@@ -53,12 +67,16 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, commands=COMMANDS, context_settings=CONTEXT)
 @click.version_option(package_name="melfast")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def main(debug: bool) -> None:
+@click.pass_context
+def main(ctx: click.Context, debug: bool) -> None:
     """Melanoma classifiers on dermoscopic images, fast, and fair across skin tones.
 
     Example: melfast synth data --images 800 && melfast train --config configs/quickstart.yaml
     --data-path data
     """
+    from melfast.cli.progress import Reports
+
+    ctx.with_resource(Reports())
 
 
 def run() -> None:
@@ -91,6 +109,29 @@ def run() -> None:
             click.echo(f"melfast: unexpected {kind}: {one_line(error)} (--debug shows where)", err=True)
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def with_flags(message: str, command: click.Command) -> str:
+    """A library's message in the words of a command: `name` as --name, `name=value` as --name value.
+
+    A name is that of one of the command's options or of its parameter, or the key of the config that
+    it sets; what the command has no option for stays as it is.
+    """
+    flags: dict[str, str] = {}
+    for parameter in command.params:
+        first = parameter.opts[0]
+        if first.startswith("--"):
+            key = (parameter.name or "").replace("__", ".")
+            names = [option.lstrip("-").replace("-", "_") for option in parameter.opts]
+            flags |= dict.fromkeys([key, key.rpartition(".")[2], *names], first)
+
+    def flag(match: re.Match[str]) -> str:
+        name, value = match["name"], match["value"]
+        if name not in flags:
+            return match[0]
+        return flags[name] if value in (None, "True") else f"{flags[name]} {value.strip(chr(39))}"
+
+    return re.sub(r"`(?P<name>[a-z][\w.]*)(?:=(?P<value>[^`]+))?`", flag, message)
 
 
 def calm_openmp() -> None:

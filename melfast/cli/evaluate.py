@@ -39,6 +39,12 @@ def command(
       melfast evaluate --checkpoint runs/first --data-path other/manifest.csv --split all
       torchrun --nproc-per-node 2 -m melfast evaluate --checkpoint runs/first
     """
+    from melfast.cli.measured import show
+    from melfast.cli.progress import live_bar
     from melfast.evaluate.run import Means, run_evaluation
 
-    run_evaluation(checkpoint, data_path, split, output_dir, Means(**means), report=report)
+    with live_bar() as progress:
+        evaluation = run_evaluation(
+            checkpoint, data_path, split, output_dir, Means(**means), report=report, progress=progress
+        )
+    show(evaluation)

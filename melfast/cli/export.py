@@ -84,9 +84,9 @@ def command(
     from melfast.export.formats import export_model
     from melfast.export.hf import needs, unfolded
     from melfast.io.files import locked
-    from melfast.models.checkpoint import load_model
+    from melfast.models.checkpoint import load_checkpoint
 
-    classifier, record = load_model(checkpoint)
+    classifier, record = load_checkpoint(checkpoint)
     split = int8_split(checkpoint, data_path) if precision == "int8" else None
     none = ""
     if images:

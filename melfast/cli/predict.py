@@ -1,8 +1,6 @@
 """melfast predict."""
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -126,6 +124,7 @@ def command(
         raise click.UsageError("--address and --workers go with --engine ray")
     if engine == "ray" and on_error == "raise":
         raise click.UsageError("--on-error raise goes with --engine here")
+    from melfast.cli.progress import progress_bar
     from melfast.engines.backends import read_model
     from melfast.io.errors import printable
     from melfast.predict.predictor import choose_threshold, open_engine
@@ -135,7 +134,7 @@ def command(
     foreign = {
         "input_size": None if input_size is None else parse_size(input_size),
         "colour": colour,
-        "output": model_output,
+        "model_output": model_output,
     }
     if engine == "ray":
         source_model = read_model(model, **foreign)  # type: ignore[arg-type]
@@ -177,7 +176,7 @@ def command(
         limit, by_group, with_logits, with_groups, with_ita, None if overlay is None else overlay.absolute(), source
     )
     try:
-        with images_bar(len(files)) as progress:
+        with progress_bar("predicting", len(files)) as progress:
             if engine == "ray":
                 from melfast.predict.cluster import Job, Workers, predict_on_ray
 
@@ -237,33 +236,3 @@ def command(
 def in_words(passed_over: dict[str, str]) -> str:
     reasons = "; ".join(f"{name}: {reason}" for name, reason in passed_over.items())
     return f"; passed over: {reasons}" if reasons else ""
-
-
-@contextmanager
-def images_bar(total: int) -> Iterator[Callable[[int], None]]:
-    """A bar with images/s on stderr, gone when done and silent where stderr is no terminal.
-
-    Yields:
-        A function to tell of images done.
-    """
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        ProgressColumn,
-        Task,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-    from rich.text import Text
-
-    class Speed(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            return Text(f"{task.speed:,.0f} images/s" if task.speed else "")
-
-    console = Console(stderr=True)
-    columns = (TextColumn("predicting"), BarColumn(), MofNCompleteColumn(), Speed(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda count: bar.advance(task, count)

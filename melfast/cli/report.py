@@ -91,7 +91,6 @@ def command(
         threshold=threshold,
         settings=settings,
         title=title,
-        say=lambda line: click.echo(line, err=True),
     )
     for remark in document["about"]["remarks"]:
         click.echo(f"note: {printable(remark)}")

@@ -51,18 +51,18 @@ def choose_loader(wanted: LoaderName, device: str) -> tuple[LoaderName, str]:
         InputError: the one asked for cannot be used here.
     """
     if wanted not in get_args(LoaderName):
-        raise InputError(f"--loader must be {', '.join(get_args(LoaderName))}, got {wanted!r}")
+        raise InputError(f"`loader` must be {', '.join(get_args(LoaderName))}, got {wanted!r}")
     if wanted == "native":
         return "native", "as asked for"
     if wanted == "auto":
         if device == "cuda":
-            return "native", "dali-gpu has not been measured yet: try --loader dali-gpu"
+            return "native", "dali-gpu has not been measured yet: try `loader=dali-gpu`"
         return "native", "3 times as fast as dali-cpu where measured"
     from melfast.data.dali import require_dali
 
     require_dali("gpu" if wanted == "dali-gpu" else "cpu")
     if wanted == "dali-gpu" and device != "cuda":
-        raise InputError(f"--loader dali-gpu needs a CUDA device, the model runs on {device}")
+        raise InputError(f"`loader=dali-gpu` needs a CUDA device, the model runs on {device}")
     return wanted, "as asked for"
 
 

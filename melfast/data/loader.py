@@ -3,7 +3,6 @@
 import os
 import weakref
 from collections.abc import Generator, Iterator, Sequence
-from pathlib import Path
 from typing import Any, Literal, Self, TypedDict
 
 import numpy as np
@@ -13,6 +12,7 @@ from melfast.data.batch import Batch
 from melfast.data.image_list import ImageList
 from melfast.data.plan import EpochPlan
 from melfast.data.preprocess import Preprocess
+from melfast.io.memory import Source
 
 OnError = Literal["raise", "skip"]
 LoaderName = Literal["auto", "native", "dali-cpu", "dali-gpu"]
@@ -43,7 +43,7 @@ class PlanLoader:
 
     def __init__(
         self,
-        images: Sequence[str | Path] | ImageList,
+        images: Sequence[Source] | ImageList,
         preprocess: Preprocess,
         plan: EpochPlan,
         *,

@@ -32,6 +32,8 @@ COLUMNS = (
     "mask_path",
 )
 PATH_COLUMNS = ("path", "mask_path")
+# Columns of melfast's own that hold numbers with a fraction.
+NUMBERS = ("ita", "ita_quality", "skin_l", "skin_a", "skin_b", "skin_fraction", "width", "height")
 SPLITS = ("train", "valid", "test")
 # A patient called "unknown" is nobody; all of them together are not one patient.
 MISSING_ID = MISSING | {"unknown", "unk", "?", "-1"}
@@ -199,6 +201,25 @@ class Manifest:
                 raise ValueError(f"column {name!r} has {len(values)} values for {len(self)} rows")
             table[name] = pd.Series([_cell(value) for value in values], dtype=str)
         return Manifest(self.path, table)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The table for analysis, with paths that can be opened from anywhere.
+
+        Returns:
+            One row an image: `target` and `group` Int64, <NA> where unknown; `ita` and other columns
+            of numbers float64; `path` and `mask_path` Path, None where empty; other cells str.
+        """
+        frame = self.table.copy()
+        folder = self.path.parent.absolute()
+        for name in frame:
+            cells = frame[name]
+            if name in PATH_COLUMNS:
+                frame[name] = pd.Series([folder / cell if cell else None for cell in cells], dtype=object)
+            elif name in ("target", "group"):
+                frame[name] = pd.to_numeric(cells.replace("", None)).astype("Int64")
+            elif name in NUMBERS:
+                frame[name] = pd.to_numeric(cells.replace("", None), errors="coerce").astype(float)
+        return frame
 
     def _paths(self, name: str) -> list[Path]:
         cells = self.column(name)

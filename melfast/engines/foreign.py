@@ -68,14 +68,14 @@ class Adapter:
         self.count = count if isinstance(count, int) else None
         wanted = foreign.input_size or size
         if foreign.colour is None or wanted is None:
-            lacking = ["--colour rgb or cielab"] if foreign.colour is None else []
-            lacking += ["--input-size WxH"] if wanted is None else []
+            lacking = ["`colour` rgb or cielab"] if foreign.colour is None else []
+            lacking += ["`input_size` WxH"] if wanted is None else []
             raise InputError(
                 f"{path}: an ONNX model that melfast export did not write; to use it, say {' and '.join(lacking)}"
             )
         if size is not None and wanted != size:
             raise InputError(
-                f"{path}: takes images of {size[0]}x{size[1]} (width x height), got --input-size "
+                f"{path}: takes images of {size[0]}x{size[1]} (width x height), got `input_size` "
                 f"{wanted[0]}x{wanted[1]}"
             )
         if self.dtype == np.uint8 and (foreign.colour != "rgb" or foreign.mean or foreign.std):
@@ -91,7 +91,7 @@ class Adapter:
         if self.kind == "probability" and not _possible(answers).all():
             raise InputError(
                 f"{path}: its output was taken for a probability and is {answers.min():g} to "
-                f"{answers.max():g} for a black and a white image; wanted --model-output logits"
+                f"{answers.max():g} for a black and a white image; wanted `model_output='logits'`"
             )
         columns = answers.shape[1]
         classes = tuple(f"class {i}" for i in range(max(columns, 2) - 1))

@@ -105,7 +105,7 @@ def find_engine(path: Path, trt: ModuleType, gpu: Any, *, build: bool) -> tuple[
     engine = path.with_suffix(".engine")
     try:
         if not engine.is_file():
-            raise UnusableError(f"no {engine.name} beside it: --backend tensorrt builds it, once")
+            raise UnusableError(f"no {engine.name} beside it: backend tensorrt builds it, once")
         sidecar = read_sidecar(engine)
         require_fits(sidecar, engine, trt, gpu)
         if sidecar.source != path.name:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from melfast.engines.base import EngineInfo, file_sha256, require_images
 from melfast.io.errors import InputError
-from melfast.models.checkpoint import WEIGHTS, find_checkpoint, load_model
+from melfast.models.checkpoint import WEIGHTS, find_checkpoint, load_checkpoint
 from melfast.models.deploy import ExportedClassifier
 
 
@@ -35,7 +35,7 @@ class TorchEngine:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         elif device == "cuda" and not torch.cuda.is_available():
             raise InputError("torch finds no CUDA device")
-        classifier, self.record = load_model(Path(path))
+        classifier, self.record = load_checkpoint(Path(path))
         if self.record.preprocess.masked:
             raise InputError(
                 f"{path}: the model sees masked images (preprocess.masked), which are not made "

@@ -132,5 +132,5 @@ def _require_full_tensorrt(output: Path) -> None:
     if name != "tensorrt":
         raise InputError(
             f"{output}: Triton runs engines of TensorRT itself, found {name}; "
-            "pip install tensorrt-cu13, or the ONNX file: --runtime onnx"
+            "pip install tensorrt-cu13, or the ONNX file: `runtime='onnx'`"
         )

@@ -138,7 +138,7 @@ def predict_on_ray(
     _require_ray()
     if job.wanted.overlay is not None:
         require_overlay_apart(job.wanted.overlay, files)
-    require_utf8("--engine ray", (*files.names, *files.paths))
+    require_utf8("a Ray cluster", (*files.names, *files.paths))
     with own_folder(job.folder, COMMAND) as own:
         settings = settings_of(model.origin, model.record, job.wanted, job.tta)
         _require_same(own, settings, files, images_a_part)
@@ -202,7 +202,7 @@ def _require_same(own: OwnFolder, settings: dict[str, Any], files: ImageFiles, i
             differ = sorted(key for key in {*found, *plan} if found.get(key) != plan.get(key))
             raise InputError(
                 f"{folder}: holds parts of a run with other settings ({', '.join(differ)}); wanted "
-                "the same command, or another --output"
+                "the same command, or another `output`"
             )
         return
     write_json(own.claim(FAILED, PLAN), plan)
@@ -212,7 +212,7 @@ def _require_ray() -> None:
     try:
         import ray.data  # noqa: F401
     except ModuleNotFoundError:
-        raise InputError(f"--engine ray: Ray is not installed: {INSTALL_RAY}") from None
+        raise InputError(f"Ray is not installed: {INSTALL_RAY}") from None
 
 
 @contextlib.contextmanager
@@ -229,7 +229,7 @@ def _cluster(workers: Workers) -> Iterator[Any]:
     try:
         ray.init(**options)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise InputError(f"--address {workers.address}: no Ray cluster can be reached: {error}") from None
+        raise InputError(f"`address={workers.address}`: no Ray cluster can be reached: {error}") from None
     try:
         yield ray
     finally:
@@ -244,7 +244,7 @@ def _require_reachable(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=20).close()
     except OSError as error:
-        raise InputError(f"--address {address}: nothing answers there: {error}") from None
+        raise InputError(f"`address={address}`: nothing answers there: {error}") from None
 
 
 def _answers(ray: Any, items: list[dict[str, Any]], job: Job, workers: Workers) -> Iterator[dict[str, Any]]:
@@ -310,9 +310,9 @@ def _share(there: Mapping[str, float], parts: int, job: Job, workers: Workers) -
     if not 1 <= count <= most:
         each = f"{workers.threads} processors each"
         raise InputError(
-            f"--address {workers.address}: the cluster has {processors} processors and {gpus} "
+            f"`address={workers.address}`: the cluster has {processors} processors and {gpus} "
             f"GPUs; wanted for {max(count, 1)} workers {each}"
-            + (" and a GPU, but for --backend onnx-cpu" if gpu else "")
+            + (" and a GPU, but for `backend=onnx-cpu`" if gpu else "")
         )
     return count, 1 if gpu else None
 

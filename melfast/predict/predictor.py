@@ -1,15 +1,19 @@
 """Predictions of images with an exported model; the model file and the images are enough."""
 
+import ctypes
+import os
+import threading
+import weakref
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from melfast import core
 from melfast.data.loader import OnError
 from melfast.data.native import NativeLoader
 from melfast.data.plan import evaluation_plan
@@ -19,6 +23,8 @@ from melfast.engines.backends import Backend, open_engine
 from melfast.engines.base import Engine
 from melfast.engines.foreign import SLACK, Numbers, Output
 from melfast.io.errors import ImageError, InputError
+from melfast.io.memory import Source
+from melfast.io.pictures import Picture, sources
 from melfast.models.record import ModelRecord
 
 DEFAULT_THRESHOLD = 0.5
@@ -52,7 +58,7 @@ def choose_threshold(record: ModelRecord, wanted: float | None) -> tuple[float, 
     """
     if wanted is not None:
         if not 0.0 <= wanted <= 1.0:
-            raise InputError(f"--threshold must be in 0..1, got {wanted:g}")
+            raise InputError(f"`threshold` must be in 0..1, got {wanted:g}")
         return wanted, "as asked for"
     if record.threshold is None:
         return DEFAULT_THRESHOLD, "the model has none"
@@ -61,7 +67,7 @@ def choose_threshold(record: ModelRecord, wanted: float | None) -> tuple[float, 
 
 def predictions(
     engine: Engine,
-    paths: Sequence[str | Path],
+    paths: Sequence[Source],
     *,
     batch_size: int = 32,
     threads: int | None = None,
@@ -103,7 +109,7 @@ def _checked(
     index: NDArray[np.int64],
     failures: dict[int, ImageError],
     future: "Future[Outputs]",
-    paths: Sequence[str | Path],
+    paths: Sequence[Source],
     on_error: OnError,
 ) -> Answers:
     """The answers that are probabilities; images with others are failures."""
@@ -127,13 +133,19 @@ def _mean_over_views(engine: Engine, images: NDArray[np.uint8], views: Sequence[
 
 
 class Predictor:
-    """An exported model as a function of images.
+    """An exported model, or a run, as a function of images; threads may share it.
 
         predict = Predictor("model.onnx")
-        predict(["a.jpg", "b.png"])     # float32 [2], P(malignant)
+        predict("a.jpg")                                 # 0.83, P(malignant)
+        predict(["a.jpg", "b.png"]) >= predict.threshold # float32 [2] to calls
+
+    Pickled, it is the path of its file and its options: the process that unpickles it opens the file.
+    A forked process opens the file again too, since the threads of an engine do not live on in it.
 
     Attributes:
         record: what the model is, its classes and its threshold among it.
+        info: what runs it.
+        threads: as given.
     """
 
     def __init__(
@@ -146,48 +158,86 @@ class Predictor:
         colour: ColourSpace | None = None,
         mean: Numbers | None = None,
         std: Numbers | None = None,
-        output: Output | None = None,
+        model_output: Output | None = None,
     ) -> None:
         """Takes what `open_engine` takes."""
-        self.engine = open_engine(
-            model, backend, threads=threads, input_size=input_size, colour=colour, mean=mean, std=std, output=output
-        )
-        self.record, self.threads = self.engine.record, threads
+        self._path = Path(model).absolute()
+        self._options: dict[str, Any] = {
+            "backend": backend,
+            "threads": threads,
+            "input_size": input_size,
+            "colour": colour,
+            "mean": mean,
+            "std": std,
+            "model_output": model_output,
+        }
+        self._lock = threading.Lock()
+        self._engine: Engine | None = open_engine(self._path, **self._options)
+        self.record, self.info, self.threads = self._engine.record, self._engine.info, threads
+        _OPEN.add(self)
+
+    @property
+    def engine(self) -> Engine:
+        """What runs the model in this process."""
+        with self._lock:
+            if self._engine is None:  # forked
+                # Parallel loops of GNU OpenMP wait for threads that did not live on, unless there are none.
+                threads = 1 if self.info.backend == "torch" else self.threads
+                self._engine = open_engine(self._path, **self._options | {"threads": threads})
+            return self._engine
+
+    def _forget(self) -> None:
+        """In a forked process: its engine waits for threads that are not there, and so would its end."""
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._engine))
+        self._engine, self._lock = None, threading.Lock()
+
+    @property
+    def threshold(self) -> float:
+        """P(malignant) from which on an image is called malignant: the model's, or 0.5 where it has none."""
+        return choose_threshold(self.record, None)[0]
 
     def __call__(
-        self, images: Sequence[str | Path] | Sequence[NDArray[np.uint8]], *, batch_size: int = 32, tta: Tta = "none"
-    ) -> NDArray[np.float32]:
-        """P(malignant) of each image, float32 [N].
+        self, images: Picture | Iterable[Picture], *, batch_size: int = 32, tta: Tta = "none"
+    ) -> NDArray[np.float32] | np.float32:
+        """P(malignant) of each image, all read as `melfast predict` reads files.
 
         Args:
-            images: all file names, or all uint8 sRGB arrays [H, W, 3] of any size, upright.
+            images: one or several: paths, bytes of a JPEG or PNG, open files, PIL images, uint8 sRGB
+                arrays [H, W, 3] or tensors [3, H, W] of any size, upright; a folder stands for its
+                images, sorted.
             tta: of which views of each image the mean is taken, see melfast.data.views.
+        Returns:
+            float32 [N]; of one image a float32.
         Raises:
-            ImageError: a file cannot be read.
-            TypeError, ValueError: an array is no such image.
+            ImageError: an image cannot be read.
+            TypeError, ValueError: not an image.
         """
-        if isinstance(images, str | Path):
-            raise TypeError(f"images must be a sequence of files, got {images!r}; wanted [...]")
-        pieces = [np.empty(0, np.float32)]
-        if all(isinstance(image, str | Path) for image in images):
-            files = predictions(
-                self.engine,
-                images,  # type: ignore[arg-type]
-                batch_size=batch_size,
-                threads=self.threads,
-                tta=tta,
-            )
-            pieces += [answers.probability for answers in files]
-        else:
-            for first in range(0, len(images), batch_size):
-                batch = self._resized(images[first : first + batch_size])  # type: ignore[arg-type]
-                views = require_views(tta, self.record.preprocess)
-                pieces.append(_mean_over_views(self.engine, batch, views)[0])
-        return np.concatenate(pieces)
+        found, single = sources(images)
+        batches = predictions(self.engine, found, batch_size=batch_size, threads=self.threads, tta=tta)
+        probability = np.concatenate([np.empty(0, np.float32), *(batch.probability for batch in batches)])
+        return probability[0] if single else probability
 
-    def _resized(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-        size = self.record.preprocess
-        batch = np.empty((len(images), size.height, size.width, 3), np.uint8)
-        for image, out in zip(images, batch, strict=True):
-            core.resize(image, out)
-        return batch
+    def __repr__(self) -> str:
+        size, info = self.record.preprocess, self.info
+        return (
+            f"Predictor({self._path.name!r}: {self.record.backbone}, {size.width}x{size.height} {size.colour}, "
+            f"threshold {self.threshold:.6g}, {info.backend} on {info.provider})"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickled, (str(self._path), self._options)
+
+
+def _unpickled(model: str, options: dict[str, Any]) -> Predictor:
+    return Predictor(model, **options)
+
+
+_OPEN: "weakref.WeakSet[Predictor]" = weakref.WeakSet()
+
+
+def _forget_engines() -> None:
+    for predictor in _OPEN:
+        predictor._forget()
+
+
+os.register_at_fork(after_in_child=_forget_engines)

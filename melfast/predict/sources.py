@@ -52,9 +52,9 @@ class ImageFiles:
         match = re.fullmatch(r"(\d+)/(\d+)", text)
         part, parts = (int(match[1]), int(match[2])) if match else (0, 0)
         if not 1 <= part <= parts:
-            raise InputError(f"--shard must be K/N as 3/64, K from 1 to N, got {text!r}")
+            raise InputError(f"`shard` must be K/N as 3/64, K from 1 to N, got {text!r}")
         if len(self) < parts:
-            raise InputError(f"--shard {text}: there are {len(self):,} images, wanted {parts}")
+            raise InputError(f"`shard={text}`: there are {len(self):,} images, wanted {parts}")
         return self.select(range(part - 1, len(self), parts))
 
 

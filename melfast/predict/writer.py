@@ -98,7 +98,7 @@ def header_of(record: ModelRecord, wanted: Wanted) -> list[str]:
         header += [f"logit_{i}" for i in range(record.num_logits)]
     if wanted.groups:
         if record.head == "plain":
-            raise InputError("--with-groups: the model's head is plain, which knows no tone groups")
+            raise InputError("`with_groups`: the model's head is plain, which knows no tone groups")
         header += [f"probability_{name.replace(' ', '_')}" for name in record.groups]
     return header + list(TONE_COLUMNS if wanted.ita else ())
 
@@ -230,7 +230,8 @@ def _telling_what_is_kept(unfinished: Partial) -> Iterator[None]:
         raise
     except Exception as error:
         if unfinished.count:
-            error.add_note(f"{unfinished.path} keeps {unfinished.count:,} rows; the same command with --resume goes on")
+            kept = f"{unfinished.path} keeps {unfinished.count:,} rows"
+            error.add_note(f"{kept}; the same command with `resume=True` goes on")
         raise
 
 

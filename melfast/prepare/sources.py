@@ -1,7 +1,6 @@
 """Import: a table or a folder, of a kind recognised or named, to a manifest."""
 
 import os
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -13,6 +12,7 @@ from melfast.data.manifest import Manifest, check_table, relative_folder
 from melfast.io.errors import InputError
 from melfast.io.files import atomic_path
 from melfast.io.folders import scan, scan_images, separate_masks
+from melfast.io.log import logger
 from melfast.io.tables import Table, read_table, write_csv
 from melfast.prepare.folders import find_layout, import_folder
 from melfast.prepare.importers import TABLE_KINDS, Draft, convert_table, recognise_table
@@ -46,10 +46,10 @@ class Imported:
 
 
 def import_source(source: Path, kind: str = "auto", images: Path | None = None) -> Manifest:
-    """`import_dataset` with its notes on stderr."""
+    """`import_dataset`, whose notes go to the log."""
     found = import_dataset(source, kind, images)
     for note in found.notes:
-        print(f"{source}: {note}", file=sys.stderr)
+        logger.info(f"{source}: {note}")
     return found.manifest
 
 
@@ -115,7 +115,7 @@ def _recognise(source: Path, kind: str) -> tuple[Table | None, str]:
     if len(found) == 1:
         return tables[0] if tables else (None, "folder")
     if found:
-        raise InputError(f"{source}: holds {' and '.join(found)}: name one as SOURCE, or its kind with --kind")
+        raise InputError(f"{source}: holds {' and '.join(found)}: name one as SOURCE, or its kind by `kind`")
     if layout == "images":
         return None, layout
     raise InputError(
@@ -166,7 +166,7 @@ def _find_images(draft: Draft, images: Path | None, on_missing: OnMissing) -> tu
     if on_missing == "error" or missing.all():
         raise InputError(
             f"{draft.table.path}: {len(names)} of {len(paths)} listed images are not in {where}: "
-            f"{listed} (--images names another folder, --on-missing drop leaves them out)"
+            f"{listed} (`images` names another folder, `on_missing=drop` leaves them out)"
         )
     draft.notes.append(f"listed images left out because they have no file: {len(names)} ({listed})")
     draft.keep(np.flatnonzero(~missing))

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from melfast.io.contact_sheet import write_grid
 from melfast.io.errors import InputError
 from melfast.io.files import OwnFolder, atomic_path, own_folder
 from melfast.io.images import read_resized
+from melfast.io.log import logger
 from melfast.io.tables import shortened, write_csv
 from melfast.metrics.groups import Groups, cross, group_by
 from melfast.prepare.sources import import_dataset
@@ -30,7 +31,6 @@ DEFAULT_COLUMNS = ("group", "sex", "age_approx", "anatom_site_general_challenge"
 FEW = 10  # malignant images of a group
 WORST_SHOWN, WORST_WIDTH = 24, 240  # images of the sheet, and their pixels
 DEFAULT_SETTINGS = Settings()
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,6 @@ def run_report(
     threshold: float | None = None,
     settings: Settings = DEFAULT_SETTINGS,
     title: str = "",
-    say: Say = lambda message: None,
 ) -> dict[str, Any]:
     """Writes a report on one model or several; see the module.
 
@@ -70,7 +69,6 @@ def run_report(
             are there.
         crossed: pairs of columns that are compared crossed.
         threshold: of all models; None: each one's own calls.
-        say: told of each step.
     Returns:
         The document, as it is written to metrics.json.
     Raises:
@@ -79,12 +77,12 @@ def run_report(
     """
     labels = list(names) or _labels([table.path for table in tables])
     if len(labels) != len(tables) or len(set(labels)) < len(labels):
-        raise InputError(f"--name must name each of the {len(tables)} tables once, got {', '.join(labels)}")
+        raise InputError(f"`names` must name each of the {len(tables)} tables once, got {', '.join(labels)}")
     data, tables = align(tables, manifest, by, crossed)
     for table in tables:
-        say(f"{table.path}: {table.columns}")
+        logger.info(f"{table.path}: {table.columns}")
     models = [_model(label, table, threshold) for label, table in zip(labels, tables, strict=True)]
-    say(
+    logger.info(
         f"{len(data.images.names):,} images, {int(data.images.y_true.sum()):,} malignant; "
         f"groups: {', '.join(g.name for g in data.images.groupings) or 'none'}"
     )
@@ -106,7 +104,7 @@ def run_report(
         # The page is made of what was written: it shows what metrics.json says.
         written: dict[str, Any] = json.loads((output / DOCUMENT).read_text(encoding="utf-8"))
         write_tables(output / TABLES, written)
-        say("drawing")
+        logger.info("drawing")
         pictures = draw(data, models, written, own, settings)
         written["pictures"] = [path.name for path, _ in pictures]
         write_metrics(output / DOCUMENT, written)
@@ -144,11 +142,11 @@ def align(
     remarks: list[str] = []
     if manifest is None:
         if by or crossed:
-            raise InputError("--by and --cross name columns of a manifest; wanted --manifest")
+            raise InputError("`by` and `crossed` name columns of a manifest; wanted `manifest`")
         truth = next((t.truth for t in aligned if t.truth is not None), None)
         if truth is None:
             raise InputError(
-                f"{first.path}: has no truth beside the calls (columns target and target_predicted); wanted --manifest"
+                f"{first.path}: has no truth beside the calls (columns target and target_predicted); wanted `manifest`"
             )
         known = truth >= 0
         rows = np.flatnonzero(known)
@@ -320,14 +318,14 @@ def write_tables(path: Path, document: dict[str, Any]) -> None:
 def _model(name: str, table: Predictions, threshold: float | None) -> Model:
     if threshold is not None:
         if table.score is None:
-            raise InputError(f"{table.path}: has calls alone, for which --threshold means nothing")
+            raise InputError(f"{table.path}: has calls alone, for which `threshold` means nothing")
         called = (table.score >= threshold).astype(np.int64)
         return Model(name, table.score, called, threshold, "as asked for")
     if table.called is None or (table.called < 0).any():
         lacking = len(table) if table.called is None else int((table.called < 0).sum())
         raise InputError(
             f"{table.path}: {lacking:,} of {len(table):,} images have no call (column "
-            "target_predicted); wanted --threshold, chosen on other images than these"
+            "target_predicted); wanted `threshold`, chosen on other images than these"
         )
     return Model(name, table.score, table.called, table.threshold, "the table's own calls")
 

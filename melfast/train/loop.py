@@ -16,6 +16,7 @@ from melfast.data.batch import Batch
 from melfast.data.feed import autocast, feed, open_loader
 from melfast.distributed import World
 from melfast.io.errors import ImageError, InputError
+from melfast.io.log import logger
 from melfast.metrics.calibration import fit
 from melfast.metrics.threshold import BARE_RULES, choose_by_group, choose_threshold
 from melfast.metrics.validation import validation_metrics, value_of
@@ -92,7 +93,7 @@ class Trainer:
             if best:
                 state.best = {"epoch": state.epoch, **metrics}
             self.log.record("valid", state.step, state.epoch, metrics)
-            self.log.say(self._epoch_line(totals, metrics, best))
+            logger.info(self._epoch_line(totals, metrics, best))
             self.save(self.record, best)
 
     def train_epoch(self) -> "Window":
@@ -294,7 +295,7 @@ class Trainer:
             found = self.infer(backbone, part)
             self.features[name] = Features(found, len(part), self.world.device)
         count = len(self.features["train"].rows) + len(self.features["valid"].rows)
-        self.log.say(
+        logger.info(
             f"the backbone is frozen and nothing changes the images: its features of {count:,} are computed once"
         )
 
@@ -386,7 +387,7 @@ class Trainer:
         for failure in failures:
             if failure.path not in self.left_out:
                 self.left_out.add(failure.path)
-                self.log.say(f"warning: left out ({len(self.left_out)} by now): {failure}")
+                logger.warning(f"left out ({len(self.left_out)} by now): {failure}")
 
     def _epoch_line(self, totals: "Window", metrics: dict[str, float], best: bool) -> str:
         return (

@@ -15,7 +15,7 @@ from melfast.io.errors import InputError
         ("native", "cpu", "native", "as asked for"),
         ("dali-cpu", "cpu", "dali-cpu", "as asked for"),
         ("auto", "cpu", "native", "3 times as fast as dali-cpu where measured"),
-        ("auto", "cuda", "native", "dali-gpu has not been measured yet: try --loader dali-gpu"),
+        ("auto", "cuda", "native", "dali-gpu has not been measured yet: try `loader=dali-gpu`"),
     ],
 )
 def test_choice(wanted: Any, device: str, name: str, why: str) -> None:

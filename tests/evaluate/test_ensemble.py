@@ -58,7 +58,7 @@ def test_one_model_twice_is_that_model() -> None:
         assert ((found >= threshold) == (score >= 0.3)).all()
 
 
-def test_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tables(tmp_path: Path) -> None:
     truth = {"a": 1, "b": 0, "c": 1, "d": 0}
     one = table(
         tmp_path / "1.csv",
@@ -68,7 +68,7 @@ def test_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     )
     # Another order, and no truth.
     two = table(tmp_path / "2.csv", {"d": 0.3, "c": 0.8, "b": 0.2, "a": 0.6})
-    run_ensemble([one, two], tmp_path / "out")
+    evaluation = run_ensemble([one, str(two)], str(tmp_path / "out"))
     rows = read(tmp_path / "out" / "predictions.csv")
     assert [row["image_name"] for row in rows] == ["a", "b", "c", "d"]
     found = [float(row["probability"]) for row in rows]
@@ -81,7 +81,9 @@ def test_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert metrics["members"] == [str(one), str(two)]
     assert metrics["all"]["auc"] == 1.0
     assert [row["target_predicted"] for row in rows] == ["1", "0", "1", "0"]
-    assert "mean of 2 models" in capsys.readouterr().out
+    assert evaluation is not None
+    assert evaluation.title == "mean of 2 models, threshold 0.5500"
+    assert evaluation.measured["all"]["auc"] == 1.0
 
 
 def test_tables_of_predict_have_calls_for_target(tmp_path: Path) -> None:
@@ -121,12 +123,12 @@ def test_what_does_not_go_together(tmp_path: Path) -> None:
         ([few, one], {}, f"{few}: lacks 2 images of {one}: b, c"),
         ([one, other], {}, f"{one} and {other} disagree on the truth of 'b' (0 and 1), and of 1 more"),
         ([one, tmp_path], {}, f"{tmp_path}: wanted tables of predictions (.csv) only, or runs and checkpoints only"),
-        ([one, one], {"threshold": 1.5}, "--threshold must be in 0..1, got 1.5"),
+        ([one, one], {"threshold": 1.5}, "`threshold` must be in 0..1, got 1.5"),
         (
             [one, uncalled],
             {"method": "rank-mean"},
             "rank-mean: the members' thresholds are unknown"
-            ", for their tables hold no calls of both kinds; wanted --threshold, a share of the "
+            ", for their tables hold no calls of both kinds; wanted `threshold`, a share of the "
             "images",
         ),
     ]

@@ -135,7 +135,7 @@ def test_as_on_one_machine_and_gone_on_with(
     with pytest.raises(InputError) as caught:
         predict(model, files, folder, wanted=Wanted(0.5))
     assert str(caught.value) == (
-        f"{folder}: holds parts of a run with other settings (threshold); wanted the same command, or another --output"
+        f"{folder}: holds parts of a run with other settings (threshold); wanted the same command, or another `output`"
     )
 
 
@@ -202,13 +202,13 @@ def test_whole_again_without_a_cluster(
             "onnx-cuda",
             {"CPU": 16},
             0,
-            "16 processors and 0 GPUs; wanted for 1 workers 4 processors each and a GPU, but for --backend onnx-cpu",
+            "16 processors and 0 GPUs; wanted for 1 workers 4 processors each and a GPU, but for `backend=onnx-cpu`",
         ),
         (
             "auto",
             {"CPU": 16, "GPU": 1},
             2,
-            "16 processors and 1 GPUs; wanted for 2 workers 4 processors each and a GPU, but for --backend onnx-cpu",
+            "16 processors and 1 GPUs; wanted for 2 workers 4 processors each and a GPU, but for `backend=onnx-cpu`",
         ),
         ("onnx-cpu", {"CPU": 7, "GPU": 8}, 2, "7 processors and 8 GPUs; wanted for 2 workers 4 processors each"),
     ],
@@ -223,7 +223,7 @@ def test_what_is_asked_of_a_cluster(
         return
     with pytest.raises(InputError) as caught:
         cluster._share(there, 8, job, workers)
-    assert str(caught.value) == f"--address h:1: the cluster has {found}"
+    assert str(caught.value) == f"`address=h:1`: the cluster has {found}"
 
 
 def test_without_ray(model: Path, files: ImageFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,7 +236,7 @@ def test_a_cluster_that_does_not_answer(model: Path, files: ImageFiles, tmp_path
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with pytest.raises(InputError, match=f"--address 127.0.0.1:{port}: nothing answers there: "):
+    with pytest.raises(InputError, match=f"`address=127.0.0.1:{port}`: nothing answers there: "):
         predict(model, files, tmp_path / "parts", workers=Workers(f"127.0.0.1:{port}"))
-    with pytest.raises(InputError, match="--address auto: no Ray cluster can be reached: "):
+    with pytest.raises(InputError, match="`address=auto`: no Ray cluster can be reached: "):
         predict(model, files, tmp_path / "parts", workers=Workers("auto"))

@@ -114,7 +114,7 @@ def test_rows_that_are_kept_are_not_lost_without_resume(photos: ImageFiles, tmp_
     with pytest.raises(InputError) as caught:
         write_predictions(engine, photos, output, Wanted(0.5))
     assert str(caught.value) == (
-        f"{kept}: keeps 4 rows of a run that ended early; wanted --resume, which goes on from "
+        f"{kept}: keeps 4 rows of a run that ended early; wanted `resume=True`, which goes on from "
         "them, or the file deleted, to begin anew"
     )
     assert (engine.seen, kept.read_bytes()) == (0, before)
@@ -124,7 +124,7 @@ def test_rows_that_are_kept_are_not_lost_without_resume(photos: ImageFiles, tmp_
     assert engine.seen == 6
 
 
-NOTE = "{}.partial keeps {} rows; the same command with --resume goes on"
+NOTE = "{}.partial keeps {} rows; the same command with `resume=True` goes on"
 
 
 def test_what_is_kept_is_told_whatever_ends_the_run(
@@ -273,7 +273,7 @@ def test_resume_with_other_images_of_the_same_names(photos: ImageFiles, tmp_path
         Image.new("RGB", (6, 4), (0, 0, 0)).save(other / Path(path).name)
     with pytest.raises(InputError) as caught:
         write_predictions(Engine(), find_images(str(other)), output, Wanted(0.5), resume=True)
-    message = f"{output}: was made of other images; wanted the same ones and more, or none of --resume"
+    message = f"{output}: was made of other images; wanted the same ones and more, or none of `resume=True`"
     if not finished:
         message = (
             f"{output}.partial: p0 is of {photos.paths[0]}, which now is {other}/p0.png; "
@@ -286,7 +286,7 @@ def test_resume_with_other_images_of_the_same_names(photos: ImageFiles, tmp_path
 
 def test_names_that_lead_out_of_the_folder_of_pictures(photos: ImageFiles, tmp_path: Path) -> None:
     files = ImageFiles([photos.paths[0]], ["../p0"])
-    with pytest.raises(InputError, match=r"--overlay: image_name '\.\./p0' leads out of the folder"):
+    with pytest.raises(InputError, match=r"`overlay`: image_name '\.\./p0' leads out of the folder"):
         write_predictions(Engine(), files, tmp_path / "p.csv", Wanted(0.5, overlay=tmp_path / "o"))
     write_predictions(Engine(), files, tmp_path / "p.csv", Wanted(0.5))
 
@@ -351,7 +351,7 @@ def test_group_probabilities_by_hand_and_by_decode() -> None:
 
 
 def test_groups_of_a_plain_head(photos: ImageFiles, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--with-groups: the model's head is plain, which knows"):
+    with pytest.raises(InputError, match="`with_groups`: the model's head is plain, which knows"):
         write_predictions(Engine(), photos, tmp_path / "p.csv", Wanted(0.5, groups=True))
 
 

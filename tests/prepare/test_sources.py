@@ -398,7 +398,7 @@ def test_source_that_could_be_two_things(tmp_path: Path) -> None:
         import_dataset(tmp_path)
     assert str(caught.value) == (
         f"{tmp_path}: holds full.csv (isic2020-full) and truth.csv (isic2020): "
-        "name one as SOURCE, or its kind with --kind"
+        "name one as SOURCE, or its kind by `kind`"
     )
     assert import_dataset(tmp_path, "isic2020").manifest.column("lesion_id")[0] == "IL_1"
     # labels.csv says which is meant.
@@ -495,7 +495,7 @@ def test_real_published_table(real_data: Path) -> None:
 
 
 def test_real_folder_with_two_tables(real_data: Path) -> None:
-    with pytest.raises(InputError, match="name one as SOURCE, or its kind with --kind"):
+    with pytest.raises(InputError, match="name one as SOURCE, or its kind by `kind`"):
         import_dataset(real_data / "isic2020")
     found = import_dataset(real_data / "isic2020", "isic2020", on_missing="drop")
     assert len(found.manifest) == 2

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from melfast.report.measures import Scored, measure, table, write_metrics, write_predictions
+from melfast.cli.measured import table
+from melfast.report.measures import Scored, measure, write_metrics, write_predictions
 
 SCORED = Scored(
     names=["a", "b", "c", "d", "e", "f"],
