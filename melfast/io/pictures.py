@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from melfast.io.errors import ImageError
-from melfast.io.folders import list_images, read_image
+from melfast.io.folders import list_images
+from melfast.io.images import read_image
 from melfast.io.memory import InMemory, Source
 
 ACCEPTED = "a path, bytes, an open file, a PIL image, a uint8 array or tensor, or a sequence of these"
