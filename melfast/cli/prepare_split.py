@@ -27,7 +27,7 @@ def command(manifest: Path, output: Path, fractions: str, seed: int, force: bool
     """
     from melfast.data.manifest import read_manifest, write_manifest
     from melfast.io.errors import InputError
-    from melfast.prepare.split import balance, split_manifest
+    from melfast.prepare.split import balance, split_manifest, unused_identities
 
     try:
         wanted = [float(word) for word in fractions.split(",")]
@@ -40,6 +40,8 @@ def command(manifest: Path, output: Path, fractions: str, seed: int, force: bool
         raise InputError(f"{manifest}: has a split already; --force draws a new one")
     split = split_manifest(rows, wanted, seed)
     write_manifest(split, output)
+    for line in unused_identities(split):
+        click.echo(f"warning: {line}", err=True)
     click.echo(f"{output}:")
     for line in balance(split):
         click.echo(f"  {line}")

@@ -2,6 +2,8 @@
 
 import difflib
 import os
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +34,7 @@ COLUMNS = (
 )
 PATH_COLUMNS = ("path", "mask_path")
 SPLITS = ("train", "valid", "test")
+SCIENTIFIC = re.compile(r"\d([.,]\d+)?[eE]\+?\d+")
 # A patient called "unknown" is nobody; all of them together are not one patient.
 MISSING_ID = MISSING | {"unknown", "unk", "?", "-1"}
 
@@ -230,6 +233,8 @@ def check_table(table: Table) -> Manifest:
         cells = [cell.strip() for cell in frame[name].to_numpy(dtype=object)]
         if name not in REQUIRED:
             cells = ["" if cell.lower() in missing else cell for cell in cells]
+        if name in ("patient_id", "lesion_id"):
+            _require_unrounded(table, name, cells)
         if name in _CHECKS:
             cells = _checked(table, name, cells)
         frame[name] = pd.Series(cells, dtype=str)
@@ -341,6 +346,17 @@ def _checked(table: Table, name: str, cells: list[str]) -> list[str]:
         if known[cell] is None:
             raise table.error(row, f"{name} must be {wanted}, got {cell!r}")
     return [known[cell] or "" for cell in cells]
+
+
+def _require_unrounded(table: Table, name: str, cells: list[str]) -> None:
+    """Raises InputError where a spreadsheet rounded long numbers, so that different ids became one."""
+    repeated = {cell for cell, count in Counter(cells).items() if count > 1 and SCIENTIFIC.fullmatch(cell)}
+    if rows := [row for row, cell in enumerate(cells) if cell in repeated]:
+        raise table.error(
+            rows[0],
+            f"{name} {cells[rows[0]]!r} is in scientific notation and stands in {cells.count(cells[rows[0]])} rows: "
+            "a spreadsheet rounds long numbers, and different ids become one; export the column as text",
+        )
 
 
 def _require_unique(table: Table, names: list[str]) -> None:

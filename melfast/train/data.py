@@ -16,7 +16,7 @@ from melfast.io.errors import InputError
 from melfast.io.tables import read_table
 from melfast.prepare.folds import fold_manifest
 from melfast.prepare.sources import import_source
-from melfast.prepare.split import require_disjoint, split_manifest
+from melfast.prepare.split import require_disjoint, split_manifest, unused_identities
 
 MANIFEST = "manifest.csv"
 Say = Callable[[str], None]
@@ -98,6 +98,8 @@ def take_in(config: DataConfig, run: Path, say: Say, set_by_user: set[str]) -> N
         _warn_unused(unused, f"{source} has a split already", say)
     if not config.allow_overlap:
         require_disjoint(manifest)
+        for line in unused_identities(manifest):
+            say(f"warning: {line}")
     data = training_data(manifest, say)
     _require_files(data, config.on_error == "skip", say)
     write_manifest(manifest, run / MANIFEST)
