@@ -5,6 +5,8 @@ from typing import Any
 
 import click
 
+from melfast.prepare.datasets import DATASETS
+
 FOLDER = click.Path(path_type=Path)
 
 
@@ -12,8 +14,6 @@ def show_data_sets(context: click.Context, parameter: click.Parameter, value: bo
     """Prints the known data sets, one a line."""
     if not value or context.resilient_parsing:
         return
-    from melfast.prepare.datasets import DATASETS
-
     for kind, data_set in DATASETS.items():
         click.echo(f"{kind:<18} {data_set.title}")
         if data_set.header:
@@ -26,7 +26,12 @@ def show_data_sets(context: click.Context, parameter: click.Parameter, value: bo
 @click.argument("source", type=FOLDER)
 @click.option("--output", type=FOLDER, required=True, help="The manifest to write.")
 @click.option(
-    "--kind", default="auto", show_default=True, help="Name the data set (see --list); auto goes by header and folders."
+    "--kind",
+    type=click.Choice(("auto", *DATASETS)),
+    metavar="KIND",
+    default="auto",
+    show_default=True,
+    help="Name the data set (see --list); auto goes by header and folders.",
 )
 @click.option(
     "--list", is_flag=True, is_eager=True, expose_value=False, callback=show_data_sets, help="List the data sets known."
@@ -66,9 +71,8 @@ def command(source: Path, output: Path, no_images: bool, **options: Any) -> None
     NAME.missing.csv. Images that are packed in HDF5 are unpacked beside the output, into NAME.images.
 
     \b
-    Examples:
-      melfast prepare import data/ham10000 --output ham10000.csv
-      melfast prepare import labels.csv --images photos --target dx --positive mel --output m.csv
+    Example: melfast prepare import data/ham10000 --output ham10000.csv
+             melfast prepare import labels.csv --images photos --target dx --positive mel --output m.csv
     """
     from melfast.data.manifest import write_manifest
     from melfast.io.files import require_other

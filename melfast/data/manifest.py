@@ -1,6 +1,5 @@
 """Manifest: the one table that every stage reads and adds columns to, one row an image."""
 
-import difflib
 import os
 import re
 from collections import Counter
@@ -13,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from melfast.io.columns import nearest
 from melfast.io.errors import InputError
 from melfast.io.files import atomic_path
 from melfast.io.tables import MISSING, Table, read_table, require_columns
@@ -244,11 +244,8 @@ def check_table(table: Table) -> Manifest:
 
 def _misspelt_columns(columns: Sequence[str]) -> list[tuple[str, str]]:
     """(found, meant) for each column that is nearly, but not quite, one of a manifest's own."""
-    pairs = []
-    for wanted in set(COLUMNS) - set(columns):
-        for near in difflib.get_close_matches(wanted, columns, n=1, cutoff=0.85):
-            if near not in COLUMNS:
-                pairs.append((near, wanted))
+    others = [name for name in columns if name not in COLUMNS]
+    pairs = [(near, wanted) for wanted in set(COLUMNS) - set(columns) if (near := nearest(wanted, others))]
     return sorted(pairs)
 
 

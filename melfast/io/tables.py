@@ -2,7 +2,6 @@
 
 import codecs
 import csv
-import difflib
 import io
 import json
 import re
@@ -14,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from melfast.io.columns import nearest
 from melfast.io.errors import InputError
 
 # Words that other programs write for an empty cell.
@@ -125,18 +125,6 @@ def require_columns(path: Path, present: Iterable[str], wanted: Iterable[str]) -
             hint = f"; did you mean {near!r}?" if near else ""
             columns = ", ".join(present)
             raise InputError(f"{path}: no column {name!r}; columns are {columns}{hint}")
-
-
-def canonical(name: str) -> str:
-    """A column's name as all of its spellings have it: `Patient ID`, `meta.clinical.patient_id`: `patientid`."""
-    return re.sub(r"[\W_]", "", (name.rpartition(".")[2] or name).lower())
-
-
-def nearest(name: str, present: Iterable[str]) -> str | None:
-    """The column that a name is probably a slip of the pen for; None where none is that close."""
-    by_name = {column.lower(): column for column in present}
-    near = difflib.get_close_matches(name.lower(), by_name, n=1, cutoff=0.8)
-    return by_name[near[0]] if near else None
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

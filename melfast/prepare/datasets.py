@@ -6,7 +6,7 @@ Column names are compared without regard to case, spaces and underscores.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from melfast.io.tables import canonical
+from melfast.io.columns import canonical
 
 ISIC_ONE_HOT = ("MEL", "NV", "BCC", "BKL", "DF", "VASC")
 DIAGNOSIS_COLUMNS = ("diagnosis", "dx", "diagnostic", "disease", "diag", "finaldiagnosis", "histologicdiagnosis")
@@ -182,12 +182,13 @@ FOLDER_KINDS = ("folder", "images")
 
 def recognise(columns: Sequence[str]) -> str | None:
     """The kind of a table by its header: `csv` where no entry fits but it has images, else None."""
-    if len(columns) == 2 and columns[1].strip().lower() in TARGET_WORDS:
-        return HEADERLESS
     names = {canonical(name) for name in columns}
+    images = names & {*ALIASES["image_name"], *ALIASES["path"]}
+    if len(columns) == 2 and not images and columns[1].strip().lower() in TARGET_WORDS:
+        return HEADERLESS
     if {"path", "imagename"} <= names:  # a manifest, whatever it was made of
         return "csv"
     for kind, data_set in DATASETS.items():
         if data_set.header and {canonical(name) for name in data_set.header} <= names:
             return kind
-    return "csv" if names & {*ALIASES["image_name"], *ALIASES["path"]} else None
+    return "csv" if images else None

@@ -13,6 +13,7 @@ from melfast.io.images import IMAGE_SUFFIXES
 from melfast.io.tables import Table, shortened
 from melfast.prepare.datasets import SPLIT_WORDS, TARGET_WORDS
 from melfast.prepare.diagnoses import find_diagnosis
+from melfast.prepare.importers import shared_folders
 
 OF_IMAGES = re.compile(r"[_\-. ](images?|pictures?|photos?|cases?)$", re.IGNORECASE)  # `benign_images`
 
@@ -24,8 +25,10 @@ def find_classes(files: list[str]) -> list[str]:
     if {part[-1] if part else "" for part in parts} == {"0", "1"}:
         return [part[-1] for part in parts]
     known = set(words) - {""}
-    # One folder called after a diagnosis may be all that there is of it; `benign` alone is a class.
-    return words if len(known) > 1 or known & {"benign", "malignant"} else [""] * len(files)
+    if known & {"benign", "malignant"}:
+        return [word if word in TARGET_WORDS else "" for word in words]
+    # One folder called after a diagnosis may be all that there is; `benign` alone is a class.
+    return words if len(known) > 1 else [""] * len(files)
 
 
 def folder_table(folder: Path, files: list[str], kind: str, any_class: bool) -> tuple[Table, list[str]]:
@@ -58,8 +61,12 @@ def folder_table(folder: Path, files: list[str], kind: str, any_class: bool) -> 
                 notes.append(f"images outside of class folders left out: {len(left)} ({listed})")
         columns["path"] = [files[i] for i in inside]
         columns["split"] = [next(filter(None, map(_split, parts[i])), "") for i in inside]
-        binary = all(words[i] in TARGET_WORDS for i in inside)
-        columns["target" if binary else "diagnosis"] = [words[i] for i in inside]
+        classes = [words[i] for i in inside]
+        if any(word in TARGET_WORDS for word in classes) and not any_class:  # also of melanoma and notmelanoma
+            known = {word: find_diagnosis(word) for word in classes}
+            columns["target"] = [TARGET_WORDS.get(word) or getattr(known[word], "melanoma", "") for word in classes]
+        else:
+            columns["diagnosis"] = classes
     if not columns["path"]:
         wanted = "class folders with images" if kind == "folder" else ", ".join(IMAGE_SUFFIXES)
         raise InputError(f"{folder}: nothing to import, wanted {wanted}")
@@ -70,7 +77,7 @@ def folder_table(folder: Path, files: list[str], kind: str, any_class: bool) -> 
 def _parts(files: list[str]) -> list[list[str]]:
     """Folders of each file below the one that holds all, but for one that is a split or a class itself."""
     parts = [file.split(os.sep)[:-1] for file in files]
-    shared = os.path.commonprefix(parts)
+    shared = parts[0][: shared_folders(parts)] if parts else []
     depth = next((i for i, name in enumerate(shared) if _split(name) or _class([name])), len(shared))
     return [part[depth:] for part in parts]
 

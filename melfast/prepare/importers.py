@@ -4,10 +4,10 @@ Columns are renamed, normalised and completed as the data set's entry says; no i
 for. Columns that a manifest does not know pass through untouched.
 """
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +15,10 @@ import pandas as pd
 import yaml
 
 from melfast.data.manifest import COLUMNS
+from melfast.io.columns import canonical
 from melfast.io.errors import InputError
 from melfast.io.images import IMAGE_SUFFIXES
-from melfast.io.tables import MISSING, Table, canonical, read_table, require_columns, shortened
+from melfast.io.tables import MISSING, Table, read_table, require_columns, shortened
 from melfast.prepare.datasets import (
     ALIASES,
     DATASETS,
@@ -47,14 +48,14 @@ class Choice:
         target: melanoma, malignant, a column, or a YAML file of diagnosis: 0, 1 or nothing.
         positive: words of the target's column that mean 1; all others mean 0.
         patient, lesion: columns of identities.
-        unlabelled: that a table without labels is meant to have none.
+        unlabelled: whether a table may have no labels.
     """
 
     target: str | None = None
     positive: tuple[str, ...] = ()
     patient: str | None = None
     lesion: str | None = None
-    unlabelled: bool = False
+    unlabelled: bool = True
 
 
 @dataclass
@@ -143,7 +144,7 @@ def convert_table(table: Table, kind: str, choice: Choice | None = None) -> Draf
     _name_images(draft)
     if "split" in draft.table.frame:
         draft.set("split", [SPLIT_WORDS.get(cell.lower(), cell) for cell in draft.cells("split")])
-        if kind != "csv" and len(set(draft.cells("split")) - {""}) == 1:
+        if kind not in ("csv", "folder") and len(set(draft.cells("split")) - {""}) == 1:
             draft.rename("split", "split_source")  # training part alone: still to be split
     if "fitzpatrick" in draft.used:
         types = [cell.removesuffix(".0") for cell in draft.cells("fitzpatrick")]
@@ -206,9 +207,14 @@ def unique_names(paths: Sequence[str]) -> list[str]:
     if len(set(stems)) == len(stems):
         return stems
     parts = [path.replace("\\", "/").split("/") for path in paths]
-    shared = len(os.path.commonprefix([part[:-1] for part in parts]))
+    shared = shared_folders([part[:-1] for part in parts])
     names = ["/".join([*part[shared:-1], stem]) for part, stem in zip(parts, stems, strict=True)]
     return names if len(set(names)) == len(names) else ["/".join(part[shared:]) for part in parts]
+
+
+def shared_folders(paths: Sequence[Sequence[str]]) -> int:
+    """How many of the first folders of some paths are the same in all."""
+    return sum(1 for _ in takewhile(lambda names: len(set(names)) == 1, zip(*paths, strict=False)))
 
 
 def _name_images(draft: Draft) -> None:

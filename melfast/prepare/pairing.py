@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from melfast.io.errors import InputError
-from melfast.prepare.importers import image_stem
+from melfast.prepare.importers import image_stem, shared_folders
 
 MASK_FOLDER = re.compile(r"(^|[_\-. ])(masks?|segmentations?)($|[_\-. ])|_lesion$", re.IGNORECASE)
 MASK_SUFFIX = re.compile(r"_(mask|segmentation)$", re.IGNORECASE)
@@ -133,4 +133,4 @@ def _folders(path: str) -> list[str]:
 
 def _common(wanted: list[str], folders: list[str]) -> int:
     """How many folders from the last on are the same."""
-    return len(os.path.commonprefix([wanted, folders]))
+    return shared_folders([wanted, folders])

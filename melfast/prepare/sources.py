@@ -15,10 +15,10 @@ from melfast.data.manifest import Manifest, check_table, relative_folder
 from melfast.io.errors import InputError
 from melfast.io.files import atomic_path
 from melfast.io.images import IMAGE_SUFFIXES, scan_images
-from melfast.io.tables import TABLE_SUFFIXES, Table, nearest, read_header, read_table, shortened, write_csv
+from melfast.io.tables import TABLE_SUFFIXES, Table, read_header, read_table, shortened, write_csv
 from melfast.prepare.datasets import DATASETS, FOLDER_KINDS, HEADERLESS, SPLIT_WORDS, recognise
 from melfast.prepare.folders import find_classes, folder_table
-from melfast.prepare.importers import Choice, Draft, convert_table, join_table, split_rows
+from melfast.prepare.importers import Choice, Draft, convert_table, join_table, split_rows, unique_names
 from melfast.prepare.packed import unpack_images
 from melfast.prepare.pairing import FileIndex, index_images, index_masks, separate_masks
 from melfast.prepare.split import unused_identities
@@ -60,7 +60,7 @@ class Found:
 
     kind: str
     tables: tuple[Path, ...] = ()
-    unused: tuple[str, ...] = ()
+    unused: list[str] = field(default_factory=list)
 
 
 def import_source(source: Path, kind: str = "auto", images: Path | None = None) -> Manifest:
@@ -113,8 +113,8 @@ def import_dataset(
         draft = _table_draft(source, found, choice)
     if found.unused:
         draft.notes.append(f"tables not used: {shortened(found.unused)}")
-    _require_labels(source, found, draft, choice.unlabelled or kind == "images")
     check_table(draft.table)  # a bad row comes before a missing file
+    _require_labels(source, found, draft, choice.unlabelled or kind == "images")
     dropped: tuple[str, ...] = ()
     if not require_images:
         draft.set("path", [""] * len(draft.table.frame))
@@ -134,8 +134,6 @@ def _folder_draft(source: Path, found: Found, choice: Choice) -> Draft:
     table, notes = folder_table(source, images, found.kind, bool(choice.positive or choice.target))
     draft = convert_table(table, found.kind, choice)
     draft.notes += notes
-    if found.kind == "images":
-        draft.notes.append("all images are unlabelled")
     if masks:
         _set_masks(draft, index_masks(str(source), masks), draft.cells("path"))
     return draft
@@ -151,22 +149,26 @@ def _table_draft(source: Path, found: Found, choice: Choice) -> Draft:
         if splits := _beside(path, DATASETS[found.kind].row_splits):
             table = split_rows(table, splits)
         drafts.append(convert_table(table, found.kind, choice))
-    if len(drafts) == 1:
-        return drafts[0]
-    frames = []
-    for path, draft in zip(found.tables, drafts, strict=True):
+    pairs = [(path, draft) for path, draft in zip(found.tables, drafts, strict=True)]
+    pairs = [(path, draft) for path, draft in pairs if draft.target] or pairs
+    if left := [os.path.relpath(path, source) for path in found.tables if path not in dict(pairs)]:
+        found.unused.extend(left)
+    if len(pairs) == 1:
+        return pairs[0][1]
+    for path, draft in pairs:
         prefix = relative_folder(str(path.parent.resolve()), source.resolve())
         draft.set("path", [os.path.join(prefix, cell) if cell else "" for cell in draft.cells("path")])
         draft.set("split", [_split_of(path, source)] * len(draft.table.frame))
-        frames.append(draft.table.frame)
-    frame = pd.concat(frames, ignore_index=True).fillna("")
+        draft.notes[:] = [f"{path.name}: {note}" for note in draft.notes]
+    drafts = [draft for _, draft in pairs]
+    frame = pd.concat([draft.table.frame for draft in drafts], ignore_index=True).fillna("")
     lines = np.concatenate([draft.table.lines for draft in drafts])
-    notes = [f"{path.name}: {note}" for path, draft in zip(found.tables, drafts, strict=True) for note in draft.notes]
-    names = shortened([os.path.relpath(path, source) for path in found.tables])
-    used = {**drafts[0].used, "split": "the tables' names"}
-    return Draft(
-        Table(source / "manifest.csv", frame, lines), [f"tables joined: {names}", *notes], drafts[0].target, used
-    )
+    joined = shortened([os.path.relpath(path, source) for path, _ in pairs])
+    notes = [f"tables joined: {joined}", *(note for draft in drafts for note in draft.notes)]
+    both = Draft(Table(source / "manifest.csv", frame, lines), notes, drafts[0].target, drafts[0].used, drafts[0].made)
+    if any(both.cells("path")) and both.table.frame["image_name"].duplicated().any():
+        both.set("image_name", unique_names(both.cells("path")))  # numbered from 0 in each folder
+    return both
 
 
 def _read(path: Path) -> Table:
@@ -181,10 +183,8 @@ def _side_tables(path: Path, kind: str) -> list[Path]:
 
 def _beside(path: Path, names: Sequence[str]) -> list[Path]:
     """The files of some names in a table's folder or in folders beside it; [] where one is missing."""
-    found = [
-        next((file for file in (path.parent / name, *path.parent.parent.glob(f"*/{name}")) if file.is_file()), None)
-        for name in names
-    ]
+    places = (path.parent, path.parent.parent, *sorted(path.parent.parent.glob("*/")))
+    found = [next((place / name for place in places if (place / name).is_file()), None) for name in names]
     return [file for file in found if file] if all(found) else []
 
 
@@ -236,10 +236,10 @@ def _find(source: Path, kind: str, choice: Choice) -> Found:
     raise InputError(_nothing(source, tables, images))
 
 
-def _names(source: Path, tables: dict[Path, str | None], used: Sequence[Path]) -> tuple[str, ...]:
+def _names(source: Path, tables: dict[Path, str | None], used: Sequence[Path]) -> list[str]:
     """Tables that were not used, but for texts that are none."""
     left = [path for path, kind in tables.items() if path not in used and (kind or path.suffix.lower() != ".txt")]
-    return tuple(os.path.relpath(path, source) for path in left)
+    return [os.path.relpath(path, source) for path in left]
 
 
 def _tables(folder: Path) -> Iterator[tuple[Path, str | None]]:
@@ -290,24 +290,21 @@ def _nothing(source: Path, tables: dict[Path, str | None], images: list[str]) ->
 
 
 def _require_labels(source: Path, found: Found, draft: Draft, unlabelled: bool) -> None:
-    """Raises InputError where labels seem to be missing rather than not to exist."""
-    if draft.target or unlabelled or (not DATASETS[found.kind].labelled and not found.unused):
+    """Raises InputError where labels seem to be missing rather than not to exist; else notes that there are none."""
+    if draft.target:
         return
-    if found.kind == "images":
+    if not (unlabelled or (not DATASETS[found.kind].labelled and (found.tables or not found.unused))):
+        if not found.tables:
+            raise InputError(
+                f"{source}: holds images without labels, and tables that were not used: {shortened(found.unused)}; "
+                "name one as SOURCE, or say --unlabelled"
+            )
+        columns = ", ".join(name for name in map(str, draft.table.frame) if name not in draft.made)
         raise InputError(
-            f"{source}: found images, but no labels, beside tables that were not used: {shortened(found.unused)}; "
-            "name one as SOURCE, or say --unlabelled"
+            f"{draft.table.path}: no column 'target'; columns are {columns} "
+            "(--target COLUMN names it, --unlabelled imports without)"
         )
-    if not DATASETS[found.kind].labelled:
-        draft.notes.append("a test set: all images are unlabelled")
-        return
-    columns = list(draft.table.frame.columns)
-    near = nearest("target", columns)
-    hint = f"; did you mean {near!r}?" if near else ""
-    raise InputError(
-        f"{draft.table.path}: no column 'target'; columns are {', '.join(columns)}{hint} "
-        "(--target COLUMN names it, --unlabelled imports without)"
-    )
+    draft.notes.append("no labels: all images are unlabelled")
 
 
 def _target_line(draft: Draft, manifest: Manifest) -> str:

@@ -5,8 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from melfast.io.columns import nearest
 from melfast.io.errors import InputError
-from melfast.io.tables import nearest, read_header, read_table, require_columns
+from melfast.io.tables import read_header, read_table, require_columns
 
 
 def table_file(tmp_path: Path, text: str | bytes) -> Path:
@@ -142,7 +143,8 @@ def test_missing_column_and_its_likely_spelling() -> None:
 
 
 def test_no_nonsense_is_offered() -> None:
-    assert nearest("target", ["age", "stage", "sex", "gt"]) is None
+    assert nearest("target", ["age", "stage", "sex", "largest", "tart"]) is None
+    assert nearest("lesion_id", ["session_id", "lesion_side"]) is None
     assert nearest("image_name", ["management", "image"]) is None
-    assert nearest("image_name", ["Image_Name", "imagename"]) == "Image_Name"
-    assert nearest("target", ["tagret"]) == "tagret"
+    assert nearest("image_name", ["Image_Name", "age"]) == "Image_Name"
+    assert nearest("target", ["age", "targets"]) == "targets"
