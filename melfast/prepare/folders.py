@@ -63,8 +63,7 @@ def folder_table(folder: Path, files: list[str], kind: str, any_class: bool) -> 
         columns["split"] = [next(filter(None, map(_split, parts[i])), "") for i in inside]
         classes = [words[i] for i in inside]
         if any(word in TARGET_WORDS for word in classes) and not any_class:  # also of melanoma and notmelanoma
-            known = {word: find_diagnosis(word) for word in classes}
-            columns["target"] = [TARGET_WORDS.get(word) or getattr(known[word], "melanoma", "") for word in classes]
+            columns["target"] = [TARGET_WORDS.get(word) or _melanoma(word) for word in classes]
         else:
             columns["diagnosis"] = classes
     if not columns["path"]:
@@ -84,6 +83,11 @@ def _parts(files: list[str]) -> list[list[str]]:
 
 def _split(name: str) -> str:
     return SPLIT_WORDS.get(re.split(r"[_\-. ]", name.lower())[0], "")
+
+
+def _melanoma(word: str) -> str:
+    found = find_diagnosis(word)
+    return found.melanoma if found else ""
 
 
 def _class(parts: list[str]) -> str:

@@ -111,7 +111,7 @@ class Draft:
 
     @property
     def unused(self) -> list[str]:
-        sources = {name for names in self.used.values() for name in re.split(", | and ", names)}
+        sources = {name for names in self.used.values() for name in names.split(", ")}
         return [name for name in map(str, self.table.frame) if name not in {*self.used, *sources, *self.made, *COLUMNS}]
 
 
@@ -282,7 +282,7 @@ def _diagnoses(draft: Draft, data_set: DataSet) -> tuple[str, list[str], list[Di
                 wanted = ", ".join(word for word in ARCHIVE_CLASSES if word)
                 raise draft.table.error(row, f"{present[0]} must be {wanted} or empty, got {levels[0]!r}")
         words = [next((level for level in reversed(levels) if level), "") for levels in rows]
-        return " and ".join(present), words, [archive_diagnosis(levels) for levels in rows]
+        return ", ".join(present), words, [archive_diagnosis(levels) for levels in rows]
     one_hot = [name for name in map(str, draft.table.frame) if find_diagnosis(name, exact=True)]
     if not present and len(one_hot) > 1 and (words := _one_hot(draft, one_hot, data_set)):
         return ", ".join(one_hot), words, [find_diagnosis(word) for word in words]

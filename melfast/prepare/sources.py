@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from melfast.data.manifest import Manifest, check_table, relative_folder
+from melfast.data.manifest import REQUIRED, Manifest, check_table, relative_folder
 from melfast.io.errors import InputError
 from melfast.io.files import atomic_path
 from melfast.io.images import IMAGE_SUFFIXES, scan_images
@@ -219,7 +219,8 @@ def _find(source: Path, kind: str, choice: Choice) -> Found:
         if classes:
             kinds["folder"] = []
         elif not kinds and (plain := [path for path, known in tables.items() if known == "csv" and _plausible(path)]):
-            kinds["csv"] = plain
+            # A manifest was made of another table, if there is one.
+            kinds["csv"] = [path for path in plain if not set(REQUIRED) <= set(read_header(path))] or plain
     kinds = {each: _one_of_each(paths) for each, paths in kinds.items()}
     listed = [f"{os.path.relpath(path, source)} ({each})" for each, paths in kinds.items() for path in paths]
     if "folder" in kinds:

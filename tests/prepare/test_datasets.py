@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from melfast.data.manifest import Manifest
+from melfast.data.manifest import Manifest, write_manifest
 from melfast.io.errors import InputError
 from melfast.io.tables import read_table
 from melfast.prepare.datasets import DATASETS
@@ -623,6 +623,15 @@ def test_no_labels_is_a_question(tmp_path: Path) -> None:
     assert import_dataset(tmp_path, "images", choice=ask).kind == "images"
     path.unlink()
     assert import_dataset(tmp_path, choice=ask).notes == ["no labels: all images are unlabelled"]
+
+
+def test_the_manifest_that_was_made_of_a_table_is_none_of_the_tables(tmp_path: Path) -> None:
+    path = simple(tmp_path, "filename,diagnosis,patient\na.jpg,melanoma,1\n", "a.jpg")
+    manifest = write_manifest(import_dataset(tmp_path).manifest, tmp_path / "m.csv")
+    found = import_dataset(tmp_path)
+    assert found.notes == ["tables not used: m.csv"]
+    path.unlink()
+    assert import_dataset(tmp_path).manifest.table.equals(manifest.table)
 
 
 def test_rounded_ids_are_an_error(tmp_path: Path) -> None:
