@@ -4,7 +4,6 @@ Columns are renamed, normalised and completed as the data set's entry says; no i
 for. Columns that a manifest does not know pass through untouched.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -256,13 +255,13 @@ def _label(draft: Draft, data_set: DataSet, choice: Choice) -> None:
     if rule:
         draft.target, values = _targets(draft, rule, choice, source, words, found)
         draft.set("target", values)
-    if not found:
+    if not found or "diagnosis_source" in draft.table.frame:  # a manifest has both already
         return
     if source == "diagnosis":
         draft.rename("diagnosis", "diagnosis_source")
         del draft.used["diagnosis_source"]
         draft.made.add("diagnosis_source")
-    elif "diagnosis_source" not in draft.table.frame:
+    else:
         draft.set("diagnosis_source", words)
     draft.used["diagnosis"] = source
     # Words that we do not know stay as they are.
