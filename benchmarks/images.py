@@ -13,7 +13,7 @@ from PIL import Image
 
 from benchmarks.machine import ROOT
 from melfast.io.errors import InputError
-from melfast.io.images import list_images
+from melfast.io.folders import list_images
 
 Data = Path | Literal["drawn"] | None  # a folder; drawn images; real ones if at hand, else drawn
 

@@ -17,7 +17,7 @@ from benchmarks.harness import Contestant, Run, suite
 from benchmarks.machine import ROOT
 from melfast.cli import calm_openmp
 from melfast.data.batch import Batch
-from melfast.io.images import list_images
+from melfast.io.folders import list_images
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection

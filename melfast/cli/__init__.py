@@ -1,13 +1,14 @@
 """The melfast command: one file a subcommand, loaded when it is asked for."""
 
 import importlib
+import io
 import os
 import sys
 import traceback
 
 import click
 
-from melfast.io.errors import InputError
+from melfast.io.errors import InputError, printable
 
 # name: (module, one line of help). Help is kept here so that `melfast --help` imports no command.
 COMMANDS = {
@@ -72,7 +73,10 @@ def run() -> None:
     try:
         code = main.main(arguments, prog_name="melfast", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        text = io.StringIO()
+        error.show(text)  # it may name files
+        for line in text.getvalue().split("\n")[:-1]:
+            click.echo(printable(line), err=True)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("melfast: stopped by Ctrl-C", err=True)
@@ -105,4 +109,4 @@ def one_line(error: BaseException) -> str:
     message = str(error)
     if isinstance(error, OSError) and error.filename is not None:
         message = f"{error.filename}: {error.strerror}"
-    return " ".join("; ".join([message, *getattr(error, "__notes__", ())]).split())
+    return printable(" ".join("; ".join([message, *getattr(error, "__notes__", ())]).split()))

@@ -83,6 +83,7 @@ def command(
     from melfast.export.check import read_pictures
     from melfast.export.formats import export_model
     from melfast.export.hf import needs, unfolded
+    from melfast.io.files import locked
     from melfast.models.checkpoint import load_model
 
     classifier, record = load_model(checkpoint)
@@ -93,21 +94,22 @@ def command(
     else:
         pictures, none = default_pictures(data_path or run_manifest(checkpoint), record)
     quantised = None
-    if split is not None:
-        from melfast.export.int8 import export_int8
+    with locked(output, beside=True):
+        if split is not None:
+            from melfast.export.int8 import export_int8
 
-        check, quantised = export_int8(classifier, record, output, split, pictures=pictures)
-    else:
-        check = export_model(
-            classifier,
-            record,
-            output,
-            kind,  # type: ignore[arg-type]
-            precision=precision,  # type: ignore[arg-type]
-            pictures=pictures,
-            card=read_card(card) if card else None,
-            runtime=runtime or "onnx",  # type: ignore[arg-type]
-        )
+            check, quantised = export_int8(classifier, record, output, split, pictures=pictures)
+        else:
+            check = export_model(
+                classifier,
+                record,
+                output,
+                kind,  # type: ignore[arg-type]
+                precision=precision,  # type: ignore[arg-type]
+                pictures=pictures,
+                card=read_card(card) if card else None,
+                runtime=runtime or "onnx",  # type: ignore[arg-type]
+            )
     for line in told(output, record, check, kind, quantised, engine="tensorrt" in (kind, runtime)):
         click.echo(line)
     if none:

@@ -127,6 +127,7 @@ def command(
     if engine == "ray" and on_error == "raise":
         raise click.UsageError("--on-error raise goes with --engine here")
     from melfast.engines.backends import read_model
+    from melfast.io.errors import printable
     from melfast.predict.predictor import choose_threshold, open_engine
     from melfast.predict.sources import find_images
     from melfast.predict.writer import Stopped, Wanted, write_predictions
@@ -170,8 +171,8 @@ def command(
         click.echo("note: --engine ray always goes on; --resume changes nothing", err=True)
     if tta != "none" and threshold is None:
         click.echo("note: the threshold was chosen without --tta", err=True)
-    if files.note:
-        click.echo(f"note: {files.note}", err=True)
+    for note in files.notes:
+        click.echo(f"note: {printable(note)}", err=True)
     wanted = Wanted(
         limit, by_group, with_logits, with_groups, with_ita, None if overlay is None else overlay.absolute(), source
     )

@@ -25,26 +25,27 @@ def command(
     Example: melfast prepare check manifest.csv --output good.csv
     """
     from melfast.cli.progress import progress_bar
-    from melfast.cli.quarantine import put_aside, quarantine_path
+    from melfast.cli.quarantine import open_output
     from melfast.data.manifest import read_manifest, write_manifest
+    from melfast.io.errors import printable
     from melfast.io.files import require_other
     from melfast.prepare.check import check_manifest, remarks
 
     if output:
         require_other(output, manifest)
     rows = read_manifest(manifest)
-    quarantine = quarantine_path(quarantine, output, manifest)
     count = threads or len(os.sched_getaffinity(0))
-    with progress_bar("checking", len(rows)) as advance:
-        checked = check_manifest(rows, threads=count, progress=advance)
-    put_aside(checked.bad, quarantine, rows)
-    for note in remarks(checked.good):
-        click.echo(f"note: {note}", err=True)
-    if output:
-        write_manifest(checked.good, output)
+    with open_output(rows, output, quarantine) as out:
+        with progress_bar("checking", len(rows)) as advance:
+            checked = check_manifest(rows, threads=count, progress=advance)
+        out.put_aside(checked.bad)
+        for note in remarks(checked.good, checked.profiles):
+            click.echo(f"note: {printable(note)}", err=True)
+        if output:
+            write_manifest(checked.good, output)
     written = f"; {output} holds the good ones" if output else ""
     click.echo(f"{manifest}: {len(checked.good):,} images good, {len(checked.bad):,} bad{written}")
     if checked.bad:
-        click.echo(f"{quarantine} lists the bad ones")
+        click.echo(f"{out.quarantine} lists the bad ones")
         if not output:
             ctx.exit(1)

@@ -38,43 +38,32 @@ def command(
     Example: melfast prepare dedup manifest.csv --output unique.csv --drop
     """
     from melfast.cli.progress import progress_bar
-    from melfast.cli.quarantine import put_aside, quarantine_path
-    from melfast.data.manifest import read_manifest, write_manifest
+    from melfast.cli.quarantine import open_output
+    from melfast.data.manifest import read_manifest
     from melfast.io.errors import InputError
     from melfast.io.files import require_other
     from melfast.prepare.dedup import contradictions, find_copies, rows_kept, summary, table_pairs, with_copies
-    from melfast.prepare.sweep import Journal
 
     if drop:
         require_other(output, manifest)
     rows = read_manifest(manifest)
     if (known := int((rows.column("duplicate_group") != "").sum())) and not force:
         raise InputError(f"{manifest}: {known} images have 'duplicate_group' already; --force replaces it")
-    quarantine = quarantine_path(quarantine, output, manifest)
     listed, unknown = table_pairs(rows, table) if table else ([], 0)
-    journal = Journal.beside(output, "dedup", {"pictures": 1})
-    cores = len(os.sched_getaffinity(0))
-    copies = find_copies(rows, threads=threads or cores, journal=journal, bar=progress_bar)
-    put_aside(copies.bad, quarantine, rows)
-    grouped = with_copies(rows, copies, listed)
-    kept = rows_kept(grouped)
-    write_manifest(kept if drop else grouped, output)
-    journal.remove()
-    extra = len(grouped) - len(kept)
-    done = "left out" if drop else "marked"
-    click.echo(f"{output}: {extra:,} copies among {len(grouped):,} images {done}")
-    if copies.resumed:
-        click.echo(f"  {copies.resumed:,} images from an interrupted run")
-    for line in summary(grouped):
-        click.echo(f"  {line}")
+    with open_output(rows, output, quarantine, "dedup", {"pictures": 1}) as out:
+        cores = len(os.sched_getaffinity(0))
+        copies = find_copies(rows, threads=threads or cores, journal=out.journal, bar=progress_bar)
+        grouped = with_copies(rows, copies, listed)
+        kept = rows_kept(grouped)
+        lines, contrary = summary(grouped), contradictions(grouped)
+        done = "left out" if drop else "marked"
+        title = f"{len(grouped) - len(kept):,} copies among {len(grouped):,} images {done}"
+        out.finish(copies.bad, kept if drop else grouped, title, lines, copies.resumed)
     if table:
         click.echo(f"{table}: {len(listed):,} pairs joined")
         if unknown:
             click.echo(f"note: {table}: {unknown:,} pairs name an image that is not in {manifest}", err=True)
-    contrary = contradictions(grouped)
     for line in contrary[:SHOWN]:
         click.echo(f"note: targets differ in {line}", err=True)
     if len(contrary) > SHOWN:
         click.echo(f"note: and in {len(contrary) - SHOWN} more groups", err=True)
-    if copies.bad:
-        click.echo(f"{quarantine} lists the {len(copies.bad):,} bad images")

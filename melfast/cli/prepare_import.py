@@ -75,9 +75,10 @@ def command(source: Path, output: Path, no_images: bool, **options: Any) -> None
              melfast prepare import labels.csv --images photos --target dx --positive mel --output m.csv
     """
     from melfast.data.manifest import write_manifest
-    from melfast.io.files import require_other
+    from melfast.io.errors import printable
+    from melfast.io.files import require_other, require_own_table, require_writable
     from melfast.prepare.importers import Choice
-    from melfast.prepare.sources import import_dataset, summary, write_missing
+    from melfast.prepare.sources import MISSING_COLUMNS, import_dataset, summary, write_missing
 
     choice = Choice(
         options.pop("target"),
@@ -89,13 +90,17 @@ def command(source: Path, output: Path, no_images: bool, **options: Any) -> None
     unpack = output.with_name(f"{output.stem}.images")
     found = import_dataset(source, require_images=not no_images, choice=choice, unpack=unpack, **options)
     require_other(output, found.manifest.path)
-    manifest = write_manifest(found.manifest, output)
-    for note in found.notes:
-        click.echo(note if note.startswith("warning: ") else f"note: {note}", err=True)
+    figures = summary(found, found.manifest)  # which may find fault with the table
+    require_writable(output)
+    listed = output.with_name(f"{output.stem}.missing.csv")
     if found.dropped:
-        listed = output.with_name(f"{output.stem}.missing.csv")
+        require_own_table(listed, MISSING_COLUMNS)
         write_missing(found.dropped, listed)
+    write_manifest(found.manifest, output)
+    for note in found.notes:
+        click.echo(printable(note if note.startswith("warning: ") else f"note: {note}"), err=True)
+    if found.dropped:
         click.echo(f"note: they are listed in {listed}", err=True)
     click.echo(f"{output}: imported {source} as {found.kind}")
-    for what, counts in summary(found, manifest):
+    for what, counts in figures:
         click.echo(f"  {what:<9} {counts}")

@@ -64,35 +64,25 @@ def command(
     Example: melfast prepare ita manifest.csv --output toned.csv --min-quality 0.3
     """
     from melfast.cli.progress import progress_bar
-    from melfast.cli.quarantine import put_aside, quarantine_path
-    from melfast.data.manifest import read_manifest, write_manifest
+    from melfast.cli.quarantine import open_output
+    from melfast.data.manifest import read_manifest
     from melfast.io.errors import InputError
     from melfast.prepare.ita import ToneSettings, estimate_tones, summary, with_tones
-    from melfast.prepare.sweep import Journal
 
     settings = ToneSettings(convention, tone_groups, fitzpatrick, min_quality)  # type: ignore[arg-type]
     rows = read_manifest(manifest)
-    quarantine = quarantine_path(quarantine, output, manifest)
     for name in ("ita", "group", "group_str", "fitzpatrick", "skin_l"):
         if (known := int((rows.column(name) != "").sum())) and not force:
             raise InputError(f"{manifest}: {known} images have {name!r} already; --force replaces it")
-    journal = Journal.beside(output, "ita", {"ita": convention})
-    with progress_bar("estimating", len(rows)) as advance:
-        swept = estimate_tones(
-            rows,
-            settings.ita_convention,
-            threads=threads or len(os.sched_getaffinity(0)),
-            journal=journal,
-            progress=advance,
-        )
-    put_aside(swept.bad, quarantine, rows)
-    toned = with_tones(rows, swept, settings)
-    write_manifest(toned, output)
-    journal.remove()
-    click.echo(f"{output}: skin tone of {len(rows) - len(swept.bad):,} images")
-    if swept.resumed:
-        click.echo(f"  {swept.resumed:,} of them from an interrupted run")
-    for line in summary(toned, settings):
-        click.echo(f"  {line}")
-    if swept.bad:
-        click.echo(f"{quarantine} lists the {len(swept.bad):,} bad images")
+    with open_output(rows, output, quarantine, "ita", {"ita": convention}) as out:
+        with progress_bar("estimating", len(rows)) as advance:
+            swept = estimate_tones(
+                rows,
+                settings.ita_convention,
+                threads=threads or len(os.sched_getaffinity(0)),
+                journal=out.journal,
+                progress=advance,
+            )
+        toned = with_tones(rows, swept, settings)
+        title = f"skin tone of {len(rows) - len(swept.bad):,} images"
+        out.finish(swept.bad, toned, title, summary(toned, settings), swept.resumed)

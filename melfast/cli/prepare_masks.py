@@ -45,43 +45,34 @@ def command(
     Example: melfast prepare masks manifest.csv --output masked.csv --method lesion
     """
     from melfast.cli.progress import progress_bar
-    from melfast.cli.quarantine import put_aside, quarantine_path
-    from melfast.data.manifest import read_manifest, write_manifest
+    from melfast.cli.quarantine import open_output
+    from melfast.data.manifest import read_manifest
     from melfast.io.errors import InputError
-    from melfast.io.files import require_new
+    from melfast.io.files import require_new, require_writable
     from melfast.prepare.masks import make_masks, mask_file, with_masks
-    from melfast.prepare.sweep import Journal
 
     rows = read_manifest(manifest)
-    quarantine = quarantine_path(quarantine, output, manifest)
     if (named := int((rows.column("mask_path") != "").sum())) and not force:
         raise InputError(
             f"{manifest}: {named} images have a mask_path already; --force replaces it (the files it names stay)"
         )
+    require_writable(output)
     folder = masks_dir or output.with_name(f"masks-{method}")
-    journal = Journal.beside(output, "masks", {"masks": method, "folder": str(folder.absolute())})
-    if not force and not journal.is_begun():  # else the files are ours
-        require_new(folder / mask_file(name) for name in rows.image_names)
-    with progress_bar("masking", len(rows)) as advance:
-        swept = make_masks(
-            rows,
-            folder,
-            method,  # type: ignore[arg-type]
-            threads=threads or len(os.sched_getaffinity(0)),
-            journal=journal,
-            progress=advance,
-        )
-    if not any(swept.results):
-        journal.remove()
-    put_aside(swept.bad, quarantine, rows)
-    masked = with_masks(rows, swept, method)  # type: ignore[arg-type]
-    write_manifest(masked, output)
-    journal.remove()
-    click.echo(f"{output}: {len(rows) - len(swept.bad):,} {method} masks in {folder}")
-    if swept.resumed:
-        click.echo(f"  {swept.resumed:,} of them from an interrupted run")
-    areas = masked.column("mask_area")
-    if empty := int((areas == "0.0").sum()):
-        click.echo(f"  empty: {empty:,}")
-    if swept.bad:
-        click.echo(f"{quarantine} lists the {len(swept.bad):,} bad images")
+    settings = {"masks": method, "folder": str(folder.absolute())}
+    with open_output(rows, output, quarantine, "masks", settings, folder) as out:
+        assert out.journal is not None
+        if not force and not out.journal.is_started():  # else the files are ours
+            require_new(folder / mask_file(name) for name in rows.image_names)
+        with progress_bar("masking", len(rows)) as advance:
+            swept = make_masks(
+                rows,
+                folder,
+                method,  # type: ignore[arg-type]
+                threads=threads or len(os.sched_getaffinity(0)),
+                journal=out.journal,
+                progress=advance,
+            )
+        masked = with_masks(rows, swept, method)  # type: ignore[arg-type]
+        empty = int((masked.column("mask_area") == "0.0").sum())
+        title = f"{len(rows) - len(swept.bad):,} {method} masks in {folder}"
+        out.finish(swept.bad, masked, title, [f"empty: {empty:,}"] if empty else [], swept.resumed)

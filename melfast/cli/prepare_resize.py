@@ -42,38 +42,30 @@ def command(
     Example: melfast prepare resize manifest.csv --output small.csv --size 288 --quality 95
     """
     from melfast.cli.progress import progress_bar
-    from melfast.cli.quarantine import put_aside, quarantine_path
-    from melfast.data.manifest import read_manifest, write_manifest
-    from melfast.io.files import require_new
+    from melfast.cli.quarantine import open_output
+    from melfast.data.manifest import read_manifest
+    from melfast.io.files import require_new, require_writable
     from melfast.prepare.resize import copy_files, resize_images, with_copies
-    from melfast.prepare.sweep import Journal
 
     rows = read_manifest(manifest)
-    quarantine = quarantine_path(quarantine, output, manifest)
+    require_writable(output)
     folder = copies_dir or output.with_name(f"resized-{size}")
     settings = {"size": size, "quality": quality, "folder": str(folder.absolute())}
-    journal = Journal.beside(output, "resize", settings)
-    if not force and not journal.is_begun():  # else the files are ours
-        require_new(file for name in rows.image_names for file in copy_files(folder, name))
-    with progress_bar("resizing", len(rows)) as advance:
-        swept = resize_images(
-            rows,
-            folder,
-            size,
-            quality,
-            threads=threads or len(os.sched_getaffinity(0)),
-            journal=journal,
-            progress=advance,
-        )
-    if not any(swept.results):
-        journal.remove()
-    put_aside(swept.bad, quarantine, rows)
-    write_manifest(with_copies(rows, swept), output)
-    journal.remove()
-    good = [result for result in swept.results if result is not None]
-    num_bytes = sum(os.path.getsize(result["path"]) for result in good)
-    click.echo(f"{output}: {len(good):,} copies in {folder}, {num_bytes / 2**20:,.1f} MiB")
-    if swept.resumed:
-        click.echo(f"  {swept.resumed:,} of them from an interrupted run")
-    if swept.bad:
-        click.echo(f"{quarantine} lists the {len(swept.bad):,} bad images")
+    with open_output(rows, output, quarantine, "resize", settings, folder) as out:
+        assert out.journal is not None
+        if not force and not out.journal.is_started():  # else the files are ours
+            require_new(file for name in rows.image_names for file in copy_files(folder, name))
+        with progress_bar("resizing", len(rows)) as advance:
+            swept = resize_images(
+                rows,
+                folder,
+                size,
+                quality,
+                threads=threads or len(os.sched_getaffinity(0)),
+                journal=out.journal,
+                progress=advance,
+            )
+        good = [result for result in swept.results if result is not None]
+        num_bytes = sum(os.path.getsize(result["path"]) for result in good)
+        title = f"{len(good):,} copies in {folder}, {num_bytes / 2**20:,.1f} MiB"
+        out.finish(swept.bad, with_copies(rows, swept), title, [], swept.resumed)

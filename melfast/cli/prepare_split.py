@@ -39,9 +39,10 @@ def command(manifest: Path, output: Path, fractions: str, seed: int, force: bool
     if (rows.splits != "").any() and not force:
         raise InputError(f"{manifest}: has a split already; --force draws a new one")
     split = split_manifest(rows, wanted, seed)
+    lines = balance(split)
     write_manifest(split, output)
     for line in unused_identities(split):
         click.echo(f"warning: {line}", err=True)
     click.echo(f"{output}:")
-    for line in balance(split):
+    for line in lines:
         click.echo(f"  {line}")

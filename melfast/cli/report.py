@@ -65,7 +65,7 @@ def command(
       melfast report predictions.csv --manifest manifest.csv --output report
       melfast report a.csv b.csv --manifest manifest.csv --cross group,sex --output both
     """
-    from melfast.io.errors import InputError
+    from melfast.io.errors import InputError, printable
     from melfast.report.analysis import Settings
     from melfast.report.predictions import read_predictions
     from melfast.report.writing import read_any_manifest, run_report
@@ -94,5 +94,5 @@ def command(
         say=lambda line: click.echo(line, err=True),
     )
     for remark in document["about"]["remarks"]:
-        click.echo(f"note: {remark}")
+        click.echo(f"note: {printable(remark)}")
     click.echo(f"{output / 'report.html'}\n{output / 'metrics.json'}\n{output / 'tables.csv'}")

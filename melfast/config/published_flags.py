@@ -4,13 +4,12 @@ They work on the command line (dash or underscore) and as top-level keys of a YA
 became is printed.
 """
 
-import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import yaml
 
-from melfast.config.loading import Override
+from melfast.config.loading import Loader, Override
 from melfast.io.errors import InputError
 
 Known = Mapping[str, Any]
@@ -137,7 +136,7 @@ def translate(flags: Mapping[str, tuple[Any, str]], known: Known) -> list[Overri
             continue
         value, where = flags[name]
         if isinstance(value, str):
-            value = _read(value)
+            value = yaml.load(value, Loader=Loader)
         try:
             keys = meaning(value, values)
         except InputError as error:
@@ -154,12 +153,3 @@ def translate(flags: Mapping[str, tuple[Any, str]], known: Known) -> list[Overri
             values[key], sources[key] = found, name
             overrides.append(Override(key, found, f"{where}: {name}"))
     return overrides
-
-
-def _read(text: str) -> Any:
-    """Text as YAML; 1e-4, without a dot, as a number, too."""
-    value = yaml.safe_load(text)
-    if isinstance(value, str):
-        with contextlib.suppress(ValueError):
-            return float(value)
-    return value

@@ -1,26 +1,43 @@
 """The config of a training run: one typed schema; defaults < YAML < command line."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
 
 from melfast.config import loading as settings
-from melfast.config.loading import require
 from melfast.config.published_flags import NEEDLESS, PUBLISHED, translate
 from melfast.data.augment import Augment
 from melfast.data.loader import LoaderName
-from melfast.data.preprocess import ColourSpace, Preprocess
+from melfast.data.preprocess import ColourSpace, Mean, Preprocess, Side, Std
 from melfast.data.sampler import Sampler
+from melfast.io.schema import checked, refused
 from melfast.metrics.threshold import ThresholdRule
 from melfast.metrics.validation import BestMetric
-from melfast.models.record import CalibrationName, Head, Inference
+from melfast.models.record import Backbone, CalibrationName, Count, Head, Inference, Options, Share
 from melfast.prepare.folds import parse_fold
 
-Triple = tuple[float, float, float]
+Positive = Annotated[int, Field(ge=1)]
+Amount = Annotated[float, Field(ge=0)]
+Rate = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Part = Annotated[float, Field(gt=0, le=1)]
 
 
-@dataclass(frozen=True)
+def _whole(split: tuple[float, ...]) -> tuple[float, ...]:
+    if abs(sum(split) - 1) > 1e-6:  # 0.7 + 0.15 + 0.15 is not 1 in floating point
+        raise refused("fractions that add up to 1", list(split))
+    return split
+
+
+def _fold(text: str) -> str:
+    parse_fold(text)
+    return text
+
+
+@checked()
 class DataConfig:
     """Where the images are and how they are read.
 
@@ -41,35 +58,25 @@ class DataConfig:
     path: str = ""
     kind: str = "auto"
     images: str = ""
-    split: Triple = (0.7, 0.15, 0.15)
+    split: Annotated[tuple[Share, Share, Share], AfterValidator(_whole)] = (0.7, 0.15, 0.15)
     split_seed: int = 0
-    fold: str = ""
+    fold: Annotated[str, AfterValidator(_fold)] = ""
     allow_overlap: bool = False
     on_error: Literal["raise", "skip"] = "raise"
     loader: LoaderName = "auto"
-    threads: int = 0
-
-    def __post_init__(self) -> None:
-        require(self.threads >= 0, "data.threads", ">= 0", self.threads)
-        # 1e-6: 0.7 + 0.15 + 0.15 is not 1 in floating point.
-        parse_fold(self.fold)
-        fractions_ok = min(self.split) >= 0 and abs(sum(self.split) - 1) < 1e-6
-        require(fractions_ok, "data.split", "fractions that add up to 1", list(self.split))
+    threads: Count = 0
 
 
-@dataclass(frozen=True)
+@checked()
 class PreprocessConfig:
     """Input of the network, see Preprocess; `mean` and `std` default to the usual ones."""
 
-    height: int = 96
-    width: int = 128
+    height: Side = 96
+    width: Side = 128
     colour: ColourSpace = "rgb"
-    mean: Triple | None = None
-    std: Triple | None = None
+    mean: tuple[Mean, Mean, Mean] | None = None
+    std: tuple[Std, Std, Std] | None = None
     masked: bool = False
-
-    def __post_init__(self) -> None:
-        self.resolve()
 
     def resolve(self) -> Preprocess:
         usual = Preprocess.for_colour(self.height, self.width, self.colour)
@@ -77,7 +84,7 @@ class PreprocessConfig:
         return Preprocess(self.height, self.width, self.colour, mean, std, self.masked)
 
 
-@dataclass(frozen=True)
+@checked()
 class ModelConfig:
     """A timm backbone, and how its outputs relate to classes and tone groups.
 
@@ -95,23 +102,19 @@ class ModelConfig:
             by the image's own group where it is known.
     """
 
-    backbone: str = "resnet18"
-    backbone_options: dict[str, Any] = field(default_factory=dict)
+    backbone: Backbone = "resnet18"
+    backbone_options: Options = field(default_factory=dict)
     pretrained: bool = False
     in_22k: bool = False
     weights: str = ""
     freeze: bool = False
-    drop_path: float = 0.0
-    num_groups: int = 0
+    drop_path: Fraction = 0.0
+    num_groups: Count = 0
     head: Head = "plain"
     inference: Inference = "sum"
 
-    def __post_init__(self) -> None:
-        require(self.num_groups >= 0, "model.num_groups", ">= 0", self.num_groups)
-        require(0 <= self.drop_path < 1, "model.drop_path", "in 0..1 (1 left out)", self.drop_path)
 
-
-@dataclass(frozen=True)
+@checked()
 class LossConfig:
     """See melfast.losses; every loss goes with every head and all weights.
 
@@ -130,26 +133,16 @@ class LossConfig:
     """
 
     name: Literal["ce", "focal", "ohem", "recall_ce", "group_dro"] = "ce"
-    label_smoothing: float = 0.0
+    label_smoothing: Fraction = 0.0
     weights: Literal["none", "ifw_class", "ifw_class_group"] = "none"
-    focal_gamma: float = 2.0
-    ohem_fraction: float = 0.7
-    recall_strength: float = 1.0
-    recall_momentum: float = 0.99
-    dro_rate: float = 0.01
-
-    def __post_init__(self) -> None:
-        for name in ("label_smoothing", "recall_momentum"):
-            value = getattr(self, name)
-            require(0 <= value < 1, f"loss.{name}", "in 0..1 (1 left out)", value)
-        for name in ("focal_gamma", "dro_rate"):
-            require(getattr(self, name) >= 0, f"loss.{name}", ">= 0", getattr(self, name))
-        fraction, strength = self.ohem_fraction, self.recall_strength
-        require(0 < fraction <= 1, "loss.ohem_fraction", "in 0..1 (0 left out)", fraction)
-        require(0 <= strength <= 1, "loss.recall_strength", "in 0..1", strength)
+    focal_gamma: Amount = 2.0
+    ohem_fraction: Part = 0.7
+    recall_strength: Share = 1.0
+    recall_momentum: Fraction = 0.99
+    dro_rate: Amount = 0.01
 
 
-@dataclass(frozen=True)
+@checked()
 class OptimConfig:
     """The rate rises in a line, then falls along a cosine to `min_lr_ratio * lr`.
 
@@ -168,39 +161,26 @@ class OptimConfig:
     """
 
     name: str = "adamw"
-    lr: float = 1e-3
-    weight_decay: float = 0.05
-    weight_decay_end: float | None = None
-    betas: tuple[float, float] = (0.9, 0.999)
-    momentum: float = 0.9
-    layer_decay: float = 1.0
-    warmup: float = 0.05
+    lr: Rate = 1e-3
+    weight_decay: Amount = 0.05
+    weight_decay_end: Amount | None = None
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    momentum: Fraction = 0.9
+    layer_decay: Part = 1.0
+    warmup: Amount = 0.05
     warmup_unit: Literal["fraction", "epochs", "steps"] = "fraction"
-    min_lr_ratio: float = 0.0
-    clip_norm: float = 1.0
-    sam_rho: float = 0.0
+    min_lr_ratio: Share = 0.0
+    clip_norm: Amount = 1.0
+    sam_rho: Amount = 0.0
 
     def __post_init__(self) -> None:
-        require(self.lr > 0, "optim.lr", "> 0", self.lr)
-        require(self.weight_decay >= 0, "optim.weight_decay", ">= 0", self.weight_decay)
-        end = self.weight_decay_end
-        require(end is None or end >= 0, "optim.weight_decay_end", ">= 0", end)
-        # The decayed groups are told by their decay.
-        moves = end is None or self.weight_decay > 0
-        require(moves, "optim.weight_decay", "> 0 where it has an end", self.weight_decay)
-        require(0 <= self.momentum < 1, "optim.momentum", "in 0..1 (1 left out)", self.momentum)
-        decay = self.layer_decay
-        require(0 < decay <= 1, "optim.layer_decay", "in 0..1 (0 left out)", decay)
-        require(all(0 <= b < 1 for b in self.betas), "optim.betas", "in 0..1", list(self.betas))
-        if self.warmup_unit == "fraction":
-            require(0 <= self.warmup < 1, "optim.warmup", "in 0..1 (1 left out)", self.warmup)
-        require(self.warmup >= 0, "optim.warmup", ">= 0", self.warmup)
-        require(0 <= self.min_lr_ratio <= 1, "optim.min_lr_ratio", "in 0..1", self.min_lr_ratio)
-        require(self.clip_norm >= 0, "optim.clip_norm", ">= 0", self.clip_norm)
-        require(self.sam_rho >= 0, "optim.sam_rho", ">= 0", self.sam_rho)
+        if self.weight_decay_end is not None and self.weight_decay == 0:  # the decayed groups are told by their decay
+            raise refused("> 0 where it has an end", self.weight_decay, "weight_decay")
+        if self.warmup_unit == "fraction" and self.warmup >= 1:
+            raise refused("< 1, a fraction of all steps", self.warmup, "warmup")
 
 
-@dataclass(frozen=True)
+@checked()
 class TrainConfig:
     """How long, on what and with which precision.
 
@@ -230,42 +210,34 @@ class TrainConfig:
         threads: torch's threads of each process on the CPU; 0: chosen by the number of cores.
     """
 
-    epochs: int = 20
-    batch_size: int = 64
-    accumulate: int = 1
-    seed: int = 0
+    epochs: Positive = 20
+    batch_size: Positive = 64
+    accumulate: Positive = 1
+    seed: Count = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     tf32: bool = False
     compile: bool = False
-    ema: float = 0.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
+    ema: Fraction = 0.0
+    mixup: Amount = 0.0
+    cutmix: Amount = 0.0
     best_metric: BestMetric = "auc"
     threshold_rule: ThresholdRule = "youden"
-    threshold_value: float = 0.9
+    threshold_value: Rate = 0.9
     calibration: CalibrationName = "none"
-    checkpoint_minutes: float = 10.0
-    keep_last: int = 1
-    log_every: int = 10
-    threads: int = 0
+    checkpoint_minutes: Amount = 10.0
+    keep_last: Positive = 1
+    log_every: Positive = 10
+    threads: Count = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulate", "log_every", "keep_last"):
-            require(getattr(self, name) >= 1, f"train.{name}", ">= 1", getattr(self, name))
-        for name in ("seed", "checkpoint_minutes", "threads", "mixup", "cutmix"):
-            require(getattr(self, name) >= 0, f"train.{name}", ">= 0", getattr(self, name))
-        value, rule = self.threshold_value, self.threshold_rule
-        require(value > 0, "train.threshold_value", "> 0", value)
-        if rule in ("recall", "equal_recall"):
-            require(value <= 1, "train.threshold_value", "in 0..1 (0 left out)", value)
-        require(0 <= self.ema < 1, "train.ema", "in 0..1 (1 left out)", self.ema)
-        divides = self.batch_size % self.accumulate == 0
-        multiple = f"a multiple of train.accumulate ({self.accumulate})"
-        require(divides, "train.batch_size", multiple, self.batch_size)
+        if self.threshold_rule in ("recall", "equal_recall") and self.threshold_value > 1:
+            raise refused(f"<= 1 for rule {self.threshold_rule}", self.threshold_value, "threshold_value")
+        if self.batch_size % self.accumulate:
+            raise refused(f"a multiple of train.accumulate ({self.accumulate})", self.batch_size, "batch_size")
 
 
-@dataclass(frozen=True)
+@checked()
 class OutputConfig:
     """Where the run is written, and who else is told.
 
@@ -279,7 +251,7 @@ class OutputConfig:
     tracker: Literal["none", "mlflow", "wandb"] = "none"
 
 
-@dataclass(frozen=True)
+@checked()
 class Config:
     data: DataConfig = field(default_factory=DataConfig)
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
@@ -292,9 +264,9 @@ class Config:
     output: OutputConfig = field(default_factory=OutputConfig)
 
     def __post_init__(self) -> None:
-        climbs = self.optim.sam_rho > 0 and self.train.precision == "fp16"
         # The scaler would have to leave out a step whose weights have been moved already.
-        require(not climbs, "optim.sam_rho", "0 under train.precision fp16", self.optim.sam_rho)
+        if self.optim.sam_rho > 0 and self.train.precision == "fp16":
+            raise refused("0 under train.precision fp16", self.optim.sam_rho, "optim.sam_rho")
 
     def to_yaml(self) -> str:
         """YAML that `load_config` reads back to an equal Config."""

@@ -1,12 +1,13 @@
 """Augmentation of training images, drawn for all records of an epoch at once."""
 
-from dataclasses import dataclass, field
-from typing import Literal, get_args
+from dataclasses import field
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import AfterValidator, Field
 
-from melfast.config.loading import require
+from melfast.io.schema import checked, refused
 
 Geometry = Literal["random", "published"]
 # Of published geometry, the variants of a malignant image; the others have the first alone.
@@ -15,9 +16,18 @@ IDENTITY = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], dtype=np.float32)
 # Rec. 601 luma, which saturation and hue turn about, and the chroma axes of YIQ.
 _YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 _ERASE_RATIO = 0.3  # height over width of an erased box: from this to its inverse
+Share = Annotated[float, Field(ge=0, le=1)]
+_Part = Annotated[float, Field(gt=0, lt=1)]
+_Ita = Annotated[float, Field(ge=-60, le=75)]
 
 
-@dataclass(frozen=True)
+def _rising(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise refused("two rising numbers", list(pair))
+    return pair
+
+
+@checked()
 class Augment:
     """Random changes to training images; a strength of 0 switches a part off.
 
@@ -43,60 +53,23 @@ class Augment:
     """
 
     geometry: Geometry = "random"
-    hflip: float = 0.5
-    vflip: float = 0.5
-    rotation_deg: float = 15.0
-    translation: float = 0.1
-    scale: float = 0.1
-    crop: float = 1.0
-    crop_ratio: float = 4 / 3
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-    hue: float = 0.0
-    erase: float = 0.0
-    erase_area: tuple[float, float] = (0.02, 0.33)
-    mask: float = 0.0
-    skin_former: dict[str, float] = field(default_factory=dict)
-    skin_former_ita: tuple[float, float] = (-10.0, 28.0)
-
-    def __post_init__(self) -> None:
-        require(self.geometry in get_args(Geometry), "augment.geometry", "'random' or 'published'", repr(self.geometry))
-        for name, high in (
-            ("hflip", 1.0),
-            ("vflip", 1.0),
-            ("rotation_deg", 180.0),
-            ("translation", 1.0),
-            ("scale", 0.9),
-            ("brightness", 1.0),
-            ("contrast", 1.0),
-            ("saturation", 1.0),
-            ("hue", 0.5),
-            ("erase", 1.0),
-            ("mask", 1.0),
-        ):
-            value = getattr(self, name)
-            require(0 <= value <= high, f"augment.{name}", f"in 0..{high:g}", f"{value:g}")
-        # Decoding keeps the detail of crops of up to four times the sides' zoom.
-        require(0.05 <= self.crop <= 1, "augment.crop", "in 0.05..1", f"{self.crop:g}")
-        require(1 <= self.crop_ratio <= 4, "augment.crop_ratio", "in 1..4", f"{self.crop_ratio:g}")
-        low, high = self.erase_area
-        require(
-            0 < low <= high < 1,
-            "augment.erase_area",
-            "two rising numbers in 0..1 (0 and 1 left out)",
-            list(self.erase_area),
-        )
-        for name, value in self.skin_former.items():
-            ok = isinstance(value, int | float) and 0 <= value <= 1
-            require(ok, f"augment.skin_former.{name}", "in 0..1", value)
-        low, high = self.skin_former_ita
-        require(
-            -60 <= low <= high <= 75,
-            "augment.skin_former_ita",
-            "two rising numbers in -60..75",
-            list(self.skin_former_ita),
-        )
+    hflip: Share = 0.5
+    vflip: Share = 0.5
+    rotation_deg: Annotated[float, Field(ge=0, le=180)] = 15.0
+    translation: Share = 0.1
+    scale: Annotated[float, Field(ge=0, le=0.9)] = 0.1
+    # Decoding keeps the detail of crops of up to four times the sides' zoom.
+    crop: Annotated[float, Field(ge=0.05, le=1)] = 1.0
+    crop_ratio: Annotated[float, Field(ge=1, le=4)] = 4 / 3
+    brightness: Share = 0.0
+    contrast: Share = 0.0
+    saturation: Share = 0.0
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    erase: Share = 0.0
+    erase_area: Annotated[tuple[_Part, _Part], AfterValidator(_rising)] = (0.02, 0.33)
+    mask: Share = 0.0
+    skin_former: dict[str, Share] = field(default_factory=dict)
+    skin_former_ita: Annotated[tuple[_Ita, _Ita], AfterValidator(_rising)] = (-10.0, 28.0)
 
     @property
     def changes(self) -> bool:

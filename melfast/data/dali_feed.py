@@ -1,13 +1,14 @@
 """What DALI is fed with: checked files, and the records' arrays as its operators take them.
 
-DALI cannot skip a bad image, so none may reach it: each file is decoded once before, at an eighth
-of its size, which reads all of it. What was found whole is remembered by its content.
+DALI cannot skip a bad image and applies no colour profile, so neither may reach it: each file is decoded once before,
+at an eighth of its size, which reads all of it. What was found whole is remembered by its content.
 """
 
 import zlib
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +20,54 @@ from melfast.data.image_list import ImageList
 from melfast.data.plan import EpochPlan, reaches_out, working_size
 from melfast.data.preprocess import Preprocess
 from melfast.data.retouch import lesion_plane
+from melfast.io.colour_profiles import is_srgb
 from melfast.io.errors import ImageError
-from melfast.io.images import decode_image, read_bytes
+from melfast.io.headers import Header, read_header, require_few_scans, without_stray
+from melfast.io.images import decode_image, read_bytes, read_resized
 
 # (length, CRC-32) of contents found whole by this process; every epoch has a loader of its own.
 _whole: set[tuple[int, int]] = set()
 
 
-def read_whole(path: str | Path) -> NDArray[np.uint8]:
-    """The bytes of an image file that can be decoded.
+def read_whole(path: str | Path, size: tuple[int, int], *, checked: bool = False) -> NDArray[np.uint8]:
+    """An image as an encoded file that DALI decodes to the same pixels as melfast.
 
+    That is the file itself where DALI is tested with its coding and its colours are sRGB; else the picture that melfast
+    decodes, as a PPM.
+
+    Args:
+        size: (height, width) that are needed; a picture is shrunk to no less than twice as much.
+        checked: the file is known to be whole; its header is looked at all the same.
     Raises:
         ImageError: as melfast.io.images.read_image.
     """
     data = read_bytes(path)
     content = len(data), zlib.crc32(data)
-    if content not in _whole:
-        try:
+    try:
+        header = read_header(BytesIO(data))
+        plain = _is_for_dali(header)
+        if plain and header.format == "JPEG":
+            require_few_scans(data, header)
+        if plain and not checked and content not in _whole:
             decode_image(data, min_height=1, min_width=1)
-        except ValueError as error:
-            raise ImageError(path, str(error)) from None
-        _whole.add(content)
-    return np.frombuffer(data, np.uint8)
+            _whole.add(content)
+    except ValueError as error:
+        raise ImageError(path, str(error)) from None
+    return np.frombuffer(without_stray(data, header) if plain else _as_ppm(path, size), np.uint8)
+
+
+def _is_for_dali(header: Header) -> bool:
+    tested = header.format == "PNG" or (header.format == "JPEG" and header.scalable)
+    return tested and header.colour == "RGB" and is_srgb(header.profile)
+
+
+def _as_ppm(path: str | Path, size: tuple[int, int]) -> bytes:
+    def small(height: int, width: int) -> tuple[int, int]:
+        times = max(1, min(height // (2 * size[0]), width // (2 * size[1])))
+        return max(1, round(height / times)), max(1, round(width / times))
+
+    image, _ = read_resized(path, small)
+    return b"P6 %d %d 255\n" % image.shape[1::-1] + image.tobytes()
 
 
 def record_arrays(plan: EpochPlan, records: NDArray[np.int64], height: int, width: int) -> dict[str, NDArray[Any]]:
@@ -172,11 +199,10 @@ class Feed:
 
     def _read(self, record: int) -> _Read:
         row = self.plan.index[record]
-        path, checked = self.images.paths[row], self.images.checked
         plane = lesion_plane(self.plan, record, self.images, self.preprocess)
-        if checked is not None and checked[row]:
-            return _Read(np.frombuffer(read_bytes(path), np.uint8), plane)
-        return _Read(read_whole(path), plane)
+        checked = self.images.checked is not None and bool(self.images.checked[row])
+        working = working_size(self.plan.affine[record], *self.size)
+        return _Read(read_whole(self.images.paths[row], working, checked=checked), plane)
 
     def _finished(self, records: slice, jobs: list[Future[_Read]]) -> tuple[Work, list[_Read]]:
         kept, images, failures = [], [], []

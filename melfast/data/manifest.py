@@ -16,7 +16,7 @@ from melfast.data.image_list import ImageList
 from melfast.io.columns import nearest
 from melfast.io.errors import InputError
 from melfast.io.files import atomic_path
-from melfast.io.tables import MISSING, Table, read_table, require_columns
+from melfast.io.tables import MISSING, Table, read_table, require_columns, without_formula
 from melfast.skin.tone import TONE_GROUPS, ToneScale
 
 REQUIRED = ("image_name", "path")
@@ -273,7 +273,8 @@ def write_manifest(manifest: Manifest, path: str | Path) -> Manifest:
     first = [name for name in COLUMNS if name in moved.table]
     others = [name for name in moved.table if name not in COLUMNS]
     with atomic_path(path) as temporary:
-        moved.table[first + others].to_csv(temporary, index=False, lineterminator="\n")
+        table = moved.table[first + others]
+        table.apply(lambda cells: cells.map(without_formula)).to_csv(temporary, index=False, lineterminator="\n")
     return moved
 
 
@@ -340,6 +341,7 @@ def _ita(cell: str) -> str | None:
 _CHECKS = {
     "target": (_target, "0, 1 or empty"),
     "group": (_group, "a whole number from 0 or empty"),
+    "group_str": (lambda cell: cell if cell.isprintable() else None, "printable text or empty"),
     "split": (lambda cell: cell if cell in SPLITS else None, "train, valid, test or empty"),
     "ita": (_ita, "degrees in -180..180 or empty"),
 }

@@ -6,13 +6,13 @@ training, all but the lesion black where `masked`, colour conversion,
 `(value - mean) / std` per channel.
 """
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
 from melfast import core
-from melfast.io.errors import InputError
+from melfast.io.schema import checked
 
 ColourSpace = Literal["rgb", "cielab"]
 
@@ -20,8 +20,13 @@ ColourSpace = Literal["rgb", "cielab"]
 RGB_MEAN, RGB_STD = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # ImageNet, as timm's models expect
 LAB_MEAN, LAB_STD = (65.0, 20.0, 10.0), (15.0, 10.0, 10.0)  # round figures near dermoscopy's own
 
+# Bounds that no model needs to pass, and within which float32 and a machine's memory hold.
+Side = Annotated[int, Field(ge=1, le=4096)]
+Mean = Annotated[float, Field(ge=-1e4, le=1e4)]
+Std = Annotated[float, Field(ge=1e-4, le=1e4)]
 
-@dataclass(frozen=True)
+
+@checked()
 class Preprocess:
     """Input size, colour space and normalisation of a model.
 
@@ -32,20 +37,12 @@ class Preprocess:
         masked: everything outside of the lesion's mask is black; each image needs a mask.
     """
 
-    height: int
-    width: int
+    height: Side
+    width: Side
     colour: ColourSpace = "rgb"
-    mean: tuple[float, float, float] = RGB_MEAN
-    std: tuple[float, float, float] = RGB_STD
+    mean: tuple[Mean, Mean, Mean] = RGB_MEAN
+    std: tuple[Std, Std, Std] = RGB_STD
     masked: bool = False
-
-    def __post_init__(self) -> None:
-        if self.colour not in ("rgb", "cielab"):
-            raise InputError(f"preprocess.colour must be 'rgb' or 'cielab', got {self.colour!r}")
-        if self.height < 1 or self.width < 1:
-            raise InputError(f"preprocess size must be >= 1 x 1, got {self.height} x {self.width}")
-        if min(self.std) <= 0:
-            raise InputError(f"preprocess.std must be > 0 in each channel, got {self.std}")
 
     @property
     def fill(self) -> tuple[int, int, int]:
@@ -62,15 +59,3 @@ class Preprocess:
         """The usual mean and std of a colour space."""
         mean, std = (LAB_MEAN, LAB_STD) if colour == "cielab" else (RGB_MEAN, RGB_STD)
         return cls(height, width, colour, mean, std)
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, record: dict[str, Any]) -> "Preprocess":
-        """Raises InputError where the record has other keys than the fields."""
-        try:
-            fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
-            return cls(**fields)
-        except TypeError as error:
-            raise InputError(f"preprocess record {record}: {error}") from None

@@ -1,18 +1,18 @@
 """Sampler: which records an epoch has, and in which order, over all ranks."""
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from melfast.config.loading import require
 from melfast.io.errors import InputError
+from melfast.io.schema import checked
 
 SamplerName = Literal["shuffle", "balanced_batch", "undersample", "oversample", "group_balanced"]
 
 
-@dataclass(frozen=True)
+@checked()
 class Sampler:
     """How an epoch is drawn from the training records.
 
@@ -27,12 +27,7 @@ class Sampler:
     """
 
     name: SamplerName = "shuffle"
-    ratio: float = 1.0
-
-    def __post_init__(self) -> None:
-        names = get_args(SamplerName)
-        require(self.name in names, "sampler.name", f"one of {', '.join(names)}", repr(self.name))
-        require(self.ratio > 0, "sampler.ratio", "> 0", self.ratio)
+    ratio: Annotated[float, Field(gt=0)] = 1.0
 
 
 SHUFFLE = Sampler()

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from melfast.doctor.found import Found
+from melfast.io.budget import available_memory
 
 CPU_FLAGS = ("avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "asimd", "sve")
 LEAST_MEMORY_GIB = 2.0
@@ -32,7 +33,7 @@ def system() -> Found:
     """Cores, memory, disk; what a container allows is less than what the machine has."""
     cores = len(os.sched_getaffinity(0))
     quota = cpu_quota(Path("/sys/fs/cgroup/cpu.max"))
-    memory_gib = available_memory(Path("/proc/meminfo"), Path("/sys/fs/cgroup")) / GIB
+    memory_gib = available_memory() / GIB
     disk_gib = shutil.disk_usage(Path.cwd()).free / GIB
     threads = os.environ.get("OMP_NUM_THREADS")
     text = (
@@ -65,32 +66,6 @@ def cpu_quota(path: Path) -> float | None:
     except OSError:
         return None
     return None if allowed == "max" else int(allowed) / int(period)
-
-
-def available_memory(meminfo: Path, cgroup: Path) -> float:
-    """Bytes that can be had; NaN where Linux does not say.
-
-    Of what a container holds, the file cache that has not been used of late (`inactive_file`) is
-    given back when memory runs short, and it grows with every image read.
-    """
-    free = float("nan")
-    with suppress(OSError):
-        lines = dict(line.split(":") for line in meminfo.read_text().splitlines())
-        free = int(lines["MemAvailable"].split()[0]) * 1024.0
-    with suppress(OSError, ValueError):  # no cgroup, or no limit: "max"
-        limit = int((cgroup / "memory.max").read_text())
-        held = int((cgroup / "memory.current").read_text()) - _inactive_file(cgroup / "memory.stat")
-        free = min(free, limit - max(held, 0))
-    return free
-
-
-def _inactive_file(path: Path) -> int:
-    """Bytes; 0 where the container does not say."""
-    try:
-        lines = [line.split() for line in path.read_text().splitlines()]
-    except OSError:
-        return 0
-    return next((int(line[1]) for line in lines if line[:1] == ["inactive_file"]), 0)
 
 
 def folders() -> Found:

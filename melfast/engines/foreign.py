@@ -1,5 +1,6 @@
 """ONNX files that melfast did not write: what the user says of one, and what it says itself."""
 
+import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -95,7 +96,9 @@ class Adapter:
         columns = answers.shape[1]
         classes = tuple(f"class {i}" for i in range(max(columns, 2) - 1))
         self.record = ModelRecord(
-            path.stem, self.preprocess, classes=(*classes, "malignant") if columns > 2 else ("benign", "malignant")
+            re.sub(r"[^A-Za-z0-9_]", "_", path.stem)[:80],
+            self.preprocess,
+            classes=(*classes, "malignant") if columns > 2 else ("benign", "malignant"),
         )
         self.assumed = self._in_words(session, columns)
 

@@ -1,12 +1,12 @@
 """The CUDA device, found without torch; and calls of CUDA's runtime."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from melfast.engines.base import UnusableError
+from melfast.io.schema import checked
 
 
-@dataclass(frozen=True)
+@checked()
 class Gpu:
     """A CUDA device.
 

@@ -1,26 +1,51 @@
 """An engine of TensorRT on disk: NAME.engine and, beside it, NAME.engine.json, its sidecar."""
 
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
 
 from melfast.engines.base import METADATA_KEY, UnusableError, file_sha256
 from melfast.engines.gpu import Gpu, find_gpu
 from melfast.engines.tensorrt import build_engine, find_tensorrt, is_portable
 from melfast.io.errors import InputError
 from melfast.io.files import atomic_path
-from melfast.models.record import ModelRecord
+from melfast.io.schema import checked, read_json, refused
+from melfast.models.record import ModelRecord, Name
 
-FORMAT = 1
 SUFFIXES = (".engine", ".plan")
 
 
-@dataclass(frozen=True)
+def _file_name(name: str) -> str:
+    if name in (".", "..") or "/" in name or "\\" in name or not name.isprintable():
+        raise refused("the name of a file in the same folder", name)
+    return name
+
+
+def _digest(text: str) -> str:
+    if not re.fullmatch("[0-9a-f]{64}", text):
+        raise refused("64 hexadecimal digits", text)
+    return text
+
+
+def _in_order(batches: tuple[int, int, int]) -> tuple[int, int, int]:
+    if list(batches) != sorted(batches):
+        raise refused("three rising numbers", list(batches))
+    return batches
+
+
+Digest = Annotated[str, AfterValidator(_digest)]
+Images = Annotated[int, Field(ge=1, le=65536)]
+
+
+@checked()
 class Sidecar:
     """What must be known of an engine to run it, and to know that it must not be run.
 
@@ -34,35 +59,17 @@ class Sidecar:
         record: the model's.
     """
 
-    source: str
-    source_sha256: str
-    engine_sha256: str
-    runtime: str
+    source: Annotated[str, AfterValidator(_file_name)]
+    source_sha256: Digest
+    engine_sha256: Digest
+    runtime: Name
     gpu: Gpu | None
-    batches: tuple[int, int, int]
+    batches: Annotated[tuple[Images, Images, Images], AfterValidator(_in_order)]
     record: ModelRecord
+    melfast_engine_format: Literal[1] = 1
 
     def to_json(self) -> str:
-        record = json.loads(self.record.to_json())
-        fields = asdict(self) | {"record": record}
-        return json.dumps({"melfast_engine_format": FORMAT, **fields}, indent=2)
-
-    @classmethod
-    def from_json(cls, text: str, where: str) -> "Sidecar":
-        """Raises InputError, naming `where`, for anything that `to_json` did not write."""
-        try:
-            fields: dict[str, Any] = json.loads(text)
-            if fields.pop("melfast_engine_format") != FORMAT:
-                raise InputError(f"{where}: written by another melfast; wanted format {FORMAT}")
-            fewest, tuned, most = fields["batches"]
-            fields["batches"] = (int(fewest), int(tuned), int(most))
-            fields["gpu"] = Gpu(**fields["gpu"]) if fields["gpu"] else None
-            fields["record"] = ModelRecord.from_json(json.dumps(fields["record"]), where)
-            return cls(**fields)
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError, ValueError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"{where}: not the sidecar of an engine ({error!r})") from None
+        return json.dumps(asdict(self), indent=2)
 
 
 def is_engine(path: Path) -> bool:
@@ -150,15 +157,9 @@ def read_sidecar(engine: Path) -> Sidecar:
         InputError: it is missing or broken, or that of another engine.
     """
     path = sidecar_path(engine)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(
-            f"{engine}: its sidecar {path.name} is missing; wanted both that melfast export wrote"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
-    sidecar = Sidecar.from_json(text, str(path))
+    if not path.exists():
+        raise InputError(f"{engine}: its sidecar {path.name} is missing; wanted both that melfast export wrote")
+    sidecar = read_json(Sidecar, path)
     if file_sha256(engine) != sidecar.engine_sha256:
         raise InputError(f"{engine}: is not the whole engine that {path.name} is about")
     return sidecar

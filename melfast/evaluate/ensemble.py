@@ -1,5 +1,6 @@
 """Ensembles: several models' answers for the same images as one."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from melfast.evaluate.run import (
     DEFAULT_THRESHOLD,
     Means,
     ask,
+    claim_output,
     conclude,
     open_world,
     read_split,
@@ -28,6 +30,7 @@ from melfast.report.predictions import read_predictions
 from melfast.train.data import MANIFEST
 
 Method = Literal["mean", "rank-mean"]
+COMMAND = "melfast ensemble"
 
 
 @dataclass(frozen=True)
@@ -103,10 +106,13 @@ def run_ensemble(
     if threshold is not None and not 0 <= threshold <= 1:
         raise InputError(f"--threshold must be in 0..1, got {threshold:g}")
     if all(tables):
-        finish([read_member(source) for source in sources], output, method, threshold)
+        with contextlib.ExitStack() as held:
+            claim_output(held, output, COMMAND)
+            finish([read_member(source) for source in sources], output, method, threshold)
         return
-    with open_world(means) as world:
+    with open_world(means) as world, contextlib.ExitStack() as held:
         folders = [find_checkpoint(source) for source in sources]
+        world.first_does(lambda: claim_output(held, output, COMMAND))
         manifest = world.first_does(lambda: read_split(folders[0], data_path, split))
         answers = [ask(folder, manifest, world, means) for folder in folders]
         if not world.first:

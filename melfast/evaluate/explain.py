@@ -12,7 +12,7 @@ from melfast.evaluate.evidence import explain_files
 from melfast.evaluate.run import read_split
 from melfast.io.contact_sheet import write_grid
 from melfast.io.errors import InputError
-from melfast.io.files import atomic_path
+from melfast.io.files import atomic_path, own_folder
 from melfast.models.checkpoint import find_checkpoint, load_model
 from melfast.predict.sources import find_images
 
@@ -54,16 +54,18 @@ def run_explain(
         labels, found_images = manifest.image_names, manifest.images
         targets, groups = manifest.targets, manifest.groups_by(record.groups).astype(np.int64)
     chosen = choose(labels, targets, names, count)
-    found = explain_files(model, record, found_images.select(chosen), None if groups is None else groups[chosen])
-    output.mkdir(parents=True, exist_ok=True)
-    captions = []
-    for row, (picture, probability) in zip(chosen, found, strict=True):
-        truth = CLASS_NAMES[int(targets[row])]
-        captions.append(f"P {probability:.3f}{truth and f', truth {truth}'} {labels[row]}")
-        with atomic_path(output / f"{labels[row].replace('/', '_')}.png") as file:
-            Image.fromarray(picture).save(file, "PNG")
-    pictures = [(picture, text) for (picture, _), text in zip(found, captions, strict=True)]
-    write_grid(pictures, min(6, len(pictures)), output / SHEET)
+    written = {row: f"{labels[row].replace('/', '_')}.png" for row in chosen.tolist()}
+    with own_folder(output, "melfast explain") as own:
+        own.claim(*written.values(), SHEET)
+        found = explain_files(model, record, found_images.select(chosen), None if groups is None else groups[chosen])
+        captions = []
+        for row, (picture, probability) in zip(written, found, strict=True):
+            truth = CLASS_NAMES[int(targets[row])]
+            captions.append(f"P {probability:.3f}{truth and f', truth {truth}'} {labels[row]}")
+            with atomic_path(output / written[row]) as file:
+                Image.fromarray(picture).save(file, "PNG")
+        pictures = [(picture, text) for (picture, _), text in zip(found, captions, strict=True)]
+        write_grid(pictures, min(6, len(pictures)), output / SHEET)
     return [f"{output}: {len(found)} pictures", str(output / SHEET)]
 
 

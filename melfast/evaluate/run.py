@@ -19,7 +19,7 @@ from melfast.data.manifest import SPLITS, Manifest, is_manifest, read_manifest
 from melfast.data.views import Tta
 from melfast.distributed import World, start_world
 from melfast.io.errors import ImageError, InputError
-from melfast.io.files import atomic_path
+from melfast.io.files import OwnFolder, atomic_path, own_folder
 from melfast.models.checkpoint import find_checkpoint, load_model
 from melfast.models.infer import BATCH_SIZE, infer
 from melfast.models.record import ModelRecord
@@ -28,7 +28,7 @@ from melfast.report.measures import Scored, measure, table, write_metrics, write
 from melfast.train.data import MANIFEST
 
 DEFAULT_THRESHOLD = 0.5
-CARD = "model_card.md"
+CARD, METRICS, PREDICTIONS = "model_card.md", "metrics.json", "predictions.csv"
 
 
 @dataclass(frozen=True)
@@ -105,14 +105,15 @@ def run_evaluation(
     Raises:
         InputError: the checkpoint, the data or an image cannot be used.
     """
-    with open_world(means) as world:
+    with open_world(means) as world, contextlib.ExitStack() as held:
         folder = find_checkpoint(checkpoint)
         manifest = world.first_does(lambda: read_split(folder, data_path, split))
+        name = split if means.tta == "none" else f"{split}-{means.tta}"
+        output = output_dir or run_of(folder) / "evaluation" / name
+        world.first_does(lambda: claim_output(held, output, "melfast evaluate"))
         answers = ask(folder, manifest, world, means)
         if not world.first:
             return
-        name = split if means.tta == "none" else f"{split}-{means.tta}"
-        output = output_dir or run_of(folder) / "evaluation" / name
         record = answers.record
         about = {
             "checkpoint": str(folder),
@@ -141,20 +142,26 @@ def run_evaluation(
             finish_with_report(output, answers, manifest, split)
 
 
+def claim_output(held: contextlib.ExitStack, output: Path, command: str) -> None:
+    """Until `held` is closed no other process writes into the folder; see own_folder."""
+    held.enter_context(own_folder(output, command)).claim(METRICS, PREDICTIONS)
+
+
 def finish_with_report(output: Path, answers: Answers, manifest: Manifest, split: str) -> None:
     """`melfast report` of what was predicted, and the model's card."""
     from melfast.report.card import model_card
     from melfast.report.predictions import read_predictions
+    from melfast.report.writing import COMMAND as REPORT
     from melfast.report.writing import PAGE, run_report
 
-    table = read_predictions(output / "predictions.csv")
+    table = read_predictions(output / PREDICTIONS)
     if not answers.record.group_thresholds:
         table = replace(table, made_by=answers.threshold)
     run = run_of(answers.folder)
     document = run_report([table], output / "report", manifest=manifest, names=[run.name])
     own = run / MANIFEST
     trained_on = read_manifest(own) if own.is_file() else manifest
-    with atomic_path(output / "report" / CARD) as file:
+    with atomic_path(OwnFolder(output / "report", REPORT).claim(CARD)) as file:
         card = model_card(run.name, answers.record, trained_on, document, split)
         file.write_text(card, encoding="utf-8")
     click.echo(f"{output / 'report' / CARD}\n{output / 'report' / PAGE}")
@@ -210,11 +217,11 @@ def conclude(
     """Writes predictions.csv and metrics.json, and prints the table."""
     measured = measure(scored, threshold)
     measured["remarks"] += remarks
-    write_predictions(output / "predictions.csv", scored, threshold)
+    write_predictions(output / PREDICTIONS, scored, threshold)
     about = about | {"left_out": list(left_out)}
-    write_metrics(output / "metrics.json", about | measured)
+    write_metrics(output / METRICS, about | measured)
     show(measured, title)
-    click.echo(f"{output / 'metrics.json'}\n{output / 'predictions.csv'}")
+    click.echo(f"{output / METRICS}\n{output / PREDICTIONS}")
 
 
 def read_split(folder: Path, data_path: Path | None, split: str) -> Manifest:

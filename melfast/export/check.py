@@ -15,7 +15,7 @@ from melfast.data.native import NativeLoader
 from melfast.data.plan import evaluation_plan
 from melfast.data.preprocess import Preprocess
 from melfast.io.errors import InputError
-from melfast.io.images import list_images
+from melfast.io.folders import list_images
 from melfast.models.decode import decode
 from melfast.models.deploy import Precision
 from melfast.models.record import ModelRecord

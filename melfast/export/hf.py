@@ -27,7 +27,7 @@ from melfast.io.errors import InputError
 from melfast.models.backbones import timm_model
 from melfast.models.deploy import RGB_TO_XYZ, WHITE_XYZ, Precision
 from melfast.models.record import ModelRecord
-from melfast.report.card import INTENDED_USE, making
+from melfast.report.card import INTENDED_USE, making, markdown
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
@@ -215,15 +215,15 @@ def _use(record: ModelRecord, rest: ModelRecord) -> list[str]:
     wanted = needs(rest)
     if wanted:
         told = [
-            f"Image processor and network alone do not give the probability: {'; '.join(wanted)}. "
+            f"Image processor and network alone do not give the probability: {markdown('; '.join(wanted))}. "
             "`before` and `after` do so; `pipeline()` does not."
         ]
     else:
         told = ["It needs nothing but transformers, timm and torchvision; `pipeline()` serves too."]
     threshold = "none was chosen; 0.5 is usual"
     if record.threshold is not None:
-        threshold = f"{record.threshold!r}, by {record.threshold_rule or 'an unnamed rule'}"
-    last = record.classes[-1]
+        threshold = f"{record.threshold!r}, by {markdown(record.threshold_rule or 'an unnamed rule')}"
+    last = markdown(record.classes[-1])
     return [
         "## Use",
         "",
@@ -242,7 +242,7 @@ def _use(record: ModelRecord, rest: ModelRecord) -> list[str]:
         'image = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")',
         "with torch.no_grad():",
         "    logits = model(before(processor(image).pixel_values)).logits",
-        f"print(after(logits))  # P({last})",
+        "print(after(logits))  # P of the last class",
         "```",
     ]
 

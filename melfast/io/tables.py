@@ -20,6 +20,7 @@ from melfast.io.errors import InputError
 MISSING = frozenset({"", "na", "n/a", "nan", "none", "null", "<na>", "#n/a", "#na"})
 SEPARATORS = ",;\t|"
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".xlsx", ".xls")
+FORMULA = re.compile(r"'*[=+\-@\t\r].", re.DOTALL)
 LISTED = 5  # of the rows that are wrong in one way
 NUMBER = re.compile(r"[-+]?\d+([.,]\d+)?([eE][-+]?\d+)?")
 
@@ -84,6 +85,7 @@ def read_table(path: str | Path, header: Sequence[str] = ()) -> Table:
     else:
         text, separator, skipped = _dialect(_read_text(path))
         rows, lines = _parse(path, text, separator, skipped)
+    rows = [list(map(with_formula, row)) for row in rows]
     if header:
         rows, lines = [list(header), *rows], [0, *lines]
     rows = _filled(rows)
@@ -131,8 +133,23 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
     """Writes a UTF-8 CSV file with commas and quotes where they are needed."""
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+        writer.writerow(map(without_formula, header))
+        writer.writerows(map(without_formula, row) for row in rows)
+
+
+def without_formula(cell: object) -> object:
+    """A cell as spreadsheets show it and do not compute it: an apostrophe before text like `=1+1`.
+
+    Numbers stay as they are, `read_table` takes the apostrophe off again. OWASP, "CSV Injection".
+    """
+    formula = isinstance(cell, str) and FORMULA.match(cell) and not NUMBER.fullmatch(cell)
+    return f"'{cell}" if formula else cell
+
+
+def with_formula(cell: str) -> str:
+    """What `without_formula` was given."""
+    bare = cell[1:] if cell.startswith("'") else ""
+    return bare if without_formula(bare) == cell else cell
 
 
 def _read_text(path: Path) -> str:

@@ -1,6 +1,6 @@
 """Checkpoints: folders of a run, each whole or not there at all.
 
-RUN/checkpoints/index.json          {"last": "epoch-012", "best": "epoch-009", "kept": [...]}
+RUN/checkpoints/index.json          {"last": "epoch-012", "best": "epoch-009", "kept": [...], "old": [...]}
 RUN/checkpoints/epoch-012/          model.safetensors  weights
                                     record.json        ModelRecord
                                     state.json         place in the run, config, digest of the data
@@ -9,28 +9,59 @@ RUN/checkpoints/epoch-012/          model.safetensors  weights
 
 import io
 import json
-import os
 import pickle
+import re
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import safetensors
 import safetensors.torch
 import torch
+from pydantic import AfterValidator
 
 from melfast.io.errors import InputError
-from melfast.io.files import atomic_path, sync
+from melfast.io.files import atomic_folder, write_json
+from melfast.io.schema import checked, read_json, refused
 from melfast.models.classifier import build_classifier
-from melfast.models.record import ModelRecord
+from melfast.models.record import Count, ModelRecord
 
 WEIGHTS, RECORD, STATE, TRAINING = "model.safetensors", "record.json", "state.json", "training.pt"
-FORMAT = 1
+INDEX = "index.json"
 
 
-@dataclass
+def _name(text: str) -> str:
+    if not re.fullmatch(r"epoch-[0-9]{3,9}(-step-[0-9]{6,9})?", text):  # as State.name makes them: never a path
+        raise refused("the name of a checkpoint, as epoch-007", text)
+    return text
+
+
+CheckpointName = Annotated[str, AfterValidator(_name)]
+
+
+@checked()
+class Index:
+    """The checkpoints of a run that count, and `old`: those that are being written or removed."""
+
+    last: CheckpointName | None = None
+    best: CheckpointName | None = None
+    kept: tuple[CheckpointName, ...] = ()
+    old: tuple[CheckpointName, ...] = ()
+
+    @property
+    def names(self) -> set[str]:
+        return set(filter(None, (self.last, self.best, *self.kept)))
+
+
+def _metric(value: Any) -> Any:
+    if type(value) not in (int, float):  # NaN among them: of a group without images
+        raise refused("a number", value)
+    return value
+
+
+@checked(frozen=False)
 class State:
     """Where a run is, and what it must find again to go on.
 
@@ -43,12 +74,17 @@ class State:
         data_digest: of names and targets of the training images, in order.
     """
 
-    epoch: int = 0
-    step: int = 0
-    step_in_epoch: int = 0
-    best: dict[str, Any] = field(default_factory=dict)
-    config: dict[str, Any] = field(default_factory=dict)
+    epoch: Count = 0
+    step: Count = 0
+    step_in_epoch: Count = 0
+    best: dict[str, Annotated[Any, AfterValidator(_metric)]] = field(default_factory=dict)
+    config: dict[str, dict[str, Any]] = field(default_factory=dict)
     data_digest: str = ""
+    format: Literal[1] = 1
+
+    def __post_init__(self) -> None:
+        if self.best and not isinstance(self.best.get("epoch"), int):
+            raise refused("metrics with their epoch", self.best, "best")
 
     @property
     def name(self) -> str:
@@ -69,16 +105,16 @@ def save_checkpoint(
     """Writes RUN/checkpoints/NAME and then points `last`, and `best` if it is, to it.
 
     Killed at any moment, the index names whole checkpoints. Those it no longer names are removed:
-    all but the best and the `keep_last` newest.
+    all but the best and the `keep_last` newest. Folders that it never named are not touched.
 
     Raises:
         InputError: it cannot be written; the checkpoints before it are as they were.
     """
     folder = run / "checkpoints"
     index = _read_index(run)
-    kept = _named(index)
-    target, temporary = folder / state.name, folder / f".{state.name}.tmp"
-    assert target.name not in kept, f"{target} is there already"
+    before = index.names
+    target = folder / state.name
+    assert target.name not in before, f"{target} is there already"
     # Everything is bytes before anything is written: torch and safetensors report a full disk each
     # in its own way, Python's write does so as an OSError.
     buffer = io.BytesIO()
@@ -87,39 +123,30 @@ def save_checkpoint(
     files = {
         WEIGHTS: safetensors.torch.save(tensors),
         RECORD: record.to_json().encode(),
-        STATE: json.dumps({"format": FORMAT, **vars(state)}, indent=2).encode(),
+        STATE: json.dumps(asdict(state), indent=2).encode(),
         TRAINING: buffer.getvalue(),
     }
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _remove_others(folder, kept)  # what an interrupted write left
-        temporary.mkdir()
-        for name, content in files.items():
-            (temporary / name).write_bytes(content)
-            sync(temporary / name)
-        sync(temporary)
-        os.rename(temporary, target)
-        sync(folder)
-        newest = [*index.get("kept", []), target.name][-keep_last:]
-        index |= {"last": target.name, "kept": newest} | ({"best": target.name} if best else {})
-        with atomic_path(folder / "index.json") as file:
-            file.write_text(json.dumps(index, indent=2))
-    except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise InputError(
-            f"{target}: checkpoint cannot be written: {error.strerror or error}; "
-            f"the last whole one is {index.get('last', 'none')}"
-        ) from error
-    _remove_others(folder, _named(index))
+        _remove(folder, set(index.old) - before)  # of an interrupted write
+        if target.exists():
+            raise InputError(f"{target}: is there already and 'melfast train' did not write it; move it")
+        # Listed before it is there: whatever else lies in the folder is the user's.
+        write_json(folder / INDEX, asdict(replace(index, old=(target.name,))))
+        with atomic_folder(target) as temporary:
+            for name, content in files.items():
+                (temporary / name).write_bytes(content)
+        newest = (*index.kept, target.name)[-keep_last:]
+        now = Index(target.name, target.name if best else index.best, newest)
+        now = replace(now, old=tuple(sorted(before - now.names)))
+        write_json(folder / INDEX, asdict(now))
+        _remove(folder, now.old)
+    except InputError as error:
+        raise InputError(f"{error}; the last whole checkpoint is {_read_index(run).last or 'none'}") from error
     return target
 
 
-def _named(index: dict[str, Any]) -> set[str | None]:
-    return {index.get("last"), index.get("best"), *index.get("kept", [])}
-
-
 def has_checkpoint(run: Path) -> bool:
-    return "last" in _read_index(run)
+    return _read_index(run).last is not None
 
 
 def find_checkpoint(run_or_file: Path, which: Literal["last", "best"] = "best") -> Path:
@@ -138,7 +165,7 @@ def find_checkpoint(run_or_file: Path, which: Literal["last", "best"] = "best") 
     if (path / WEIGHTS).is_file():
         return path
     index = _read_index(path)
-    name = index.get(which) or index.get("last")
+    name = getattr(index, which) or index.last
     if name is None:
         raise InputError(
             f"{path}: no checkpoint here; wanted a run folder with checkpoints/index.json, "
@@ -162,7 +189,7 @@ def load_model(run_or_file: Path) -> tuple[torch.nn.Module, ModelRecord]:
 
 def read_record(folder: Path) -> ModelRecord:
     """The record of a checkpoint; InputError where it is broken."""
-    return ModelRecord.from_json(_read_text(folder / RECORD), str(folder / RECORD))
+    return read_json(ModelRecord, folder / RECORD)
 
 
 def load_weights(model: torch.nn.Module, path: Path) -> None:
@@ -191,14 +218,7 @@ def load_weights(model: torch.nn.Module, path: Path) -> None:
 
 def load_state(folder: Path) -> State:
     """The state of a checkpoint; InputError for anything `save_checkpoint` did not write."""
-    path = folder / STATE
-    try:
-        values = json.loads(_read_text(path))
-        if values.pop("format") != FORMAT:
-            raise InputError(f"{path}: written by another melfast; wanted format {FORMAT}")
-        return State(**values)
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: not the state of a melfast run ({error!r})") from None
+    return read_json(State, folder / STATE)
 
 
 def load_training(folder: Path, wanted: Sequence[str] = ()) -> dict[str, Any]:
@@ -220,28 +240,16 @@ def load_training(folder: Path, wanted: Sequence[str] = ()) -> dict[str, Any]:
     return training
 
 
-def _read_index(run: Path) -> dict[str, Any]:
-    path = run / "checkpoints" / "index.json"
-    if not path.is_file():
-        return {}
-    try:
-        index: dict[str, Any] = json.loads(_read_text(path))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}: not JSON: {error}") from None
-    return index
+def _read_index(run: Path) -> Index:
+    path = run / "checkpoints" / INDEX
+    return read_json(Index, path) if path.exists() else Index()
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-
-
-def _remove_others(folder: Path, kept: set[str | None]) -> None:
-    for entry in folder.iterdir():
-        if entry.is_dir() and entry.name not in kept:
-            shutil.rmtree(entry)
+def _remove(folder: Path, names: Iterable[str]) -> None:
+    """Removes checkpoints that the index has listed."""
+    for name in names:
+        if (folder / name).is_dir() and not (folder / name).is_symlink():
+            shutil.rmtree(folder / name)
 
 
 def _listed(what: str, names: list[str]) -> str:

@@ -1,28 +1,112 @@
-"""ModelRecord: what must be known of a model to use it; JSON in checkpoints and ONNX metadata."""
+"""ModelRecord: what must be known of a model to use it; JSON in checkpoints and ONNX metadata.
+
+A record may come from a stranger. What is read is of this schema or refused: it holds numbers in bounds and printable
+names, and nothing that could name a file, a host or a URL.
+"""
 
 import dataclasses
 import json
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+import math
+import re
+from dataclasses import asdict, field
+from difflib import get_close_matches
+from itertools import pairwise
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import AfterValidator, Field, with_config
+from typing_extensions import TypedDict
 
 from melfast.data.preprocess import Preprocess
-from melfast.io.errors import InputError
+from melfast.io.schema import STRICT, checked, from_json, refused
 
 Head = Literal["plain", "domain_discriminative", "domain_independent"]
 Inference = Literal["sum", "group_conditional"]
 CalibrationName = Literal["none", "temperature", "isotonic"]
-FORMAT = 1
+# What of timm.create_model's keywords shapes a network. `checkpoint_path`, `pretrained_cfg` and others that read files
+# or fetch URLs must never be among them.
+_OPTIONS = """
+    act_layer attn_drop_rate avg_down base_width block_size cardinality channels class_token conv_mlp depth depths dims
+    down_kernel_size drop_block_rate drop_path_rate drop_rate dynamic_img_pad dynamic_img_size embed_dim fc_norm
+    final_norm fix_stem fix_width global_pool head_hidden_size head_init_scale img_size init_values kernel_sizes
+    ls_init_value mlp_ratio no_embed_class norm_layer num_features num_heads output_stride patch_drop_rate patch_size
+    pool_include_prefix pos_drop_rate proj_drop_rate qk_norm qkv_bias reg_tokens round_chs_fn stem_size stem_type
+    stem_width strides use_grn window_size
+"""
+OPTIONS = frozenset(_OPTIONS.split())
+LARGEST_OPTION = 8192
 
 
-@dataclass(frozen=True)
+def _architecture(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_]{1,80}(\.[A-Za-z0-9_]{1,80})?", name):  # hf-hub: and local-dir: would load more
+        raise refused("the name of an architecture, as convnext_tiny or convnext_tiny.fb_in22k", name)
+    return name
+
+
+def _printable(name: str) -> str:
+    if not name.isprintable() or name != name.strip():
+        raise refused("printable text", name)
+    return name
+
+
+def _shaping(options: dict[str, Any]) -> dict[str, Any]:
+    """Options that are on the list, with numbers and plain words for values."""
+    for key, value in options.items():
+        if key not in OPTIONS:
+            near = get_close_matches(key, OPTIONS, 1, 0.8)
+            hint = f" (did you mean '{near[0]}'?)" if near else ""
+            raise refused(f"left out: a model's options may only shape its network{hint}", value, key)
+        for part in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(part, str):
+                plain = part.isascii() and part.isidentifier()
+            else:  # bool is an int
+                plain = isinstance(part, int | float) and math.isfinite(part) and abs(part) <= LARGEST_OPTION
+            if not plain:
+                raise refused(f"numbers up to {LARGEST_OPTION:,} or plain words", value, key)
+    return options
+
+
+def _rising(knots: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
+    for before, after in pairwise(knots):
+        if after[0] < before[0] or after[1] < before[1]:
+            raise refused("rising in both numbers", [before, after])
+    return knots
+
+
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise refused("distinct names", list(names))
+    return names
+
+
+Backbone = Annotated[str, AfterValidator(_architecture)]
+Options = Annotated[dict[str, Any], AfterValidator(_shaping)]
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+
+
+@with_config(STRICT)
+class Training(TypedDict, total=False):
+    """A summary for people."""
+
+    train: dict[Name, Count]
+    valid: dict[Name, Count]
+    valid_metrics: dict[str, Any]
+    epoch: Count
+    step: Count
+    seed: Count
+    versions: dict[Name, Name]
+
+
+@checked()
 class ModelRecord:
     """Everything about a model but its weights.
 
     Attributes:
-        backbone: timm's name; `backbone_options` are passed to timm.create_model.
+        backbone: a published name or timm's, see melfast.models.backbones.
+        backbone_options: passed to timm.create_model; those in OPTIONS only.
         head: how logits become a probability, see melfast.models.decode.
         classes: names by class index; the last is the malignant one.
         groups: names of the tone groups by index; empty where training knew none.
@@ -35,22 +119,48 @@ class ModelRecord:
             validation split by `threshold_rule`. None until then.
         group_thresholds: the same for images of each tone group; empty: `threshold` for all.
         training: a summary for people: data, epochs, metrics, versions.
+
+    Raises:
+        InputError: a value does not fit its type and bounds, or the others.
     """
 
-    backbone: str
+    backbone: Backbone
     preprocess: Preprocess
-    backbone_options: dict[str, Any] = field(default_factory=dict)
+    backbone_options: Options = field(default_factory=dict)
     head: Head = "plain"
-    classes: tuple[str, ...] = ("benign", "malignant")
-    groups: tuple[str, ...] = ()
-    priors: tuple[tuple[float, ...], ...] = ()
+    classes: Annotated[tuple[Name, ...], Field(min_length=2, max_length=1000), AfterValidator(_distinct)] = (
+        "benign",
+        "malignant",
+    )
+    groups: Annotated[tuple[Name, ...], Field(max_length=100), AfterValidator(_distinct)] = ()
+    priors: tuple[tuple[Share, ...], ...] = ()
     inference: Inference = "sum"
-    temperature: float = 1.0
-    isotonic: tuple[tuple[float, float], ...] = ()
-    threshold: float | None = None
-    threshold_rule: str = ""
-    group_thresholds: tuple[float, ...] = ()
-    training: dict[str, Any] = field(default_factory=dict)
+    temperature: Annotated[float, Field(ge=0.01, le=100)] = 1.0
+    isotonic: Annotated[tuple[tuple[Share, Share], ...], Field(max_length=100_000), AfterValidator(_rising)] = ()
+    threshold: Share | None = None
+    threshold_rule: Annotated[str, Field(max_length=200), AfterValidator(_printable)] = ""
+    group_thresholds: tuple[Share, ...] = ()
+    training: Training = field(default_factory=Training)
+    melfast_format: Literal[1] = 1
+
+    def __post_init__(self) -> None:
+        rows, columns = len(self.groups), len(self.classes)
+        if self.head != "plain" and rows < 1:
+            raise refused(f"names of tone groups for head {self.head}", [], "groups")
+        shape = [len(row) for row in self.priors]
+        if shape != [columns] * rows and (shape or self.head != "plain"):
+            raise refused(f"{rows} rows of {columns} shares, a group and a class each", self.priors, "priors")
+        learnt = {
+            "plain": True,
+            "domain_discriminative": all(any(column) for column in zip(*self.priors, strict=True)),
+            "domain_independent": any(all(row) for row in self.priors),
+        }
+        if not learnt[self.head]:
+            raise refused(f"such that head {self.head} could learn every class", self.priors, "priors")
+        if self.isotonic and self.temperature != 1:
+            raise refused("1 beside an isotonic calibration", self.temperature, "temperature")
+        if self.group_thresholds and len(self.group_thresholds) != rows:
+            raise refused(f"{rows} thresholds, one a group", list(self.group_thresholds), "group_thresholds")
 
     @property
     def num_logits(self) -> int:
@@ -58,23 +168,12 @@ class ModelRecord:
         return len(self.classes) * (1 if self.head == "plain" else len(self.groups))
 
     def to_json(self) -> str:
-        return json.dumps({"melfast_format": FORMAT, **asdict(self)}, indent=2)
+        return json.dumps(asdict(self), indent=2)
 
     @classmethod
     def from_json(cls, text: str, where: str) -> "ModelRecord":
-        """Raises InputError, naming `where`, for anything that `to_json` did not write."""
-        try:
-            record = json.loads(text)
-            if record.pop("melfast_format") != FORMAT:
-                raise InputError(f"{where}: written by another melfast; wanted format {FORMAT}")
-            record["preprocess"] = Preprocess.from_dict(record["preprocess"])
-            record["classes"], record["groups"] = tuple(record["classes"]), tuple(record["groups"])
-            record["group_thresholds"] = tuple(record.get("group_thresholds", ()))
-            for name in ("priors", "isotonic"):
-                record[name] = tuple(map(tuple, record.get(name, ())))
-            return cls(**record)
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{where}: not a melfast model record ({error!r})") from None
+        """Raises InputError, naming `where` and the key, for anything that is no record."""
+        return from_json(cls, text, where)
 
     def learnt_by(self, other: "ModelRecord") -> "ModelRecord":
         """With what validation has found of another: threshold, calibration and summary."""

@@ -20,16 +20,17 @@ from melfast.data.views import Tta
 from melfast.engines.backends import ModelFile
 from melfast.engines.base import Engine
 from melfast.io.errors import ImageError, InputError
-from melfast.io.files import write_json
-from melfast.io.tables import read_table, write_csv
+from melfast.io.files import OwnFolder, own_folder, write_json
+from melfast.io.tables import read_table
 from melfast.predict.outputs import failed_path, require_overlay_apart
-from melfast.predict.partial import Partial, require_utf8
+from melfast.predict.partial import Partial, require_utf8, write_rows
 from melfast.predict.predictor import Backend, open_engine
 from melfast.predict.sources import ImageFiles
 from melfast.predict.writer import FAILED_COLUMNS, NothingReadError, Summary, Wanted, settings_of, write_predictions
 
 INSTALL_RAY = "pip install 'ray[data]' pyarrow"
 FAILED, PLAN = "failed.csv", "parts.json"
+COMMAND = "melfast predict --engine ray"
 IMAGES_A_PART = 1024
 THREADS_A_WORKER = 4
 
@@ -138,8 +139,20 @@ def predict_on_ray(
     if job.wanted.overlay is not None:
         require_overlay_apart(job.wanted.overlay, files)
     require_utf8("--engine ray", (*files.names, *files.paths))
-    settings = settings_of(model.origin, model.record, job.wanted, job.tta)
-    _require_same(job.folder, settings, files, images_a_part)
+    with own_folder(job.folder, COMMAND) as own:
+        settings = settings_of(model.origin, model.record, job.wanted, job.tta)
+        _require_same(own, settings, files, images_a_part)
+        return _predict_parts(job, parts, files, workers, settings, progress)
+
+
+def _predict_parts(
+    job: Job,
+    parts: list[ImageFiles],
+    files: ImageFiles,
+    workers: Workers,
+    settings: dict[str, Any],
+    progress: Callable[[int], None],
+) -> Summary:
     found = [_about(job.folder, i, part, settings) for i, part in enumerate(parts)]
     done = {i for i, about in enumerate(found) if about and not about["failed"]}
     for i in done:
@@ -179,10 +192,10 @@ def _about(folder: Path, part: int, files: ImageFiles, settings: dict[str, Any])
     return None
 
 
-def _require_same(folder: Path, settings: dict[str, Any], files: ImageFiles, images_a_part: int) -> None:
+def _require_same(own: OwnFolder, settings: dict[str, Any], files: ImageFiles, images_a_part: int) -> None:
     digest = hashlib.sha256("\n".join(map(str, files.paths)).encode("utf-8", "surrogateescape"))
     plan = settings | {"images": digest.hexdigest(), "images_a_part": images_a_part}
-    path = folder / PLAN
+    folder, path = own.path, own.path / PLAN
     if path.is_file():
         found = json.loads(path.read_text(encoding="utf-8"))
         if found != json.loads(json.dumps(plan)):
@@ -192,10 +205,7 @@ def _require_same(folder: Path, settings: dict[str, Any], files: ImageFiles, ima
                 "the same command, or another --output"
             )
         return
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise InputError(f"{folder}: wanted an empty folder, or that of a run to go on with")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(path, plan)
+    write_json(own.claim(FAILED, PLAN), plan)
 
 
 def _require_ray() -> None:
@@ -317,8 +327,10 @@ def _gather(folder: Path, made: list[dict[str, Any]], files: ImageFiles, parts_k
     failed = folder / FAILED
     failed.unlink(missing_ok=True)
     if rows:
-        write_csv(failed, FAILED_COLUMNS, rows)
+        write_rows(failed, FAILED_COLUMNS, rows)
     predicted, malignant = (sum(each[key] for each in made) for key in ("predicted", "malignant"))
+    if predicted + len(rows) != len(files):
+        raise InputError(f"{folder}: the parts hold {predicted + len(rows):,} images, expected {len(files):,}")
     failures = tuple(ImageError(path, reason) for _, path, reason in rows)
     if not predicted:
         raise InputError(f"none of {len(files):,} images could be predicted, see {failed}; the first: {failures[0]}")

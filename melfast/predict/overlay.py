@@ -15,6 +15,7 @@ from melfast.skin.tone import TONE_GROUPS, UNKNOWN_GROUP, ToneScale, classify
 
 OUTLINE = (255, 225, 0)  # seen on skin of any tone and on lesions
 SHOWN_WIDTH, CAPTION_HEIGHT, FONT_SIZE = 512, 26, 16  # pixels, the first at least
+ENLARGED_HEIGHT = 2048  # pixels, at most
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,12 @@ class Look:
             InputError: it cannot be written.
         """
         height, width = self.image.shape[:2]
-        scale = max(1.0, SHOWN_WIDTH / width)  # the words need room
+        scale = max(1.0, min(SHOWN_WIDTH / width, ENLARGED_HEIGHT / height))
         height, width = round(height * scale), round(width * scale)
         shown = np.array(Image.fromarray(self.image).resize((width, height)))
         shown[outline(make_mask(self.image, "lesion", (height, width)) > 0)] = OUTLINE
-        picture = Image.new("RGB", (width, height + CAPTION_HEIGHT), "white")
+        # The words need room, whatever the picture's shape.
+        picture = Image.new("RGB", (max(width, SHOWN_WIDTH), height + CAPTION_HEIGHT), "white")
         picture.paste(Image.fromarray(shown), (0, 0))
         ita = f"ITA {self.tone.ita_deg:.0f}°" if np.isfinite(self.tone.ita_deg) else "ITA unknown"
         called = "called malignant" if malignant else "called benign"

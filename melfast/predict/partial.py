@@ -2,33 +2,33 @@
 
 import csv
 import hashlib
-import io
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
 from melfast.io.errors import InputError
 from melfast.io.files import atomic_path, write_json
+from melfast.io.journal import Journal
+from melfast.io.tables import with_formula, without_formula
 from melfast.predict.outputs import about_path, partial_path
 
 PARQUET_SUFFIX = ".parquet"
 SUFFIXES = (".csv", PARQUET_SUFFIX)
 # Type of a column in Parquet, by how its name begins; text where nothing fits.
 INTEGERS, FLOATS = ("target",), ("probability", "logit", "ita")
-# What an older melfast did not write down.
-UNKNOWN = [{"provider": "unknown"}]
+ROWS_AT_A_TIME = 65536  # of a piece of Parquet
 INSTALL_PYARROW = "pip install pyarrow"
 
 
 class Partial:
-    """Rows beside the table that they will make: its name with `.partial`.
+    """A table of predictions and the journal beside it, its name with `.partial`, of its rows.
 
-    The first line holds as JSON the settings, for rows of another model do not go with these, and
-    the engines that made the rows; then comes CSV without a header: the rows in the order in which
-    they were found, the path of each row's image behind it.
+    An entry is a row in the order in which it came, with the path of its image behind it; the first
+    line says which engines made the rows.
 
     Attributes:
         count: rows that are written.
@@ -50,24 +50,23 @@ class Partial:
             _require_pyarrow(output)
             require_utf8(f"{output}: Parquet", paths)
         self.output, self.header, self.paths = output, list(header), paths
-        self.path, self.about_path = partial_path(output), about_path(output)
-        # As it is read again: a tuple comes back as a list.
-        self.settings: dict[str, Any] = json.loads(json.dumps(settings))
-        self.count = 0
+        self.about_path = about_path(output)
+        self.journal = Journal(partial_path(output), settings)
+        self.path, self.settings = self.journal.path, self.journal.settings
         self.engines: list[dict[str, Any]] = []
-        self._file: io.FileIO | None = None
+
+    @property
+    def count(self) -> int:
+        return self.journal.count
 
     def require_none(self) -> None:
         """Raises InputError where an earlier run has left rows, which a new one would take away."""
-        if self.path.is_file():
-            with _open(self.path, "r") as file:
-                file.readline()
-                count = sum(1 for _ in csv.reader(file))
-            if count:
-                raise InputError(
-                    f"{self.path}: keeps {count:,} rows of a run that ended early; wanted "
-                    "--resume, which goes on from them, or the file deleted, to begin anew"
-                )
+        if self.path.is_file() and (count := sum(1 for _ in self.journal.entries())):
+            raise InputError(
+                f"{self.path}: keeps {count:,} rows of a run that ended early; wanted "
+                "--resume, which goes on from them, or the file deleted, to begin anew"
+            )
+        self.journal.read()  # what is no journal is not replaced
 
     def rows(self) -> list[list[str]]:
         """The whole rows that an earlier run has left; one that was cut off is not among them. Of a
@@ -77,103 +76,76 @@ class Partial:
             InputError: they were made with other settings, or of other images.
         """
         if self.path.is_file():
-            about, kept = self._unfinished()
+            about, kept = self.journal.read()
         elif self.is_made():
             about, kept = self._finished()
         else:
             return []
-        for row in kept:
-            name, path = row[0], row.pop()
+        for name, *_, path in kept:
             if self.paths.get(name) != path:
                 now = self.paths.get(name, "not among the images")
                 raise InputError(
                     f"{self.path}: {name} is of {path}, which now is {now}; wanted the same "
                     "images, or the file deleted, to begin anew"
                 )
-        self.engines = _counted(about.get("engines", UNKNOWN), len(kept))
-        return kept
-
-    def _unfinished(self) -> tuple[dict[str, Any], list[list[str]]]:
-        """What the first line says, and the rows with their paths."""
-        with _open(self.path, "r") as file:
-            about = _settings(file.readline()) or {}
-            found = {key: value for key, value in about.items() if key != "engines"}
-            if found != self.settings:
-                keys = sorted({*found, *self.settings})
-                differ = [key for key in keys if found.get(key) != self.settings.get(key)]
-                raise InputError(
-                    f"{self.path}: was made with other settings ({', '.join(differ)}); wanted the "
-                    "same command, or the file deleted, to begin anew"
-                )
-            rows = list(csv.reader(file))
-        return about, rows if self.path.read_bytes()[-1:] == b"\n" else rows[:-1]
+        self.engines = _counted(about.get("engines", []), len(kept))
+        return [row[:-1] for row in kept]
 
     @contextmanager
     def writing(self, kept: Sequence[Sequence[str]], engine: dict[str, Any]) -> Iterator[None]:
-        """Begins the file anew, with the rows that are kept; `add` works inside. A file without
-        any row does not stay where the block fails.
+        """Starts the journal anew, with the rows that are kept; `add` works inside. A journal
+        without any row does not stay where the block fails.
 
         Args:
             engine: what makes the rows that come.
         """
-        others = [each for each in self.engines if each | engine != each]
-        self.engines, self.count = [*others, engine], len(kept)
-        about = json.dumps(self.settings | {"engines": self.engines})
-        with atomic_path(self.path) as temporary:
-            temporary.write_bytes(f"{about}\n".encode() + self._as_csv(kept))
+        self.engines = [*(each for each in self.engines if each | engine != each), engine]
         try:
-            # Not buffered: what cannot be written is told at once, and not again on closing.
-            with open(self.path, "ab", buffering=0) as self._file:
+            with self.journal.writing(self._entries(kept), engines=self.engines):
                 yield
         except BaseException:
             if not self.count:
-                self.path.unlink(missing_ok=True)
+                self.journal.remove()
             raise
 
     def add(self, rows: Sequence[Sequence[object]]) -> None:
         """Raises InputError where they cannot be written; then the rows before stay alone."""
-        assert self._file is not None
-        before, content = self._file.tell(), memoryview(self._as_csv(rows))
-        try:
-            while content:
-                content = content[self._file.write(content) :]
-        except OSError as error:
-            with suppress(OSError):  # else a row that is cut off is left out when it is read
-                self._file.truncate(before)
-            raise InputError(f"{self.path}: cannot be written: {error.strerror or error}") from error
-        self.count += len(rows)
+        self.journal.add(self._entries(rows))
 
     def finish(self, about: Mapping[str, Any]) -> None:
-        """Makes the table of the rows and the JSON beside it, and takes the file away.
+        """Makes the table of the rows and the JSON beside it, and takes the journal away.
 
         Args:
             about: for the JSON, beside the settings, the engines and a digest of the images.
         Raises:
-            InputError: it cannot be written.
+            InputError: it cannot be written, or the journal does not hold all rows any more.
         """
-        with atomic_path(self.output) as temporary:
-            if self.output.suffix.lower() == PARQUET_SUFFIX:
-                self._write_parquet(temporary)
-            else:
-                with _open(self.path, "r") as rows, _open(temporary, "w") as file:
-                    rows.readline()
-                    writer = csv.writer(file, lineterminator="\n")
-                    writer.writerow(self.header)
-                    writer.writerows(row[:-1] for row in csv.reader(rows))
-        with _open(self.path, "r") as rows:
-            rows.readline()
-            digest = self._digest(row[0] for row in csv.reader(rows))
-        found = {"images": digest, "engines": _counted(self.engines, self.count)}
+        names: dict[str, None] = {}
+
+        def rows() -> Iterator[list[str]]:
+            count = 0
+            for *row, _ in self.journal.entries():
+                names[row[0]] = None
+                count += 1
+                yield row
+            if not count == len(names) == self.count:  # the table does not get its name then
+                raise InputError(
+                    f"{self.path}: holds {count:,} rows of {len(names):,} images, expected {self.count:,}: another "
+                    f"program has changed it; {self.output} is not written"
+                )
+
+        if self.output.suffix.lower() == PARQUET_SUFFIX:
+            with atomic_path(self.output) as temporary:
+                self._write_parquet(temporary, rows())
+        else:
+            write_rows(self.output, self.header, rows())
+        found = {"images": self._digest(names), "engines": _counted(self.engines, self.count)}
         write_json(self.about_path, {**about, **self.settings, **found})
-        self.path.unlink()
+        self.journal.remove()
 
     def is_made(self) -> bool:
         """Whether the table that is there was made with these settings, by the JSON beside it."""
-        try:
-            text = self.about_path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return False
-        found = _settings(text) or {}
+        found = read_about(self.about_path)
         return self.output.is_file() and all(found.get(key) == value for key, value in self.settings.items())
 
     def _finished(self) -> tuple[dict[str, Any], list[list[str]]]:
@@ -181,7 +153,7 @@ class Partial:
         must be those of then."""
         rows = list(self._rows_of_table())
         there = [row for row in rows if row[0] in self.paths]
-        about = json.loads(self.about_path.read_text(encoding="utf-8"))
+        about = read_about(self.about_path)
         if len(there) < len(rows) or about.get("images") != self._digest(row[0] for row in rows):
             raise InputError(
                 f"{self.output}: was made of other images; wanted the same ones and more, or none of --resume"
@@ -200,7 +172,7 @@ class Partial:
             with _open(self.output, "r") as file:
                 rows = csv.reader(file)
                 next(rows)
-                yield from rows
+                yield from (list(map(with_formula, row)) for row in rows)
             return
         from pyarrow import parquet
 
@@ -211,29 +183,20 @@ class Partial:
             ]
             yield from map(list, zip(*columns, strict=True))
 
-    def _as_csv(self, rows: Iterable[Sequence[object]]) -> bytes:
-        text = io.StringIO(newline="")
-        writer = csv.writer(text, lineterminator="\n")
-        for row in rows:
-            assert len(row) == len(self.header), (row, self.header)
-            writer.writerow([*row, self.paths[str(row[0])]])
-        return text.getvalue().encode("utf-8", "surrogateescape")
+    def _entries(self, rows: Iterable[Sequence[object]]) -> list[list[str]]:
+        return [[*map(str, row), self.paths[str(row[0])]] for row in rows]
 
-    def _write_parquet(self, path: Path) -> None:
+    def _write_parquet(self, path: Path, rows: Iterator[Sequence[str]]) -> None:
         import pyarrow
-        from pyarrow import csv as arrow_csv
         from pyarrow import parquet
 
-        types = {name: _arrow_type(name) for name in self.header}
+        schema = pyarrow.schema([(name, _arrow_type(name)) for name in self.header])
         try:
-            batches = arrow_csv.open_csv(
-                self.path,
-                arrow_csv.ReadOptions(column_names=[*self.header, "path"], skip_rows=1),
-                convert_options=arrow_csv.ConvertOptions(column_types=types, include_columns=self.header),
-            )
-            with parquet.ParquetWriter(path, batches.schema) as writer:
-                for batch in batches:
-                    writer.write_batch(batch)
+            with parquet.ParquetWriter(path, schema) as writer:
+                while piece := list(islice(rows, ROWS_AT_A_TIME)):
+                    columns = zip(*piece, strict=True)
+                    cells = [_arrow_column(column, field.type) for column, field in zip(columns, schema, strict=True)]
+                    writer.write_table(pyarrow.table(cells, schema=schema))
         except pyarrow.ArrowInvalid as error:
             raise InputError(f"{self.output}: Parquet cannot hold it: {error}") from None
 
@@ -243,7 +206,16 @@ def write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[object
     with atomic_path(path) as temporary, _open(temporary, "w") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
-        writer.writerows(rows)
+        writer.writerows(map(without_formula, row) for row in rows)
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """What the JSON beside a table says; {} where there is none, or another file of that name."""
+    with suppress(OSError, ValueError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(found, dict) and {"melfast", "model", "columns"} <= set(found):
+            return found
+    return {}
 
 
 def require_utf8(what: str, names: Iterable[str]) -> None:
@@ -273,19 +245,19 @@ def _arrow_type(name: str) -> Any:
     return pyarrow.float32() if name.startswith(FLOATS) else pyarrow.string()
 
 
+def _arrow_column(cells: Sequence[object], kind: Any) -> Any:
+    import pyarrow
+
+    if pyarrow.types.is_string(kind):
+        return pyarrow.array(map(str, cells), kind)
+    return pyarrow.array([str(cell) or None for cell in cells], pyarrow.string()).cast(kind)
+
+
 def _require_pyarrow(output: Path) -> None:
     try:
         import pyarrow.parquet  # noqa: F401
     except ModuleNotFoundError:
         raise InputError(f"{output}: Parquet needs pyarrow: {INSTALL_PYARROW}") from None
-
-
-def _settings(line: str) -> dict[str, Any] | None:
-    try:
-        found: dict[str, Any] = json.loads(line)
-    except ValueError:
-        return None
-    return found
 
 
 def _open(path: Path, mode: str) -> TextIO:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from melfast.io.errors import InputError
-from melfast.io.images import IMAGE_SUFFIXES, scan_images
+from melfast.io.folders import none_found, scan, sort_files, without_masks
 
 STDIN = "-"
 TABLE_SUFFIXES = (".csv", ".tsv")
@@ -22,13 +22,13 @@ class ImageFiles:
     Attributes:
         paths: [N] of the files.
         names: [N] image_name of each; no two are the same.
-        note: what should be known of the names; '' where there is nothing.
+        notes: what should be known of the names, and of files that are not read.
         source: the folder or table that they are from; '' where they are from neither.
     """
 
     paths: Sequence[str]
     names: Sequence[str]
-    note: str = ""
+    notes: tuple[str, ...] = ()
     source: str = ""
 
     def __len__(self) -> int:
@@ -70,19 +70,21 @@ def find_images(images: str, lines: Iterable[str] = ()) -> ImageFiles:
     if images == STDIN:
         return _named([line.rstrip("\r\n") for line in lines if line.strip()], "standard input")
     if os.path.isdir(images):  # not Path(images): '' would be the current folder
-        found = [os.path.join(images, file) for file in scan_images(images)]
-        if not found:
-            raise InputError(f"{images}: holds no {', '.join(IMAGE_SUFFIXES)} file")
-        return replace(_named(found, images, root=images), source=images)
+        folder = without_masks(scan(images))
+        if not folder.files:
+            raise none_found(images, folder)
+        found = _named([os.path.join(images, file) for file in folder.files], images, root=images)
+        return replace(found, source=images, notes=(*found.notes, *folder.notes()))
     if os.path.isfile(images):
         if images.lower().endswith(TABLE_SUFFIXES):
             return replace(_of_table(Path(images)), source=images)
         return _named([images], images)
     if glob.has_magic(images):
-        found = sorted(file for file in glob.iglob(images, recursive=True) if file.lower().endswith(IMAGE_SUFFIXES))
-        if not found:
-            raise InputError(f"{images}: matches no {', '.join(IMAGE_SUFFIXES)} file")
-        return _named(found, images)
+        matched = sort_files(file for file in glob.iglob(images, recursive=True) if not os.path.isdir(file))
+        if not matched.files:
+            raise none_found(images, matched, "matches")
+        found = _named(matched.files, images)
+        return replace(found, notes=(*found.notes, *matched.notes()))
     raise InputError(f"{images or repr(images)}: no such file or folder of images")
 
 
@@ -100,7 +102,7 @@ def _named(paths: list[str], where: str, root: str | None = None) -> ImageFiles:
         twice = next(name for name, count in Counter(names).items() if count > 1)
         raise InputError(f"{where}: names {twice} twice")
     shown = os.path.relpath(root) if os.path.isabs(root) and not os.path.isabs(paths[0]) else root
-    return ImageFiles(paths, names, f"some images share a name: image_name is the path below {shown}")
+    return ImageFiles(paths, names, (f"some images share a name: image_name is the path below {shown}",))
 
 
 def _of_table(table: Path) -> ImageFiles:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 import numpy as np
 
@@ -17,11 +17,11 @@ from melfast.data.loader import OnError, available_cores
 from melfast.data.views import Tta
 from melfast.engines.base import Engine
 from melfast.io.errors import ImageError, InputError
-from melfast.io.files import require_writable
+from melfast.io.files import OwnFolder, locked, require_own_table, require_writable
 from melfast.models.record import ModelRecord
 from melfast.predict.groups import group_probabilities
-from melfast.predict.outputs import failed_path, overlay_path, require_apart, require_overlay_apart
-from melfast.predict.partial import Partial, write_rows
+from melfast.predict.outputs import about_path, failed_path, overlay_path, require_apart, require_overlay_apart
+from melfast.predict.partial import Partial, read_about, write_rows
 from melfast.predict.predictor import Answers, predictions
 from melfast.predict.sources import ImageFiles
 
@@ -29,6 +29,7 @@ COLUMNS = ("image_name", "target", "probability")
 TONE_COLUMNS = ("ita", "ita_quality", "group")
 FAILED_COLUMNS = ("image_name", "path", "reason")
 Row = list[object]
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,20 @@ def settings_of(origin: str, record: ModelRecord, wanted: Wanted, tta: Tta) -> d
     }
 
 
+def _alone(write: Callable[P, Summary]) -> Callable[P, Summary]:
+    """No other process writes the table (the third argument) meanwhile."""
+
+    @wraps(write)
+    def locked_write(*args: P.args, **kwargs: P.kwargs) -> Summary:
+        output = Path(str(kwargs.get("output", args[2] if len(args) > 2 else "")))
+        require_writable(output)
+        with locked(output):
+            return write(*args, **kwargs)
+
+    return locked_write
+
+
+@_alone
 def write_predictions(
     engine: Engine,
     files: ImageFiles,
@@ -145,14 +160,17 @@ def write_predictions(
         progress: is told of each batch how many images it had.
     Raises:
         NothingReadError: no image has a row.
-        InputError: a table cannot be written; none is left half-written.
+        InputError: a table cannot be written, another process writes it, or a file beside it is not
+            melfast's; none is left half-written.
         ImageError: an image has no row, under `on_error="raise"`.
         Stopped: Ctrl-C, where there are rows to keep. Other errors have a note on them then.
     """
-    require_writable(output)
     require_apart(output, files, engine)
+    require_own(output)
     if wanted.overlay is not None:
         require_overlay_apart(wanted.overlay, files)
+        # Without a lock: the workers of a cluster draw into one folder.
+        OwnFolder(wanted.overlay, "melfast predict --overlay").claim()
     settings = settings_of(engine.info.origin, engine.record, wanted, tta)
     paths = {n: os.path.abspath(p) for n, p in zip(files.names, files.paths, strict=True)}
     unfinished = Partial(output, settings["columns"], settings, paths)
@@ -183,7 +201,7 @@ def write_predictions(
         failed = failed_path(output)
         _write_failures(failures, todo, failed)
         if not unfinished.count:
-            unfinished.path.unlink()
+            unfinished.journal.remove()
             raise NothingReadError(
                 f"none of {len(files):,} images could be predicted, see {failed}; the first: "
                 f"{next(iter(failures.values()))}"
@@ -278,6 +296,14 @@ class Observer:
         if self.wanted.groups:
             cells += map(_number, group_probabilities(logits, self.record)[0])
         return cells + (list(tone) if self.wanted.ita else [])
+
+
+def require_own(output: Path) -> None:
+    """Raises InputError where what stands beside the table was not written by melfast."""
+    require_own_table(failed_path(output), FAILED_COLUMNS)
+    about = about_path(output)
+    if about.exists() and not read_about(about):
+        raise InputError(f"{about}: is there already and is not melfast's; move it, or choose another output")
 
 
 def _number(value: np.float32) -> str:

@@ -21,10 +21,11 @@ from melfast import core
 from melfast.data.manifest import Manifest
 from melfast.io.errors import ImageError
 from melfast.io.images import read_bytes, read_image, read_scaled
+from melfast.io.journal import Journal
 from melfast.io.tables import read_table, require_columns
 from melfast.prepare.lookalike import candidate_pairs, search_steps
 from melfast.prepare.registration import SIDE, lay_over
-from melfast.prepare.sweep import Bad, Journal, Result, sweep
+from melfast.prepare.sweep import Bad, Result, sweep
 
 # From the surest to the least: a pair is called by the first that holds.
 KINDS = ("bytes", "pixels", "near", "table")

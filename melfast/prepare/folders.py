@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from melfast.io.errors import InputError
-from melfast.io.images import IMAGE_SUFFIXES
 from melfast.io.tables import Table, shortened
 from melfast.prepare.datasets import SPLIT_WORDS, TARGET_WORDS
 from melfast.prepare.diagnoses import find_diagnosis
@@ -67,8 +66,7 @@ def folder_table(folder: Path, files: list[str], kind: str, any_class: bool) -> 
         else:
             columns["diagnosis"] = classes
     if not columns["path"]:
-        wanted = "class folders with images" if kind == "folder" else ", ".join(IMAGE_SUFFIXES)
-        raise InputError(f"{folder}: nothing to import, wanted {wanted}")
+        raise InputError(f"{folder}: nothing to import, wanted class folders with images")
     frame = pd.DataFrame(columns, dtype=str)
     return Table(folder / "manifest.csv", frame, np.arange(2, len(frame) + 2)), notes
 

@@ -16,7 +16,7 @@ import yaml
 from melfast.data.manifest import COLUMNS
 from melfast.io.columns import canonical
 from melfast.io.errors import InputError
-from melfast.io.images import IMAGE_SUFFIXES
+from melfast.io.folders import IMAGE_SUFFIXES
 from melfast.io.tables import MISSING, Table, read_table, require_columns, shortened
 from melfast.prepare.datasets import (
     ALIASES,

@@ -2,22 +2,24 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
-from melfast.config.loading import require
 from melfast.data.manifest import Manifest
 from melfast.io.images import read_resized
-from melfast.prepare.sweep import Journal, Result, Swept, sweep
+from melfast.io.journal import Journal
+from melfast.io.schema import checked
+from melfast.prepare.sweep import Result, Swept, sweep
 from melfast.skin.ita import Convention, SkinTone, estimate_tone
 from melfast.skin.masks import working_size
 from melfast.skin.tone import FITZPATRICK, TONE_GROUPS, UNKNOWN_GROUP, FitzpatrickMap, ToneGroups, ToneScale, classify
 
 
-@dataclass(frozen=True)
+@checked()
 class ToneSettings:
     """How skin tone is estimated and named; each is a column of the manifest.
 
@@ -32,10 +34,7 @@ class ToneSettings:
     ita_convention: Convention = "cielab"
     tone_groups: ToneGroups = "six"
     fitzpatrick_map: FitzpatrickMap = "kinyanjui_groh"
-    ita_min_quality: float = 0.0
-
-    def __post_init__(self) -> None:
-        require(0 <= self.ita_min_quality <= 1, "--min-quality", "in 0..1", self.ita_min_quality)
+    ita_min_quality: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
 def estimate_tones(

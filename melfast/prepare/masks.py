@@ -11,7 +11,8 @@ from PIL import Image
 from melfast.data.manifest import Manifest, relative_folder
 from melfast.io.files import atomic_path
 from melfast.io.images import read_resized
-from melfast.prepare.sweep import Journal, Result, Swept, stamp, sweep
+from melfast.io.journal import Journal
+from melfast.prepare.sweep import Result, Swept, stamp, sweep
 from melfast.skin.masks import MaskMethod, make_mask, working_size
 
 # Kept in file names as they are; what separates folders, or has a meaning in URLs, is not.

@@ -6,7 +6,8 @@ from pathlib import Path
 from melfast.data.manifest import relative_folder
 from melfast.io.errors import InputError
 from melfast.io.files import atomic_path
-from melfast.io.images import JPEG_MAGIC, scan_images
+from melfast.io.folders import scan_images
+from melfast.io.headers import JPEG_MAGIC
 from melfast.prepare.importers import Draft
 from melfast.prepare.pairing import index_images
 

@@ -9,10 +9,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from melfast.io.errors import InputError
+from melfast.io.folders import MASK_SUFFIX
 from melfast.prepare.importers import image_stem, shared_folders
 
-MASK_FOLDER = re.compile(r"(^|[_\-. ])(masks?|segmentations?)($|[_\-. ])|_lesion$", re.IGNORECASE)
-MASK_SUFFIX = re.compile(r"_(mask|segmentation)$", re.IGNORECASE)
 PH2_SUFFIX = re.compile(r"_lesion$")
 
 
@@ -95,20 +94,6 @@ def index_images(folder: str, files: Iterable[str]) -> FileIndex:
 def index_masks(folder: str, files: Iterable[str]) -> FileIndex:
     """Masks by the stem of their image: `x.png`, `x_mask.jpg` and `x_segmentation.png` are x's."""
     return FileIndex(folder, _by_stem(files, masks=True), "masks")
-
-
-def separate_masks(files: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Parts relative paths into images and masks, by the names of folders and by suffix."""
-    images: list[str] = []
-    masks: list[str] = []
-    folders: dict[str, bool] = {}
-    for file in files:
-        folder, name = os.path.split(file)
-        if folder not in folders:
-            folders[folder] = any(MASK_FOLDER.search(part) for part in folder.split(os.sep))
-        is_mask = folders[folder] or MASK_SUFFIX.search(image_stem(name))
-        (masks if is_mask else images).append(file)
-    return images, masks
 
 
 def _by_stem(files: Iterable[str], masks: bool = False) -> dict[str, list[str]]:

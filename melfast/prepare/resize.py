@@ -13,8 +13,9 @@ from melfast.data.manifest import Manifest
 from melfast.io.errors import ImageError
 from melfast.io.files import atomic_path
 from melfast.io.images import check_image, read_mask_of, read_resized, soft_mask
+from melfast.io.journal import Journal
 from melfast.prepare.masks import file_stem, seen_from
-from melfast.prepare.sweep import Journal, Result, Swept, stamp, sweep
+from melfast.prepare.sweep import Result, Swept, stamp, sweep
 
 # Above half of the mask, a pixel is the lesion's.
 HALF = 128

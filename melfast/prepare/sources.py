@@ -14,18 +14,19 @@ import pandas as pd
 from melfast.data.manifest import REQUIRED, Manifest, check_table, relative_folder
 from melfast.io.errors import InputError
 from melfast.io.files import atomic_path
-from melfast.io.images import IMAGE_SUFFIXES, scan_images
+from melfast.io.folders import none_found, scan, scan_images, separate_masks
 from melfast.io.tables import TABLE_SUFFIXES, Table, read_header, read_table, shortened, write_csv
 from melfast.prepare.datasets import DATASETS, FOLDER_KINDS, HEADERLESS, SPLIT_WORDS, recognise
 from melfast.prepare.folders import find_classes, folder_table
 from melfast.prepare.importers import Choice, Draft, convert_table, join_table, split_rows, unique_names
 from melfast.prepare.packed import unpack_images
-from melfast.prepare.pairing import FileIndex, index_images, index_masks, separate_masks
+from melfast.prepare.pairing import FileIndex, index_images, index_masks
 from melfast.prepare.split import unused_identities
 
 KINDS = ("auto", *DATASETS)
 # Of several tables in a folder, the one of this name is meant.
 LABELS = "labels.csv"
+MISSING_COLUMNS = ("image_name", "reason")  # of the list of images without a file
 TABLE_DEPTH = 3  # folders below the source in which tables are looked for
 
 OnMissing = Literal["error", "drop"]
@@ -130,10 +131,13 @@ def import_dataset(
 
 
 def _folder_draft(source: Path, found: Found, choice: Choice) -> Draft:
-    images, masks = separate_masks(scan_images(source))
+    scanned = scan(source)
+    images, masks = separate_masks(scanned.files)
+    if not images and found.kind == "images":
+        raise none_found(source, scanned)
     table, notes = folder_table(source, images, found.kind, bool(choice.positive or choice.target))
     draft = convert_table(table, found.kind, choice)
-    draft.notes += notes
+    draft.notes += [*scanned.notes(*TABLE_SUFFIXES), *notes]
     if masks:
         _set_masks(draft, index_masks(str(source), masks), draft.cells("path"))
     return draft
@@ -323,7 +327,8 @@ def _find_images(draft: Draft, root: Path, images: Path | None, on_missing: OnMi
     paths = _existing([_under(images, folder, cell) for cell in given], folder)
     where = str(images or root)
     if not all(paths):
-        index = _image_index(root, images)
+        index, left = _image_index(root, images)
+        draft.notes += left
         where = index.folder
         names = [cell or name for cell, name in zip(given, draft.cells("image_name"), strict=True)]
         found = _under_manifest(index, index.find(names), folder)
@@ -364,7 +369,7 @@ def _find_masks(draft: Draft, root: Path, images: Path | None, masks: Path | Non
     if index.files:
         _set_masks(draft, index, draft.cells("path"))
     elif masks is not None:
-        raise InputError(f"{masks}: holds no {', '.join(IMAGE_SUFFIXES)} file")
+        raise InputError(f"{masks}: holds no image that melfast reads")
 
 
 def _set_masks(draft: Draft, index: FileIndex, images: list[str]) -> None:
@@ -384,9 +389,13 @@ def _require_masks(draft: Draft) -> None:
         raise InputError(f"{draft.table.path}: {len(missing)} listed masks are missing: {shortened(missing)}")
 
 
-def _image_index(root: Path, images: Path | None) -> FileIndex:
+def _image_index(root: Path, images: Path | None) -> tuple[FileIndex, tuple[str, ...]]:
+    """The images, and a note on files that are none; tables are not counted among these."""
     folder = images or (root / "images" if (root / "images").is_dir() else root)
-    return index_images(str(folder), separate_masks(scan_images(folder))[0])
+    found = scan(folder)
+    return index_images(str(folder), separate_masks(found.files)[0]), found.notes(
+        *TABLE_SUFFIXES, ".hdf5", "without a suffix"
+    )
 
 
 def _mask_index(root: Path, images: Path | None, masks: Path | None) -> FileIndex:
@@ -420,7 +429,7 @@ def _under_manifest(index: FileIndex, files: list[str], folder: Path) -> list[st
 def write_missing(names: tuple[str, ...], path: Path) -> None:
     """Writes the names of listed images that have no file."""
     with atomic_path(path) as temporary:
-        write_csv(temporary, ("image_name", "reason"), [(name, "no such file") for name in names])
+        write_csv(temporary, MISSING_COLUMNS, [(name, "no such file") for name in names])
 
 
 def summary(found: Imported, manifest: Manifest) -> list[tuple[str, str]]:

@@ -1,23 +1,23 @@
 """Sweep: one function over every image of a manifest, in threads; bad images are put aside."""
 
-import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from melfast.data.manifest import Manifest
 from melfast.io.errors import ImageError
 from melfast.io.files import atomic_path
+from melfast.io.journal import Journal
 from melfast.io.tables import write_csv
 
 Result = dict[str, Any]
 # image_name, path and reason of an image that cannot be used.
 Bad = tuple[str, str, str]
+BAD_COLUMNS = ("image_name", "path", "reason")
 
 
 @dataclass(frozen=True)
@@ -33,71 +33,6 @@ class Swept:
     results: list[Result | None]
     bad: list[Bad]
     resumed: int = 0
-
-
-class Journal:
-    """Results of a sweep under way, one line of JSON an image, so that it can be taken up again.
-
-    A file holds for one set of settings only, and a result for one state of its image: another
-    modification time or size, and it is made anew.
-    """
-
-    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
-        self.path = path
-        self._settings = settings
-        self._file: TextIO | None = None
-
-    @classmethod
-    def beside(cls, output: Path, command: str, settings: dict[str, Any]) -> "Journal":
-        """The journal of the command that makes `output`, of this version of melfast."""
-        path = output.with_name(f"{output.name}.{command}.partial")
-        return cls(path, {"version": version("melfast")} | settings)
-
-    def is_begun(self) -> bool:
-        """Whether a sweep with these settings was interrupted, be it before its first result."""
-        try:
-            with open(self.path, encoding="utf-8", errors="replace") as file:
-                return file.readline() == json.dumps({"settings": self._settings}) + "\n"
-        except FileNotFoundError:
-            return False
-
-    def read(self) -> dict[str, tuple[list[Any], Result]]:
-        """image_name: (stamp of the image, result); empty where the settings were others."""
-        try:
-            lines = self.path.read_text("utf-8", errors="replace").splitlines()
-        except FileNotFoundError:
-            return {}
-        found = {}
-        for number, line in enumerate(lines):
-            try:
-                entry = json.loads(line)
-                if number == 0:
-                    if entry != {"settings": self._settings}:
-                        return {}
-                    continue
-                found[entry["image"]] = (entry["stamp"], entry["result"])
-            except (ValueError, KeyError, TypeError):
-                break  # the run was stopped while it wrote this line
-        return found
-
-    @contextmanager
-    def writing(self, kept: dict[str, tuple[list[Any], Result]]) -> Iterator[None]:
-        """Begins the file anew with what is kept; `add` works inside."""
-        with atomic_path(self.path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-            file.write(json.dumps({"settings": self._settings}) + "\n")
-            file.writelines(_line(name, *entry) for name, entry in kept.items())
-        with open(self.path, "a", encoding="utf-8") as self._file:
-            yield
-        self._file = None
-
-    def add(self, name: str, stamp: list[Any], result: Result) -> None:
-        assert self._file is not None
-        self._file.write(_line(name, stamp, result))
-        self._file.flush()
-
-    def remove(self) -> None:
-        """When the results stand in a manifest."""
-        self.path.unlink(missing_ok=True)
 
 
 def sweep(
@@ -124,12 +59,13 @@ def sweep(
     names, paths = manifest.image_names, manifest.image_paths
     results: list[Result | None] = [None] * len(manifest)
     stamps = [stamp(path) for path in paths] if journal else []
-    earlier = journal.read() if journal else {}
-    kept = {}
+    earlier = {entry["image"]: entry for entry in journal.read()[1]} if journal else {}
+    kept = []
     for row, name in enumerate(names):
-        state, result = earlier.get(name, (None, None))
-        if result is not None and state == stamps[row] and still_good(row, result):
-            results[row], kept[name] = result, earlier[name]
+        entry = earlier.get(name)
+        if entry and entry["stamp"] == stamps[row] and still_good(row, entry["result"]):
+            results[row] = entry["result"]
+            kept.append(entry)
             progress()
     todo = [row for row in range(len(names)) if results[row] is None]
     reasons: dict[int, str] = {}
@@ -152,7 +88,7 @@ def sweep(
                 else:
                     results[row] = found
                     if journal:
-                        journal.add(names[row], stamps[row], found)
+                        journal.add([{"image": names[row], "stamp": stamps[row], "result": found}])
                 progress()
         finally:
             pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for thousands of images
@@ -163,11 +99,7 @@ def sweep(
 def write_quarantine(bad: list[Bad], path: Path) -> None:
     """Writes image_name, path and reason of each bad image; the header alone if there are none."""
     with atomic_path(path) as temporary:
-        write_csv(temporary, ("image_name", "path", "reason"), bad)
-
-
-def _line(name: str, stamp: list[Any], result: Result) -> str:
-    return json.dumps({"image": name, "stamp": stamp, "result": result}) + "\n"
+        write_csv(temporary, BAD_COLUMNS, bad)
 
 
 def stamp(path: Path) -> list[Any]:

@@ -1,12 +1,14 @@
 """The model card: what a model is, what it was made of, how good it is, for those who take it."""
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
 from melfast.data.manifest import SPLITS, Manifest
+from melfast.io.errors import printable
 from melfast.models.record import ModelRecord
 from melfast.report.page import METRICS, number
 
@@ -32,6 +34,11 @@ INTENDED_USE = (
 )
 
 
+def markdown(text: str) -> str:
+    """Text of others as Markdown that shows it: no markup, HTML, cell of a table or link of its own."""
+    return re.sub(r"[\\`*_\[\]<>|&#~!$:@]|(?<=www)\.", r"\\\g<0>", printable(text))
+
+
 def model_card(name: str, record: ModelRecord, manifest: Manifest, document: Mapping[str, Any], split: str) -> str:
     """The card as Markdown with the front matter that the Hugging Face hub reads.
 
@@ -46,7 +53,7 @@ def model_card(name: str, record: ModelRecord, manifest: Manifest, document: Map
         yaml.safe_dump(_front_matter(name, model), sort_keys=False).strip(),
         "---",
         "",
-        f"# {name}",
+        f"# {markdown(name)}",
         "",
         f"P(malignant) of a dermoscopic image, by {record.backbone} on "
         f"{record.preprocess.width}x{record.preprocess.height} {record.preprocess.colour} pixels; "
@@ -114,7 +121,9 @@ def _data(manifest: Manifest) -> list[str]:
         lines.append(f"| {split} | {len(part):,} | {malignant:,} ({malignant / len(part):.1%}) | {ids[0]} | {ids[1]} |")
     groups = manifest.groups
     if (groups >= 0).any():
-        shares = ", ".join(f"{name} {(groups == i).mean():.1%}" for i, name in enumerate(manifest.group_names))
+        shares = ", ".join(
+            f"{markdown(name)} {(groups == i).mean():.1%}" for i, name in enumerate(manifest.group_names)
+        )
         lines += ["", f"Tone groups: {shares}, unknown {(groups < 0).mean():.1%}."]
     return lines
 
@@ -149,7 +158,7 @@ def _groups(model: Mapping[str, Any]) -> list[str]:
     for column, grouping in model["groupings"].items():
         shown = [metric for metric in GROUP_SHOWN if metric in model["overall"]]
         lines += [
-            f"### By {column}",
+            f"### By {markdown(column)}",
             "",
             "| group | images | malignant | " + " | ".join(METRICS[m][0] for m in shown) + " |",
             "|---" * (3 + len(shown)) + "|",
@@ -157,7 +166,7 @@ def _groups(model: Mapping[str, Any]) -> list[str]:
         for name in grouping["names"]:
             group = grouping["groups"][name]
             cells = [f"{number(m, group['metrics'][m]['value'])} ({_interval(m, group['metrics'][m])})" for m in shown]
-            lines.append(f"| {name} | {group['images']:,} | {group['malignant']:,} | {' | '.join(cells)} |")
+            lines.append(f"| {markdown(name)} | {group['images']:,} | {group['malignant']:,} | {' | '.join(cells)} |")
         gap = grouping["gaps"]["recall"]
         null = gap["null"]
         if _missing(gap["gap"]):
@@ -176,16 +185,20 @@ def _groups(model: Mapping[str, Any]) -> list[str]:
 def making(record: ModelRecord) -> list[str]:
     """What the record tells of how the model came about, a line each."""
     training = record.training
-    versions = ", ".join(f"{k} {v}" for k, v in training.get("versions", {}).items())
+    versions = ", ".join(f"{markdown(k)} {markdown(v)}" for k, v in training.get("versions", {}).items())
     found = [f"- Backbone {record.backbone}, options {dict(record.backbone_options) or 'none'}."]
     if "epoch" in training:
         found.append(f"- The weights are those of epoch {training['epoch']}, the best by the validation split.")
     if record.threshold is not None:
-        found.append(f"- Threshold {record.threshold:.4f}, chosen on the validation split by {record.threshold_rule}.")
+        found.append(
+            f"- Threshold {record.threshold:.4f}, chosen on the validation split by {markdown(record.threshold_rule)}."
+        )
     if record.group_thresholds:
         by_group = zip(record.groups, record.group_thresholds, strict=True)
         found.append(
-            "- For images of known tone group instead: " + ", ".join(f"{name} {t:.4f}" for name, t in by_group) + "."
+            "- For images of known tone group instead: "
+            + ", ".join(f"{markdown(name)} {t:.4f}" for name, t in by_group)
+            + "."
         )
     found.append(f"- Seed {training.get('seed', 'unknown')}; {versions or 'versions unknown'}.")
     return found
@@ -198,7 +211,7 @@ def _limits(document: Mapping[str, Any], model: Mapping[str, Any]) -> list[str]:
         "- P(malignant) is not the chance that a patient has melanoma: it hangs on how common "
         "melanoma is among the images.",
     ]
-    return lines + [f"- {remark[0].upper()}{remark[1:]}." for remark in document["about"]["remarks"]]
+    return lines + [f"- {markdown(remark[0].upper() + remark[1:])}." for remark in document["about"]["remarks"]]
 
 
 def _interval(metric: str, found: Mapping[str, Any]) -> str:

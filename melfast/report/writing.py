@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from melfast.data.manifest import Manifest, is_manifest, read_manifest
 from melfast.io.contact_sheet import write_grid
 from melfast.io.errors import InputError
-from melfast.io.files import atomic_path
+from melfast.io.files import OwnFolder, atomic_path, own_folder
 from melfast.io.images import read_resized
 from melfast.io.tables import shortened, write_csv
 from melfast.metrics.groups import Groups, cross, group_by
@@ -25,6 +25,7 @@ from melfast.report.page import write_page
 from melfast.report.predictions import Predictions
 
 PAGE, DOCUMENT, TABLES = "report.html", "metrics.json", "tables.csv"
+COMMAND = "melfast report"  # as the folder's list of files says it
 DEFAULT_COLUMNS = ("group", "sex", "age_approx", "anatom_site_general_challenge")
 FEW = 10  # malignant images of a group
 WORST_SHOWN, WORST_WIDTH = 24, 240  # images of the sheet, and their pixels
@@ -98,31 +99,22 @@ def run_report(
         "manifest": None if manifest is None else str(manifest.path),
         "remarks": data.remarks,
     }
-    document = analyse(data.images, models, settings, about)
-    output.mkdir(parents=True, exist_ok=True)
-    _remove_earlier_pictures(output)
-    write_metrics(output / DOCUMENT, document)
-    # The page is made of what was written: it shows what metrics.json says.
-    written: dict[str, Any] = json.loads((output / DOCUMENT).read_text(encoding="utf-8"))
-    write_tables(output / TABLES, written)
-    say("drawing")
-    pictures = draw(data, models, written, output, settings)
-    written["pictures"] = [path.name for path, _ in pictures]
-    write_metrics(output / DOCUMENT, written)
-    with atomic_path(output / PAGE) as file:
-        file.write_text(write_page(written, pictures), encoding="utf-8")
+    with own_folder(output, COMMAND) as own:
+        own.claim(DOCUMENT, TABLES, PAGE)
+        document = analyse(data.images, models, settings, about)
+        write_metrics(output / DOCUMENT, document)
+        # The page is made of what was written: it shows what metrics.json says.
+        written: dict[str, Any] = json.loads((output / DOCUMENT).read_text(encoding="utf-8"))
+        write_tables(output / TABLES, written)
+        say("drawing")
+        pictures = draw(data, models, written, own, settings)
+        written["pictures"] = [path.name for path, _ in pictures]
+        write_metrics(output / DOCUMENT, written)
+        with atomic_path(output / PAGE) as file:
+            file.write_text(write_page(written, pictures), encoding="utf-8")
+        # Pictures of an earlier report, which would stand beside the new ones.
+        own.remove({name for name in own.files if name.endswith(".png")}.difference(written["pictures"]))
     return written
-
-
-def _remove_earlier_pictures(output: Path) -> None:
-    """Those of an earlier report in the folder, which would stand beside the new ones."""
-    try:
-        earlier = json.loads((output / DOCUMENT).read_text(encoding="utf-8"))["pictures"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return
-    for name in earlier:
-        if Path(name).name == name:
-            (output / name).unlink(missing_ok=True)
 
 
 def read_any_manifest(path: Path) -> Manifest:
@@ -206,7 +198,7 @@ def groups_of(manifest: Manifest, by: Sequence[str], crossed: Sequence[tuple[str
 
 
 def draw(
-    data: Data, models: Sequence[Model], document: dict[str, Any], output: Path, settings: Settings
+    data: Data, models: Sequence[Model], document: dict[str, Any], own: OwnFolder, settings: Settings
 ) -> list[tuple[Path, str]]:
     """Draws the pictures into the folder; file and caption of each."""
     malignant = data.images.y_true == 1
@@ -214,8 +206,9 @@ def draw(
     drawn: list[tuple[Path, str]] = []
 
     def keep(name: str, figure: Any, caption: str) -> None:
-        plots.save(figure, output / f"{name}.png")
-        drawn.append((output / f"{name}.png", caption))
+        path = own.claim(f"{name}.png")
+        plots.save(figure, path)
+        drawn.append((path, caption))
 
     scores = {model.name: model.score for model in models if model.score is not None}
     level = f"{settings.level:.0%}"
@@ -270,7 +263,7 @@ def draw(
             groups = data.images.groupings[0]
             figure = plots.threshold_sweep(malignant, model.score, groups, model.threshold)
             keep(f"threshold-sweep{suffix}", figure, f"Recall and false positive rate by group over the threshold{of}.")
-        path = output / f"worst-misses{suffix}.png"
+        path = own.claim(f"worst-misses{suffix}.png")
         if count := draw_worst(data, model, path):
             drawn.append((path, f"The {count} malignant images of the lowest P(malignant){of}."))
     if not np.isnan(data.ita).all():

@@ -73,6 +73,8 @@ def take_in(config: DataConfig, run: Path, say: Say, set_by_user: set[str]) -> N
     if not config.path:
         raise InputError("data.path is empty; wanted a manifest or a data set: --data-path PATH")
     source = Path(config.path)
+    if source.exists() and (run / MANIFEST).exists() and source.samefile(run / MANIFEST):
+        raise InputError(f"{source}: is data.path and would be replaced; expected another --output-dir")
     unused = set_by_user & {"data.kind", "data.images"}
     if is_manifest(source) and config.kind == "auto":
         manifest = read_manifest(source)

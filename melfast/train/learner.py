@@ -54,7 +54,7 @@ class Learner:
     @property
     def measured(self) -> torch.nn.Module:
         """The network that is measured, saved and exported: the average where there is one."""
-        return self.model if self.ema is None else self.ema.model
+        return self.model if self.ema is None else self.ema.module
 
     def set_training(self) -> None:
         """Every part that is trained into training mode; a frozen backbone stays as it was."""
@@ -81,7 +81,7 @@ class Learner:
         training = load_training(checkpoint, list(self.training_state()))
         load_weights(self.measured, checkpoint / WEIGHTS)
         if self.ema is not None:
-            self.model.load_state_dict(training["weights"] or self.ema.model.state_dict())
+            self.model.load_state_dict(training["weights"] or self.ema.module.state_dict())
         # torch would take the groups' old options with the state, but these the user may change.
         options = [{k: g[k] for k in CHANGEABLE if k in g} for g in self.optimizer.param_groups]
         self.optimizer.load_state_dict(training["optimizer"])

@@ -20,6 +20,7 @@ from torch.utils.tensorboard import SummaryWriter
 from melfast.distributed import World
 from melfast.io.errors import InputError
 from melfast.io.files import atomic_path
+from melfast.io.journal import whole_lines
 from melfast.train.trackers import Tracker, TrackerName, finite, open_tracker
 
 
@@ -166,10 +167,6 @@ def _drop_after(path: Path, step: int) -> None:
     """Keeps the whole lines up to a step: the steps after it are done again."""
     if not path.is_file():
         return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        # A killed process may leave half a line, the last.
-        if line.endswith("\n") and json.loads(line)["step"] <= step:
-            kept.append(line)
+    kept = [line for line in whole_lines(path) if json.loads(line)["step"] <= step]
     with atomic_path(path) as temporary:
         temporary.write_text("".join(kept), encoding="utf-8")

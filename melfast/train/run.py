@@ -13,7 +13,7 @@ from melfast.data.feed import choose_loader, set_tf32, set_threads
 from melfast.data.manifest import read_manifest
 from melfast.distributed import World, launch_id, start_world, started_again
 from melfast.io.errors import InputError
-from melfast.io.files import atomic_path
+from melfast.io.files import atomic_path, own_folder
 from melfast.metrics.threshold import require_both_classes
 from melfast.metrics.validation import require_metric, value_of
 from melfast.models.checkpoint import State, find_checkpoint, has_checkpoint, load_state, read_record
@@ -29,6 +29,7 @@ from melfast.train.summary import draw_curves, read_log, summary_table
 from melfast.train.trackers import require_tracker
 
 CONFIG, SAMPLES, CURVES = "config.yaml", "samples.png", "curves.png"
+COMMAND = "melfast train"  # as the folder's list of files says it
 LAUNCH = "launch.txt"  # of torchrun's
 SHOWN = 32  # images in samples.png
 # Under other values of these a checkpoint means nothing.
@@ -76,10 +77,10 @@ def run_training(config: Config, sources: dict[str, str], *, going_on: bool) -> 
     run = Path(config.output.dir)
     notes: list[str] = []
     require_tracker(config.output.tracker)
-    with start_world(config.train.device) as world:
+    with start_world(config.train.device) as world, contextlib.ExitStack() as held:
         loader, why = choose_loader(config.data.loader, world.device.type)
         try:
-            world.first_does(lambda: prepare_run(config, sources, run, going_on, notes.append))
+            world.first_does(lambda: prepare_run(config, sources, run, going_on, notes.append, held))
         except InputError:
             for note in notes:  # there is no log yet that would show them
                 click.echo(note, err=True)
@@ -149,8 +150,15 @@ def sum_up(run: Path, state: State, log: Log) -> None:
     log.table(summary_table(valid, state.best["epoch"]))
 
 
-def prepare_run(config: Config, sources: dict[str, str], run: Path, going_on: bool, say: Say) -> None:
-    """Makes the run folder with its manifest; a run gone on with keeps its manifest."""
+def prepare_run(
+    config: Config, sources: dict[str, str], run: Path, going_on: bool, say: Say, held: contextlib.ExitStack
+) -> None:
+    """Makes the run folder with its manifest; a run gone on with keeps its manifest.
+
+    Args:
+        held: until it is closed no other process trains in the folder.
+    """
+    own = held.enter_context(own_folder(run, COMMAND, known=has_checkpoint(run)))
     launch = run / LAUNCH
     if started_again() and launch.is_file() and launch.read_text("utf-8") == launch_id():
         going_on = True
@@ -161,8 +169,8 @@ def prepare_run(config: Config, sources: dict[str, str], run: Path, going_on: bo
         compare_configs(settings.dotted(config), state.config, run, set(sources), say)
     elif going_on:
         say(f"{run}: no checkpoint yet, training begins at the beginning")
-    run.mkdir(parents=True, exist_ok=True)
     if not has_checkpoint(run):
+        own.claim()
         take_in(config.data, run, say, set(sources))
     if launch_id():
         with atomic_path(launch) as file:

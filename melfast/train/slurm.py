@@ -14,11 +14,13 @@ from types import FrameType, ModuleType
 from typing import Any, Literal, Self
 
 from melfast.config import loading as settings
-from melfast.config.loading import require
-from melfast.config.schema import Config
+from melfast.config.schema import Amount, Config, Positive
 from melfast.io.errors import InputError
+from melfast.io.files import OwnFolder
+from melfast.io.schema import checked, refused
 from melfast.models.checkpoint import has_checkpoint
-from melfast.train.run import CONFIG, run_training
+from melfast.models.record import Count
+from melfast.train.run import COMMAND, CONFIG, run_training
 from melfast.train.stop import EXIT_CODE
 
 # Below Linux's ephemeral ports: nobody's outgoing connection holds one of them.
@@ -31,7 +33,7 @@ LOCAL_SIGNAL_DELAY_S = 30  # of submitit's local executor, fixed
 SIGTERM_WAIT_S = 600.0
 
 
-@dataclass(frozen=True)
+@checked()
 class JobOptions:
     """What a job asks for.
 
@@ -52,14 +54,14 @@ class JobOptions:
     """
 
     cluster: Literal["slurm", "local"] = "slurm"
-    nodes: int = 1
-    gpus_per_node: int = 0
-    tasks_per_node: int = 0
-    cpus_per_task: int = 0
-    mem_gb: float = 0.0
-    timeout_min: int = 720
-    max_timeouts: int = 100
-    signal_delay_s: int = 90
+    nodes: Positive = 1
+    gpus_per_node: Count = 0
+    tasks_per_node: Count = 0
+    cpus_per_task: Count = 0
+    mem_gb: Amount = 0.0
+    timeout_min: Positive = 720
+    max_timeouts: Count = 100
+    signal_delay_s: Positive = 90
     name: str = "melfast"
     partition: str = ""
     account: str = ""
@@ -69,20 +71,13 @@ class JobOptions:
     more: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for key in ("nodes", "timeout_min", "signal_delay_s"):
-            require(getattr(self, key) >= 1, f"slurm.{key}", ">= 1", getattr(self, key))
-        counts = ("gpus_per_node", "tasks_per_node", "cpus_per_task", "mem_gb", "max_timeouts")
-        for key in counts:
-            require(getattr(self, key) >= 0, f"slurm.{key}", ">= 0", getattr(self, key))
-        if self.cluster == "slurm":
-            delay, limit_s = self.signal_delay_s, 60 * self.timeout_min
-            wanted = f"less than slurm.timeout_min, {limit_s} s"
-            require(delay < limit_s, "slurm.signal_delay_s", wanted, delay)
-            return
+        if self.cluster == "slurm" and self.signal_delay_s >= 60 * self.timeout_min:
+            limit = f"less than slurm.timeout_min, {60 * self.timeout_min} s"
+            raise refused(limit, self.signal_delay_s, "signal_delay_s")
         for entry in dataclasses.fields(self):
             value = getattr(self, entry.name)
-            left_out = value in ({}, entry.default) or entry.name not in SLURM_ONLY
-            require(left_out, f"slurm.{entry.name}", "left out with cluster=local", value)
+            if self.cluster == "local" and entry.name in SLURM_ONLY and value not in ({}, entry.default):
+                raise refused("left out with cluster=local", value, entry.name)
 
     @property
     def processes_per_node(self) -> int:
@@ -119,7 +114,7 @@ NAMED_ALIKE = ("partition", "account", "qos", "constraint", "signal_delay_s")
 SLURM_ONLY = (*NAMED_ALIKE, "nodes", "cpus_per_task", "mem_gb", "more")
 
 
-@dataclass(frozen=True)
+@checked()
 class Schema:
     slurm: JobOptions = field(default_factory=JobOptions)
 
@@ -161,6 +156,7 @@ def submit_training(config: Config, sources: dict[str, str], options: JobOptions
     run = Path(config.output.dir)
     if not going_on:
         require_unused(run)
+    OwnFolder(run, COMMAND, known=has_checkpoint(run)).claim()
     config = with_threads(config, sources, options.cpus_per_task)
     limit = {f"{options.cluster}_max_num_timeout": options.max_timeouts}
     said = io.StringIO()  # submitit prints what sbatch said, and raises it as well

@@ -13,7 +13,8 @@ from PIL import Image
 
 from melfast.data.manifest import read_manifest, write_manifest
 from melfast.io.images import read_image, read_mask
-from melfast.prepare.sweep import Journal, stamp
+from melfast.io.journal import Journal
+from melfast.prepare.sweep import stamp
 from melfast.prepare.synth import SynthSettings, synthesize
 
 IMAGES = 8
@@ -49,7 +50,7 @@ def data(drawn: Path, tmp_path: Path) -> Path:
 def test_masks(data: Path, method: str) -> None:
     done = melfast("masks", "m.csv", "--output", "out/masked.csv", "--method", method, cwd=data)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == "bad: a/b: found an empty file, wanted a JPEG or PNG\n"
+    assert done.stderr == "bad: a/b: found an empty file, wanted a JPEG, PNG, WebP, BMP or TIFF\n"
     lines = done.stdout.splitlines()
     assert lines[0] == f"out/masked.csv: {IMAGES} {method} masks in out/masks-{method}"
     assert lines[-1] == "out/masked.bad.csv lists the 1 bad images"
@@ -70,7 +71,7 @@ def test_masks(data: Path, method: str) -> None:
         area = float(masked.column("mask_area")[row])
         assert area == pytest.approx(np.mean(mask > 0), abs=1e-5)
     quarantine = (data / "out" / "masked.bad.csv").read_text().splitlines()
-    assert quarantine[1:] == ['a/b,broken.jpg,"found an empty file, wanted a JPEG or PNG"']
+    assert quarantine[1:] == ['a/b,broken.jpg,"found an empty file, wanted a JPEG, PNG, WebP, BMP or TIFF"']
     assert not (data / "out" / "masked.csv.masks.partial").exists()
 
 
@@ -150,13 +151,13 @@ def test_outputs_that_cannot_be_are_refused_before_the_work(
 
 def test_min_quality_is_a_number(data: Path) -> None:
     done = melfast("ita", "m.csv", "--output", "q.csv", "--min-quality", "nan", cwd=data)
-    assert done.stderr == "melfast: error: --min-quality must be in 0..1, got nan\n"
+    assert done.stderr == "melfast: error: ToneSettings: ita_min_quality must be a finite number, got nan\n"
 
 
 def test_ita(data: Path, drawn: Path) -> None:
     done = melfast("ita", "m.csv", "--output", "out/toned.csv", "--tone-groups", "four", cwd=data)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == "bad: a/b: found an empty file, wanted a JPEG or PNG\n"
+    assert done.stderr == "bad: a/b: found an empty file, wanted a JPEG, PNG, WebP, BMP or TIFF\n"
     assert done.stdout.splitlines()[0] == f"out/toned.csv: skin tone of {IMAGES} images"
     toned = read_manifest(data / "out" / "toned.csv")
     true = read_manifest(drawn / "truth.csv").column("ita").astype(float)
@@ -254,11 +255,11 @@ def write_journal(data: Path, output: str, method: str) -> None:
     folder = data / "masks"
     journal = Journal.beside(data / output, "masks", {"masks": method, "folder": str(folder.absolute())})
     made = read_manifest(data / "whole.csv")
-    with journal.writing({}):
+    with journal.writing():
         for name, image in zip(made.image_names, made.image_paths, strict=True):
             if (mask := folder / f"{name}.png").is_file():
                 result = {"mask_path": str(mask), "mask_area": 0.5, "mask_stamp": stamp(mask)}
-                journal.add(name, stamp(image), result)
+                journal.add([{"image": name, "stamp": stamp(image), "result": result}])
 
 
 def test_masks_that_were_deleted_or_changed_are_made_again(data: Path) -> None:
@@ -292,7 +293,7 @@ def test_sheet(data: Path) -> None:
     words = ("sheet", "m.csv", "--output", "sheet.png", "--images", 9, "--targets", "50,-20")
     done = melfast(*words, cwd=data)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == "bad: a/b: found an empty file, wanted a JPEG or PNG\n"
+    assert done.stderr == "bad: a/b: found an empty file, wanted a JPEG, PNG, WebP, BMP or TIFF\n"
     assert done.stdout == f"sheet.png: {IMAGES} of 9 images\n"
     assert read_image(data / "sheet.png").shape[1] == 4 * 240
 
@@ -313,7 +314,7 @@ def test_resize(data: Path) -> None:
     words = ("resize", "m.csv", "--output", "small/s.csv", "--size", 100, "--quality", 90)
     done = melfast(*words, cwd=data)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == "bad: a/b: found an empty file, wanted a JPEG or PNG\n"
+    assert done.stderr == "bad: a/b: found an empty file, wanted a JPEG, PNG, WebP, BMP or TIFF\n"
     lines = done.stdout.splitlines()
     assert lines[0].startswith(f"small/s.csv: {IMAGES} copies in small/resized-100, 0.")
     assert lines[-1] == "small/s.bad.csv lists the 1 bad images"

@@ -110,7 +110,7 @@ def test_every_shorthand(config: Path) -> None:
     ("arguments", "message"),
     [
         (["--set", "optim.lrr=1"], "--set: optim.lrr: unknown key, did you mean 'optim.lr'?"),
-        (["--device", "gpu"], "--device: train.device: wanted 'auto' or 'cpu' or 'cuda', got 'gpu'"),
+        (["--device", "gpu"], "--device: train.device must be 'auto', 'cpu' or 'cuda', got 'gpu'"),
         (["--lr", "-1"], "--lr: optim.lr must be > 0, got -1.0"),
         (["--input-size", "3x4x5"], "'3x4x5': wanted WIDTHxHEIGHT as 128x96, or one number"),
         (["--config", "nowhere.yaml"], "nowhere.yaml: cannot be read: No such file or directory"),

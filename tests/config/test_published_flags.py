@@ -132,7 +132,7 @@ def test_what_each_becomes(flags: dict[str, Any], keys: dict[str, Any]) -> None:
         ({"num_classes": 3}, "command line: num_classes: melfast tells malignant from benign: wanted 2, got 3"),
         ({"test": True}, "command line: test: is another command here: melfast evaluate --checkpoint RUN measures"),
         ({"min_lr": "low"}, "command line: min_lr: wanted a number, got 'low'"),
-        ({"cielab": True, "mixup": "much"}, "command line: mixup: train.mixup: wanted a number, got 'much'"),
+        ({"cielab": True, "mixup": "much"}, "command line: mixup: train.mixup must be a number, got 'much'"),
     ],
 )
 def test_what_cannot_be(flags: dict[str, Any], message: str) -> None:

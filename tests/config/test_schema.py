@@ -48,9 +48,9 @@ def test_defaults_then_yaml_then_command_line(tmp_path: Path) -> None:
         ("preprocess: {mean: [1, 2, 3]}", "preprocess.mean", [1.0, 2.0, 3.0]),
         ("train: {compile: yes}", "train.compile", True),
         (
-            "model: {backbone_options: {channels: [1, 2], drop: 1.0e-3}}",
+            "model: {backbone_options: {channels: [1, 2], drop_rate: 1e-3}}",
             "model.backbone_options",
-            {"channels": [1, 2], "drop": 1e-3},
+            {"channels": [1, 2], "drop_rate": 1e-3},
         ),
         ("optim:\n", "optim.lr", 1e-3),  # a section with nothing in it
         ("", "optim.lr", 1e-3),
@@ -72,23 +72,41 @@ def test_values(tmp_path: Path, text: str, key: str, value: Any) -> None:
         ("clip_norm: 1", "clip_norm: unknown key, did you mean 'optim.clip_norm'?"),
         ("train: {ephocs: 1}", "train.ephocs: unknown key, did you mean 'train.epochs'?"),
         ("qqqq: 1", f"qqqq: unknown key, the sections are {SECTIONS}"),
-        ("optim: 3", "optim: wanted a section, got 3"),
-        ("optim: {lr: fast}", "optim.lr: wanted a number, got 'fast'"),
-        ("optim: {lr: .nan}", "optim.lr: wanted a number, got nan"),
-        ("optim: {lr: true}", "optim.lr: wanted a number, got true"),
-        ("optim: {lr: }", "optim.lr: wanted a number, got nothing"),
-        ("train: {epochs: true}", "train.epochs: wanted a whole number, got true"),
-        ("train: {epochs: 3.0}", "train.epochs: wanted a whole number, got 3.0"),
-        ("train: {compile: 1}", "train.compile: wanted true or false, got 1"),
-        ("data: {path: 12}", "data.path: wanted text, got 12"),
-        ("train: {device: gpu}", "train.device: wanted 'auto' or 'cpu' or 'cuda', got 'gpu'"),
-        ("optim: {betas: [1]}", "optim.betas: wanted 2 numbers, got [1]"),
-        ("model: {backbone_options: 3}", "model.backbone_options: wanted a mapping by name, got 3"),
+        ("train: {foo: 1}", f"train.foo: unknown key, the sections are {SECTIONS}"),
+        ("optm: {lr: 1}", "optm: unknown key, did you mean 'optim'?"),
+        (
+            "model: {backbone_options: {checkpoint_path: x.pth}}",
+            "model.backbone_options.checkpoint_path must be left out: a model's options may only shape its network, "
+            "got 'x.pth'",
+        ),
+        (
+            "model: {backbone: 'hf-hub:timm/resnet18'}",
+            "model.backbone must be the name of an architecture, as convnext_tiny or convnext_tiny.fb_in22k, "
+            "got 'hf-hub:timm/resnet18'",
+        ),
+        ("data: {fold: 6/5}", "data.fold must be K/N as 2/5, K from 1 to N and N >= 2, got '6/5'"),
+        (
+            "train: {threshold_rule: recall, threshold_value: 2}",
+            "train.threshold_value must be <= 1 for rule recall, got 2.0",
+        ),
+        ("optim: {warmup: 5}", "optim.warmup must be < 1, a fraction of all steps, got 5.0"),
+        ("optim: 3", "optim must be a mapping by name, got 3"),
+        ("optim: {lr: fast}", "optim.lr must be a number, got 'fast'"),
+        ("optim: {lr: .nan}", "optim.lr must be a finite number, got nan"),
+        ("optim: {lr: true}", "optim.lr must be a number, got true"),
+        ("optim: {lr: }", "optim.lr must be a number, got nothing"),
+        ("train: {epochs: true}", "train.epochs must be a whole number, got true"),
+        ("train: {epochs: 3.0}", "train.epochs must be a whole number, got 3.0"),
+        ("train: {compile: 1}", "train.compile must be true or false, got 1"),
+        ("data: {path: 12}", "data.path must be text, got 12"),
+        ("train: {device: gpu}", "train.device must be 'auto', 'cpu' or 'cuda', got 'gpu'"),
+        ("optim: {betas: [0.5]}", "optim.betas must be a list of at least 2, got [0.5]"),
+        ("model: {backbone_options: 3}", "model.backbone_options must be a mapping by name, got 3"),
         ("optim.lr: 1\noptim: {lr: 2}", "optim.lr: given twice"),
         ("- optim", "wanted sections as 'optim:', got ['optim']"),
-        ("optim: {lr: -1}", "optim.lr must be > 0, got -1.0"),
-        ("augment: {hflip: 2}", "augment.hflip must be in 0..1, got 2"),
-        ("preprocess: {height: 0}", "preprocess size must be >= 1 x 1, got 0 x 128"),
+        ("optim: {lr: -1}", "optim.lr must be > 0, got -1"),
+        ("augment: {hflip: 2}", "augment.hflip must be <= 1, got 2"),
+        ("preprocess: {height: 0}", "preprocess.height must be >= 1, got 0"),
         ("train: {batch_size: 6, accumulate: 4}", "train.batch_size must be a multiple of train.accumulate (4), got 6"),
         ("data: {split: [0.5, 0.5, 0.5]}", "data.split must be fractions that add up to 1, got [0.5, 0.5, 0.5]"),
     ],
@@ -112,6 +130,34 @@ def test_error_names_the_line(tmp_path: Path, text: str, message: str) -> None:
         load(tmp_path, text)
 
 
+def test_every_error_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        load(tmp_path, "optim: {lr: fast, betas: [2, 3]}", Override("train.epochs", 0, "--epochs"))
+    path = tmp_path / "x.yaml"
+    assert str(caught.value) == (
+        f"{path}: optim.lr must be a number, got 'fast'; optim.betas.0 must be < 1, got 2; "
+        f"optim.betas.1 must be < 1, got 3; --epochs: train.epochs must be >= 1, got 0"
+    )
+
+
+@pytest.mark.parametrize("text", ["1e-4", "1.5E3", "-.5e1", "+2.e+1", "0.5", "3"])
+def test_numbers_are_read_as_in_python(text: str) -> None:
+    assert parse_setting(f"a={text}").value == float(text)
+
+
+def test_error_of_a_default_names_what_was_set_beside_it() -> None:
+    with pytest.raises(
+        InputError, match=r"^--set: train.batch_size must be a multiple of train.accumulate \(5\), got 64$"
+    ):
+        load_config(None, [parse_setting("train.accumulate=5")])
+
+
+def test_what_yaml_knows_and_json_does_not(tmp_path: Path) -> None:
+    assert load(tmp_path, "data: {path: 2024-01-01}").data.path == "2024-01-01"
+    with pytest.raises(InputError, match=r"augment.skin_former.2024-01-01 must be <= 1, got 2$"):
+        load(tmp_path, "augment: {skin_former: {2024-01-01: 2}}")
+
+
 def test_error_of_a_value_names_who_set_it(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^--lr: optim.lr must be > 0, got -1.0$"):
         load(tmp_path, "optim: {lr: 1}", Override("optim.lr", -1.0, "--lr"))
@@ -129,7 +175,7 @@ def test_file_that_cannot_be_read(tmp_path: Path, content: bytes | None, message
 
 
 def test_setting() -> None:
-    assert parse_setting("optim.lr=1e-4") == Override("optim.lr", "1e-4", "--set")
+    assert parse_setting("optim.lr=1e-4") == Override("optim.lr", 1e-4, "--set")
     assert parse_setting("optim.betas=[0.5, 0.9]").value == [0.5, 0.9]
     assert parse_setting("data.path=a=b").value == "a=b"
     for text in ("optim.lr", "=3"):
@@ -139,7 +185,7 @@ def test_setting() -> None:
         parse_setting("a=[")
 
 
-@pytest.mark.parametrize("path", sorted((Path(__file__).parents[1] / "configs").glob("*.yaml")))
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "configs").glob("*.yaml")))
 def test_shipped_configs_load(path: Path) -> None:
     config, _ = load_config(path)
     assert config != Config()

@@ -36,6 +36,7 @@ from melfast.data.manifest import Manifest
 from melfast.data.native import NativeLoader
 from melfast.data.plan import EpochPlan, Rows, evaluation_plan, training_plan
 from melfast.data.preprocess import Preprocess
+from melfast.io.colour_profiles import chromatic_profile
 from melfast.io.errors import ImageError, InputError
 from tests.conftest import skin_rgb
 from tests.data.conftest import EXECUTORS, KINDS, Executor, Pictures, pictures_of
@@ -315,7 +316,7 @@ def test_memory_is_left_alone_while_in_use(files: list[Path]) -> None:
 def test_raise_names_the_first_bad_file_at_its_batch(bad_files: list[Path]) -> None:
     batches = iter(eval_loader(bad_files, prefetch=3))
     assert next(batches).index.tolist() == [0, 1, 2, 3]
-    wanted = f"{bad_files[5]}: found a text file, wanted a JPEG or PNG"
+    wanted = f"{bad_files[5]}: found a text file, wanted a JPEG, PNG, WebP, BMP or TIFF"
     with pytest.raises(ImageError, match=f"^{re.escape(wanted)}$"):
         next(batches)
     assert reading_threads() == []
@@ -357,10 +358,10 @@ def test_a_file_is_checked_once_as_long_as_it_is_the_same(
     path = tmp_path / "image.jpg"
     path.write_bytes(files[1].read_bytes())
     for _ in range(3):
-        assert read_whole(path).tobytes() == files[1].read_bytes()
+        assert read_whole(path, (16, 12)).tobytes() == files[1].read_bytes()
     assert len(checked) == 1
     path.write_bytes(files[1].read_bytes()[:-20])
-    read_whole(path)
+    read_whole(path, (16, 12))
     assert len(checked) == 2
 
 
@@ -376,7 +377,7 @@ def test_a_file_cut_short_after_it_was_read(files: list[Path], tmp_path: Path) -
 
 
 def test_what_nobody_expected_comes_out(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(path: Path) -> NDArray[np.uint8]:
+    def broken(path: Path, size: tuple[int, int], *, checked: bool) -> NDArray[np.uint8]:
         raise MemoryError("no room")
 
     monkeypatch.setattr(dali_feed, "read_whole", broken)
@@ -514,10 +515,44 @@ def test_gpu_is_the_native_executor(kind: str, colour: str, drawn_jpegs: Picture
 
 
 def test_files_known_to_be_whole_are_not_checked(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[Path] = []
+    seen: list[dict[str, bool]] = []
     check = dali_feed.read_whole
-    monkeypatch.setattr(dali_feed, "read_whole", lambda path: (seen.append(path), check(path))[1])
+
+    def read(path: Path, size: tuple[int, int], **known: bool) -> NDArray[np.uint8]:
+        seen.append(known)
+        return check(path, size, **known)
+
+    monkeypatch.setattr(dali_feed, "read_whole", read)
     known = np.arange(len(files)) != 2
     plan = evaluation_plan(len(files), batch_size=4)
     list(DaliLoader(ImageList(files, checked=known), PLAIN, plan, threads=1))
-    assert seen == [files[2]]
+    assert seen == [{"checked": checked} for checked in known.tolist()]
+    decoded: list[bytes] = []
+    monkeypatch.setattr(dali_feed, "_whole", set())
+    monkeypatch.setattr(dali_feed, "decode_image", lambda data, **least: decoded.append(data))
+    list(DaliLoader(ImageList(files, checked=known), PLAIN, plan, threads=1))
+    assert decoded == [files[2].read_bytes()]
+
+
+def test_what_dali_is_not_tested_with_is_decoded_for_it(tmp_path: Path) -> None:
+    """A wide-gamut JPEG, a WebP and a TIFF reach DALI as sRGB pixels; a lossless JPEG does not reach it."""
+    picture = Image.fromarray(skin_rgb(240, 320))
+    picture.save(tmp_path / "a.jpg", quality=95, icc_profile=chromatic_profile("Display P3"))
+    picture.save(tmp_path / "b.webp", lossless=True)
+    picture.save(tmp_path / "c.tif")
+    jpeg = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "d.jpg").write_bytes(jpeg.replace(b"\xff\xc0", b"\xff\xc3", 1))
+    paths = sorted(tmp_path.iterdir())
+    plan = evaluation_plan(len(paths), batch_size=4)
+    batches = [
+        next(iter(loader(paths, PLAIN, plan, threads=1, on_error="skip", dtype=np.uint8)))
+        for loader in (DaliLoader, NativeLoader)
+    ]
+    for batch in batches:
+        assert batch.index.tolist() == [0, 1, 2]
+        assert [failure.reason for failure in batch.failures] == [
+            "found a lossless JPEG, wanted a baseline or progressive one"
+        ]
+    dali, native = (np.asarray(batch.images, np.float32) for batch in batches)
+    assert np.abs(dali - native).mean() < 1
+    assert np.abs(native[0] - native[2]).mean() > 3  # the profile was applied

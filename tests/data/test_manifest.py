@@ -229,3 +229,21 @@ def test_tone_scale_by_the_groups_that_images_have(
     path = tmp_path / "m.csv"
     path.write_text("\n".join(["image_name,path,group,group_str,tone_groups", *lines]) + "\n")
     assert read_manifest(path).tone_scale == (scale and TONE_GROUPS[scale])
+
+
+def test_formulas_come_back(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text("image_name,path,note\n-1.jpg,-1.jpg,=1+1\n=b.jpg,./=b.jpg,-0.5\n")
+    manifest = read_manifest(path)
+    assert list(write_manifest(manifest, tmp_path / "n.csv").column("note")) == ["=1+1", "-0.5"]
+    assert (tmp_path / "n.csv").read_text().splitlines()[1:] == ["'-1.jpg,'-1.jpg,'=1+1", "'=b.jpg,./=b.jpg,-0.5"]
+    again = read_manifest(tmp_path / "n.csv")
+    assert list(again.column("image_name")) == ["-1.jpg", "=b.jpg"]
+    assert list(again.column("note")) == ["=1+1", "-0.5"]
+
+
+def test_group_names_are_printable(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text('image_name,path,group,group_str\na,a.jpg,0,"li\x1b[2Jght"\n')
+    with pytest.raises(InputError, match=r"m.csv:2: group_str must be printable text or empty, got 'li\\x1b\[2Jght'$"):
+        read_manifest(path)

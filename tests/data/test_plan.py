@@ -188,12 +188,12 @@ def test_batch_larger_than_the_data() -> None:
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        ({"hflip": 1.5}, "augment.hflip must be in 0..1, got 1.5"),
-        ({"vflip": -0.1}, "augment.vflip must be in 0..1, got -0.1"),
-        ({"rotation_deg": 181.0}, "augment.rotation_deg must be in 0..180, got 181"),
-        ({"translation": -1.0}, "augment.translation must be in 0..1, got -1"),
-        ({"scale": 1.0}, "augment.scale must be in 0..0.9, got 1"),
-        ({"scale": float("nan")}, "augment.scale must be in 0..0.9, got nan"),
+        ({"hflip": 1.5}, "Augment: hflip must be <= 1, got 1.5"),
+        ({"vflip": -0.1}, "Augment: vflip must be >= 0, got -0.1"),
+        ({"rotation_deg": 181.0}, "Augment: rotation_deg must be <= 180, got 181.0"),
+        ({"translation": -1.0}, "Augment: translation must be >= 0, got -1.0"),
+        ({"scale": 1.0}, "Augment: scale must be <= 0.9, got 1.0"),
+        ({"scale": float("nan")}, "Augment: scale must be a finite number, got nan"),
     ],
 )
 def test_strength_out_of_range(parts: dict[str, float], message: str) -> None:

@@ -109,9 +109,9 @@ def test_not_ours(model: Path) -> None:
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        ("{", "not a melfast model record"),
-        ("{}", "not a melfast model record"),
-        ('{"melfast_format": 99}', "written by another melfast; wanted format 1"),
+        ("{", "not JSON: EOF while parsing an object"),
+        ("{}", "backbone is missing; .*preprocess is missing"),
+        ('{"melfast_format": 99}', "melfast_format must be 1, got 99"),
     ],
 )
 def test_broken_record(model: Path, record: str, message: str) -> None:

@@ -16,6 +16,7 @@ from melfast.engines.tensorrt import find_tensorrt
 from melfast.engines.tensorrt_engine import find_engine
 from melfast.engines.tensorrt_file import Sidecar, read_sidecar, require_fits, runtime_name, sidecar_path, write_engine
 from melfast.io.errors import InputError
+from melfast.io.schema import from_json
 
 GPU = Gpu("drawn", "9.0")
 BATCHES = (1, 2, 4)
@@ -35,7 +36,7 @@ def engine(model: Path) -> Path:
 
 def test_round_trip(engine: Path, model: Path) -> None:
     sidecar = read_sidecar(engine)
-    assert sidecar == Sidecar.from_json(sidecar.to_json(), "")
+    assert sidecar == from_json(Sidecar, sidecar.to_json(), "")
     assert (sidecar.source, sidecar.batches) == ("model.onnx", BATCHES)
     assert sidecar.source_sha256 == file_sha256(model)
     assert sidecar.engine_sha256 == file_sha256(engine)
@@ -108,13 +109,22 @@ def test_found_beside_the_model_or_built(model: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda text: "{", "not the sidecar of an engine"),
-        (lambda text: "[]", "not the sidecar of an engine"),
-        (lambda text: "{}", "not the sidecar of an engine"),
-        (lambda text: json.dumps(json.loads(text) | {"batches": [1]}), "not the sidecar of an eng"),
-        (lambda text: json.dumps(json.loads(text) | {"more": 1}), "not the sidecar of an engine"),
-        (lambda text: json.dumps(json.loads(text) | {"record": {}}), "not a melfast model record"),
-        (lambda text: '{"melfast_engine_format": 99}', "written by another melfast; wanted form"),
+        (lambda text: "{", "not JSON: EOF while parsing an object"),
+        (lambda text: "[]", r"must be a mapping by name, got \[\]"),
+        (lambda text: "{}", "source is missing; "),
+        (
+            lambda text: json.dumps(json.loads(text) | {"source": "../../x.onnx"}),
+            "source must be the name of a file in",
+        ),
+        (lambda text: json.dumps(json.loads(text) | {"batches": [4, 2, 1]}), "batches must be three rising numbers"),
+        (lambda text: json.dumps(json.loads(text) | {"engine_sha256": "x"}), "engine_sha256 must be 64 hexadecimal"),
+        (
+            lambda text: json.dumps(json.loads(text) | {"batches": [1]}),
+            r"batches must be a list of at least 3, got \[1\]",
+        ),
+        (lambda text: json.dumps(json.loads(text) | {"more": 1}), "more: unknown key"),
+        (lambda text: json.dumps(json.loads(text) | {"record": {}}), "record.backbone is missing"),
+        (lambda text: '{"melfast_engine_format": 99}', "melfast_engine_format must be 1, got 99"),
     ],
 )
 def test_broken_sidecar(engine: Path, change: Any, message: str) -> None:

@@ -185,7 +185,7 @@ def test_command(tiny_data: Path, tmp_path: Path) -> None:
     words = ["explain", "--checkpoint", tmp_path / "run", "--output", tmp_path / "maps", "--n", 6]
     found = runner.invoke(main, [str(word) for word in words])
     assert found.exit_code == 0, found.output
-    pictures = sorted(path.name for path in (tmp_path / "maps").iterdir())
+    pictures = sorted(path.name for path in (tmp_path / "maps").glob("*.png"))
     assert len(pictures) == 7
     assert "sheet.png" in pictures
     with Image.open(tmp_path / "maps" / "sheet.png") as sheet:
@@ -204,4 +204,4 @@ def test_command(tiny_data: Path, tmp_path: Path) -> None:
     ]
     found = runner.invoke(main, [str(word) for word in words])
     assert found.exit_code == 0, found.output
-    assert {p.name for p in (tmp_path / "other").iterdir()} == {"t03.png", "sheet.png"}
+    assert {p.name for p in (tmp_path / "other").iterdir()} == {".melfast.json", "t03.png", "sheet.png"}

@@ -7,7 +7,7 @@ import pytest
 
 from melfast.io.columns import nearest
 from melfast.io.errors import InputError
-from melfast.io.tables import read_header, read_table, require_columns
+from melfast.io.tables import read_header, read_table, require_columns, write_csv
 
 
 def table_file(tmp_path: Path, text: str | bytes) -> Path:
@@ -148,3 +148,46 @@ def test_no_nonsense_is_offered() -> None:
     assert nearest("image_name", ["management", "image"]) is None
     assert nearest("image_name", ["Image_Name", "age"]) == "Image_Name"
     assert nearest("target", ["age", "targets"]) == "targets"
+
+
+def test_formulas_stay_text_and_come_back(tmp_path: Path) -> None:
+    """As spreadsheets take cells: OWASP, "CSV Injection"."""
+    path = tmp_path / "t.csv"
+    cells = [
+        "=1+1",
+        "+x",
+        "-1.jpg",
+        "@a",
+        "\tx",
+        "'=x",
+        "''=x",
+        "-12.3",
+        "-1.2e-05",
+        "+5",
+        "-",
+        "'plain",
+        "it's",
+        "a=b",
+    ]
+    write_csv(path, ["=head", "b"], [*([cell, "x"] for cell in cells), [-0.5, "x"]])
+    first = [line.removesuffix(",x") for line in path.read_text().splitlines()]
+    assert first == [
+        "'=head,b",
+        "'=1+1",
+        "'+x",
+        "'-1.jpg",
+        "'@a",
+        "'\tx",
+        "''=x",
+        "'''=x",
+        "-12.3",
+        "-1.2e-05",
+        "+5",
+        "-",
+        "'plain",
+        "it's",
+        "a=b",
+        "-0.5",
+    ]
+    table = read_table(path)
+    assert list(table.frame["=head"]) == [*cells, "-0.5"]

@@ -311,12 +311,12 @@ def test_only_what_is_learnt_is_kept_in_a_checkpoint() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"focal_gamma": -1.0}, "loss.focal_gamma must be >= 0, got -1.0"),
-        ({"ohem_fraction": 0.0}, "loss.ohem_fraction must be in 0..1 (0 left out), got 0.0"),
-        ({"recall_momentum": 1.0}, "loss.recall_momentum must be in 0..1 (1 left out), got 1.0"),
-        ({"recall_strength": 1.5}, "loss.recall_strength must be in 0..1, got 1.5"),
-        ({"dro_rate": -0.1}, "loss.dro_rate must be >= 0, got -0.1"),
-        ({"label_smoothing": 1.0}, "loss.label_smoothing must be in 0..1 (1 left out), got 1.0"),
+        ({"focal_gamma": -1.0}, "LossConfig: focal_gamma must be >= 0, got -1.0"),
+        ({"ohem_fraction": 0.0}, "LossConfig: ohem_fraction must be > 0, got 0.0"),
+        ({"recall_momentum": 1.0}, "LossConfig: recall_momentum must be < 1, got 1.0"),
+        ({"recall_strength": 1.5}, "LossConfig: recall_strength must be <= 1, got 1.5"),
+        ({"dro_rate": -0.1}, "LossConfig: dro_rate must be >= 0, got -0.1"),
+        ({"label_smoothing": 1.0}, "LossConfig: label_smoothing must be < 1, got 1.0"),
     ],
 )
 def test_settings_out_of_range(settings: dict[str, float], message: str) -> None:

@@ -3,17 +3,21 @@
 import errno
 import json
 import os
+import pkgutil
 import resource
+import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
 import torch
 
 from melfast.data.preprocess import Preprocess
+from melfast.io import files
 from melfast.io.errors import InputError
 from melfast.models import checkpoint
 from melfast.models.checkpoint import (
@@ -39,7 +43,7 @@ def model() -> torch.nn.Module:
 
 
 def save(run: Path, model: torch.nn.Module, epoch: int, best: bool = True) -> Path:
-    state = State(epoch=epoch, step=10 * epoch, best={"auc": 0.5}, config={"a": {"b": 1}})
+    state = State(epoch=epoch, step=10 * epoch, best={"epoch": epoch, "auc": 0.5}, config={"a": {"b": 1}})
     return save_checkpoint(run, model.state_dict(), RECORD, state, {"optimizer": {"lr": 0.5}}, best=best)
 
 
@@ -55,7 +59,7 @@ def test_round_trip(tmp_path: Path, model: torch.nn.Module) -> None:
     assert not loaded.training
     for name, tensor in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor), name
-    assert load_state(folder).best == {"auc": 0.5}
+    assert load_state(folder).best == {"epoch": 1, "auc": 0.5}
     assert load_state(folder).config == {"a": {"b": 1}}
     assert load_training(folder) == {"optimizer": {"lr": 0.5}}
 
@@ -135,8 +139,8 @@ def test_full_disk_leaves_the_last_checkpoint(
     with full_disk(monkeypatch, after), pytest.raises(InputError) as caught:
         save(tmp_path, model, 2)
     assert str(caught.value) == (
-        f"{tmp_path}/checkpoints/epoch-002: checkpoint cannot be written: "
-        "No space left on device; the last whole one is epoch-001"
+        f"{tmp_path}/checkpoints/epoch-002: cannot be written: "
+        "No space left on device; the last whole checkpoint is epoch-001"
     )
     assert tree(tmp_path) == before
     load_model(tmp_path)
@@ -165,31 +169,87 @@ class Killed(BaseException):
     """Stands for SIGKILL: nothing may be tidied up after it."""
 
 
-@pytest.mark.parametrize("at", ["mkdir", "write_bytes", "sync", "rename", "index", "remove"])
-def test_killed_at_any_moment(tmp_path: Path, model: torch.nn.Module, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        *(("os.replace", number) for number in (1, 2, 3)),  # the index, the checkpoint, the index
+        *(("pathlib.Path.write_bytes", number) for number in (1, 4)),
+        *(("melfast.io.files.sync", number) for number in (1, 3, 5, 8, 9)),
+        ("shutil.rmtree", 1),
+    ],
+)
+def test_killed_at_any_moment(
+    tmp_path: Path, model: torch.nn.Module, monkeypatch: pytest.MonkeyPatch, name: str, number: int
+) -> None:
     save(tmp_path, model, 1)
+    kept, calls, dead = tmp_path / "checkpoints" / "epoch-001-paper", 0, False
+    shutil.copytree(tmp_path / "checkpoints" / "epoch-001", kept)
+    original = pkgutil.resolve_name(name)
 
-    def kill(*args: object, **kwargs: object) -> None:
-        if at != "remove" or len(list((tmp_path / "checkpoints").glob("epoch-*"))) == 2:
+    def kill(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls, dead
+        calls += 1
+        dead = dead or calls == number
+        if dead:
             raise Killed
+        return original(*args, **kwargs)
 
-    name = {
-        "mkdir": "pathlib.Path.mkdir",
-        "write_bytes": "pathlib.Path.write_bytes",
-        "sync": "melfast.models.checkpoint.sync",
-        "rename": "os.rename",
-        "index": "melfast.models.checkpoint.atomic_path",
-        "remove": "shutil.rmtree",
-    }[at]
     with monkeypatch.context() as patch:
         patch.setattr(name, kill)
+        patch.setattr("melfast.io.files.remove_leftover", lambda path: None)
         with pytest.raises(Killed):
             save(tmp_path, model, 2)
-    assert find_checkpoint(tmp_path).name == ("epoch-002" if at == "remove" else "epoch-001")
+    assert dead
+    done = find_checkpoint(tmp_path).name
+    assert done == "epoch-002" if name == "shutil.rmtree" else done in ("epoch-001", "epoch-002")
     load_model(tmp_path)
+    files._tidied.clear()
+    for path in (tmp_path / "checkpoints").glob(".melfast-*.tmp"):
+        os.utime(path, (0, 0))
     save(tmp_path, model, 3)
     names = {path.name for path in (tmp_path / "checkpoints").iterdir()}
-    assert names == {"epoch-003", "index.json"}  # what was left behind is gone
+    assert names == {"epoch-003", "epoch-001-paper", "index.json"}  # what was left behind is gone
+    load_model(kept)
+
+
+def test_what_the_index_never_named_stays(tmp_path: Path, model: torch.nn.Module) -> None:
+    mine = ["sam_vit_h", "epoch-001-paper", "epoch-000", "epoch-002-step-1"]
+    for name in mine:
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+        (tmp_path / "checkpoints" / name / "file").write_text("mine")
+    for epoch in (1, 2, 3):
+        save(tmp_path, model, epoch)
+    names = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert names == {*mine, "epoch-003", "index.json"}
+    assert all((tmp_path / "checkpoints" / name / "file").read_text() == "mine" for name in mine)
+
+
+def test_a_folder_of_the_users_in_the_way_of_a_checkpoint(tmp_path: Path, model: torch.nn.Module) -> None:
+    save(tmp_path, model, 1)
+    mine = tmp_path / "checkpoints" / "epoch-002"
+    mine.mkdir()
+    (mine / "file").write_text("mine")
+    with pytest.raises(InputError) as caught:
+        save(tmp_path, model, 2)
+    assert str(caught.value) == (
+        f"{mine}: is there already and 'melfast train' did not write it; move it; "
+        "the last whole checkpoint is epoch-001"
+    )
+    save(tmp_path, model, 3)
+    assert (mine / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "sam_vit_h", "epoch-1", "/elsewhere", "epoch-001/.."])
+def test_an_index_removes_nothing_but_checkpoints(tmp_path: Path, model: torch.nn.Module, name: str) -> None:
+    save(tmp_path, model, 1)
+    place = tmp_path / "checkpoints" / name
+    if not name.startswith("/"):
+        place.mkdir(exist_ok=True)
+    index = tmp_path / "checkpoints" / "index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"old": [name]}))
+    save(tmp_path, model, 2)
+    assert place.exists() or name.startswith(("/", "epoch-001/"))
+    load_model(tmp_path)
 
 
 def test_no_permission(tmp_path: Path, model: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,13 +260,13 @@ def test_no_permission(tmp_path: Path, model: torch.nn.Module, monkeypatch: pyte
     with pytest.raises(InputError) as caught:
         save(tmp_path, model, 1)
     assert str(caught.value) == (
-        f"{tmp_path}/checkpoints/epoch-001: checkpoint cannot be written: Permission denied; the last whole one is none"
+        f"{tmp_path}/checkpoints/index.json: cannot be written: Permission denied; the last whole checkpoint is none"
     )
 
 
 def test_folder_that_is_a_file(tmp_path: Path, model: torch.nn.Module) -> None:
     (tmp_path / "checkpoints").write_text("")
-    with pytest.raises(InputError, match="epoch-001: checkpoint cannot be written: "):
+    with pytest.raises(InputError, match=r"checkpoints/index\.json: cannot be written: "):
         save(tmp_path, model, 1)
 
 
@@ -250,13 +310,13 @@ def test_broken_record_state_and_index(tmp_path: Path, model: torch.nn.Module) -
     with pytest.raises(InputError, match=r"training.pt: broken, or not written by 'melfast train'$"):
         load_training(folder)
     (folder / "state.json").write_text('{"format": 1, "epocs": 3}')
-    with pytest.raises(InputError, match=r"state.json: not the state of a melfast run"):
+    with pytest.raises(InputError, match=r"state.json: epocs: unknown key$"):
         load_state(folder)
     (folder / "state.json").write_text('{"format": 99}')
-    with pytest.raises(InputError, match=r"state.json: written by another melfast"):
+    with pytest.raises(InputError, match=r"state.json: format must be 1, got 99$"):
         load_state(folder)
     (folder / "record.json").write_text("{")
-    with pytest.raises(InputError, match=r"record.json: not a melfast model record"):
+    with pytest.raises(InputError, match=r"record.json: not JSON: EOF"):
         load_model(tmp_path)
     (folder / "record.json").unlink()
     with pytest.raises(InputError, match=r"record.json: cannot be read: No such file"):

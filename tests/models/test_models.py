@@ -37,7 +37,7 @@ def test_logits() -> None:
     ("backbone", "options", "message"),
     [
         ("resnet9999", {}, "model.backbone 'resnet9999': "),
-        ("resnet10t", {"chanels": 3}, "model.backbone 'resnet10t': .*chanels"),
+        ("resnet10t", {"depth": 3}, "model.backbone 'resnet10t': .*depth"),
     ],
 )
 def test_what_timm_does_not_have(backbone: str, options: dict[str, int], message: str) -> None:
@@ -52,10 +52,10 @@ def test_record_round_trip() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "a/record.json: not a melfast model record"),
-        ("[]", "a/record.json: not a melfast model record"),
-        ('{"melfast_format": 2}', "a/record.json: written by another melfast; wanted format 1"),
-        ('{"melfast_format": 1}', "a/record.json: not a melfast model record"),
+        ("", "a/record.json: not JSON: EOF while parsing a value"),
+        ("[]", "a/record.json: must be a mapping by name, got []"),
+        ('{"melfast_format": 2}', "a/record.json: melfast_format must be 1, got 2"),
+        ('{"melfast_format": 1}', "a/record.json: backbone is missing; preprocess is missing"),
     ],
 )
 def test_what_is_no_record(text: str, message: str) -> None:

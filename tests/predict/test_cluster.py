@@ -17,6 +17,7 @@ from pyarrow import parquet
 from melfast.data.preprocess import Preprocess
 from melfast.engines.backends import read_model
 from melfast.io.errors import InputError
+from melfast.io.files import OwnFolder
 from melfast.models.record import ModelRecord
 from melfast.predict import cluster
 from melfast.predict.cluster import Job, Workers, part_table, predict_on_ray
@@ -100,7 +101,7 @@ def test_as_on_one_machine_and_gone_on_with(
     with open(folder / "failed.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["image_name"] for row in rows] == ["p04", "p09", "p10", "p11"]
-    assert rows[0]["reason"] == "found an empty file, wanted a JPEG or PNG"
+    assert rows[0]["reason"] == "found an empty file, wanted a JPEG, PNG, WebP, BMP or TIFF"
     assert capfd.readouterr() == ("", "")
 
     # Both workers worked, each with a GPU of its own; no GPU being there, on the CPU, as is told.
@@ -144,7 +145,7 @@ def test_what_a_worker_fails_over(
 ) -> None:
     folder = tmp_path / "parts"
     settings = cluster.settings_of(read_model(model).origin, RECORD, Wanted(0.25), "none")
-    cluster._require_same(folder, settings, files, 3)
+    cluster._require_same(OwnFolder(folder, cluster.COMMAND), settings, files, 3)
     part_table(folder, 2).mkdir()
     with pytest.raises(InputError) as caught:
         predict(model, files, folder, workers=Workers("local", 1, 1))
@@ -170,13 +171,14 @@ def test_whole_again_without_a_cluster(
     for first in range(0, 8, 3):
         some = files.select(range(first, min(first + 3, 8)))
         write_predictions(engine, some, part_table(folder, first // 3), Wanted(0.25))
-    with pytest.raises(InputError, match="wanted an empty folder, or that of a run to go on with"):
+    with pytest.raises(InputError, match="which 'melfast predict --engine ray' did not write; "):
         predict(model, files, folder)
     settings = cluster.settings_of(read_model(model).origin, engine.record, Wanted(0.25), "none")
     kept = {path: path.read_bytes() for path in folder.iterdir()}
     for path in kept:
         path.unlink()
-    cluster._require_same(folder, settings, files, 3)
+    assert not any(folder.iterdir())
+    cluster._require_same(OwnFolder(folder, cluster.COMMAND), settings, files, 3)
     for path, content in kept.items():
         path.write_bytes(content)
     monkeypatch.setattr(cluster, "_cluster", lambda workers: pytest.fail("a cluster was asked for"))

@@ -73,7 +73,29 @@ def test_a_folder_of_pictures_may_be_used_again(engine: OnnxEngine, photos: Path
     for _ in range(2):
         files = find_images(str(photos))
         write_predictions(engine, files, tmp_path / "p.csv", Wanted(0.5, overlay=tmp_path / "o"))
-    assert sorted(p.name for p in (tmp_path / "o").iterdir()) == ["a.jpg", "b.jpg"]
+    assert sorted(p.name for p in (tmp_path / "o").iterdir()) == [".melfast.json", "a.jpg", "b.jpg"]
+
+
+def test_a_folder_of_the_users_takes_no_pictures(engine: OnnxEngine, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "o").mkdir()
+    (tmp_path / "o" / "a.jpg").write_bytes(b"mine")
+    assert refused(engine, photos, tmp_path / "p.csv", tmp_path / "o") == (
+        f"{tmp_path / 'o'}: holds a.jpg, which 'melfast predict --overlay' did not write; "
+        "expected a new or empty folder"
+    )
+    assert (tmp_path / "o" / "a.jpg").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize(("name", "content"), [("p.json", '{"my": "notes"}'), ("p.failed.csv", "name,why\na,b\n")])
+def test_files_of_the_users_beside_the_table_stay(
+    engine: OnnxEngine, photos: Path, tmp_path: Path, name: str, content: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    assert refused(engine, photos, tmp_path / "p.csv", None) == (
+        f"{tmp_path / name}: is there already and is not melfast's; move it, or choose another output"
+    )
+    assert (tmp_path / name).read_text() == content
+    assert not (tmp_path / "p.csv").exists()
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,7 @@ def test_bad_images_are_listed_and_the_rest_answered(
     assert rows[0] == ["image_name", "path", "reason"]
     names = ["bad_cmyk", "bad_empty", "bad_grey", "bad_huge", "bad_sixteen", "bad_truncated"]
     assert [row[0] for row in rows[1:]] == names
-    assert rows[2][1:] == [str(photos / "bad_empty.jpg"), "found an empty file, wanted a JPEG or PNG"]
+    assert rows[2][1:] == [str(photos / "bad_empty.jpg"), "found an empty file, wanted a JPEG, PNG, WebP, BMP or TIFF"]
     assert [str(failure) for failure in summary.failures] == [f"{r[1]}: {r[2]}" for r in rows[1:]]
 
 
@@ -174,7 +174,7 @@ def test_nothing_readable(engine: OnnxEngine, tmp_path: Path) -> None:
         write(engine, folder, tmp_path / "p.csv")
     assert str(caught.value) == (
         f"none of 2 images could be predicted, see {tmp_path / 'p.failed.csv'}; the first: "
-        f"{folder / 'a.jpg'}: found an empty file, wanted a JPEG or PNG"
+        f"{folder / 'a.jpg'}: found an empty file, wanted a JPEG, PNG, WebP, BMP or TIFF"
     )
     assert (tmp_path / "p.csv").read_text() == "as it was"
     assert len(table(tmp_path / "p.failed.csv")) == 3
@@ -217,7 +217,7 @@ def test_images_without_a_probability_fail_alone(photos: Path, tmp_path: Path, w
     assert [row[0] for row in table(tmp_path / "p.csv")[1:]] == ["p0", "p1", "p2", "p3"]
     assert table(tmp_path / "p.failed.csv")[1:] == [
         ["p4", str(photos / "p4.png"), f"the model's probability is {np.float32(wrong)}, wanted 0 to 1"],
-        ["p5", str(photos / "p5.png"), "found an empty file, wanted a JPEG or PNG"],
+        ["p5", str(photos / "p5.png"), "found an empty file, wanted a JPEG, PNG, WebP, BMP or TIFF"],
     ]
     (photos / "p5.png").unlink()
     with pytest.raises(ImageError, match=r"p4\.png: the model's probability is"):

@@ -16,7 +16,7 @@ def test_find_images(tmp_path: Path) -> None:
         path.write_bytes(b"")
     files = find_images(str(tmp_path))
     assert files.names == ["two", "three", "one"]
-    assert files.note == ""
+    assert files.notes == ("not read: 1 .txt",)
 
     one = find_images(str(tmp_path / "notes.txt"))  # whoever names a file means it
     assert one.names == ["notes"]
@@ -35,7 +35,7 @@ def test_find_images_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.M
         files = find_images(images)
         assert files.names == ["a/x.png", "b/x.png"]
         root = images if os.path.isdir(images) else "."
-        assert files.note == f"some images share a name: image_name is the path below {root}"
+        assert files.notes == (f"some images share a name: image_name is the path below {root}",)
 
 
 @pytest.mark.parametrize(
@@ -50,10 +50,10 @@ def test_names_are_never_ambiguous(tmp_path: Path, names: tuple[str, ...]) -> No
 
 
 def test_no_images(tmp_path: Path) -> None:
-    suffixes = ".jpg, .jpeg, .png"
+    suffixes = ".jpg, .jpeg, .jpe, .jfif, .png, .webp, .bmp, .tif, .tiff"
     for images, message in (
-        (str(tmp_path), f"{tmp_path}: holds no {suffixes} file"),
-        (f"{tmp_path}/*.jpg", f"{tmp_path}/*.jpg: matches no {suffixes} file"),
+        (str(tmp_path), f"{tmp_path}: holds no image ({suffixes})"),
+        (f"{tmp_path}/*.jpg", f"{tmp_path}/*.jpg: matches no image ({suffixes})"),
         (f"{tmp_path}/no", f"{tmp_path}/no: no such file or folder of images"),
         ("", "'': no such file or folder of images"),
     ):
@@ -68,7 +68,7 @@ def test_list_of_lines() -> None:
     assert files.names == ["x", "y z"]
     twice = find_images("-", ["/d/a/x.jpg", "/d/b/x.jpg"])
     assert twice.names == ["a/x.jpg", "b/x.jpg"]
-    assert twice.note == "some images share a name: image_name is the path below /d"
+    assert twice.notes == ("some images share a name: image_name is the path below /d",)
     for lines, message in (
         (["\n"], "standard input: names no image"),
         (["a/x.jpg", "b/x.jpg", "a/x.jpg"], "standard input: names a/x.jpg twice"),

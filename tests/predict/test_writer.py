@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import errno
-import io
 import json
 import os
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from melfast.cli import one_line
 from melfast.data.preprocess import Preprocess
 from melfast.engines.base import EngineInfo
 from melfast.engines.onnx_runtime import OnnxEngine
+from melfast.io import journal
 from melfast.io.errors import ImageError, InputError
 from melfast.models.decode import decode
 from melfast.models.record import ModelRecord
@@ -97,7 +97,7 @@ def test_stopped_and_gone_on_with(photos: ImageFiles, tmp_path: Path) -> None:
     assert not output.exists()
     # A row that was being written when the machine went down.
     with open(tmp_path / "p.csv.partial", "a") as file:
-        file.write("p4,1,0.8,/photos/p")
+        file.write('["p4", "1", "0.8", "/photos/p')
     engine, done = Engine(), []
     summary = write_predictions(engine, photos, output, Wanted(0.5), batch_size=2, resume=True, progress=done.append)
     assert (engine.seen, summary.resumed, summary.predicted, summary.malignant) == (2, 4, 6, 3)
@@ -150,7 +150,7 @@ def test_what_is_kept_is_told_whatever_ends_the_run(
     assert unreadable.value.__notes__ == [NOTE.format(output, 4)]
     png.write_bytes(good)
 
-    def full(self: Partial, path: Path) -> None:
+    def full(self: Partial, path: Path, rows: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
@@ -164,27 +164,21 @@ def test_what_is_kept_is_told_whatever_ends_the_run(
 
 
 def test_a_full_disk_keeps_the_rows_before(photos: ImageFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    output, row = tmp_path / "p.csv", len(f"p0,0,0.0,{photos.paths[0]}\n")
+    output = tmp_path / "p.csv"
+    row = len(json.dumps(["p0", "0", "0.0", str(photos.paths[0])]) + "\n")
+    room = 3 * row
 
-    class Full(io.FileIO):
+    def write(descriptor: int, content: memoryview) -> int:
         """Room for three rows of batches of two."""
+        nonlocal room
+        if room <= 0:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        count = os.write(descriptor, content[:room])
+        room -= count
+        return count
 
-        def write(self, content: Any) -> int:
-            room = start + 3 * row - self.tell()
-            if room <= 0:
-                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-            return super().write(content[:room])
-
-    def opened(path: Path, mode: str, **options: Any) -> Any:
-        nonlocal start
-        if mode != "ab":
-            return open(path, mode, **options)
-        start = path.stat().st_size
-        return Full(path, "a")
-
-    start = 0
     with monkeypatch.context() as patch:
-        patch.setattr(partial, "open", opened, raising=False)
+        patch.setattr(journal, "_write", write)
         with pytest.raises(InputError) as caught:
             write_predictions(Engine(), photos, output, Wanted(0.5), batch_size=2)
     assert one_line(caught.value) == (f"{output}.partial: cannot be written: File too large; {NOTE.format(output, 2)}")
@@ -251,13 +245,9 @@ def test_engines_are_told_with_their_rows(photos: ImageFiles, tmp_path: Path, na
     assert run("CPU", 5, stop_after=0) == []
     assert run("CUDA", 5, stop_after=1) == []
     with open(f"{output}.partial", "a") as file:
-        file.write("p4,1,0.8,/photos/p")  # cut off
+        file.write('["p4", "1", "0.8", "/photos/p')  # cut off
     assert run("CPU", 5) == [("CUDA", 3), ("CPU", 2)]
     assert run("CUDA", 6) == [("CPU", 2), ("CUDA", 4)]
-    # Of an older melfast.
-    path = about_path(output)
-    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "engines"}))
-    assert run("CPU", 6) == [("unknown", 6)]
 
 
 @pytest.mark.parametrize("name", ["p.csv", "p.parquet"])
@@ -307,8 +297,8 @@ def test_resume_with_other_settings(photos: ImageFiles, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         write_predictions(Engine(), photos, tmp_path / "p.csv", Wanted(0.4, logits=True), resume=True)
     assert str(caught.value) == (
-        f"{tmp_path / 'p.csv.partial'}: was made with other settings (columns, threshold); wanted "
-        "the same command, or the file deleted, to begin anew"
+        f"{tmp_path / 'p.csv.partial'}: keeps 4 results made with other settings (columns, threshold); expected "
+        "the same command, or the file deleted to start anew"
     )
 
 
@@ -392,7 +382,7 @@ def test_tone_and_thresholds_by_group(skins: ImageFiles, tmp_path: Path) -> None
 
 def test_overlay(skins: ImageFiles, tmp_path: Path) -> None:
     write_predictions(Engine(), skins, tmp_path / "p.csv", Wanted(0.5, overlay=tmp_path / "o"))
-    assert sorted(path.name for path in (tmp_path / "o").iterdir()) == ["a.jpg", "b.jpg", "c.jpg"]
+    assert sorted(path.name for path in (tmp_path / "o").glob("*")) == [".melfast.json", "a.jpg", "b.jpg", "c.jpg"]
     with Image.open(tmp_path / "o" / "a.jpg") as picture:
         pixels = np.asarray(picture).astype(int)
     assert pixels.shape == (384 + 26, 512, 3)

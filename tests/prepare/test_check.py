@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from melfast.data.manifest import Manifest
+from melfast.io.colour_profiles import chromatic_profile
 from melfast.io.images import ImageInfo
 from melfast.prepare import check
 from melfast.prepare.check import check_manifest, remarks
@@ -62,7 +63,7 @@ def test_masks_are_checked_too(tmp_path: Path) -> None:
     assert [(name, reason) for name, _, reason in checked.bad] == [
         ("size", f"mask {tmp_path}/size_mask.png: found 6 x 8 pixels, wanted 8 x 6 as the image"),
         ("gone", f"mask {tmp_path}/gone_mask.png: no such file"),
-        ("broken", f"mask {tmp_path}/broken_mask.png: found an empty file, wanted a JPEG or PNG"),
+        ("broken", f"mask {tmp_path}/broken_mask.png: found an empty file, wanted a JPEG, PNG, WebP, BMP or TIFF"),
     ]
 
 
@@ -97,6 +98,18 @@ def test_quarantine_table(tmp_path: Path) -> None:
         assert list(csv.reader(file)) == [["image_name", "path", "reason"], ["a", "x/a.jpg", "found 1, wanted 2"]]
     write_quarantine([], path)  # no stale table is left from an earlier check
     assert path.read_text() == "image_name,path,reason\n"
+
+
+def test_colour_profiles_are_counted(tmp_path: Path) -> None:
+    image = Image.fromarray(np.full((20, 30, 3), 128, np.uint8))
+    for name, space in (("a", "Display P3"), ("b", "Display P3"), ("c", "Adobe RGB (1998)")):
+        image.save(tmp_path / f"{name}.jpg", icc_profile=chromatic_profile(space))
+    image.save(tmp_path / "d.jpg")
+    checked = check_manifest(manifest_of(tmp_path, {name: f"{name}.jpg" for name in "abcd"}))
+    assert checked.profiles == {"Display P3": 2, "Adobe RGB (1998)": 1}
+    assert remarks(checked.good, checked.profiles)[0] == (
+        "colour profiles, converted to sRGB as images are read: 2 Display P3, 1 Adobe RGB (1998)"
+    )
 
 
 def test_remarks(tmp_path: Path) -> None:

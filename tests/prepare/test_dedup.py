@@ -11,9 +11,9 @@ from PIL import Image
 
 from melfast.data.manifest import Manifest
 from melfast.io.errors import InputError
+from melfast.io.journal import Journal
 from melfast.prepare.dedup import Bar, contradictions, find_copies, rows_kept, summary, table_pairs, with_copies
 from melfast.prepare.split import connected_parts
-from melfast.prepare.sweep import Journal
 from melfast.prepare.synth import SynthSettings, synthesize
 
 PICTURES = 40
@@ -128,7 +128,9 @@ def test_bytes_pixels_and_who_is_kept(drawn, tmp_path):
     paths += [tmp_path / "large.jpg", tmp_path / "broken.jpg", drawn[2], drawn[3]]
     manifest = manifest_of(tmp_path, paths, target=["0", "0", "", "1", "", "0", "0", "0"])
     copies = find_copies(manifest)
-    assert [(name, reason) for name, _, reason in copies.bad] == [("i5", "found an empty file, wanted a JPEG or PNG")]
+    assert [(name, reason) for name, _, reason in copies.bad] == [
+        ("i5", "found an empty file, wanted a JPEG, PNG, WebP, BMP or TIFF")
+    ]
     assert copies.pairs[1, 2] == "bytes"
     assert copies.pairs[1, 3] == "pixels"
     assert "near" in (copies.pairs.get((1, 4)), copies.pairs.get((3, 4)))

@@ -11,8 +11,8 @@ from PIL import Image, ImageOps
 
 from melfast.data.manifest import Manifest, read_manifest, write_manifest
 from melfast.io.images import check_image, read_image, read_mask
+from melfast.io.journal import Journal
 from melfast.prepare.resize import copy_files, read_small, resize_images, with_copies
-from melfast.prepare.sweep import Journal
 from melfast.prepare.synth import SynthSettings, synthesize
 
 SIDE, QUALITY = 100, 95

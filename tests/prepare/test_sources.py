@@ -328,7 +328,7 @@ def test_masks_elsewhere(tmp_path: Path) -> None:
     found = import_dataset(path, masks=tmp_path / "experts")
     assert found.manifest.column("mask_path").tolist() == ["../experts/a.png"]
     (tmp_path / "none").mkdir()
-    with pytest.raises(InputError, match=r"none: holds no \.jpg, \.jpeg, \.png file$"):
+    with pytest.raises(InputError, match=r"none: holds no image that melfast reads$"):
         import_dataset(path, masks=tmp_path / "none")
 
 

@@ -1,16 +1,20 @@
 """The walk over a manifest's images, and its journal."""
 
+import errno
 import json
 import os
 import threading
+from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from melfast.data.manifest import Manifest
-from melfast.io.errors import ImageError
-from melfast.prepare.sweep import Journal, Swept, sweep, write_quarantine
+from melfast.io import journal as journal_module
+from melfast.io.errors import ImageError, InputError
+from melfast.io.journal import Journal
+from melfast.prepare.sweep import Swept, sweep, write_quarantine
 
 
 @pytest.fixture
@@ -91,16 +95,58 @@ def test_a_line_cut_short_is_made_again(rows, stopped):
         json.loads(line)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]\n", "\x00\n", '{"settings": 1}\n{"image": []}\n'])
-def test_what_is_no_journal_is_replaced(rows, stopped, text):
+@pytest.mark.parametrize("text", ["{", "[1]\n", "\x00\n", '{"settings": 1}\n{"image": []}\n', "my,own\ntable,1\n"])
+def test_what_is_no_journal_stays(rows, stopped, text):
     stopped.path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        resumed(rows, stopped)
+    assert str(caught.value) == (
+        f"{stopped.path}: is not a journal of melfast and would be replaced; move it, or choose another output"
+    )
+    assert stopped.path.read_text() == text
+
+
+def test_an_empty_journal_is_started_anew(rows, stopped):
+    stopped.path.write_text("")
     assert resumed(rows, stopped)[1] == list(range(9))
 
 
-def test_other_settings_begin_anew(rows, stopped):
-    other = Journal(stopped.path, {"method": "b"})
+def test_results_of_other_settings_are_not_thrown_away(rows, stopped):
+    other = Journal.beside(stopped.path.with_name("out.csv"), "masks", {"method": "b"})
+    assert (stopped.is_started(), other.is_started()) == (True, False)
+    with pytest.raises(InputError) as caught:
+        resumed(rows, other)
+    assert str(caught.value) == (
+        f"{stopped.path}: keeps 4 results made with other settings (method); expected the same command, "
+        "or the file deleted to start anew"
+    )
+    assert resumed(rows, stopped)[1] == [2, 5, 6, 7, 8]
+    # Where there is no result to lose, other settings start anew.
+    stopped.path.write_text(stopped.path.read_text().splitlines(keepends=True)[0])
     assert resumed(rows, other)[1] == list(range(9))
-    assert resumed(rows, stopped)[1] == list(range(9))
+
+
+def test_a_journal_is_text_of_a_line_an_image(rows, stopped):
+    head, *lines = map(json.loads, stopped.path.read_text().splitlines())
+    assert head == {"settings": {"version": version("melfast"), "method": "a"}}
+    assert [(line["image"], line["result"]) for line in lines] == [(f"n{i}", {"number": i}) for i in (0, 1, 3, 4)]
+
+
+def test_a_block_that_never_reached_the_disk_is_made_again(rows, stopped):
+    lines = stopped.path.read_bytes().splitlines(keepends=True)
+    stopped.path.write_bytes(b"".join([*lines[:3], b"\0" * 40 + b"\n", *lines[3:]]))
+    assert resumed(rows, stopped)[1] == [2, 3, 4, 5, 6, 7, 8]
+
+
+def test_a_full_disk_names_the_journal(rows, tmp_path, monkeypatch):
+    def full(descriptor: int, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    journal = Journal.beside(tmp_path / "out.csv", "ita", {})
+    monkeypatch.setattr(journal_module, "_write", full)
+    with pytest.raises(InputError) as caught:
+        sweep(rows, Worker(rows), journal=journal)
+    assert str(caught.value) == f"{tmp_path / 'out.csv.ita.partial'}: cannot be written: No space left on device"
 
 
 def test_a_changed_image_is_made_again(rows, stopped, tmp_path):

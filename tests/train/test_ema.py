@@ -13,10 +13,10 @@ def test_by_hand() -> None:
     torch.nn.init.constant_(model.weight, 3.0)
     model.count += 7  # type: ignore[operator]
     ema.update(model, 1)  # keeps 2/11 so early
-    torch.testing.assert_close(ema.model.weight.item(), 2 / 11 + 3 * 9 / 11)
-    assert ema.model.count.item() == 7  # type: ignore[operator]
-    before = ema.model.weight.item()
+    torch.testing.assert_close(ema.module.weight.item(), 2 / 11 + 3 * 9 / 11)
+    assert ema.module.count.item() == 7  # type: ignore[operator]
+    before = ema.module.weight.item()
     ema.update(model, 100)
-    torch.testing.assert_close(ema.model.weight.item(), (before + 3) / 2)
-    assert not ema.model.weight.requires_grad
+    torch.testing.assert_close(ema.module.weight.item(), (before + 3) / 2)
+    assert not ema.module.weight.requires_grad
     assert model.weight.requires_grad

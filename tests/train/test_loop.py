@@ -193,6 +193,7 @@ def test_a_run(tiny_config: MakeConfig, tmp_path: Path) -> None:
     run_training(config, {}, going_on=False)
     run = tmp_path / "run"
     assert {path.name for path in run.iterdir()} == {
+        ".melfast.json",
         "checkpoints",
         "config.yaml",
         "curves.png",

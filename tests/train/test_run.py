@@ -1,6 +1,7 @@
 """Beginning a run and going on with it."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from melfast.config.schema import Config, load_config
 from melfast.data.manifest import read_manifest
 from melfast.distributed import World
 from melfast.io.errors import InputError
+from melfast.io.files import locked
 from melfast.metrics.metrics import confusion, recall, roc_auc
 from melfast.models.checkpoint import find_checkpoint, load_model, load_state, load_training, read_record
 from melfast.models.infer import infer
@@ -37,6 +39,30 @@ def test_a_run_is_not_written_over(tiny_config: MakeConfig, tmp_path: Path) -> N
     assert str(caught.value) == (
         f"{tmp_path}/run: holds a run already; --resume goes on with it, or choose another --output-dir"
     )
+
+
+def test_a_run_that_another_process_trains(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    run_training(tiny_config(train__epochs=1), {}, going_on=False)
+    run = tmp_path / "run"
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    for going_on in (False, True):
+        with locked(run), pytest.raises(InputError) as caught:
+            run_training(tiny_config(train__epochs=2), {}, going_on=going_on)
+        assert str(caught.value).startswith(f"{run}: is being written by process {os.getpid()} on ")
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def test_what_the_user_keeps_in_a_run_stays(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    run_training(tiny_config(train__epochs=1), {}, going_on=False)
+    checkpoints = tmp_path / "run" / "checkpoints"
+    shutil.copytree(checkpoints / "epoch-001", checkpoints / "epoch-001-paper")
+    (checkpoints / "sam_vit_h").mkdir()
+    (tmp_path / "run" / "notes.md").write_text("mine")
+    (tmp_path / "run" / ".melfast.json").unlink()  # as after `cp run/* elsewhere`: a run by its checkpoints
+    run_training(tiny_config(train__epochs=2), {}, going_on=True)
+    assert {path.name for path in checkpoints.iterdir()} >= {"epoch-001-paper", "sam_vit_h", "epoch-002"}
+    assert (tmp_path / "run" / "notes.md").read_text() == "mine"
+    load_model(checkpoints / "epoch-001-paper")
 
 
 def test_going_on_before_the_first_checkpoint(tiny_config: MakeConfig, capsys: Capture) -> None:

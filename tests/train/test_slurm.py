@@ -85,12 +85,12 @@ def test_options() -> None:
     [
         ("partition", "--slurm partition: wanted KEY=VALUE, as in --slurm partition=gpu"),
         ("partitoin=gpu", "--slurm: slurm.partitoin: unknown key, did you mean 'slurm.partition'?"),
-        ("nodes=two", "--slurm: slurm.nodes: wanted a whole number, got 'two'"),
+        ("nodes=two", "--slurm: slurm.nodes must be a whole number, got 'two'"),
         ("nodes=0", "--slurm: slurm.nodes must be >= 1, got 0"),
-        ("mem_gb=-1", "--slurm: slurm.mem_gb must be >= 0, got -1.0"),
+        ("mem_gb=-1", "--slurm: slurm.mem_gb must be >= 0, got -1"),
         ("more={", "--slurm more={: the value is not YAML: "),
         ("timeout_min=1", "slurm.signal_delay_s must be less than slurm.timeout_min, 60 s, got 90"),
-        ("cluster=lokal", "slurm.cluster: wanted 'slurm' or 'local', got 'lokal'"),
+        ("cluster=lokal", "slurm.cluster must be 'slurm' or 'local', got 'lokal'"),
     ],
 )
 def test_options_that_are_none(text: str, message: str) -> None:
@@ -101,7 +101,7 @@ def test_options_that_are_none(text: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("partition=gpu", "slurm.partition must be left out with cluster=local, got gpu"),
+        ("partition=gpu", "slurm.partition must be left out with cluster=local, got 'gpu'"),
         ("more={mail-type: END}", "slurm.more must be left out with cluster=local, got "),
         ("nodes=2", "slurm.nodes must be left out with cluster=local, got 2"),
     ],

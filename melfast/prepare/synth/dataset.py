@@ -6,7 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -19,7 +19,7 @@ from PIL import Image
 
 from melfast.data.manifest import Manifest, write_manifest
 from melfast.io.errors import InputError
-from melfast.io.files import atomic_path
+from melfast.io.files import LOCK, atomic_path, own_folder
 from melfast.prepare.synth.draw import DEFAULT_MALIGNANT, DEFAULT_SIZE, Sample, draw_sample
 from melfast.skin.tone import FITZPATRICK, TONE_GROUPS, ToneGroups, classify
 
@@ -93,31 +93,39 @@ def synthesize(
     folder = Path(folder)
     if workers is not None and workers < 1:
         raise InputError(f"--threads must be 1 or more, got {workers}")
-    _claim(folder, settings, overwrite)
-    count = min(settings.images, workers or len(os.sched_getaffinity(0)))
-    rows: list[dict[str, Any]] = [{}] * settings.images
-    with _drawn(folder, settings, count) as drawn:
-        for index, row in drawn:
-            rows[index] = row
-            progress()
-    path = folder / LABELS
-    empty = Manifest(path, pd.DataFrame(index=range(settings.images)))
-    columns = {name: [row[name] for row in rows] for name in rows[0]}
-    return write_manifest(empty.with_columns(**columns), path)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file, wanted a folder")
+    # Its record says what the folder is.
+    with own_folder(folder, "melfast synth", known=True):
+        _claim(folder, settings, overwrite)
+        count = min(settings.images, workers or len(os.sched_getaffinity(0)))
+        rows: list[dict[str, Any]] = [{}] * settings.images
+        with _drawn(folder, settings, count) as drawn:
+            for index, row in drawn:
+                rows[index] = row
+                progress()
+        path = folder / LABELS
+        empty = Manifest(path, pd.DataFrame(index=range(settings.images)))
+        columns = {name: [row[name] for row in rows] for name in rows[0]}
+        return write_manifest(empty.with_columns(**columns), path)
 
 
 def _claim(folder: Path, settings: SynthSettings, overwrite: bool) -> None:
     """Makes the folder ready: no labels.csv of an earlier run, the record of this one."""
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: is a file, wanted a folder")
     record = folder / RECORD
     try:
-        if folder.is_dir() and any(folder.iterdir()) and not overwrite:
+        if not overwrite and any(entry.name != LOCK for entry in folder.iterdir()):
             _require_same(folder, settings)
+        drawn = _drawn_before(record)
+        if not drawn and (folder / LABELS).exists():
+            raise InputError(f"{folder / LABELS}: is there already and 'melfast synth' did not write it; move it")
         (folder / "images").mkdir(parents=True, exist_ok=True)
         (folder / "masks").mkdir(exist_ok=True)
         (folder / LABELS).unlink(missing_ok=True)
-        _remove_others(folder, settings.images)
+        # Of an earlier, larger set: labels.csv would not list them.
+        for name in map(image_name, range(settings.images, drawn)):
+            (folder / f"images/{name}.jpg").unlink(missing_ok=True)
+            (folder / f"masks/{name}.png").unlink(missing_ok=True)
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"{error.filename or folder}: cannot be written: {reason}") from None
@@ -140,13 +148,11 @@ def _require_same(folder: Path, settings: SynthSettings) -> None:
         raise InputError(f"{folder}: drawn with another {', '.join(names) or 'record'}, {hint}")
 
 
-def _remove_others(folder: Path, images: int) -> None:
-    """Images and masks of an earlier, larger set: labels.csv would not list them."""
-    wanted = {image_name(index) for index in range(images)}
-    for pattern in ("images/SYN_*.jpg", "masks/SYN_*.png"):
-        for path in folder.glob(pattern):
-            if path.stem not in wanted:
-                path.unlink()
+def _drawn_before(record: Path) -> int:
+    """Images that an earlier run has drawn, or has begun to, in the folder of a record."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return int(json.loads(record.read_text(encoding="utf-8"))["images"])
+    return 0
 
 
 def image_name(index: int) -> str:

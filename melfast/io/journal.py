@@ -1,0 +1,130 @@
+"""Journal: the results of long work while they come, so that a stopped command can resume.
+
+A text file of one JSON value a line. The first line holds the settings: results made with others do
+not go with these. A last line that a killed process did not finish is ignored.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from melfast.io.errors import InputError
+from melfast.io.files import atomic_path
+
+
+class Journal:
+    """Entries beside the output that they will become; `locked` keeps a second process away.
+
+    Attributes:
+        path: of the file.
+        settings: of the entries, as JSON gives them back.
+        count: entries that are written, inside `writing`.
+    """
+
+    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
+        self.path = path
+        self.settings: dict[str, Any] = json.loads(json.dumps(settings))  # tuples come back as lists
+        self.count = 0
+        self._file: int | None = None
+
+    @classmethod
+    def beside(cls, output: Path, command: str, settings: dict[str, Any]) -> "Journal":
+        """The journal of the command that makes `output`, of this version of melfast."""
+        path = output.with_name(f"{output.name}.{command}.partial")
+        return cls(path, {"version": version("melfast")} | settings)
+
+    def is_started(self) -> bool:
+        """Whether work with these settings was interrupted, even before its first entry."""
+        with suppress(InputError):
+            return self._about().get("settings") == self.settings
+        return False
+
+    def read(self) -> tuple[dict[str, Any], list[Any]]:
+        """What the first line says beside the settings, and the entries; ({}, []) without a file.
+
+        Raises:
+            InputError: it holds entries made with other settings, or is not a journal.
+        """
+        about, entries = self._about(), list(self.entries())
+        found = about.pop("settings", {})
+        if found != self.settings and entries:
+            differ = sorted(key for key in {*found, *self.settings} if found.get(key) != self.settings.get(key))
+            raise InputError(
+                f"{self.path}: keeps {len(entries):,} results made with other settings ({', '.join(differ)}); "
+                "expected the same command, or the file deleted to start anew"
+            )
+        return about, entries
+
+    def entries(self) -> Iterator[Any]:
+        """One after the other, whatever they were made with."""
+        for line in islice(whole_lines(self.path), 1, None):
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                return  # what a machine that went down had not written to its disk
+            yield entry
+
+    def _about(self) -> dict[str, Any]:
+        """The first line; {} where there is no file, or an empty one."""
+        if not self.path.is_file() or self.path.stat().st_size == 0:
+            return {}
+        with suppress(ValueError, KeyError, TypeError):
+            about: dict[str, Any] = json.loads(next(whole_lines(self.path), ""))
+            if isinstance(about["settings"], dict):
+                return about
+        raise InputError(
+            f"{self.path}: is not a journal of melfast and would be replaced; move it, or choose another output"
+        )
+
+    @contextmanager
+    def writing(self, kept: Sequence[Any] = (), **about: Any) -> Iterator[None]:
+        """Starts the file anew with the entries that are kept; `add` works inside.
+
+        Args:
+            about: what the first line says beside the settings.
+        """
+        with atomic_path(self.path) as temporary:
+            temporary.write_bytes(_lines([{"settings": self.settings, **about}, *kept]))
+        self.count = len(kept)
+        self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND)
+        try:
+            yield
+        finally:
+            os.close(self._file)
+            self._file = None
+
+    def add(self, entries: Sequence[Any]) -> None:
+        """Raises InputError if they cannot be written; the entries before them stay."""
+        assert self._file is not None
+        before, content = os.fstat(self._file).st_size, memoryview(_lines(entries))
+        try:
+            while content:
+                content = content[_write(self._file, content) :]
+        except OSError as error:
+            with suppress(OSError):  # otherwise the line that is cut off is ignored when it is read
+                os.ftruncate(self._file, before)
+            raise InputError(f"{self.path}: cannot be written: {error.strerror or error}") from error
+        self.count += len(entries)
+
+    def remove(self) -> None:
+        """Once the output holds the entries."""
+        self.path.unlink(missing_ok=True)
+
+
+def whole_lines(path: Path) -> Iterator[str]:
+    """The lines of a text file, if it is there, but for one without an end, which a killed process leaves."""
+    with suppress(FileNotFoundError), open(path, "rb") as file:
+        yield from (line.decode("utf-8", "replace") for line in file if line.endswith(b"\n"))
+
+
+def _write(descriptor: int, content: memoryview) -> int:
+    return os.write(descriptor, content)
+
+
+def _lines(entries: Iterable[Any]) -> bytes:
+    return "".join(json.dumps(entry) + "\n" for entry in entries).encode()

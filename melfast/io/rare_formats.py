@@ -1,0 +1,142 @@
+"""TIFF, HEIF, AVIF and DICOM: their headers, and their pictures as Pillow images.
+
+Their headers lie anywhere in the file; the readers used here look at no pixel before they are asked to.
+"""
+
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any, BinaryIO
+
+from PIL import AvifImagePlugin, Image
+from PIL.TiffImagePlugin import TiffImageFile
+
+from melfast.io.errors import UnreadableError
+from melfast.io.headers import WANTED, Header, cicp_profile, tiff_orientation
+
+# Of a picture's mode in Pillow; all other modes are grey or what they are called.
+RGB_MODES = ("RGB", "RGBA", "RGBX", "RGBa", "P", "PA")
+GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F")
+BITS_PER_SAMPLE, ICC_TAG = 258, 34675
+TIFF_CODINGS = ("raw", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits")
+AVIF_INSTALL = "pip install --upgrade pillow"
+HEIF_INSTALL = "pip install pillow-heif"
+DICOM_INSTALL = "pip install pydicom"
+# Transfer syntaxes (DICOM PS3.5, 10 and A.4).
+UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
+JPEGS = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
+
+
+def colour_of(mode: str) -> str:
+    """What a header calls the colours of a Pillow mode."""
+    return "RGB" if mode in RGB_MODES else "greyscale" if mode in GREY_MODES else mode
+
+
+def open_tiff(file: BinaryIO) -> Image.Image:
+    return TiffImageFile(file)
+
+
+def open_avif(file: BinaryIO) -> Image.Image:
+    if not AvifImagePlugin.SUPPORTED:
+        raise UnreadableError(f"found an AVIF, which this Pillow cannot read: {AVIF_INSTALL}")
+    return AvifImagePlugin.AvifImageFile(file)
+
+
+def open_heif(file: BinaryIO) -> Image.Image:
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError:
+        raise UnreadableError(f"found a HEIC, which needs a library: {HEIF_INSTALL}") from None
+    return HeifImageFile(file)
+
+
+def tiff_header(file: BinaryIO) -> Header:
+    image = TiffImageFile(file)
+    depths = set(image.tag_v2.get(BITS_PER_SAMPLE, (1,)))
+    if not depths <= {1, 8}:
+        raise UnreadableError(f"found a {max(depths)}-bit TIFF, {WANTED}")
+    if (coding := image.info.get("compression")) not in TIFF_CODINGS:
+        raise UnreadableError(f"found a TIFF coded as {coding}, wanted none, LZW, Deflate or PackBits")
+    if image.tag_v2.next:
+        raise UnreadableError("found a TIFF of several pictures, wanted one")
+    # Pillow turns it itself; the size is that of the upright image.
+    return _header("TIFF", image, image.info.get("icc_profile") or b"")
+
+
+def heif_header(file: BinaryIO) -> Header:
+    image = open_heif(file)
+    if (depth := image.info.get("bit_depth", 8)) > 8:
+        raise UnreadableError(f"found a {depth}-bit HEIC, {WANTED}")
+    profile = image.info.get("icc_profile") or b""
+    if not profile and (nclx := image.info.get("nclx_profile")):
+        profile = cicp_profile("HEIC", nclx["color_primaries"], nclx["transfer_characteristics"])
+    return _header("HEIF", image, profile)
+
+
+def avif_header(file: BinaryIO) -> Header:
+    image = open_avif(file)
+    orientation = tiff_orientation(image.info.get("exif", b"").removeprefix(b"Exif\0\0"))
+    return _header("AVIF", image, image.info.get("icc_profile") or b"", orientation)
+
+
+def _header(kind: Any, image: Image.Image, profile: bytes, orientation: int = 1) -> Header:
+    return Header(kind, image.height, image.width, orientation, colour_of(image.mode), profile)
+
+
+def dicom_header(file: BinaryIO) -> Header:
+    dataset = _dicom(file, stop_before_pixels=True)
+    if (frames := int(dataset.get("NumberOfFrames", 1) or 1)) > 1:
+        raise UnreadableError(f"found a DICOM of {frames} frames, wanted one picture")
+    if dataset.get("BitsAllocated", 8) != 8:
+        raise UnreadableError(f"found a {dataset.BitsAllocated}-bit DICOM, {WANTED}")
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if syntax not in (*UNCOMPRESSED, *JPEGS):
+        raise UnreadableError(f"found a DICOM coded as {syntax.name}, wanted none or JPEG Baseline")
+    colour = "RGB" if dataset.SamplesPerPixel == 3 else "greyscale"
+    if dataset.PhotometricInterpretation == "PALETTE COLOR":
+        colour = "palette"
+    profile = bytes(dataset.get("ICCProfile") or b"").rstrip(b"\0")
+    # Padded to even length; the profile's own first four bytes tell where it ends.
+    profile = profile.ljust(int.from_bytes(profile[:4], "big"), b"\0") if profile else b""
+    return Header("DICOM", dataset.Rows, dataset.Columns, colour=colour, profile=profile)
+
+
+def dicom_frame(data: bytes) -> bytes | Image.Image:
+    """The JPEG in a DICOM, or its uncompressed picture."""
+    dataset = _dicom(BytesIO(data))
+    photometric = dataset.PhotometricInterpretation
+    if dataset.file_meta.TransferSyntaxUID in JPEGS:
+        from pydicom.encaps import generate_frames
+
+        jpeg = next(generate_frames(dataset.PixelData, number_of_frames=1))
+        if photometric == "RGB" and b"Adobe" not in jpeg[:4096]:  # else libjpeg takes it for YCbCr
+            jpeg = jpeg[:2] + b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\0" + jpeg[2:]
+        return jpeg
+    mode = {"RGB": "RGB", "YBR_FULL": "YCbCr"}.get(photometric)
+    if mode is None:
+        raise UnreadableError(f"found a {photometric} DICOM, {WANTED}")
+    size = dataset.Columns, dataset.Rows
+    count = size[0] * size[1]
+    pixels = dataset.PixelData
+    if len(pixels) < 3 * count:
+        raise UnreadableError(f"found a truncated or damaged DICOM ({len(pixels):,} bytes for {count:,} pixels)")
+    if dataset.get("PlanarConfiguration", 0):
+        bands = [Image.frombytes("L", size, pixels[i * count : (i + 1) * count]) for i in range(3)]
+        return Image.merge(mode, bands)
+    return Image.frombytes(mode, size, pixels[: 3 * count])
+
+
+def _dicom(file: BinaryIO, **options: bool) -> Any:
+    try:
+        import pydicom
+    except ImportError:
+        raise UnreadableError(f"found a DICOM, which needs a library: {DICOM_INSTALL}") from None
+    return pydicom.dcmread(file, **options)
+
+
+HEADERS: dict[str, Callable[[BinaryIO], Header]] = {
+    "TIFF": tiff_header,
+    "HEIF": heif_header,
+    "AVIF": avif_header,
+    "DICOM": dicom_header,
+}
+OPENERS: dict[str, Callable[[BinaryIO], Image.Image]] = {"TIFF": open_tiff, "HEIF": open_heif, "AVIF": open_avif}
