@@ -1,7 +1,8 @@
 """Manifest: the one table that every stage reads and adds columns to, one row an image."""
 
-import difflib
 import os
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from melfast.data.image_list import ImageList
+from melfast.io.columns import nearest
 from melfast.io.errors import InputError
 from melfast.io.files import atomic_path
 from melfast.io.tables import MISSING, Table, read_table, require_columns, without_formula
@@ -35,6 +37,7 @@ PATH_COLUMNS = ("path", "mask_path")
 # Columns of melfast's own that hold numbers with a fraction.
 NUMBERS = ("ita", "ita_quality", "skin_l", "skin_a", "skin_b", "skin_fraction", "width", "height")
 SPLITS = ("train", "valid", "test")
+SCIENTIFIC = re.compile(r"\d([.,]\d+)?[eE]\+?\d+")
 # A patient called "unknown" is nobody; all of them together are not one patient.
 MISSING_ID = MISSING | {"unknown", "unk", "?", "-1"}
 
@@ -262,6 +265,8 @@ def check_table(table: Table) -> Manifest:
         cells = [cell.strip() for cell in frame[name].to_numpy(dtype=object)]
         if name not in REQUIRED:
             cells = ["" if cell.lower() in missing else cell for cell in cells]
+        if name in ("patient_id", "lesion_id"):
+            _require_unrounded(table, name, cells)
         if name in _CHECKS:
             cells = _checked(table, name, cells)
         frame[name] = pd.Series(cells, dtype=str)
@@ -271,11 +276,8 @@ def check_table(table: Table) -> Manifest:
 
 def _misspelt_columns(columns: Sequence[str]) -> list[tuple[str, str]]:
     """(found, meant) for each column that is nearly, but not quite, one of a manifest's own."""
-    pairs = []
-    for wanted in set(COLUMNS) - set(columns):
-        for near in difflib.get_close_matches(wanted, columns, n=1, cutoff=0.85):
-            if near not in COLUMNS:
-                pairs.append((near, wanted))
+    others = [name for name in columns if name not in COLUMNS]
+    pairs = [(near, wanted) for wanted in set(COLUMNS) - set(columns) if (near := nearest(wanted, others))]
     return sorted(pairs)
 
 
@@ -375,6 +377,17 @@ def _checked(table: Table, name: str, cells: list[str]) -> list[str]:
         if known[cell] is None:
             raise table.error(row, f"{name} must be {wanted}, got {cell!r}")
     return [known[cell] or "" for cell in cells]
+
+
+def _require_unrounded(table: Table, name: str, cells: list[str]) -> None:
+    """Raises InputError where a spreadsheet rounded long numbers, so that different ids became one."""
+    repeated = {cell for cell, count in Counter(cells).items() if count > 1 and SCIENTIFIC.fullmatch(cell)}
+    if rows := [row for row, cell in enumerate(cells) if cell in repeated]:
+        raise table.error(
+            rows[0],
+            f"{name} {cells[rows[0]]!r} is in scientific notation and stands in {cells.count(cells[rows[0]])} rows: "
+            "a spreadsheet rounds long numbers, and different ids become one; export the column as text",
+        )
 
 
 def _require_unique(table: Table, names: list[str]) -> None:

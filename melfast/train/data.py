@@ -16,7 +16,7 @@ from melfast.io.errors import InputError
 from melfast.io.log import logger
 from melfast.prepare.folds import fold_manifest
 from melfast.prepare.sources import import_source
-from melfast.prepare.split import require_disjoint, split_manifest
+from melfast.prepare.split import require_disjoint, split_manifest, unused_identities
 
 MANIFEST = "manifest.csv"
 
@@ -95,6 +95,8 @@ def take_in(config: DataConfig, run: Path, set_by_user: set[str]) -> None:
         _warn_unused(unused, f"{source} has a split already")
     if not config.allow_overlap:
         require_disjoint(manifest)
+        for line in unused_identities(manifest):
+            logger.warning(line)
     data = training_data(manifest)
     for name in ("train", "valid"):
         report_unlabelled(manifest.split(name), name)

@@ -131,8 +131,10 @@ def test_with_columns(tmp_path: Path) -> None:
 
 
 def test_require(tmp_path: Path) -> None:
-    manifest = read_manifest(manifest_file(tmp_path, "image_name,path,tags\na,a,1\n"))
-    with pytest.raises(InputError, match=r"no column 'target';.*did you mean 'tags'\?$"):
+    manifest = read_manifest(manifest_file(tmp_path, "image_name,path,width\na,a,1\n"))
+    with pytest.raises(InputError, match=r"no column 'widths'; columns are .*; did you mean 'width'\?$"):
+        manifest.require("widths")
+    with pytest.raises(InputError, match=r"no column 'target'; columns are image_name, path, width$"):
         manifest.require("target")
 
 

@@ -54,6 +54,20 @@ def test_what_the_user_set_in_vain(tiny_config: MakeConfig, tiny_data: Path, tmp
     ]
 
 
+def test_an_identity_that_is_not_used_is_a_warning(tiny_config: MakeConfig, tiny_data: Path, tmp_path: Path) -> None:
+    def who(rows: list[list[str]]) -> None:
+        rows[0].append("Paciente")
+        for i, row in enumerate(rows[1:]):
+            row.append(f"{i % 7}")
+
+    path = edited(tiny_data, tmp_path, who)
+    (said,) = taken_in(tiny_config(data__path=path), tmp_path)
+    assert said.startswith(
+        "warning: column 'Paciente' looks like an identity and is not used: 7 of its 7 values stand in more "
+        "than one split; "
+    )
+
+
 def test_table_is_imported_and_split(tiny_config: MakeConfig, tiny_data: Path, tmp_path: Path) -> None:
     table = tmp_path / "labels.csv"
     rows = "".join(f"t{i:02d},{i % 2},p{i // 2}\n" for i in range(80))
