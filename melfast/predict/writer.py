@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import melfast
 from melfast.data.loader import OnError, available_cores
@@ -19,7 +20,6 @@ from melfast.engines.base import Engine
 from melfast.io.errors import ImageError, InputError
 from melfast.io.files import require_writable
 from melfast.models.record import ModelRecord
-from melfast.predict.groups import group_probabilities
 from melfast.predict.outputs import failed_path, overlay_path, require_apart, require_overlay_apart
 from melfast.predict.partial import Partial, write_rows
 from melfast.predict.predictor import Answers, predictions
@@ -39,7 +39,7 @@ class Wanted:
         threshold: P(malignant) at or above which `target` is 1.
         group_thresholds: the same for images of a tone group, by name; with `ita` only.
         logits: columns `logit_0` ..., the network's outputs.
-        groups: columns `probability_GROUP`, see melfast.predict.groups.
+        groups: columns `probability_GROUP`, see `group_probabilities` of melfast.models.heads.
         ita: columns `ita` (degrees), `ita_quality`, `group`, as of `melfast prepare ita`.
         overlay: folder for pictures with the outline of the lesion and what was found; None: none.
         threshold_source: in words, for the JSON beside the table.
@@ -96,7 +96,7 @@ def header_of(record: ModelRecord, wanted: Wanted) -> list[str]:
     if wanted.logits:
         header += [f"logit_{i}" for i in range(record.num_logits)]
     if wanted.groups:
-        if record.head == "plain":
+        if not record.by_group:
             raise InputError("--with-groups: the model's head is plain, which knows no tone groups")
         header += [f"probability_{name.replace(' ', '_')}" for name in record.groups]
     return header + list(TONE_COLUMNS if wanted.ita else ())
@@ -278,6 +278,15 @@ class Observer:
         if self.wanted.groups:
             cells += map(_number, group_probabilities(logits, self.record)[0])
         return cells + (list(tone) if self.wanted.ita else [])
+
+
+def group_probabilities(logits_bk: NDArray[np.float32], record: ModelRecord) -> NDArray[np.float32]:
+    """P(malignant | group), float32 [B, G]; see melfast.models.heads."""
+    import torch  # seconds of a start that most tables do not need
+
+    from melfast.models.heads import head_of
+
+    return head_of(record).group_probabilities(torch.from_numpy(logits_bk)).float().numpy()
 
 
 def _number(value: np.float32) -> str:

@@ -15,7 +15,7 @@ import melfast
 from melfast.config.schema import Config
 from melfast.distributed import World
 from melfast.io.errors import InputError
-from melfast.losses import Criterion
+from melfast.losses import CrossEntropy, build_loss
 from melfast.models.checkpoint import WEIGHTS, load_training, load_weights
 from melfast.models.classifier import build_classifier
 from melfast.models.record import ModelRecord
@@ -46,7 +46,7 @@ class Learner:
     forward: Any
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
-    criterion: Criterion
+    criterion: CrossEntropy
     frozen: bool = False
     from_features: bool = False
     ema: Ema | None = None
@@ -134,7 +134,7 @@ def build_learner(
         optimizer=build_optimizer(model, config.optim),
         # Half precision has too narrow a range for small gradients; bfloat16 has float32's.
         scaler=torch.amp.GradScaler(world.device.type, enabled=config.train.precision == "fp16"),
-        criterion=Criterion(config.loss, cells, record.head).to(world.device),
+        criterion=build_loss(config.loss, cells, record.head).to(world.device),
         frozen=wanted.freeze,
         from_features=from_features,
         ema=Ema(model, config.train.ema) if config.train.ema else None,

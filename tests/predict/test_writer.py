@@ -26,12 +26,11 @@ from melfast.io.errors import ImageError, InputError
 from melfast.models.decode import decode
 from melfast.models.record import ModelRecord
 from melfast.predict import partial
-from melfast.predict.groups import group_probabilities
 from melfast.predict.outputs import about_path
 from melfast.predict.overlay import look_at, outline, scale_of
 from melfast.predict.partial import Partial
 from melfast.predict.sources import ImageFiles, find_images
-from melfast.predict.writer import Stopped, Wanted, write_predictions
+from melfast.predict.writer import Stopped, Wanted, group_probabilities, write_predictions
 from melfast.prepare.ita import read_tone
 from melfast.prepare.synth.draw import draw_sample
 
