@@ -12,6 +12,7 @@ import torch
 from torch import distributed
 
 from melfast.io.errors import InputError
+from melfast.io.words import check_words
 
 Value = TypeVar("Value")
 CPU = torch.device("cpu")
@@ -101,6 +102,7 @@ class World:
                 distributed.broadcast(buffer, 0)
 
 
+@check_words
 @contextmanager
 def start_world(device: Literal["auto", "cpu", "cuda"] = "auto") -> Iterator[World]:
     """The world as torchrun's environment says: gloo on the CPU, nccl on CUDA; alone without it.

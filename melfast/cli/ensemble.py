@@ -30,7 +30,7 @@ def command(
     threshold: float | None,
     data_path: Path | None,
     split: str,
-    **means: Any,
+    **settings: Any,
 ) -> None:
     """Combine SOURCES into one answer an image.
 
@@ -43,7 +43,7 @@ def command(
       melfast ensemble a.csv b.csv --method rank-mean --output-dir both
     """
     from melfast.evaluate.ensemble import run_ensemble
-    from melfast.evaluate.run import Means
+    from melfast.models.running import InferenceSettings
 
     run_ensemble(
         sources,
@@ -52,5 +52,5 @@ def command(
         threshold=threshold,
         data_path=data_path,
         split=split,
-        means=Means(**means),
+        settings=InferenceSettings(**settings),
     )

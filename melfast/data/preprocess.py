@@ -13,6 +13,7 @@ import numpy as np
 
 from melfast import core
 from melfast.io.errors import InputError
+from melfast.io.words import check_words
 
 ColourSpace = Literal["rgb", "cielab"]
 
@@ -21,6 +22,7 @@ RGB_MEAN, RGB_STD = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # ImageNet, 
 LAB_MEAN, LAB_STD = (65.0, 20.0, 10.0), (15.0, 10.0, 10.0)  # round figures near dermoscopy's own
 
 
+@check_words
 @dataclass(frozen=True)
 class Preprocess:
     """Input size, colour space and normalisation of a model.
@@ -40,8 +42,6 @@ class Preprocess:
     masked: bool = False
 
     def __post_init__(self) -> None:
-        if self.colour not in ("rgb", "cielab"):
-            raise InputError(f"preprocess.colour must be 'rgb' or 'cielab', got {self.colour!r}")
         if self.height < 1 or self.width < 1:
             raise InputError(f"preprocess size must be >= 1 x 1, got {self.height} x {self.width}")
         if min(self.std) <= 0:

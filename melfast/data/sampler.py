@@ -8,10 +8,12 @@ from numpy.typing import NDArray
 
 from melfast.config.loading import require
 from melfast.io.errors import InputError
+from melfast.io.words import check_words
 
 SamplerName = Literal["shuffle", "balanced_batch", "undersample", "oversample", "group_balanced"]
 
 
+@check_words
 @dataclass(frozen=True)
 class Sampler:
     """How an epoch is drawn from the training records.

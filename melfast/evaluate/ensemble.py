@@ -10,19 +10,12 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from melfast.data.manifest import read_manifest
-from melfast.evaluate.run import (
-    DEFAULT_MEANS,
-    DEFAULT_THRESHOLD,
-    Means,
-    ask,
-    conclude,
-    open_world,
-    read_split,
-    run_of,
-    scored_images,
-)
+from melfast.evaluate.run import DEFAULT_THRESHOLD, ask, conclude, open_world, read_split, run_of, scored_images
 from melfast.io.errors import InputError
+from melfast.io.words import check_words
 from melfast.models.checkpoint import find_checkpoint
+from melfast.models.infer import DEFAULT
+from melfast.models.running import InferenceSettings
 from melfast.report.measures import Scored
 from melfast.report.predictions import read_predictions
 from melfast.train.data import MANIFEST
@@ -45,6 +38,7 @@ class Member:
     threshold: float | None
 
 
+@check_words
 def combine(
     score_mn: NDArray[np.float64], thresholds: Sequence[float | None], method: Method
 ) -> tuple[NDArray[np.float64], float | None]:
@@ -72,6 +66,7 @@ def combine(
     return ranks.mean(axis=0), float(np.mean(known)) if len(known) == len(lower) else None
 
 
+@check_words
 def run_ensemble(
     sources: Sequence[Path],
     output: Path,
@@ -80,7 +75,7 @@ def run_ensemble(
     threshold: float | None = None,
     data_path: Path | None = None,
     split: str = "test",
-    means: Means = DEFAULT_MEANS,
+    settings: InferenceSettings = DEFAULT,
 ) -> None:
     """Combines predictions, prints a table and writes `metrics.json` and `predictions.csv`.
 
@@ -105,10 +100,10 @@ def run_ensemble(
     if all(tables):
         finish([read_member(source) for source in sources], output, method, threshold)
         return
-    with open_world(means) as world:
+    with open_world(settings) as world:
         folders = [find_checkpoint(source) for source in sources]
         manifest = world.first_does(lambda: read_split(folders[0], data_path, split))
-        answers = [ask(folder, manifest, world, means) for folder in folders]
+        answers = [ask(folder, manifest, world, settings) for folder in folders]
         if not world.first:
             return
         members = [
@@ -116,7 +111,7 @@ def run_ensemble(
         ]
         kept = members[0].scored.names
         remarks = [remark for folder in folders for remark in seen_before(folder, kept)]
-        if means.tta != "none":
+        if settings.tta != "none":
             remarks.append("the thresholds were chosen without --tta")
         remarks += [
             f"{a.folder}: its thresholds by tone group are not used, but the one of all images"
@@ -127,6 +122,7 @@ def run_ensemble(
         finish(members, output, method, threshold, remarks, left_out)
 
 
+@check_words
 def finish(
     members: Sequence[Member],
     output: Path,

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import click
 import numpy as np
@@ -13,46 +13,23 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
-from melfast.data.feed import Precision, choose_loader, set_threads
-from melfast.data.loader import LoaderName, OnError
+from melfast.data.feed import choose_loader, set_threads
 from melfast.data.manifest import SPLITS, Manifest, is_manifest, read_manifest
 from melfast.data.views import Tta
 from melfast.distributed import World, start_world
 from melfast.io.errors import ImageError, InputError
 from melfast.io.files import atomic_path
+from melfast.io.words import check_words
 from melfast.models.checkpoint import find_checkpoint, load_model
-from melfast.models.infer import BATCH_SIZE, infer
+from melfast.models.infer import DEFAULT, infer
 from melfast.models.record import ModelRecord
+from melfast.models.running import InferenceSettings
 from melfast.prepare.sources import import_source
 from melfast.report.measures import Scored, measure, table, write_metrics, write_predictions
 from melfast.train.data import MANIFEST
 
 DEFAULT_THRESHOLD = 0.5
 CARD = "model_card.md"
-
-
-@dataclass(frozen=True)
-class Means:
-    """How a model is run over images.
-
-    Attributes:
-        device: `auto`: CUDA where there is a device.
-        loader: see melfast.data.loader.
-        threads: of the loader; 0: this process's share of the cores.
-        on_error: an unreadable image stops the run (`raise`) or is left out and named (`skip`).
-        tta: of which views of each image the mean is taken, see melfast.data.views.
-    """
-
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Precision = "fp32"
-    batch_size: int = BATCH_SIZE
-    loader: LoaderName = "auto"
-    threads: int = 0
-    on_error: OnError = "raise"
-    tta: Tta = "none"
-
-
-DEFAULT_MEANS = Means()
 
 
 @dataclass(frozen=True)
@@ -88,7 +65,7 @@ def run_evaluation(
     data_path: Path | None = None,
     split: str = "test",
     output_dir: Path | None = None,
-    means: Means = DEFAULT_MEANS,
+    settings: InferenceSettings = DEFAULT,
     *,
     report: bool = False,
 ) -> None:
@@ -105,13 +82,13 @@ def run_evaluation(
     Raises:
         InputError: the checkpoint, the data or an image cannot be used.
     """
-    with open_world(means) as world:
+    with open_world(settings) as world:
         folder = find_checkpoint(checkpoint)
         manifest = world.first_does(lambda: read_split(folder, data_path, split))
-        answers = ask(folder, manifest, world, means)
+        answers = ask(folder, manifest, world, settings)
         if not world.first:
             return
-        name = split if means.tta == "none" else f"{split}-{means.tta}"
+        name = split if settings.tta == "none" else f"{split}-{settings.tta}"
         output = output_dir or run_of(folder) / "evaluation" / name
         record = answers.record
         about = {
@@ -120,7 +97,7 @@ def run_evaluation(
             "split": split,
             "threshold_rule": record.threshold_rule,
             "threshold": answers.threshold,
-            "tta": means.tta,
+            "tta": settings.tta,
         }
         cut = f"threshold {answers.threshold:.4f}"
         if record.group_thresholds:
@@ -134,7 +111,7 @@ def run_evaluation(
             output,
             about,
             f"{folder}, split {split}, {cut}",
-            remarks(answers, manifest, means.tta),
+            remarks(answers, manifest, settings.tta),
             [str(f) for f in answers.failures],
         )
         if report:
@@ -161,17 +138,17 @@ def finish_with_report(output: Path, answers: Answers, manifest: Manifest, split
 
 
 @contextlib.contextmanager
-def open_world(means: Means) -> Iterator[World]:
+def open_world(settings: InferenceSettings) -> Iterator[World]:
     """The world of an evaluation, with its threads; says which loader there will be."""
-    with start_world(means.device) as world:
+    with start_world(settings.device) as world:
         set_threads(0, world)
-        name, why = choose_loader(means.loader, world.device.type)
+        name, why = choose_loader(settings.loader, world.device.type)
         if world.first:
             click.echo(f"loader: {name} ({why})", err=True)
         yield world
 
 
-def ask(folder: Path, manifest: Manifest, world: World, means: Means) -> Answers:
+def ask(folder: Path, manifest: Manifest, world: World, settings: InferenceSettings) -> Answers:
     """Runs a checkpoint over a manifest's images, with a bar."""
     model, record = load_model(folder)
     with Progress(console=Console(stderr=True), transient=True, disable=not world.first) as bar:
@@ -181,12 +158,7 @@ def ask(folder: Path, manifest: Manifest, world: World, means: Means) -> Answers
             manifest.images,
             record.preprocess,
             world,
-            loader=means.loader,
-            batch_size=means.batch_size,
-            precision=means.precision,
-            threads=means.threads,
-            on_error=means.on_error,
-            tta=means.tta,
+            settings,
             advance=lambda images: bar.advance(task, images),
         )
     groups = manifest.groups_by(record.groups)[found.index]
@@ -247,6 +219,7 @@ def run_of(folder: Path) -> Path:
     return folder.parent.parent if folder.parent.name == "checkpoints" else folder
 
 
+@check_words
 def remarks(answers: Answers, manifest: Manifest, tta: Tta) -> list[str]:
     found = []
     failures = answers.failures

@@ -23,8 +23,11 @@ import torch
 import yaml
 from numpy.typing import NDArray
 
+from melfast.engines.base import Groups, Outputs, groups_or_unknown
 from melfast.export.check import Run
+from melfast.export.onnx import by_group_in_words
 from melfast.io.errors import InputError
+from melfast.io.words import check_words
 from melfast.models.backbones import timm_model
 from melfast.models.decode import calibrated
 from melfast.models.deploy import LAB_BREAK, LAB_SLOPE, RGB_TO_XYZ, WHITE_XYZ, LabInput, Precision, lab_curve
@@ -36,6 +39,7 @@ CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
 
+@check_words
 def write_hf(
     classifier: torch.nn.Module, record: ModelRecord, folder: Path, precision: Precision, card: str | None = None
 ) -> Run:
@@ -62,6 +66,7 @@ def write_hf(
     return _open(folder, rest, divisor)
 
 
+@check_words
 def timm_config(network: torch.nn.Module, record: ModelRecord, precision: Precision) -> dict[str, Any]:
     """config.json: what TimmWrapper and its image processor read, and the record."""
     size = record.preprocess
@@ -197,7 +202,7 @@ def _use(record: ModelRecord, rest: ModelRecord) -> list[str]:
         told = ["It needs nothing but transformers, timm and torchvision; `pipeline()` serves too."]
     threshold = "none was chosen; 0.5 is usual"
     if record.threshold is not None:
-        threshold = f"{record.threshold!r}, by {record.threshold_rule or 'an unnamed rule'}"
+        threshold = f"{record.threshold!r}, by {record.threshold_rule or 'an unnamed rule'}{by_group_in_words(record)}"
     last = record.classes[-1]
     return [
         "## Use",
@@ -217,7 +222,7 @@ def _use(record: ModelRecord, rest: ModelRecord) -> list[str]:
         'image = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")',
         "with torch.no_grad():",
         "    logits = model(before(processor(image).pixel_values)).logits",
-        f"print(after(logits))  # P({last})",
+        f"print(after(logits{', torch.tensor([-1])' if record.takes_group else ''}))  # P({last})",
         "```",
     ]
 
@@ -240,14 +245,15 @@ def _open(folder: Path, rest: ModelRecord, divisor: float) -> Run:
     except (RuntimeError, TypeError, AssertionError, ValueError) as error:
         raise InputError(f"model.backbone {rest.backbone!r} cannot be used by transformers: {error}") from error
     mean, std = (torch.tensor(config["pretrained_cfg"][k])[:, None, None] for k in ("mean", "std"))
-    card: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {}
+    card: dict[str, Callable[..., torch.Tensor]] = {}
     exec(code_of(rest), card)  # all that comes from the record are numbers, as Python writes them
 
-    def run(images_bhw3: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def run(images_bhw3: NDArray[np.uint8], group_b: Groups = None) -> Outputs:
         planes = torch.from_numpy(images_bhw3).permute(0, 3, 1, 2).float() / 255
         with torch.inference_mode():
             logits = network(card["before"]((planes - mean) / std).to(dtype)).float()
-            probability = card["after"](logits)
+            groups = [torch.from_numpy(groups_or_unknown(group_b, images_bhw3))] if rest.takes_group else []
+            probability = card["after"](logits, *groups)
         return probability.numpy(), (logits * divisor).numpy()
 
     return run

@@ -19,6 +19,7 @@ from PIL.PngImagePlugin import PngImageFile
 from melfast import core
 from melfast.io.budget import PixelBudget
 from melfast.io.errors import ImageError, InputError
+from melfast.io.words import check_words
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 MAX_PIXELS = 100_000_000
@@ -58,6 +59,7 @@ OTHER_FORMATS = (
 )
 
 
+@check_words
 @dataclass(frozen=True)
 class ImageInfo:
     """What a full decode found: the size in pixels as it is shown (EXIF orientation applied)."""

@@ -6,6 +6,7 @@ import torch
 from numpy.typing import NDArray
 
 from melfast.config.schema import LossConfig
+from melfast.io.words import check_words
 from melfast.losses.cross_entropy import CrossEntropy
 from melfast.losses.focal import FocalLoss
 from melfast.losses.group_dro import GroupDroLoss
@@ -16,6 +17,7 @@ from melfast.models.heads import HEADS
 from melfast.models.record import Head
 
 
+@check_words
 def build_loss(config: LossConfig, cells: NDArray[Any], head: Head = "plain") -> CrossEntropy:
     """
     Args:

@@ -23,6 +23,7 @@ import torch
 
 from melfast.io.errors import InputError
 from melfast.io.files import atomic_path, sync
+from melfast.io.words import check_words
 from melfast.models.classifier import build_classifier
 from melfast.models.record import ModelRecord
 
@@ -122,6 +123,7 @@ def has_checkpoint(run: Path) -> bool:
     return "last" in _read_index(run)
 
 
+@check_words
 def find_checkpoint(run_or_file: Path, which: Literal["last", "best"] = "best") -> Path:
     """The checkpoint folder of a run, of a checkpoint or of a file in one.
 

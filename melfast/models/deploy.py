@@ -8,6 +8,7 @@ from timm.layers import RmsNorm, RmsNorm2d, SimpleNorm, SimpleNorm2d
 from timm.layers.grn import GlobalResponseNorm
 from torch.nn.functional import embedding
 
+from melfast.io.words import check_words
 from melfast.models.decode import decode
 from melfast.models.record import ModelRecord
 
@@ -32,6 +33,7 @@ SQUARING_NORMS = (
 )
 
 
+@check_words
 def deployed(classifier: torch.nn.Module, record: ModelRecord, precision: Precision) -> "ExportedClassifier":
     """The classifier as it is exported, in eval mode; under fp16 its network is a copy."""
     network = Halved(classifier) if precision == "fp16" else classifier

@@ -1,8 +1,7 @@
 """Predictions of images with an exported model; the model file and the images are enough."""
 
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,19 +9,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from melfast import core
-from melfast.data.loader import OnError
+from melfast.data.batch import Batch
 from melfast.data.native import NativeLoader
 from melfast.data.plan import evaluation_plan
 from melfast.data.preprocess import ColourSpace
-from melfast.data.views import Tta, View, require_views, viewed
+from melfast.data.views import Tta, require_views
 from melfast.engines.backends import Backend, open_engine
-from melfast.engines.base import Engine
-from melfast.engines.foreign import SLACK, Numbers, Output
+from melfast.engines.base import Engine, Outputs
+from melfast.engines.foreign import Numbers, Output
 from melfast.io.errors import ImageError, InputError
+from melfast.io.words import check_words, require_word
 from melfast.models.record import ModelRecord
+from melfast.models.running import Ask, InferenceSettings, run_batches, take_usable
 
 DEFAULT_THRESHOLD = 0.5
-Outputs = tuple[NDArray[np.float32], NDArray[np.float32]]  # probability [B], logits [B, K]
+DEFAULT = InferenceSettings(batch_size=32)
+GroupsOf = Callable[[NDArray[np.int64]], NDArray[np.int64]]
+
+
+LOG = logging.getLogger("melfast")
 
 
 @dataclass(frozen=True)
@@ -59,70 +64,73 @@ def choose_threshold(record: ModelRecord, wanted: float | None) -> tuple[float, 
     return record.threshold, f"the model's, by {record.threshold_rule or 'an unnamed rule'}"
 
 
+def group_index(names: Sequence[str], groups: Sequence[str]) -> NDArray[np.int64]:
+    """Place of each name in `groups`, -1 where it is none of them."""
+    place = {name: i for i, name in enumerate(groups)}
+    return np.array([place.get(name, -1) for name in names], np.int64)
+
+
+def unknown_groups(count: int, total: int, record: ModelRecord) -> str:
+    """What it means that images have no tone group, in words, for a model that uses it."""
+    given = ["the mean over the groups"] * record.takes_group
+    given += ["the threshold of all images"] * bool(record.group_thresholds)
+    return (
+        f"the tone group of {count:,} of {total:,} images is unknown, and the model uses it: "
+        f"they get {' and '.join(given)}"
+    )
+
+
 def predictions(
     engine: Engine,
     paths: Sequence[str | Path],
-    *,
-    batch_size: int = 32,
-    threads: int | None = None,
-    on_error: OnError = "raise",
-    tta: Tta = "none",
+    settings: InferenceSettings = DEFAULT,
+    groups_of: GroupsOf | None = None,
 ) -> Iterator[Answers]:
     """A model's answers for image files, while the next ones are decoded, and where the engine is
     faster so (`in_flight`) while those before are still at work.
 
     Args:
-        tta: of which views of each image the mean is taken, see melfast.data.views.
+        settings: of these batch_size, threads, on_error and tta count; the rest is the engine's.
+        groups_of: tone group of each of some places in `paths`, by its index in the record's groups, -1
+            unknown; None: all unknown. Asked where `record.takes_group`.
     Yields:
         A batch at a time, in order.
     Raises:
         ImageError: an image cannot be read or the model gives no probability for it, under
             `on_error="raise"`; under `skip` it is among the failures.
     """
-    plan = evaluation_plan(len(paths), batch_size=batch_size)
-    preprocess = engine.record.preprocess
-    views = require_views(tta, preprocess)
-    loader = NativeLoader(paths, preprocess, plan, threads=threads, on_error=on_error, dtype=np.uint8)
-    with loader as batches, ThreadPoolExecutor(engine.in_flight, "melfast-engine") as pool:
-        running: deque[tuple[NDArray[np.int64], dict[int, ImageError], Future[Outputs]]] = deque()
-        for batch, records in zip(batches, plan.batches(), strict=True):
+    plan = evaluation_plan(len(paths), batch_size=settings.batch_size)
+    preprocess, on_error = engine.record.preprocess, settings.on_error
+    views = require_views(settings.tta, preprocess)
+    loader = NativeLoader(paths, preprocess, plan, threads=settings.threads or None, on_error=on_error, dtype=np.uint8)
+    with loader as batches:
+        pixels = ((batch.images, batch) for batch in batches)
+        found = run_batches(pixels, ask_of(engine, groups_of), views, in_flight=engine.in_flight)
+        for (batch, by_view), records in zip(found, plan.batches(), strict=True):
             # The loader names them in order, without their places.
             missing = np.setdiff1d(plan.index[records], batch.index)
             failures = dict(zip(missing.tolist(), batch.failures, strict=True))
-            # The loader's memory is its own again with the next batch.
-            images = batch.images if engine.in_flight == 1 else batch.images.copy()
-            future = pool.submit(_mean_over_views, engine, images, views)
-            running.append((batch.index, failures, future))
-            if len(running) == engine.in_flight:
-                yield _checked(*running.popleft(), paths, on_error)
-        while running:
-            yield _checked(*running.popleft(), paths, on_error)
+            probability, logits = mean_over_views(by_view, engine)
+            files = [paths[i] for i in batch.index]
+            good, wrong = take_usable(probability, files, on_error, (0.0, 1.0))
+            failures |= {int(batch.index[row]): failure for row, failure in wrong.items()}
+            yield Answers(batch.index[good], probability[good], logits[good], failures)
 
 
-def _checked(
-    index: NDArray[np.int64],
-    failures: dict[int, ImageError],
-    future: "Future[Outputs]",
-    paths: Sequence[str | Path],
-    on_error: OnError,
-) -> Answers:
-    """The answers that are probabilities; images with others are failures."""
-    probability, logits = future.result()
-    good = (probability >= -SLACK) & (probability <= 1 + SLACK)  # not so is NaN
-    for row in np.flatnonzero(~good):
-        place = int(index[row])
-        reason = f"the model's probability is {probability[row]}, wanted 0 to 1"
-        failures[place] = ImageError(paths[place], reason)
-        if on_error == "raise":
-            raise failures[place]
-    return Answers(index[good], probability[good], logits[good], failures)
+def ask_of(engine: Engine, groups_of: GroupsOf | None = None) -> Ask:
+    """An engine as a model for `run_batches`."""
+    takes = groups_of is not None and engine.record.takes_group
+
+    def ask(images_bhw3: NDArray[np.uint8], index: NDArray[np.int64]) -> Outputs:
+        return engine.run(np.ascontiguousarray(images_bhw3), groups_of(index) if takes and groups_of else None)
+
+    return ask
 
 
-def _mean_over_views(engine: Engine, images: NDArray[np.uint8], views: Sequence[View]) -> Outputs:
-    if not len(images):
+def mean_over_views(by_view: Sequence[Outputs], engine: Engine) -> Outputs:
+    if not by_view:  # a batch of unreadable images
         return np.empty(0, np.float32), np.empty((0, engine.record.num_logits), np.float32)
-    answers = [engine.run(np.ascontiguousarray(viewed(images, view))) for view in views]
-    probability, logits = (np.mean(part, axis=0) for part in zip(*answers, strict=True))
+    probability, logits = (np.mean(part, axis=0) for part in zip(*by_view, strict=True))
     return probability, logits
 
 
@@ -136,6 +144,7 @@ class Predictor:
         record: what the model is, its classes and its threshold among it.
     """
 
+    @check_words
     def __init__(
         self,
         model: str | Path,
@@ -155,35 +164,53 @@ class Predictor:
         self.record, self.threads = self.engine.record, threads
 
     def __call__(
-        self, images: Sequence[str | Path] | Sequence[NDArray[np.uint8]], *, batch_size: int = 32, tta: Tta = "none"
+        self,
+        images: Sequence[str | Path] | Sequence[NDArray[np.uint8]],
+        *,
+        groups: Sequence[str | None] | None = None,
+        batch_size: int = 32,
+        tta: Tta = "none",
     ) -> NDArray[np.float32]:
         """P(malignant) of each image, float32 [N].
 
         Args:
             images: all file names, or all uint8 sRGB arrays [H, W, 3] of any size, upright.
+            groups: name of each image's tone group, '' or None unknown; for models that take it
+                (`record.takes_group`), which warn where it is not known.
             tta: of which views of each image the mean is taken, see melfast.data.views.
         Raises:
             ImageError: a file cannot be read.
+            InputError: a group is none of the model's.
             TypeError, ValueError: an array is no such image.
         """
         if isinstance(images, str | Path):
             raise TypeError(f"images must be a sequence of files, got {images!r}; wanted [...]")
+        groups_of = self._groups_of(groups, len(images))
         pieces = [np.empty(0, np.float32)]
         if all(isinstance(image, str | Path) for image in images):
-            files = predictions(
-                self.engine,
-                images,  # type: ignore[arg-type]
-                batch_size=batch_size,
-                threads=self.threads,
-                tta=tta,
-            )
+            settings = InferenceSettings(threads=self.threads or 0, batch_size=batch_size, tta=tta)
+            files = predictions(self.engine, images, settings, groups_of)  # type: ignore[arg-type]
             pieces += [answers.probability for answers in files]
         else:
             for first in range(0, len(images), batch_size):
                 batch = self._resized(images[first : first + batch_size])  # type: ignore[arg-type]
+                index = np.arange(first, first + len(batch))
                 views = require_views(tta, self.record.preprocess)
-                pieces.append(_mean_over_views(self.engine, batch, views)[0])
+                ((_, by_view),) = run_batches([(batch, Batch(batch, index))], ask_of(self.engine, groups_of), views)
+                pieces.append(mean_over_views(by_view, self.engine)[0])
         return np.concatenate(pieces)
+
+    def _groups_of(self, groups: Sequence[str | None] | None, count: int) -> GroupsOf:
+        if groups is not None and len(groups) != count:
+            raise InputError(f"groups: got {len(groups)} for {count} images")
+        names = [name or "" for name in groups or [""] * count]
+        if self.record.takes_group:
+            for name in set(names) - {""}:
+                require_word("groups", name, self.record.groups)
+            if unknown := names.count(""):
+                LOG.warning("%s", unknown_groups(unknown, count, self.record))
+        index = group_index(names, self.record.groups)
+        return lambda places: index[places]
 
     def _resized(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
         size = self.record.preprocess

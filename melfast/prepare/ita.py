@@ -11,12 +11,14 @@ import numpy as np
 from melfast.config.loading import require
 from melfast.data.manifest import Manifest
 from melfast.io.images import read_resized
+from melfast.io.words import check_words
 from melfast.prepare.sweep import Journal, Result, Swept, sweep
 from melfast.skin.ita import Convention, SkinTone, estimate_tone
 from melfast.skin.masks import working_size
 from melfast.skin.tone import FITZPATRICK, TONE_GROUPS, UNKNOWN_GROUP, FitzpatrickMap, ToneGroups, ToneScale, classify
 
 
+@check_words
 @dataclass(frozen=True)
 class ToneSettings:
     """How skin tone is estimated and named; each is a column of the manifest.
@@ -38,6 +40,7 @@ class ToneSettings:
         require(0 <= self.ita_min_quality <= 1, "--min-quality", "in 0..1", self.ita_min_quality)
 
 
+@check_words
 def estimate_tones(
     manifest: Manifest,
     convention: Convention,
@@ -65,6 +68,7 @@ def estimate_tones(
     )
 
 
+@check_words
 def read_tone(path: Path, convention: Convention = "cielab") -> SkinTone:
     """The skin tone of an image file.
 

@@ -11,6 +11,7 @@ from PIL import Image
 from melfast.data.manifest import Manifest, relative_folder
 from melfast.io.files import atomic_path
 from melfast.io.images import read_resized
+from melfast.io.words import check_words
 from melfast.prepare.sweep import Journal, Result, Swept, stamp, sweep
 from melfast.skin.masks import MaskMethod, make_mask, working_size
 
@@ -22,6 +23,7 @@ PNG_EFFORT = 1
 LONGEST = 200
 
 
+@check_words
 def make_masks(
     manifest: Manifest,
     folder: Path,
@@ -62,6 +64,7 @@ def make_masks(
     )
 
 
+@check_words
 def read_and_mask(path: Path, method: MaskMethod) -> np.ndarray:
     """The mask of an image file: uint8 [H, W], 0 or 255.
 
@@ -73,6 +76,7 @@ def read_and_mask(path: Path, method: MaskMethod) -> np.ndarray:
     return make_mask(image, method, size)
 
 
+@check_words
 def with_masks(manifest: Manifest, swept: Swept, method: MaskMethod) -> Manifest:
     """The manifest with `mask_path`, `mask_area` and `mask_method`, '' where an image is bad."""
     results = [result or {} for result in swept.results]

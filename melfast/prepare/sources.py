@@ -14,6 +14,7 @@ from melfast.io.errors import InputError
 from melfast.io.files import atomic_path
 from melfast.io.images import IMAGE_SUFFIXES, scan_images
 from melfast.io.tables import Table, read_table, write_csv
+from melfast.io.words import check_words
 from melfast.prepare.folders import find_layout, import_folder
 from melfast.prepare.importers import TABLE_KINDS, Draft, convert_table, recognise_table
 from melfast.prepare.pairing import FileIndex, index_images, index_masks, separate_masks
@@ -51,6 +52,7 @@ def import_source(source: Path, kind: str = "auto", images: Path | None = None) 
     return found.manifest
 
 
+@check_words
 def import_dataset(
     source: Path,
     kind: str = "auto",

@@ -10,6 +10,7 @@ from melfast.data.plan import Rows
 from melfast.data.sampler import expected_draws
 from melfast.distributed import World
 from melfast.io.errors import InputError
+from melfast.io.words import check_words
 from melfast.models.heads import HEADS
 from melfast.models.record import Head
 from melfast.train.epochs import epoch_plan
@@ -50,6 +51,7 @@ def priors(cells: NDArray[np.float64]) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(row) for row in shares.tolist())
 
 
+@check_words
 def require_groups(head: Head, cells: NDArray[np.float64], loss: LossConfig | None = None) -> None:
     """
     Args:

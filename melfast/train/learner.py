@@ -161,8 +161,12 @@ def new_record(config: Config, data: TrainingData, cells: NDArray[np.float64]) -
     Args:
         cells: see melfast.train.cells.
     Raises:
-        InputError: the head needs tone groups that the data lack.
+        InputError: the head needs tone groups that the data lack, or has no inference of that name.
     """
+    if config.model.inference == "group_conditional" and config.model.head != "domain_independent":
+        raise InputError(
+            f"model.inference: group_conditional goes with model.head domain_independent, got {config.model.head}"
+        )
     require_groups(config.model.head, cells, config.loss)
     wanted = config.model.num_groups
     if wanted and wanted != len(data.group_names):

@@ -20,6 +20,7 @@ from torch.utils.tensorboard import SummaryWriter
 from melfast.distributed import World
 from melfast.io.errors import InputError
 from melfast.io.files import atomic_path
+from melfast.io.words import check_words
 from melfast.train.trackers import Tracker, TrackerName, finite, open_tracker
 
 
@@ -135,6 +136,7 @@ class RunLog:
         _append(self.text, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}")
 
 
+@check_words
 def open_log(
     run: Path,
     world: World,

@@ -17,6 +17,7 @@ from melfast.config import loading as settings
 from melfast.config.loading import require
 from melfast.config.schema import Config
 from melfast.io.errors import InputError
+from melfast.io.words import check_words
 from melfast.models.checkpoint import has_checkpoint
 from melfast.train.run import CONFIG, run_training
 from melfast.train.stop import EXIT_CODE
@@ -31,6 +32,7 @@ LOCAL_SIGNAL_DELAY_S = 30  # of submitit's local executor, fixed
 SIGTERM_WAIT_S = 600.0
 
 
+@check_words
 @dataclass(frozen=True)
 class JobOptions:
     """What a job asks for.
