@@ -23,7 +23,7 @@ from PIL import Image
 from scipy import ndimage
 
 from melfast.config.schema import LossConfig
-from melfast.losses import Criterion
+from melfast.losses import build_loss
 from melfast.metrics.bootstrap import bootstrap, permutation_null
 from melfast.metrics.calibration import fit
 from melfast.metrics.groups import Groups
@@ -372,7 +372,7 @@ def losses() -> Figure:
         ("focal, gamma 1", "--", BLUE, LossConfig("focal", focal_gamma=1)),
         ("focal, gamma 2", ":", ORANGE, LossConfig("focal", focal_gamma=2)),
     ):
-        loss = Criterion(config, cells)(logits, ones, groups)
+        loss = build_loss(config, cells)(logits, ones, groups)
         axis.plot(p, loss, style, color=colour, label=label)
     axis.set(xlabel="P of the true class", ylabel="loss of the image", xlim=(0, 1), ylim=(0, 4))
     axis.legend()
@@ -384,7 +384,7 @@ def group_dro() -> Figure:
     """Weights of three groups whose losses stay as they are."""
     shares, losses_of = np.array([0.7, 0.2, 0.1]), np.array([0.3, 0.5, 0.9])
     cells = np.append(np.stack([shares * 800, shares * 200], axis=1), [[0, 0]], axis=0)
-    criterion = Criterion(LossConfig("group_dro"), cells)
+    criterion = build_loss(LossConfig("group_dro"), cells)
     counts = 64 * torch.from_numpy(np.append(shares, 0.0))
     sums = torch.stack([counts * torch.from_numpy(np.append(losses_of, 0.0)), counts])
     weights = []

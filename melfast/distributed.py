@@ -14,6 +14,7 @@ from torch import distributed
 
 from melfast.io.errors import InputError
 from melfast.io.log import logger
+from melfast.io.words import check_words
 
 Value = TypeVar("Value")
 CPU = torch.device("cpu")
@@ -103,6 +104,7 @@ class World:
                 distributed.broadcast(buffer, 0)
 
 
+@check_words
 @contextmanager
 def start_world(device: Literal["auto", "cpu", "cuda"] = "auto") -> Iterator[World]:
     """The world as torchrun's environment says: gloo on the CPU, nccl on CUDA; alone without it.

@@ -30,7 +30,7 @@ def command(
     threshold: float | None,
     data_path: Path | None,
     split: str,
-    **means: Any,
+    **settings: Any,
 ) -> None:
     """Combine SOURCES into one answer an image.
 
@@ -45,7 +45,7 @@ def command(
     from melfast.cli.measured import show
     from melfast.cli.progress import live_bar
     from melfast.evaluate.ensemble import run_ensemble
-    from melfast.evaluate.run import Means
+    from melfast.models.running import InferenceSettings
 
     with live_bar() as progress:
         evaluation = run_ensemble(
@@ -55,7 +55,7 @@ def command(
             threshold=threshold,
             data_path=data_path,
             split=split,
-            means=Means(**means),
+            settings=InferenceSettings(**settings),
             progress=progress,
         )
     show(evaluation)

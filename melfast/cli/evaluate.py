@@ -27,7 +27,7 @@ from melfast.cli.options import inference_options
 )
 @inference_options
 def command(
-    checkpoint: Path, data_path: Path | None, split: str, output_dir: Path | None, report: bool, **means: Any
+    checkpoint: Path, data_path: Path | None, split: str, output_dir: Path | None, report: bool, **settings: Any
 ) -> None:
     """Measure a trained classifier on a split.
 
@@ -41,10 +41,11 @@ def command(
     """
     from melfast.cli.measured import show
     from melfast.cli.progress import live_bar
-    from melfast.evaluate.run import Means, run_evaluation
+    from melfast.evaluate.run import run_evaluation
+    from melfast.models.running import InferenceSettings
 
     with live_bar() as progress:
         evaluation = run_evaluation(
-            checkpoint, data_path, split, output_dir, Means(**means), report=report, progress=progress
+            checkpoint, data_path, split, output_dir, InferenceSettings(**settings), report=report, progress=progress
         )
     show(evaluation)

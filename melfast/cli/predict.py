@@ -1,6 +1,7 @@
 """melfast predict."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -9,6 +10,7 @@ from melfast.cli import CONTEXT
 from melfast.cli.options import parse_size, tta_option
 
 SHOWN_FAILURES = 10
+KNOW_GROUPS = "--with-ita measures them, or --images TABLE.csv with a column group states them"
 
 
 @click.command("predict", context_settings=CONTEXT)
@@ -52,8 +54,8 @@ SHOWN_FAILURES = 10
 @click.option(
     "--with-ita",
     is_flag=True,
-    help="Skin tone (ITA) and tone group of each image as well; where the model has thresholds by "
-    "tone group, they make target.",
+    help="Skin tone (ITA) and tone group of each image as well. Models that use the tone group get it, where the "
+    "table of images states none.",
 )
 @click.option(
     "--overlay", type=Path, metavar="DIR", help="Draw each image with the outline of its lesion, P(malignant) and ITA."
@@ -127,7 +129,8 @@ def command(
     from melfast.cli.progress import progress_bar
     from melfast.engines.backends import read_model
     from melfast.io.errors import printable
-    from melfast.predict.predictor import choose_threshold, open_engine
+    from melfast.models.running import InferenceSettings
+    from melfast.predict.predictor import choose_threshold, open_engine, unknown_groups
     from melfast.predict.sources import find_images
     from melfast.predict.writer import Stopped, Wanted, write_predictions
 
@@ -143,21 +146,17 @@ def command(
         runner = open_engine(model, backend, threads=threads, **foreign)  # type: ignore[arg-type]
         record, assumed, where = runner.record, runner.info.assumed, runner.provider
     size = record.preprocess
-    limit, source = choose_threshold(record, threshold)
-    by_group: dict[str, float] = {}
-    if record.group_thresholds and threshold is None:
-        if with_ita:
-            by_group = dict(zip(record.groups, record.group_thresholds, strict=True))
-            source += "; by tone group where it is known"
-        else:
-            click.echo(
-                "note: the model has thresholds by tone group, for which --with-ita is wanted; the "
-                "one of all images is taken",
-                err=True,
-            )
     files = find_images(images, sys.stdin)
     if shard:
         files = files.shard(shard)
+    limit, source = choose_threshold(record, threshold)
+    by_group: dict[str, float] = {}
+    if record.group_thresholds and threshold is None:
+        by_group = dict(zip(record.groups, record.group_thresholds, strict=True))
+        source += "; by tone group where it is known"
+    groups_known = with_ita or bool(files.groups)
+    if (by_group or record.takes_group) and not groups_known:
+        click.echo(f"note: {unknown_groups(len(files), len(files), record)}; {KNOW_GROUPS}", err=True)
     click.echo(
         f"{model}: {record.backbone}, {size.width}x{size.height} {size.colour}, threshold "
         f"{limit:.6g} ({source}), on {where}"
@@ -175,6 +174,12 @@ def command(
     wanted = Wanted(
         limit, by_group, with_logits, with_groups, with_ita, None if overlay is None else overlay.absolute(), source
     )
+    settings = InferenceSettings(
+        threads=threads or 0,
+        on_error=on_error,  # type: ignore[arg-type]
+        batch_size=batch_size,
+        tta=tta,  # type: ignore[arg-type]
+    )
     try:
         with progress_bar("predicting", len(files)) as progress:
             if engine == "ray":
@@ -184,27 +189,14 @@ def command(
                 job = Job(
                     model.absolute(),
                     backend,  # type: ignore[arg-type]
-                    crew.threads,
                     wanted,
-                    tta,  # type: ignore[arg-type]
-                    batch_size,
+                    replace(settings, threads=crew.threads),
                     output.absolute(),
                     foreign,
                 )
                 summary = predict_on_ray(source_model, job, files.absolute(), crew, progress=progress)
             else:
-                summary = write_predictions(
-                    runner,
-                    files,
-                    output,
-                    wanted,
-                    batch_size=batch_size,
-                    threads=threads,
-                    on_error=on_error,  # type: ignore[arg-type]
-                    tta=tta,  # type: ignore[arg-type]
-                    resume=resume,
-                    progress=progress,
-                )
+                summary = write_predictions(runner, files, output, wanted, settings, resume=resume, progress=progress)
     except Stopped as stop:
         click.echo(
             f"{stop.path} keeps {stop.rows:,} of {len(files):,} rows; the same command with --resume goes on", err=True
@@ -226,6 +218,8 @@ def command(
         f"{output}: {summary.predicted:,} images{resumed}, {summary.malignant:,} called "
         f"{record.classes[-1]}, {count:,} failed"
     )
+    if summary.unknown_groups and groups_known:
+        click.echo(f"note: {unknown_groups(summary.unknown_groups, summary.predicted, record)}", err=True)
     for made in summary.engines:
         reasons = in_words(made.get("passed_over", {}))
         click.echo(f"  {made['rows']:,} images on {made['provider']}{reasons}")

@@ -9,6 +9,7 @@ from melfast.engines.base import BackendName, Engine, UnusableError, file_sha256
 from melfast.engines.foreign import Foreign, Numbers, Output
 from melfast.engines.tensorrt_file import is_engine, read_sidecar
 from melfast.io.errors import InputError
+from melfast.io.words import check_words
 from melfast.models.record import ModelRecord
 
 Backend = Literal["auto", BackendName]
@@ -22,6 +23,7 @@ RUNS: dict[BackendName, tuple[str, ...]] = {
 KINDS = {"onnx": "an ONNX model", "engine": "a TensorRT engine", "checkpoint": "a checkpoint"}
 
 
+@check_words
 def open_engine(
     model: str | Path,
     backend: Backend = "auto",
@@ -46,8 +48,6 @@ def open_engine(
     Raises:
         InputError: there is no such file, it is broken, or the backend cannot run it here.
     """
-    if backend not in ("auto", *RUNS):
-        raise ValueError(f"backend must be auto, {', '.join(RUNS)}, got {backend!r}")
     path, foreign = Path(model), Foreign(input_size, colour, mean, std, model_output)
     kind = _fitting_kind(path, foreign)
     if backend != "auto":
@@ -81,6 +81,7 @@ class ModelFile:
     assumed: str = ""
 
 
+@check_words
 def read_model(
     model: str | Path,
     *,

@@ -11,16 +11,18 @@ from numpy.typing import NDArray
 from melfast import core
 from melfast.data.preprocess import ColourSpace, Preprocess
 from melfast.io.errors import InputError
+from melfast.io.words import check_words
 from melfast.models.record import ModelRecord
+from melfast.models.running import SLACK
 
 Output = Literal["logits", "probability"]
 Numbers = tuple[float, float, float]
 # ONNX Runtime's words for the types an image may come in.
 TYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32, "tensor(float16)": np.float16}
-SLACK = 1e-3  # half precision rounds: a probability may be this far out of 0..1
 TAKEN = "float [N,3,H,W], float [N,H,W,3] or uint8 [N,H,W,3]"
 
 
+@check_words
 @dataclass(frozen=True)
 class Foreign:
     """What the user says of an ONNX file that melfast did not write; None: not said.

@@ -20,7 +20,7 @@ class _Evaluate(ModuleType):
         split: str = "test",
         output: str | Path | None = None,
         report: bool = False,
-        **means: Any,
+        **settings: Any,
     ) -> dict[str, Any]:
         """Measures a run on a split, as `melfast evaluate` does, and writes the same files.
 
@@ -33,17 +33,18 @@ class _Evaluate(ModuleType):
             split: train, valid, test or all.
             output: folder of metrics.json and predictions.csv; None: RUN/evaluation/SPLIT.
             report: whether the report is written too, into OUTPUT/report.
-            means: device, precision, batch_size, loader, threads, on_error, tta: the fields of
-                melfast.evaluate.run.Means.
+            settings: device, precision, batch_size, loader, threads, on_error, tta: the fields of
+                melfast.models.running.InferenceSettings.
         Returns:
             {"all": {...}, "groups": {name: {...}}, "remarks": [...]}: `images`, `malignant` and the
             metrics of melfast.metrics.binary_metrics of all images and of each tone group.
         Raises:
             InputError: the run, the data or an image cannot be used.
         """
-        from melfast.evaluate.run import Means, run_evaluation
+        from melfast.evaluate.run import run_evaluation
+        from melfast.models.running import InferenceSettings
 
-        evaluation = run_evaluation(run, data_path, split, output, Means(**means), report=report)
+        evaluation = run_evaluation(run, data_path, split, output, InferenceSettings(**settings), report=report)
         return {} if evaluation is None else evaluation.measured
 
 

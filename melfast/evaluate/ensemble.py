@@ -12,10 +12,8 @@ from scipy.stats import rankdata
 
 from melfast.data.manifest import read_manifest
 from melfast.evaluate.run import (
-    DEFAULT_MEANS,
     DEFAULT_THRESHOLD,
     Evaluation,
-    Means,
     ask,
     claim_output,
     conclude,
@@ -26,7 +24,10 @@ from melfast.evaluate.run import (
 )
 from melfast.io.errors import InputError
 from melfast.io.log import Progress, no_progress
+from melfast.io.words import check_words
 from melfast.models.checkpoint import find_checkpoint
+from melfast.models.infer import DEFAULT
+from melfast.models.running import InferenceSettings
 from melfast.report.measures import Scored
 from melfast.report.predictions import read_predictions
 from melfast.train.data import MANIFEST
@@ -50,6 +51,7 @@ class Member:
     threshold: float | None
 
 
+@check_words
 def combine(
     score_mn: NDArray[np.float64], thresholds: Sequence[float | None], method: Method
 ) -> tuple[NDArray[np.float64], float | None]:
@@ -77,6 +79,7 @@ def combine(
     return ranks.mean(axis=0), float(np.mean(known)) if len(known) == len(lower) else None
 
 
+@check_words
 def run_ensemble(
     sources: Sequence[str | Path],
     output: str | Path,
@@ -85,7 +88,7 @@ def run_ensemble(
     threshold: float | None = None,
     data_path: str | Path | None = None,
     split: str = "test",
-    means: Means = DEFAULT_MEANS,
+    settings: InferenceSettings = DEFAULT,
     progress: Progress = no_progress,
 ) -> Evaluation | None:
     """Combines predictions and writes `metrics.json` and `predictions.csv`.
@@ -116,11 +119,11 @@ def run_ensemble(
         with contextlib.ExitStack() as held:
             claim_output(held, output, COMMAND)
             return finish([read_member(source) for source in paths], output, method, threshold)
-    with open_world(means) as world, contextlib.ExitStack() as held:
+    with open_world(settings) as world, contextlib.ExitStack() as held:
         folders = [find_checkpoint(source) for source in paths]
         world.first_does(lambda: claim_output(held, output, COMMAND))
         manifest = world.first_does(lambda: read_split(folders[0], data_path, split))
-        answers = [ask(folder, manifest, world, means, progress) for folder in folders]
+        answers = [ask(folder, manifest, world, settings, progress) for folder in folders]
         if not world.first:
             return None
         members = [
@@ -128,7 +131,7 @@ def run_ensemble(
         ]
         kept = members[0].scored.names
         remarks = [remark for folder in folders for remark in seen_before(folder, kept)]
-        if means.tta != "none":
+        if settings.tta != "none":
             remarks.append("the thresholds were chosen without test-time augmentation")
         remarks += [
             f"{a.folder}: its thresholds by tone group are not used, but the one of all images"
@@ -139,6 +142,7 @@ def run_ensemble(
         return finish(members, output, method, threshold, remarks, left_out)
 
 
+@check_words
 def finish(
     members: Sequence[Member],
     output: Path,

@@ -4,53 +4,30 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from melfast.data.feed import Precision, choose_loader, set_threads
-from melfast.data.loader import LoaderName, OnError
+from melfast.data.feed import choose_loader, set_threads
 from melfast.data.manifest import SPLITS, Manifest, is_manifest, read_manifest
 from melfast.data.views import Tta
 from melfast.distributed import World, start_world
 from melfast.io.errors import ImageError, InputError
 from melfast.io.files import OwnFolder, atomic_path, own_folder
 from melfast.io.log import Progress, logger, no_progress
+from melfast.io.words import check_words
 from melfast.models.checkpoint import find_checkpoint, load_checkpoint
-from melfast.models.infer import BATCH_SIZE, infer
+from melfast.models.infer import DEFAULT, infer
 from melfast.models.record import ModelRecord
+from melfast.models.running import InferenceSettings
 from melfast.prepare.sources import import_source
 from melfast.report.measures import Scored, measure, write_metrics, write_predictions
 from melfast.train.data import MANIFEST
 
 DEFAULT_THRESHOLD = 0.5
 CARD, METRICS, PREDICTIONS = "model_card.md", "metrics.json", "predictions.csv"
-
-
-@dataclass(frozen=True)
-class Means:
-    """How a model is run over images.
-
-    Attributes:
-        device: `auto`: CUDA where there is a device.
-        loader: see melfast.data.loader.
-        threads: of the loader; 0: this process's share of the cores.
-        on_error: an unreadable image stops the run (`raise`) or is left out and named (`skip`).
-        tta: of which views of each image the mean is taken, see melfast.data.views.
-    """
-
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Precision = "fp32"
-    batch_size: int = BATCH_SIZE
-    loader: LoaderName = "auto"
-    threads: int = 0
-    on_error: OnError = "raise"
-    tta: Tta = "none"
-
-
-DEFAULT_MEANS = Means()
 
 
 @dataclass(frozen=True)
@@ -101,7 +78,7 @@ def run_evaluation(
     data_path: str | Path | None = None,
     split: str = "test",
     output_dir: str | Path | None = None,
-    means: Means = DEFAULT_MEANS,
+    settings: InferenceSettings = DEFAULT,
     *,
     report: bool = False,
     progress: Progress = no_progress,
@@ -122,13 +99,13 @@ def run_evaluation(
     Raises:
         InputError: the checkpoint, the data or an image cannot be used.
     """
-    with open_world(means) as world, contextlib.ExitStack() as held:
+    with open_world(settings) as world, contextlib.ExitStack() as held:
         folder = find_checkpoint(checkpoint)
         manifest = world.first_does(lambda: read_split(folder, data_path, split))
-        name = split if means.tta == "none" else f"{split}-{means.tta}"
+        name = split if settings.tta == "none" else f"{split}-{settings.tta}"
         output = Path(output_dir or run_of(folder) / "evaluation" / name)
         world.first_does(lambda: claim_output(held, output, "melfast evaluate"))
-        answers = ask(folder, manifest, world, means, progress)
+        answers = ask(folder, manifest, world, settings, progress)
         if not world.first:
             return None
         record = answers.record
@@ -138,7 +115,7 @@ def run_evaluation(
             "split": split,
             "threshold_rule": record.threshold_rule,
             "threshold": answers.threshold,
-            "tta": means.tta,
+            "tta": settings.tta,
         }
         cut = f"threshold {answers.threshold:.4f}"
         if record.group_thresholds:
@@ -152,7 +129,7 @@ def run_evaluation(
             output,
             about,
             f"{folder}, split {split}, {cut}",
-            remarks(answers, manifest, means.tta),
+            remarks(answers, manifest, settings.tta),
             [str(f) for f in answers.failures],
         )
         if not report:
@@ -186,16 +163,16 @@ def finish_with_report(output: Path, answers: Answers, manifest: Manifest, split
 
 
 @contextlib.contextmanager
-def open_world(means: Means) -> Iterator[World]:
+def open_world(settings: InferenceSettings) -> Iterator[World]:
     """The world of an evaluation, with its threads; reports which loader there will be."""
-    with start_world(means.device) as world:
+    with start_world(settings.device) as world:
         set_threads(0, world)
-        name, why = choose_loader(means.loader, world.device.type)
+        name, why = choose_loader(settings.loader, world.device.type)
         logger.info(f"loader: {name} ({why})")
         yield world
 
 
-def ask(folder: Path, manifest: Manifest, world: World, means: Means, progress: Progress) -> Answers:
+def ask(folder: Path, manifest: Manifest, world: World, settings: InferenceSettings, progress: Progress) -> Answers:
     """Runs a checkpoint over a manifest's images."""
     model, record = load_checkpoint(folder)
     done = 0
@@ -206,19 +183,8 @@ def ask(folder: Path, manifest: Manifest, world: World, means: Means, progress: 
         if world.first:
             progress("evaluating", done, -(-len(manifest) // world.size))
 
-    found = infer(
-        model.to(world.device).to(memory_format=torch.channels_last),
-        manifest.images,
-        record.preprocess,
-        world,
-        loader=means.loader,
-        batch_size=means.batch_size,
-        precision=means.precision,
-        threads=means.threads,
-        on_error=means.on_error,
-        tta=means.tta,
-        advance=advance,
-    )
+    model = model.to(world.device).to(memory_format=torch.channels_last)
+    found = infer(model, manifest.images, record.preprocess, world, settings, advance=advance)
     groups = manifest.groups_by(record.groups)[found.index]
     score = found.probabilities(record, groups)
     return Answers(folder, record, found.index, score, groups, found.failures)
@@ -276,6 +242,7 @@ def run_of(folder: Path) -> Path:
     return folder.parent.parent if folder.parent.name == "checkpoints" else folder
 
 
+@check_words
 def remarks(answers: Answers, manifest: Manifest, tta: Tta) -> list[str]:
     found = []
     failures = answers.failures

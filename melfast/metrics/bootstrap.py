@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from melfast.io.words import check_words
 from melfast.metrics import kernels
 from melfast.metrics.design import (
     Design,
@@ -55,6 +56,7 @@ class Bootstrap:
     strata: NDArray[np.int64]
     _design: Design
 
+    @check_words
     def interval(
         self, metric: str, part: str = OVERALL, *, method: IntervalMethod = "bca", level: float = 0.95
     ) -> Interval:
@@ -99,10 +101,12 @@ class Bootstrap:
         low, high = max(0.0, float((size - reach).max())), min(1.0, float((size + reach).max()))
         return Interval(estimate, low, high, undefined)
 
+    @check_words
     def ratio_interval(self, metric: str, *, method: IntervalMethod = "bca", level: float = 0.95) -> Interval:
         """The interval of a metric's smallest through its largest value in a group."""
         return self.interval_of(self._between_groups(ratio, metric), method=method, level=level)
 
+    @check_words
     def interval_of(self, statistic: Statistic, *, method: IntervalMethod = "bca", level: float = 0.95) -> Interval:
         """The interval of anything that follows from the metrics.
 
@@ -115,9 +119,7 @@ class Bootstrap:
         estimate, values = float(statistic(self.estimate)), statistic(self.replicates)
         if method == "percentile":
             return percentile_interval(estimate, values, level)
-        if method == "bca":
-            return bca_interval(estimate, values, self._acceleration(statistic), level)
-        raise ValueError(f"method must be percentile or bca, got {method!r}")
+        return bca_interval(estimate, values, self._acceleration(statistic), level)
 
     def _acceleration(self, statistic: Statistic) -> float:
         stratum, left_out = self._left_out

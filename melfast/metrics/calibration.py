@@ -8,6 +8,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 from sklearn.isotonic import IsotonicRegression
 
+from melfast.io.words import check_words
 from melfast.metrics.metrics import checked_probabilities, log_loss
 from melfast.models.record import CalibrationName
 
@@ -15,6 +16,7 @@ EPS = 1e-7  # of decode, which takes the same logarithm in float32
 SHARPEST, FLATTEST = 0.05, 20.0  # temperatures
 
 
+@check_words
 def fit(name: CalibrationName, y_true: ArrayLike, score: ArrayLike) -> dict[str, Any]:
     """The calibration that fits best, as fields of a ModelRecord.
 

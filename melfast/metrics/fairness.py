@@ -16,6 +16,7 @@ from fairlearn.metrics import MetricFrame
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from melfast.io.words import check_words
 from melfast.metrics.groups import Groups
 from melfast.metrics.metrics import (
     LOWER_IS_BETTER,
@@ -124,6 +125,7 @@ class ScoreTest:
     kruskal_p: float
 
 
+@check_words
 def score_test(
     y_true: ArrayLike,
     y_pred: ArrayLike,

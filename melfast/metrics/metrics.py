@@ -13,6 +13,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from melfast.io.words import check_words
+
 ECE_BINS = 15
 EPSILON = float(np.finfo(np.float64).eps)
 
@@ -194,6 +196,7 @@ def log_losses(malignant: NDArray[np.bool_], probability: NDArray[np.float64]) -
     return -np.log(np.where(malignant, clipped, 1 - clipped))
 
 
+@check_words
 def expected_calibration_error(
     y_true: ArrayLike,
     probability: ArrayLike,

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from melfast.io.errors import InputError
+from melfast.io.words import check_words
 
 ThresholdRule = Literal["youden", "f1", "recall", "cost", "equal_recall"]
 # Rules that `value` says nothing to.
@@ -14,6 +15,7 @@ BARE_RULES = ("youden", "f1")
 FEW = 10  # malignant images of a group
 
 
+@check_words
 def choose_threshold(y_true: ArrayLike, score: ArrayLike, rule: ThresholdRule, value: float = 0.0) -> float:
     """The threshold that is best by a rule when `score >= threshold` is called malignant.
 
@@ -49,10 +51,8 @@ def choose_threshold(y_true: ArrayLike, score: ArrayLike, rule: ThresholdRule, v
         gain = 2 * tp / (called + num_malignant)
     elif rule in ("recall", "equal_recall"):
         gain = tp / num_malignant >= value  # the first that is True
-    elif rule == "cost":
-        gain = value * tp - (called - tp)
     else:
-        raise ValueError(f"unknown threshold rule {rule!r}")
+        gain = value * tp - (called - tp)
     lowest = last_of_tie[int(np.argmax(gain))]
     below = score[lowest + 1] if lowest + 1 < len(score) else 0.0
     return float((score[lowest] + below) / 2)

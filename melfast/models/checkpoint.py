@@ -25,6 +25,7 @@ from pydantic import AfterValidator
 from melfast.io.errors import InputError
 from melfast.io.files import atomic_folder, write_json
 from melfast.io.schema import checked, read_json, refused
+from melfast.io.words import check_words
 from melfast.models.classifier import build_classifier
 from melfast.models.record import Count, ModelRecord
 
@@ -149,6 +150,7 @@ def has_checkpoint(run: Path) -> bool:
     return _read_index(run).last is not None
 
 
+@check_words
 def find_checkpoint(run_or_file: str | Path, which: Literal["last", "best"] = "best") -> Path:
     """The checkpoint folder of a run, of a checkpoint or of a file in one.
 

@@ -16,6 +16,7 @@ from melfast.io.files import atomic_path
 from melfast.io.folders import none_found, scan, scan_images, separate_masks
 from melfast.io.log import logger
 from melfast.io.tables import TABLE_SUFFIXES, Table, read_header, read_table, shortened, write_csv
+from melfast.io.words import check_words
 from melfast.prepare.datasets import DATASETS, FOLDER_KINDS, HEADERLESS, SPLIT_WORDS, recognise
 from melfast.prepare.folders import find_classes, folder_table
 from melfast.prepare.importers import Choice, Draft, convert_table, join_table, split_rows, unique_names
@@ -72,6 +73,7 @@ def import_source(source: Path, kind: str = "auto", images: Path | None = None) 
     return found.manifest
 
 
+@check_words
 def import_dataset(
     source: Path,
     kind: str = "auto",

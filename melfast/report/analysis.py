@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import melfast
+from melfast.io.words import check_words
 from melfast.metrics import compare, fairness
 from melfast.metrics.bootstrap import EQUALIZED_ODDS, OVERALL, Bootstrap, IntervalMethod, bootstrap, permutation_null
 from melfast.metrics.groups import Groups
@@ -75,6 +76,7 @@ class Model:
     threshold_source: str
 
 
+@check_words
 @dataclass(frozen=True)
 class Settings:
     """

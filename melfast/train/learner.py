@@ -16,7 +16,7 @@ from melfast.config.schema import Config
 from melfast.distributed import World
 from melfast.io.errors import InputError
 from melfast.io.log import logger
-from melfast.losses import Criterion
+from melfast.losses import CrossEntropy, build_loss
 from melfast.models.checkpoint import WEIGHTS, load_training, load_weights
 from melfast.models.classifier import build_classifier
 from melfast.models.record import ModelRecord
@@ -47,7 +47,7 @@ class Learner:
     forward: Any
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
-    criterion: Criterion
+    criterion: CrossEntropy
     frozen: bool = False
     from_features: bool = False
     ema: Ema | None = None
@@ -128,7 +128,7 @@ def build_learner(
         optimizer=build_optimizer(model, config.optim),
         # Half precision has too narrow a range for small gradients; bfloat16 has float32's.
         scaler=torch.amp.GradScaler(world.device.type, enabled=config.train.precision == "fp16"),
-        criterion=Criterion(config.loss, cells, record.head).to(world.device),
+        criterion=build_loss(config.loss, cells, record.head).to(world.device),
         frozen=wanted.freeze,
         from_features=from_features,
         ema=Ema(model, config.train.ema) if config.train.ema else None,
@@ -155,8 +155,12 @@ def new_record(config: Config, data: TrainingData, cells: NDArray[np.float64]) -
     Args:
         cells: see melfast.train.cells.
     Raises:
-        InputError: the head needs tone groups that the data lack.
+        InputError: the head needs tone groups that the data lack, or has no inference of that name.
     """
+    if config.model.inference == "group_conditional" and config.model.head != "domain_independent":
+        raise InputError(
+            f"model.inference: group_conditional goes with model.head domain_independent, got {config.model.head}"
+        )
     require_groups(config.model.head, cells, config.loss)
     wanted = config.model.num_groups
     if wanted and wanted != len(data.group_names):

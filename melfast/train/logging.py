@@ -19,6 +19,7 @@ from melfast.io.errors import InputError
 from melfast.io.files import atomic_path
 from melfast.io.journal import whole_lines
 from melfast.io.log import Progress, line_of, logger, no_progress
+from melfast.io.words import check_words
 from melfast.train.trackers import Tracker, TrackerName, finite, open_tracker
 
 
@@ -140,6 +141,7 @@ class RunLog:
             self.tracker.picture(name, path)
 
 
+@check_words
 def open_log(
     run: Path,
     world: World,

@@ -14,6 +14,7 @@ import torch
 from melfast.config.schema import Config, TrainConfig
 from melfast.data.batch import Batch
 from melfast.data.feed import autocast, feed, open_loader
+from melfast.data.loader import LoaderSettings
 from melfast.distributed import World
 from melfast.io.errors import ImageError, InputError
 from melfast.io.log import logger
@@ -23,6 +24,7 @@ from melfast.metrics.validation import validation_metrics, value_of
 from melfast.models.checkpoint import State, save_checkpoint
 from melfast.models.infer import Inference, infer
 from melfast.models.record import ModelRecord
+from melfast.models.running import InferenceSettings
 from melfast.train.data import LabelledImages, TrainingData
 from melfast.train.epochs import epoch_plan, require_steps
 from melfast.train.features import Backbone, Features
@@ -133,15 +135,7 @@ class Trainer:
             yield self.features["train"].batches(plan, start)
             return
         with open_loader(
-            train.images,
-            self.record.preprocess,
-            plan,
-            self.world,
-            loader=config.data.loader,
-            threads=config.data.threads,
-            on_error=config.data.on_error,
-            precision=config.train.precision,
-            start=start,
+            train.images, self.record.preprocess, plan, self.world, self.loader_settings, start=start
         ) as loader:
             yield feed(loader, self.world.device)
 
@@ -356,17 +350,13 @@ class Trainer:
 
     def infer(self, model: torch.nn.Module, part: LabelledImages) -> Inference:
         """What a model says of a split's images, un-augmented."""
+        settings = InferenceSettings(**vars(self.loader_settings))
+        return infer(model, part.images, self.record.preprocess, self.world, settings)
+
+    @property
+    def loader_settings(self) -> LoaderSettings:
         data = self.config.data
-        return infer(
-            model,
-            part.images,
-            self.record.preprocess,
-            self.world,
-            loader=data.loader,
-            precision=self.config.train.precision,
-            threads=data.threads,
-            on_error=data.on_error,
-        )
+        return LoaderSettings(data.loader, data.threads, data.on_error, self.config.train.precision)
 
     def save(self, record: ModelRecord, best: bool) -> None:
         """Writes a checkpoint; the first process alone does."""

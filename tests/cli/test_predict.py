@@ -302,7 +302,8 @@ def test_shards_of_a_table(folder: Path) -> None:
 def test_thresholds_by_group_need_the_tone(folder: Path, red_model: RedModel) -> None:
     red_model(folder / "model.onnx", groups=("light", "dark"), group_thresholds=(0.1, 0.2))
     assert predict(folder).stderr == (
-        "note: the model has thresholds by tone group, for which --with-ita is wanted; the one of all images is taken\n"
+        "note: the tone group of 2 of 2 images is unknown, and the model uses it: they get the threshold of all "
+        "images; --with-ita measures them, or --images TABLE.csv with a column group states them\n"
     )
     done = predict(folder, "--with-ita")
     assert "threshold 0.25 (the model's, by youden; by tone group where it is known)" in done.stdout

@@ -426,7 +426,7 @@ def test_refused(change: dict[str, Any], message: str) -> None:
 
 def test_refused_words() -> None:
     found = bootstrap([0, 1], [0, 1], replicates=2)
-    with pytest.raises(ValueError, match="method must be percentile or bca, got 'normal'"):
+    with pytest.raises(ValueError, match="method: got 'normal', expected percentile or bca"):
         found.interval("recall", method="normal")  # type: ignore[arg-type]
     for method in ("percentile", "bca"):
         with pytest.raises(ValueError, match="level must be between 0 and 1, got 95"):

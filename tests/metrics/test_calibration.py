@@ -27,6 +27,10 @@ def record_of(**calibration: object) -> ModelRecord:
     return ModelRecord("resnet10t", PREPROCESS, options).replace(**calibration)
 
 
+def fit_of(record: ModelRecord) -> tuple[float, tuple[tuple[float, float], ...]]:
+    return record.temperature, record.isotonic
+
+
 def overconfident(count: int, times: float) -> tuple[np.ndarray, np.ndarray]:
     """Classes drawn from log-odds, and probabilities whose log-odds are so many times those."""
     rng = np.random.default_rng(0)
@@ -37,24 +41,24 @@ def overconfident(count: int, times: float) -> tuple[np.ndarray, np.ndarray]:
 def test_temperature_by_hand() -> None:
     """Log-odds of ln 9, divided by 2: ln 3."""
     record = record_of(temperature=2.0)
-    found = calibrated(torch.tensor([0.9, 0.5, 0.1]), record)
+    found = calibrated(torch.tensor([0.9, 0.5, 0.1]), *fit_of(record))
     torch.testing.assert_close(found, torch.tensor([0.75, 0.5, 0.25]))
     logits = torch.tensor([[0.0, math.log(9)]])
     torch.testing.assert_close(decode(logits, record), torch.tensor([0.75]))
-    sure = calibrated(torch.tensor([0.0, 1.0]), record)
+    sure = calibrated(torch.tensor([0.0, 1.0]), *fit_of(record))
     assert 0 < sure[0] < 1e-3
     assert 1 - 1e-3 < sure[1] < 1
 
 
 def test_isotonic_by_hand() -> None:
     record = record_of(isotonic=((0.2, 0.1), (0.4, 0.5), (0.6, 0.5), (0.6, 0.9)))
-    found = calibrated(torch.tensor([0.0, 0.2, 0.3, 0.4, 0.5, 0.9]), record)
+    found = calibrated(torch.tensor([0.0, 0.2, 0.3, 0.4, 0.5, 0.9]), *fit_of(record))
     torch.testing.assert_close(found[:5], torch.tensor([0.1, 0.1, 0.3, 0.5, 0.5]))
 
 
 def test_none_changes_no_bit() -> None:
     probability = torch.rand(100)
-    assert calibrated(probability, record_of()) is probability
+    assert calibrated(probability, *fit_of(record_of())) is probability
     assert fit("none", [0, 1], [0.1, 0.2]) == {"temperature": 1.0, "isotonic": ()}
 
 
@@ -63,7 +67,7 @@ def test_temperature_is_found(times: float) -> None:
     true, score = overconfident(20_000, times)
     found = fit("temperature", true, score)
     assert found["temperature"] == pytest.approx(times, rel=0.05)
-    after = calibrated(torch.from_numpy(score), record_of(**found)).numpy()
+    after = calibrated(torch.from_numpy(score), *fit_of(record_of(**found))).numpy()
     assert expected_calibration_error(true, after) < 0.3 * expected_calibration_error(true, score)
     assert log_loss(true, after) < log_loss(true, score)
     assert roc_auc(true, after) == pytest.approx(roc_auc(true, score), abs=1e-12)
@@ -75,7 +79,7 @@ def test_temperature_is_found(times: float) -> None:
 def test_isotonic_is_scikit_learns() -> None:
     true, score = overconfident(3_000, 3.0)
     found = fit("isotonic", true, score)
-    after = calibrated(torch.from_numpy(score), record_of(**found)).numpy()
+    after = calibrated(torch.from_numpy(score), *fit_of(record_of(**found))).numpy()
     expected = IsotonicRegression(y_min=0, y_max=1).fit(score, true).predict(score)
     np.testing.assert_allclose(after, expected, atol=1e-9)
     assert expected_calibration_error(true, after) < 0.02

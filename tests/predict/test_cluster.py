@@ -19,6 +19,7 @@ from melfast.engines.backends import read_model
 from melfast.io.errors import InputError
 from melfast.io.files import OwnFolder
 from melfast.models.record import ModelRecord
+from melfast.models.running import InferenceSettings
 from melfast.predict import cluster
 from melfast.predict.cluster import Job, Workers, part_table, predict_on_ray
 from melfast.predict.outputs import failed_path
@@ -26,6 +27,7 @@ from melfast.predict.predictor import open_engine
 from melfast.predict.sources import ImageFiles, find_images
 from melfast.predict.writer import Summary, Wanted, write_predictions
 
+ONE = InferenceSettings(threads=1, batch_size=2, on_error="skip")
 LOCAL = Workers("local", 2, 1)
 
 
@@ -48,7 +50,7 @@ def files(tmp_path: Path) -> ImageFiles:
 
 def predict(model: Path, files: ImageFiles, folder: Path, **options: Any) -> Summary:
     wanted = options.pop("wanted", Wanted(0.25))
-    job = Job(model, options.pop("backend", "auto"), 1, wanted, "none", 2, folder)
+    job = Job(model, options.pop("backend", "auto"), wanted, ONE, folder)
     return predict_on_ray(read_model(model), job, files, options.pop("workers", LOCAL), images_a_part=3, **options)
 
 
@@ -216,7 +218,7 @@ def test_whole_again_without_a_cluster(
 def test_what_is_asked_of_a_cluster(
     tmp_path: Path, backend: Any, there: dict[str, float], wanted: int, found: Any
 ) -> None:
-    job = Job(tmp_path / "m.onnx", backend, 4, Wanted(0.25), "none", 2, tmp_path)
+    job = Job(tmp_path / "m.onnx", backend, Wanted(0.25), ONE, tmp_path)
     workers = Workers("h:1", wanted, 4)
     if not isinstance(found, str):
         assert cluster._share(there, 8, job, workers) == found

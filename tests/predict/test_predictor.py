@@ -22,11 +22,12 @@ from PIL import Image
 import melfast
 from melfast.data import native
 from melfast.data.preprocess import Preprocess
-from melfast.engines.base import Engine, EngineInfo
+from melfast.engines.base import Engine, EngineInfo, Groups
 from melfast.engines.onnx_runtime import OnnxEngine
 from melfast.io import images as images_module
 from melfast.io.errors import ImageError, InputError
 from melfast.models.record import ModelRecord
+from melfast.models.running import InferenceSettings
 from melfast.predict import overlay as look
 from melfast.predict.predictor import Predictor, choose_threshold, predictions
 from melfast.predict.sources import ImageFiles, find_images
@@ -68,14 +69,10 @@ def table(path: Path) -> list[list[str]]:
 def write(engine: Engine, images: Path, output: Path, **options: object) -> Summary:
     names = Wanted.__dataclass_fields__
     wanted = Wanted(**{"threshold": 0.25} | {k: v for k, v in options.items() if k in names})  # type: ignore[arg-type]
-    rest = {k: v for k, v in options.items() if k not in names}
-    return write_predictions(
-        engine,
-        find_images(str(images)),
-        output,
-        wanted,
-        **{"batch_size": 4, "threads": 2} | rest,  # type: ignore[arg-type]
-    )
+    rest = {k: v for k, v in options.items() if k in ("resume", "progress")}
+    given = {k: v for k, v in options.items() if k in InferenceSettings.__dataclass_fields__}
+    settings = InferenceSettings(**{"batch_size": 4, "threads": 2, "on_error": "skip"} | given)  # type: ignore[arg-type]
+    return write_predictions(engine, find_images(str(images)), output, wanted, settings, **rest)  # type: ignore[arg-type]
 
 
 def test_by_hand(engine: OnnxEngine, photos: Path, tmp_path: Path) -> None:
@@ -108,7 +105,9 @@ class FixedEngine:
     def __init__(self, probability: NDArray[np.float32]) -> None:
         self.probability, self.calls = probability, 0
 
-    def run(self, images_bhw3: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def run(
+        self, images_bhw3: NDArray[np.uint8], group_b: Groups = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         first = self.calls
         self.calls += len(images_bhw3)
         p = self.probability[first : self.calls]
@@ -194,7 +193,7 @@ def test_on_error_raise(engine: OnnxEngine, photos: Path, tmp_path: Path) -> Non
 
 def test_interrupted_keeps_what_is_done_and_the_table_that_was(photos: Path, tmp_path: Path) -> None:
     class Interrupted(FixedEngine):
-        def run(self, images_bhw3):  # type: ignore[no-untyped-def]
+        def run(self, images_bhw3, group_b=None):  # type: ignore[no-untyped-def]
             if self.calls:
                 raise KeyboardInterrupt
             return super().run(images_bhw3)
@@ -220,11 +219,11 @@ def test_images_without_a_probability_fail_alone(photos: Path, tmp_path: Path, w
     assert (summary.predicted, len(summary.failures)) == (4, 2)
     assert [row[0] for row in table(tmp_path / "p.csv")[1:]] == ["p0", "p1", "p2", "p3"]
     assert table(tmp_path / "p.failed.csv")[1:] == [
-        ["p4", str(photos / "p4.png"), f"the model's probability is {np.float32(wrong)}, wanted 0 to 1"],
+        ["p4", str(photos / "p4.png"), f"the model's output is {np.float32(wrong)}, expected 0 to 1"],
         ["p5", str(photos / "p5.png"), "found an empty file, wanted a JPEG, PNG, WebP, BMP or TIFF"],
     ]
     (photos / "p5.png").unlink()
-    with pytest.raises(ImageError, match=r"p4\.png: the model's probability is"):
+    with pytest.raises(ImageError, match=r"p4\.png: the model's output is"):
         write(FixedEngine(probability), photos, tmp_path / "q.csv", on_error="raise")
     assert not list(tmp_path.glob("q.csv"))
 
@@ -290,7 +289,7 @@ def test_decoding_goes_on_while_the_model_runs(photos: Path, tmp_path: Path, mon
         return read(path, needed)
 
     class Waiting(FixedEngine):
-        def run(self, images_bhw3):  # type: ignore[no-untyped-def]
+        def run(self, images_bhw3, group_b=None):  # type: ignore[no-untyped-def]
             # Image 2 is of the second batch: in a loader that sleeps it would come after this.
             assert next_is_read.wait(timeout=60)
             return super().run(images_bhw3)
@@ -301,7 +300,7 @@ def test_decoding_goes_on_while_the_model_runs(photos: Path, tmp_path: Path, mon
 
 def test_predictions_in_order(engine: OnnxEngine, photos: Path) -> None:
     paths = [photos / f"p{n}.png" for n in (5, 0, 3)]
-    batches = list(predictions(engine, paths, batch_size=2, threads=3))
+    batches = list(predictions(engine, paths, settings=InferenceSettings(batch_size=2, threads=3)))
     assert [list(batch.index) for batch in batches] == [[0, 1], [2]]
     found = np.concatenate([batch.probability for batch in batches])
     np.testing.assert_allclose(found, [1, 0, 0.6], rtol=1e-6)
@@ -443,7 +442,7 @@ def test_predictor_is_shared_by_threads(model: Path, photos: Path) -> None:
 
 
 def test_predictor_refuses(model: Path, photos: Path) -> None:
-    with pytest.raises(ValueError, match=r"backend must be auto, tensorrt, .*, torch, got 'gpu'"):
+    with pytest.raises(ValueError, match=r"backend: got 'gpu', expected auto, tensorrt, onnx-cuda, onnx-cpu or torch"):
         Predictor(model, backend="gpu")  # type: ignore[arg-type]
     predict = Predictor(model)
     with pytest.raises(TypeError, match=r"images must be a path, bytes, .* or a sequence of these, got int"):

@@ -239,7 +239,7 @@ def test_interrupted_leaves_no_labels(tmp_path: Path) -> None:
         ({"size": (9000, 64)}, "`size` must be 64 to 4096 pixels a side, got 9000x64"),
         ({"malignant": 1.5}, "`malignant` must be a fraction in 0..1, got 1.5"),
         ({"malignant": float("nan")}, "`malignant` must be a fraction in 0..1, got nan"),
-        ({"groups": "five"}, "`groups` must be six or four, got 'five'"),
+        ({"groups": "five"}, "groups: got 'five', expected six or four"),
     ],
 )
 def test_bad_settings(changes: dict[str, object], message: str) -> None:

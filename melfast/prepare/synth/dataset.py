@@ -20,6 +20,7 @@ from PIL import Image
 from melfast.data.manifest import Manifest, write_manifest
 from melfast.io.errors import InputError
 from melfast.io.files import LOCK, atomic_path, own_folder
+from melfast.io.words import check_words
 from melfast.prepare.synth.draw import DEFAULT_MALIGNANT, DEFAULT_SIZE, Sample, draw_sample
 from melfast.skin.tone import FITZPATRICK, TONE_GROUPS, ToneGroups, classify
 
@@ -31,6 +32,7 @@ SMALLEST, LARGEST = 64, 4096
 JPEG_QUALITY = 92
 
 
+@check_words
 @dataclass(frozen=True)
 class SynthSettings:
     """What a synthetic data set is made by.
@@ -58,8 +60,6 @@ class SynthSettings:
             raise InputError(f"`size` must be {SMALLEST} to {LARGEST} pixels a side, got {self.size[0]}x{self.size[1]}")
         if not 0.0 <= self.malignant <= 1.0:
             raise InputError(f"`malignant` must be a fraction in 0..1, got {self.malignant:g}")
-        if self.groups not in TONE_GROUPS:
-            raise InputError(f"`groups` must be {' or '.join(TONE_GROUPS)}, got {self.groups!r}")
 
     def record(self) -> dict[str, Any]:
         """As it stands in synth.json."""
