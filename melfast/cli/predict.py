@@ -45,7 +45,7 @@ SHOWN_FAILURES = 10
 @click.option("--model-output", type=click.Choice(["logits", "probability"]), help="Likewise.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), help="Cores to use.  [default: all]")
-@click.option("--threshold", type=float, help="P(malignant) that makes target 1.  [default: the model's]")
+@click.option("--threshold", type=float, help="P(malignant) that makes prediction 1.  [default: the model's]")
 @tta_option
 @click.option("--with-logits", is_flag=True, help="The network's outputs as well.")
 @click.option(
@@ -55,7 +55,16 @@ SHOWN_FAILURES = 10
     "--with-ita",
     is_flag=True,
     help="Skin tone (ITA) and tone group of each image as well; where the model has thresholds by "
-    "tone group, they make target.",
+    "tone group, they make prediction.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["predictions", "submission"]),
+    default="predictions",
+    show_default=True,
+    help="Columns image_name, prediction and probability; or the published form of a submission, image_name and "
+    "target, where target is the call.",
 )
 @click.option(
     "--overlay", type=Path, metavar="DIR", help="Draw each image with the outline of its lesion, P(malignant) and ITA."
@@ -98,6 +107,7 @@ def command(
     with_logits: bool,
     with_groups: bool,
     with_ita: bool,
+    form: str,
     overlay: Path | None,
     shard: str,
     engine: str,
@@ -108,7 +118,7 @@ def command(
 ) -> None:
     """Predict images with an exported model.
 
-    Writes image_name, target (0 or 1) and probability, one row an image, and beside it NAME.json,
+    Writes image_name, prediction (0 or 1) and probability, one row an image, and beside it NAME.json,
     which says how. Images that cannot be read, or that the model gives no probability for, are
     listed with reasons in NAME.failed.csv, which is a table of images itself; the exit code is 0 as
     long as there is any row. Stopped half-way, the rows stay in OUTPUT.partial and --resume goes
@@ -173,7 +183,14 @@ def command(
     if files.note:
         click.echo(f"note: {files.note}", err=True)
     wanted = Wanted(
-        limit, by_group, with_logits, with_groups, with_ita, None if overlay is None else overlay.absolute(), source
+        limit,
+        by_group,
+        with_logits,
+        with_groups,
+        with_ita,
+        None if overlay is None else overlay.absolute(),
+        source,
+        form == "submission",
     )
     try:
         with images_bar(len(files)) as progress:

@@ -12,7 +12,7 @@ from scipy import stats
 
 from melfast.metrics.bootstrap import Bootstrap, bootstrap
 from melfast.metrics.intervals import percentile_interval
-from melfast.metrics.metrics import checked_calls, checked_probabilities
+from melfast.metrics.metrics import SCORE_METRICS, checked_calls, checked_probabilities
 
 if TYPE_CHECKING:
     from melfast.report.analysis import Images, Model, Settings
@@ -113,7 +113,7 @@ def compare_all(images: "Images", models: Sequence["Model"], settings: "Settings
     drawn = [
         bootstrap(
             images.y_true,
-            model.called,
+            np.zeros(len(images.names), np.int64) if model.called is None else model.called,
             model.score,
             patients=clusters,
             replicates=settings.replicates,
@@ -125,16 +125,20 @@ def compare_all(images: "Images", models: Sequence["Model"], settings: "Settings
     for i, j in itertools.combinations(range(len(models)), 2):
         one, other = models[i], models[j]
         both = [m for m in METRICS if m in drawn[i].estimate and m in drawn[j].estimate]
+        if one.called is None or other.called is None:
+            both = [m for m in both if m in SCORE_METRICS]
         pair: dict[str, Any] = {
             "first": one.name,
             "second": other.name,
             "differences": {m: asdict(paired_difference(drawn[i], drawn[j], m, settings.level)) for m in both},
             "delong": None,
+            "mcnemar": None,
         }
         if one.score is not None and other.score is not None:
             value, error, p_value = delong(images.y_true, one.score, other.score)
             pair["delong"] = {"auc": value, "standard_error": error, "p_value": p_value}
-        alone, other_alone, p_value = mcnemar(images.y_true, one.called, other.called)
-        pair["mcnemar"] = {"first_alone_right": alone, "second_alone_right": other_alone, "p_value": p_value}
+        if one.called is not None and other.called is not None:
+            alone, other_alone, p_value = mcnemar(images.y_true, one.called, other.called)
+            pair["mcnemar"] = {"first_alone_right": alone, "second_alone_right": other_alone, "p_value": p_value}
         found.append(pair)
     return found

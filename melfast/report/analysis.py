@@ -5,7 +5,7 @@ The page and the tables of a report show what stands in this document and nothin
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -63,14 +63,14 @@ class Model:
 
     Attributes:
         score: float64 [N], P(malignant); None: calls are all there is.
-        called: int64 [N], 0 and 1.
+        called: int64 [N], 0 and 1; None: no threshold is known, so nothing that needs calls is.
         threshold: that made the calls; None: unknown.
         threshold_source: in words.
     """
 
     name: str
     score: NDArray[np.float64] | None
-    called: NDArray[np.int64]
+    called: NDArray[np.int64] | None
     threshold: float | None
     threshold_source: str
 
@@ -112,16 +112,34 @@ def analyse(images: Images, models: Sequence[Model], settings: Settings, about: 
                 "resampled": "patients" if clustered else "images",
             },
         },
-        "models": [_of_model(images, model, settings) for model in models],
+        "models": [_of_any_model(images, model, settings) for model in models],
         "comparisons": compare.compare_all(images, models, settings),
     }
 
 
+def _of_any_model(images: Images, model: Model, settings: Settings) -> dict[str, Any]:
+    """Of a model without calls, what needs none."""
+    if model.called is not None:
+        return _of_model(images, model, settings)
+    found = _of_model(images, replace(model, called=np.zeros(len(images.names), np.int64)), settings)
+    parts = [part for grouping in found["groupings"].values() for part in grouping["groups"].values()]
+    for part, metrics in [(found, "overall"), *((part, "metrics") for part in parts)]:
+        part["confusion"] = None
+        part[metrics] = {name: value for name, value in part[metrics].items() if name in SCORE_METRICS}
+    for grouping in found["groupings"].values():
+        grouping["gaps"] = {name: gap for name, gap in grouping["gaps"].items() if name in SCORE_METRICS}
+        grouping["score_tests"].pop("true positive", None)
+    return found
+
+
 def _of_model(images: Images, model: Model, settings: Settings) -> dict[str, Any]:
+    called = model.called
+    assert called is not None
+
     def resampled(groups: Groups | None) -> Bootstrap:
         return bootstrap(
             images.y_true,
-            model.called,
+            called,
             model.score,
             sensitive_features=groups,
             patients=images.patients,
@@ -129,7 +147,7 @@ def _of_model(images: Images, model: Model, settings: Settings) -> dict[str, Any
             seed=settings.seed,
         )
 
-    counts = confusion(images.y_true, model.called)
+    counts = confusion(images.y_true, called)
     found: dict[str, Any] = {
         "name": model.name,
         "threshold": model.threshold,
@@ -147,6 +165,7 @@ def _of_model(images: Images, model: Model, settings: Settings) -> dict[str, Any
 def _of_grouping(
     images: Images, model: Model, groups: Groups, resampled: Bootstrap, settings: Settings
 ) -> dict[str, Any]:
+    assert model.called is not None
     true, called, score = images.y_true, model.called, model.score
     counts = fairness.confusions(true, called, sensitive_features=groups)
     disparities = fairness.disparities(true, called, score, sensitive_features=groups)
@@ -218,6 +237,7 @@ def _exact(metric: str, images: Images, model: Model, held: NDArray[np.bool_], l
     Args:
         held: [N].
     """
+    assert model.called is not None
     cells = np.array(["tn", "fp", "fn", "tp"])[2 * images.y_true + model.called]
     part, whole = (held & np.isin(cells, names) for names in SHARES[metric])
     independent = None

@@ -86,7 +86,7 @@ def test_json_beside_the_table(red_model: Callable[..., Path], photos: ImageFile
     assert found["engine"]["provider"] == "CPUExecutionProvider"
     assert found["threshold"] == 0.25
     assert (found["predicted"], found["malignant"], found["failed"]) == (6, 4, 0)
-    assert found["columns"] == ["image_name", "target", "probability"]
+    assert found["columns"] == ["image_name", "prediction", "probability"]
 
 
 def test_stopped_and_gone_on_with(photos: ImageFiles, tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def data(tmp_path: Path) -> Path:
         good = float(np.clip(0.3 + 0.4 * target + 0.2 * rng.normal(), 0, 1))
         fair = float(np.clip(0.5 * good + 0.5 * rng.random(), 0, 1))
         for name, score in (("good", good), ("fair", fair)):
-            tables[name].append({"image_name": f"i{i:03d}", "probability": score, "target": int(score >= 0.5)})
+            tables[name].append({"image_name": f"i{i:03d}", "probability": score, "prediction": int(score >= 0.5)})
         tables["calls"].append({"image_name": f"i{i:03d}.jpg", "target": int(good >= 0.5)})
     write(tmp_path / "manifest.csv", rows)
     for name, table in tables.items():
@@ -86,8 +86,11 @@ def test_one_model(data: Path) -> None:
     assert (about["images"], about["patients"]) == (198, 99)
     assert about["intervals"]["resampled"] == "patients"
     assert about["remarks"][:2] == [
-        "40 images of the manifest have no prediction: left out: i000, i001, i002, i003, i004, ...",
-        "2 images are of unknown class: left out: i238, i239",
+        {
+            "kind": "images",
+            "text": "40 images of the manifest have no prediction: left out: i000, i001, i002, i003, i004, ...",
+        },
+        {"kind": "images", "text": "2 images are of unknown class: left out: i238, i239"},
     ]
     (model,) = document["models"]
     assert list(model["groupings"]) == ["group", "sex", "age_approx", "group x sex"]
@@ -139,8 +142,11 @@ def test_every_number_of_the_page_stands_in_the_document(data: Path) -> None:
     document = json.loads((data / "r" / "metrics.json").read_text())
     page = (data / "r" / "report.html").read_text()
     assert "http" not in page.replace("http-equiv", "")  # needs nothing else
-    body = re.sub(r"<style>.*?</style>|<img[^>]*>", "", page, flags=re.S)
-    tables = re.sub(r"<[^>]+>", " ", " ".join(re.findall(r"<td>.*?</td>", body, flags=re.S)))
+    body = page.split("<h2>Reporting checklists</h2>")[0]
+    body = re.sub(r"<style>.*?</style>|<img[^>]*>|<div class='scale.*?</div>", "", body, flags=re.S)
+    tables = re.sub(
+        r"<[^>]+>", " ", " ".join(re.findall(r"<(?:td|dd|p class=lead).*?</(?:td|dd|p)>", body, flags=re.S))
+    )
     shown = {word.strip("+,") for word in re.findall(r"[-+]?\d[\d,.]*", html.unescape(tables))}
     known = {
         f"{form(x)}"
@@ -213,7 +219,7 @@ def test_several_models_with_the_same_images(data: Path) -> None:
     (pair,) = document["comparisons"]
     assert (pair["first"], pair["second"]) == ("A", "B")
     assert pair["differences"]["auc"]["value"] == pytest.approx(pair["delong"]["auc"])
-    assert "A less B" in (data / "r" / "report.html").read_text()
+    assert "<bdi>A</bdi> less <bdi>B</bdi>" in (data / "r" / "report.html").read_text()
 
 
 def test_pictures_of_an_earlier_report_do_not_stay(data: Path) -> None:
@@ -234,9 +240,9 @@ def test_calls_alone_and_names_with_suffixes(data: Path) -> None:
     assert "auc" not in model["overall"]
     assert model["operating_points"] == {}
     page = (data / "r" / "report.html").read_text()
-    area = "<td>AUC<small>chance that a malignant image scores above a benign one</small></td>"
-    assert f"{area}<td>not available</td>" in page
-    assert "calls: calls alone, so AUC, calibration and all else of P(malignant) are not" in page
+    area = 'AUC<small>chance that a malignant image scores above a benign one</small></th><td data-label="calls">'
+    assert f"{area}not available</td>" in page
+    assert "calls: calls alone, so no AUC, calibration or anything else that needs probabilities" in page
     assert not (data / "r" / "roc.png").exists()
 
 
@@ -263,7 +269,7 @@ def test_without_a_manifest(data: Path) -> None:
         {
             "image_name": f"x{i}",
             "probability": i / 40,
-            "target_predicted": int(i >= 20),
+            "prediction": int(i >= 20),
             "target": int(i % 3 == 0),
             "group": "ab"[i % 2],
         }
@@ -282,7 +288,7 @@ def test_groups_of_one_class_are_named(data: Path) -> None:
         {
             "image_name": f"x{i}",
             "probability": i / 40,
-            "target_predicted": int(i >= 20),
+            "prediction": int(i >= 20),
             "target": int(i % 4 == 1 or i == 2),
             "group": "abc"[i % 2 + (i == 2) * 2],
         }
@@ -291,10 +297,10 @@ def test_groups_of_one_class_are_named(data: Path) -> None:
     found = report(write(data / "own.csv", rows), "--output", data / "r", "--replicates", 100)
     assert found.exit_code == 0, found.output
     document = json.loads((data / "r" / "metrics.json").read_text())
-    assert document["about"]["remarks"] == [
-        "group: fewer than 10 malignant images, on which recall, AUC and their intervals say little, of c (1)",
-        "group: no malignant images, so no recall and no AUC, of a",
-        "group: no benign images, so no specificity and no AUC, of c",
+    assert [remark["text"] for remark in document["about"]["remarks"] if remark["kind"] == "groups"] == [
+        "group: fewer than 10 malignant images in c (1): recall, AUC and their intervals say little there",
+        "group: no malignant images in a: no recall and no AUC there",
+        "group: no benign images in c: no specificity and no AUC there",
     ]
     groups = document["models"][0]["groupings"]["group"]["groups"]
     assert groups["a"]["metrics"]["recall"]["value"] is None
@@ -324,12 +330,14 @@ def test_a_rate_that_resampling_cannot_move_counts_patients() -> None:
 
 def bad_cases(data: Path) -> list[tuple[list[object], str]]:
     good, manifest = data / "good.csv", data / "manifest.csv"
-    other = write(data / "other.csv", [{"image_name": "zz", "probability": 0.5, "target": 1}])
-    bare = write(data / "bare.csv", [{"image_name": "i050", "probability": 0.5}])
+    other = write(data / "other.csv", [{"image_name": "zz", "probability": 0.5, "prediction": 1}])
+    rows = [{"image_name": f"i{i:03d}", "probability": 0.5, "prediction": ("", 1)[i > 50]} for i in range(50, 60)]
+    bare = write(data / "bare.csv", rows)
     return [
         (
             [good, "--output", "r"],
-            f"{good}: has no truth beside the calls (columns target and target_predicted); wanted --manifest",
+            f"{good}: has no truth (target, truth, label, y_true, ground_truth, benign_malignant) beside the model's "
+            "answers; expected --manifest, or --truth-column",
         ),
         ([good, "--by", "sex", "--output", "r"], "--by and --cross name columns of a manifest; wanted --manifest"),
         ([other, "--manifest", manifest, "--output", "r"], f"{manifest}: lacks 1 of the 1 images of {other}: zz"),
@@ -339,8 +347,8 @@ def bad_cases(data: Path) -> list[tuple[list[object], str]]:
         ),
         (
             [bare, "--manifest", manifest, "--output", "r"],
-            f"{bare}: 1 of 1 images have no call "
-            "(column target_predicted); wanted --threshold, chosen on other images than these",
+            f"{bare}: 1 of 10 images have no call "
+            "(column prediction); expected --threshold, chosen on other images than these",
         ),
         (
             [good, "--manifest", manifest, "--cross", "group", "--output", "r"],
@@ -348,7 +356,7 @@ def bad_cases(data: Path) -> list[tuple[list[object], str]]:
         ),
         (
             [good, good, "--manifest", manifest, "--name", "a", "--output", "r"],
-            "--name must name each of the 2 tables once, got a",
+            "--name must name each of the 2 models once, got a",
         ),
         (
             [data / "calls.csv", "--threshold", 0.5, "--manifest", manifest, "--output", "r"],
