@@ -256,7 +256,7 @@ def draw_tables(folder: Path, rows: int) -> None:
                 f"{60 - 20 * group[i]}.5\n"
             )
     with open(folder / f"predictions-{rows}.csv", "w") as file:
-        file.write("image_name,target,probability\n")
+        file.write("image_name,prediction,probability\n")
         for i in range(rows):
             file.write(f"ISIC_{i:07d},{score[i] >= 0.5:d},{score[i]:.6f}\n")
 

@@ -271,7 +271,7 @@ def seen_in_training(manifest: Manifest, trained_on: Manifest, names: Sequence[s
     if trained.any():
         remarks.append(
             f"{trained.sum():,} of the {len(trained):,} reported images are of the training split: the model has "
-            "seen them, so it looks better than it is"
+            "seen them and looks better than it is"
         )
     for column, what in (("patient_id", "patients"), ("lesion_id", "lesions")):
         ids = set(reported.select(~trained).column(column).tolist()) - {""}

@@ -320,7 +320,7 @@ def test_parquet(photos: ImageFiles, tmp_path: Path) -> None:
     table = parquet.read_table(output)
     assert table.column_names == [
         "image_name",
-        "target",
+        "prediction",
         "probability",
         *(f"logit_{i}" for i in range(6)),
         "probability_light",
@@ -386,7 +386,7 @@ def test_tone_and_thresholds_by_group(skins: ImageFiles, tmp_path: Path) -> None
         known = np.isfinite(tone.ita_deg)
         assert row["ita"] == (f"{tone.ita_deg:.4f}" if known else "")
     assert [row["group"] for row in rows] == ["very light", "dark", ""]
-    assert [row["target"] for row in rows] == ["1", "0", "1"]
+    assert [row["prediction"] for row in rows] == ["1", "0", "1"]
     assert summary.malignant == 2
 
 

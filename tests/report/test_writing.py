@@ -14,10 +14,13 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from melfast.cli import main
+from melfast.io.errors import InputError
 from melfast.metrics.groups import Groups
 from melfast.metrics.intervals import exact_interval
 from melfast.report.analysis import Images, Model, Settings, analyse
 from melfast.report.page import METRICS, number, write_page
+from melfast.report.predictions import Predictions, read_predictions
+from melfast.report.writing import Data, Wanted, align, read_any_manifest, seen_in_training
 
 
 def report(*arguments: object) -> Result:
@@ -160,6 +163,11 @@ def test_every_number_of_the_page_stands_in_the_document(data: Path) -> None:
             lambda x: f"{x:+.4f}".strip("+"),
         )
     }
+    counts = [model["confusion"] for model in document["models"]]
+    counts += [
+        g["confusion"] for m in document["models"] for x in m["groupings"].values() for g in x["groups"].values()
+    ]
+    known |= {f"{c[a] + c[b]:,}" for c in counts for a, b in (("fn", "tp"), ("fp", "tn"))}
     # Of words: ages, and "0 to 0.2", "2024", "15 bins", "80 % recall" (90, 95) of the explanations.
     words = {
         "30",
@@ -326,6 +334,145 @@ def test_a_rate_that_resampling_cannot_move_counts_patients() -> None:
     alone = replace(images, patients=None)
     (found,) = analyse(alone, [calls], settings, {})["models"]
     assert found["overall"]["recall"]["low"] == exact_interval(15, 15).low
+
+
+def aligned(tables: list[Predictions], manifest: Path | None = None, **wanted: Any) -> tuple[Data, list[Predictions]]:
+    return align(tables, None if manifest is None else read_any_manifest(manifest), Wanted(**wanted))
+
+
+def table(path: Path, text: str) -> Predictions:
+    path.write_text(text)
+    return read_predictions(path)
+
+
+def test_probabilities_alone_need_no_threshold(data: Path) -> None:
+    """As Kaggle wants them: fractions in `target`."""
+    rows = [{"image_name": f"i{i:03d}", "target": f"{0.001 + (i * 37 % 100) / 101:.3f}"} for i in range(240)]
+    path = write(data / "kaggle.csv", rows)
+    words = (path, "--manifest", data / "manifest.csv", "--by", "group", "--replicates", 100, "--output", data / "r")
+    found = report(*words)
+    assert found.exit_code == 0, found.output
+    document = json.loads((data / "r" / "metrics.json").read_text())
+    (model,) = document["models"]
+    assert {"auc", "average_precision", "pauc_80tpr", "brier"} <= model["overall"].keys()
+    assert not {"recall", "specificity", "f1"} & model["overall"].keys()
+    assert model["confusion"] is None
+    assert model["groupings"]["group"]["gaps"].keys() == {"auc"}
+    assert document["about"]["predictions"] == [
+        {"path": str(path), "columns": {"image": "image_name", "probability": "target"}, "passed_over": []}
+    ]
+    assert "kaggle: no calls and no --threshold, so no sensitivity, specificity or missed cancers" in found.output
+    assert (data / "r" / "forest-group.png").exists()
+    assert report(*words, "--threshold", 0.4).exit_code == 0
+    (model,) = json.loads((data / "r" / "metrics.json").read_text())["models"]
+    assert "recall" in model["overall"]
+
+
+def test_a_table_with_truth_and_scores_of_many_models_is_enough(data: Path) -> None:
+    rows = [
+        {
+            "image": f"x{i}",
+            "resnet": i / 60,
+            "convnext": (i * 7 % 60) / 60,
+            "label": ("benign", "malignant")[i % 3 == 0],
+        }
+        for i in range(60)
+    ]
+    path = write(data / "models.csv", rows)
+    scores = ("--score-column", "resnet", "--score-column", "convnext")
+    found = report(path, *scores, "--threshold", 0.5, "--output", data / "r", "--replicates", 100)
+    assert found.exit_code == 0, found.output
+    document = json.loads((data / "r" / "metrics.json").read_text())
+    assert [model["name"] for model in document["models"]] == ["resnet", "convnext"]
+    assert document["about"]["predictions"][0]["passed_over"] == ["convnext"]
+    assert document["about"]["malignant"] == 20
+    assert 0.3 < document["models"][0]["overall"]["auc"]["value"] < 0.7  # never perfect by mistake
+    found = report(path, *scores, "--call-column", "label", "--output", data / "r")
+    assert str(found.exception) == "--call-column goes with one --score-column: the calls are of one model"
+
+
+def test_inverted_scores_are_named(data: Path) -> None:
+    rows = [{"image": f"x{i}", "score": 1 - (i + 5 * (i % 7)) / 100, "label": int(i >= 30)} for i in range(60)]
+    found = report(write(data / "o.csv", rows), "--output", data / "r", "--replicates", 100)
+    assert found.exit_code == 0, found.output
+    assert "note: o: its AUC is below 0.5 beyond chance: the probabilities seem to be those of benign" in found.output
+    assert (
+        "the probabilities seem to be those of benign" in (data / "r" / "report.html").read_text().split("id=notes")[0]
+    )
+
+
+LEAK = """image_name,path,target,split,patient_id,lesion_id
+a,a.png,1,train,P1,L1
+b,b.png,0,train,P2,
+c,c.png,1,test,P1,L1
+d,d.png,0,test,P3,L3
+e,e.png,0,test,P2,L4
+"""
+
+
+def test_images_and_patients_seen_in_training_are_named(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text(LEAK)
+    manifest = read_any_manifest(tmp_path / "m.csv")
+    remarks = seen_in_training(manifest, manifest, ["b.jpg", "c.jpg", "d.jpg", "e.jpg"])
+    assert remarks == [
+        {"kind": "training", "text": text}
+        for text in (
+            "1 of the 4 reported images are of the training split: the model has seen them and looks better than it is",
+            "2 of the 3 reported patients also have images in the training split: expect worse results for new "
+            "patients",
+            "1 of the 3 reported lesions also have images in the training split: expect worse results for new lesions",
+        )
+    ]
+    # Of another manifest the training split may come.
+    test = manifest.select(manifest.splits == "test")
+    assert len(seen_in_training(test, manifest, ["c", "d", "e"])) == 2
+    assert seen_in_training(test, test, ["c", "d", "e"]) == []
+
+
+def test_names_match_with_and_without_suffix_and_folder(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("image_name,path,target\na,a.png,1\nb.jpg,b.png,0\nx/c,c.png,0\n")
+    found, _ = aligned([table(tmp_path / "p.csv", "image,score\nc,0.1\na.jpg,0.9\nb.jpg,0.2\n")], tmp_path / "m.csv")
+    assert found.images.y_true.tolist() == [0, 1, 0]
+    with pytest.raises(InputError, match=r"m.csv: lacks 2 of the 3 images of .*p.csv: a.png, a.jpg$"):
+        aligned([table(tmp_path / "p.csv", "image,score\nc,0.1\na.png,0.9\na.jpg,0.2\n")], tmp_path / "m.csv")
+
+
+def test_tone_groups_are_made_of_ita(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("image_name,path,target,ita\na,a.png,1,60\nb,b.png,0,-40\nc,c.png,0,\n")
+    found, _ = aligned([table(tmp_path / "p.csv", "image,score\na,0.1\nb,0.9\nc,0.2\n")], tmp_path / "m.csv")
+    (groups,) = found.images.groupings
+    assert groups.labels.tolist() == ["very light", "dark", ""]
+    assert found.remarks[0]["text"].startswith("tone groups: made of column ita by the table of six groups (Chardon")
+
+
+def test_groups_may_have_names(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("image_name,path,target,group\na,a.png,1,Dark\nb,b.png,0,Light\nc,c.png,0,\n")
+    found, _ = aligned([table(tmp_path / "p.csv", "image,score\na,0.1\nb,0.9\nc,0.2\n")], tmp_path / "m.csv")
+    (groups,) = found.images.groupings
+    assert groups.labels.tolist() == ["Dark", "Light", ""]
+    assert [name for name in groups.names if name in ("Dark", "Light")] == ["Light", "Dark"]  # light to dark
+
+
+def test_too_many_groups_are_refused(tmp_path: Path) -> None:
+    rows = range(130)
+    own = "image,score,target,group\n" + "".join(f"i{i},0.{i:03d},{i % 2},g{i % 65}\n" for i in rows)
+    with pytest.raises(InputError, match=r"p.csv: column 'group' has 65 different values, expected at most 64 groups$"):
+        aligned([table(tmp_path / "p.csv", own)])
+    (tmp_path / "m.csv").write_text(
+        "image_name,path,target,group,a,b\n" + "".join(f"i{i},x,{i % 2},{i % 65},{i % 9},{i % 11}\n" for i in rows)
+    )
+    scores = table(tmp_path / "p.csv", "image,score\n" + "".join(f"i{i},0.{i:03d}\n" for i in rows))
+    with pytest.raises(InputError, match=r"m.csv: column 'group' has 65 different values, expected at most 64 groups$"):
+        aligned([scores], tmp_path / "m.csv")
+    with pytest.raises(InputError, match=r"m.csv: column 'a x b' has 99 different values, expected at most 64"):
+        aligned([scores], tmp_path / "m.csv", by=["a"], crossed=[("a", "b")])
+
+
+def test_tables_that_disagree_on_the_truth_are_refused(tmp_path: Path) -> None:
+    one = table(tmp_path / "a.csv", "image,score,label\na,0.1,0\nb,0.9,1\n")
+    other = table(tmp_path / "b.csv", "image,score,label\nb,0.9,0\na,0.1,0\n")
+    with pytest.raises(InputError, match=r"b.csv: its truth differs from that of .*a.csv in 1 images$"):
+        aligned([one, other])
 
 
 def bad_cases(data: Path) -> list[tuple[list[object], str]]:
