@@ -334,6 +334,18 @@ def threshold_metrics(counts: NDArray[np.int64]) -> dict[str, NDArray[np.float64
     return {name: found[name] for name in THRESHOLD_METRICS}
 
 
+def gap(values: ArrayLike) -> float:
+    """Largest less smallest value of the groups that have one; NaN where fewer than two do."""
+    known = _known(values)
+    return float(np.ptp(known)) if len(known) > 1 else math.nan
+
+
+def ratio(values: ArrayLike) -> float:
+    """Smallest through largest value of the groups that have one; NaN as for `gap`, and of zeros."""
+    known = _known(values)
+    return float(known.min() / known.max()) if len(known) > 1 and known.max() > 0 else math.nan
+
+
 def binary_metrics(y_true: ArrayLike, score: ArrayLike, threshold: float | NDArray[np.float64]) -> dict[str, float]:
     """Every metric by name; an image is called malignant at `score >= threshold`, which is one for
     all or one an image [N]."""
@@ -365,6 +377,11 @@ def checked_probabilities(y_true: ArrayLike, probability: ArrayLike) -> tuple[ND
     if (bad := numbers[(numbers < 0) | (numbers > 1)]).size:
         raise ValueError(f"{bad.size} of {len(numbers)} probabilities are not in 0..1, the first: {bad[0]}")
     return malignant, numbers
+
+
+def _known(values: ArrayLike) -> NDArray[np.float64]:
+    array = np.asarray(values, np.float64)
+    return array[~np.isnan(array)]
 
 
 def _of_counts(name: str, counts: Confusion) -> float:
