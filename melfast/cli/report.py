@@ -29,9 +29,12 @@ from melfast.cli import CONTEXT
     help="Of the intervals.",
 )
 @click.option(
-    "--method", type=click.Choice(["bca", "percentile"]), default="bca", show_default=True, help="Of the intervals."
+    "--permutations",
+    type=click.IntRange(min=100),
+    default=10_000,
+    show_default=True,
+    help="Of the groups, to test the gaps.",
 )
-@click.option("--replicates", type=click.IntRange(min=100), default=10_000, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--title", default="", help="Of the page.")
 @click.option("--image-column", default="", help="Of the tables, where it has no usual name.")
@@ -46,8 +49,7 @@ def command(
     crossed: tuple[str, ...],
     threshold: float | None,
     level: float,
-    method: str,
-    replicates: int,
+    permutations: int,
     seed: int,
     title: str,
     image_column: str,
@@ -80,7 +82,7 @@ def command(
         read_predictions(path, name_column=image_column, score_column=score_column, call_column=call_column)
         for path in predictions
     ]
-    settings = Settings(level, method, replicates, seed)  # type: ignore[arg-type]
+    settings = Settings(level, permutations, seed)
     document = run_report(
         tables,
         output,

@@ -122,7 +122,7 @@ def _regression(columns: Floats, offset: Floats, sample: Sample) -> Estimate:
     Undefined where one class is missing or separated from the other.
     """
     malignant = sample.malignant.astype(float)
-    if malignant.all() or not malignant.any() or np.linalg.matrix_rank(columns) < columns.shape[1]:
+    if malignant.all() or not malignant.any() or (columns.shape[1] > 1 and np.ptp(columns[:, 0]) == 0):
         return UNDEFINED
     found = np.zeros(columns.shape[1])
     for _ in range(NEWTON_STEPS):

@@ -18,7 +18,6 @@ from melfast.metrics.metrics import (
     LOWER_IS_BETTER,
     NEITHER_IS_BETTER,
     SCORE_METRICS,
-    THRESHOLD_METRICS,
     Confusion,
     checked_calls,
     gap,
@@ -74,9 +73,7 @@ def disparities(
     return found
 
 
-def confusions(
-    y_true: ArrayLike, y_pred: ArrayLike, *, sensitive_features: SensitiveFeatures
-) -> dict[str, Confusion]:
+def confusions(y_true: ArrayLike, y_pred: ArrayLike, *, sensitive_features: SensitiveFeatures) -> dict[str, Confusion]:
     """Counts of images by true class and call, of each group."""
     groups, counts = _counted(y_true, y_pred, sensitive_features)
     return {name: Confusion(*map(int, row)) for name, row in zip(groups.names, counts[1:], strict=True)}

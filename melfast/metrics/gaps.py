@@ -16,14 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from melfast.metrics.groups import Groups
-from melfast.metrics.intervals import (
-    Ends,
-    critical,
-    largest_difference,
-    mover,
-    pair_interval,
-    pair_statistics,
-)
+from melfast.metrics.intervals import Ends, critical, largest_difference, mover, pair_interval, pair_statistics
 from melfast.metrics.metrics import FN, FP, LOWER_IS_BETTER, NEITHER_IS_BETTER, SHARES, TN, TP, gap, ratio
 from melfast.metrics.scores import Auc, Sample, auc
 from melfast.metrics.shares import Cells, Shares, call_estimates
@@ -207,9 +200,7 @@ class Gaps:
         number = len(chosen) * (len(chosen) - 1) // 2
         z = critical(1 - (1 - self.level) / number)
         ends = {g: of_groups[g].at(z) for g in chosen}
-        pairs = [
-            mover((1, -1), (value[i], value[j]), (ends[i], ends[j])) for i, j in itertools.combinations(chosen, 2)
-        ]
+        pairs = [mover((1, -1), (value[i], value[j]), (ends[i], ends[j])) for i, j in itertools.combinations(chosen, 2)]
         low, high = largest_difference(pairs)
         return self._gap(metric, chosen, value, (low, min(1.0, high)))
 

@@ -206,17 +206,17 @@ def pair_interval(share: Ends, images: Ends, z: float) -> Ends:
 
 
 def _restricted(a: float, b: float, m: float, n: float, delta: float) -> float:
-    """The likeliest first share of two whose difference is `delta`, by bisection on the score."""
-    low, high = max(0.0, delta), min(1.0, 1 + delta)
-    for _ in range(60):
-        p = (low + high) / 2
-        q = p - delta
-        slope = m * a / p if a else 0.0
-        slope -= m * (1 - a) / (1 - p) if a < 1 else 0.0
-        slope += n * b / q if b else 0.0
-        slope -= n * (1 - b) / (1 - q) if b < 1 else 0.0
-        low, high = (p, high) if slope > 0 else (low, p)
-    return (low + high) / 2
+    """The likeliest first share of two whose difference is `delta`: a root of their cubic."""
+    both, hits = m + n, a * m + b * n
+    c2 = (m + 2 * n) * delta - both - hits
+    c1 = (n * delta - both - 2 * b * n) * delta + hits
+    c0 = b * n * delta * (1 - delta)
+    third = c2 / (3 * both)
+    q = third**3 - c1 * c2 / (6 * both**2) + c0 / (2 * both)
+    p = math.copysign(math.sqrt(max(0.0, third**2 - c1 / (3 * both))), q)
+    angle = (math.pi + math.acos(min(1.0, max(-1.0, q / p**3)))) / 3 if p else math.pi / 2
+    second = 2 * p * math.cos(angle) - third
+    return min(1.0, max(0.0, delta, second + delta))
 
 
 def largest_difference(pairs: list[Ends]) -> Ends:

@@ -24,12 +24,12 @@ from melfast.metrics.metrics import (
     specificity_at_sensitivity,
     steps,
 )
-from melfast.metrics.shares import USUAL_CORRELATION
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
-PRIOR_FREEDOM = 10.0  # of the variance of the AUC by its value and the number of images alone
+USUAL_CORRELATION = 0.3  # of the placements of two images of one patient: less than of their calls
+PRIOR_FREEDOM = 5.0  # of the variance of the AUC by its value and the number of images alone
 TOP = {"pauc_80tpr": 0.2}  # values of which others than 1 are perfect
 
 
@@ -60,7 +60,7 @@ def by_patient(values: Floats, patient: Ints | None) -> Floats:
 
 def patients_with(images: Bools, patient: Ints | None) -> int:
     """How many patients have one of these images; each image is one where they are unknown."""
-    return int(images.sum()) if patient is None else len(np.unique(patient[images]))
+    return int(images.sum()) if patient is None else int(np.count_nonzero(np.bincount(patient[images])))
 
 
 def worth_of(images: Bools, patient: Ints | None, correlation: float = USUAL_CORRELATION) -> float:
@@ -203,9 +203,11 @@ def estimates(sample: Sample) -> dict[str, Estimate]:
 
 def _linearised(name: str, value: float, sample: Sample) -> Estimate:
     sums = by_patient(influence(name, sample), sample.patient)
-    clusters = len(sums) if sample.patient is None else patients_with(np.ones(len(sample.malignant), bool), sample.patient)
+    clusters = (
+        len(sums) if sample.patient is None else patients_with(np.ones(len(sample.malignant), bool), sample.patient)
+    )
     top = TOP.get(name, 1.0)
-    if clusters < 2 or not 0 < value or (name in ("average_precision", *TOP) and value >= top):
+    if clusters < 2 or not value > 0 or (name in ("average_precision", *TOP) and value >= top):
         return Estimate(value, lambda z: (math.nan, math.nan), note="no spread to learn from")
     error = math.sqrt(float((sums**2).sum()) * clusters / (clusters - 1))
     if name in ("average_precision", *TOP):

@@ -44,7 +44,7 @@ from melfast.metrics.metrics import Confusion, confusion, sensitivity_at_specifi
 from melfast.metrics.scores import Sample, estimates
 from melfast.metrics.shares import Cells, call_estimates
 
-SCHEMA = "melfast-report/2"
+SCHEMA = "melfast-report/1"
 OPERATING_POINTS = (0.8, 0.9, 0.95)
 NET_BENEFIT_AT = np.arange(1, 100) / 100
 Say = Callable[[str], None]
@@ -292,7 +292,9 @@ def _compared(one: _Analysed, other: _Analysed, level: float) -> dict[str, Any]:
             sizes = [compare.gap_of(metric, g) for g in (first, second)]
             found = asdict(compare.gap_difference(metric, (first, second), samples))
             del found["p_value"]
-            gaps.append({"grouping": first.groups.name, "metric": metric, "first": sizes[0], "second": sizes[1], **found})
+            gaps.append(
+                {"grouping": first.groups.name, "metric": metric, "first": sizes[0], "second": sizes[1], **found}
+            )
     return {
         "first": one.model.name,
         "second": other.model.name,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from melfast.metrics.bootstrap import EQUALIZED_ODDS
+from melfast.metrics.gaps import EQUALIZED_ODDS
 
 Document = Mapping[str, Any]
 
@@ -202,8 +202,8 @@ def _reading_the_gaps(document: Document) -> str:
     return (
         "<p>A gap is the largest value in a group less the smallest. Between small groups it is "
         "large by chance alone, so beside each stands the <em>mean gap by chance</em>: that of the "
-        "same images with their groups permuted within each class. The p-value is the share of the "
-        "permutations with a gap as large; a small one says that the groups do differ. The "
+        "same images dealt out again among the groups. The p-value is the share of those with "
+        "groups as clearly apart; a small one says that the groups do differ. The "
         "interval of a gap holds for all pairs of groups at once.</p>"
     )
 
@@ -225,7 +225,6 @@ def _groupings(model: Mapping[str, Any], named: bool) -> str:
         unknown = f"Images of unknown group, left out here: {grouping['unknown']:,}."
         parts.append(_table(head, rows, unknown if grouping["unknown"] else ""))
         parts.append(_gaps(grouping))
-        parts.append(_score_tests(grouping))
     return "\n".join(parts)
 
 
@@ -252,29 +251,6 @@ def _gaps(grouping: Mapping[str, Any]) -> str:
     return _table(head, rows, names)
 
 
-def _score_tests(grouping: Mapping[str, Any]) -> str:
-    rows = []
-    for chosen, test in grouping["score_tests"].items():
-        means = ", ".join(
-            f"{_text(name)} {mean:.3f}" + ("" if _missing(test["sd"][name]) else f" ± {test['sd'][name]:.3f}")
-            for name, mean in test["mean"].items()
-            if not _missing(mean)
-        )
-        rows.append(
-            [
-                f"{chosen} images<small style='white-space:normal'>{means}</small>",
-                _plain(test["anova_f"]),
-                _p(test["anova_p"]),
-                _plain(test["kruskal_h"]),
-                _p(test["kruskal_p"]),
-            ]
-        )
-    if not rows:
-        return ""
-    head = ["P(malignant): mean ± sd", "ANOVA F", "p", "Kruskal–Wallis H", "p"]
-    return _table(head, rows, "Whether scores differ across the groups.")
-
-
 def _comparisons(document: Document) -> str:
     parts = []
     for pair in document["comparisons"]:
@@ -289,7 +265,7 @@ def _comparisons(document: Document) -> str:
             _table(
                 ["metric", "difference", "p", "interval leaves out 0"],
                 rows,
-                "Paired bootstrap: both models on the same images in every replicate.",
+                "Both models on the same images: their errors are correlated as measured.",
             )
         )
         tests = []
@@ -323,17 +299,12 @@ def _plots(pictures: Sequence[tuple[Path, str]]) -> str:
 
 def _method(document: Document) -> str:
     about, intervals = document["about"], document["about"]["intervals"]
-    how = {"bca": "bias-corrected and accelerated bootstrap", "percentile": "percentile bootstrap"}
-    counted = ""
-    if intervals["resampled"] == "patients":
-        counted = ", which take all images of one patient for alike"
     lines = [
-        f"Intervals: {how[intervals['method']]}, {intervals['replicates']:,} replicates of "
-        f"{intervals['resampled']}, seed {intervals['seed']}; drawn within class and group, or, of "
-        "patients, within those with and those without a malignant image. Where resampling cannot "
-        f"say how sure a rate is (15 of 15), Clopper and Pearson's{counted}. Of gaps, from "
-        "intervals of all differences between two groups that hold at once.",
-        f"Permutations: {intervals['replicates']:,}, of the groups within each class.",
+        "Intervals: Wilson's of shares, each image counted as the part of an independent one that it is worth; a "
+        "score interval by DeLong's variance of the AUC; linearised variances of the others. Independent are "
+        f"{intervals['clusters']}. Of gaps, from intervals of all differences between two groups that hold at once.",
+        f"Tests of gaps: {intervals['permutations']:,} permutations of whole {intervals['clusters']} among the groups, "
+        f"seed {intervals['seed']}; adjusted p by Holm over {intervals['family']} gaps.",
         f"Predictions: {', '.join(map(str, about['predictions']))}. "
         f"Truth and groups: {about['manifest'] or 'the same tables'}.",
         f"melfast {document['melfast']}; every number of this page stands in metrics.json.",
