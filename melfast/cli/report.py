@@ -29,9 +29,12 @@ from melfast.cli import CONTEXT
     help="Of the intervals.",
 )
 @click.option(
-    "--method", type=click.Choice(["bca", "percentile"]), default="bca", show_default=True, help="Of the intervals."
+    "--permutations",
+    type=click.IntRange(min=100),
+    default=10_000,
+    show_default=True,
+    help="Of the groups, to test the gaps.",
 )
-@click.option("--replicates", type=click.IntRange(min=100), default=10_000, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--title", default="", help="Of the page.")
 @click.option("--image-column", default="", help="Column of image names.  [default: by its usual name]")
@@ -52,8 +55,7 @@ def command(
     crossed: tuple[str, ...],
     threshold: float | None,
     level: float,
-    method: str,
-    replicates: int,
+    permutations: int,
     seed: int,
     title: str,
     image_column: str,
@@ -98,7 +100,7 @@ def command(
     from melfast.report.analysis import Settings
     from melfast.report.writing import Wanted, read_any_manifest, run_report
 
-    settings = Settings(level, method, replicates, seed)  # type: ignore[arg-type]
+    settings = Settings(level, permutations, seed)
     document = run_report(
         tables,
         output,

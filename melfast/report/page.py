@@ -225,8 +225,8 @@ def _reading_the_gaps(document: Document) -> str:
         return "<p>No groups to compare: the images have none.</p>"
     return (
         "<p>A gap is the largest value in a group less the smallest. Small groups differ by chance alone, so each gap "
-        "is tested: the p-value says how often groups without any real difference show one as large. A small p-value "
-        "says that the groups do differ.</p>"
+        "is tested: the p-value says how often the same images, dealt out again among the groups, are as clearly "
+        "apart. A small p-value says that the groups do differ.</p>"
     )
 
 
@@ -348,24 +348,12 @@ def _plots(pictures: Sequence[tuple[Path, str]]) -> str:
 
 def _method(document: Document) -> str:
     intervals = document["about"]["intervals"]
-    lines = []
-    if "method" in intervals:
-        how = {"bca": "bias-corrected and accelerated bootstrap", "percentile": "percentile bootstrap"}
-        lines.append(
-            f"Intervals: {how[intervals['method']]}, {intervals['replicates']:,} replicates of "
-            f"{intervals['resampled']}, seed {intervals['seed']}; where resampling cannot say how sure a rate is "
-            "(15 of 15), Clopper and Pearson's. Of gaps, from intervals of all differences between two groups at once."
-        )
-        lines.append(f"Permutations: {intervals['replicates']:,}, of the groups within each class.")
-    else:
-        independent = "patients are" if intervals["clusters"] == "patients" else "each image is"
-        lines.append(
-            f"Intervals: Wilson's for rates, DeLong's on the logit scale for AUC; {independent} taken as independent. "
-            "Those of gaps hold for all pairs of groups at once."
-        )
-        lines.append(
-            f"Gap tests: {intervals['permutations']:,} permutations of {intervals['clusters']}, seed "
-            f"{intervals['seed']}; adjusted by Holm over the {intervals['family']:,} tests of this page."
-        )
-    lines.append(f"melfast {document['melfast']}; every number of this page stands in metrics.json.")
+    lines = [
+        "Intervals: Wilson's of shares, each image counted as the part of an independent one that it is worth; a score "
+        "interval by DeLong's variance of the AUC; linearised variances of the others. Independent are "
+        f"{intervals['clusters']}. Of gaps, from intervals of all differences between two groups that hold at once.",
+        f"Tests of gaps: {intervals['permutations']:,} permutations of whole {intervals['clusters']} among the groups, "
+        f"seed {intervals['seed']}; adjusted p by Holm over {intervals['family']:,} gaps.",
+        f"melfast {document['melfast']}; every number of this page stands in metrics.json.",
+    ]
     return "<ul class=soft>" + "".join(f"<li>{text(line)}</li>" for line in lines) + "</ul>"

@@ -120,7 +120,7 @@ def run_report(
         "manifest": None if manifest is None else str(manifest.path),
         "remarks": data.remarks,
     }
-    document = analyse(data.images, models, settings, about)
+    document = analyse(data.images, models, settings, about, say)
     data.remarks.extend(line for model in document["models"] for line in _on_scores(model))
     output.mkdir(parents=True, exist_ok=True)
     _remove_earlier_pictures(output)
@@ -213,8 +213,8 @@ def align(tables: Sequence[Predictions], manifest: Manifest | None, wanted: Want
         remarks.append(
             _remark(
                 "groups",
-                "permutations and DeLong's, McNemar's, ANOVA and Kruskal-Wallis tests treat the images of one patient "
-                "as independent; the intervals do not",
+                "DeLong's and McNemar's tests treat the images of one patient as independent; the intervals and the "
+                "tests of gaps do not",
             )
         )
     names = [first.names[i] for i in rows]
@@ -405,21 +405,41 @@ def _shown_size(height: int, width: int) -> tuple[int, int]:
 
 
 def write_tables(path: Path, document: dict[str, Any]) -> None:
-    """Every metric of the document as one long table: CSV."""
-    header = ("model", "grouping", "group", "images", "malignant", "metric", "value", "low", "high", "interval")
+    """Every metric of the document, and every gap, as one long table: CSV."""
+    header = (
+        "model",
+        "grouping",
+        "group",
+        "images",
+        "malignant",
+        "metric",
+        "value",
+        "low",
+        "high",
+        "interval",
+        "p_value",
+        "p_adjusted",
+    )
     rows: list[tuple[object, ...]] = []
     about = document["about"]
     for model in document["models"]:
+        name = model["name"]
         parts = [("all", "all", about["images"], about["malignant"], model["overall"])]
         for column, grouping in model["groupings"].items():
             parts += [
-                (column, name, group["images"], group["malignant"], group["metrics"])
-                for name, group in grouping["groups"].items()
+                (column, group, found["images"], found["malignant"], found["metrics"])
+                for group, found in grouping["groups"].items()
             ]
-        for column, name, count, malignant, metrics in parts:
+        for column, group, count, malignant, metrics in parts:
             for metric, found in metrics.items():
                 numbers = [_digits(found[key]) for key in ("value", "low", "high")]
-                rows.append((model["name"], column, name, count, malignant, metric, *numbers, found["method"] or ""))
+                rows.append((name, column, group, count, malignant, metric, *numbers, found["method"] or "", "", ""))
+        for column, grouping in model["groupings"].items():
+            for metric, found in grouping["gaps"].items():
+                numbers = [_digits(found[key]) for key in ("gap", "low", "high")]
+                tested = [_digits(found["null"][key]) for key in ("p_value", "p_adjusted")]
+                kind = "simultaneous" if numbers[1] else ""
+                rows.append((name, column, "", "", "", f"gap in {metric}", *numbers, kind, *tested))
     with atomic_path(path) as file:
         write_csv(file, header, rows)
 

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
+from scipy import stats
 
 from melfast.cli import main
 from melfast.io.errors import InputError
 from melfast.metrics.groups import Groups
-from melfast.metrics.intervals import exact_interval
+from melfast.metrics.intervals import critical, wilson
+from melfast.metrics.shares import USUAL_PAIRS
 from melfast.report.analysis import Images, Model, Settings, analyse
 from melfast.report.page import METRICS, number, write_page
 from melfast.report.predictions import Predictions, read_predictions
@@ -77,7 +79,7 @@ def test_one_model(data: Path) -> None:
         data / "manifest.csv",
         "--output",
         data / "r",
-        "--replicates",
+        "--permutations",
         300,
         "--cross",
         "group,sex",
@@ -87,7 +89,7 @@ def test_one_model(data: Path) -> None:
     assert document["schema"] == "melfast-report/1"
     about = document["about"]
     assert (about["images"], about["patients"]) == (198, 99)
-    assert about["intervals"]["resampled"] == "patients"
+    assert about["intervals"]["clusters"] == "patients"
     assert about["remarks"][:2] == [
         {
             "kind": "images",
@@ -104,6 +106,13 @@ def test_one_model(data: Path) -> None:
         rows = list(csv.DictReader(file))
     auc = next(row for row in rows if row["grouping"] == "all" and row["metric"] == "auc")
     assert float(auc["value"]) == pytest.approx(model["overall"]["auc"]["value"])
+    of_gap = next(row for row in rows if row["grouping"] == "sex" and row["metric"] == "gap in recall")
+    gap = model["groupings"]["sex"]["gaps"]["recall"]
+    wanted = {"value": gap["gap"], "low": gap["low"], "high": gap["high"]} | {
+        name: gap["null"][name] for name in ("p_value", "p_adjusted")
+    }
+    for name, value in wanted.items():
+        assert float(of_gap[name]) == pytest.approx(value, rel=1e-8)
     names = {path.name for path in (data / "r").iterdir()}
     assert names >= {
         "report.html",
@@ -139,7 +148,7 @@ def test_every_number_of_the_page_stands_in_the_document(data: Path) -> None:
         data / "manifest.csv",
         "--output",
         data / "r",
-        "--replicates",
+        "--permutations",
         300,
     )
     document = json.loads((data / "r" / "metrics.json").read_text())
@@ -195,7 +204,7 @@ def test_every_number_of_the_page_stands_in_the_document(data: Path) -> None:
 
 
 def test_the_page_is_made_of_the_document(data: Path) -> None:
-    report(data / "good.csv", "--manifest", data / "manifest.csv", "--output", data / "r", "--replicates", 200)
+    report(data / "good.csv", "--manifest", data / "manifest.csv", "--output", data / "r", "--permutations", 200)
     document = json.loads((data / "r" / "metrics.json").read_text())
     document["models"][0]["overall"]["auc"]["value"] = 0.123456
     document["about"]["title"] = "<script>"
@@ -213,7 +222,7 @@ def test_several_models_with_the_same_images(data: Path) -> None:
         data / "manifest.csv",
         "--output",
         data / "r",
-        "--replicates",
+        "--permutations",
         300,
         "--by",
         "sex",
@@ -227,11 +236,18 @@ def test_several_models_with_the_same_images(data: Path) -> None:
     (pair,) = document["comparisons"]
     assert (pair["first"], pair["second"]) == ("A", "B")
     assert pair["differences"]["auc"]["value"] == pytest.approx(pair["delong"]["auc"])
+    assert [(g["grouping"], g["metric"]) for g in pair["gaps"]] == [
+        ("sex", metric) for metric in ("recall", "fpr", "selection_rate", "auc")
+    ]
+    for found_gap in pair["gaps"]:
+        own = [m["groupings"]["sex"]["gaps"][found_gap["metric"]]["gap"] for m in document["models"]]
+        assert (found_gap["first"], found_gap["second"]) == pytest.approx(own)
+        assert found_gap["low"] <= found_gap["value"] <= found_gap["high"]
     assert "<bdi>A</bdi> less <bdi>B</bdi>" in (data / "r" / "report.html").read_text()
 
 
 def test_pictures_of_an_earlier_report_do_not_stay(data: Path) -> None:
-    words = ("--manifest", data / "manifest.csv", "--output", data / "r", "--replicates", 100)
+    words = ("--manifest", data / "manifest.csv", "--output", data / "r", "--permutations", 100)
     report(data / "good.csv", data / "fair.csv", *words)
     assert (data / "r" / "scores-2.png").exists()
     (data / "r" / "own.png").write_bytes(b"")
@@ -242,7 +258,9 @@ def test_pictures_of_an_earlier_report_do_not_stay(data: Path) -> None:
 
 
 def test_calls_alone_and_names_with_suffixes(data: Path) -> None:
-    found = report(data / "calls.csv", "--manifest", data / "manifest.csv", "--output", data / "r", "--replicates", 200)
+    found = report(
+        data / "calls.csv", "--manifest", data / "manifest.csv", "--output", data / "r", "--permutations", 200
+    )
     assert found.exit_code == 0, found.output
     (model,) = json.loads((data / "r" / "metrics.json").read_text())["models"]
     assert "auc" not in model["overall"]
@@ -263,7 +281,7 @@ def test_worst_misses_are_shown_where_files_are(data: Path) -> None:
     write(data / "m.csv", rows)
     write(data / "p.csv", [{"image_name": r["image_name"], "probability": 0.1 * i} for i, r in enumerate(rows)])
     found = report(
-        data / "p.csv", "--manifest", data / "m.csv", "--output", data / "r", "--replicates", 100, "--threshold", 0.5
+        data / "p.csv", "--manifest", data / "m.csv", "--output", data / "r", "--permutations", 100, "--threshold", 0.5
     )
     assert found.exit_code == 0, found.output
     page = (data / "r" / "report.html").read_text()
@@ -284,7 +302,7 @@ def test_without_a_manifest(data: Path) -> None:
         for i in range(40)
     ]
     path = write(data / "own.csv", rows)
-    found = report(path, "--output", data / "r", "--replicates", 100)
+    found = report(path, "--output", data / "r", "--permutations", 100)
     assert found.exit_code == 0, found.output
     document = json.loads((data / "r" / "metrics.json").read_text())
     assert document["models"][0]["groupings"]["group"]["names"] == ["a", "b"]
@@ -302,7 +320,7 @@ def test_groups_of_one_class_are_named(data: Path) -> None:
         }
         for i in range(40)
     ]
-    found = report(write(data / "own.csv", rows), "--output", data / "r", "--replicates", 100)
+    found = report(write(data / "own.csv", rows), "--output", data / "r", "--permutations", 100)
     assert found.exit_code == 0, found.output
     document = json.loads((data / "r" / "metrics.json").read_text())
     assert [remark["text"] for remark in document["about"]["remarks"] if remark["kind"] == "groups"] == [
@@ -315,8 +333,8 @@ def test_groups_of_one_class_are_named(data: Path) -> None:
     assert "note: group: no malignant images" in found.output
 
 
-def test_a_rate_that_resampling_cannot_move_counts_patients() -> None:
-    """All 15 malignant images of five patients are found, in the dark group 6 of two."""
+def test_a_rate_without_a_miss_counts_patients() -> None:
+    """All 15 malignant images of five patients are found, in the dark group 6 of two: as 5 and 2."""
     dark = np.arange(25) % 5 >= 3
     images = Images(
         [f"i{i}" for i in range(25)],
@@ -325,15 +343,17 @@ def test_a_rate_that_resampling_cannot_move_counts_patients() -> None:
         np.array([*("abcde" * 3), *("fghij" * 2)]),
     )
     calls = Model("m", None, np.repeat([1, 0], [16, 9]), None, "given")
-    settings = Settings(replicates=50)
+    settings = Settings(permutations=50)
     (found,) = analyse(images, [calls], settings, {})["models"]
     for metrics, patients in ((found["overall"], 5), (found["groupings"]["tone"]["groups"]["dark"]["metrics"], 2)):
-        recall = metrics["recall"]
-        assert recall["method"] == "exact"
-        assert recall["low"] == exact_interval(patients, patients).low
+        df = patients - 1 + USUAL_PAIRS
+        assert metrics["recall"]["method"] == "wilson"
+        assert metrics["recall"]["low"] == pytest.approx(wilson(1.0, patients, critical(0.95, df))[0])
     alone = replace(images, patients=None)
     (found,) = analyse(alone, [calls], settings, {})["models"]
-    assert found["overall"]["recall"]["low"] == exact_interval(15, 15).low
+    assert found["overall"]["recall"]["low"] == pytest.approx(
+        stats.binomtest(15, 15).proportion_ci(method="wilson").low
+    )
 
 
 def aligned(tables: list[Predictions], manifest: Path | None = None, **wanted: Any) -> tuple[Data, list[Predictions]]:
@@ -349,7 +369,7 @@ def test_probabilities_alone_need_no_threshold(data: Path) -> None:
     """As Kaggle wants them: fractions in `target`."""
     rows = [{"image_name": f"i{i:03d}", "target": f"{0.001 + (i * 37 % 100) / 101:.3f}"} for i in range(240)]
     path = write(data / "kaggle.csv", rows)
-    words = (path, "--manifest", data / "manifest.csv", "--by", "group", "--replicates", 100, "--output", data / "r")
+    words = (path, "--manifest", data / "manifest.csv", "--by", "group", "--permutations", 100, "--output", data / "r")
     found = report(*words)
     assert found.exit_code == 0, found.output
     document = json.loads((data / "r" / "metrics.json").read_text())
@@ -380,7 +400,7 @@ def test_a_table_with_truth_and_scores_of_many_models_is_enough(data: Path) -> N
     ]
     path = write(data / "models.csv", rows)
     scores = ("--score-column", "resnet", "--score-column", "convnext")
-    found = report(path, *scores, "--threshold", 0.5, "--output", data / "r", "--replicates", 100)
+    found = report(path, *scores, "--threshold", 0.5, "--output", data / "r", "--permutations", 100)
     assert found.exit_code == 0, found.output
     document = json.loads((data / "r" / "metrics.json").read_text())
     assert [model["name"] for model in document["models"]] == ["resnet", "convnext"]
@@ -393,7 +413,7 @@ def test_a_table_with_truth_and_scores_of_many_models_is_enough(data: Path) -> N
 
 def test_inverted_scores_are_named(data: Path) -> None:
     rows = [{"image": f"x{i}", "score": 1 - (i + 5 * (i % 7)) / 100, "label": int(i >= 30)} for i in range(60)]
-    found = report(write(data / "o.csv", rows), "--output", data / "r", "--replicates", 100)
+    found = report(write(data / "o.csv", rows), "--output", data / "r", "--permutations", 100)
     assert found.exit_code == 0, found.output
     assert "note: o: its AUC is below 0.5 beyond chance: the probabilities seem to be those of benign" in found.output
     assert (
@@ -536,7 +556,7 @@ def test_the_published_models_report(real_data: Path, tmp_path: Path) -> None:
         tmp_path / "r",
         "--by",
         "group",
-        "--replicates",
+        "--permutations",
         2000,
     )
     assert found.exit_code == 0, found.output
@@ -553,8 +573,10 @@ def test_the_published_models_report(real_data: Path, tmp_path: Path) -> None:
     gaps = model["groupings"]["group"]["gaps"]
     assert gaps["selection_rate"]["gap"] == pytest.approx(0.1858, abs=5e-5)
     assert gaps["recall"]["gap"] == pytest.approx(0.2617, abs=5e-5)
-    assert gaps["recall"]["null"]["mean"] == pytest.approx(0.18, abs=0.01)
-    assert gaps["recall"]["null"]["p_value"] == pytest.approx(0.16, abs=0.03)
+    assert gaps["recall"]["null"]["mean"] == pytest.approx(0.19, abs=0.01)
+    assert gaps["recall"]["null"]["p_value"] == pytest.approx(0.18, abs=0.03)
+    assert (gaps["recall"]["stands"], gaps["recall"]["worst_group"]) == (False, None)
+    assert (gaps["fpr"]["stands"], gaps["fpr"]["worst_group"]) == (True, "Tan")
     page = (tmp_path / "r" / "report.html").read_text()
     for shown in ("89.2 %", "80.9 %", "21.8 %", "72.3 %", "11.7 %", "18.6 %", "26.2 %"):
         assert shown in page
