@@ -16,6 +16,7 @@ from melfast.report.shown import (
     number,
     p_of,
     p_value,
+    p_words,
     stands,
     table,
     text,
@@ -140,7 +141,7 @@ def _verdict(grouping: Mapping[str, Any], metric: str) -> str:
         reason = (gap.get("null") or {}).get("reason")
         return f"{said}. {text(reason) if reason else 'Whether it is chance cannot be tested.'}"
     verdict = "more than chance explains" if stands(gap) else "it may be chance"
-    return f"{said}; {verdict} (p = {p_value(p_of(gap))})."
+    return f"{said}; {verdict} ({p_words(gap)})."
 
 
 def _overall(document: Document) -> str:
@@ -242,12 +243,18 @@ def _groupings(model: Mapping[str, Any], several: bool) -> str:
             rows.append(
                 [name(group_name), f"{group['images']:,}", f"{group['malignant']:,}"]
                 + [with_interval(metric, group["metrics"][metric]) for metric in shown]
+                + ([_observed_expected(group["calibration"])] if model.get("calibration") else [])
             )
         head = ["group", "images", "malignant", *(title_of(metric) for metric in shown)]
+        head += ["Observed / expected"] if model.get("calibration") else []
         unknown = f"Images of unknown group, left out here: {grouping['unknown']:,}."
         parts.append(table(head, rows, unknown if grouping["unknown"] else ""))
         parts.append(_gaps(grouping))
     return "\n".join(parts)
+
+
+def _observed_expected(found: Mapping[str, Any] | None) -> str:
+    return "–" if found is None else with_interval("observed_expected", found["observed_expected"])
 
 
 def _gaps(grouping: Mapping[str, Any]) -> str:

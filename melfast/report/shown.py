@@ -73,6 +73,13 @@ def p_of(gap: Mapping[str, Any]) -> float | None:
     return null.get("p_value") if missing(adjusted) else adjusted
 
 
+def p_words(gap: Mapping[str, Any]) -> str:
+    """`p = 0.160`, and whether it is adjusted."""
+    adjusted = "adjusted " if not missing((gap.get("null") or {}).get("p_adjusted")) else ""
+    found = p_value(p_of(gap))
+    return f"{adjusted}p {found}" if found.startswith("<") else f"{adjusted}p = {found}"
+
+
 def stands(gap: Mapping[str, Any]) -> bool:
     """Whether a gap is more than chance makes."""
     found, p = gap.get("stands"), p_of(gap)

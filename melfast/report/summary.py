@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from melfast.report.shown import extremes, interval, missing, name, number, p_of, p_value, stands, text
+from melfast.report.shown import extremes, interval, missing, name, number, p_of, p_words, stands, text
 
 Document = Mapping[str, Any]
 TONE = "group"
@@ -101,9 +101,9 @@ def _whom(model: Mapping[str, Any]) -> str:
     if missing(p_of(gap)):
         lead += "; whether that is chance cannot be tested here."
     elif stands(gap):
-        lead += f", <b>more than chance explains</b> (p = {p_value(p_of(gap))})."
+        lead += f", <b>more than chance explains</b> ({p_words(gap)})."
     else:
-        lead += f", but that <b>may be chance</b> (p = {p_value(p_of(gap))})."
+        lead += f", but that <b>may be chance</b> ({p_words(gap)})."
     rows = "".join(f"<dt>{name(g)}</dt><dd>{_of_group(grouping['groups'][g], metric)}</dd>" for g in (lowest, highest))
     between = interval(metric, gap)
     size = number(metric, gap["gap"]).replace(" %", " points")

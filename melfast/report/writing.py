@@ -330,10 +330,17 @@ def draw(
             plots.precision_recall(malignant, scores, **options),  # type: ignore[arg-type]
             f"Precision over recall with pointwise {level} bands; dotted: chance.",
         )
+        of_models = {found["name"]: found for found in document["models"]}
         keep(
             "calibration",
-            plots.calibration(malignant, scores),
-            "Share of malignant images by P(malignant), and the images in each bin.",
+            plots.calibration({name: of_models[name]["calibration"]["curve"] for name in scores}, scores),
+            f"Share of malignant images by P(malignant), with {level} bands, and the images by P(malignant).",
+        )
+        keep(
+            "decision-curve",
+            plots.decision_curve({name: of_models[name]["decision_curve"] for name in scores}),
+            "Net benefit of acting on the model's probability (cancers found, less false alarms weighed by the odds of "
+            "the threshold), beside treating all lesions or none.",
         )
     for i, (model, found) in enumerate(zip(models, document["models"], strict=True)):
         suffix = f"-{i + 1}" if len(models) > 1 else ""

@@ -122,7 +122,7 @@ def test_the_first_screen_says_what_is_missed_for_whom_and_how_sure() -> None:
         "Specificity 89.6 % (88.6 to 90.5)",
         "AUC 0.8621 (0.8300 to 0.8900)",
         "Threshold 0.4213 (the table&#x27;s own calls)",
-        "By skin tone, it finds the smallest share of cancers in light skin, but that may be chance (p = 0.160).",
+        "By skin tone, it finds the smallest share of cancers in light skin, but that may be chance (adjusted p = 0.160).",
         "light finds 36 of 58: 62.1 %",
         "very light finds 15 of 17: 88.2 %",
         "Gap 26.2 points (0.0 to 50.0)",
@@ -136,7 +136,7 @@ def test_the_first_screen_says_what_is_missed_for_whom_and_how_sure() -> None:
 
 def test_a_gap_that_stands_is_called_more_than_chance() -> None:
     words = first_screen(document(0.002, True))
-    assert "in light skin, more than chance explains (p = 0.002)." in words
+    assert "in light skin, more than chance explains (adjusted p = 0.002)." in words
     assert "Chance alone" not in words
     assert '<td data-label="worst group"><bdi>light</bdi></td>' in write_page(document(0.002, True), [])
     assert '<td data-label="worst group">–</td>' in write_page(document(), [])
