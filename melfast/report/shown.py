@@ -24,6 +24,8 @@ METRICS = {
     "fpr": ("False positive rate", "benign images called malignant", True),
     "fnr": ("False negative rate", "malignant images missed", True),
     "selection_rate": ("Selection rate", "images called malignant", True),
+    "sensitivity_at_90_specificity": ("Sensitivity at 90 % specificity", "at the threshold that gives it", True),
+    "specificity_at_90_sensitivity": ("Specificity at 90 % sensitivity", "at the threshold that gives it", True),
     "brier": ("Brier score", "mean squared error of P(malignant); less is better", False),
     "log_loss": ("Log loss", "less is better", False),
     "ece": ("Calibration error", "ECE, 15 bins; less is better", False),
@@ -43,7 +45,9 @@ def number(metric: str, value: float | None) -> str:
         return "–"
     assert value is not None
     percent = METRICS.get(metric, ("", "", False))[2]
-    return f"{100 * value:.1f} %" if percent else f"{value:.4f}"
+    shown = f"{100 * value:.1f}" if percent else f"{value:.4f}"
+    shown = shown.lstrip("-") if float(shown) == 0 else shown
+    return f"{shown} %" if percent else shown
 
 
 def interval(metric: str, found: Mapping[str, Any], join: str = " to ") -> str:

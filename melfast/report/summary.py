@@ -24,8 +24,8 @@ def summary(document: Document) -> str:
     """The three answers as HTML."""
     models = document["models"]
     several = len(models) > 1
-    good = "".join(_titled(model, _good(model), several) for model in models)
-    whom = "".join(_titled(model, _whom(model), several) for model in models)
+    good = "".join(_titled(model, _good(model, several), several) for model in models)
+    whom = "".join(_titled(model, _whom(model, several), several) for model in models)
     return (
         "<div class=answers>"
         f"<section><h2>How good?</h2>{good}</section>"
@@ -39,7 +39,7 @@ def _titled(model: Mapping[str, Any], words: str, several: bool) -> str:
     return f"<h3>{name(model['name'])}</h3>{words}" if several else words
 
 
-def _good(model: Mapping[str, Any]) -> str:
+def _good(model: Mapping[str, Any], brief: bool) -> str:
     counts, overall = model["confusion"], model["overall"]
     if counts is None:
         lead = "Without a threshold nobody can say which cancers it misses: the table holds probabilities alone."
@@ -60,7 +60,7 @@ def _good(model: Mapping[str, Any]) -> str:
             )
         if shown:
             rows.append(f"<dt>{words}</dt><dd>{shown}</dd>")
-    if counts is not None:
+    if counts is not None and not brief:
         threshold = model["threshold"]
         at = "not known" if missing(threshold) else f"{threshold:.4g}"
         rows.append(f"<dt>Threshold</dt><dd>{at} <span class=soft>({text(model['threshold_source'])})</span></dd>")
@@ -74,7 +74,7 @@ def tone_grouping(model: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | N
     return None if column is None else (column, groupings[column])
 
 
-def _whom(model: Mapping[str, Any]) -> str:
+def _whom(model: Mapping[str, Any], brief: bool) -> str:
     found = tone_grouping(model)
     if found is None:
         return (
@@ -95,7 +95,7 @@ def _whom(model: Mapping[str, Any]) -> str:
         return (
             f"<p class=lead>Cannot be said by {what}: fewer than two groups have enough images of both kinds.</p>" + few
         )
-    lowest, highest = pair
+    lowest = pair[0]
     does = "finds the smallest share of cancers" if metric == "recall" else "tells cancers apart worst"
     lead = f"By {what}, it {does} in <b>{name(lowest)}</b>{skin}"
     if missing(p_of(gap)):
@@ -104,7 +104,9 @@ def _whom(model: Mapping[str, Any]) -> str:
         lead += f", <b>more than chance explains</b> ({p_words(gap)})."
     else:
         lead += f", but that <b>may be chance</b> ({p_words(gap)})."
-    rows = "".join(f"<dt>{name(g)}</dt><dd>{_of_group(grouping['groups'][g], metric)}</dd>" for g in (lowest, highest))
+    rows = "".join(
+        f"<dt>{name(g)}</dt><dd>{_of_group(grouping['groups'][g], metric)}</dd>" for g in pair[: 1 if brief else 2]
+    )
     between = interval(metric, gap)
     size = number(metric, gap["gap"]).replace(" %", " points")
     rows += f"<dt>Gap</dt><dd><b>{size}</b>" + (f" <span class=soft>({between})</span>" if between else "") + "</dd>"

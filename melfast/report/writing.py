@@ -111,10 +111,15 @@ def run_report(
         f"{len(data.images.names):,} images, {int(data.images.y_true.sum()):,} malignant; "
         f"groups: {', '.join(g.name for g in data.images.groupings) or 'none'}"
     )
+    read = {(table.path, column) for table in tables for column in table.columns.values()}
     about = {
         "title": wanted.title or f"{', '.join(labels)}: how good, for whom, how sure",
         "predictions": [
-            {"path": str(table.path), "columns": dict(table.columns), "passed_over": list(table.passed_over)}
+            {
+                "path": str(table.path),
+                "columns": dict(table.columns),
+                "passed_over": [column for column in table.passed_over if (table.path, column) not in read],
+            }
             for table in tables
         ],
         "manifest": None if manifest is None else str(manifest.path),

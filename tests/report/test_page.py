@@ -122,7 +122,8 @@ def test_the_first_screen_says_what_is_missed_for_whom_and_how_sure() -> None:
         "Specificity 89.6 % (88.6 to 90.5)",
         "AUC 0.8621 (0.8300 to 0.8900)",
         "Threshold 0.4213 (the table&#x27;s own calls)",
-        "By skin tone, it finds the smallest share of cancers in light skin, but that may be chance (adjusted p = 0.160).",
+        "By skin tone, it finds the smallest share of cancers in light skin, but that may be chance",
+        "(adjusted p = 0.160).",
         "light finds 36 of 58: 62.1 %",
         "very light finds 15 of 17: 88.2 %",
         "Gap 26.2 points (0.0 to 50.0)",
@@ -168,6 +169,7 @@ def test_every_model_has_its_answers() -> None:
     words = first_screen(found)
     assert "It misses 38 of 137 cancers" in words
     assert "other It misses 3 of 7 cancers" in words
+    assert words.count("light finds 36 of 58: 62.1 %") == 2
 
 
 def test_columns_read_and_passed_over_stand_on_the_page() -> None:
