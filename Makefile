@@ -6,7 +6,7 @@ MELFAST := $(BIN)/melfast
 UV ?= $(shell command -v uv 2>/dev/null)
 CORE_SOURCES := setup.py CMakeLists.txt $(shell find csrc -type f 2>/dev/null)
 
-.PHONY: setup demo test coverage mutations test-sanitize lint docs bench clean
+.PHONY: setup demo test coverage mutations chaos test-sanitize lint docs bench clean
 
 setup: $(VENV)/.ready
 
@@ -48,6 +48,10 @@ coverage: setup
 mutations: setup
 	$(BIN)/python tests/mutations.py
 
+# Tries to break the commands: kills, mutated tables and pictures, bad folders. 15 minutes.
+chaos: setup
+	$(BIN)/python tests/chaos.py
+
 # The kernels' tests on a core that stops at any wrong address or undefined behaviour: a second
 # installation of the package, which stands before the first one on the path.
 SANITIZE := build/sanitize
@@ -64,6 +68,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/pylint melfast  # no two places share more than 8 lines
 	$(BIN)/clang-format --dry-run --Werror $(shell find csrc -name '*.cpp' -o -name '*.h')
 	$(BIN)/hadolint Dockerfile.cpu Dockerfile.gpu
 	$(BIN)/nbstripout --verify --extra-keys metadata.language_info docs/notebooks/*.ipynb

@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from benchmarks.constants import RESULTS
 from benchmarks.machine import ROOT
-from benchmarks.readme import machine, number
+from benchmarks.tables import machine, number
 from melfast.report.plots import COLOURS, save
 
 FOLDER = ROOT / "docs" / "scaling"

@@ -35,7 +35,7 @@ from benchmarks.plants import (
     plants,
     worst,
 )
-from benchmarks.readme import number
+from benchmarks.tables import number
 from melfast.io.files import atomic_path
 
 PAGE = ROOT / "docs" / "scaling.md"

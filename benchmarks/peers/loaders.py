@@ -39,7 +39,7 @@ def training_work(count: int, size: int, batch: int) -> tuple[Any, Preprocess]:
 
     augment = Augment(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.05)
     rows = Rows(np.zeros(count, np.int64), np.zeros(count, np.int16))
-    plan = training_plan(rows, augment, batch_size=batch, seed=0, epoch=0, height=size, width=size)
+    plan = training_plan(rows, Preprocess(size, size), augment, batch_size=batch, seed=0, epoch=0)
     return plan, Preprocess.for_colour(size, size, "cielab")
 
 

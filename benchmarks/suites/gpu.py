@@ -103,11 +103,10 @@ def plans(count: int, preprocess: Preprocess, batch: int) -> "dict[str, EpochPla
 
     augment = Augment(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.05, erase=0.25)
     rows = Rows(np.zeros(count, np.int64), np.zeros(count, np.int16))
-    size = {"height": preprocess.height, "width": preprocess.width}
     batch = min(batch, count)
     return {
         "plain": evaluation_plan(count, batch_size=batch),
-        "augmented": training_plan(rows, augment, batch_size=batch, seed=0, epoch=0, **size),
+        "augmented": training_plan(rows, preprocess, augment, batch_size=batch, seed=0, epoch=0),
     }
 
 

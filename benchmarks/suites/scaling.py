@@ -276,6 +276,7 @@ def table_jobs(folder: Path, rows: int) -> dict[str, tuple[Job, dict[str, Job]]]
     from melfast.data.augment import Augment
     from melfast.data.manifest import read_manifest
     from melfast.data.plan import Rows, training_plan
+    from melfast.data.preprocess import Preprocess
     from melfast.metrics.bootstrap import bootstrap
     from melfast.metrics.groups import Groups
     from melfast.report.predictions import read_predictions
@@ -299,7 +300,7 @@ def table_jobs(folder: Path, rows: int) -> dict[str, tuple[Job, dict[str, Job]]]
         return len(found)
 
     def draw() -> int:
-        plan = training_plan(plan_rows, augment, batch_size=10, seed=0, epoch=0, height=SIDE, width=SIDE)
+        plan = training_plan(plan_rows, Preprocess(SIDE, SIDE), augment, batch_size=10, seed=0, epoch=0)
         require(len(np.unique(plan.index)) == rows, "each image once in the plan")
         return len(plan.index)
 

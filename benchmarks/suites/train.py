@@ -93,6 +93,7 @@ def make_trainer(config: "Config", files: list[Path], steps: int, world: "World 
     import torch
 
     from melfast.data.feed import set_threads
+    from melfast.data.image_list import ImageList
     from melfast.data.plan import Rows
     from melfast.distributed import World
     from melfast.models.checkpoint import State
@@ -105,8 +106,7 @@ def make_trainer(config: "Config", files: list[Path], steps: int, world: "World 
     count = steps * config.train.batch_size
     paths = (files * -(-count // len(files)))[:count]
     rows = Rows(np.arange(count) % 2, np.full(count, -1, np.int16))
-    names, masks = [path.stem for path in paths], [None] * count
-    split = LabelledImages(paths, names, rows, [*masks], np.zeros(count, bool))
+    split = LabelledImages(ImageList(paths), [path.stem for path in paths], rows)
     data = TrainingData(split, split, ())
     world = world or World(device=torch.device(config.train.device))
     set_threads(config.train.threads, world)

@@ -8,17 +8,16 @@ consumer:  hands DALI the next files, takes the oldest batch
 import importlib.util
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
 
 from melfast.data.batch import Batch
 from melfast.data.dali_feed import Feed
-from melfast.data.loader import OnError, PlanLoader
+from melfast.data.image_list import ImageList
+from melfast.data.loader import LoaderOptions, PlanLoader
 from melfast.data.plan import EpochPlan
 from melfast.data.preprocess import Preprocess
-from melfast.data.retouch import Masks
 from melfast.io.errors import InputError
 
 Device = Literal["cpu", "gpu"]
@@ -34,50 +33,32 @@ class DaliLoader(PlanLoader):
 
     def __init__(
         self,
-        paths: Sequence[str | Path],
+        images: Sequence[str | Path] | ImageList,
         preprocess: Preprocess,
         plan: EpochPlan,
         *,
         device: Device = "cpu",
-        checked: NDArray[np.bool_] | None = None,
-        masks: Masks | None = None,
-        start: int = 0,
-        threads: int | None = None,
-        on_error: OnError = "raise",
-        dtype: DTypeLike = np.float32,
-        prefetch: int = 2,
+        **options: Unpack[LoaderOptions],
     ) -> None:
         """
         Args:
             device: where DALI works; `gpu`: torch's current CUDA device.
-            checked: bool [len(paths)], files that are known to be whole, and not checked again.
+            images: those of an ImageList that are `checked` are not checked again.
             others: as PlanLoader; there are `threads` to read and as many of DALI.
         Raises:
             InputError: DALI is not installed, or there is no GPU.
         """
-        super().__init__(
-            paths,
-            preprocess,
-            plan,
-            masks=masks,
-            start=start,
-            threads=threads,
-            on_error=on_error,
-            dtype=dtype,
-            prefetch=prefetch,
-        )
+        super().__init__(images, preprocess, plan, **options)
         require_dali(device)
-        self.device, self.checked = device, checked
+        self.device = device
 
     def _batches(self) -> Generator[Batch]:
         from melfast.data.dali_graph import build_pipeline
 
         feed = Feed(
-            self.paths,
+            self.images,
             self.preprocess,
             self.plan,
-            self.masks,
-            self.checked,
             start=self.start,
             threads=self.threads,
             prefetch=self.prefetch,

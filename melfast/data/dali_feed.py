@@ -6,7 +6,6 @@ of its size, which reads all of it. What was found whole is remembered by its co
 
 import zlib
 from collections import deque
-from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from melfast.data.augment import IDENTITY
+from melfast.data.image_list import ImageList
 from melfast.data.plan import EpochPlan, reaches_out, working_size
 from melfast.data.preprocess import Preprocess
-from melfast.data.retouch import Masks, lesion_plane
+from melfast.data.retouch import lesion_plane
 from melfast.io.errors import ImageError
 from melfast.io.images import decode_image, read_bytes
 
@@ -121,11 +121,9 @@ class Feed:
 
     def __init__(
         self,
-        paths: Sequence[str | Path],
+        images: ImageList,
         preprocess: Preprocess,
         plan: EpochPlan,
-        masks: Masks | None,
-        checked: NDArray[np.bool_] | None,
         *,
         start: int,
         threads: int,
@@ -134,11 +132,9 @@ class Feed:
     ) -> None:
         """
         Args:
-            checked: bool [len(paths)], files that are known to be whole.
             stop_at_failure: the batch with the first image that fails is the last of `given`.
         """
-        self.paths, self.preprocess, self.plan, self.masks = paths, preprocess, plan, masks
-        self.checked = checked
+        self.images, self.preprocess, self.plan = images, preprocess, plan
         self.prefetch, self.stop_at_failure = prefetch, stop_at_failure
         self.size = preprocess.height, preprocess.width
         self.given: deque[Work] = deque()
@@ -175,9 +171,10 @@ class Feed:
             self._ahead.append((records, jobs))
 
     def _read(self, record: int) -> _Read:
-        path = self.paths[self.plan.index[record]]
-        plane = lesion_plane(self.plan, record, path, self.masks, self.preprocess)
-        if self.checked is not None and self.checked[self.plan.index[record]]:
+        row = self.plan.index[record]
+        path, checked = self.images.paths[row], self.images.checked
+        plane = lesion_plane(self.plan, record, self.images, self.preprocess)
+        if checked is not None and checked[row]:
             return _Read(np.frombuffer(read_bytes(path), np.uint8), plane)
         return _Read(read_whole(path), plane)
 

@@ -62,7 +62,7 @@ class MelanomaDataset(Dataset[Item]):
             raise ValueError(f"the plan is of {plan.index.max() + 1} rows, got {len(manifest)}")
         self.manifest, self.preprocess, self.plan = manifest, preprocess, plan
         self.group_names = manifest.group_names
-        self.paths, self.masks = manifest.image_paths, manifest.lesion_masks
+        self.images = manifest.images
         groups = manifest.groups[plan.index] if plan.group is None else plan.group
         self._labels: list[int] = manifest.targets[plan.index].tolist()
         self._groups: list[int] = groups.tolist()
@@ -79,7 +79,7 @@ class MelanomaDataset(Dataset[Item]):
         """
         record = range(len(self))[item]
         image = np.empty((self.preprocess.height, self.preprocess.width, 3), np.float32)
-        carry_out(self.plan, record, self.paths, self.masks, self.preprocess, image)
+        carry_out(self.plan, record, self.images, self.preprocess, image)
         channels_first = torch.from_numpy(image).permute(2, 0, 1).contiguous()
         return channels_first, self._labels[record], self._groups[record]
 

@@ -3,19 +3,20 @@
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from melfast.data.batch import Batch
-from melfast.data.loader import LoaderName, OnError, PlanLoader, available_cores, choose_loader
+from melfast.data.image_list import ImageList
+from melfast.data.loader import LoaderName, OnError, PlanLoader, available_cores
 from melfast.data.native import NativeLoader
 from melfast.data.plan import EpochPlan
 from melfast.data.preprocess import Preprocess
-from melfast.data.retouch import Masks
 from melfast.distributed import World
+from melfast.io.errors import InputError
 
 Precision = Literal["fp32", "bf16", "fp16"]
 AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -41,14 +42,36 @@ def set_threads(threads: int, world: World) -> None:
     torch.set_num_threads(threads or max(1, available_cores() // world.local_size))
 
 
+def choose_loader(wanted: LoaderName, device: str) -> tuple[LoaderName, str]:
+    """The executor to use, and why.
+
+    Args:
+        device: "cpu" or "cuda", where the model runs.
+    Raises:
+        InputError: the one asked for cannot be used here.
+    """
+    if wanted not in get_args(LoaderName):
+        raise InputError(f"--loader must be {', '.join(get_args(LoaderName))}, got {wanted!r}")
+    if wanted == "native":
+        return "native", "as asked for"
+    if wanted == "auto":
+        if device == "cuda":
+            return "native", "dali-gpu has not been measured yet: try --loader dali-gpu"
+        return "native", "3 times as fast as dali-cpu where measured"
+    from melfast.data.dali import require_dali
+
+    require_dali("gpu" if wanted == "dali-gpu" else "cpu")
+    if wanted == "dali-gpu" and device != "cuda":
+        raise InputError(f"--loader dali-gpu needs a CUDA device, the model runs on {device}")
+    return wanted, "as asked for"
+
+
 def open_loader(
-    paths: Sequence[Path],
+    images: Sequence[Path] | ImageList,
     preprocess: Preprocess,
     plan: EpochPlan,
     world: World,
     *,
-    masks: Masks | None = None,
-    checked: NDArray[np.bool_] | None = None,
     loader: LoaderName = "auto",
     threads: int = 0,
     on_error: OnError = "raise",
@@ -58,7 +81,6 @@ def open_loader(
     """A loader for `feed`.
 
     Args:
-        checked: bool [len(paths)], files that `melfast prepare check` has found whole.
         threads: 0: this process's share of the cores.
         precision: under mixed precision on CUDA the images travel in float16, half the bytes;
             float16 is finer than their 8 bits.
@@ -68,7 +90,6 @@ def open_loader(
     name, _ = choose_loader(loader, world.device.type)
     cuda = world.device.type == "cuda"
     options: dict[str, Any] = {
-        "masks": masks,
         "start": start,
         "on_error": on_error,
         "threads": threads or max(1, available_cores() // world.local_size),
@@ -76,11 +97,11 @@ def open_loader(
     }
     if name == "native":
         allocate = _pinned if cuda else np.empty
-        return NativeLoader(paths, preprocess, plan, allocate=allocate, **options)
+        return NativeLoader(images, preprocess, plan, allocate=allocate, **options)
     from melfast.data.dali import DaliLoader
 
     device: Any = name.removeprefix("dali-")
-    return DaliLoader(paths, preprocess, plan, device=device, checked=checked, **options)
+    return DaliLoader(images, preprocess, plan, device=device, **options)
 
 
 def feed(loader: PlanLoader, device: torch.device) -> Iterator[tuple[torch.Tensor, Batch]]:

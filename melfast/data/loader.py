@@ -4,16 +4,15 @@ import os
 import weakref
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self, TypedDict
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from melfast.data.batch import Batch
+from melfast.data.image_list import ImageList
 from melfast.data.plan import EpochPlan
 from melfast.data.preprocess import Preprocess
-from melfast.data.retouch import Masks
-from melfast.io.errors import InputError
 
 OnError = Literal["raise", "skip"]
 LoaderName = Literal["auto", "native", "dali-cpu", "dali-gpu"]
@@ -25,28 +24,14 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def choose_loader(wanted: LoaderName, device: str) -> tuple[LoaderName, str]:
-    """The executor to use, and why.
+class LoaderOptions(TypedDict, total=False):
+    """What every loader takes beside its images, preprocessing and plan: see PlanLoader."""
 
-    Args:
-        device: "cpu" or "cuda", where the model runs.
-    Raises:
-        InputError: the one asked for cannot be used here.
-    """
-    if wanted not in get_args(LoaderName):
-        raise InputError(f"--loader must be {', '.join(get_args(LoaderName))}, got {wanted!r}")
-    if wanted == "native":
-        return "native", "as asked for"
-    if wanted == "auto":
-        if device == "cuda":
-            return "native", "dali-gpu has not been measured yet: try --loader dali-gpu"
-        return "native", "3 times as fast as dali-cpu where measured"
-    from melfast.data.dali import require_dali
-
-    require_dali("gpu" if wanted == "dali-gpu" else "cpu")
-    if wanted == "dali-gpu" and device != "cuda":
-        raise InputError(f"--loader dali-gpu needs a CUDA device, the model runs on {device}")
-    return wanted, "as asked for"
+    start: int
+    threads: int | None
+    on_error: OnError
+    dtype: DTypeLike
+    prefetch: int
 
 
 class PlanLoader:
@@ -58,11 +43,10 @@ class PlanLoader:
 
     def __init__(
         self,
-        paths: Sequence[str | Path],
+        images: Sequence[str | Path] | ImageList,
         preprocess: Preprocess,
         plan: EpochPlan,
         *,
-        masks: Masks | None = None,
         start: int = 0,
         threads: int | None = None,
         on_error: OnError = "raise",
@@ -71,9 +55,8 @@ class PlanLoader:
     ) -> None:
         """
         Args:
-            paths: image files; `plan.index` counts in this list.
+            images: the files, or an ImageList with masks for plans that need them; `plan.index` counts in it.
             preprocess: size, colour and normalisation of the batches.
-            masks: lesion mask of each of `paths`, for plans that need them.
             start: the first batch to give; a resumed epoch begins in its middle.
             threads: worker threads; None: one a core that the process may use.
             on_error: what an unreadable image does. `raise`: its ImageError comes out of the
@@ -85,6 +68,7 @@ class PlanLoader:
         Raises:
             ValueError: an argument is out of its range.
         """
+        self.images = ImageList.of(images)
         threads = available_cores() if threads is None else threads
         for name, value, low in (("threads", threads, 1), ("prefetch", prefetch, 1)):
             if value < low:
@@ -95,10 +79,9 @@ class PlanLoader:
             raise ValueError(f"dtype must be float32, float16 or uint8, got {np.dtype(dtype)}")
         if not 0 <= start <= plan.num_batches:
             raise ValueError(f"start must be in 0..{plan.num_batches}, got {start}")
-        if len(plan.index) and not 0 <= plan.index.min() <= plan.index.max() < len(paths):
-            raise ValueError(f"plan.index must be in 0..{len(paths) - 1}, got {plan.index.min()}..{plan.index.max()}")
-        self.paths, self.preprocess, self.plan, self.start = paths, preprocess, plan, start
-        self.masks = masks
+        if len(plan.index) and not 0 <= plan.index.min() <= plan.index.max() < len(images):
+            raise ValueError(f"plan.index must be in 0..{len(images) - 1}, got {plan.index.min()}..{plan.index.max()}")
+        self.preprocess, self.plan, self.start = preprocess, plan, start
         self.threads, self.on_error, self.prefetch = threads, on_error, prefetch
         self.dtype: np.dtype[Any] = np.dtype(dtype)
         self._running: weakref.ref[Generator[Batch]] | None = None

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from melfast.data.image_list import ImageList
 from melfast.io.errors import InputError
 from melfast.io.files import atomic_path
 from melfast.io.tables import MISSING, Table, read_table, require_columns
@@ -96,6 +97,11 @@ class Manifest:
     def checked(self) -> NDArray[np.bool_]:
         """Whether `melfast prepare check` has found each image whole, and so its size."""
         return (self.column("width") != "") & (self.column("height") != "")
+
+    @property
+    def images(self) -> ImageList:
+        """What loaders read: files, lesion masks, and which files are known to be whole."""
+        return ImageList(self.image_paths, self.lesion_masks, self.checked)
 
     @property
     def targets(self) -> NDArray[np.int8]:
@@ -204,6 +210,11 @@ class Manifest:
             )
         folder = self.path.parent
         return [folder / cell for cell in cells]
+
+
+def is_manifest(path: Path) -> bool:
+    """Whether a path is a table with a manifest's columns."""
+    return path.is_file() and set(REQUIRED) <= set(read_table(path).frame.columns)
 
 
 def read_manifest(path: str | Path) -> Manifest:

@@ -13,17 +13,18 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from melfast import core
 from melfast.data.batch import Batch
-from melfast.data.loader import OnError, PlanLoader
+from melfast.data.image_list import ImageList
+from melfast.data.loader import LoaderOptions, PlanLoader
 from melfast.data.plan import EpochPlan, working_size
 from melfast.data.preprocess import Preprocess
-from melfast.data.retouch import Masks, retouch
+from melfast.data.retouch import retouch
 from melfast.io.errors import ImageError
 from melfast.io.images import scaled
 
@@ -38,34 +39,19 @@ class NativeLoader(PlanLoader):
 
     def __init__(
         self,
-        paths: Sequence[str | Path],
+        images: Sequence[str | Path] | ImageList,
         preprocess: Preprocess,
         plan: EpochPlan,
         *,
-        masks: Masks | None = None,
-        start: int = 0,
-        threads: int | None = None,
-        on_error: OnError = "raise",
-        dtype: DTypeLike = np.float32,
-        prefetch: int = 2,
         allocate: Allocate = np.empty,
+        **options: Unpack[LoaderOptions],
     ) -> None:
         """
         Args:
             allocate: makes the `prefetch + 1` buffers, given shape and dtype (for pinned memory).
             others: as PlanLoader.
         """
-        super().__init__(
-            paths,
-            preprocess,
-            plan,
-            masks=masks,
-            start=start,
-            threads=threads,
-            on_error=on_error,
-            dtype=dtype,
-            prefetch=prefetch,
-        )
+        super().__init__(images, preprocess, plan, **options)
         self.allocate = allocate
 
     def _batches(self) -> Generator[Batch]:
@@ -85,7 +71,7 @@ class NativeLoader(PlanLoader):
 
     def _load(self, record: int, out: NDArray[Any]) -> None:
         """One image into its place in a batch."""
-        carry_out(self.plan, record, self.paths, self.masks, self.preprocess, out)
+        carry_out(self.plan, record, self.images, self.preprocess, out)
 
     def _batch(self, work: "_Work") -> Batch:
         images, index = work.images[: work.size], self.plan.index[work.records]
@@ -101,25 +87,18 @@ class NativeLoader(PlanLoader):
         return Batch(images[: len(kept)], index[kept], tuple(failures), group)
 
 
-def carry_out(
-    plan: EpochPlan,
-    record: int,
-    paths: Sequence[str | Path],
-    masks: Masks | None,
-    preprocess: Preprocess,
-    out: NDArray[Any],
-) -> None:
+def carry_out(plan: EpochPlan, record: int, images: ImageList, preprocess: Preprocess, out: NDArray[Any]) -> None:
     """Reads the image of one record and writes it as the model sees it.
 
     Args:
-        paths, masks: of all images; `plan.index` counts in them.
+        images: of all; `plan.index` counts in them.
         out: [H, W, 3] float32 or float16: normalised; uint8: sRGB, all but colour conversion and
             normalisation.
     Raises:
         ImageError: the image, or a mask that is needed, cannot be read.
     """
-    path, affine = paths[plan.index[record]], plan.affine[record]
-    changes = retouch(plan, record, path, masks, preprocess)
+    path, affine = images.paths[plan.index[record]], plan.affine[record]
+    changes = retouch(plan, record, images, preprocess)
     height, width = working_size(affine, preprocess.height, preprocess.width)
     with scaled(path, lambda *_: (height, width)) as (image, _, extent):
         core.prepare(

@@ -7,12 +7,13 @@ together, so 1, 2 and 4 ranks see the same global batches.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from melfast.data.augment import IDENTITY, VARIANTS, Augment, draw_affine, draw_erase, draw_jitter, draw_variants
+from melfast.data.preprocess import Preprocess
 from melfast.data.sampler import SHUFFLE, Sampler, draw_order
 from melfast.io.errors import InputError
 from melfast.skin.curves import destinations, light_gains, moved_ita
@@ -24,6 +25,16 @@ if TYPE_CHECKING:
 # A zoom of so many times loses too little to be seen; up to the other, detail is kept for it. (To
 # keep it for every zoom would often take the next larger scale of the JPEG, and twice the time.)
 FREE_ZOOM, MOST_ZOOM = 1.25, 4.0
+
+
+class Share(NamedTuple):
+    """Which process of how many a plan is for."""
+
+    rank: int = 0
+    world_size: int = 1
+
+
+ALONE = Share()
 
 
 @dataclass(frozen=True)
@@ -140,29 +151,26 @@ def reaches_out(affine: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 def training_plan(
     rows: Rows,
+    preprocess: Preprocess,
     augment: Augment,
     sampler: Sampler = SHUFFLE,
     *,
     batch_size: int,
     seed: int,
     epoch: int,
-    height: int,
-    width: int,
-    masked: bool = False,
-    rank: int = 0,
-    world_size: int = 1,
+    share: Share = ALONE,
 ) -> EpochPlan:
     """Sampled, augmented records; what does not fill a last global batch waits for another epoch.
 
     Args:
-        batch_size: images a rank and step; the global batch is batch_size * world_size.
-        height, width: of the model's input.
-        masked: whether every image is masked, whatever `augment.mask` says.
+        preprocess: input size, and whether every image is masked, whatever `augment.mask` says.
+        batch_size: images a rank and step; the global batch is batch_size * share.world_size.
+        share: of which process the records are.
     Raises:
         InputError: the global batch is larger than the epoch, or the rows lack what the sampler or
             the augmentation needs.
     """
-    global_batch = batch_size * world_size
+    global_batch, height, width = batch_size * share.world_size, preprocess.height, preprocess.width
     variant = np.zeros(len(rows), np.int64)
     source = np.arange(len(rows))
     if augment.geometry == "published":
@@ -177,7 +185,7 @@ def training_plan(
     steps = len(order) // global_batch
     if steps == 0:
         raise InputError(
-            f"batch of {global_batch} images ({batch_size} x {world_size} processes) "
+            f"batch of {global_batch} images ({batch_size} x {share.world_size} processes) "
             f"is larger than the epoch of {len(order)} training images: --batch-size"
         )
     order = order[: steps * global_batch]
@@ -192,21 +200,19 @@ def training_plan(
         np.arange(steps + 1, dtype=np.int64) * batch_size,
         jitter=draw_jitter(jitter_rng, count, augment) if augment.jitters else None,
         erase=draw_erase(erase_rng, count, augment, height, width) if augment.erase else None,
-        masked=_draw_masked(mask_rng, rows, index, augment, masked),
+        masked=_draw_masked(mask_rng, rows, index, augment, preprocess.masked),
         **_draw_former(former_rng, rows, index, augment),
     )
-    mine = np.arange(count).reshape(steps, world_size, batch_size)[:, rank].ravel()
+    mine = np.arange(count).reshape(steps, share.world_size, batch_size)[:, share.rank].ravel()
     return _dealt(plan, mine)
 
 
-def evaluation_plan(
-    num_images: int, *, batch_size: int, rank: int = 0, world_size: int = 1, masked: bool = False
-) -> EpochPlan:
+def evaluation_plan(num_images: int, *, batch_size: int, share: Share = ALONE, masked: bool = False) -> EpochPlan:
     """Each image exactly once over all ranks, in order, un-augmented.
 
     Whole batches are dealt to ranks, so a batch holds the same images on any number of ranks.
     """
-    starts = range(rank * batch_size, num_images, batch_size * world_size)
+    starts = range(share.rank * batch_size, num_images, batch_size * share.world_size)
     pieces = [np.arange(s, min(s + batch_size, num_images), dtype=np.int64) for s in starts]
     bounds = np.cumsum([0, *(len(p) for p in pieces)], dtype=np.int64)
     index = np.concatenate(pieces) if pieces else np.zeros(0, np.int64)

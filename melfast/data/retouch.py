@@ -1,6 +1,5 @@
 """What a record does to the pixels beside resampling them, as core.prepare takes it."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,27 +8,24 @@ from numpy.typing import NDArray
 
 from melfast import core
 from melfast.data.augment import IDENTITY
+from melfast.data.image_list import ImageList
 from melfast.data.plan import EpochPlan, working_size
 from melfast.data.preprocess import Preprocess
 from melfast.io.errors import ImageError
 from melfast.io.images import read_mask_of, soft_mask
 from melfast.skin.curves import level_curves
 
-Masks = Sequence[Path | None]
 
-
-def retouch(
-    plan: EpochPlan, record: int, path: str | Path, masks: Masks | None, preprocess: Preprocess
-) -> dict[str, Any]:
+def retouch(plan: EpochPlan, record: int, images: ImageList, preprocess: Preprocess) -> dict[str, Any]:
     """Keyword arguments of core.prepare for a record.
 
     Args:
-        path: its image; `masks` are the masks of all images.
+        images: of all; `plan.index` counts in them.
     Raises:
         ImageError: the mask is needed and missing, or cannot be read.
     """
     changes: dict[str, Any] = {}
-    plane = lesion_plane(plan, record, path, masks, preprocess)
+    plane = lesion_plane(plan, record, images, preprocess)
     if plane is not None:
         changes["mask"] = plane
         changes["masked"] = plan.masked is not None and bool(plan.masked[record])
@@ -43,9 +39,7 @@ def retouch(
     return changes
 
 
-def lesion_plane(
-    plan: EpochPlan, record: int, path: str | Path, masks: Masks | None, preprocess: Preprocess
-) -> NDArray[np.uint8] | None:
+def lesion_plane(plan: EpochPlan, record: int, images: ImageList, preprocess: Preprocess) -> NDArray[np.uint8] | None:
     """The mask that a record needs, as `read_plane` gives it; None where it needs none.
 
     Raises:
@@ -53,7 +47,8 @@ def lesion_plane(
     """
     if not plan.needs_mask(record):
         return None
-    mask = masks[plan.index[record]] if masks is not None else None
+    row = plan.index[record]
+    path, mask = images.paths[row], images.masks[row] if images.masks is not None else None
     if mask is None:
         raise ImageError(path, "has no lesion mask (mask_path): melfast prepare masks")
     return read_plane(path, mask, plan.affine[record], preprocess)

@@ -242,7 +242,8 @@ def train() -> Found:
     """All that `melfast train` imports, and what it would choose."""
     importlib.import_module("melfast.train.run")
     from melfast.config.schema import TrainConfig
-    from melfast.data.loader import available_cores, choose_loader
+    from melfast.data.feed import choose_loader
+    from melfast.data.loader import available_cores
     from melfast.distributed import start_world
 
     settings = TrainConfig()

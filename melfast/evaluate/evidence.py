@@ -8,8 +8,6 @@ A map says what moved this network's answer, not what is malignant. It may be tr
 changes with the weights (Adebayo et al. 2018), which the tests look at.
 """
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +16,9 @@ from matplotlib import colormaps
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from melfast.data.image_list import ImageList
 from melfast.data.native import NativeLoader
 from melfast.data.plan import evaluation_plan
-from melfast.data.retouch import Masks
 from melfast.io.errors import InputError
 from melfast.models.decode import decode
 from melfast.models.record import ModelRecord
@@ -59,17 +57,13 @@ def evidence_maps(
 
 
 def explain_files(
-    model: torch.nn.Module,
-    record: ModelRecord,
-    paths: Sequence[Path],
-    masks: Masks | None = None,
-    groups: NDArray[np.int64] | None = None,
+    model: torch.nn.Module, record: ModelRecord, images: ImageList, groups: NDArray[np.int64] | None = None
 ) -> list[tuple[NDArray[np.uint8], float]]:
     """Each image as the model's input shows it with its map laid over, and P(malignant).
 
     Args:
         model: in eval mode, on the CPU.
-        masks: of the lesions, for a masked preprocess.
+        images: with lesion masks, for a masked preprocess.
         groups: int64 [N], -1 unknown.
     Returns:
         (uint8 sRGB [H, W, 3], P) of each.
@@ -77,14 +71,14 @@ def explain_files(
         ImageError: an image cannot be read.
     """
     preprocess = record.preprocess
-    plan = evaluation_plan(len(paths), batch_size=BATCH_SIZE, masked=preprocess.masked)
+    plan = evaluation_plan(len(images), batch_size=BATCH_SIZE, masked=preprocess.masked)
     found = []
-    loaders = [NativeLoader(paths, preprocess, plan, masks=masks, dtype=dtype) for dtype in (np.float32, np.uint8)]
+    loaders = [NativeLoader(images, preprocess, plan, dtype=dtype) for dtype in (np.float32, np.uint8)]
     with loaders[0] as normalised, loaders[1] as plain:
         for batch, shown in zip(normalised, plain, strict=True):
-            images = torch.from_numpy(np.array(batch.images)).permute(0, 3, 1, 2)
+            inputs = torch.from_numpy(np.array(batch.images)).permute(0, 3, 1, 2)
             group_b = None if groups is None else torch.from_numpy(groups[batch.index])
-            maps, probability = evidence_maps(model, record, images, group_b)
+            maps, probability = evidence_maps(model, record, inputs, group_b)
             for picture, heat, p in zip(shown.images, maps, probability, strict=True):
                 found.append((overlay(picture, heat), float(p)))
     return found

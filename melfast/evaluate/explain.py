@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from melfast.data.retouch import Masks
+from melfast.data.image_list import ImageList
 from melfast.evaluate.evidence import explain_files
 from melfast.evaluate.run import read_split
 from melfast.io.contact_sheet import write_grid
@@ -42,26 +42,19 @@ def run_explain(
     """
     folder = find_checkpoint(checkpoint)
     model, record = load_model(folder)
-    masks: Masks | None = None
     groups: NDArray[np.int64] | None = None
     if images is not None:
         if record.preprocess.masked:
             raise InputError(f"{folder}: the model sees masked images; wanted a manifest with masks, --data-path")
         files = find_images(images)
-        labels, paths = list(files.names), [Path(path) for path in files.paths]
-        targets = np.full(len(paths), -1)
+        labels, found_images = list(files.names), ImageList(files.paths)
+        targets = np.full(len(labels), -1)
     else:
         manifest = read_split(folder, data_path, split)
-        labels, paths, masks = manifest.image_names, manifest.image_paths, manifest.lesion_masks
+        labels, found_images = manifest.image_names, manifest.images
         targets, groups = manifest.targets, manifest.groups_by(record.groups).astype(np.int64)
     chosen = choose(labels, targets, names, count)
-    found = explain_files(
-        model,
-        record,
-        [paths[i] for i in chosen],
-        None if masks is None else [masks[i] for i in chosen],
-        None if groups is None else groups[chosen],
-    )
+    found = explain_files(model, record, found_images.select(chosen), None if groups is None else groups[chosen])
     output.mkdir(parents=True, exist_ok=True)
     captions = []
     for row, (picture, probability) in zip(chosen, found, strict=True):

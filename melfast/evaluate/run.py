@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
-from melfast.data.feed import Precision, set_threads
-from melfast.data.loader import LoaderName, OnError, choose_loader
-from melfast.data.manifest import SPLITS, Manifest, read_manifest
+from melfast.data.feed import Precision, choose_loader, set_threads
+from melfast.data.loader import LoaderName, OnError
+from melfast.data.manifest import SPLITS, Manifest, is_manifest, read_manifest
 from melfast.data.views import Tta
 from melfast.distributed import World, start_world
 from melfast.io.errors import ImageError, InputError
@@ -25,7 +25,7 @@ from melfast.models.infer import BATCH_SIZE, infer
 from melfast.models.record import ModelRecord
 from melfast.prepare.sources import import_source
 from melfast.report.measures import Scored, measure, table, write_metrics, write_predictions
-from melfast.train.data import MANIFEST, is_manifest
+from melfast.train.data import MANIFEST
 
 DEFAULT_THRESHOLD = 0.5
 CARD = "model_card.md"
@@ -179,11 +179,9 @@ def ask(folder: Path, manifest: Manifest, world: World, means: Means) -> Answers
         task = bar.add_task("evaluate", total=len(manifest) / world.size)
         found = infer(
             model.to(world.device).to(memory_format=torch.channels_last),
-            manifest.image_paths,
+            manifest.images,
             record.preprocess,
             world,
-            masks=manifest.lesion_masks,
-            checked=manifest.checked,
             loader=means.loader,
             batch_size=means.batch_size,
             precision=means.precision,

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from melfast.data.feed import Precision, autocast, feed, open_loader
+from melfast.data.image_list import ImageList
 from melfast.data.loader import LoaderName, OnError
-from melfast.data.plan import evaluation_plan
+from melfast.data.plan import Share, evaluation_plan
 from melfast.data.preprocess import Preprocess
-from melfast.data.retouch import Masks
 from melfast.data.views import Tta, View, require_views
 from melfast.distributed import World
 from melfast.io.errors import ImageError, InputError
@@ -58,12 +58,10 @@ class Inference:
 
 def infer(
     model: torch.nn.Module,
-    paths: Sequence[Path],
+    images: Sequence[Path] | ImageList,
     preprocess: Preprocess,
     world: World,
     *,
-    masks: Masks | None = None,
-    checked: NDArray[np.bool_] | None = None,
     loader: LoaderName = "auto",
     batch_size: int = BATCH_SIZE,
     precision: Precision = "fp32",
@@ -78,38 +76,30 @@ def infer(
     the same whole answer, on the CPU to the last bit however many processes and threads there are.
 
     Args:
-        masks: lesion masks, for a masked `preprocess`.
-        checked: files known to be whole; see open_loader, as for `loader`.
+        images: files, with lesion masks for a masked `preprocess`.
+        loader: see open_loader.
         tta: of which views of each image the model is asked, see melfast.data.views.
         advance: told how many images this process has done since it was last told.
     Raises:
         ImageError: a file cannot be read, under `on_error="raise"`.
         InputError: no file at all could be read, or the model gives no number for one.
     """
+    files = ImageList.of(images)
     plan = evaluation_plan(
-        len(paths), batch_size=batch_size, rank=world.rank, world_size=world.size, masked=preprocess.masked
+        len(files), batch_size=batch_size, share=Share(world.rank, world.size), masked=preprocess.masked
     )
     views = require_views(tta, preprocess)
     index: list[NDArray[np.int64]] = []
     logits: list[torch.Tensor] = []
     failures: list[ImageError] = []
     batches = open_loader(
-        paths,
-        preprocess,
-        plan,
-        world,
-        masks=masks,
-        checked=checked,
-        loader=loader,
-        threads=threads,
-        on_error=on_error,
-        precision=precision,
+        files, preprocess, plan, world, loader=loader, threads=threads, on_error=on_error, precision=precision
     )
     with batches, answering(model, world, precision) as answer:
-        for images, batch in feed(batches, world.device):
+        for pixels, batch in feed(batches, world.device):
             failures.extend(batch.failures)
             if len(batch.index):
-                logits.append(torch.cat([answer(_viewed(images, v)) for v in views], dim=1))
+                logits.append(torch.cat([answer(_viewed(pixels, v)) for v in views], dim=1))
                 index.append(batch.index)
             advance(len(batch.index) + len(batch.failures))
     # Host-device sync, once: the logits come to the host together.
@@ -118,14 +108,14 @@ def infer(
     found = [part for part, _ in parts if part is not None]
     failed = tuple(failure for _, part in parts for failure in part)
     if not found:
-        raise InputError(f"none of the {len(paths)} images can be read; the first: {failed[0]}")
+        raise InputError(f"none of the {len(files)} images can be read; the first: {failed[0]}")
     all_index = np.concatenate([part[0] for part in found])
     order = np.argsort(all_index)
     all_logits = np.concatenate([part[1] for part in found])
     if (bad := np.flatnonzero(~np.isfinite(all_logits).all(axis=1))).size:
         raise InputError(
             f"the model's answer is not a number for {bad.size} of {len(all_index)} images, "
-            f"the first: {paths[all_index[bad[0]]]}"
+            f"the first: {files.paths[all_index[bad[0]]]}"
         )
     assert len(np.unique(all_index)) == len(all_index), "an image was seen twice"
     return Inference(all_index[order], all_logits[order], failed)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from melfast.data.manifest import Manifest, read_manifest
+from melfast.data.manifest import Manifest, is_manifest, read_manifest
 from melfast.io.contact_sheet import write_grid
 from melfast.io.errors import InputError
 from melfast.io.files import atomic_path
@@ -26,7 +26,6 @@ from melfast.report.page import write_page
 from melfast.report.predictions import TRUTH_COLUMNS, Predictions, image_key, odd, settle
 from melfast.report.shown import title_of
 from melfast.skin.tone import TONE_GROUPS, classify
-from melfast.train.data import is_manifest
 
 PAGE, DOCUMENT, TABLES = "report.html", "metrics.json", "tables.csv"
 DEFAULT_COLUMNS = ("group", "sex", "age_approx", "anatom_site_general_challenge")

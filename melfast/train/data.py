@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from melfast.config.schema import DataConfig
-from melfast.data.manifest import REQUIRED, Manifest, read_manifest, write_manifest
+from melfast.data.image_list import ImageList
+from melfast.data.manifest import Manifest, is_manifest, read_manifest, write_manifest
 from melfast.data.plan import Rows
 from melfast.io.errors import InputError
-from melfast.io.tables import read_table
 from melfast.prepare.folds import fold_manifest
 from melfast.prepare.sources import import_source
 from melfast.prepare.split import require_disjoint, split_manifest
@@ -27,21 +27,17 @@ class LabelledImages:
     """One split's images that have a target.
 
     Attributes:
-        paths: image files.
+        images: their files, masks and which of them are known to be whole.
         names: their image_name.
         rows: what a plan is drawn from; targets and groups among it.
-        masks: lesion masks, None where an image has none.
-        checked: bool [N], whether `prepare check` found the file whole.
     """
 
-    paths: list[Path]
+    images: ImageList
     names: list[str]
     rows: Rows
-    masks: list[Path | None]
-    checked: NDArray[np.bool_]
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.images)
 
     @property
     def targets(self) -> NDArray[np.int64]:
@@ -103,11 +99,6 @@ def take_in(config: DataConfig, run: Path, say: Say, set_by_user: set[str]) -> N
     write_manifest(manifest, run / MANIFEST)
 
 
-def is_manifest(path: Path) -> bool:
-    """Whether a path is a table with a manifest's columns."""
-    return path.is_file() and set(REQUIRED) <= set(read_table(path).frame.columns)
-
-
 def training_data(manifest: Manifest, say: Say = lambda message: None) -> TrainingData:
     """The training and validation splits of a manifest.
 
@@ -137,13 +128,11 @@ def labelled(manifest: Manifest, split: str, say: Say) -> LabelledImages:
             f"{manifest.path}: split {split!r} has {malignant} malignant and "
             f"{len(targets) - malignant} benign images; wanted both classes"
         )
-    return LabelledImages(
-        manifest.image_paths, manifest.image_names, Rows.of(manifest), manifest.lesion_masks, manifest.checked
-    )
+    return LabelledImages(manifest.images, manifest.image_names, Rows.of(manifest))
 
 
 def _require_files(data: TrainingData, skip: bool, say: Say) -> None:
-    paths = data.train.paths + data.valid.paths
+    paths = [*data.train.images.paths, *data.valid.images.paths]
     missing = [str(path) for path in paths if not os.path.isfile(path)]
     if not missing:
         return

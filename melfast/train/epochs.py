@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from melfast.config.schema import Config
-from melfast.data.plan import EpochPlan, Rows, training_plan
+from melfast.data.plan import EpochPlan, Rows, Share, training_plan
 from melfast.distributed import World
 from melfast.io.errors import InputError
 
@@ -32,16 +32,13 @@ def epoch_plan(config: Config, rows: Rows, epoch: int, world: World) -> EpochPla
     train, preprocess = config.train, config.preprocess
     plan = training_plan(
         rows,
+        preprocess.resolve(),
         config.augment,
         config.sampler,
         batch_size=train.batch_size // world.size,
         seed=train.seed,
         epoch=epoch,
-        height=preprocess.height,
-        width=preprocess.width,
-        masked=preprocess.masked,
-        rank=world.rank,
-        world_size=world.size,
+        share=Share(world.rank, world.size),
     )
     piece = train.batch_size // world.size // train.accumulate
     bounds = np.arange(0, len(plan.index) + 1, piece, dtype=np.int64)

@@ -55,14 +55,8 @@ class Trainer:
         learner: Learner,
         state: State,
         log: Log,
-        stop: Stop | None = None,
     ) -> None:
-        """
-        Args:
-            stop: once it is wanted, training ends at the next report, with a checkpoint.
-        """
-        self.stop = stop or Stop()
-        self.stopped = False
+        self.stop, self.stopped = Stop(), False
         self.config, self.data, self.run, self.world = config, data, run, world
         self.record, self.learner, self.state, self.log = record, learner, state, log
         self.targets = torch.from_numpy(data.train.targets).to(world.device)
@@ -74,13 +68,17 @@ class Trainer:
         self.saved_at = time.monotonic()
         self.left_out: set[str] = set()
 
-    def train(self) -> None:
+    def train(self, stop: Stop) -> None:
         """Epochs of training, validation and a checkpoint; `stopped` tells whether it ended early.
+
+        Args:
+            stop: once it is wanted, training ends at the next report, with a checkpoint.
 
         Raises:
             InputError: an image cannot be read, the loss is not finite, a checkpoint cannot be
                 written.
         """
+        self.stop = stop
         state, name = self.state, self.config.train.best_metric
         if self.learner.from_features:
             self.see_once()
@@ -134,12 +132,10 @@ class Trainer:
             yield self.features["train"].batches(plan, start)
             return
         with open_loader(
-            train.paths,
+            train.images,
             self.record.preprocess,
             plan,
             self.world,
-            masks=train.masks,
-            checked=train.checked,
             loader=config.data.loader,
             threads=config.data.threads,
             on_error=config.data.on_error,
@@ -357,16 +353,14 @@ class Trainer:
         }
         return record.replace(training=summary), metrics
 
-    def infer(self, model: torch.nn.Module, images: LabelledImages) -> Inference:
+    def infer(self, model: torch.nn.Module, part: LabelledImages) -> Inference:
         """What a model says of a split's images, un-augmented."""
         data = self.config.data
         return infer(
             model,
-            images.paths,
+            part.images,
             self.record.preprocess,
             self.world,
-            masks=images.masks,
-            checked=images.checked,
             loader=data.loader,
             precision=self.config.train.precision,
             threads=data.threads,

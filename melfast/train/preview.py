@@ -59,14 +59,14 @@ def draw_preview(
     else:
         known = manifest
         plan = evaluation_plan(len(known), batch_size=1, masked=config.preprocess.masked)
-    preprocess, paths, masks = config.preprocess.resolve(), known.image_paths, known.lesion_masks
+    preprocess, files = config.preprocess.resolve(), known.images
     captions = Captions(known, plan)
     pictures: list[tuple[NDArray[np.uint8], str]] = []
     failures: list[ImageError] = []
     for record in range(min(images, len(plan.index))):
         picture = np.empty((preprocess.height, preprocess.width, 3), np.uint8)
         try:
-            carry_out(plan, record, paths, masks, preprocess, picture)
+            carry_out(plan, record, files, preprocess, picture)
             pictures.append((picture, captions.of(record)))
         except ImageError as error:
             failures.append(error)

@@ -9,8 +9,7 @@ import click
 
 from melfast.config import loading as settings
 from melfast.config.schema import Config
-from melfast.data.feed import set_tf32, set_threads
-from melfast.data.loader import choose_loader
+from melfast.data.feed import choose_loader, set_tf32, set_threads
 from melfast.data.manifest import read_manifest
 from melfast.distributed import World, launch_id, start_world, started_again
 from melfast.io.errors import InputError
@@ -119,8 +118,8 @@ def run_training(config: Config, sources: dict[str, str], *, going_on: bool) -> 
             if world.first and not state.step:
                 show_samples(config, run, log)
             with watch_sigterm() as stop, world.together():
-                trainer = Trainer(config, data, run, world, record, learner, state, log, stop)
-                trainer.train()
+                trainer = Trainer(config, data, run, world, record, learner, state, log)
+                trainer.train(stop)
             if trainer.stopped and state.epoch < config.train.epochs:
                 log.say(
                     f"stopped by SIGTERM after step {state.step:,}; {find_checkpoint(run, 'last')} "

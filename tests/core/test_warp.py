@@ -8,6 +8,7 @@ from scipy.ndimage import map_coordinates
 from melfast import core
 from melfast.data.augment import IDENTITY, Augment
 from melfast.data.plan import Rows, training_plan
+from melfast.data.preprocess import Preprocess
 
 
 def random_image(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -89,7 +90,7 @@ def test_a_plan_turns_circles_into_circles():
     image = np.repeat(disc[..., None], 3, axis=2)
     turn = Augment(hflip=0, vflip=0, rotation_deg=90, translation=0, scale=0)
     rows = Rows(np.zeros(8, np.int64), np.zeros(8, np.int16))
-    plan = training_plan(rows, turn, batch_size=8, seed=0, epoch=0, height=height, width=width)
+    plan = training_plan(rows, Preprocess(height, width), turn, batch_size=8, seed=0, epoch=0)
     for affine in plan.affine:
         assert np.abs(warped(image, affine).astype(int) - image).mean() < 1.5
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from melfast.data.augment import Augment
 from melfast.data.dali import DaliLoader
+from melfast.data.image_list import ImageList
 from melfast.data.loader import PlanLoader
 from melfast.data.manifest import Manifest
 from melfast.data.native import NativeLoader
@@ -53,17 +54,12 @@ class Pictures:
     masks: list[Path | None]
     rows: Rows
 
+    @property
+    def images(self) -> ImageList:
+        return ImageList(self.paths, self.masks)
+
     def plan(self, augment: Augment, preprocess: Preprocess) -> EpochPlan:
-        return training_plan(
-            self.rows,
-            augment,
-            batch_size=4,
-            seed=1,
-            epoch=0,
-            height=preprocess.height,
-            width=preprocess.width,
-            masked=preprocess.masked,
-        )
+        return training_plan(self.rows, preprocess, augment, batch_size=4, seed=1, epoch=0)
 
 
 @pytest.fixture(params=EXECUTORS)

@@ -30,6 +30,7 @@ from melfast.data.batch import Batch
 from melfast.data.dali import DaliLoader
 from melfast.data.dali_feed import read_whole, record_arrays
 from melfast.data.dali_graph import finished, levels
+from melfast.data.image_list import ImageList
 from melfast.data.loader import PlanLoader
 from melfast.data.manifest import Manifest
 from melfast.data.native import NativeLoader
@@ -99,7 +100,7 @@ def assert_same(found: list[Batch], wanted: list[Batch]) -> None:
 
 
 def images_of(executor: Executor, pictures: Pictures, plan: EpochPlan, preprocess: Preprocess) -> NDArray[Any]:
-    loader = executor(pictures.paths, preprocess, plan, masks=pictures.masks, threads=2)
+    loader = executor(pictures.images, preprocess, plan, threads=2)
     images = np.concatenate([batch.images.copy() for batch in loader])
     assert len(images) == len(plan.index)
     return images
@@ -157,10 +158,9 @@ def test_frames_around_real_jpegs_are_not_smeared(real_data: Path) -> None:
     count = len(paths) // 10 * 10
     rows = Rows(np.zeros(count, np.int64), np.full(count, -1, np.int16))
     pictures = Pictures(paths[:count], [None] * count, rows)
-    size = {"height": 96, "width": 96}
     augment = Augment(rotation_deg=180, scale=0.3, translation=0.3)
-    plan = training_plan(rows, augment, batch_size=10, seed=0, epoch=0, **size)
-    apart = apart_from_native(pictures, plan, Preprocess(**size))
+    plan = training_plan(rows, Preprocess(96, 96), augment, batch_size=10, seed=0, epoch=0)
+    apart = apart_from_native(pictures, plan, Preprocess(96, 96))
     assert np.median(apart) <= JPEG_MEDIAN
     assert max(apart) <= JPEG_WORST
 
@@ -501,9 +501,8 @@ def test_gpu_is_the_native_executor(kind: str, colour: str, drawn_jpegs: Picture
         pytest.skip("no CUDA device")
     preprocess = COLOURS[colour]
     plan = drawn_jpegs.plan(KINDS[kind], preprocess)
-    options: dict[str, Any] = {"masks": drawn_jpegs.masks, "threads": 2}
-    on_gpu = DaliLoader(drawn_jpegs.paths, preprocess, plan, device="gpu", **options)
-    native = NativeLoader(drawn_jpegs.paths, preprocess, plan, **options)
+    on_gpu = DaliLoader(drawn_jpegs.images, preprocess, plan, device="gpu", threads=2)
+    native = NativeLoader(drawn_jpegs.images, preprocess, plan, threads=2)
     apart = []
     for found, wanted in zip(on_gpu, native, strict=True):
         tensor: Any = found.images
@@ -520,5 +519,5 @@ def test_files_known_to_be_whole_are_not_checked(files: list[Path], monkeypatch:
     monkeypatch.setattr(dali_feed, "read_whole", lambda path: (seen.append(path), check(path))[1])
     known = np.arange(len(files)) != 2
     plan = evaluation_plan(len(files), batch_size=4)
-    list(DaliLoader(files, PLAIN, plan, threads=1, checked=known))
+    list(DaliLoader(ImageList(files, checked=known), PLAIN, plan, threads=1))
     assert seen == [files[2]]

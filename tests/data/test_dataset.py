@@ -41,7 +41,7 @@ def test_items_are_those_of_the_evaluation_plan(tiny_data: Path, preprocess: Pre
 def test_a_plan_gives_augmented_items(tiny_data: Path) -> None:
     manifest, preprocess = read_manifest(tiny_data).split("train"), SIZES[0]
     augment = Augment(geometry="published", brightness=0.3)
-    plan = training_plan(Rows.of(manifest), augment, batch_size=16, seed=3, epoch=2, height=20, width=28)
+    plan = training_plan(Rows.of(manifest), Preprocess(20, 28), augment, batch_size=16, seed=3, epoch=2)
     dataset = MelanomaDataset(manifest, preprocess, plan=plan)
     batches = [b.images.copy() for b in NativeLoader(manifest.image_paths, preprocess, plan)]
     assert len(dataset) == 96  # 16 benign, 16 x 5 malignant

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from melfast.data.loader import choose_loader
+from melfast.data.feed import choose_loader
 from melfast.io.errors import InputError
 
 

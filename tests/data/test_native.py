@@ -67,8 +67,7 @@ def loader_threads() -> list[str]:
 
 def drawn_plan(files: list[Path], augment: Augment, **options: Any) -> EpochPlan:
     rows = Rows(np.zeros(len(files), np.int64), np.full(len(files), -1, np.int16))
-    size = {"height": PLAIN.height, "width": PLAIN.width}
-    return training_plan(rows, augment, **size | options)
+    return training_plan(rows, PLAIN, augment, **options)
 
 
 def copies(loader: NativeLoader) -> list[Batch]:

@@ -12,7 +12,8 @@ import pytest
 
 from melfast.data.augment import IDENTITY, Augment
 from melfast.data.manifest import read_manifest
-from melfast.data.plan import EpochPlan, Rows, evaluation_plan, reaches_out, training_plan, working_size
+from melfast.data.plan import EpochPlan, Rows, Share, evaluation_plan, reaches_out, training_plan, working_size
+from melfast.data.preprocess import Preprocess
 from melfast.data.sampler import Sampler
 from melfast.io.errors import InputError
 from melfast.skin.tone import TONE_GROUPS
@@ -27,8 +28,8 @@ def benign(count: int) -> Rows:
 
 def plan_of(augment: Augment, rows: Rows | None = None, **changes: Any) -> EpochPlan:
     rows = rows or benign(MANY)
-    options = {"batch_size": 8, "seed": 3, "epoch": 0, "height": 64, "width": 64} | changes
-    return training_plan(rows, augment, **options)
+    options = {"preprocess": Preprocess(64, 64), "batch_size": 8, "seed": 3, "epoch": 0} | changes
+    return training_plan(rows, augment=augment, **options)
 
 
 def only(**parts: float) -> Augment:
@@ -66,8 +67,8 @@ def test_every_image_once_in_whole_batches() -> None:
 
 
 def test_evaluation_deals_whole_batches_to_ranks() -> None:
-    first = evaluation_plan(10, batch_size=3, rank=0, world_size=2)
-    second = evaluation_plan(10, batch_size=3, rank=1, world_size=2)
+    first = evaluation_plan(10, batch_size=3, share=Share(0, 2))
+    second = evaluation_plan(10, batch_size=3, share=Share(1, 2))
     assert [first.index[s].tolist() for s in first.batches()] == [[0, 1, 2], [6, 7, 8]]
     assert [second.index[s].tolist() for s in second.batches()] == [[3, 4, 5], [9]]
     assert np.array_equal(second.affine, np.broadcast_to(IDENTITY, (4, 2, 3)))
@@ -87,7 +88,7 @@ def test_batches_from_the_middle() -> None:
 def test_affine_is_rotation_zoom_and_shift_in_pixels(aspect: float) -> None:
     """In pixels the matrix is a similarity: circles stay circles, at any aspect."""
     augment = only(rotation_deg=30, scale=0.2, translation=0.1)
-    affine = plan_of(augment, height=60, width=round(60 * aspect)).affine.astype(np.float64)
+    affine = plan_of(augment, preprocess=Preprocess(60, round(60 * aspect))).affine.astype(np.float64)
     width, height = 120.0 * aspect, 120.0
     to_pixels = np.diag([width / 2, height / 2])
     linear = to_pixels @ affine[:, :, :2] @ np.linalg.inv(to_pixels)
@@ -146,7 +147,7 @@ def test_switching_one_part_off_leaves_the_others() -> None:
 def test_ranks_together_see_the_batches_of_one_process(world_size: int) -> None:
     whole = plan_of(Augment(), benign(103), seed=1, epoch=2)
     ranks = [
-        plan_of(Augment(), benign(103), batch_size=8 // world_size, seed=1, epoch=2, rank=rank, world_size=world_size)
+        plan_of(Augment(), benign(103), batch_size=8 // world_size, seed=1, epoch=2, share=Share(rank, world_size))
         for rank in range(world_size)
     ]
     assert {plan.num_batches for plan in [whole, *ranks]} == {103 // 8}
@@ -166,7 +167,7 @@ def test_another_epoch_uses_what_one_left_out() -> None:
 @pytest.mark.parametrize("num_images", [0, 1, 7, 8, 9, 100])
 @pytest.mark.parametrize("world_size", [1, 2, 3, 16])
 def test_evaluation_sees_each_image_once(num_images: int, world_size: int) -> None:
-    plans = [evaluation_plan(num_images, batch_size=4, rank=rank, world_size=world_size) for rank in range(world_size)]
+    plans = [evaluation_plan(num_images, batch_size=4, share=Share(rank, world_size)) for rank in range(world_size)]
     assert sorted(np.concatenate([plan.index for plan in plans]).tolist()) == list(range(num_images))
     for plan in plans:
         assert plan.bounds[0] == 0
@@ -180,8 +181,8 @@ def test_evaluation_sees_each_image_once(num_images: int, world_size: int) -> No
 def test_batch_larger_than_the_data() -> None:
     message = "batch of 12 images (6 x 2 processes) is larger than the epoch of 11 training images: --batch-size"
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
-        plan_of(Augment(), benign(11), batch_size=6, world_size=2)
-    assert plan_of(Augment(), benign(12), batch_size=6, world_size=2).num_batches == 1
+        plan_of(Augment(), benign(11), batch_size=6, share=Share(0, 2))
+    assert plan_of(Augment(), benign(12), batch_size=6, share=Share(0, 2)).num_batches == 1
 
 
 @pytest.mark.parametrize(
@@ -257,7 +258,7 @@ def test_the_published_epoch_has_five_variants_of_each_malignant_image() -> None
 
 def test_published_turns_are_turns_in_pixels() -> None:
     """At 64 x 128 a turn by 90 degrees keeps circles round, as every variant does."""
-    plan = plan_of(Augment(geometry="published"), toned(), batch_size=10, height=64, width=128)
+    plan = plan_of(Augment(geometry="published"), toned(), batch_size=10, preprocess=Preprocess(64, 128))
     to_pixels = np.diag([64.0, 32.0])
     linear = to_pixels @ plan.affine[:, :, :2].astype(np.float64) @ np.linalg.inv(to_pixels)
     zoom_sq = np.abs(np.linalg.det(linear))[:, None, None]
@@ -271,7 +272,7 @@ def test_any_number_of_ranks_gives_the_same_records(name: Any, geometry: Any, wo
     augment = replace(EVERYTHING, geometry=geometry)
     whole = plan_of(augment, toned(), sampler=Sampler(name), batch_size=16)
     ranks = [
-        plan_of(augment, toned(), sampler=Sampler(name), batch_size=16 // world_size, rank=rank, world_size=world_size)
+        plan_of(augment, toned(), sampler=Sampler(name), batch_size=16 // world_size, share=Share(rank, world_size))
         for rank in range(world_size)
     ]
     for field in FIELDS:
@@ -317,7 +318,10 @@ def test_skin_is_moved_as_often_as_asked_and_the_group_goes_with_it() -> None:
 
 
 def test_a_masked_model_masks_every_record() -> None:
-    for plan in (plan_of(NO_CHANGE, toned(), masked=True), evaluation_plan(5, batch_size=2, masked=True)):
+    for plan in (
+        plan_of(NO_CHANGE, toned(), preprocess=Preprocess(64, 64, masked=True)),
+        evaluation_plan(5, batch_size=2, masked=True),
+    ):
         assert plan.masked is not None
         assert plan.masked.all()
     assert evaluation_plan(5, batch_size=2).masked is None

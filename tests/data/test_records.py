@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from melfast.data.image_list import ImageList
 from melfast.data.plan import EpochPlan, evaluation_plan
 from melfast.data.preprocess import Preprocess
 from melfast.io.errors import ImageError
@@ -21,7 +22,7 @@ COLOURS = {"rgb": Preprocess(48, 64), "cielab": Preprocess.for_colour(48, 64, "c
 def test_is_the_reference(kind: str, colour: str, executor: Executor, drawn_pngs: Pictures) -> None:
     preprocess = COLOURS[colour]
     plan = drawn_pngs.plan(KINDS[kind], preprocess)
-    loader = executor(drawn_pngs.paths, preprocess, plan, masks=drawn_pngs.masks, threads=2)
+    loader = executor(drawn_pngs.images, preprocess, plan, threads=2)
     images = np.concatenate([batch.images.copy() for batch in loader])
     assert len(images) == 12
     for record, image in enumerate(images):
@@ -47,8 +48,8 @@ def test_uint8_has_all_but_the_colour_conversion(executor: Executor, drawn_pngs:
     preprocess = COLOURS["cielab"]
     plan = drawn_pngs.plan(KINDS["everything"], preprocess)
     as_rgb = Preprocess(48, 64, mean=(0, 0, 0), std=(1, 1, 1))
-    kept = {"masks": drawn_pngs.masks, "threads": 2}
-    levels = executor(drawn_pngs.paths, preprocess, plan, dtype=np.uint8, **kept)
+    kept = {"threads": 2}
+    levels = executor(drawn_pngs.images, preprocess, plan, dtype=np.uint8, **kept)
     images = np.concatenate([batch.images.copy() for batch in levels])
     row = plan.index[0]
     wanted = reference(drawn_pngs.paths[row], plan, 0, as_rgb, drawn_pngs.masks[row])
@@ -87,7 +88,7 @@ def test_landmarks_stand_where_the_matrix_says(executor: Executor, tmp_path: Pat
 def test_a_mask_that_is_missing(masks: list[None] | None, executor: Executor, drawn_pngs: Pictures) -> None:
     plan = evaluation_plan(1, batch_size=1, masked=True)
     path = drawn_pngs.paths[0]
-    loader = executor([path], COLOURS["rgb"], plan, masks=masks)
+    loader = executor(ImageList([path], masks), COLOURS["rgb"], plan)
     with pytest.raises(ImageError) as caught:
         list(loader)
     assert str(caught.value) == f"{path}: has no lesion mask (mask_path): melfast prepare masks"
@@ -97,7 +98,9 @@ def test_a_mask_that_is_damaged(executor: Executor, drawn_pngs: Pictures, tmp_pa
     broken = tmp_path / "mask.png"
     broken.write_bytes(b"")
     plan = evaluation_plan(2, batch_size=2, masked=True)
-    loader = executor(drawn_pngs.paths[:2], COLOURS["rgb"], plan, masks=[broken, drawn_pngs.masks[1]], on_error="skip")
+    loader = executor(
+        ImageList(drawn_pngs.paths[:2], [broken, drawn_pngs.masks[1]]), COLOURS["rgb"], plan, on_error="skip"
+    )
     (batch,) = loader
     assert batch.index.tolist() == [1]
     assert [str(failure) for failure in batch.failures] == [

@@ -1,4 +1,4 @@
-"""Every block of code in README, the tutorial and howto/training.md runs, or is listed here.
+"""Every block of code in README, features.md, the tutorial and howto/training.md runs, or is listed here.
 
 The pages run from top to bottom, each in a folder of its own, beside small drawn data under the
 names that the text uses. On the other pages every melfast command is read by click without being
@@ -29,9 +29,10 @@ from tests.docs.blocks import Block, Line, melfast_commands, parse, read_blocks,
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
+FEATURES = ROOT / "docs" / "features.md"
 TUTORIAL = ROOT / "docs" / "tutorial.md"
 TRAINING = ROOT / "docs" / "howto" / "training.md"
-RUN = (README, TUTORIAL, TRAINING)
+RUN = (README, FEATURES, TUTORIAL, TRAINING)
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -155,7 +156,7 @@ def empty_folder(folder: Path) -> None:
 
 # What must stand there before a section's first block.
 BEFORE: dict[tuple[Path, str], Callable[[Path], None]] = {
-    (README, "What is in it"): nobody_s_predictions,
+    (FEATURES, "Features"): nobody_s_predictions,
     (TRAINING, "Training"): split_manifest,
     (TUTORIAL, "Without a download"): empty_folder,
 }
@@ -222,8 +223,9 @@ def run_page(page: Path, folder: Path, languages: set[str]) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_readme_runs(stand: Path) -> None:
+def test_readme_and_features_run(stand: Path) -> None:
     run_page(README, stand, languages=set())
+    run_page(FEATURES, stand, languages=set())
     for made in ("checked.csv", "sheet.png", "runs/first/evaluation/test/report/report.html"):
         assert (stand / made).is_file(), made
     for made in ("small.onnx", "p.parquet", "part-3.csv"):

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from melfast.config.schema import Config
-from melfast.data.manifest import read_manifest
+from melfast.data.manifest import is_manifest, read_manifest
 from melfast.io.errors import InputError
-from melfast.train.data import MANIFEST, is_manifest, take_in, training_data
+from melfast.train.data import MANIFEST, take_in, training_data
 
 MakeConfig = Callable[..., Config]
 

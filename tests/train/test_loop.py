@@ -21,6 +21,7 @@ from melfast.data.feed import feed, open_loader
 from melfast.data.manifest import read_manifest
 from melfast.data.native import NativeLoader
 from melfast.data.plan import Rows, evaluation_plan, training_plan
+from melfast.data.preprocess import Preprocess
 from melfast.distributed import World
 from melfast.io.errors import ImageError, InputError
 from melfast.metrics.metrics import roc_auc
@@ -36,6 +37,7 @@ from melfast.train.loop import Trainer, Window
 from melfast.train.mix import mix
 from melfast.train.run import run_training
 from melfast.train.schedule import learning_rate
+from melfast.train.stop import Stop
 
 MakeConfig = Callable[..., Config]
 
@@ -73,8 +75,8 @@ def test_an_epoch_is_what_it_would_be_by_hand(tiny_config: MakeConfig, tmp_path:
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
     optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}])
-    plan = training_plan(data.rows, config.augment, batch_size=8, seed=0, epoch=0, height=24, width=32)
-    loader = NativeLoader(data.paths, trainer.record.preprocess, plan, threads=1)
+    plan = training_plan(data.rows, Preprocess(24, 32), config.augment, batch_size=8, seed=0, epoch=0)
+    loader = NativeLoader(data.images, trainer.record.preprocess, plan, threads=1)
     for step, batch in enumerate(loader):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, 8, 0, config.optim)
@@ -95,7 +97,7 @@ def test_an_epoch_is_what_it_would_be_by_hand(tiny_config: MakeConfig, tmp_path:
 def one_gradient(config: Config, run: Path) -> dict[str, torch.Tensor]:
     trainer = make_trainer(config, run)
     plan = epoch_plan(config, trainer.data.train.rows, 0, trainer.world)
-    with open_loader(trainer.data.train.paths, trainer.record.preprocess, plan, trainer.world) as loader:
+    with open_loader(trainer.data.train.images, trainer.record.preprocess, plan, trainer.world) as loader:
         trainer.forward_backward(trainer.pieces(feed(loader, trainer.world.device), Window()))
     return {name: p.grad for name, p in trainer.learner.model.named_parameters()}
 
@@ -141,7 +143,7 @@ with start_world("cpu") as world:
     trainer = Trainer(config, data, Path("."), world, record, learner, State(), SilentLog())
     plan = epoch_plan(config, data.train.rows, 0, world)
     assert world.size == 2 and len(plan.index) == 16
-    with open_loader(data.train.paths, record.preprocess, plan, world, threads=1) as loader:
+    with open_loader(data.train.images, record.preprocess, plan, world, threads=1) as loader:
         trainer.forward_backward(trainer.pieces(feed(loader, world.device), Window()))
     gradients = {name: p.grad for name, p in learner.model.named_parameters()}
     torch.save(gradients, f"{sys.argv[2]}{world.rank}")
@@ -215,7 +217,7 @@ def test_a_run(tiny_config: MakeConfig, tmp_path: Path) -> None:
     # The kept model gives the metrics that the log says, and its record holds the threshold.
     model, record = load_model(run)
     images = training_data(read_manifest(run / "manifest.csv")).valid
-    loader = NativeLoader(images.paths, record.preprocess, evaluation_plan(24, batch_size=24))
+    loader = NativeLoader(images.images, record.preprocess, evaluation_plan(24, batch_size=24))
     (batch,) = loader
     with torch.inference_mode():
         score = model(torch.from_numpy(batch.images).permute(0, 3, 1, 2)).softmax(1)[:, 1]
@@ -360,7 +362,7 @@ def test_mixed_precision(tiny_config: MakeConfig, tmp_path: Path, precision: str
     assert trainer.learner.scaler.is_enabled() == (precision == "fp16")
     dtypes = []
     trainer.learner.model.fc.register_forward_hook(lambda m, i, out: dtypes.append(out.dtype))
-    trainer.train()
+    trainer.train(Stop())
     assert set(dtypes) == {torch.bfloat16 if precision == "bf16" else torch.float16}
     assert all(p.dtype == torch.float32 for p in trainer.learner.model.parameters())
 
@@ -534,7 +536,7 @@ def test_half_precision_that_always_overflows(
     trainer = make_trainer(tiny_config(train__precision="fp16"), tmp_path)
     trainer.learner.model.fc.weight.register_hook(lambda gradient: gradient * torch.inf)
     with pytest.raises(InputError, match="overflowed in 3 steps on end, the last of them 3, and"):
-        trainer.train()
+        trainer.train(Stop())
 
 
 def test_linear_probing_trains_the_head_alone(tiny_config: MakeConfig, tmp_path: Path) -> None:
@@ -560,7 +562,7 @@ def test_mixed_labels_weigh_as_the_pictures_do(
     trainer = make_trainer(config, tmp_path)
     plan = epoch_plan(config, trainer.data.train.rows, 0, trainer.world)
     data, model = trainer.data.train, trainer.learner.model
-    batch = next(iter(NativeLoader(data.paths, trainer.record.preprocess, plan, threads=1)))
+    batch = next(iter(NativeLoader(data.images, trainer.record.preprocess, plan, threads=1)))
     images = torch.from_numpy(batch.images).permute(0, 3, 1, 2)
     mixed = mix(images, config.train, (config.train.seed, 0, 0, 0))
     assert mixed.own < 0.99

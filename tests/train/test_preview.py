@@ -37,7 +37,7 @@ def test_the_pictures_are_those_that_are_trained_on(
     assert draw_preview(manifest, config, tmp_path / "s.png", epoch=3, images=20) == (20, [])
     train = labelled(manifest.split("train"), "train", print)
     plan = epoch_plan(config, train.rows, 3, World())
-    loader = NativeLoader(train.paths, config.preprocess.resolve(), plan, dtype=np.uint8)
+    loader = NativeLoader(train.images, config.preprocess.resolve(), plan, dtype=np.uint8)
     wanted = np.concatenate([batch.images.copy() for batch in loader])
     np.testing.assert_array_equal(np.stack(drawn), wanted[:20])
 

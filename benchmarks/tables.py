@@ -1,4 +1,4 @@
-"""python benchmarks/readme.py: writes README's table of figures from benchmarks/results."""
+"""python benchmarks/tables.py: writes the table of docs/benchmarks.md and README's chart from benchmarks/results."""
 
 import json
 import sys
@@ -9,11 +9,24 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import click
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from benchmarks.machine import ROOT
 from melfast.io.files import atomic_path
+from melfast.report.plots import save
 
-BEGIN, END = "<!-- measured: python benchmarks/readme.py -->", "<!-- /measured -->"
+BEGIN, END = "<!-- measured: python benchmarks/tables.py -->", "<!-- /measured -->"
+# What README's chart shows: suite, start of the comparison's title, its label, and the peers beside melfast.
+CHART = [
+    ("loader", "70 images", "JPEGs ≥ 1500 px to 224 px", ("torch DataLoader, PIL", "timm create_loader", "DALI cpu")),
+    ("skin", "sRGB8 to CIELAB", "sRGB to CIELAB", ("scikit-image rgb2lab", "kornia rgb_to_lab", "OpenCV float32")),
+    ("ita", "ITA of 6", "skin tone of an image", ("OpenCV, published",)),
+    ("masks", "published mask, 6000", "published lesion mask", ("OpenCV, the same steps",)),
+    ("statistics", "bootstrap", "bootstrap of all metrics", ("scikit-learn, one confusion matrix",)),
+    ("inference", "files to probabilities", "JPEGs to probabilities", ("OpenCV and ONNX Runtime, image by image",)),
+    ("train", "24 steps of ham10000.yaml: the loop", "a training step", ("timm's train.py step, the same",)),
+]
 # Of the versions in a file, those that a reader would ask for.
 VERSIONS = [
     *("python", "torch", "timm", "onnxruntime", "nvidia-dali-cuda130", "opencv-python-headless"),
@@ -90,7 +103,7 @@ def sources(records: dict[str, Any]) -> Iterator[str]:
             *own,
         ]
         facts += [] if one else [machines[file]]
-        yield f"- [{file}](benchmarks/results/{file}): {', '.join(facts)}."
+        yield f"- [{file}](../benchmarks/results/{file}): {', '.join(facts)}."
 
 
 def machine(record: dict[str, Any]) -> str:
@@ -100,25 +113,54 @@ def machine(record: dict[str, Any]) -> str:
 
 
 def replaced(text: str, table: str) -> str:
-    """The text with what stands between the marks replaced."""
+    """The text with what is between the marks replaced."""
     if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise click.ClickException(f"README.md must hold {BEGIN} and {END} once each")
+        raise click.ClickException(f"docs/benchmarks.md must hold {BEGIN} and {END} once each")
     before, rest = text.split(BEGIN)
     return f"{before}{BEGIN}\n\n{table}\n\n{END}{rest.split(END)[1]}"
 
 
+def chart(folder: Path) -> Figure:
+    """Bars of how many times as fast melfast is as its peers in the same run."""
+    records = [json.loads(path.read_text()) for path in sorted(folder.glob("*-cpu.json"))]
+    suites = {name: (record, found) for record in records for name, found in record["suites"].items()}
+    bars, machines = [], set()
+    for suite, title, label, peers in CHART:
+        record, found = suites[suite]
+        machines.add(machine(record))
+        (found, *_) = (c for c in found["comparisons"] if c["title"].startswith(title))
+        ratios = {peer["name"]: peer["ratio"]["median"] for peer in found["contestants"]}
+        bars += [(f"{label}\nvs {peer.removesuffix(', the same')}", ratios[peer]) for peer in peers]
+    figure = Figure(figsize=(8, 0.42 * len(bars) + 0.9), layout="constrained")
+    axes = figure.subplots()
+    names, ratios = zip(*bars, strict=True)
+    drawn = axes.barh(
+        names, [r - 1 for r in ratios], left=1, color=["#0072b2" if r >= 1 else "#d55e00" for r in ratios], height=0.7
+    )
+    axes.bar_label(drawn, [f"{r:.2g}x" if r < 10 else f"{r:.0f}x" for r in ratios], padding=4, fontsize="small")
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set(xscale="log", xlim=(0.7, 2 * max(ratios)), xlabel="times as fast as the peer, in the same run (log scale)")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", labelsize="x-small")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.supxlabel("; ".join(sorted(machines)), fontsize="x-small", color="grey")
+    return figure
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--check", is_flag=True, help="Only say whether README.md is what would be written.")
+@click.option("--check", is_flag=True, help="Only say whether docs/benchmarks.md is up to date.")
 def main(check: bool) -> None:
-    """Writes the table of figures in README.md from the files in benchmarks/results."""
-    path = ROOT / "README.md"
+    """Write the table of docs/benchmarks.md and README's chart from benchmarks/results."""
+    path = ROOT / "docs" / "benchmarks.md"
     text = path.read_text()
     wanted = replaced(text, measured(ROOT / "benchmarks" / "results"))
     if check and text != wanted:
-        raise click.ClickException("README.md differs: python benchmarks/readme.py writes it")
+        raise click.ClickException("docs/benchmarks.md is out of date; run: python benchmarks/tables.py")
     if not check:
         with atomic_path(path) as temporary:
             temporary.write_text(wanted)
+        save(chart(ROOT / "benchmarks" / "results"), ROOT / "docs" / "speed.png")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""README's table of figures: by hand, and as the committed files have it."""
+"""The table of docs/benchmarks.md of figures: by hand, and as the committed files have it."""
 
 import json
 import re
@@ -8,7 +8,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import readme
+from benchmarks import tables
 
 
 def line(name: str, rate: float, ratio: float, target: float | None = None) -> dict:
@@ -43,19 +43,19 @@ def written(folder: Path, **records: dict) -> Path:
 
 
 def test_a_row_by_hand(tmp_path):
-    table = readme.measured(written(tmp_path, one=record("loader"))).splitlines()
+    table = tables.measured(written(tmp_path, one=record("loader"))).splitlines()
     assert table[2] == (
         "| `loader` | to 224 px | melfast: 1,780 images/s | 147x a; 0.87x b; "
         "**2.94x c (wanted 3.5x)**; **0.90x d**; 1.50x e |"
     )
     assert "All on 4 cores of X (avx2), no GPU." in table
     assert "Versions: torch 2.15, pillow 13.0.0." in table
-    assert table[-1] == ("- [one.json](benchmarks/results/one.json): commit `0123456`, 2026-11-23, --threads 2.")
+    assert table[-1] == ("- [one.json](../benchmarks/results/one.json): commit `0123456`, 2026-11-23, --threads 2.")
 
 
 def test_what_differs_stands_with_its_file(tmp_path):
     folder = written(tmp_path, one=record("a"), two=record("b", cores=8, torch="2.14"))
-    table = readme.measured(folder)
+    table = tables.measured(folder)
     assert "All on" not in table
     assert "Versions: pillow 13.0.0." in table
     assert "--threads 2, torch 2.15, 4 cores of X (avx2), no GPU." in table
@@ -65,12 +65,12 @@ def test_what_differs_stands_with_its_file(tmp_path):
 def test_a_suite_stands_once(tmp_path):
     folder = written(tmp_path, one=record("a"), two=record("a"))
     with pytest.raises(click.ClickException, match=r"suite a stands in one\.json and two\.json"):
-        readme.measured(folder)
+        tables.measured(folder)
 
 
 def test_curves_stand_on_a_page_of_their_own(tmp_path):
     folder = written(tmp_path, one=record("a"), **{"scaling-cpu": record("scaling", cores=8)})
-    assert readme.measured(folder) == readme.measured(written(tmp_path / "b", one=record("a")))
+    assert tables.measured(folder) == tables.measured(written(tmp_path / "b", one=record("a")))
 
 
 @pytest.mark.parametrize(
@@ -87,35 +87,35 @@ def test_curves_stand_on_a_page_of_their_own(tmp_path):
     ],
 )
 def test_three_digits(value, text):
-    assert readme.number(value) == text
+    assert tables.number(value) == text
 
 
-@pytest.mark.parametrize("text", ["", readme.BEGIN, readme.END, 2 * (readme.BEGIN + readme.END)])
+@pytest.mark.parametrize("text", ["", tables.BEGIN, tables.END, 2 * (tables.BEGIN + tables.END)])
 def test_marks_must_be_there_once(text):
-    with pytest.raises(click.ClickException, match=re.escape(readme.BEGIN)):
-        readme.replaced(text, "table")
+    with pytest.raises(click.ClickException, match=re.escape(tables.BEGIN)):
+        tables.replaced(text, "table")
 
 
 def test_only_what_stands_between_the_marks_changes():
-    old = f"a\n{readme.BEGIN}\nold\n{readme.END}\nb\n"
-    new = readme.replaced(old, "new")
-    assert new == f"a\n{readme.BEGIN}\n\nnew\n\n{readme.END}\nb\n"
-    assert readme.replaced(new, "new") == new
+    old = f"a\n{tables.BEGIN}\nold\n{tables.END}\nb\n"
+    new = tables.replaced(old, "new")
+    assert new == f"a\n{tables.BEGIN}\n\nnew\n\n{tables.END}\nb\n"
+    assert tables.replaced(new, "new") == new
 
 
-def test_readme_holds_the_committed_figures():
-    found = CliRunner().invoke(readme.main, ["--check"])
+def test_the_page_holds_the_committed_figures():
+    found = CliRunner().invoke(tables.main, ["--check"])
     assert found.exit_code == 0, found.output
 
 
 def test_a_wrong_figure_is_seen(tmp_path, monkeypatch):
-    """The check fails where README says something else."""
-    text = (readme.ROOT / "README.md").read_text()
-    (tmp_path / "README.md").write_text(text.replace("images/s", "images/h"))
-    (tmp_path / "benchmarks").symlink_to(readme.ROOT / "benchmarks")
-    monkeypatch.setattr(readme, "ROOT", tmp_path)
-    found = CliRunner().invoke(readme.main, ["--check"])
+    """The check fails where the page says something else."""
+    text = (tables.ROOT / "docs" / "benchmarks.md").read_text()
+    (tmp_path / "docs" / "benchmarks.md").write_text(text.replace("images/s", "images/h"))
+    (tmp_path / "benchmarks").symlink_to(tables.ROOT / "benchmarks")
+    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    found = CliRunner().invoke(tables.main, ["--check"])
     assert found.exit_code == 1
-    assert "README.md differs: python benchmarks/readme.py writes it" in found.output
-    assert CliRunner().invoke(readme.main, []).exit_code == 0
-    assert (tmp_path / "README.md").read_text() != text.replace("images/s", "images/h")
+    assert "docs/benchmarks.md is out of date; run: python benchmarks/tables.py" in found.output
+    assert CliRunner().invoke(tables.main, []).exit_code == 0
+    assert (tmp_path / "docs" / "benchmarks.md").read_text() != text.replace("images/s", "images/h")

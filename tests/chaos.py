@@ -1,0 +1,573 @@
+"""python tests/chaos.py [SCENARIO...]: tries to break the commands: kills, mutated tables and pictures, bad folders.
+
+About 15 minutes on two cores. A run that was killed must end, once it is repeated, with the same bytes as one that was
+not. No command may crash, hang, print a traceback or leave a file half-written. Prints a line for each scenario, and
+exits with 1 if one fails. `--seed` draws other kills and mutations.
+"""
+
+import os
+import random
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import click
+
+ROOT = Path(__file__).resolve().parents[1]
+MELFAST = [sys.executable, "-m", "melfast"]
+LONGEST = 120.0  # seconds of any command here; more is a hang
+KILLS = 20
+# What a command may end with: done, refused, interrupted by SIGTERM.
+ENDS = (0, 1, 2, 143)
+
+Argv = list[str]
+SCENARIOS: dict[str, Callable[["Chaos"], str]] = {}
+
+
+def scenario(function: Callable[["Chaos"], str]) -> Callable[["Chaos"], str]:
+    """A function that returns what it did in a few words, or fails with an AssertionError."""
+    SCENARIOS[function.__name__] = function
+    return function
+
+
+class Chaos:
+    """A folder to work in, the draws, and what several scenarios start from."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder, self.random = folder, random.Random(seed)
+        self.environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+
+    def start(self, *words: object, program: Argv = MELFAST) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [*program, *map(str, words)],
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+
+    def run(self, *words: object, program: Argv = MELFAST, ends: tuple[int, ...] = (0,)) -> str:
+        """Output of a command, which must end in time, with one of `ends` and without a traceback."""
+        process = self.start(*words, program=program)
+        try:
+            said, _ = process.communicate(timeout=LONGEST)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise AssertionError(f"{' '.join(map(str, words))}: hangs") from None
+        check_end(words, process.returncode, said, ends)
+        return said
+
+    @cached_property
+    def data(self) -> Path:
+        """A drawn data set: 240 small images with masks and a table."""
+        self.run("synth", "data", "--images", 240, "--size", "120x90")
+        return self.folder / "data"
+
+    @cached_property
+    def manifest(self) -> Path:
+        """Imported and split, with skin tones and masks."""
+        self.data.exists()
+        self.run("prepare", "import", "data", "--output", "imported.csv")
+        self.run("prepare", "split", "imported.csv", "--output", "manifest.csv")
+        return self.folder / "manifest.csv"
+
+    @cached_property
+    def run_folder(self) -> Path:
+        self.manifest.exists()
+        self.run(*TRAIN, "--output-dir", "run")
+        return self.folder / "run"
+
+    @cached_property
+    def model(self) -> Path:
+        self.run_folder.exists()
+        self.run("export", "--checkpoint", "run", "--format", "onnx", "--output", "model.onnx")
+        return self.folder / "model.onnx"
+
+
+TRAIN = [
+    *("train", "--config", str(ROOT / "configs" / "quickstart.yaml"), "--data-path", "manifest.csv"),
+    *("--epochs", "3", "--set", "train.threads=1", "--set", "train.checkpoint_minutes=0.005"),
+]
+
+
+def check_end(words: object, code: int, said: str, ends: tuple[int, ...] = ENDS) -> None:
+    assert code in ends, f"{words}: ended with {code}, expected {ends}\n{said[-2000:]}"
+    assert "Traceback (most recent call last)" not in said, f"{words}: a traceback\n{said[-3000:]}"
+
+
+def contents(*places: Path) -> dict[str, bytes]:
+    """Bytes of files, and of all files in folders, by path."""
+    files = [file for place in places for file in ([place] if place.is_file() else sorted(place.rglob("*")))]
+    return {str(file): file.read_bytes() for file in files if file.is_file()}
+
+
+def killed(chaos: Chaos, resume: Argv, start: Argv, outputs: list[str]) -> str:
+    """Kills a command KILLS times at random moments, each time resuming; compares the end with that of a whole run.
+
+    A run that ends before it is killed is compared, thrown away and begun anew.
+    """
+    places = [chaos.folder / output for output in outputs]
+
+    def clear() -> None:
+        for place in places:
+            shutil.rmtree(place, ignore_errors=True) if place.is_dir() else place.unlink(missing_ok=True)
+
+    clear()
+    began = time.monotonic()
+    chaos.run(*start)
+    duration = time.monotonic() - began
+    expected = contents(*places)
+    assert expected
+    clear()
+    kills, ended, command = 0, 0, start
+    while kills < KILLS:
+        process = chaos.start(*command)
+        try:
+            said, _ = process.communicate(timeout=chaos.random.uniform(0.1, 1.05) * duration)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            kills, command = kills + 1, resume if any(place.exists() for place in places) else start
+            continue
+        if command == resume and process.returncode != 0 and "--resume" in resume:
+            check_end(command, process.returncode, said)  # killed before there was anything to resume
+            clear()
+            command = start
+            continue
+        check_end(command, process.returncode, said, (0,))
+        assert contents(*places) == expected, f"{command}: other bytes after {kills} kills"
+        clear()
+        ended, command = ended + 1, start
+    said = chaos.run(*command, ends=ENDS)
+    if contents(*places) != expected:  # nothing to resume was there: from the start
+        clear()
+        chaos.run(*start)
+    assert contents(*places) == expected, f"{command}: other bytes at the end\n{said[-1000:]}"
+    left = [path for path in chaos.folder.rglob("*") if ".partial" in path.name or ".tmp" in path.name]
+    assert not left, f"{start}: left behind: {left}"
+    return f"{kills} kills, {ended + 1} ends with the same bytes ({duration:.1f} s unhindered)"
+
+
+@scenario
+def kill_ita(chaos: Chaos) -> str:
+    chaos.manifest.exists()
+    command = ["prepare", "ita", "manifest.csv", "--output", "toned.csv"]
+    return killed(chaos, command, command, ["toned.csv"])
+
+
+@scenario
+def kill_masks(chaos: Chaos) -> str:
+    chaos.manifest.exists()
+    command = ["prepare", "masks", "manifest.csv", "--output", "masked.csv", "--force"]
+    return killed(chaos, command, command, ["masked.csv", "masks-lesion"])
+
+
+@scenario
+def kill_resize(chaos: Chaos) -> str:
+    chaos.manifest.exists()
+    command = ["prepare", "resize", "manifest.csv", "--output", "small.csv", "--size", "48"]
+    return killed(chaos, command, command, ["small.csv", "resized-48"])
+
+
+@scenario
+def kill_dedup(chaos: Chaos) -> str:
+    chaos.manifest.exists()
+    command = ["prepare", "dedup", "manifest.csv", "--output", "unique.csv"]
+    return killed(chaos, command, command, ["unique.csv"])
+
+
+@scenario
+def kill_predict(chaos: Chaos) -> str:
+    chaos.model.exists()
+    command = ["predict", "--model", "model.onnx", "--images", "data/images", "--output", "p.csv", "--batch-size", "8"]
+    return killed(chaos, [*command, "--resume"], command, ["p.csv"])
+
+
+@scenario
+def kill_train(chaos: Chaos) -> str:
+    chaos.manifest.exists()
+    weights = "killed/checkpoints/epoch-003/model.safetensors"
+    places = ["killed"]
+
+    def end() -> bytes:
+        return (chaos.folder / weights).read_bytes()
+
+    start, resume = [*TRAIN, "--output-dir", "killed"], ["train", "--resume", "--output-dir", "killed"]
+    began = time.monotonic()
+    chaos.run(*start)
+    duration, expected = time.monotonic() - began, end()
+    shutil.rmtree(chaos.folder / places[0])
+    kills, ends, command = 0, 0, start
+    while kills < KILLS or ends == 0:
+        process = chaos.start(*command)
+        patience = LONGEST if kills >= KILLS else chaos.random.uniform(0.3, 1.05) * duration
+        try:
+            said, _ = process.communicate(timeout=patience)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            kills += 1
+            begun = (chaos.folder / "killed" / "checkpoints" / "index.json").is_file()
+            if not begun:
+                shutil.rmtree(chaos.folder / "killed", ignore_errors=True)
+            command = resume if begun else start
+            continue
+        check_end(command, process.returncode, said, (0,))
+        assert end() == expected, f"other weights after {kills} kills"
+        shutil.rmtree(chaos.folder / "killed")
+        ends, command = ends + 1, start
+    return f"{kills} kills, {ends} ends with the same weights ({duration:.1f} s unhindered)"
+
+
+@scenario
+def torchrun(chaos: Chaos) -> str:
+    """A killed rank is restarted, a stopped launcher leaves a checkpoint, a bad image of one rank stops both."""
+    chaos.manifest.exists()
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    launch = [*launcher, "--max-restarts", "2", "-m", "melfast"]
+    process = chaos.start(*TRAIN, "--output-dir", "ranks", program=launch)
+    index = chaos.folder / "ranks" / "checkpoints" / "index.json"
+    wait_for(index.is_file, process)
+    ranks = children_of(process.pid, "melfast")
+    os.kill(chaos.random.choice(ranks), signal.SIGKILL)
+    said, _ = process.communicate(timeout=LONGEST)
+    check_end("a killed rank", process.returncode, said, (0,))
+    assert (chaos.folder / "ranks" / "checkpoints" / "epoch-003").is_dir(), said[-2000:]
+
+    process = chaos.start(*TRAIN, "--epochs", 40, "--output-dir", "stopped", program=launch)
+    wait_for((chaos.folder / "stopped" / "checkpoints" / "index.json").is_file, process)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=LONGEST)
+    said = chaos.run("train", "--resume", "--output-dir", "stopped", "--epochs", 40, ends=ENDS)
+
+    text = chaos.manifest.read_text().replace("data/images/", "bad/images/")
+    shutil.copytree(chaos.data / "images", chaos.folder / "bad" / "images")
+    (chaos.folder / "bad.csv").write_text(text)
+    victim = next(line.split(",")[0] for line in text.splitlines() if ",train" in line)
+    (file,) = (chaos.folder / "bad" / "images").glob(f"{victim}.*")
+    file.write_bytes(file.read_bytes()[:200])
+    words = [word if word != "manifest.csv" else "bad.csv" for word in TRAIN]
+    said = chaos.run(*words, "--output-dir", "bad-run", program=[*launcher, "-m", "melfast"], ends=(1,))
+    assert victim in said, said[-2000:]
+    return "killed rank restarted, SIGTERM to the launcher answered, bad image named"
+
+
+@scenario
+def awkward_training(chaos: Chaos) -> str:
+    chaos.manifest.exists()
+    said = chaos.run(*TRAIN, "--batch-size", 5000, "--output-dir", "large", ends=(1, 2))
+    assert "5000" in said or "5,000" in said, said
+    said = chaos.run(*TRAIN, "--batch-size", 1, "--epochs", 1, "--output-dir", "one", ends=ENDS)
+    said = chaos.run(*TRAIN, "--set", "train.precision=fp16", "--set", "optim.lr=1e6", "--output-dir", "hot", ends=ENDS)
+    return "batch larger than the data, batch of one with batch norm, fp16 that overflows"
+
+
+@scenario
+def read_only_folder(chaos: Chaos) -> str:
+    """Outputs into a folder that cannot be written; root may write anywhere, so there it is a file in the way."""
+    chaos.model.exists()
+    place = chaos.folder / "closed"
+    if os.geteuid() == 0:
+        place.write_text("in the way")
+    else:
+        place.mkdir()
+        place.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    commands = [
+        ["prepare", "import", "data", "--output", "closed/m.csv"],
+        ["prepare", "ita", "manifest.csv", "--output", "closed/m.csv"],
+        ["prepare", "masks", "manifest.csv", "--output", "m.csv", "--masks-dir", "closed/masks", "--force"],
+        ["prepare", "resize", "manifest.csv", "--output", "m.csv", "--copies-dir", "closed/copies"],
+        ["predict", "--model", "model.onnx", "--images", "data/images", "--output", "closed/p.csv"],
+        ["export", "--checkpoint", "run", "--format", "onnx", "--output", "closed/m.onnx"],
+        ["evaluate", "--checkpoint", "run", "--output-dir", "closed/e"],
+        [*TRAIN, "--output-dir", "closed/run"],
+        ["synth", "closed/data", "--images", "3"],
+        ["show", "manifest.csv", "--output", "closed/s.png"],
+    ]
+    for command in commands:
+        said = chaos.run(*command, ends=(1, 2))
+        assert "closed" in said, f"{command}: does not name the folder\n{said}"
+    return f"{len(commands)} commands refuse in a line"
+
+
+@scenario
+def replaced_files(chaos: Chaos) -> str:
+    """Images are replaced, cut off and deleted while commands read them."""
+    chaos.model.exists()
+    shutil.copytree(chaos.data, chaos.folder / "moving" / "data")
+    images = sorted((chaos.folder / "moving" / "data" / "images").iterdir())
+    spare = [file.read_bytes() for file in images[:8]]
+    for command in (
+        ["predict", "--model", "model.onnx", "--images", "moving/data/images", "--output", "moving.csv", "--force"],
+        ["prepare", "check", "moving/m.csv", "--output", "moving/c.csv"],
+        ["prepare", "ita", "moving/m.csv", "--output", "moving/t.csv"],
+    ):
+        if command[0] == "prepare" and not (chaos.folder / "moving" / "m.csv").exists():
+            for file in images:
+                file.write_bytes(spare[0])
+            chaos.run("prepare", "import", "moving/data", "--output", "moving/m.csv")
+        process = chaos.start(*command)
+        while process.poll() is None:
+            file, act = chaos.random.choice(images), chaos.random.random()
+            if act < 0.3:
+                file.unlink(missing_ok=True)
+            elif act < 0.6:
+                file.write_bytes(chaos.random.choice(spare)[: chaos.random.randrange(3000)])
+            else:
+                file.write_bytes(chaos.random.choice(spare))
+            time.sleep(0.002)
+        check_end(command, process.returncode, process.communicate()[0])
+    return "images replaced, cut off and deleted under predict, check and ita"
+
+
+def mutated(text: bytes, draw: random.Random) -> bytes:
+    """A table with one to four of its bytes, cells or lines changed, doubled, moved or dropped."""
+    for _ in range(draw.randint(1, 4)):
+        lines = text.split(b"\n")
+        row = draw.randrange(len(lines))
+        cells = lines[row].split(b",")
+        cell = draw.randrange(len(cells))
+        strange = [
+            b"",
+            b"nan",
+            b"inf",
+            b"-1",
+            b"2",
+            b"1e999",
+            b'"',
+            b"\x00",
+            "é𝔸".encode(),
+            b"=1+1",
+            b"0x1f",
+            b"../../x",
+        ]
+        match draw.randrange(8):
+            case 0:
+                cells[cell] = draw.choice(strange)
+            case 1:
+                cells.pop(cell)
+            case 2:
+                cells.insert(cell, draw.choice(strange))
+            case 3:
+                draw.shuffle(cells)
+        lines[row] = b",".join(cells)
+        match draw.randrange(8):
+            case 0:
+                lines.pop(row)
+            case 1:
+                lines.insert(row, draw.choice(lines))
+            case 2:
+                lines = lines[: row + 1]
+        text = b"\n".join(lines)
+        if draw.random() < 0.3 and text:
+            place = draw.randrange(len(text))
+            text = text[:place] + bytes([draw.randrange(256)]) + text[place + 1 :]
+    return text
+
+
+def in_process(chaos: Chaos, table: Path, command: Callable[[int], Argv], count: int) -> str:
+    """Mutants of a table through a command, in one process: the imports are paid once."""
+    from click.testing import CliRunner
+
+    from melfast.cli import main
+
+    whole, ends = table.read_bytes(), Counter[int]()
+    slowest = 0.0
+    os.chdir(chaos.folder)
+    for number in range(count):
+        (chaos.folder / "mutant.csv").write_bytes(mutated(whole, chaos.random))
+        began = time.monotonic()
+        done = CliRunner().invoke(main, command(number))
+        slowest = max(slowest, time.monotonic() - began if number else 0)
+        if done.exit_code not in ENDS or not isinstance(done.exception, SystemExit | None | click.ClickException):
+            shutil.copy("mutant.csv", ROOT / "build" / "chaos-mutant.csv")
+            raise AssertionError(f"{command(number)}: {done.exception!r}\n{done.output[-2000:]}")
+        ends[done.exit_code] += 1
+    assert slowest < 10, f"the slowest took {slowest:.1f} s"
+    return f"{count} tables: {dict(ends)}, slowest {slowest:.1f} s"
+
+
+@scenario
+def mutated_report(chaos: Chaos) -> str:
+    chaos.model.exists()
+    chaos.run("predict", "--model", "model.onnx", "--images", "data/images", "--output", "whole.csv")
+    return in_process(
+        chaos,
+        chaos.folder / "whole.csv",
+        lambda number: [
+            "report",
+            "mutant.csv",
+            "--manifest",
+            "manifest.csv",
+            "--output",
+            f"reports/{number}",
+            "--replicates",
+            "100",
+        ],
+        500,
+    )
+
+
+@scenario
+def mutated_split(chaos: Chaos) -> str:
+    chaos.manifest.exists()
+    return in_process(
+        chaos,
+        chaos.folder / "imported.csv",
+        lambda number: ["prepare", "split", "mutant.csv", "--output", "mutant-split.csv", "--force"],
+        500,
+    )
+
+
+@scenario
+def mutated_train(chaos: Chaos) -> str:
+    """Up to the first step: `--print-config` reads no data, so one epoch of a network of one batch."""
+    chaos.manifest.exists()
+    tiny = [*TRAIN[:3], "--data-path", "mutant.csv", "--epochs", "1", "--input-size", "32x32", "--batch-size", "64"]
+    return in_process(chaos, chaos.manifest, lambda number: [*tiny, "--output-dir", f"mutants/{number}"], 500)
+
+
+def mutated_pictures(chaos: Chaos, folder: Path, count: int) -> None:
+    """Drawn images in every format, with bytes changed, cut off, doubled and taken from one another."""
+    from PIL import Image
+
+    folder.mkdir()
+    sources = sorted((chaos.data / "images").iterdir())[:20]
+    formats = {
+        ".jpg": "JPEG",
+        ".jpeg": "JPEG",
+        ".jfif": "JPEG",
+        ".png": "PNG",
+        ".webp": "WEBP",
+        ".bmp": "BMP",
+        ".tif": "TIFF",
+    }
+    whole: list[tuple[str, bytes]] = []
+    for number, source in enumerate(sources):
+        with Image.open(source) as image:
+            for suffix, name in formats.items():
+                file = folder / f"source-{number}{suffix}"
+                options = {"progressive": True} if number % 3 == 0 and name == "JPEG" else {}
+                image.convert("RGB").save(file, name, **options)
+                whole.append((suffix, file.read_bytes()))
+                file.unlink()
+    for number in range(count):
+        suffix, data = chaos.random.choice(whole)
+        changed = bytearray(data)
+        for _ in range(chaos.random.randint(1, 12)):
+            place = chaos.random.randrange(min(len(changed), 600) if chaos.random.random() < 0.7 else len(changed))
+            changed[place] = chaos.random.randrange(256)
+        match chaos.random.randrange(6):
+            case 0:
+                del changed[chaos.random.randrange(len(changed)) :]
+            case 1:
+                place = chaos.random.randrange(len(changed))
+                changed[place:place] = chaos.random.choice(whole)[1][:200]
+            case 2:
+                suffix = chaos.random.choice(list(formats))
+        (folder / f"m{number:04}{suffix}").write_bytes(changed)
+
+
+@scenario
+def mutated_images(chaos: Chaos) -> str:
+    chaos.model.exists()
+    folder, count = chaos.folder / "pictures", 5000
+    mutated_pictures(chaos, folder, count)
+    said = chaos.run("predict", "--model", "model.onnx", "--images", "pictures", "--output", "pictures.csv")
+    rows = (chaos.folder / "pictures.csv").read_text().count("\n") - 1
+    failed = (chaos.folder / "pictures.failed.csv").read_text().count("\n") - 1
+    assert rows + failed == count, f"{rows} rows and {failed} failures of {count}\n{said[-1000:]}"
+    names = "\n".join(f"{file.stem}-{file.suffix[1:]},pictures/{file.name}" for file in sorted(folder.iterdir()))
+    (chaos.folder / "pictures-m.csv").write_text(f"image_name,path\n{names}\n")
+    chaos.run("prepare", "check", "pictures-m.csv", "--output", "pictures-c.csv", ends=(0, 1))
+    chaos.run("prepare", "ita", "pictures-m.csv", "--output", "pictures-t.csv", ends=(0, 1))
+    return f"{count} pictures through predict, check and ita: {rows} predicted, {failed} refused by name"
+
+
+@scenario
+def two_at_once(chaos: Chaos) -> str:
+    """Two of the same command on one output: one works, the other says who does."""
+    chaos.model.exists()
+    predict = [
+        "predict",
+        "--model",
+        "model.onnx",
+        "--images",
+        "data/images",
+        "--output",
+        "two.csv",
+        "--batch-size",
+        "1",
+    ]
+    with ThreadPoolExecutor(2) as pool:
+        for command in (predict, [*TRAIN, "--output-dir", "two"]):
+            processes = [chaos.start(*command) for _ in range(2)]
+            said = list(pool.map(lambda process: process.communicate(timeout=LONGEST)[0], processes))
+            codes = sorted(process.returncode for process in processes)
+            assert codes[0] == 0, f"{command}: {codes}\n{said}"
+            assert codes[1] in ENDS, f"{command}: {codes}\n{said}"
+            for words, process in zip(said, processes, strict=True):
+                check_end(command, process.returncode, words)
+    assert (chaos.folder / "two.csv").read_text().count("\n") == 241
+    return "predict and train, two processes each on one output"
+
+
+def children_of(pid: int, word: str) -> list[int]:
+    """Processes below one whose command line holds a word."""
+    import psutil
+
+    return [child.pid for child in psutil.Process(pid).children(recursive=True) if word in " ".join(child.cmdline())]
+
+
+def wait_for(condition: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + LONGEST
+    while not condition():
+        assert process.poll() is None, process.communicate()[0][-2000:]
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+def chosen(names: tuple[str, ...]) -> Iterator[tuple[str, Callable[[Chaos], str]]]:
+    for name in names or SCENARIOS:
+        if name not in SCENARIOS:
+            raise click.UsageError(f"no scenario {name!r}; there are: {', '.join(SCENARIOS)}")
+        yield name, SCENARIOS[name]
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("names", nargs=-1, metavar="[SCENARIO]...")
+@click.option("--seed", type=int, default=0, show_default=True, help="Draw other kills and mutations.")
+def main(names: tuple[str, ...], seed: int) -> None:
+    """Try to break melfast: all scenarios, or those named."""
+    (ROOT / "build").mkdir(exist_ok=True)
+    failures, began = 0, time.monotonic()
+    with TemporaryDirectory(prefix="melfast-chaos-") as folder:
+        chaos = Chaos(Path(folder), seed)
+        for name, function in chosen(names):
+            start = time.monotonic()
+            try:
+                outcome = function(chaos)
+            except AssertionError as error:
+                failures, outcome = failures + 1, f"FAILED: {error}"
+            click.echo(f"{name}: {outcome} [{time.monotonic() - start:.0f} s]")
+            sys.stdout.flush()
+        os.chdir(ROOT)
+    click.echo(f"{failures} failed, {time.monotonic() - began:.0f} s")
+    sys.exit(1 if failures else 0)
+
+
+if __name__ == "__main__":
+    main()
