@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from melfast.data.manifest import MISSING_ID, Manifest
@@ -98,7 +99,8 @@ def groups_of_labels(name: str, labels: Iterable[Any]) -> Groups:
     cells = list(labels)
     if any(isinstance(cell, list | tuple | np.ndarray) for cell in cells):
         raise ValueError("sensitive_features must be one value an image; cross() joins two groupings")
-    known = ["" if cell is None or cell != cell else str(cell).strip() for cell in cells]  # NaN is not itself
+    missing = pd.isna(pd.Series(cells, dtype=object)).tolist()
+    known = ["" if gone else str(cell).strip() for cell, gone in zip(cells, missing, strict=True)]
     ordered = _in_order(set(known) - {""})
     place = {value: i for i, value in enumerate(ordered)} | {"": -1}
     return Groups(name, np.array([place[cell] for cell in known], np.int64), ordered)

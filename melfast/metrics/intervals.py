@@ -125,7 +125,8 @@ def mover(signs: ArrayLike, estimates: ArrayLike, ends: ArrayLike, correlation: 
     factor, value, side = np.asarray(signs, float), np.asarray(estimates, float), np.asarray(ends, float)
     off = factor[:, None] * (side - value[:, None])
     off.sort(axis=1)  # how far below and above each term may lie
-    reach = np.sqrt(np.maximum(0, (off**2).sum(0) + 2 * correlation * off[0] * off[1]))
+    related = correlation * np.sign(factor.prod())
+    reach = np.sqrt(np.maximum(0, (off**2).sum(0) + 2 * related * off[0] * off[1]))
     centre = float(factor @ value)
     return centre - float(reach[0]), centre + float(reach[1])
 
