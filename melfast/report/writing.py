@@ -213,7 +213,7 @@ def align(tables: Sequence[Predictions], manifest: Manifest | None, wanted: Want
         )
     else:
         remarks += [_remark("groups", line) for groups in groupings for line in _too_few(groups, truth[rows])]
-    if patients is not None and len(set(patients)) < len(patients):
+    if len(tables) > 1 and patients is not None and len(set(patients)) < len(patients):
         remarks.append(
             _remark(
                 "groups",

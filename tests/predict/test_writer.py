@@ -312,6 +312,18 @@ def test_resume_with_other_settings(photos: ImageFiles, tmp_path: Path) -> None:
     )
 
 
+def test_the_published_submission_form(photos: ImageFiles, tmp_path: Path) -> None:
+    write_predictions(Engine(GROUPED), photos, tmp_path / "p.csv", Wanted(0.5))
+    write_predictions(Engine(GROUPED), photos, tmp_path / "s.csv", Wanted(0.5, submission=True))
+    header, *rows = ((tmp_path / "p.csv").read_text()).splitlines()
+    assert header == "image_name,prediction,probability"
+    calls = [",".join(row.split(",")[:2]) for row in rows]
+    assert (tmp_path / "s.csv").read_text().splitlines() == ["image_name,target", *calls]
+    message = "--format submission: holds image_name and target alone; drop the --with- options"
+    with pytest.raises(InputError, match=f"^{message}$"):
+        write_predictions(Engine(GROUPED), photos, tmp_path / "t.csv", Wanted(0.5, logits=True, submission=True))
+
+
 def test_parquet(photos: ImageFiles, tmp_path: Path) -> None:
     from pyarrow import parquet
 
