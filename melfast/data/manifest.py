@@ -253,7 +253,7 @@ def _named_groups(frame: pd.DataFrame) -> pd.DataFrame:
     cells = [cell.strip() for cell in frame.get("group", pd.Series(dtype=str))]
     cells = ["" if cell.lower() in MISSING_ID else cell for cell in cells]
     names = sorted(set(cells) - {""})
-    if not names or any(_group(name) is not None for name in names):
+    if not names or any(name.lstrip("+-")[:1].isdigit() for name in names):
         return frame
     for scale in TONE_GROUPS.values():
         if {name.lower() for name in names} <= set(scale.names):
