@@ -138,8 +138,8 @@ def test_fairness_of_own_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     manifest["target"] = manifest["target"].astype(str).mask(manifest.index < 5, "")
     manifest.to_csv(tmp_path / "mine.csv", index=False)
     score = np.clip(0.3 + 0.4 * target + rng.normal(0, 0.2, 200), 0, 1)
-    answers = {"image_name": names, "probability": score, "target_predicted": score >= 0.5}
-    predictions = pd.DataFrame(answers).astype({"target_predicted": int})
+    answers = {"image_name": names, "probability": score, "prediction": score >= 0.5}
+    predictions = pd.DataFrame(answers).astype({"prediction": int})
     predictions[::-1].to_csv(tmp_path / "answers.csv", index=False)  # in another order
 
     notebook = read(FOLDER / "fairness.ipynb")

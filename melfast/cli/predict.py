@@ -45,7 +45,7 @@ KNOW_GROUPS = "--with-ita measures them, or --images TABLE.csv with a column gro
 @click.option("--model-output", type=click.Choice(["logits", "probability"]), help="Likewise.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), help="Cores to use.  [default: all]")
-@click.option("--threshold", type=float, help="P(malignant) that makes target 1.  [default: the model's]")
+@click.option("--threshold", type=float, help="P(malignant) that makes prediction 1.  [default: the model's]")
 @tta_option
 @click.option("--with-logits", is_flag=True, help="The network's outputs as well.")
 @click.option(
@@ -56,6 +56,15 @@ KNOW_GROUPS = "--with-ita measures them, or --images TABLE.csv with a column gro
     is_flag=True,
     help="Skin tone (ITA) and tone group of each image as well. Models that use the tone group get it, where the "
     "table of images states none.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["predictions", "submission"]),
+    default="predictions",
+    show_default=True,
+    help="Columns image_name, prediction and probability; or the published form of a submission, image_name and "
+    "target, where target is the call.",
 )
 @click.option(
     "--overlay", type=Path, metavar="DIR", help="Draw each image with the outline of its lesion, P(malignant) and ITA."
@@ -98,6 +107,7 @@ def command(
     with_logits: bool,
     with_groups: bool,
     with_ita: bool,
+    form: str,
     overlay: Path | None,
     shard: str,
     engine: str,
@@ -108,7 +118,7 @@ def command(
 ) -> None:
     """Predict images with an exported model.
 
-    Writes image_name, target (0 or 1) and probability, one row an image, and beside it NAME.json,
+    Writes image_name, prediction (0 or 1) and probability, one row an image, and beside it NAME.json,
     which says how. Images that cannot be read, or that the model gives no probability for, are
     listed with reasons in NAME.failed.csv, which is a table of images itself; the exit code is 0 as
     long as there is any row. Stopped half-way, the rows stay in OUTPUT.partial and --resume goes
@@ -172,7 +182,14 @@ def command(
     for note in files.notes:
         click.echo(f"note: {printable(note)}", err=True)
     wanted = Wanted(
-        limit, by_group, with_logits, with_groups, with_ita, None if overlay is None else overlay.absolute(), source
+        limit,
+        by_group,
+        with_logits,
+        with_groups,
+        with_ita,
+        None if overlay is None else overlay.absolute(),
+        source,
+        form == "submission",
     )
     settings = InferenceSettings(
         threads=threads or 0,

@@ -259,7 +259,7 @@ def check_table(table: Table) -> Manifest:
             f"{table.path}: column {near!r} is none of a manifest's; "
             f"is {wanted!r} meant? Rename it to that, or to something less like it"
         )
-    frame = table.frame.copy()
+    frame = _named_groups(table.frame.copy())
     for name in set(COLUMNS) & set(frame.columns):
         missing = MISSING_ID if name in ("patient_id", "lesion_id") else MISSING
         cells = [cell.strip() for cell in frame[name].to_numpy(dtype=object)]
@@ -272,6 +272,21 @@ def check_table(table: Table) -> Manifest:
         frame[name] = pd.Series(cells, dtype=str)
     _require_unique(table, list(frame["image_name"]))
     return Manifest(table.path, frame)
+
+
+def _named_groups(frame: pd.DataFrame) -> pd.DataFrame:
+    """Names in column `group` as `group_str`, numbered light to dark where a tone table has them all."""
+    cells = [cell.strip() for cell in frame.get("group", pd.Series(dtype=str))]
+    cells = ["" if cell.lower() in MISSING_ID else cell for cell in cells]
+    names = sorted(set(cells) - {""})
+    if not names or any(name.lstrip("+-")[:1].isdigit() for name in names):
+        return frame
+    for scale in TONE_GROUPS.values():
+        if {name.lower() for name in names} <= set(scale.names):
+            names.sort(key=lambda name: scale.names.index(name.lower()))
+            break
+    place = {name: str(i) for i, name in enumerate(names)} | {"": ""}
+    return frame.assign(group=[place[cell] for cell in cells], group_str=cells)
 
 
 def _misspelt_columns(columns: Sequence[str]) -> list[tuple[str, str]]:
@@ -341,7 +356,7 @@ def _cell(value: Any) -> str:
 
 
 def _target(cell: str) -> str | None:
-    return {"0": "0", "1": "1", "0.0": "0", "1.0": "1"}.get(cell)
+    return {"0": "0", "1": "1", "0.0": "0", "1.0": "1", "benign": "0", "malignant": "1"}.get(cell.lower())
 
 
 def _group(cell: str) -> str | None:

@@ -147,15 +147,16 @@ def finish_with_report(output: Path, answers: Answers, manifest: Manifest, split
     from melfast.report.card import model_card
     from melfast.report.predictions import read_predictions
     from melfast.report.writing import COMMAND as REPORT
-    from melfast.report.writing import PAGE, run_report
+    from melfast.report.writing import PAGE, Wanted, run_report
 
     table = read_predictions(output / PREDICTIONS)
     if not answers.record.group_thresholds:
         table = replace(table, made_by=answers.threshold)
     run = run_of(answers.folder)
-    document = run_report([table], output / "report", manifest=manifest, names=[run.name])
     own = run / MANIFEST
     trained_on = read_manifest(own) if own.is_file() else manifest
+    wanted = Wanted(names=[run.name])
+    document = run_report([table], output / "report", wanted, manifest=manifest, trained_on=trained_on)
     with atomic_path(OwnFolder(output / "report", REPORT).claim(CARD)) as file:
         card = model_card(run.name, answers.record, trained_on, document, split)
         file.write_text(card, encoding="utf-8")

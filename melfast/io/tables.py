@@ -8,13 +8,16 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from melfast.io.columns import nearest
 from melfast.io.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Words that other programs write for an empty cell.
 MISSING = frozenset({"", "na", "n/a", "nan", "none", "null", "<na>", "#n/a", "#na"})
@@ -26,17 +29,17 @@ NUMBER = re.compile(r"[-+]?\d+([.,]\d+)?([eE][-+]?\d+)?")
 
 
 @dataclass(frozen=True)
-class Table:
-    """A CSV file as text.
+class Cells:
+    """A CSV file as text, without pandas, which takes a second to import.
 
     Attributes:
         path: the file.
-        frame: every column str, '' where a cell is empty; index 0..N-1.
+        columns: the cells [N] of each column, '' where one is empty.
         lines: int64 [N], the line of the file that each row begins on (the header is line 1).
     """
 
     path: Path
-    frame: pd.DataFrame
+    columns: dict[str, list[str]]
     lines: NDArray[np.int64]
 
     def error(self, row: int, message: str) -> InputError:
@@ -45,12 +48,35 @@ class Table:
 
     def errors(self, rows: Sequence[int], column: str, message: str) -> InputError:
         """An error about what stands in a column of some rows: the first five, and how many."""
-        cells = [str(cell) for cell in self.frame[column].iloc[list(rows[:LISTED])]]
+        cells = [str(self.columns[column][row]) for row in rows[:LISTED]]
         message = f"{message}, got {cells[0]!r}"
         if len(rows) > 1:
             found = [f"{self.lines[row]} {cell!r}" for row, cell in zip(rows, cells, strict=False)]
             message += f"; {len(rows):,} such rows: lines {shortened(found, len(rows))}"
         return self.error(rows[0], message)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A CSV file as a data frame.
+
+    Attributes:
+        path: the file.
+        frame: every column str, '' where a cell is empty; index 0..N-1.
+        lines: see Cells.
+    """
+
+    path: Path
+    frame: "pd.DataFrame"
+    lines: NDArray[np.int64]
+
+    def error(self, row: int, message: str) -> InputError:
+        """See Cells."""
+        return Cells(self.path, {}, self.lines).error(row, message)
+
+    def errors(self, rows: Sequence[int], column: str, message: str) -> InputError:
+        """See Cells."""
+        return Cells(self.path, {column: self.frame[column].tolist()}, self.lines).errors(rows, column, message)
 
 
 def shortened(first: Sequence[str], count: int | None = None) -> str:
@@ -64,6 +90,14 @@ def shortened(first: Sequence[str], count: int | None = None) -> str:
 
 
 def read_table(path: str | Path, header: Sequence[str] = ()) -> Table:
+    """As `read_cells`, as a data frame."""
+    import pandas as pd
+
+    cells = read_cells(path, header)
+    return Table(cells.path, pd.DataFrame(cells.columns, dtype=str), cells.lines)
+
+
+def read_cells(path: str | Path, header: Sequence[str] = ()) -> Cells:
     """Reads a CSV file, JSON lines, or the first sheet of an Excel workbook (with openpyxl).
 
     The separator is the one that Excel's line `sep=;` names, or else the most frequent of comma,
@@ -97,7 +131,7 @@ def read_table(path: str | Path, header: Sequence[str] = ()) -> Table:
     columns = dict(zip(names, map(list, zip(*rows[1:], strict=True)), strict=True))
     if separator not in ("", ","):
         columns = {name: _decimal_points(cells) for name, cells in columns.items()}
-    return Table(path, pd.DataFrame(columns, dtype=str), np.array(lines[1:], np.int64))
+    return Cells(path, columns, np.array(lines[1:], np.int64))
 
 
 def read_header(path: Path) -> list[str]:

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from melfast.predict.overlay import Look
 
 DEFAULT = InferenceSettings(batch_size=32, on_error="skip")
-COLUMNS = ("image_name", "target", "probability")
+COLUMNS = ("image_name", "prediction", "probability")
+SUBMISSION_COLUMNS = ("image_name", "target")  # the published form: the call alone, named as the truth is
 TONE_COLUMNS = ("ita", "ita_quality", "group")
 FAILED_COLUMNS = ("image_name", "path", "reason")
 Row = list[object]
@@ -43,7 +44,7 @@ class Wanted:
     """What a table holds, and what is made beside it.
 
     Attributes:
-        threshold: P(malignant) at or above which `target` is 1.
+        threshold: P(malignant) at or above which `prediction` is 1.
         group_thresholds: the same for images of a tone group, by name.
         logits: columns `logit_0` ..., the network's outputs.
         groups: columns `probability_GROUP`, see `group_probabilities` of melfast.models.heads.
@@ -51,6 +52,7 @@ class Wanted:
             names a group of the model, that one.
         overlay: folder for pictures with the outline of the lesion and what was found; None: none.
         threshold_source: in words, for the JSON beside the table.
+        submission: the published form, SUBMISSION_COLUMNS and nothing else.
     """
 
     threshold: float
@@ -60,6 +62,7 @@ class Wanted:
     ita: bool = False
     overlay: Path | None = None
     threshold_source: str = ""
+    submission: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class Summary:
     """What became of the images of a `write_predictions`.
 
     Attributes:
-        predicted: rows of the table; `malignant` of them with `target` 1.
+        predicted: rows of the table; `malignant` of them with `prediction` 1.
         failures: images that have no row, and why.
         failed_path: the table that lists them; None where there are none.
         resumed: rows that an earlier run had left.
@@ -102,7 +105,9 @@ def header_of(record: ModelRecord, wanted: Wanted) -> list[str]:
     Raises:
         InputError: the model has no groups to tell apart.
     """
-    header = list(COLUMNS)
+    header = list(SUBMISSION_COLUMNS if wanted.submission else COLUMNS)
+    if wanted.submission and (wanted.logits or wanted.groups or wanted.ita):
+        raise InputError("--format submission: holds image_name and target alone; drop the --with- options")
     if wanted.logits:
         header += [f"logit_{i}" for i in range(record.num_logits)]
     if wanted.groups:
@@ -153,7 +158,7 @@ def write_predictions(
     resume: bool = False,
     progress: Callable[[int], None] = lambda count: None,
 ) -> Summary:
-    """Writes the predictions of all files: image_name, target, probability and what is wanted.
+    """Writes the predictions of all files: image_name, prediction, probability and what is wanted.
 
     The table is CSV, or Parquet where its name ends so. The probability has the digits that give
     back its float32. Images that cannot be read, or that the model gives no probability for, are
@@ -326,10 +331,12 @@ class Observer:
             self.unknown.add(place)
         threshold = self.wanted.group_thresholds.get(group, self.wanted.threshold)
         # float64: the threshold is one, and rounding it to float32 could move it.
-        target = int(float(probability) >= threshold)
+        call = int(float(probability) >= threshold)
         if self.wanted.overlay is not None:
-            seen.draw(overlay_path(self.wanted.overlay, name), float(probability), bool(target))
-        cells: list[object] = [name, target, str(probability)]
+            seen.draw(overlay_path(self.wanted.overlay, name), float(probability), bool(call))
+        if self.wanted.submission:
+            return [name, call]
+        cells: list[object] = [name, call, str(probability)]
         logits = answers.logits[i : i + 1]
         if self.wanted.logits:
             cells += map(str, logits[0])

@@ -85,8 +85,8 @@ def write_metrics(path: Path, values: dict[str, Any]) -> None:
 
 
 def write_predictions(path: Path, scored: Scored, threshold: float | NDArray[np.float64]) -> None:
-    """CSV, whole or not at all: image_name, probability, target_predicted, target, group."""
-    header = ("image_name", "probability", "target_predicted", "target", "group")
+    """CSV, whole or not at all: image_name, probability, prediction, target, group."""
+    header = ("image_name", "probability", "prediction", "target", "group")
     called = (scored.score >= threshold).astype(int)
     rows = (
         # 9 digits hold a float32 exactly.

@@ -87,7 +87,7 @@ def test_export_then_predict(run: Path, tmp_path: Path, capfd: pytest.CaptureFix
     assert [row["image_name"] for row in rows] == [path.stem for path in paths]
     found = np.array([row["probability"] for row in rows], float)
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
-    assert [int(row["target"]) for row in rows] == [int(p >= 0.5) for p in found]
+    assert [int(row["prediction"]) for row in rows] == [int(p >= 0.5) for p in found]
 
 
 def test_no_checkpoint_or_place(run: Path, tmp_path: Path) -> None:

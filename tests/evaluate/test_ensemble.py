@@ -17,11 +17,7 @@ ROWS = {"a": (0.9, 1), "b": (0.1, 0), "c": (0.4, 1), "d": (0.2, 0)}
 def table(path: Path, scores: dict[str, float], threshold: float = 0.5, **cells: dict) -> Path:
     names = list(scores)
     calls = {n: int(s >= threshold) for n, s in scores.items()}
-    columns = {
-        "image_name": dict(zip(names, names, strict=True)),
-        "probability": scores,
-        "target_predicted": calls,
-    } | cells
+    columns = {"image_name": dict(zip(names, names, strict=True)), "probability": scores, "prediction": calls} | cells
     with open(path, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
@@ -80,15 +76,15 @@ def test_tables(tmp_path: Path) -> None:
     assert metrics["threshold"] == pytest.approx((0.65 + 0.45) / 2)
     assert metrics["members"] == [str(one), str(two)]
     assert metrics["all"]["auc"] == 1.0
-    assert [row["target_predicted"] for row in rows] == ["1", "0", "1", "0"]
+    assert [row["prediction"] for row in rows] == ["1", "0", "1", "0"]
     assert evaluation is not None
     assert evaluation.title == "mean of 2 models, threshold 0.5500"
     assert evaluation.measured["all"]["auc"] == 1.0
 
 
-def test_tables_of_predict_have_calls_for_target(tmp_path: Path) -> None:
+def test_tables_of_predict_have_calls_and_no_truth(tmp_path: Path) -> None:
     path = tmp_path / "p.csv"
-    path.write_text("image_name,target,probability\nx,0,0.1\ny,1,0.7\n")
+    path.write_text("image_name,prediction,probability\nx,0,0.1\ny,1,0.7\n")
     member = read_member(path)
     assert member.threshold == pytest.approx(0.4)
     assert member.scored.targets.tolist() == [-1, -1]
@@ -98,7 +94,7 @@ BAD = {
     "image_name,probability\nx,0.5\nx,0.6\n": ":3: image_name must name each image once, got 'x'",
     "image_name,probability\nx,1.5\n": ":2: probability must be a number in 0..1, got '1.5'",
     "image_name,probability\nx,\n": ":2: probability must be a number in 0..1, got ''",
-    "image_name,probability,target\nx,0.5,mel\n": ":2: target must be 0, 1 or empty, got 'mel'",
+    "image_name,probability,target\nx,0.5,mel\n": ":2: target must be 0, 1, benign, malignant or empty, got 'mel'",
 }
 
 

@@ -80,7 +80,7 @@ def test_by_hand(engine: OnnxEngine, photos: Path, tmp_path: Path) -> None:
     done: list[int] = []
     summary = write(engine, photos, output, progress=done.append)
     assert output.read_text() == (
-        "image_name,target,probability\np0,0,0.0\np1,0,0.2\np2,1,0.4\np3,1,0.6\np4,1,0.8\np5,1,1.0\n"
+        "image_name,prediction,probability\np0,0,0.0\np1,0,0.2\np2,1,0.4\np3,1,0.6\np4,1,0.8\np5,1,1.0\n"
     )
     assert summary == Summary(predicted=6, malignant=4, failures=(), failed_path=None)
     assert done == [4, 2]
@@ -313,7 +313,7 @@ def test_a_name_that_is_not_utf8(engine: OnnxEngine, tmp_path: Path) -> None:
     write_png(folder / "a.png", 51)
     os.rename(folder / "a.png", os.fsencode(folder) + b"/\xe9.png")
     write(engine, folder, tmp_path / "p.csv")
-    assert (tmp_path / "p.csv").read_bytes() == b"image_name,target,probability\n\xe9,0,0.2\n"
+    assert (tmp_path / "p.csv").read_bytes() == b"image_name,prediction,probability\n\xe9,0,0.2\n"
 
 
 def test_choose_threshold() -> None:

@@ -89,7 +89,7 @@ def test_json_beside_the_table(red_model: Callable[..., Path], photos: ImageFile
     assert found["engine"]["provider"] == "CPUExecutionProvider"
     assert found["threshold"] == 0.25
     assert (found["predicted"], found["malignant"], found["failed"]) == (6, 4, 0)
-    assert found["columns"] == ["image_name", "target", "probability"]
+    assert found["columns"] == ["image_name", "prediction", "probability"]
 
 
 def test_stopped_and_gone_on_with(photos: ImageFiles, tmp_path: Path) -> None:
@@ -311,6 +311,18 @@ def test_resume_with_other_settings(photos: ImageFiles, tmp_path: Path) -> None:
     )
 
 
+def test_the_published_submission_form(photos: ImageFiles, tmp_path: Path) -> None:
+    write_predictions(Engine(GROUPED), photos, tmp_path / "p.csv", Wanted(0.5))
+    write_predictions(Engine(GROUPED), photos, tmp_path / "s.csv", Wanted(0.5, submission=True))
+    header, *rows = ((tmp_path / "p.csv").read_text()).splitlines()
+    assert header == "image_name,prediction,probability"
+    calls = [",".join(row.split(",")[:2]) for row in rows]
+    assert (tmp_path / "s.csv").read_text().splitlines() == ["image_name,target", *calls]
+    message = "--format submission: holds image_name and target alone; drop the --with- options"
+    with pytest.raises(InputError, match=f"^{message}$"):
+        write_predictions(Engine(GROUPED), photos, tmp_path / "t.csv", Wanted(0.5, logits=True, submission=True))
+
+
 def test_parquet(photos: ImageFiles, tmp_path: Path) -> None:
     from pyarrow import parquet
 
@@ -319,7 +331,7 @@ def test_parquet(photos: ImageFiles, tmp_path: Path) -> None:
     table = parquet.read_table(output)
     assert table.column_names == [
         "image_name",
-        "target",
+        "prediction",
         "probability",
         *(f"logit_{i}" for i in range(6)),
         "probability_light",
@@ -385,7 +397,7 @@ def test_tone_and_thresholds_by_group(skins: ImageFiles, tmp_path: Path) -> None
         known = np.isfinite(tone.ita_deg)
         assert row["ita"] == (f"{tone.ita_deg:.4f}" if known else "")
     assert [row["group"] for row in rows] == ["very light", "dark", ""]
-    assert [row["target"] for row in rows] == ["1", "0", "1"]
+    assert [row["prediction"] for row in rows] == ["1", "0", "1"]
     assert summary.malignant == 2
 
 

@@ -91,7 +91,7 @@ def test_json_is_json(tmp_path: Path) -> None:
 def test_predictions(tmp_path: Path) -> None:
     write_predictions(tmp_path / "p.csv", SCORED, 0.5)
     assert (tmp_path / "p.csv").read_text().splitlines() == [
-        "image_name,probability,target_predicted,target,group",
+        "image_name,probability,prediction,target,group",
         "a,0.100000001,0,0,light",
         "b,0.899999976,1,1,light",
         "c,0.300000012,0,1,light",
