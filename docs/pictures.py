@@ -24,10 +24,10 @@ from scipy import ndimage
 
 from melfast.config.schema import LossConfig
 from melfast.losses import Criterion
+from melfast.metrics import scores
 from melfast.metrics.calibration import fit
 from melfast.metrics.gaps import Gaps
 from melfast.metrics.groups import Groups
-from melfast.metrics.scores import Sample
 from melfast.metrics.threshold import choose_by_group, choose_threshold
 from melfast.prepare.synth import Sample, draw_sample
 from melfast.skin import locus
@@ -420,7 +420,7 @@ def gap_by_chance() -> Figure:
     """The gap of recall beside those of groups that are dealt out again within each class."""
     y_true, score, groups = drawn_scores()
     called = (score >= choose_threshold(y_true, score, "youden")).astype(np.int64)
-    gap = Gaps.of(Sample(y_true == 1, called == 1, None), groups, permutations=4000).of_metric("recall")
+    gap = Gaps.of(scores.Sample(y_true == 1, called == 1, None), groups, permutations=4000).of_metric("recall")
     malignant = y_true == 1
     hits, labels = called[malignant] == 1, groups.index[malignant]
     dealt = np.random.default_rng(0).permuted(np.tile(labels, (4000, 1)), axis=1)
