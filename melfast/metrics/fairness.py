@@ -25,7 +25,7 @@ from melfast.metrics.metrics import (
     threshold_metrics,
 )
 
-SensitiveFeatures = Groups | ArrayLike | Iterable[Any]
+SensitiveFeatures = Groups | Iterable[Any]
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def steps(malignant: NDArray[np.bool_], score: NDArray[np.float64]) -> Steps:
     order = np.argsort(-score, kind="stable")  # linear in time where the images are sorted already
     ordered = score[order]
     last = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True)[: len(order)])
-    tp = np.cumsum(malignant[order])[last]
+    tp = np.cumsum(malignant[order], dtype=np.int64)[last]
     return Steps(order, last, tp, last + 1 - tp)
 
 

@@ -49,13 +49,14 @@ class Sample:
     patient: Ints | None = None
 
     def select(self, rows: Bools | Ints) -> "Sample":
-        score, patient = (None if a is None else a[rows] for a in (self.score, self.patient))
+        score = None if self.score is None else self.score[rows]
+        patient = None if self.patient is None else self.patient[rows]
         return Sample(self.malignant[rows], self.called[rows], score, patient)
 
 
 def by_patient(values: Floats, patient: Ints | None) -> Floats:
     """Sums of the images of each patient; of numbers that are not used 0."""
-    return values if patient is None else np.bincount(patient, weights=values)
+    return values if patient is None else np.bincount(patient, weights=values).astype(np.float64)
 
 
 def patients_with(images: Bools, patient: Ints | None) -> int:

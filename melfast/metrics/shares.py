@@ -168,6 +168,8 @@ class Shares:
         Every group gets as many cells as it has. A cell stays whole: a patient moves with all the
         images counted here.
         """
+        if len(self.hits) < 2:  # nothing differs; random_table gives negative counts then
+            return np.tile(self.value, (number, 1)), np.tile(self.worth, (number, 1))
         share, worth = np.empty((number, self.table.shape[1])), np.empty((number, self.table.shape[1]))
         drawn = stats.random_table(self.table.sum(1), self.table.sum(0), seed=rng)
         step = max(1, CHUNK // self.table.size)

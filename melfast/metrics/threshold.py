@@ -42,6 +42,7 @@ def choose_threshold(y_true: ArrayLike, score: ArrayLike, rule: ThresholdRule, v
             f"a threshold needs images of both classes, got {num_malignant} malignant and {num_benign} benign"
         )
     order, last, tp, fp = steps(malignant, score)
+    gain: NDArray[Any]
     if rule == "youden":
         gain = tp / num_malignant - fp / num_benign
     elif rule == "f1":
