@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from melfast.cli import with_flags
+from melfast.cli.flags import with_flags
+from melfast.io.errors import printable
 from melfast.io.log import Progress, line_of, logger
 
 
@@ -30,6 +31,7 @@ class Reports(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         context = click.get_current_context(silent=True)
         line = with_flags(line_of(record), context.command) if context else line_of(record)
+        line = "\n".join(map(printable, line.split("\n")))  # it may name files
         if Reports.console is None:
             click.echo(line, err=True)
         else:
