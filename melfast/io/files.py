@@ -299,13 +299,13 @@ def require_new(files: Iterable[Path]) -> None:
     """Raises InputError where a file stands that a command would replace."""
     for file in files:
         if file.exists():
-            raise InputError(f"{file}: is there already; --force replaces it")
+            raise InputError(f"{file}: is there already; `force=True` replaces it")
 
 
 def require_other(output: Path, read: Path) -> None:
     """Raises InputError where a table of fewer rows would replace what it is made of."""
     if output.exists() and read.exists() and output.samefile(read):
-        raise InputError(f"{output}: is what is read, and would be replaced; wanted another --output")
+        raise InputError(f"{output}: is what is read, and would be replaced; wanted another `output`")
 
 
 class _NothingYetError(Exception):

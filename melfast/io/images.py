@@ -19,6 +19,7 @@ from melfast.io.colour_profiles import profile_name
 from melfast.io.decoders import MIRRORED_ACROSS, MIRRORED_DOWN, decode, peak_bytes
 from melfast.io.errors import ImageError, UnreadableError
 from melfast.io.headers import HEAD, Format, Header, read_header
+from melfast.io.memory import InMemory, Source
 
 FILE_VARIABLE = "MELFAST_MAX_FILE_BYTES"
 MAX_FILE_BYTES = 512 << 20
@@ -51,7 +52,7 @@ class ImageInfo:
     profile: str = ""
 
 
-def read_image(path: str | Path, *, min_height: int = 0, min_width: int = 0) -> NDArray[np.uint8]:
+def read_image(path: Source, *, min_height: int = 0, min_width: int = 0) -> NDArray[np.uint8]:
     """Decodes an image, its format told by content, not by suffix; a colour profile is applied.
 
     Args:
@@ -68,12 +69,16 @@ def read_image(path: str | Path, *, min_height: int = 0, min_width: int = 0) -> 
 
 
 @contextmanager
-def scaled(path: str | Path, needed: Needed, *, grey: bool = False) -> Iterator[Scaled]:
+def scaled(path: Source, needed: Needed, *, grey: bool = False) -> Iterator[Scaled]:
     """`read_scaled` for the length of a block, at whose end the image must be forgotten.
 
     The blocks of all threads hold no more memory at a time than BUDGET allows: 16 threads that
     decode photographs of 24 million pixels as PNG would take 4 GiB.
     """
+    if isinstance(path, InMemory) and isinstance(path.content, np.ndarray):
+        height, width = path.content.shape[:2]
+        yield path.content, (height, width), (0.0, 0.0, float(height), float(width))
+        return
     with open_image(path) as file:
         with _blamed(path):
             header = read_header(file)
@@ -89,7 +94,7 @@ def scaled(path: str | Path, needed: Needed, *, grey: bool = False) -> Iterator[
                 yield image, header.size, _extent(header, (height, width), factor)
 
 
-def read_scaled(path: str | Path, needed: Needed) -> Scaled:
+def read_scaled(path: Source, needed: Needed) -> Scaled:
     """Like `read_image`, but the caller chooses the scale once the size is known.
 
     A JPEG of 1129 rows has 283 at a quarter of the scale, 282.25 of them its own. To stretch all
@@ -108,7 +113,7 @@ def read_scaled(path: str | Path, needed: Needed) -> Scaled:
         return found
 
 
-def read_resized(path: str | Path, size_of: Needed) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+def read_resized(path: Source, size_of: Needed) -> tuple[NDArray[np.uint8], tuple[int, int]]:
     """An image at another size, antialiased, from no more of its detail than that size shows.
 
     Args:
@@ -156,7 +161,7 @@ def read_mask(path: str | Path) -> NDArray[np.bool_]:
         return values > (127 if lossy else values.max() // 2)
 
 
-def read_mask_of(path: str | Path, mask: str | Path) -> NDArray[np.bool_]:
+def read_mask_of(path: Source, mask: str | Path) -> NDArray[np.bool_]:
     """`read_mask` for an image.
 
     Raises:
@@ -184,8 +189,12 @@ def decode_image(data: bytes, *, min_height: int = 0, min_width: int = 0) -> NDA
 
 
 @contextmanager
-def open_image(path: str | Path) -> Iterator[BinaryIO]:
+def open_image(path: Source) -> Iterator[BinaryIO]:
     """A regular file of at most MELFAST_MAX_FILE_BYTES; raises ImageError where that cannot be had."""
+    if isinstance(path, InMemory):
+        assert isinstance(path.content, bytes)
+        yield BytesIO(path.content)
+        return
     limit = positive_bytes(FILE_VARIABLE) if FILE_VARIABLE in os.environ else MAX_FILE_BYTES
     with _blamed(path):
         status = os.stat(path)
@@ -204,14 +213,14 @@ def open_image(path: str | Path) -> Iterator[BinaryIO]:
     yield BytesIO(data)  # whose bytes are not copied
 
 
-def read_bytes(path: str | Path) -> bytes:
+def read_bytes(path: Source) -> bytes:
     """The whole file; raises ImageError as open_image."""
     with open_image(path) as file, _blamed(path):
         return file.read()
 
 
 @contextmanager
-def _blamed(path: str | Path) -> Iterator[None]:
+def _blamed(path: Source) -> Iterator[None]:
     """What is wrong with a file inside, as its ImageError."""
     try:
         yield

@@ -13,6 +13,7 @@ from melfast.data.manifest import Manifest
 from melfast.io.images import read_resized
 from melfast.io.journal import Journal
 from melfast.io.schema import checked
+from melfast.io.words import check_words
 from melfast.prepare.sweep import Result, Swept, sweep
 from melfast.skin.ita import Convention, SkinTone, estimate_tone
 from melfast.skin.masks import working_size
@@ -37,6 +38,7 @@ class ToneSettings:
     ita_min_quality: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
+@check_words
 def estimate_tones(
     manifest: Manifest,
     convention: Convention,
@@ -64,6 +66,7 @@ def estimate_tones(
     )
 
 
+@check_words
 def read_tone(path: Path, convention: Convention = "cielab") -> SkinTone:
     """The skin tone of an image file.
 

@@ -12,6 +12,7 @@ from melfast.data.manifest import Manifest, relative_folder
 from melfast.io.files import atomic_path
 from melfast.io.images import read_resized
 from melfast.io.journal import Journal
+from melfast.io.words import check_words
 from melfast.prepare.sweep import Result, Swept, stamp, sweep
 from melfast.skin.masks import MaskMethod, make_mask, working_size
 
@@ -23,6 +24,7 @@ PNG_EFFORT = 1
 LONGEST = 200
 
 
+@check_words
 def make_masks(
     manifest: Manifest,
     folder: Path,
@@ -63,6 +65,7 @@ def make_masks(
     )
 
 
+@check_words
 def read_and_mask(path: Path, method: MaskMethod) -> np.ndarray:
     """The mask of an image file: uint8 [H, W], 0 or 255.
 
@@ -74,6 +77,7 @@ def read_and_mask(path: Path, method: MaskMethod) -> np.ndarray:
     return make_mask(image, method, size)
 
 
+@check_words
 def with_masks(manifest: Manifest, swept: Swept, method: MaskMethod) -> Manifest:
     """The manifest with `mask_path`, `mask_area` and `mask_method`, '' where an image is bad."""
     results = [result or {} for result in swept.results]

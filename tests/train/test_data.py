@@ -10,15 +10,17 @@ from melfast.config.schema import Config
 from melfast.data.manifest import is_manifest, read_manifest
 from melfast.io.errors import InputError
 from melfast.train.data import MANIFEST, take_in, training_data
+from melfast.train.logging import TextLog
 
 MakeConfig = Callable[..., Config]
 
 
 def taken_in(config: Config, tmp_path: Path, *set_by_user: str) -> list[str]:
-    said: list[str] = []
+    """What is reported while the data of a config are taken in."""
     (tmp_path / "run").mkdir(exist_ok=True)
-    take_in(config.data, tmp_path / "run", said.append, set(set_by_user))
-    return said
+    with TextLog() as log:
+        take_in(config.data, tmp_path / "run", set(set_by_user))
+    return [line.split(" ", 2)[2] for line in log.early]  # after date and time
 
 
 def edited(tiny_data: Path, folder: Path, edit: Callable[[list[list[str]]], None]) -> str:
@@ -50,6 +52,20 @@ def test_what_the_user_set_in_vain(tiny_config: MakeConfig, tiny_data: Path, tmp
         f"warning: data.images is not used: {tiny_data} is a manifest already",
         f"warning: data.split_seed is not used: {tiny_data} has a split already",
     ]
+
+
+def test_an_identity_that_is_not_used_is_a_warning(tiny_config: MakeConfig, tiny_data: Path, tmp_path: Path) -> None:
+    def who(rows: list[list[str]]) -> None:
+        rows[0].append("Paciente")
+        for i, row in enumerate(rows[1:]):
+            row.append(f"{i % 7}")
+
+    path = edited(tiny_data, tmp_path, who)
+    (said,) = taken_in(tiny_config(data__path=path), tmp_path)
+    assert said.startswith(
+        "warning: column 'Paciente' looks like an identity and is not used: 7 of its 7 values stand in more "
+        "than one split; "
+    )
 
 
 def test_table_is_imported_and_split(tiny_config: MakeConfig, tiny_data: Path, tmp_path: Path) -> None:
@@ -126,7 +142,7 @@ def test_missing_files(tiny_config: MakeConfig, tiny_data: Path, tmp_path: Path)
     wanted = "7 of 56 image files are missing: /lost/0.jpg, /lost/1.jpg, /lost/2.jpg, /lost/3.jpg, /lost/4.jpg, ..."
     with pytest.raises(InputError) as caught:
         taken_in(tiny_config(data__path=path), tmp_path)
-    assert str(caught.value) == f"{wanted} (--on-error skip trains without them)"
+    assert str(caught.value) == f"{wanted} (`data.on_error=skip` trains without them)"
     said = taken_in(tiny_config(data__path=path, data__on_error="skip"), tmp_path)
     assert said == [f"warning: {wanted}: left out"]
 
