@@ -121,19 +121,13 @@ def batch(record: dict[str, Any], figure: Figure) -> None:
     right.set_title("Inference, ConvNeXt-Tiny at 224x224", fontsize="medium")
 
 
-ROW_CURVES = (
-    "reading a manifest",
-    "reading predictions",
-    "drawing the plan of an epoch",
-    "bootstrap of every metric by group",
-)
+ROW_CURVES = ("reading a manifest", "reading predictions", "drawing the plan of an epoch")
 
 
 def rows(record: dict[str, Any], figure: Figure) -> None:
-    grid = figure.subplots(2, 2)
+    grid = figure.subplots(1, 3)
     for axes, start in zip(grid.ravel(), ROW_CURVES, strict=True):
-        unit = "rows resampled/s" if "bootstrap" in start else "rows/s"
-        draw(axes, lines(record, "rows", start), x="rows", y=unit)
+        draw(axes, lines(record, "rows", start), x="rows", y="rows/s")
         axes.set_title(start.capitalize(), fontsize="medium")
 
 
@@ -152,14 +146,14 @@ def memory(record: dict[str, Any], figure: Figure) -> None:
     if not found:
         raise click.ClickException("no measurement of memory in the file")
     draw(axes, found, x="rows", y="MiB at the peak, above what was held")
-    axes.set_title("Memory of tables and statistics", fontsize="medium")
+    axes.set_title("Memory of tables", fontsize="medium")
 
 
 FIGURES: dict[str, tuple[Callable[[dict[str, Any], Figure], None], tuple[float, float]]] = {
     "threads": (threads, (6.4, 4.4)),
     "image_size": (image_size, (6.4, 4.4)),
     "batch": (batch, (9.6, 4.2)),
-    "rows": (rows, (9.6, 7.4)),
+    "rows": (rows, (12.0, 4.2)),
     "memory": (memory, (6.4, 4.4)),
 }
 

@@ -23,11 +23,11 @@ from PIL import Image
 from scipy import ndimage
 
 from melfast.config.schema import LossConfig
-from melfast.losses import Criterion
-from melfast.metrics.bootstrap import bootstrap, permutation_null
+from melfast.losses import build_loss
+from melfast.metrics import scores
 from melfast.metrics.calibration import fit
+from melfast.metrics.gaps import Gaps
 from melfast.metrics.groups import Groups
-from melfast.metrics.intervals import exact_interval
 from melfast.metrics.threshold import choose_by_group, choose_threshold
 from melfast.prepare.synth import Sample, draw_sample
 from melfast.skin import locus
@@ -372,7 +372,7 @@ def losses() -> Figure:
         ("focal, gamma 1", "--", BLUE, LossConfig("focal", focal_gamma=1)),
         ("focal, gamma 2", ":", ORANGE, LossConfig("focal", focal_gamma=2)),
     ):
-        loss = Criterion(config, cells)(logits, ones, groups)
+        loss = build_loss(config, cells)(logits, ones, groups)
         axis.plot(p, loss, style, color=colour, label=label)
     axis.set(xlabel="P of the true class", ylabel="loss of the image", xlim=(0, 1), ylim=(0, 4))
     axis.legend()
@@ -384,7 +384,7 @@ def group_dro() -> Figure:
     """Weights of three groups whose losses stay as they are."""
     shares, losses_of = np.array([0.7, 0.2, 0.1]), np.array([0.3, 0.5, 0.9])
     cells = np.append(np.stack([shares * 800, shares * 200], axis=1), [[0, 0]], axis=0)
-    criterion = Criterion(LossConfig("group_dro"), cells)
+    criterion = build_loss(LossConfig("group_dro"), cells)
     counts = 64 * torch.from_numpy(np.append(shares, 0.0))
     sums = torch.stack([counts * torch.from_numpy(np.append(losses_of, 0.0)), counts])
     weights = []
@@ -416,40 +416,11 @@ def drawn_scores(seed: int = 0) -> tuple[NDArray, NDArray, Groups]:
     return y_true, 1 / (1 + np.exp(-odds)), Groups("tone", index, names)
 
 
-def bootstrap_interval() -> Figure:
-    y_true, score, groups = drawn_scores()
-    called = (score >= choose_threshold(y_true, score, "youden")).astype(np.int64)
-    found = bootstrap(y_true, called, score, sensitive_features=groups, replicates=4000)
-    part = found.parts.index("dark")
-    dark = groups.index == 2
-    malignant = int(y_true[dark].sum())
-    hits = int((called & y_true)[dark].sum())
-    figure, axes = new(4.4, 2, 1, height_ratios=(2.6, 1), sharex=True)
-    axis, below = axes[:, 0]
-    values, counts = np.unique(found.replicates["recall"][:, part], return_counts=True)
-    axis.bar(values, counts, width=0.8 / malignant, color="#bbbbbb")
-    axis.set(ylabel="replicates", yticks=[])
-    axis.set_title(f"Recall in the dark group: {hits} of {malignant}")
-    rows = {
-        "percentile": found.interval("recall", "dark", method="percentile"),
-        "BCa": found.interval("recall", "dark"),
-        "exact": exact_interval(hits, malignant),
-    }
-    for place, (style, interval) in enumerate(zip("o^s", rows.values(), strict=True)):
-        below.plot([interval.low, interval.high], [place, place], color=BLUE)
-        below.plot(interval.estimate, place, style, color=BLUE)
-    below.set_yticks(range(3), rows)
-    below.set(ylim=(2.6, -0.6), xlim=(0, 1), xlabel="recall")
-    below.grid(visible=False)
-    return figure
-
-
 def gap_by_chance() -> Figure:
     """The gap of recall beside those of groups that are dealt out again within each class."""
     y_true, score, groups = drawn_scores()
     called = (score >= choose_threshold(y_true, score, "youden")).astype(np.int64)
-    null = permutation_null(y_true, called, sensitive_features=groups, permutations=4000)["recall"]
-    interval = bootstrap(y_true, called, sensitive_features=groups, replicates=4000).gap_interval("recall")
+    gap = Gaps.of(scores.Sample(y_true == 1, called == 1, None), groups, permutations=4000).of_metric("recall")
     malignant = y_true == 1
     hits, labels = called[malignant] == 1, groups.index[malignant]
     dealt = np.random.default_rng(0).permuted(np.tile(labels, (4000, 1)), axis=1)
@@ -457,23 +428,23 @@ def gap_by_chance() -> Figure:
     figure, axes = new(4.0)
     axis = axes[0, 0]
     axis.hist(np.ptp(rates, axis=0), 45, color="#bbbbbb", label="groups dealt out again")
-    axis.axvline(null.mean, color=BLUE, label=f"mean by chance {null.mean:.2f}")
-    axis.axvline(null.upper, color=BLUE, linestyle="--", label=f"5 % exceed {null.upper:.2f}")
-    axis.axvline(null.gap, color=ORANGE, label=f"the gap {null.gap:.2f}, p = {null.p_value:.3f}")
+    axis.axvline(gap.mean, color=BLUE, label=f"mean by chance {gap.mean:.2f}")
+    axis.axvline(gap.upper, color=BLUE, linestyle="--", label=f"5 % exceed {gap.upper:.2f}")
+    axis.axvline(gap.gap, color=ORANGE, label=f"the gap {gap.gap:.2f}, p = {gap.p_value:.3f}")
     height = axis.get_ylim()[1]
     axis.plot(
-        [interval.low, interval.high],
+        [gap.low, gap.high],
         [-0.06 * height] * 2,
         color=ORANGE,
         linewidth=4,
-        label=f"its interval {interval.low:.2f} to {interval.high:.2f}",
+        label=f"its interval {gap.low:.2f} to {gap.high:.2f}",
     )
     axis.set(
         xlabel="largest less smallest recall of a group",
         yticks=[],
         ylabel="permutations",
         ylim=(-0.12 * height, height),
-        xlim=(0, interval.high + 0.03),
+        xlim=(0, gap.high + 0.03),
     )
     figure.legend(loc="outside lower left", ncols=2, columnspacing=1)
     return figure
@@ -540,7 +511,6 @@ PICTURES: dict[str, Callable[[], Figure]] = {
     "former-row.jpg": former_row,
     "losses.png": losses,
     "group-dro.png": group_dro,
-    "bootstrap.png": bootstrap_interval,
     "gap-by-chance.png": gap_by_chance,
     "equal-recall.png": equal_recall,
     "calibration.png": calibration,

@@ -1,5 +1,6 @@
 """Processes of a run: one alone, or those that torchrun started."""
 
+import logging
 import os
 import socket
 import sys
@@ -12,6 +13,8 @@ import torch
 from torch import distributed
 
 from melfast.io.errors import InputError
+from melfast.io.log import logger
+from melfast.io.words import check_words
 
 Value = TypeVar("Value")
 CPU = torch.device("cpu")
@@ -91,7 +94,7 @@ class World:
                 raise
             raise InputError(
                 "another process of the run has ended, so this one cannot go on; what that one "
-                "said or the system's log tells why; --resume goes on from the last checkpoint"
+                "said or the system's log tells why; `resume=True` goes on from the last checkpoint"
             ) from error
 
     def share_buffers(self, model: torch.nn.Module) -> None:
@@ -101,9 +104,12 @@ class World:
                 distributed.broadcast(buffer, 0)
 
 
+@check_words
 @contextmanager
 def start_world(device: Literal["auto", "cpu", "cuda"] = "auto") -> Iterator[World]:
     """The world as torchrun's environment says: gloo on the CPU, nccl on CUDA; alone without it.
+
+    Of several processes the first alone reports to the log.
 
     Raises:
         InputError: CUDA is asked for and there is none, or torchrun's variables are not whole.
@@ -120,16 +126,23 @@ def start_world(device: Literal["auto", "cpu", "cuda"] = "auto") -> Iterator[Wor
         if local_rank >= torch.cuda.device_count():
             raise InputError(
                 f"{_variable('LOCAL_WORLD_SIZE', size)} processes on this machine, but only "
-                f"{torch.cuda.device_count()} CUDA devices; wanted one each, or --device cpu"
+                f"{torch.cuda.device_count()} CUDA devices; wanted one each, or `device=cpu`"
             )
         torch.cuda.set_device(local_rank)
     own = torch.device(kind, local_rank) if kind == "cuda" else torch.device("cpu")
     distributed.init_process_group(
         "nccl" if kind == "cuda" else "gloo", store=_store(rank, size), rank=rank, world_size=size
     )
+    world = World(rank, size, _variable("LOCAL_WORLD_SIZE", size), own)
+
+    def first_alone(record: logging.LogRecord) -> bool:
+        return world.first
+
+    logger.addFilter(first_alone)
     try:
-        yield World(rank, size, _variable("LOCAL_WORLD_SIZE", size), own)
+        yield world
     finally:
+        logger.removeFilter(first_alone)
         distributed.destroy_process_group()
 
 

@@ -26,14 +26,17 @@ ROOT = Path(__file__).resolve().parents[1]
 MODULES = {
     "melfast/skin/tone.py": ["tests/skin/test_tone.py"],
     "melfast/models/decode.py": ["tests/models/test_models.py", "tests/metrics/test_calibration.py"],
-    "melfast/losses/criterion.py": ["tests/losses/test_criterion.py"],
-    "melfast/losses/weights.py": ["tests/losses/test_criterion.py"],
+    "melfast/models/heads.py": ["tests/models/test_models.py", "tests/losses/test_losses.py"],
+    **{
+        f"melfast/losses/{name}.py": ["tests/losses/test_losses.py"]
+        for name in ("cross_entropy", "focal", "group_dro", "ohem", "recall_ce", "weights")
+    },
     "melfast/metrics/metrics.py": ["tests/metrics/test_metrics.py"],
     "melfast/data/plan.py": ["tests/data/test_plan.py"],
     "melfast/data/sampler.py": ["tests/data/test_sampler.py"],
 }
 # Loaded once, before the mutants' processes are forked: they take longer than most tests.
-PRELOADED = ["numba", "onnxruntime", "pandas", "pytest", "sklearn.metrics", "timm", "torch"]
+PRELOADED = ["onnxruntime", "pandas", "pytest", "sklearn.metrics", "timm", "torch"]
 MOST_SECONDS = 300
 
 NEVER = "a draw is never that very number"
@@ -49,11 +52,13 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "calibrated: slope = torch.where(wide >= 0, high / wide.clamp_min(1e-300), 0.0)": FLAT,
         "calibrated: slope = torch.where(wide > 0, high / wide.clamp_min(1e-300), 1.0)": FLAT,
         "calibrated: return (y[0] + (ramps * slope).sum(dim=1)).clamp(0, 2)"
-        ".to(probability_b.dtype)": "the bound is for rounding",
-        "_probability: return logits.softmax(dim=1)[:, +1]": LAST,
-        "_probability: weights = torch.where(priors > 0, 2 / priors, 0.0)": SCALE,
-        "_probability: return by_class[:, +1] / by_class.sum(dim=1)": LAST,
-        "_probability: return mean_bc.softmax(dim=1)[:, +1]": LAST,
+        ".to(probability.dtype)": "the bound is for rounding",
+    },
+    "melfast/models/heads.py": {
+        "plain_probability: return logits.softmax(dim=1)[:, +1]": LAST,
+        "discriminative_probability: weights = torch.where(share > 0, 2 / share, 0.0)": SCALE,
+        "discriminative_probability: return by_class[:, +1] / by_class.sum(dim=1)": LAST,
+        "independent_probability: return mean_bc.softmax(dim=1)[:, +1]": LAST,
     },
     "melfast/metrics/metrics.py": {
         "pauc_above_tpr: rise = np.where(tpr[1:] > tpr[:-1], tpr[1:] - tpr[:-1], 2.0)": "divides "

@@ -45,8 +45,8 @@ def pictures(notebook: NotebookNode) -> int:
     return sum("image/png" in output.get("data", {}) for output in outputs)
 
 
-def test_both_are_there() -> None:
-    assert [path.stem for path in NOTEBOOKS] == ["fairness", "skin_tone"]
+def test_all_are_there() -> None:
+    assert [path.stem for path in NOTEBOOKS] == ["fairness", "skin_tone", "training"]
 
 
 @each_notebook
@@ -96,6 +96,21 @@ def test_skin_tone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert float(quality) > 0.5
 
 
+def test_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is reported is shown, the numbers agree with each other, and the model has learnt something."""
+    notebook = read(FOLDER / "training.ipynb")
+    said = run(notebook, tmp_path, monkeypatch)
+    assert pictures(notebook) == 4
+    assert "240 images drawn" in said
+    assert "done: best epoch" in said
+    ((auc, above),) = re.findall(r"test AUC (\S+), as above (\S+)\n", said)
+    assert abs(float(auc) - float(above)) < 0.01  # predict decodes at a reduced scale
+    assert float(auc) > 0.7
+    assert "Predictor('run': resnet10t, 64x48 rgb, threshold " in said
+    ((picture, file),) = re.findall(r"one PIL image: (\S+), from its file: (\S+)\n", said)
+    assert abs(float(picture) - float(file)) < 0.05
+
+
 def test_fairness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the text says of the drawn data is so; the numbers by hand it compares itself."""
     notebook = read(FOLDER / "fairness.ipynb")
@@ -123,8 +138,8 @@ def test_fairness_of_own_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     manifest["target"] = manifest["target"].astype(str).mask(manifest.index < 5, "")
     manifest.to_csv(tmp_path / "mine.csv", index=False)
     score = np.clip(0.3 + 0.4 * target + rng.normal(0, 0.2, 200), 0, 1)
-    answers = {"image_name": names, "probability": score, "target_predicted": score >= 0.5}
-    predictions = pd.DataFrame(answers).astype({"target_predicted": int})
+    answers = {"image_name": names, "probability": score, "prediction": score >= 0.5}
+    predictions = pd.DataFrame(answers).astype({"prediction": int})
     predictions[::-1].to_csv(tmp_path / "answers.csv", index=False)  # in another order
 
     notebook = read(FOLDER / "fairness.ipynb")

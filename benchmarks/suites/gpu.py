@@ -16,7 +16,7 @@ from benchmarks.peers import engines, loaders
 from benchmarks.peers.engines import Engine
 from benchmarks.suites.loader import installed, resized_copies
 from benchmarks.suites.train import epoch, in_memory_batches, make_trainer
-from melfast.data.loader import LoaderName
+from melfast.data.loader import LoaderName, LoaderSettings
 from melfast.data.preprocess import Preprocess
 from melfast.io.errors import InputError
 
@@ -117,7 +117,7 @@ def all_images(
     from melfast.data.feed import feed, open_loader
 
     world = world_of(scale)
-    batches = open_loader(files, preprocess, plan, world, loader=loader, threads=threads)
+    batches = open_loader(files, preprocess, plan, world, settings=LoaderSettings(loader=loader, threads=threads))
     with batches:
         made = [pixels.cpu().numpy().copy() for pixels, _ in feed(batches, world.device)]
     return np.concatenate(made).transpose(0, 2, 3, 1)
@@ -150,8 +150,8 @@ def loading_epoch(loader: LoaderName, paths: list[Path], scale: Scale, threads: 
     world = world_of(scale)
 
     def run() -> int:
-        options: Any = {"loader": loader, "threads": threads, "precision": "bf16"}
-        with open_loader(paths, preprocess, plan, world, **options) as batches:
+        settings = LoaderSettings(loader, threads, precision="bf16")
+        with open_loader(paths, preprocess, plan, world, settings) as batches:
             done = sum(len(batch.index) for _, batch in feed(batches, world.device))
         finish(scale)
         return done

@@ -93,9 +93,10 @@ def export(classifier: "torch.nn.Module", record: "ModelRecord", path: Path) -> 
 
 
 def predict(engine: "Engine", files: list[Path], threads: int) -> np.ndarray:
+    from melfast.models.running import InferenceSettings
     from melfast.predict.predictor import predictions
 
-    answers = predictions(engine, files, batch_size=BATCH, threads=threads)
+    answers = predictions(engine, files, settings=InferenceSettings(batch_size=BATCH, threads=threads))
     return np.concatenate([batch.logits for batch in answers])
 
 

@@ -41,7 +41,6 @@ BATCHES = (1, 4, 16, 64)
 TRAINED, PREDICTED = 256, 16  # images a run at least
 BACKBONE = inference.BACKBONE
 ROWS = (1_000, 10_000, 100_000, 1_000_000)
-REPLICATES = 10
 STEPS, TOGETHER_IMAGES = 8, 24
 COPIED = 2**29  # bytes, far more than any cache holds
 MALIGNANT, GROUPS = 0.02, 4  # of the drawn tables; the first as in ISIC 2020, about
@@ -221,7 +220,7 @@ def in_memory(trainer: Any) -> None:
 
 
 def over_rows(run: Run) -> None:
-    """Tables and statistics of ever more images: rate and memory."""
+    """Tables of ever more images: rate and memory."""
     with TemporaryDirectory(prefix="melfast-bench-") as folder:
         for rows in ROWS:
             draw_tables(Path(folder), rows)
@@ -256,7 +255,7 @@ def draw_tables(folder: Path, rows: int) -> None:
                 f"{60 - 20 * group[i]}.5\n"
             )
     with open(folder / f"predictions-{rows}.csv", "w") as file:
-        file.write("image_name,target,probability\n")
+        file.write("image_name,prediction,probability\n")
         for i in range(rows):
             file.write(f"ISIC_{i:07d},{score[i] >= 0.5:d},{score[i]:.6f}\n")
 
@@ -272,22 +271,15 @@ def table_jobs(folder: Path, rows: int) -> dict[str, tuple[Job, dict[str, Job]]]
     """
     import pandas as pd
 
-    from benchmarks.peers.statistics import bootstrap_loop, measure_leanly
     from melfast.data.augment import Augment
     from melfast.data.manifest import read_manifest
     from melfast.data.plan import Rows, training_plan
     from melfast.data.preprocess import Preprocess
-    from melfast.metrics.bootstrap import bootstrap
-    from melfast.metrics.groups import Groups
     from melfast.report.predictions import read_predictions
 
     manifest, predictions = (folder / f"{n}-{rows}.csv" for n in ("manifest", "predictions"))
-    rng = np.random.default_rng(0)
     true = (np.arange(rows) % 50 == 0).astype(np.int64)
     group = np.arange(rows) // 50 % GROUPS  # some malignant images in each
-    score = 1 / (1 + np.exp(-(1.5 * rng.normal(size=rows) + 2.4 * true - 1.5)))
-    called = score >= 0.5
-    groups = Groups("tone", group, tuple(f"group {g}" for g in range(GROUPS)))
     plan_rows = Rows(true, group.astype(np.int16))
     augment = Augment(rotation_deg=180, scale=0.2, brightness=0.2, hue=0.05, erase=0.25)
 
@@ -309,19 +301,10 @@ def table_jobs(folder: Path, rows: int) -> dict[str, tuple[Job, dict[str, Job]]]
         require(found.score is not None and len(found.score) == rows, "a score for each image")
         return len(found)
 
-    def resample() -> int:
-        found = bootstrap(true, called, score, sensitive_features=groups, replicates=REPLICATES)
-        require(bool((found.replicates["auc"][:, 0] > 0.6).all()), "an AUC as drawn")
-        return rows * REPLICATES
-
-    def loop() -> int:
-        return rows * len(bootstrap_loop(measure_leanly, true, called, score, group, 1))
-
     return {
         "reading a manifest": (read, {"pandas.read_csv": by_pandas(manifest)}),
         "drawing the plan of an epoch": (draw, {}),
         "reading predictions": (read_answers, {"pandas.read_csv": by_pandas(predictions)}),
-        "bootstrap of every metric by group": (resample, {"scikit-learn, one confusion matrix": loop}),
     }
 
 
@@ -333,7 +316,7 @@ def require(right: bool, what: str) -> None:
 def peaks(folder: Path, sizes: Sequence[int]) -> list[tuple[str, int, float]]:
     """Bytes that each job took at its peak above what the process held before, smallest first."""
     found = []
-    for name in table_jobs(folder, sizes[0]):  # what a first call imports and compiles
+    for name in table_jobs(folder, sizes[0]):  # what a first call imports
         table_jobs(folder, sizes[0])[name][0]()
     for rows in sizes:
         for name, (job, _) in table_jobs(folder, rows).items():

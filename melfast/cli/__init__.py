@@ -8,6 +8,7 @@ import traceback
 
 import click
 
+from melfast.cli.flags import with_flags
 from melfast.io.errors import InputError, printable
 
 # name: (module, one line of help). Help is kept here so that `melfast --help` imports no command.
@@ -45,6 +46,19 @@ class LazyGroup(click.Group):
         command: click.Command = importlib.import_module(self.lazy[name][0]).command
         return command
 
+    def invoke(self, ctx: click.Context) -> object:
+        """Runs the command; an error that names parameters comes out with their flags."""
+        try:
+            return super().invoke(ctx)
+        except (InputError, OSError) as error:
+            command = self.get_command(ctx, ctx.invoked_subcommand or "")
+            if command is not None:
+                if isinstance(error, InputError):
+                    error.args = (with_flags(str(error), command),)
+                notes = getattr(error, "__notes__", [])
+                notes[:] = [with_flags(note, command) for note in notes]
+            raise
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in self.lazy.items()])
@@ -53,12 +67,16 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, commands=COMMANDS, context_settings=CONTEXT)
 @click.version_option(package_name="melfast")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def main(debug: bool) -> None:
+@click.pass_context
+def main(ctx: click.Context, debug: bool) -> None:
     """Melanoma classifiers on dermoscopic images, fast, and fair across skin tones.
 
     Example: melfast synth data --images 800 && melfast train --config configs/quickstart.yaml
     --data-path data
     """
+    from melfast.cli.progress import Reports
+
+    ctx.with_resource(Reports())
 
 
 def run() -> None:

@@ -30,7 +30,7 @@ def command(
     threshold: float | None,
     data_path: Path | None,
     split: str,
-    **means: Any,
+    **settings: Any,
 ) -> None:
     """Combine SOURCES into one answer an image.
 
@@ -42,15 +42,20 @@ def command(
       melfast ensemble runs/a runs/b runs/c --output-dir runs/three
       melfast ensemble a.csv b.csv --method rank-mean --output-dir both
     """
+    from melfast.cli.measured import show
+    from melfast.cli.progress import live_bar
     from melfast.evaluate.ensemble import run_ensemble
-    from melfast.evaluate.run import Means
+    from melfast.models.running import InferenceSettings
 
-    run_ensemble(
-        sources,
-        output_dir,
-        method=method,  # type: ignore[arg-type]
-        threshold=threshold,
-        data_path=data_path,
-        split=split,
-        means=Means(**means),
-    )
+    with live_bar() as progress:
+        evaluation = run_ensemble(
+            sources,
+            output_dir,
+            method=method,  # type: ignore[arg-type]
+            threshold=threshold,
+            data_path=data_path,
+            split=split,
+            settings=InferenceSettings(**settings),
+            progress=progress,
+        )
+    show(evaluation)

@@ -27,7 +27,7 @@ from melfast.cli.options import inference_options
 )
 @inference_options
 def command(
-    checkpoint: Path, data_path: Path | None, split: str, output_dir: Path | None, report: bool, **means: Any
+    checkpoint: Path, data_path: Path | None, split: str, output_dir: Path | None, report: bool, **settings: Any
 ) -> None:
     """Measure a trained classifier on a split.
 
@@ -39,6 +39,13 @@ def command(
       melfast evaluate --checkpoint runs/first --data-path other/manifest.csv --split all
       torchrun --nproc-per-node 2 -m melfast evaluate --checkpoint runs/first
     """
-    from melfast.evaluate.run import Means, run_evaluation
+    from melfast.cli.measured import show
+    from melfast.cli.progress import live_bar
+    from melfast.evaluate.run import run_evaluation
+    from melfast.models.running import InferenceSettings
 
-    run_evaluation(checkpoint, data_path, split, output_dir, Means(**means), report=report)
+    with live_bar() as progress:
+        evaluation = run_evaluation(
+            checkpoint, data_path, split, output_dir, InferenceSettings(**settings), report=report, progress=progress
+        )
+    show(evaluation)

@@ -84,9 +84,9 @@ def command(
     from melfast.export.formats import export_model
     from melfast.export.hf import needs, unfolded
     from melfast.io.files import locked
-    from melfast.models.checkpoint import load_model
+    from melfast.models.checkpoint import load_checkpoint
 
-    classifier, record = load_model(checkpoint)
+    classifier, record = load_checkpoint(checkpoint)
     split = int8_split(checkpoint, data_path) if precision == "int8" else None
     none = ""
     if images:
@@ -194,6 +194,8 @@ def told(
     takes = f"input uint8 RGB [B, {size.height}, {size.width}, 3]"
     if kind == "hf":
         takes = f"input pixel_values [B, 3, {size.height}, {size.width}]"
+    if record.takes_group:
+        takes += " and the tone group int64 [B], -1 unknown"
     batches = ", ".join(map(str, CHECK_BATCHES))
     precision = "int8" if quantised and quantised.kept else check.precision
     graph = "before that, in float32, " if precision == "int8" else ""

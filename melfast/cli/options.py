@@ -70,7 +70,7 @@ tta_option = click.option(
 
 
 def inference_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Of commands that run checkpoints over images: the fields of melfast.evaluate.run.Means."""
+    """Of commands that run checkpoints over images: the fields of melfast.models.running.InferenceSettings."""
     for option in reversed(
         [
             click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto"),

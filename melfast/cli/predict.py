@@ -1,8 +1,7 @@
 """melfast predict."""
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -11,6 +10,7 @@ from melfast.cli import CONTEXT
 from melfast.cli.options import parse_size, tta_option
 
 SHOWN_FAILURES = 10
+KNOW_GROUPS = "--with-ita measures them, or --images TABLE.csv with a column group states them"
 
 
 @click.command("predict", context_settings=CONTEXT)
@@ -45,7 +45,7 @@ SHOWN_FAILURES = 10
 @click.option("--model-output", type=click.Choice(["logits", "probability"]), help="Likewise.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), help="Cores to use.  [default: all]")
-@click.option("--threshold", type=float, help="P(malignant) that makes target 1.  [default: the model's]")
+@click.option("--threshold", type=float, help="P(malignant) that makes prediction 1.  [default: the model's]")
 @tta_option
 @click.option("--with-logits", is_flag=True, help="The network's outputs as well.")
 @click.option(
@@ -54,8 +54,17 @@ SHOWN_FAILURES = 10
 @click.option(
     "--with-ita",
     is_flag=True,
-    help="Skin tone (ITA) and tone group of each image as well; where the model has thresholds by "
-    "tone group, they make target.",
+    help="Skin tone (ITA) and tone group of each image as well. Models that use the tone group get it, where the "
+    "table of images states none.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["predictions", "submission"]),
+    default="predictions",
+    show_default=True,
+    help="Columns image_name, prediction and probability; or the published form of a submission, image_name and "
+    "target, where target is the call.",
 )
 @click.option(
     "--overlay", type=Path, metavar="DIR", help="Draw each image with the outline of its lesion, P(malignant) and ITA."
@@ -98,6 +107,7 @@ def command(
     with_logits: bool,
     with_groups: bool,
     with_ita: bool,
+    form: str,
     overlay: Path | None,
     shard: str,
     engine: str,
@@ -108,7 +118,7 @@ def command(
 ) -> None:
     """Predict images with an exported model.
 
-    Writes image_name, target (0 or 1) and probability, one row an image, and beside it NAME.json,
+    Writes image_name, prediction (0 or 1) and probability, one row an image, and beside it NAME.json,
     which says how. Images that cannot be read, or that the model gives no probability for, are
     listed with reasons in NAME.failed.csv, which is a table of images itself; the exit code is 0 as
     long as there is any row. Stopped half-way, the rows stay in OUTPUT.partial and --resume goes
@@ -126,16 +136,18 @@ def command(
         raise click.UsageError("--address and --workers go with --engine ray")
     if engine == "ray" and on_error == "raise":
         raise click.UsageError("--on-error raise goes with --engine here")
+    from melfast.cli.progress import progress_bar
     from melfast.engines.backends import read_model
     from melfast.io.errors import printable
-    from melfast.predict.predictor import choose_threshold, open_engine
+    from melfast.models.running import InferenceSettings
+    from melfast.predict.predictor import choose_threshold, open_engine, unknown_groups
     from melfast.predict.sources import find_images
     from melfast.predict.writer import Stopped, Wanted, write_predictions
 
     foreign = {
         "input_size": None if input_size is None else parse_size(input_size),
         "colour": colour,
-        "output": model_output,
+        "model_output": model_output,
     }
     if engine == "ray":
         source_model = read_model(model, **foreign)  # type: ignore[arg-type]
@@ -144,21 +156,17 @@ def command(
         runner = open_engine(model, backend, threads=threads, **foreign)  # type: ignore[arg-type]
         record, assumed, where = runner.record, runner.info.assumed, runner.provider
     size = record.preprocess
-    limit, source = choose_threshold(record, threshold)
-    by_group: dict[str, float] = {}
-    if record.group_thresholds and threshold is None:
-        if with_ita:
-            by_group = dict(zip(record.groups, record.group_thresholds, strict=True))
-            source += "; by tone group where it is known"
-        else:
-            click.echo(
-                "note: the model has thresholds by tone group, for which --with-ita is wanted; the "
-                "one of all images is taken",
-                err=True,
-            )
     files = find_images(images, sys.stdin)
     if shard:
         files = files.shard(shard)
+    limit, source = choose_threshold(record, threshold)
+    by_group: dict[str, float] = {}
+    if record.group_thresholds and threshold is None:
+        by_group = dict(zip(record.groups, record.group_thresholds, strict=True))
+        source += "; by tone group where it is known"
+    groups_known = with_ita or bool(files.groups)
+    if (by_group or record.takes_group) and not groups_known:
+        click.echo(f"note: {unknown_groups(len(files), len(files), record)}; {KNOW_GROUPS}", err=True)
     click.echo(
         f"{model}: {record.backbone}, {size.width}x{size.height} {size.colour}, threshold "
         f"{limit:.6g} ({source}), on {where}"
@@ -174,10 +182,23 @@ def command(
     for note in files.notes:
         click.echo(f"note: {printable(note)}", err=True)
     wanted = Wanted(
-        limit, by_group, with_logits, with_groups, with_ita, None if overlay is None else overlay.absolute(), source
+        limit,
+        by_group,
+        with_logits,
+        with_groups,
+        with_ita,
+        None if overlay is None else overlay.absolute(),
+        source,
+        form == "submission",
+    )
+    settings = InferenceSettings(
+        threads=threads or 0,
+        on_error=on_error,  # type: ignore[arg-type]
+        batch_size=batch_size,
+        tta=tta,  # type: ignore[arg-type]
     )
     try:
-        with images_bar(len(files)) as progress:
+        with progress_bar("predicting", len(files)) as progress:
             if engine == "ray":
                 from melfast.predict.cluster import Job, Workers, predict_on_ray
 
@@ -185,27 +206,14 @@ def command(
                 job = Job(
                     model.absolute(),
                     backend,  # type: ignore[arg-type]
-                    crew.threads,
                     wanted,
-                    tta,  # type: ignore[arg-type]
-                    batch_size,
+                    replace(settings, threads=crew.threads),
                     output.absolute(),
                     foreign,
                 )
                 summary = predict_on_ray(source_model, job, files.absolute(), crew, progress=progress)
             else:
-                summary = write_predictions(
-                    runner,
-                    files,
-                    output,
-                    wanted,
-                    batch_size=batch_size,
-                    threads=threads,
-                    on_error=on_error,  # type: ignore[arg-type]
-                    tta=tta,  # type: ignore[arg-type]
-                    resume=resume,
-                    progress=progress,
-                )
+                summary = write_predictions(runner, files, output, wanted, settings, resume=resume, progress=progress)
     except Stopped as stop:
         click.echo(
             f"{stop.path} keeps {stop.rows:,} of {len(files):,} rows; the same command with --resume goes on", err=True
@@ -227,6 +235,8 @@ def command(
         f"{output}: {summary.predicted:,} images{resumed}, {summary.malignant:,} called "
         f"{record.classes[-1]}, {count:,} failed"
     )
+    if summary.unknown_groups and groups_known:
+        click.echo(f"note: {unknown_groups(summary.unknown_groups, summary.predicted, record)}", err=True)
     for made in summary.engines:
         reasons = in_words(made.get("passed_over", {}))
         click.echo(f"  {made['rows']:,} images on {made['provider']}{reasons}")
@@ -237,33 +247,3 @@ def command(
 def in_words(passed_over: dict[str, str]) -> str:
     reasons = "; ".join(f"{name}: {reason}" for name, reason in passed_over.items())
     return f"; passed over: {reasons}" if reasons else ""
-
-
-@contextmanager
-def images_bar(total: int) -> Iterator[Callable[[int], None]]:
-    """A bar with images/s on stderr, gone when done and silent where stderr is no terminal.
-
-    Yields:
-        A function to tell of images done.
-    """
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        ProgressColumn,
-        Task,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-    from rich.text import Text
-
-    class Speed(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            return Text(f"{task.speed:,.0f} images/s" if task.speed else "")
-
-    console = Console(stderr=True)
-    columns = (TextColumn("predicting"), BarColumn(), MofNCompleteColumn(), Speed(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda count: bar.advance(task, count)

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from melfast.cli.options import FILE, sweep_options
+from melfast.cli.prepare_import import as_note, import_from, import_options
 
 # Each is a key of the config's section `prepare`.
 CHOICES = {
@@ -16,6 +17,7 @@ CHOICES = {
     "tone_groups": (["six", "four"], "Groups of ITA; four: tan, brown and dark are one."),
     "fitzpatrick": (["kinyanjui_groh", "groh_empirical", "published_three"], "ITA to Fitzpatrick type, by source."),
 }
+OTHERS = ("min_quality", "size", "quality", "fractions", "seed", "masks_dir", "copies_dir")
 STEPS = {
     "check": "Put images aside that cannot be read.",
     "dedup": "Find copies of one picture.",
@@ -49,8 +51,7 @@ def _options(function: Any) -> Any:
 @click.command("all")
 @click.argument("data", type=FILE)
 @click.option("--output", type=FILE, required=True, help="The manifest to write.")
-@click.option("--kind", default="auto", show_default=True, help="What DATA is, as in `melfast prepare import`.")
-@click.option("--images", type=FILE, help="Folder of a table's images.  [default: beside it]")
+@import_options
 @click.option("--config", "config_path", type=FILE, help="YAML file; its section `prepare` has these settings.")
 @_options
 @sweep_options
@@ -58,8 +59,6 @@ def _options(function: Any) -> Any:
 def command(
     data: Path,
     output: Path,
-    kind: str,
-    images: Path | None,
     config_path: Path | None,
     quarantine: Path | None,
     threads: int | None,
@@ -83,23 +82,20 @@ def command(
     from melfast.cli.quarantine import open_output
     from melfast.config.loading import Override
     from melfast.config.schema import load_config
-    from melfast.io.errors import printable
-    from melfast.io.files import require_other
-    from melfast.prepare.all import import_rows, plan_steps, prepare
+    from melfast.prepare.all import plan_steps, prepare
     from melfast.prepare.sources import summary
 
     begun = time.monotonic()
     overrides = []
-    for key, value in given.items():
+    for key in (*STEPS, "drop_copies", *CHOICES, *OTHERS):
+        value = given.pop(key)
         if value is not None:
             option = f"--{'no-' if value is False else ''}{key.replace('_', '-')}"
             overrides.append(Override(f"prepare.{key}", _numbers(value) if key == "fractions" else value, option))
     config = load_config(config_path, overrides)[0].prepare
-    found = import_rows(data, kind, images)
-    require_other(output, found.manifest.path)
+    found = import_from(data, output, given)
+    figures = summary(found, found.manifest)
     plan = plan_steps(found.manifest, output, config, force=force)
-    for note in found.notes:
-        click.echo(f"note: {printable(note)}", err=True)
     with open_output(plan.rows, output, quarantine, "all", plan.settings, plan.folders) as out:
         assert out.journal is not None
         out.journal.read()  # what it refuses comes before files in the way
@@ -108,9 +104,9 @@ def command(
         count = threads or len(os.sched_getaffinity(0))
         prepared = prepare(plan, threads=count, journal=out.journal, bar=progress_bar)
         for note in prepared.notes:
-            click.echo(f"note: {printable(note)}", err=True)
+            click.echo(as_note(note), err=True)
         took = time.monotonic() - begun
-        imported = [("import", f"{found.kind}: {', '.join(f'{what} {counts}' for what, counts in summary(plan.rows))}")]
+        imported = [("import", f"{found.kind}; {'; '.join(f'{what} {counts}' for what, counts in figures)}")]
         lines = [f"{step:<7} {text}" for step, text in imported + prepared.summary]
         lines.append(f"{'time':<7} {_duration(took)}, {len(plan.rows) / took:,.1f} images/s")
         title = f"{len(prepared.manifest):,} images of {data}"

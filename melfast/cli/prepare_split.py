@@ -27,7 +27,7 @@ def command(manifest: Path, output: Path, fractions: str, seed: int, force: bool
     """
     from melfast.data.manifest import read_manifest, write_manifest
     from melfast.io.errors import InputError
-    from melfast.prepare.split import balance, split_manifest
+    from melfast.prepare.split import balance, split_manifest, unused_identities
 
     try:
         wanted = [float(word) for word in fractions.split(",")]
@@ -41,6 +41,8 @@ def command(manifest: Path, output: Path, fractions: str, seed: int, force: bool
     split = split_manifest(rows, wanted, seed)
     lines = balance(split)
     write_manifest(split, output)
+    for line in unused_identities(split):
+        click.echo(f"warning: {line}", err=True)
     click.echo(f"{output}:")
     for line in lines:
         click.echo(f"  {line}")

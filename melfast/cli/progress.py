@@ -1,26 +1,92 @@
-"""The progress bar of the commands."""
+"""The terminal: bars, and the lines that the library reports, above them."""
 
+import logging
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from melfast.cli.flags import with_flags
+from melfast.io.errors import printable
+from melfast.io.log import Progress, line_of, logger
+
+
+class Reports(logging.Handler):
+    """Shows what the library reports on stderr while it is entered, as lines above a bar where one is drawn."""
+
+    console: Any = None  # rich's, of the bar that is drawn
+
+    def __enter__(self) -> "Reports":
+        self.level_before = logger.level
+        logger.setLevel(logging.INFO)
+        logger.addHandler(self)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        logger.removeHandler(self)
+        logger.setLevel(self.level_before)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        context = click.get_current_context(silent=True)
+        line = with_flags(line_of(record), context.command) if context else line_of(record)
+        line = "\n".join(map(printable, line.split("\n")))  # it may name files
+        if Reports.console is None:
+            click.echo(line, err=True)
+        else:
+            Reports.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager
-def progress_bar(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """A bar on stderr with the rate and the time left, gone when done and silent where stderr is no terminal.
+def live_bar() -> Iterator[Progress]:
+    """A bar on stderr, drawn with the first step, gone when done and silent where stderr is no terminal.
 
     Yields:
-        A function to call as each of the `total` things is done.
+        A function to tell of (what is done, how much of it is, how much there is in all).
     """
+    if not sys.stderr.isatty():
+        yield lambda what, done, total: None
+        return
+    from rich import progress
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
-    from rich.text import Text
 
-    class RateColumn(TextColumn):
-        def render(self, task: Task) -> Text:
-            return Text(f"{task.speed:,.1f}/s" if task.speed else "")
+    class Speed(progress.ProgressColumn):
+        def render(self, task: progress.Task) -> str:
+            return f"{task.speed:,.0f}/s" if task.speed else ""
 
     console = Console(stderr=True)
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), RateColumn(""), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda: bar.advance(task)
+    columns = (
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        Speed(),
+        progress.TimeRemainingColumn(),
+    )
+    with progress.Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=None, visible=False)
+        Reports.console = console
+        try:
+            yield lambda what, done, total: bar.update(
+                task, description=what, completed=done, total=total, visible=True
+            )
+        finally:
+            Reports.console = None
+
+
+@contextmanager
+def progress_bar(what: str, total: int) -> Iterator[Callable[..., None]]:
+    """`live_bar` of one thing.
+
+    Yields:
+        A function to call with how many more of the `total` things are done, by default 1.
+    """
+    done = 0
+    with live_bar() as progress:
+
+        def advance(count: int = 1) -> None:
+            nonlocal done
+            done += count
+            progress(what, done, total)
+
+        yield advance

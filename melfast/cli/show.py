@@ -53,15 +53,7 @@ def command(
     rows = read_manifest(manifest)
     with progress_bar("drawing", min(images, len(rows))) as advance:
         shown, failures = draw_preview(
-            rows,
-            config,
-            output,
-            split=split,
-            epoch=epoch,
-            images=images,
-            columns=columns,
-            say=lambda message: click.echo(message, err=True),
-            progress=advance,
+            rows, config, output, split=split, epoch=epoch, images=images, columns=columns, progress=advance
         )
     for failure in failures:
         click.echo(f"bad: {failure}", err=True)

@@ -65,9 +65,7 @@ def command(
       melfast train --config configs/isic2020_multi_gpu.yaml --data-path DIR
         --slurm partition=gpu --slurm nodes=2 --slurm gpus_per_node=8 --slurm cpus_per_task=12
     """
-    from dataclasses import replace
-
-    from melfast.config.schema import load_config
+    from melfast.config.schema import load_config, with_output
     from melfast.io.errors import InputError
 
     output = next((o.value for o in reversed(overrides) if o.key == "output.dir"), None)
@@ -76,10 +74,8 @@ def command(
             config_path = Path(output) / "config.yaml"
         elif not any(o.key == "data.path" for o in overrides):
             raise InputError(f"{output}: holds no run to go on with; wanted --config to begin one")
-    config, sources = load_config(config_path, overrides, published, lambda line: click.echo(line, err=True))
-    if not config.output.dir:
-        name = config_path.stem if config_path else config.model.backbone
-        config = replace(config, output=replace(config.output, dir=str(Path("runs") / name)))
+    config, sources = load_config(config_path, overrides, published)
+    config = with_output(config, config_path)
     if print_config:
         click.echo(config.to_yaml(), nl=False)
         return
@@ -94,7 +90,8 @@ def command(
         )
         return
 
-    from melfast.cli.progress import progress_bar
+    from melfast.cli.progress import live_bar
     from melfast.train.run import run_training
 
-    run_training(config, sources, going_on=resume, bar=progress_bar)
+    with live_bar() as progress:
+        run_training(config, sources, going_on=resume, progress=progress)

@@ -1,7 +1,7 @@
 """The config of a training run: one typed schema; defaults < YAML < command line."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import field
+from collections.abc import Iterable, Mapping
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +13,7 @@ from melfast.data.augment import Augment
 from melfast.data.loader import LoaderName
 from melfast.data.preprocess import ColourSpace, Mean, Preprocess, Side, Std
 from melfast.data.sampler import Sampler
+from melfast.io.log import logger
 from melfast.io.schema import checked, refused
 from melfast.metrics.threshold import ThresholdRule
 from melfast.metrics.validation import BestMetric
@@ -269,18 +270,21 @@ class Config:
         return settings.to_yaml(self)
 
 
+def with_output(config: Config, path: Path | None) -> Config:
+    """The config with a folder for its run: runs/NAME, of its file or its backbone, where it names none."""
+    name = path.stem if path else config.model.backbone
+    output = config.output.dir or str(Path("runs") / name)
+    return replace(config, output=replace(config.output, dir=output))
+
+
 def load_config(
-    path: Path | None,
-    overrides: Iterable[settings.Override] = (),
-    published: Mapping[str, Any] | None = None,
-    say: Callable[[str], None] = lambda message: None,
+    path: Path | None, overrides: Iterable[settings.Override] = (), published: Mapping[str, Any] | None = None
 ) -> tuple[Config, dict[str, str]]:
     """Defaults, then the YAML file, then the overrides (see `settings.load`).
 
     Args:
         published: flags of the published system from the command line; they may also stand in the
             file, as top-level keys.
-        say: told what each of them became.
     """
     overrides = list(overrides)
     document = settings.read_yaml(path) if path is not None else {}
@@ -296,9 +300,9 @@ def load_config(
         return config, sources
     translated = translate(flags, settings.dotted(config))
     for name in flags.keys() & NEEDLESS.keys():
-        say(f"{flags[name][1]}: {name} -> nothing: {NEEDLESS[name]}")
+        logger.info(f"{flags[name][1]}: {name} -> nothing: {NEEDLESS[name]}")
     if "batch_size" in flags:
-        say("batch_size is that of a step over all processes here, not of each")
+        logger.info("batch_size is that of a step over all processes here, not of each")
     for override in translated:
-        say(f"{override.source} -> {override.key} = {override.value}")
+        logger.info(f"{override.source} -> {override.key} = {override.value}")
     return settings.load(Config, path, [*translated, *overrides], rest)

@@ -19,6 +19,7 @@ from melfast.data.loader import LoaderOptions, PlanLoader
 from melfast.data.plan import EpochPlan
 from melfast.data.preprocess import Preprocess
 from melfast.io.errors import InputError
+from melfast.io.words import check_words
 
 Device = Literal["cpu", "gpu"]
 INSTALL = "pip install nvidia-dali-cuda130"
@@ -31,6 +32,7 @@ class DaliLoader(PlanLoader):
     the CPU a NumPy array. Either is DALI's own memory, without a copy.
     """
 
+    @check_words
     def __init__(
         self,
         images: Sequence[str | Path] | ImageList,
@@ -117,7 +119,7 @@ class DaliLoader(PlanLoader):
             return None
         except RuntimeError as error:  # a file that changed after its check; which one, it hides
             first = str(error).strip().splitlines()[0]
-            raise InputError(f"DALI cannot go on: {first}; --loader native names the file") from None
+            raise InputError(f"DALI cannot go on: {first}; `loader=native` names the file") from None
 
     def _no_images(self) -> Any:
         empty = np.empty((0, self.preprocess.height, self.preprocess.width, 3), self.dtype)
@@ -128,13 +130,12 @@ class DaliLoader(PlanLoader):
         return torch.from_numpy(empty).cuda()
 
 
+@check_words
 def require_dali(device: Device) -> None:
     """
     Raises:
         InputError: DALI is not installed, or there is no GPU.
     """
-    if device not in ("cpu", "gpu"):
-        raise ValueError(f"device must be 'cpu' or 'gpu', got {device!r}")
     if not _installed("nvidia.dali"):
         raise InputError(f"loader dali-{device}: NVIDIA DALI is not installed: {INSTALL}")
     if device == "gpu":

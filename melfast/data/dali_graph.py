@@ -13,6 +13,7 @@ from nvidia.dali import fn, math, types
 from nvidia.dali.pipeline import Pipeline
 
 from melfast.data.preprocess import Preprocess
+from melfast.io.words import check_words
 from melfast.skin.light import RGB_TO_XYZ, WHITE, level_to_light, light_to_level
 
 Node = Any
@@ -57,6 +58,7 @@ def build_pipeline(
     return pipe
 
 
+@check_words
 def levels(inputs: dict[str, Node], preprocess: Preprocess, device: Device) -> Node:
     """From the encoded files to uint8 sRGB [H, W, 3], all records carried out."""
     size = [preprocess.height, preprocess.width]

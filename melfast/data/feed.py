@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,17 +11,19 @@ from numpy.typing import NDArray
 
 from melfast.data.batch import Batch
 from melfast.data.image_list import ImageList
-from melfast.data.loader import LoaderName, OnError, PlanLoader, available_cores
+from melfast.data.loader import LoaderName, LoaderSettings, PlanLoader, Precision, available_cores
 from melfast.data.native import NativeLoader
 from melfast.data.plan import EpochPlan
 from melfast.data.preprocess import Preprocess
 from melfast.distributed import World
 from melfast.io.errors import InputError
+from melfast.io.words import check_words
 
-Precision = Literal["fp32", "bf16", "fp16"]
+DEFAULT = LoaderSettings()
 AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+@check_words
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
     """Mixed precision as named; does nothing under `fp32`."""
     enabled = precision != "fp32"
@@ -42,7 +44,8 @@ def set_threads(threads: int, world: World) -> None:
     torch.set_num_threads(threads or max(1, available_cores() // world.local_size))
 
 
-def choose_loader(wanted: LoaderName, device: str) -> tuple[LoaderName, str]:
+@check_words
+def choose_loader(loader: LoaderName, device: str) -> tuple[LoaderName, str]:
     """The executor to use, and why.
 
     Args:
@@ -50,20 +53,18 @@ def choose_loader(wanted: LoaderName, device: str) -> tuple[LoaderName, str]:
     Raises:
         InputError: the one asked for cannot be used here.
     """
-    if wanted not in get_args(LoaderName):
-        raise InputError(f"--loader must be {', '.join(get_args(LoaderName))}, got {wanted!r}")
-    if wanted == "native":
+    if loader == "native":
         return "native", "as asked for"
-    if wanted == "auto":
+    if loader == "auto":
         if device == "cuda":
-            return "native", "dali-gpu has not been measured yet: try --loader dali-gpu"
+            return "native", "dali-gpu has not been measured yet: try `loader=dali-gpu`"
         return "native", "3 times as fast as dali-cpu where measured"
     from melfast.data.dali import require_dali
 
-    require_dali("gpu" if wanted == "dali-gpu" else "cpu")
-    if wanted == "dali-gpu" and device != "cuda":
-        raise InputError(f"--loader dali-gpu needs a CUDA device, the model runs on {device}")
-    return wanted, "as asked for"
+    require_dali("gpu" if loader == "dali-gpu" else "cpu")
+    if loader == "dali-gpu" and device != "cuda":
+        raise InputError(f"`loader=dali-gpu` needs a CUDA device, the model runs on {device}")
+    return loader, "as asked for"
 
 
 def open_loader(
@@ -71,29 +72,18 @@ def open_loader(
     preprocess: Preprocess,
     plan: EpochPlan,
     world: World,
+    settings: LoaderSettings = DEFAULT,
     *,
-    loader: LoaderName = "auto",
-    threads: int = 0,
-    on_error: OnError = "raise",
-    precision: Precision = "fp32",
     start: int = 0,
 ) -> PlanLoader:
-    """A loader for `feed`.
-
-    Args:
-        threads: 0: this process's share of the cores.
-        precision: under mixed precision on CUDA the images travel in float16, half the bytes;
-            float16 is finer than their 8 bits.
-    Raises:
-        InputError: the loader asked for cannot be used.
-    """
-    name, _ = choose_loader(loader, world.device.type)
+    """A loader for `feed`; raises InputError where the one asked for cannot be used."""
+    name, _ = choose_loader(settings.loader, world.device.type)
     cuda = world.device.type == "cuda"
     options: dict[str, Any] = {
         "start": start,
-        "on_error": on_error,
-        "threads": threads or max(1, available_cores() // world.local_size),
-        "dtype": np.float16 if cuda and precision != "fp32" else np.float32,
+        "on_error": settings.on_error,
+        "threads": settings.threads or max(1, available_cores() // world.local_size),
+        "dtype": np.float16 if cuda and settings.precision != "fp32" else np.float32,
     }
     if name == "native":
         allocate = _pinned if cuda else np.empty

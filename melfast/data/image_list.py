@@ -8,6 +8,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from melfast.io.memory import Source
+
 
 @dataclass(frozen=True)
 class ImageList:
@@ -18,7 +20,7 @@ class ImageList:
         checked: bool [N], files that `melfast prepare check` has found whole.
     """
 
-    paths: Sequence[str | Path]
+    paths: Sequence[Source]
     masks: Sequence[Path | None] | None = None
     checked: NDArray[np.bool_] | None = None
 
@@ -33,6 +35,6 @@ class ImageList:
         )
 
     @classmethod
-    def of(cls, images: "Sequence[str | Path] | ImageList") -> Self:
+    def of(cls, images: "Sequence[Source] | ImageList") -> Self:
         """Paths alone as an ImageList."""
         return images if isinstance(images, cls) else cls(images)  # type: ignore[arg-type]

@@ -3,7 +3,7 @@
 import os
 import weakref
 from collections.abc import Generator, Iterator, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Literal, Self, TypedDict
 
 import numpy as np
@@ -13,15 +13,37 @@ from melfast.data.batch import Batch
 from melfast.data.image_list import ImageList
 from melfast.data.plan import EpochPlan
 from melfast.data.preprocess import Preprocess
+from melfast.io.memory import Source
+from melfast.io.words import check_words
 
 OnError = Literal["raise", "skip"]
 LoaderName = Literal["auto", "native", "dali-cpu", "dali-gpu"]
+Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES = tuple(np.dtype(name) for name in ("float32", "float16", "uint8"))
 
 
 def available_cores() -> int:
     """Cores that this process may use; taskset or a container may allow fewer than there are."""
     return len(os.sched_getaffinity(0))
+
+
+@check_words
+@dataclass(frozen=True)
+class LoaderSettings:
+    """How images become batches for a model.
+
+    Attributes:
+        loader: see `melfast.data.feed.choose_loader`.
+        threads: 0: this process's share of the cores.
+        on_error: an unreadable image stops the run (`raise`) or is left out and named (`skip`).
+        precision: of the model; under mixed precision on CUDA the images travel in float16, half the
+            bytes, which is finer than their 8 bits.
+    """
+
+    loader: LoaderName = "auto"
+    threads: int = 0
+    on_error: OnError = "raise"
+    precision: Precision = "fp32"
 
 
 class LoaderOptions(TypedDict, total=False):
@@ -41,9 +63,10 @@ class PlanLoader:
     Ctrl-C. `close()` and `with` stop an iterator that is kept somewhere.
     """
 
+    @check_words
     def __init__(
         self,
-        images: Sequence[str | Path] | ImageList,
+        images: Sequence[Source] | ImageList,
         preprocess: Preprocess,
         plan: EpochPlan,
         *,
@@ -73,8 +96,6 @@ class PlanLoader:
         for name, value, low in (("threads", threads, 1), ("prefetch", prefetch, 1)):
             if value < low:
                 raise ValueError(f"{name} must be >= {low}, got {value}")
-        if on_error not in ("raise", "skip"):
-            raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
         if np.dtype(dtype) not in DTYPES:
             raise ValueError(f"dtype must be float32, float16 or uint8, got {np.dtype(dtype)}")
         if not 0 <= start <= plan.num_batches:

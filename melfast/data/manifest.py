@@ -1,7 +1,8 @@
 """Manifest: the one table that every stage reads and adds columns to, one row an image."""
 
-import difflib
 import os
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from melfast.data.image_list import ImageList
+from melfast.io.columns import nearest
 from melfast.io.errors import InputError
 from melfast.io.files import atomic_path
 from melfast.io.tables import MISSING, Table, read_table, require_columns, without_formula
@@ -32,7 +34,10 @@ COLUMNS = (
     "mask_path",
 )
 PATH_COLUMNS = ("path", "mask_path")
+# Columns of melfast's own that hold numbers with a fraction.
+NUMBERS = ("ita", "ita_quality", "skin_l", "skin_a", "skin_b", "skin_fraction", "width", "height")
 SPLITS = ("train", "valid", "test")
+SCIENTIFIC = re.compile(r"\d([.,]\d+)?[eE]\+?\d+")
 # A patient called "unknown" is nobody; all of them together are not one patient.
 MISSING_ID = MISSING | {"unknown", "unk", "?", "-1"}
 
@@ -200,6 +205,25 @@ class Manifest:
             table[name] = pd.Series([_cell(value) for value in values], dtype=str)
         return Manifest(self.path, table)
 
+    def to_pandas(self) -> pd.DataFrame:
+        """The table for analysis, with paths that can be opened from anywhere.
+
+        Returns:
+            One row an image: `target` and `group` Int64, <NA> where unknown; `ita` and other columns
+            of numbers float64; `path` and `mask_path` Path, None where empty; other cells str.
+        """
+        frame = self.table.copy()
+        folder = self.path.parent.absolute()
+        for name in frame:
+            cells = frame[name]
+            if name in PATH_COLUMNS:
+                frame[name] = pd.Series([folder / cell if cell else None for cell in cells], dtype=object)
+            elif name in ("target", "group"):
+                frame[name] = pd.to_numeric(cells.replace("", None)).astype("Int64")
+            elif name in NUMBERS:
+                frame[name] = pd.to_numeric(cells.replace("", None), errors="coerce").astype(float)
+        return frame
+
     def _paths(self, name: str) -> list[Path]:
         cells = self.column(name)
         if (empty := np.flatnonzero(cells == "")).size:
@@ -235,12 +259,14 @@ def check_table(table: Table) -> Manifest:
             f"{table.path}: column {near!r} is none of a manifest's; "
             f"is {wanted!r} meant? Rename it to that, or to something less like it"
         )
-    frame = table.frame.copy()
+    frame = _named_groups(table.frame.copy())
     for name in set(COLUMNS) & set(frame.columns):
         missing = MISSING_ID if name in ("patient_id", "lesion_id") else MISSING
         cells = [cell.strip() for cell in frame[name].to_numpy(dtype=object)]
         if name not in REQUIRED:
             cells = ["" if cell.lower() in missing else cell for cell in cells]
+        if name in ("patient_id", "lesion_id"):
+            _require_unrounded(table, name, cells)
         if name in _CHECKS:
             cells = _checked(table, name, cells)
         frame[name] = pd.Series(cells, dtype=str)
@@ -248,13 +274,25 @@ def check_table(table: Table) -> Manifest:
     return Manifest(table.path, frame)
 
 
+def _named_groups(frame: pd.DataFrame) -> pd.DataFrame:
+    """Names in column `group` as `group_str`, numbered light to dark where a tone table has them all."""
+    cells = [cell.strip() for cell in frame.get("group", pd.Series(dtype=str))]
+    cells = ["" if cell.lower() in MISSING_ID else cell for cell in cells]
+    names = sorted(set(cells) - {""})
+    if not names or any(name.lstrip("+-")[:1].isdigit() for name in names):
+        return frame
+    for scale in TONE_GROUPS.values():
+        if {name.lower() for name in names} <= set(scale.names):
+            names.sort(key=lambda name: scale.names.index(name.lower()))
+            break
+    place = {name: str(i) for i, name in enumerate(names)} | {"": ""}
+    return frame.assign(group=[place[cell] for cell in cells], group_str=cells)
+
+
 def _misspelt_columns(columns: Sequence[str]) -> list[tuple[str, str]]:
     """(found, meant) for each column that is nearly, but not quite, one of a manifest's own."""
-    pairs = []
-    for wanted in set(COLUMNS) - set(columns):
-        for near in difflib.get_close_matches(wanted, columns, n=1, cutoff=0.85):
-            if near not in COLUMNS:
-                pairs.append((near, wanted))
+    others = [name for name in columns if name not in COLUMNS]
+    pairs = [(near, wanted) for wanted in set(COLUMNS) - set(columns) if (near := nearest(wanted, others))]
     return sorted(pairs)
 
 
@@ -318,7 +356,7 @@ def _cell(value: Any) -> str:
 
 
 def _target(cell: str) -> str | None:
-    return {"0": "0", "1": "1", "0.0": "0", "1.0": "1"}.get(cell)
+    return {"0": "0", "1": "1", "0.0": "0", "1.0": "1", "benign": "0", "malignant": "1"}.get(cell.lower())
 
 
 def _group(cell: str) -> str | None:
@@ -354,6 +392,17 @@ def _checked(table: Table, name: str, cells: list[str]) -> list[str]:
         if known[cell] is None:
             raise table.error(row, f"{name} must be {wanted}, got {cell!r}")
     return [known[cell] or "" for cell in cells]
+
+
+def _require_unrounded(table: Table, name: str, cells: list[str]) -> None:
+    """Raises InputError where a spreadsheet rounded long numbers, so that different ids became one."""
+    repeated = {cell for cell, count in Counter(cells).items() if count > 1 and SCIENTIFIC.fullmatch(cell)}
+    if rows := [row for row, cell in enumerate(cells) if cell in repeated]:
+        raise table.error(
+            rows[0],
+            f"{name} {cells[rows[0]]!r} is in scientific notation and stands in {cells.count(cells[rows[0]])} rows: "
+            "a spreadsheet rounds long numbers, and different ids become one; export the column as text",
+        )
 
 
 def _require_unique(table: Table, names: list[str]) -> None:

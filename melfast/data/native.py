@@ -12,7 +12,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
@@ -27,6 +26,7 @@ from melfast.data.preprocess import Preprocess
 from melfast.data.retouch import retouch
 from melfast.io.errors import ImageError
 from melfast.io.images import scaled
+from melfast.io.memory import Source
 
 Allocate = Callable[[tuple[int, ...], np.dtype[Any]], NDArray[Any]]
 
@@ -39,7 +39,7 @@ class NativeLoader(PlanLoader):
 
     def __init__(
         self,
-        images: Sequence[str | Path] | ImageList,
+        images: Sequence[Source] | ImageList,
         preprocess: Preprocess,
         plan: EpochPlan,
         *,

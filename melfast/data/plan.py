@@ -186,7 +186,7 @@ def training_plan(
     if steps == 0:
         raise InputError(
             f"batch of {global_batch} images ({batch_size} x {share.world_size} processes) "
-            f"is larger than the epoch of {len(order)} training images: --batch-size"
+            f"is larger than the epoch of {len(order)} training images: `batch_size`"
         )
     order = order[: steps * global_batch]
     index, count = source[order].astype(np.int64), len(order)

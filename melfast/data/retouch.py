@@ -13,6 +13,7 @@ from melfast.data.plan import EpochPlan, working_size
 from melfast.data.preprocess import Preprocess
 from melfast.io.errors import ImageError
 from melfast.io.images import read_mask_of, soft_mask
+from melfast.io.memory import Source
 from melfast.skin.curves import level_curves
 
 
@@ -54,7 +55,7 @@ def lesion_plane(plan: EpochPlan, record: int, images: ImageList, preprocess: Pr
     return read_plane(path, mask, plan.affine[record], preprocess)
 
 
-def read_plane(path: str | Path, mask: Path, affine: NDArray[np.float32], preprocess: Preprocess) -> NDArray[np.uint8]:
+def read_plane(path: Source, mask: Path, affine: NDArray[np.float32], preprocess: Preprocess) -> NDArray[np.uint8]:
     """A mask as the model's input shows it: uint8 [height, width], soft at its edges.
 
     Raises:

@@ -6,10 +6,11 @@ good an answer; the mean of P(malignant) over them is steadier than any one.
 
 from typing import Any, Literal, NamedTuple
 
-from numpy.typing import NDArray
+import numpy as np
 
 from melfast.data.preprocess import Preprocess
 from melfast.io.errors import InputError
+from melfast.io.words import check_words
 
 Tta = Literal["none", "flips", "rotations"]
 
@@ -31,20 +32,28 @@ VIEWS: dict[Tta, tuple[View, ...]] = {
 }
 
 
+@check_words
 def require_views(tta: Tta, preprocess: Preprocess) -> tuple[View, ...]:
     """
     Raises:
-        InputError: quarter turns of an input that is not square.
+        InputError: no such word, or quarter turns of an input that is not square.
     """
     if tta == "rotations" and preprocess.width != preprocess.height:
         raise InputError(
-            f"--tta rotations needs a square input, the model's is {preprocess.width}x"
-            f"{preprocess.height}; wanted --tta flips"
+            f"`tta=rotations` needs a square input, the model's is {preprocess.width}x"
+            f"{preprocess.height}; wanted `tta=flips`"
         )
     return VIEWS[tta]
 
 
-def viewed(images_bhw3: NDArray[Any], view: View) -> NDArray[Any]:
-    """Images [B, H, W, 3] as a view has them; not contiguous."""
-    turned = images_bhw3.swapaxes(1, 2) if view.transpose else images_bhw3
-    return turned[:, :: -1 if view.flip_y else 1, :: -1 if view.flip_x else 1]
+def viewed(images: Any, view: View, axes: tuple[int, int] = (1, 2)) -> Any:
+    """Images as a view has them: an array, which is then not contiguous, or a tensor.
+
+    Args:
+        axes: of height and width.
+    """
+    turned = images.swapaxes(*axes) if view.transpose else images
+    flipped = [axis for axis, wanted in zip(axes, (view.flip_y, view.flip_x), strict=True) if wanted]
+    if not flipped:
+        return turned
+    return np.flip(turned, tuple(flipped)) if isinstance(turned, np.ndarray) else turned.flip(flipped)

@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from melfast.io.words import check_words
+
 Status = Literal["ok", "gap", "absent", "broken"]
 
 # A library that is read from a slow disk for the first time takes its time.
@@ -32,6 +34,7 @@ os._exit(0)  # some libraries crash or hang at exit only; that is not asked here
 """
 
 
+@check_words
 @dataclass(frozen=True)
 class Probe:
     """A function of melfast.doctor.machine or .libraries.
@@ -62,7 +65,7 @@ PROBES = (
     Probe("libraries", "torch", "training", TORCH, True),
     Probe("libraries", "models", "backbones", f"{TORCH} timm", True),
     Probe("libraries", "onnxruntime", "prediction", "pip install --force-reinstall onnxruntime", True),
-    Probe("libraries", "statistics", "evaluation", "pip install --force-reinstall numba fairlearn scikit-learn"),
+    Probe("libraries", "statistics", "evaluation", "pip install --force-reinstall scipy scikit-learn"),
     Probe("libraries", "plots", "curves, reports", "pip install --force-reinstall matplotlib", True),
     Probe(
         "machine",
@@ -87,6 +90,7 @@ USES = (
 )
 
 
+@check_words
 @dataclass(frozen=True)
 class Finding:
     """What became of a probe.

@@ -9,6 +9,7 @@ from melfast.engines.base import BackendName, Engine, UnusableError, file_sha256
 from melfast.engines.foreign import Foreign, Numbers, Output
 from melfast.engines.tensorrt_file import is_engine, read_sidecar
 from melfast.io.errors import InputError
+from melfast.io.words import check_words
 from melfast.models.record import ModelRecord
 
 Backend = Literal["auto", BackendName]
@@ -22,6 +23,7 @@ RUNS: dict[BackendName, tuple[str, ...]] = {
 KINDS = {"onnx": "an ONNX model", "engine": "a TensorRT engine", "checkpoint": "a checkpoint"}
 
 
+@check_words
 def open_engine(
     model: str | Path,
     backend: Backend = "auto",
@@ -31,7 +33,7 @@ def open_engine(
     colour: ColourSpace | None = None,
     mean: Numbers | None = None,
     std: Numbers | None = None,
-    output: Output | None = None,
+    model_output: Output | None = None,
 ) -> Engine:
     """Loads a model; `info` of the engine says what runs it and why nothing faster does.
 
@@ -41,14 +43,12 @@ def open_engine(
             engine, which may take minutes: it takes one that lies beside the ONNX file. `tensorrt`
             builds it where it is missing or does not fit.
         threads: on the CPU; None: one a core that the process may use.
-        input_size, colour, mean, std, output: of an ONNX file that melfast did not write, see
+        input_size, colour, mean, std, model_output: of an ONNX file that melfast did not write, see
             melfast.engines.foreign.
     Raises:
         InputError: there is no such file, it is broken, or the backend cannot run it here.
     """
-    if backend not in ("auto", *RUNS):
-        raise ValueError(f"backend must be auto, {', '.join(RUNS)}, got {backend!r}")
-    path, foreign = Path(model), Foreign(input_size, colour, mean, std, output)
+    path, foreign = Path(model), Foreign(input_size, colour, mean, std, model_output)
     kind = _fitting_kind(path, foreign)
     if backend != "auto":
         try:
@@ -81,21 +81,22 @@ class ModelFile:
     assumed: str = ""
 
 
+@check_words
 def read_model(
     model: str | Path,
     *,
     input_size: tuple[int, int] | None = None,
     colour: ColourSpace | None = None,
-    output: Output | None = None,
+    model_output: Output | None = None,
 ) -> ModelFile:
     """Reads what a model is, without the GPU or TensorRT that may be wanted to run it.
 
     Args:
-        model, input_size, colour, output: as of open_engine.
+        model, input_size, colour, model_output: as of open_engine.
     Raises:
         InputError: there is no such file, or it is broken.
     """
-    path, foreign = Path(model), Foreign(input_size, colour, output=output)
+    path, foreign = Path(model), Foreign(input_size, colour, output=model_output)
     kind = _fitting_kind(path, foreign)
     if kind == "engine":
         sidecar = read_sidecar(path)

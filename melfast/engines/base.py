@@ -1,7 +1,8 @@
 """Engine: what runs an exported model. Predictions, parity tests and benchmarks know engines only.
 
 The exported file: one input `images`, uint8 sRGB [B, H, W, 3]; outputs `probability` [B] and
-`logits` [B, C], float32; the ModelRecord as JSON in the metadata under `melfast`.
+`logits` [B, C], float32; the ModelRecord as JSON in the metadata under `melfast`. Where
+`record.takes_group` a second input `group`, int64 [B], -1 unknown, which an ONNX file need not be fed.
 """
 
 import hashlib
@@ -13,11 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from melfast.io.errors import InputError
+from melfast.io.words import check_words
 from melfast.models.record import ModelRecord
 
-INPUT, OUTPUTS = "images", ("probability", "logits")
+INPUT, GROUP, OUTPUTS = "images", "group", ("probability", "logits")
 METADATA_KEY = "melfast"
 
+Groups = NDArray[np.int64] | None
+Outputs = tuple[NDArray[np.float32], NDArray[np.float32]]  # probability [B], logits [B, K]
 BackendName = Literal["tensorrt", "onnx-cuda", "onnx-cpu", "torch"]
 
 
@@ -25,6 +29,7 @@ class UnusableError(InputError):
     """A backend cannot run a file here, and another may; the message says why."""
 
 
+@check_words
 @dataclass(frozen=True)
 class EngineInfo:
     """What ran a model, for people and for the file beside its predictions.
@@ -82,11 +87,13 @@ class Engine(Protocol):
     info: EngineInfo
     in_flight: int
 
-    def run(self, images_bhw3: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def run(self, images_bhw3: NDArray[np.uint8], group_b: Groups = None) -> Outputs:
         """P(malignant) [B] and logits [B, C], float32, owned by the caller.
 
         Args:
             images_bhw3: uint8 sRGB [B, H, W, 3] at the model's size, C-contiguous, B >= 1.
+            group_b: int64 [B], tone group of each image by its index in `record.groups`, -1 unknown; None: all
+                unknown. Used where `record.takes_group`.
         Raises:
             ValueError: another shape or dtype.
         """
@@ -101,6 +108,14 @@ def require_images(images_bhw3: NDArray[np.uint8], record: ModelRecord) -> None:
         raise ValueError(
             f"images must be uint8 [B, {size.height}, {size.width}, 3], got {images_bhw3.dtype} {list(found)}"
         )
+
+
+def groups_or_unknown(group_b: Groups, images_bhw3: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """What is fed to a model that takes the tone group of each image; raises ValueError for another shape."""
+    group_b = np.full(len(images_bhw3), -1) if group_b is None else np.asarray(group_b, np.int64)
+    if group_b.shape != images_bhw3.shape[:1]:
+        raise ValueError(f"group must be int64 [{len(images_bhw3)}], got {list(group_b.shape)}")
+    return group_b
 
 
 def file_sha256(path: Path) -> str:

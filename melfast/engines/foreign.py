@@ -11,16 +11,18 @@ from numpy.typing import NDArray
 from melfast import core
 from melfast.data.preprocess import ColourSpace, Preprocess
 from melfast.io.errors import InputError
+from melfast.io.words import check_words
 from melfast.models.record import ModelRecord
+from melfast.models.running import SLACK
 
 Output = Literal["logits", "probability"]
 Numbers = tuple[float, float, float]
 # ONNX Runtime's words for the types an image may come in.
 TYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32, "tensor(float16)": np.float16}
-SLACK = 1e-3  # half precision rounds: a probability may be this far out of 0..1
 TAKEN = "float [N,3,H,W], float [N,H,W,3] or uint8 [N,H,W,3]"
 
 
+@check_words
 @dataclass(frozen=True)
 class Foreign:
     """What the user says of an ONNX file that melfast did not write; None: not said.
@@ -68,14 +70,14 @@ class Adapter:
         self.count = count if isinstance(count, int) else None
         wanted = foreign.input_size or size
         if foreign.colour is None or wanted is None:
-            lacking = ["--colour rgb or cielab"] if foreign.colour is None else []
-            lacking += ["--input-size WxH"] if wanted is None else []
+            lacking = ["`colour` rgb or cielab"] if foreign.colour is None else []
+            lacking += ["`input_size` WxH"] if wanted is None else []
             raise InputError(
                 f"{path}: an ONNX model that melfast export did not write; to use it, say {' and '.join(lacking)}"
             )
         if size is not None and wanted != size:
             raise InputError(
-                f"{path}: takes images of {size[0]}x{size[1]} (width x height), got --input-size "
+                f"{path}: takes images of {size[0]}x{size[1]} (width x height), got `input_size` "
                 f"{wanted[0]}x{wanted[1]}"
             )
         if self.dtype == np.uint8 and (foreign.colour != "rgb" or foreign.mean or foreign.std):
@@ -91,7 +93,7 @@ class Adapter:
         if self.kind == "probability" and not _possible(answers).all():
             raise InputError(
                 f"{path}: its output was taken for a probability and is {answers.min():g} to "
-                f"{answers.max():g} for a black and a white image; wanted --model-output logits"
+                f"{answers.max():g} for a black and a white image; wanted `model_output='logits'`"
             )
         columns = answers.shape[1]
         classes = tuple(f"class {i}" for i in range(max(columns, 2) - 1))

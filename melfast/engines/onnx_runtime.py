@@ -4,7 +4,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnxruntime
@@ -12,11 +12,25 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
 from melfast.data.loader import available_cores
-from melfast.engines.base import INPUT, METADATA_KEY, OUTPUTS, EngineInfo, UnusableError, file_sha256, require_images
+from melfast.engines.base import (
+    GROUP,
+    INPUT,
+    METADATA_KEY,
+    OUTPUTS,
+    EngineInfo,
+    Groups,
+    Outputs,
+    UnusableError,
+    file_sha256,
+    groups_or_unknown,
+    require_images,
+)
 from melfast.engines.foreign import Adapter, Foreign
 from melfast.engines.gpu import find_gpu
 from melfast.io.errors import InputError
+from melfast.io.words import check_words
 from melfast.models.record import ModelRecord
+from melfast.models.running import in_pieces
 
 Device = Literal["cpu", "cuda"]
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -46,6 +60,7 @@ class OnnxEngine:
 
     in_flight = 1  # one call has all the threads
 
+    @check_words
     def __init__(
         self, path: str | Path, *, device: Device = "cpu", threads: int | None = None, foreign: Foreign | None = None
     ) -> None:
@@ -97,19 +112,19 @@ class OnnxEngine:
             assumed=self.adapter.assumed if self.adapter else "",
         )
 
-    def run(self, images_bhw3: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def run(self, images_bhw3: NDArray[np.uint8], group_b: Groups = None) -> Outputs:
         require_images(images_bhw3, self.record)
         if self.adapter:
             return self.adapter.run(self.session, images_bhw3)
+        inputs = (images_bhw3, groups_or_unknown(group_b, images_bhw3)) if self.record.takes_group else (images_bhw3,)
         if not self.pool:
-            return _run(self.session, images_bhw3)
+            return _run(self.session, *inputs)
         count = len(images_bhw3)
         if count == 1:
-            return _run(self.whole, images_bhw3)
+            return _run(self.whole, *inputs)
         size = min(PIECE, -(-count // self.threads))
-        pieces = [images_bhw3[first : first + size] for first in range(0, count, size)]
-        answers = list(self.pool.map(partial(_run, self.session), pieces))
-        probability, logits = (np.concatenate(part) for part in zip(*answers, strict=True))
+        pieces = in_pieces(self.pool, partial(_run, self.session), size, *inputs)
+        probability, logits = (np.concatenate(part) for part in zip(*pieces, strict=True))
         return probability, logits
 
     @cached_property
@@ -118,10 +133,8 @@ class OnnxEngine:
         return load_session(self.path, self.threads)
 
 
-def _run(
-    session: onnxruntime.InferenceSession, images_bhw3: NDArray[np.uint8]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    probability, logits = session.run(OUTPUTS, {INPUT: images_bhw3})
+def _run(session: onnxruntime.InferenceSession, *inputs: NDArray[Any]) -> Outputs:
+    probability, logits = session.run(OUTPUTS, dict(zip((INPUT, GROUP), inputs, strict=False)))
     return probability, logits
 
 
@@ -133,6 +146,7 @@ def require_cuda() -> None:
     onnxruntime.preload_dlls()  # the CUDA libraries that other packages brought
 
 
+@check_words
 def require_provider(session: onnxruntime.InferenceSession, device: Device) -> str:
     """The provider that the session runs on, which ONNX Runtime may have changed in silence.
 
@@ -148,6 +162,7 @@ def require_provider(session: onnxruntime.InferenceSession, device: Device) -> s
     return PROVIDERS[device]
 
 
+@check_words
 def load_session(path: Path, threads: int, device: Device = "cpu") -> onnxruntime.InferenceSession:
     """Raises InputError where there is no ONNX file that can be run."""
     if not path.is_file():
@@ -178,9 +193,12 @@ def read_record(session: onnxruntime.InferenceSession, path: Path) -> ModelRecor
     metadata = session.get_modelmeta().custom_metadata_map
     record = ModelRecord.from_json(metadata[METADATA_KEY], f"{path}: metadata {METADATA_KEY!r}")
     size = record.preprocess
-    inputs = [(i.name, i.type, i.shape[1:]) for i in session.get_inputs()]
+    given = (*session.get_inputs(), *session.get_overridable_initializers())
+    inputs = [(i.name, i.type, i.shape[1:]) for i in given]
     outputs = tuple(output.name for output in session.get_outputs())
     wanted = [(INPUT, "tensor(uint8)", [size.height, size.width, 3])]
+    if record.takes_group:
+        wanted.append((GROUP, "tensor(int64)", []))
     if inputs != wanted or outputs != OUTPUTS:
         raise InputError(
             f"{path}: inputs and outputs do not fit its metadata: "

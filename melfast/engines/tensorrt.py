@@ -64,7 +64,7 @@ def build_engine(
         raise ValueError(f"batches must rise from 1 or more, got {batches}")
     trt = find_tensorrt()
     try:
-        content = Path(path).read_bytes()
+        content = without_defaults(Path(path).read_bytes())
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     logger = make_logger(trt)
@@ -78,9 +78,9 @@ def build_engine(
     inputs = {network.get_input(i).name: network.get_input(i) for i in range(network.num_inputs)}
     if INPUT not in inputs:
         raise InputError(f"{path}: has inputs {', '.join(inputs)}, wanted {INPUT!r}: a model that melfast export wrote")
-    image_shape = tuple(inputs[INPUT].shape)[1:]
     config, profile = builder.create_builder_config(), builder.create_optimization_profile()
-    profile.set_shape(INPUT, *((batch, *image_shape) for batch in batches))
+    for name, tensor in inputs.items():
+        profile.set_shape(name, *((batch, *tuple(tensor.shape)[1:]) for batch in batches))
     config.add_optimization_profile(profile)
     if not tf32:
         config.clear_flag(trt.BuilderFlag.TF32)
@@ -98,6 +98,24 @@ def build_engine(
         with atomic_path(timing_cache) as temporary:
             temporary.write_bytes(bytes(config.get_timing_cache().serialize()))
     return bytes(engine)
+
+
+def without_defaults(content: bytes) -> bytes:
+    """An ONNX file whose inputs must all be given: TensorRT takes one that has a default for a constant."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load_from_string(content)
+    except DecodeError:
+        return content  # TensorRT tells what is wrong with it
+    names = {each.name for each in model.graph.input}
+    constants = [each for each in model.graph.initializer if each.name not in names]
+    if len(constants) == len(model.graph.initializer):
+        return content
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(constants)
+    return model.SerializeToString()
 
 
 def make_logger(trt: ModuleType) -> Any:

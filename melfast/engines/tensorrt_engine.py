@@ -16,7 +16,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from melfast.engines.base import INPUT, OUTPUTS, EngineInfo, UnusableError, require_images
+from melfast.engines.base import (
+    GROUP,
+    INPUT,
+    OUTPUTS,
+    EngineInfo,
+    Groups,
+    Outputs,
+    UnusableError,
+    groups_or_unknown,
+    require_images,
+)
 from melfast.engines.gpu import CudaError, call, find_gpu
 from melfast.engines.tensorrt import find_tensorrt, is_portable, make_logger, reason
 from melfast.engines.tensorrt_file import Sidecar, is_engine, read_sidecar, require_fits, runtime_name, write_engine
@@ -70,12 +80,14 @@ class TensorRtEngine:
             source_sha256=sidecar.source_sha256,
         )
 
-    def run(self, images_bhw3: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def run(self, images_bhw3: NDArray[np.uint8], group_b: Groups = None) -> Outputs:
         require_images(images_bhw3, self.record)
+        inputs = (images_bhw3, groups_or_unknown(group_b, images_bhw3)) if self.record.takes_group else (images_bhw3,)
         lane = self.lanes.get()
         try:
             pieces = [
-                lane.run(images_bhw3[first : first + self.most]) for first in range(0, len(images_bhw3), self.most)
+                lane.run(*(each[first : first + self.most] for each in inputs))
+                for first in range(0, len(images_bhw3), self.most)
             ]
         finally:
             self.lanes.put(lane)
@@ -105,7 +117,7 @@ def find_engine(path: Path, trt: ModuleType, gpu: Any, *, build: bool) -> tuple[
     engine = path.with_suffix(".engine")
     try:
         if not engine.is_file():
-            raise UnusableError(f"no {engine.name} beside it: --backend tensorrt builds it, once")
+            raise UnusableError(f"no {engine.name} beside it: backend tensorrt builds it, once")
         sidecar = read_sidecar(engine)
         require_fits(sidecar, engine, trt, gpu)
         if sidecar.source != path.name:
@@ -165,20 +177,23 @@ class Lane:
         self.held.append((cuda.cudaStreamDestroy, self.stream))
         self.fewest, _, most = sidecar.batches
         size = sidecar.record.preprocess
-        self.images = self._pinned((most, size.height, size.width, 3), np.uint8)
+        self.inputs = {INPUT: self._pinned((most, size.height, size.width, 3), np.uint8)}
+        if sidecar.record.takes_group:
+            self.inputs[GROUP] = self._pinned((most,), np.int64)
         self.outputs = [self._pinned((most,), np.float32), self._pinned((most, sidecar.record.num_logits), np.float32)]
         self.device = {
             name: self._on_device(host.nbytes)
-            for name, host in zip((INPUT, *OUTPUTS), (self.images, *self.outputs), strict=True)
+            for name, host in zip((*self.inputs, *OUTPUTS), (*self.inputs.values(), *self.outputs), strict=True)
         }
         for name, address in self.device.items():
             context.set_tensor_address(name, address)
         self.count, self.graph, self.captures = 0, None, True
 
-    def run(self, images_bhw3: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def run(self, *inputs: NDArray[Any]) -> Outputs:
         """At most as many images as there is room for."""
-        count = len(images_bhw3)
-        np.copyto(self.images[:count], images_bhw3)
+        count = len(inputs[0])
+        for host, given in zip(self.inputs.values(), inputs, strict=True):
+            np.copyto(host[:count], given)
         # What stands in the rows beyond is computed along, where the engine takes no fewer.
         rows = max(count, self.fewest)
         if rows != self.count:
@@ -201,12 +216,14 @@ class Lane:
         if self.graph is not None:
             call(self.cuda.cudaGraphExecDestroy(self.graph))
         self.graph, self.count = None, count
-        if not self.context.set_input_shape(INPUT, (count, *self.images.shape[1:])):
-            raise RuntimeError(f"TensorRT: {reason(self.logger.errors)}")
+        for name, host in self.inputs.items():
+            if not self.context.set_input_shape(name, (count, *host.shape[1:])):
+                raise RuntimeError(f"TensorRT: {reason(self.logger.errors)}")
 
     def _enqueue(self) -> None:
         kinds = self.cuda.cudaMemcpyKind
-        self._copy(self.device[INPUT], self.images, kinds.cudaMemcpyHostToDevice)
+        for name, host in self.inputs.items():
+            self._copy(self.device[name], host, kinds.cudaMemcpyHostToDevice)
         if not self.context.execute_async_v3(int(self.stream)):
             raise RuntimeError(f"TensorRT: {reason(self.logger.errors)}")
         for name, host in zip(OUTPUTS, self.outputs, strict=True):

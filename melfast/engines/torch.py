@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from melfast.engines.base import EngineInfo, file_sha256, require_images
+from melfast.engines.base import EngineInfo, Groups, Outputs, file_sha256, groups_or_unknown, require_images
 from melfast.io.errors import InputError
-from melfast.models.checkpoint import WEIGHTS, find_checkpoint, load_model
+from melfast.io.words import check_words
+from melfast.models.checkpoint import WEIGHTS, find_checkpoint, load_checkpoint
 from melfast.models.deploy import ExportedClassifier
 
 
@@ -18,6 +19,7 @@ class TorchEngine:
 
     in_flight = 1
 
+    @check_words
     def __init__(
         self, path: str | Path, *, device: Literal["auto", "cpu", "cuda"] = "auto", threads: int | None = None
     ) -> None:
@@ -35,7 +37,7 @@ class TorchEngine:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         elif device == "cuda" and not torch.cuda.is_available():
             raise InputError("torch finds no CUDA device")
-        classifier, self.record = load_model(Path(path))
+        classifier, self.record = load_checkpoint(Path(path))
         if self.record.preprocess.masked:
             raise InputError(
                 f"{path}: the model sees masked images (preprocess.masked), which are not made "
@@ -56,10 +58,11 @@ class TorchEngine:
             sha256=file_sha256(weights),
         )
 
-    def run(self, images_bhw3: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def run(self, images_bhw3: NDArray[np.uint8], group_b: Groups = None) -> Outputs:
         require_images(images_bhw3, self.record)
         # torch.tensor copies: arrays that cannot be written to are welcome.
         images = torch.tensor(images_bhw3, device=self.device)
         with torch.inference_mode():
-            probability, logits = self.module(images)
+            group = torch.from_numpy(groups_or_unknown(group_b, images_bhw3)).to(self.device)
+            probability, logits = self.module(images, group)
         return probability.cpu().numpy(), logits.cpu().numpy()

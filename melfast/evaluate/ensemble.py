@@ -12,9 +12,8 @@ from scipy.stats import rankdata
 
 from melfast.data.manifest import read_manifest
 from melfast.evaluate.run import (
-    DEFAULT_MEANS,
     DEFAULT_THRESHOLD,
-    Means,
+    Evaluation,
     ask,
     claim_output,
     conclude,
@@ -24,7 +23,11 @@ from melfast.evaluate.run import (
     scored_images,
 )
 from melfast.io.errors import InputError
+from melfast.io.log import Progress, no_progress
+from melfast.io.words import check_words
 from melfast.models.checkpoint import find_checkpoint
+from melfast.models.infer import DEFAULT
+from melfast.models.running import InferenceSettings
 from melfast.report.measures import Scored
 from melfast.report.predictions import read_predictions
 from melfast.train.data import MANIFEST
@@ -48,6 +51,7 @@ class Member:
     threshold: float | None
 
 
+@check_words
 def combine(
     score_mn: NDArray[np.float64], thresholds: Sequence[float | None], method: Method
 ) -> tuple[NDArray[np.float64], float | None]:
@@ -75,64 +79,70 @@ def combine(
     return ranks.mean(axis=0), float(np.mean(known)) if len(known) == len(lower) else None
 
 
+@check_words
 def run_ensemble(
-    sources: Sequence[Path],
-    output: Path,
+    sources: Sequence[str | Path],
+    output: str | Path,
     *,
     method: Method = "mean",
     threshold: float | None = None,
-    data_path: Path | None = None,
+    data_path: str | Path | None = None,
     split: str = "test",
-    means: Means = DEFAULT_MEANS,
-) -> None:
-    """Combines predictions, prints a table and writes `metrics.json` and `predictions.csv`.
+    settings: InferenceSettings = DEFAULT,
+    progress: Progress = no_progress,
+) -> Evaluation | None:
+    """Combines predictions and writes `metrics.json` and `predictions.csv`.
 
     Args:
         sources: all tables of predictions (of `melfast evaluate` or `melfast predict`), or all
             runs, checkpoint folders or files in one. Those are run over `split` of `data_path`, of
             the first one's own manifest without it; under torchrun every process calls this.
         threshold: None: what the members' own come to.
+        progress: see run_evaluation.
+    Returns:
+        What was found; None in all processes but the first.
     Raises:
         InputError: fewer than two sources or both kinds, other images or truths in one of them, or
             no threshold.
     """
-    tables = [source.suffix.lower() == ".csv" for source in sources]
-    if len(sources) < 2:
+    paths, output = [Path(source) for source in sources], Path(output)
+    tables = [source.suffix.lower() == ".csv" for source in paths]
+    if len(paths) < 2:
         raise InputError("an ensemble needs two models at least, got 1")
     if any(tables) and not all(tables):
         raise InputError(
-            f"{sources[tables.index(False)]}: wanted tables of predictions (.csv) only, or runs and checkpoints only"
+            f"{paths[tables.index(False)]}: wanted tables of predictions (.csv) only, or runs and checkpoints only"
         )
     if threshold is not None and not 0 <= threshold <= 1:
-        raise InputError(f"--threshold must be in 0..1, got {threshold:g}")
+        raise InputError(f"`threshold` must be in 0..1, got {threshold:g}")
     if all(tables):
         with contextlib.ExitStack() as held:
             claim_output(held, output, COMMAND)
-            finish([read_member(source) for source in sources], output, method, threshold)
-        return
-    with open_world(means) as world, contextlib.ExitStack() as held:
-        folders = [find_checkpoint(source) for source in sources]
+            return finish([read_member(source) for source in paths], output, method, threshold)
+    with open_world(settings) as world, contextlib.ExitStack() as held:
+        folders = [find_checkpoint(source) for source in paths]
         world.first_does(lambda: claim_output(held, output, COMMAND))
         manifest = world.first_does(lambda: read_split(folders[0], data_path, split))
-        answers = [ask(folder, manifest, world, means) for folder in folders]
+        answers = [ask(folder, manifest, world, settings, progress) for folder in folders]
         if not world.first:
-            return
+            return None
         members = [
             Member(str(a.folder), scored_images(manifest.select(a.index), a.score), a.threshold) for a in answers
         ]
         kept = members[0].scored.names
         remarks = [remark for folder in folders for remark in seen_before(folder, kept)]
-        if means.tta != "none":
-            remarks.append("the thresholds were chosen without --tta")
+        if settings.tta != "none":
+            remarks.append("the thresholds were chosen without test-time augmentation")
         remarks += [
             f"{a.folder}: its thresholds by tone group are not used, but the one of all images"
             for a in answers
             if a.record.group_thresholds
         ]
         left_out = [str(failure) for failure in answers[0].failures]
-        finish(members, output, method, threshold, remarks, left_out)
+        return finish(members, output, method, threshold, remarks, left_out)
 
 
+@check_words
 def finish(
     members: Sequence[Member],
     output: Path,
@@ -140,8 +150,8 @@ def finish(
     threshold: float | None,
     remarks: Sequence[str] = (),
     left_out: Sequence[str] = (),
-) -> None:
-    """Combines members of the same images, and writes and shows what comes out."""
+) -> Evaluation:
+    """Combines members of the same images, and writes what comes out."""
     images = agreed(members)
     score_mn = np.stack([member.scored.score for member in members])
     score, own = combine(score_mn, [member.threshold for member in members], method)
@@ -153,10 +163,10 @@ def finish(
     if threshold is None:
         raise InputError(
             "rank-mean: the members' thresholds are unknown, for their tables hold no calls of "
-            "both kinds; wanted --threshold, a share of the images"
+            "both kinds; wanted `threshold`, a share of the images"
         )
     about = {"members": [m.name for m in members], "method": method, "threshold_rule": source, "threshold": threshold}
-    conclude(
+    return conclude(
         replace(images, score=score),
         threshold,
         output,

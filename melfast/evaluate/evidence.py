@@ -16,12 +16,16 @@ from matplotlib import colormaps
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from melfast.data.feed import feed
 from melfast.data.image_list import ImageList
 from melfast.data.native import NativeLoader
 from melfast.data.plan import evaluation_plan
+from melfast.data.views import VIEWS
+from melfast.distributed import CPU
 from melfast.io.errors import InputError
 from melfast.models.decode import decode
 from melfast.models.record import ModelRecord
+from melfast.models.running import run_batches, take_usable
 
 BATCH_SIZE = 16
 OPACITY = 0.45
@@ -68,17 +72,20 @@ def explain_files(
     Returns:
         (uint8 sRGB [H, W, 3], P) of each.
     Raises:
-        ImageError: an image cannot be read.
+        ImageError: an image cannot be read, or the model gives no probability for it.
     """
     preprocess = record.preprocess
     plan = evaluation_plan(len(images), batch_size=BATCH_SIZE, masked=preprocess.masked)
     found = []
+
+    def ask(inputs: torch.Tensor, index: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        return evidence_maps(model, record, inputs, None if groups is None else torch.from_numpy(groups[index]))
+
     loaders = [NativeLoader(images, preprocess, plan, dtype=dtype) for dtype in (np.float32, np.uint8)]
     with loaders[0] as normalised, loaders[1] as plain:
-        for batch, shown in zip(normalised, plain, strict=True):
-            inputs = torch.from_numpy(np.array(batch.images)).permute(0, 3, 1, 2)
-            group_b = None if groups is None else torch.from_numpy(groups[batch.index])
-            maps, probability = evidence_maps(model, record, inputs, group_b)
+        batches = run_batches(feed(normalised, CPU), ask, VIEWS["none"], planes=True)
+        for (batch, ((maps, probability),)), shown in zip(batches, plain, strict=True):
+            take_usable(probability, [images.paths[i] for i in batch.index], "raise", (0.0, 1.0))
             for picture, heat, p in zip(shown.images, maps, probability, strict=True):
                 found.append((overlay(picture, heat), float(p)))
     return found

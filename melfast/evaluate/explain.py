@@ -13,7 +13,7 @@ from melfast.evaluate.run import read_split
 from melfast.io.contact_sheet import write_grid
 from melfast.io.errors import InputError
 from melfast.io.files import atomic_path, own_folder
-from melfast.models.checkpoint import find_checkpoint, load_model
+from melfast.models.checkpoint import find_checkpoint, load_checkpoint
 from melfast.predict.sources import find_images
 
 SHEET = "sheet.png"
@@ -41,11 +41,11 @@ def run_explain(
         InputError: no such checkpoint, images or names, or an image cannot be read.
     """
     folder = find_checkpoint(checkpoint)
-    model, record = load_model(folder)
+    model, record = load_checkpoint(folder)
     groups: NDArray[np.int64] | None = None
     if images is not None:
         if record.preprocess.masked:
-            raise InputError(f"{folder}: the model sees masked images; wanted a manifest with masks, --data-path")
+            raise InputError(f"{folder}: the model sees masked images; wanted a manifest with masks, `data_path`")
         files = find_images(images)
         labels, found_images = list(files.names), ImageList(files.paths)
         targets = np.full(len(labels), -1)
@@ -78,7 +78,7 @@ def choose(labels: Sequence[str], targets: NDArray, names: Sequence[str], count:
     if names:
         place = {name: i for i, name in enumerate(labels)}
         if missing := [name for name in names if name not in place]:
-            raise InputError(f"--name {', '.join(missing)}: no such image among {len(labels):,}")
+            raise InputError(f"`names` {', '.join(missing)}: no such image among {len(labels):,}")
         return np.array([place[name] for name in names])
     malignant, others = np.flatnonzero(targets == 1), np.flatnonzero(targets != 1)
     half = min(len(malignant), max(count // 2, count - len(others)))

@@ -4,55 +4,30 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import click
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import Progress
 
-from melfast.data.feed import Precision, choose_loader, set_threads
-from melfast.data.loader import LoaderName, OnError
+from melfast.data.feed import choose_loader, set_threads
 from melfast.data.manifest import SPLITS, Manifest, is_manifest, read_manifest
 from melfast.data.views import Tta
 from melfast.distributed import World, start_world
 from melfast.io.errors import ImageError, InputError
 from melfast.io.files import OwnFolder, atomic_path, own_folder
-from melfast.models.checkpoint import find_checkpoint, load_model
-from melfast.models.infer import BATCH_SIZE, infer
+from melfast.io.log import Progress, logger, no_progress
+from melfast.io.words import check_words
+from melfast.models.checkpoint import find_checkpoint, load_checkpoint
+from melfast.models.infer import DEFAULT, infer
 from melfast.models.record import ModelRecord
+from melfast.models.running import InferenceSettings
 from melfast.prepare.sources import import_source
-from melfast.report.measures import Scored, measure, table, write_metrics, write_predictions
+from melfast.report.measures import Scored, measure, write_metrics, write_predictions
 from melfast.train.data import MANIFEST
 
 DEFAULT_THRESHOLD = 0.5
 CARD, METRICS, PREDICTIONS = "model_card.md", "metrics.json", "predictions.csv"
-
-
-@dataclass(frozen=True)
-class Means:
-    """How a model is run over images.
-
-    Attributes:
-        device: `auto`: CUDA where there is a device.
-        loader: see melfast.data.loader.
-        threads: of the loader; 0: this process's share of the cores.
-        on_error: an unreadable image stops the run (`raise`) or is left out and named (`skip`).
-        tta: of which views of each image the mean is taken, see melfast.data.views.
-    """
-
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Precision = "fp32"
-    batch_size: int = BATCH_SIZE
-    loader: LoaderName = "auto"
-    threads: int = 0
-    on_error: OnError = "raise"
-    tta: Tta = "none"
-
-
-DEFAULT_MEANS = Means()
 
 
 @dataclass(frozen=True)
@@ -83,18 +58,34 @@ class Answers:
         return self.record.thresholds(self.groups, self.threshold)
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found and wrote.
+
+    Attributes:
+        measured: of the images and of each tone group, see melfast.report.measures.measure.
+        title: what was measured, for people.
+        files: that were written.
+    """
+
+    measured: dict[str, Any]
+    title: str
+    files: tuple[Path, ...]
+
+
 def run_evaluation(
-    checkpoint: Path,
-    data_path: Path | None = None,
+    checkpoint: str | Path,
+    data_path: str | Path | None = None,
     split: str = "test",
-    output_dir: Path | None = None,
-    means: Means = DEFAULT_MEANS,
+    output_dir: str | Path | None = None,
+    settings: InferenceSettings = DEFAULT,
     *,
     report: bool = False,
-) -> None:
-    """Measures a model, prints a table and writes `metrics.json` and `predictions.csv`.
+    progress: Progress = no_progress,
+) -> Evaluation | None:
+    """Measures a model and writes `metrics.json` and `predictions.csv`.
 
-    Under torchrun every process calls it, and the first alone prints and writes.
+    Under torchrun every process calls it, and the first alone writes.
 
     Args:
         checkpoint: a run, a checkpoint folder or a file in one.
@@ -102,18 +93,21 @@ def run_evaluation(
         split: train, valid, test, or all.
         output_dir: None: RUN/evaluation/SPLIT, or SPLIT-flips and the like with views.
         report: whether `melfast report` follows, into its folder `report`.
+        progress: told of the images that this process has done.
+    Returns:
+        What was found; None in all processes but the first.
     Raises:
         InputError: the checkpoint, the data or an image cannot be used.
     """
-    with open_world(means) as world, contextlib.ExitStack() as held:
+    with open_world(settings) as world, contextlib.ExitStack() as held:
         folder = find_checkpoint(checkpoint)
         manifest = world.first_does(lambda: read_split(folder, data_path, split))
-        name = split if means.tta == "none" else f"{split}-{means.tta}"
-        output = output_dir or run_of(folder) / "evaluation" / name
+        name = split if settings.tta == "none" else f"{split}-{settings.tta}"
+        output = Path(output_dir or run_of(folder) / "evaluation" / name)
         world.first_does(lambda: claim_output(held, output, "melfast evaluate"))
-        answers = ask(folder, manifest, world, means)
+        answers = ask(folder, manifest, world, settings, progress)
         if not world.first:
-            return
+            return None
         record = answers.record
         about = {
             "checkpoint": str(folder),
@@ -121,7 +115,7 @@ def run_evaluation(
             "split": split,
             "threshold_rule": record.threshold_rule,
             "threshold": answers.threshold,
-            "tta": means.tta,
+            "tta": settings.tta,
         }
         cut = f"threshold {answers.threshold:.4f}"
         if record.group_thresholds:
@@ -129,17 +123,18 @@ def run_evaluation(
             about["group_thresholds"] = by_group
             cut = "thresholds " + ", ".join(f"{name} {t:.4f}" for name, t in by_group.items())
         scored = scored_images(manifest.select(answers.index), answers.score)
-        conclude(
+        evaluation = conclude(
             scored,
             answers.thresholds,
             output,
             about,
             f"{folder}, split {split}, {cut}",
-            remarks(answers, manifest, means.tta),
+            remarks(answers, manifest, settings.tta),
             [str(f) for f in answers.failures],
         )
-        if report:
-            finish_with_report(output, answers, manifest, split)
+        if not report:
+            return evaluation
+        return replace(evaluation, files=evaluation.files + finish_with_report(output, answers, manifest, split))
 
 
 def claim_output(held: contextlib.ExitStack, output: Path, command: str) -> None:
@@ -147,55 +142,50 @@ def claim_output(held: contextlib.ExitStack, output: Path, command: str) -> None
     held.enter_context(own_folder(output, command)).claim(METRICS, PREDICTIONS)
 
 
-def finish_with_report(output: Path, answers: Answers, manifest: Manifest, split: str) -> None:
+def finish_with_report(output: Path, answers: Answers, manifest: Manifest, split: str) -> tuple[Path, Path]:
     """`melfast report` of what was predicted, and the model's card."""
     from melfast.report.card import model_card
     from melfast.report.predictions import read_predictions
     from melfast.report.writing import COMMAND as REPORT
-    from melfast.report.writing import PAGE, run_report
+    from melfast.report.writing import PAGE, Wanted, run_report
 
     table = read_predictions(output / PREDICTIONS)
     if not answers.record.group_thresholds:
         table = replace(table, made_by=answers.threshold)
     run = run_of(answers.folder)
-    document = run_report([table], output / "report", manifest=manifest, names=[run.name])
     own = run / MANIFEST
     trained_on = read_manifest(own) if own.is_file() else manifest
+    wanted = Wanted(names=[run.name])
+    document = run_report([table], output / "report", wanted, manifest=manifest, trained_on=trained_on)
     with atomic_path(OwnFolder(output / "report", REPORT).claim(CARD)) as file:
         card = model_card(run.name, answers.record, trained_on, document, split)
         file.write_text(card, encoding="utf-8")
-    click.echo(f"{output / 'report' / CARD}\n{output / 'report' / PAGE}")
+    return output / "report" / CARD, output / "report" / PAGE
 
 
 @contextlib.contextmanager
-def open_world(means: Means) -> Iterator[World]:
-    """The world of an evaluation, with its threads; says which loader there will be."""
-    with start_world(means.device) as world:
+def open_world(settings: InferenceSettings) -> Iterator[World]:
+    """The world of an evaluation, with its threads; reports which loader there will be."""
+    with start_world(settings.device) as world:
         set_threads(0, world)
-        name, why = choose_loader(means.loader, world.device.type)
-        if world.first:
-            click.echo(f"loader: {name} ({why})", err=True)
+        name, why = choose_loader(settings.loader, world.device.type)
+        logger.info(f"loader: {name} ({why})")
         yield world
 
 
-def ask(folder: Path, manifest: Manifest, world: World, means: Means) -> Answers:
-    """Runs a checkpoint over a manifest's images, with a bar."""
-    model, record = load_model(folder)
-    with Progress(console=Console(stderr=True), transient=True, disable=not world.first) as bar:
-        task = bar.add_task("evaluate", total=len(manifest) / world.size)
-        found = infer(
-            model.to(world.device).to(memory_format=torch.channels_last),
-            manifest.images,
-            record.preprocess,
-            world,
-            loader=means.loader,
-            batch_size=means.batch_size,
-            precision=means.precision,
-            threads=means.threads,
-            on_error=means.on_error,
-            tta=means.tta,
-            advance=lambda images: bar.advance(task, images),
-        )
+def ask(folder: Path, manifest: Manifest, world: World, settings: InferenceSettings, progress: Progress) -> Answers:
+    """Runs a checkpoint over a manifest's images."""
+    model, record = load_checkpoint(folder)
+    done = 0
+
+    def advance(images: int) -> None:
+        nonlocal done
+        done += images
+        if world.first:
+            progress("evaluating", done, -(-len(manifest) // world.size))
+
+    model = model.to(world.device).to(memory_format=torch.channels_last)
+    found = infer(model, manifest.images, record.preprocess, world, settings, advance=advance)
     groups = manifest.groups_by(record.groups)[found.index]
     score = found.probabilities(record, groups)
     return Answers(folder, record, found.index, score, groups, found.failures)
@@ -213,35 +203,34 @@ def conclude(
     title: str,
     remarks: Sequence[str] = (),
     left_out: Sequence[str] = (),
-) -> None:
-    """Writes predictions.csv and metrics.json, and prints the table."""
+) -> Evaluation:
+    """Measures, and writes predictions.csv and metrics.json."""
     measured = measure(scored, threshold)
     measured["remarks"] += remarks
     write_predictions(output / PREDICTIONS, scored, threshold)
     about = about | {"left_out": list(left_out)}
     write_metrics(output / METRICS, about | measured)
-    show(measured, title)
-    click.echo(f"{output / METRICS}\n{output / PREDICTIONS}")
+    return Evaluation(measured, title, (output / METRICS, output / PREDICTIONS))
 
 
-def read_split(folder: Path, data_path: Path | None, split: str) -> Manifest:
+def read_split(folder: Path, data_path: str | Path | None, split: str) -> Manifest:
     """The images to measure on.
 
     Raises:
         InputError: no such split, no data, or no image with a target.
     """
     if split not in (*SPLITS, "all"):
-        raise InputError(f"--split must be {', '.join(SPLITS)} or all, got {split!r}")
-    path = data_path or run_of(folder) / MANIFEST
+        raise InputError(f"`split` must be {', '.join(SPLITS)} or all, got {split!r}")
+    path = Path(data_path or run_of(folder) / MANIFEST)
     if data_path is None and not path.is_file():
-        raise InputError(f"{folder}: is in no run folder with a {MANIFEST}: wanted --data-path")
+        raise InputError(f"{folder}: is in no run folder with a {MANIFEST}: wanted `data_path`")
     manifest = read_manifest(path) if is_manifest(path) else import_source(path)
     if split != "all":
         if not (manifest.splits == split).any():
             there = sorted(set(manifest.splits.tolist()) - {""}) or ["none"]
             raise InputError(
                 f"{path}: no image is of split {split!r}; there are {', '.join(there)}: wanted "
-                "--split, or --data-path with other images"
+                "`split`, or `data_path` with other images"
             )
         manifest = manifest.split(split)
     if (manifest.targets < 0).all():
@@ -254,22 +243,14 @@ def run_of(folder: Path) -> Path:
     return folder.parent.parent if folder.parent.name == "checkpoints" else folder
 
 
+@check_words
 def remarks(answers: Answers, manifest: Manifest, tta: Tta) -> list[str]:
     found = []
     failures = answers.failures
     if tta != "none":
-        found.append("the threshold was chosen without --tta")
+        found.append("the threshold was chosen without test-time augmentation")
     if answers.record.threshold is None:
         found.append(f"the checkpoint has no threshold yet (its first epoch was not over): {DEFAULT_THRESHOLD} taken")
     if failures:
         found.append(f"{len(failures)} of {len(manifest)} images left out; the first: {failures[0]}")
     return found
-
-
-def show(measured: dict[str, Any], title: str) -> None:
-    """The table, whole even where the terminal is narrow or none."""
-    console = Console()
-    console = console if console.is_terminal else Console(width=140)
-    console.print(table(measured, title))
-    for remark in measured["remarks"]:
-        console.print(f"note: {remark}", markup=False, highlight=False, soft_wrap=True)

@@ -14,14 +14,16 @@ from melfast.data.manifest import Manifest, read_manifest
 from melfast.data.native import NativeLoader
 from melfast.data.plan import evaluation_plan
 from melfast.data.preprocess import Preprocess
+from melfast.engines.base import Groups, Outputs
 from melfast.io.errors import InputError
 from melfast.io.folders import list_images
+from melfast.io.words import check_words
 from melfast.models.decode import decode
 from melfast.models.deploy import Precision
 from melfast.models.record import ModelRecord
 
-# What an exported model does: uint8 sRGB [B, H, W, 3] to P(malignant) [B] and logits [B, K].
-Run = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
+# What an exported model does: see Engine.run.
+Run = Callable[[NDArray[np.uint8], Groups], Outputs]
 
 CHECK_BATCHES = (1, 2, 7, 32)
 # Files of a class whose being there is asked for: a run may have hundreds of thousands, far away.
@@ -32,6 +34,7 @@ MAX_PROBABILITY_ERROR = {"fp32": 1e-5, "fp16": 5e-3}
 MAX_LOGIT_ERROR = {"fp32": 1e-4, "fp16": 2e-2}
 
 
+@check_words
 @dataclass(frozen=True)
 class Check:
     """How far an export's numbers are from torch's in float32, over `images` images.
@@ -152,6 +155,7 @@ def _in_turn(kinds: list[list[Path]], count: int) -> list[Path]:
     return list(islice(chain.from_iterable(rounds), count))
 
 
+@check_words
 def compare(
     run: Run,
     classifier: torch.nn.Module,
@@ -169,8 +173,10 @@ def compare(
     errors, probabilities = [], []
     for images in _batches(size, pictures):
         logits = torch_logits(classifier, size, images)
-        probability = decode(logits, record).numpy()
-        found_probability, found_logits = run(images)
+        # Every tone group and the unknown in turn; without meaning to models that do not take it.
+        group_b = np.arange(len(images)) % (len(record.groups) + 1) - 1
+        probability = decode(logits, record, torch.from_numpy(group_b)).numpy()
+        found_probability, found_logits = run(images, group_b)
         assert found_probability.shape == probability.shape, found_probability.shape
         assert found_logits.shape == tuple(logits.shape), found_logits.shape
         scale = max(1.0, float(logits.abs().max()))

@@ -20,6 +20,7 @@ from melfast.export.torch import write_torch_export, write_torchscript
 from melfast.export.triton import MAX_BATCH, Runtime, lay_out
 from melfast.io.errors import InputError
 from melfast.io.files import atomic_folder, atomic_path, require_writable
+from melfast.io.words import check_words
 from melfast.models.deploy import Precision
 from melfast.models.record import ModelRecord
 
@@ -32,6 +33,7 @@ def export_onnx(classifier: torch.nn.Module, record: ModelRecord, path: str | Pa
     return export_model(classifier, record, path)
 
 
+@check_words
 def export_model(
     classifier: torch.nn.Module,
     record: ModelRecord,
@@ -71,7 +73,7 @@ def export_model(
     def engine(path: Path) -> Check:
         with _scratch_folder() as scratch:
             onnx = scratch / "model.onnx"
-            found = checked(write_onnx(classifier, record, onnx, precision))
+            found = checked(write_onnx(classifier, record, onnx, precision, optional_group=False))
 
             def run(built: Path) -> None:
                 nonlocal found
@@ -93,7 +95,8 @@ def export_model(
         with atomic_folder(output) as folder:
             model = lay_out(record, folder, runtime, logit_names(record))
             if runtime == "onnx":
-                return checked(write_onnx(classifier, record, model, precision))
+                # Triton does not batch requests for a model with an input that has a default.
+                return checked(write_onnx(classifier, record, model, precision, optional_group=False))
             _require_full_tensorrt(output)
             with _scratch_folder() as scratch:
                 check = engine(scratch / "model.plan")
@@ -132,5 +135,5 @@ def _require_full_tensorrt(output: Path) -> None:
     if name != "tensorrt":
         raise InputError(
             f"{output}: Triton runs engines of TensorRT itself, found {name}; "
-            "pip install tensorrt-cu13, or the ONNX file: --runtime onnx"
+            "pip install tensorrt-cu13, or the ONNX file: `runtime='onnx'`"
         )

@@ -10,6 +10,7 @@ network and the decoding of groups or a calibration after it, stands in the card
 """
 
 import copy
+import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -22,10 +23,15 @@ import torch
 import yaml
 from numpy.typing import NDArray
 
+from melfast.engines.base import Groups, Outputs, groups_or_unknown
 from melfast.export.check import Run
+from melfast.export.onnx import by_group_in_words
 from melfast.io.errors import InputError
+from melfast.io.words import check_words
 from melfast.models.backbones import timm_model
-from melfast.models.deploy import RGB_TO_XYZ, WHITE_XYZ, Precision
+from melfast.models.decode import calibrated
+from melfast.models.deploy import LAB_BREAK, LAB_SLOPE, RGB_TO_XYZ, WHITE_XYZ, LabInput, Precision, lab_curve
+from melfast.models.heads import head_of
 from melfast.models.record import ModelRecord
 from melfast.report.card import INTENDED_USE, making, markdown
 
@@ -33,6 +39,7 @@ CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
 
+@check_words
 def write_hf(
     classifier: torch.nn.Module, record: ModelRecord, folder: Path, precision: Precision, card: str | None = None
 ) -> Run:
@@ -59,6 +66,7 @@ def write_hf(
     return _open(folder, rest, divisor)
 
 
+@check_words
 def timm_config(network: torch.nn.Module, record: ModelRecord, precision: Precision) -> dict[str, Any]:
     """config.json: what TimmWrapper and its image processor read, and the record."""
     size = record.preprocess
@@ -90,9 +98,9 @@ def timm_config(network: torch.nn.Module, record: ModelRecord, precision: Precis
 
 def logit_names(record: ModelRecord) -> list[str]:
     """What each logit speaks for: a class, or a class within a tone group."""
-    if record.head == "plain":
-        return list(record.classes)
-    return [f"{group} {name}" for group in record.groups for name in record.classes]
+    if record.by_group:
+        return [f"{group} {name}" for group in record.groups for name in record.classes]
+    return list(record.classes)
 
 
 def unfolded(classifier: torch.nn.Module, record: ModelRecord) -> ModelRecord:
@@ -101,7 +109,7 @@ def unfolded(classifier: torch.nn.Module, record: ModelRecord) -> ModelRecord:
     That is so with two classes and one softmax: their log-odds are a difference of two logits.
     """
     last = classifier.get_classifier()  # type: ignore[operator]
-    if record.head == "plain" and len(record.classes) == 2 and isinstance(last, torch.nn.Linear):
+    if not record.by_group and len(record.classes) == 2 and isinstance(last, torch.nn.Linear):
         return record.replace(temperature=1.0)
     return record
 
@@ -111,7 +119,7 @@ def needs(record: ModelRecord) -> list[str]:
     found = []
     if record.preprocess.colour == "cielab":
         found.append("before the network its RGB pixels are converted to CIELAB")
-    if record.head != "plain":
+    if record.by_group:
         found.append(f"after it the logits of the tone groups are decoded ({record.head})")
     if record.isotonic or record.temperature != 1:
         kind = "isotonic" if record.isotonic else "temperature"
@@ -120,61 +128,33 @@ def needs(record: ModelRecord) -> list[str]:
 
 
 def code_of(record: ModelRecord) -> str:
-    """Python that defines `before(pixel_values)` and `after(logits)` -> P(malignant) [B]."""
-    return "\n".join(["import torch", "", *_before(record), "", *_after(record)])
-
-
-def _before(record: ModelRecord) -> list[str]:
-    lines, size = ["def before(pixel_values):"], record.preprocess
-    if size.colour == "rgb":
-        return [*lines, "    return pixel_values"]
-    return [
-        *lines,
-        '    """RGB 0..1 [B, 3, H, W] to normalised CIELAB (D65, 2 degrees)."""',
-        "    low, high = pixel_values / 12.92, ((pixel_values + 0.055) / 1.055) ** 2.4",
-        "    linear = torch.where(pixel_values > 0.04045, high, low)",
-        f"    matrix = torch.tensor({RGB_TO_XYZ})",
-        f"    white = torch.tensor({WHITE_XYZ})",
-        "    t = torch.einsum('ij,bjhw->bihw', matrix / white[:, None], linear)",
-        "    root, line = t.clamp_min(1e-9) ** (1 / 3), t * (29 / 6) ** 2 / 3 + 4 / 29",
-        "    x, y, z = torch.where(t > (6 / 29) ** 3, root, line).unbind(1)",
-        "    lab = torch.stack((116 * y - 16, 500 * (x - y), 200 * (y - z)), 1)",
-        f"    mean, std = torch.tensor({size.mean}), torch.tensor({size.std})",
-        "    return (lab - mean[:, None, None]) / std[:, None, None]",
-    ]
-
-
-def _after(record: ModelRecord) -> list[str]:
-    shape = (len(record.groups), len(record.classes))
-    lines = ["def after(logits):", f'    """Logits [B, {record.num_logits}] to P [B]."""']
-    if record.head == "plain":
-        lines += ["    p = logits.float().softmax(1)[:, -1]"]
-    elif record.head == "domain_discriminative":
-        weights = [[1 / share if share > 0 else 0.0 for share in row] for row in record.priors]
-        lines += [
-            f"    one_by_prior = torch.tensor({weights})  # [group][class], 0: never seen",
-            f"    joint = logits.float().softmax(1).view(-1, {shape[0]}, {shape[1]})",
-            "    by_class = (joint * one_by_prior).sum(1)",
-            "    p = by_class[:, -1] / by_class.sum(1)",
-        ]
-    else:
-        learnt = [i for i, row in enumerate(record.priors) if min(row) > 0]
-        lines += [
-            f"    learnt = {learnt}  # groups that had images of every class",
-            f"    by_group = logits.float().view(-1, {shape[0]}, {shape[1]})",
-            "    p = by_group[:, learnt].mean(1).softmax(1)[:, -1]",
-        ]
-    if record.temperature != 1:
-        lines += [f"    p = torch.sigmoid(torch.logit(p, 1e-7) / {record.temperature!r})"]
-    elif record.isotonic:
-        lines += [
-            f"    x, y = torch.tensor({list(record.isotonic)}, dtype=torch.float64).T",
-            "    wide, high = x.diff(), y.diff()",
-            "    slope = torch.where(wide > 0, high / wide.clamp_min(1e-300), 0.0)",
-            "    ramps = (p[:, None].double() - x[:-1]).clamp_min(0).minimum(wide)",
-            "    p = (y[0] + (ramps * slope).sum(1)).clamp(0, 1).float()",
-        ]
-    return [*lines, "    return p"]
+    """Python that defines `before(pixel_values)` and `after(logits)` -> P(malignant) [B], made of the
+    source of melfast's own functions. Of a model that takes it, `after` takes the tone group as well."""
+    size, head = record.preprocess, head_of(record)
+    parts: list[Any] = ["import torch"]
+    before = "return pixel_values"
+    if size.colour == "cielab":
+        names = {"RGB_TO_XYZ": RGB_TO_XYZ, "WHITE_XYZ": WHITE_XYZ, "LAB_BREAK": LAB_BREAK, "LAB_SLOPE": LAB_SLOPE}
+        parts[0] += "\nfrom torch.nn.functional import embedding"
+        parts += ["\n".join(f"{name} = {value!r}" for name, value in names.items()), lab_curve, LabInput]
+        parts += [f"to_lab = LabInput({size.mean}, {size.std})"]
+        before = "return to_lab((pixel_values * 255).round().permute(0, 2, 3, 1))"
+    parts += [f'def before(pixel_values):\n    """RGB 0..1 [B, 3, H, W] to what the network takes."""\n    {before}']
+    arguments = ["logits.float()"]
+    if record.by_group:
+        parts += [f"PRIORS = {record.priors!r}  # share of each tone group and class in training"]
+        arguments += ["PRIORS", "group"][: 2 if record.takes_group else 1]
+    parts += [head.probability]
+    decoded = f"{head.probability.__name__}({', '.join(arguments)})"
+    if record.temperature != 1 or record.isotonic:
+        parts += [calibrated]
+        decoded = f"calibrated({decoded}, {record.temperature!r}, {record.isotonic!r})"
+    takes = f"Logits [B, {record.num_logits}]"
+    if record.takes_group:
+        takes += f" and tone group (int64 [B], {', '.join(map('{} {}'.format, range(9), record.groups))}, -1 unknown)"
+    parameters = "logits, group=None" if record.takes_group else "logits"
+    parts += [f'def after({parameters}):\n    """{takes} to P [B]."""\n    return {decoded}']
+    return "\n\n".join(part if isinstance(part, str) else inspect.getsource(part).strip() for part in parts)
 
 
 def model_card(record: ModelRecord, rest: ModelRecord, card: str | None) -> str:
@@ -222,7 +202,8 @@ def _use(record: ModelRecord, rest: ModelRecord) -> list[str]:
         told = ["It needs nothing but transformers, timm and torchvision; `pipeline()` serves too."]
     threshold = "none was chosen; 0.5 is usual"
     if record.threshold is not None:
-        threshold = f"{record.threshold!r}, by {markdown(record.threshold_rule or 'an unnamed rule')}"
+        rule = markdown(record.threshold_rule or "an unnamed rule")
+        threshold = f"{record.threshold!r}, by {rule}{by_group_in_words(record)}"
     last = markdown(record.classes[-1])
     return [
         "## Use",
@@ -242,7 +223,7 @@ def _use(record: ModelRecord, rest: ModelRecord) -> list[str]:
         'image = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")',
         "with torch.no_grad():",
         "    logits = model(before(processor(image).pixel_values)).logits",
-        "print(after(logits))  # P of the last class",
+        f"print(after(logits{', torch.tensor([-1])' if record.takes_group else ''}))  # P of the last class",
         "```",
     ]
 
@@ -265,14 +246,15 @@ def _open(folder: Path, rest: ModelRecord, divisor: float) -> Run:
     except (RuntimeError, TypeError, AssertionError, ValueError) as error:
         raise InputError(f"model.backbone {rest.backbone!r} cannot be used by transformers: {error}") from error
     mean, std = (torch.tensor(config["pretrained_cfg"][k])[:, None, None] for k in ("mean", "std"))
-    card: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {}
+    card: dict[str, Callable[..., torch.Tensor]] = {}
     exec(code_of(rest), card)  # all that comes from the record are numbers, as Python writes them
 
-    def run(images_bhw3: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def run(images_bhw3: NDArray[np.uint8], group_b: Groups = None) -> Outputs:
         planes = torch.from_numpy(images_bhw3).permute(0, 3, 1, 2).float() / 255
         with torch.inference_mode():
             logits = network(card["before"]((planes - mean) / std).to(dtype)).float()
-            probability = card["after"](logits)
+            groups = [torch.from_numpy(groups_or_unknown(group_b, images_bhw3))] if rest.takes_group else []
+            probability = card["after"](logits, *groups)
         return probability.numpy(), (logits * divisor).numpy()
 
     return run

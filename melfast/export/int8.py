@@ -27,6 +27,7 @@ from melfast.io.errors import InputError
 from melfast.io.files import atomic_path
 from melfast.metrics.metrics import roc_auc
 from melfast.models.record import ModelRecord
+from melfast.models.running import InferenceSettings
 from melfast.predict.predictor import open_engine, predictions
 
 CALIBRATION_IMAGES, BATCH = 256, 32
@@ -193,7 +194,7 @@ def _measure(path: Path, images: Manifest) -> tuple[float, float]:
     """AUC and images/s of an exported file."""
     engine = open_engine(path, "onnx-cpu")
     begin = time.perf_counter()
-    answers = predictions(engine, images.image_paths, batch_size=BATCH)
+    answers = predictions(engine, images.image_paths, InferenceSettings(batch_size=BATCH))
     score = np.concatenate([batch.probability for batch in answers])
     return roc_auc(images.targets, score), len(score) / (time.perf_counter() - begin)
 

@@ -3,26 +3,35 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import melfast
-from melfast.engines.base import INPUT, METADATA_KEY, OUTPUTS
+from melfast.engines.base import GROUP, INPUT, METADATA_KEY, OUTPUTS
 from melfast.engines.onnx_runtime import OnnxEngine
 from melfast.export.check import Run
 from melfast.io.errors import InputError
+from melfast.io.words import check_words
 from melfast.models.deploy import Precision, deployed
 from melfast.models.record import ModelRecord
 
 # torch's own default, and the first with Gelu as one operator; ONNX Runtime runs it from 1.17 on.
 OPSET = 20
+GROUP_IN_WORDS = f"{GROUP} (may be left out): int64 [B], tone group of each image by its place in groups, -1 unknown"
 # protobuf refuses messages of 2 GiB; 64 MiB are left for the graph around the weights.
 MAX_WEIGHT_BYTES = 2**31 - 2**26
 
 
-def write_onnx(classifier: torch.nn.Module, record: ModelRecord, path: Path, precision: Precision) -> Run:
+@check_words
+def write_onnx(
+    classifier: torch.nn.Module, record: ModelRecord, path: Path, precision: Precision, *, optional_group: bool = True
+) -> Run:
     """Writes the file, weights inside, and opens it with ONNX Runtime on the CPU.
+
+    Args:
+        optional_group: whether the input `group`, where there is one, may be left out.
 
     Raises:
         InputError: the network cannot be written as ONNX, or not in one file.
@@ -36,30 +45,33 @@ def write_onnx(classifier: torch.nn.Module, record: ModelRecord, path: Path, pre
             f"wanted at most {MAX_WEIGHT_BYTES / 2**30:.2f}: an ONNX file holds no more"
         )
     model = build_graph(classifier, record, precision)
+    if record.takes_group and optional_group:
+        _make_optional(model.graph)
     onnx.checker.check_model(model)
     onnx.save(model, path)
     return OnnxEngine(path).run
 
 
+@check_words
 def build_graph(classifier: torch.nn.Module, record: ModelRecord, precision: Precision = "fp32") -> onnx.ModelProto:
     """The classifier with colour conversion and decode around it, and the record in its metadata.
 
     Raises:
         InputError: torch cannot trace or translate the network.
     """
-    size = record.preprocess
-    # A batch of 1 would be taken for a constant.
-    example = torch.zeros((2, size.height, size.width, 3), dtype=torch.uint8)
+    module = deployed(classifier, record, precision)
+    example = module.example()
+    batch = torch.export.Dim("batch")
     try:
         # The fused attention kernels lay their results out in memory as nothing else does, and the
         # exporter takes views of them for granted.
         with sdpa_kernel(SDPBackend.MATH):
             program = torch.onnx.export(
-                deployed(classifier, record, precision),
-                (example,),
-                input_names=[INPUT],
+                module,
+                example,
+                input_names=[INPUT, GROUP][: len(example)],
                 output_names=list(OUTPUTS),
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                dynamic_shapes=({0: batch}, {0: torch.export.Dim.AUTO})[: len(example)],
                 opset_version=OPSET,
                 dynamo=True,
                 verbose=False,
@@ -83,14 +95,13 @@ def metadata(record: ModelRecord) -> dict[str, str]:
     threshold = "none" if record.threshold is None else f"{record.threshold!r}"
     if record.threshold_rule:
         threshold += f" ({record.threshold_rule}, on the validation split)"
-    if record.group_thresholds:
-        by_group = zip(record.groups, record.group_thresholds, strict=True)
-        threshold += "; by tone group " + ", ".join(f"{name} {t!r}" for name, t in by_group)
+    threshold += by_group_in_words(record)
     mean, std = (", ".join(f"{v:g}" for v in values) for values in (size.mean, size.std))
     return {
         METADATA_KEY: record.to_json(),
         "input": f"{INPUT}: uint8 sRGB [B, {size.height}, {size.width}, 3]; the upright image, "
         "resized to that size (antialiased, stretched)",
+        **({"input_group": GROUP_IN_WORDS} if record.takes_group else {}),
         "outputs": f"probability [B]: of {record.classes[-1]}; logits [B, {record.num_logits}]",
         "preprocess": f"inside the graph: ({size.colour} - [{mean}]) / [{std}]",
         "backbone": record.backbone,
@@ -100,6 +111,23 @@ def metadata(record: ModelRecord) -> dict[str, str]:
         "training": json.dumps(record.training),
         "melfast_version": melfast.__version__,
     }
+
+
+def by_group_in_words(record: ModelRecord) -> str:
+    """The thresholds of the tone groups, after the common one; '' where there are none."""
+    by_group = zip(record.groups, record.group_thresholds, strict=False)
+    listed = ", ".join(f"{name} {threshold!r}" for name, threshold in by_group)
+    return listed and f"; by tone group {listed}"
+
+
+def _make_optional(graph: onnx.GraphProto) -> None:
+    """Gives the input `group` a default: one -1, unknown, which all images of a batch share.
+
+    ONNX's own way, an initializer of the input's name; the batch sizes of the two inputs may then differ.
+    """
+    (group,) = [each for each in graph.input if each.name == GROUP]
+    group.type.tensor_type.shape.dim[0].dim_param = "group_batch"
+    graph.initializer.append(onnx.numpy_helper.from_array(np.array([-1]), GROUP))
 
 
 def _strip(model: onnx.ModelProto) -> None:

@@ -10,6 +10,9 @@ Both need torch alone, and hold the ModelRecord as JSON beside the program:
     torch.jit.load("model.pt", _extra_files=extra)              # or
     torch.export.load("model.pt2", extra_files=extra)
     threshold = json.loads(extra["melfast.json"])["threshold"]
+
+Under `model.inference: group_conditional` the tone group of each image, int64 [B], -1 unknown, comes
+second: `model(images, group)`. TorchScript may be called without it, torch.export knows no optional input.
 """
 
 import io
@@ -21,14 +24,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from melfast.engines.base import Groups, Outputs, groups_or_unknown
 from melfast.export.check import Run
 from melfast.io.errors import InputError
+from melfast.io.words import check_words
 from melfast.models.deploy import Precision, deployed
 from melfast.models.record import ModelRecord
 
 RECORD_FILE = "melfast.json"
 
 
+@check_words
 def write_torchscript(classifier: torch.nn.Module, record: ModelRecord, path: Path, precision: Precision) -> Run:
     """Writes what torch.jit.trace makes of the classifier, and opens it.
 
@@ -42,25 +48,26 @@ def write_torchscript(classifier: torch.nn.Module, record: ModelRecord, path: Pa
         # That it is deprecated, and that the trace is of one shape: which the check sees to.
         warnings.simplefilter("ignore")
         try:
-            program = torch.jit.trace(model, (_example(record),), check_trace=False)
+            program = torch.jit.trace(model, model.example(), check_trace=False)
+            if record.takes_group:
+                program = torch.jit.script(OptionalGroup(program))
         except (RuntimeError, torch.jit.TracingCheckError) as error:
             raise _untraceable(record, "TorchScript", error) from error
         torch.jit.save(program, str(path), _extra_files={RECORD_FILE: record.to_json()})
-        return _run(torch.jit.load(str(path)))
+        return _run(torch.jit.load(str(path)), record)
 
 
+@check_words
 def write_torch_export(classifier: torch.nn.Module, record: ModelRecord, path: Path, precision: Precision) -> Run:
     """Writes what torch.export makes of the classifier, for batches of any size, and opens it.
 
     Raises:
         InputError: torch cannot trace the network.
     """
+    module = deployed(classifier, record, precision)
+    example = module.example()
     try:
-        program = torch.export.export(
-            deployed(classifier, record, precision),
-            (_example(record),),
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-        )
+        program = torch.export.export(module, example, dynamic_shapes=({0: torch.export.Dim("batch")},) * len(example))
     except Exception as error:  # torch.export's errors have no base of their own
         raise _untraceable(record, "torch.export", error) from error
     # By way of memory: torch asks for a name that ends in .pt2, which the temporary file has not.
@@ -68,13 +75,21 @@ def write_torch_export(classifier: torch.nn.Module, record: ModelRecord, path: P
     torch.export.save(program, buffer, extra_files={RECORD_FILE: record.to_json()})
     path.write_bytes(buffer.getvalue())
     buffer.seek(0)
-    return _run(torch.export.load(buffer).module())
+    return _run(torch.export.load(buffer).module(), record)
 
 
-def _example(record: ModelRecord) -> torch.Tensor:
-    # A batch of 1 would be taken for a constant.
-    size = record.preprocess
-    return torch.zeros((2, size.height, size.width, 3), dtype=torch.uint8)
+class OptionalGroup(torch.nn.Module):
+    """A trace of two inputs whose second, the tone group, may be left out: all unknown."""
+
+    def __init__(self, traced: torch.nn.Module) -> None:
+        super().__init__()
+        self.traced = traced
+
+    def forward(self, images: torch.Tensor, group: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        if group is None:
+            group = torch.full((images.shape[0],), -1, dtype=torch.int64, device=images.device)
+        probability, logits = self.traced(images, group)
+        return probability, logits
 
 
 def _untraceable(record: ModelRecord, kind: str, error: Exception) -> InputError:
@@ -82,10 +97,13 @@ def _untraceable(record: ModelRecord, kind: str, error: Exception) -> InputError
     return InputError(f"model.backbone {record.backbone!r} cannot be written as {kind}: {reason}")
 
 
-def _run(model: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]) -> Run:
-    def run(images_bhw3: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _run(model: Callable[..., tuple[torch.Tensor, torch.Tensor]], record: ModelRecord) -> Run:
+    def run(images_bhw3: NDArray[np.uint8], group_b: Groups = None) -> Outputs:
+        inputs = [torch.from_numpy(images_bhw3)]
+        if record.takes_group:
+            inputs.append(torch.from_numpy(groups_or_unknown(group_b, images_bhw3)))
         with torch.inference_mode():
-            probability, logits = model(torch.from_numpy(images_bhw3))
+            probability, logits = model(*inputs)
         return probability.numpy(), logits.numpy()
 
     return run

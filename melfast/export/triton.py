@@ -12,7 +12,8 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from melfast.engines.base import INPUT, METADATA_KEY, OUTPUTS
+from melfast.engines.base import GROUP, INPUT, METADATA_KEY, OUTPUTS
+from melfast.io.words import check_words
 from melfast.models.record import ModelRecord
 
 Runtime = Literal["onnx", "tensorrt"]
@@ -27,7 +28,7 @@ backend: "{backend}"
 default_model_filename: "{file}"
 max_batch_size: {max_batch}
 input [
-  {{ name: "{input}" data_type: TYPE_UINT8 dims: [ {height}, {width}, 3 ] }}
+  {{ name: "{input}" data_type: TYPE_UINT8 dims: [ {height}, {width}, 3 ] }}{group}
 ]
 output [
   {{ name: "{probability}" data_type: TYPE_FP32 dims: [ 1 ] reshape {{ shape: [ ] }} }},
@@ -37,6 +38,9 @@ dynamic_batching {{ max_queue_delay_microseconds: 1000 }}
 parameters {{ key: "threshold" value {{ string_value: {threshold} }} }}
 parameters {{ key: "{key}" value {{ string_value: {record} }} }}
 """
+
+GROUP_INPUT = """,
+  {{ name: "{group}" data_type: TYPE_INT64 dims: [ 1 ] reshape {{ shape: [ ] }} }}"""
 
 CLIENT = '''\
 """P({malignant}) of images by a Triton server: python client.py photo.jpg ...
@@ -50,12 +54,13 @@ import numpy as np
 import tritonclient.grpc as triton
 from PIL import Image, ImageOps
 
-HEIGHT, WIDTH, THRESHOLD = {height}, {width}, {threshold}
+HEIGHT, WIDTH = {height}, {width}
+THRESHOLDS = {thresholds}
 
 parser = argparse.ArgumentParser()
 parser.add_argument("images", nargs="+")
 parser.add_argument("--url", default="localhost:8001")
-arguments = parser.parse_args()
+{argument}arguments = parser.parse_args()
 
 client = triton.InferenceServerClient(arguments.url)
 for file in arguments.images:
@@ -63,11 +68,21 @@ for file in arguments.images:
     image = image.resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR)
     pixels = triton.InferInput("{input}", [1, HEIGHT, WIDTH, 3], "UINT8")
     pixels.set_data_from_numpy(np.asarray(image)[None])
-    probability = client.infer("{name}", [pixels]).as_numpy("{probability}").item()
-    print(f"{{file}},{{probability:.6f}},{{int(probability >= THRESHOLD)}}")
+{feed}    probability = client.infer("{name}", [pixels{also}]).as_numpy("{probability}").item()
+    print(f"{{file}},{{probability:.6f}},{{int(probability >= THRESHOLDS[{group}])}}")
 '''
 
 
+CLIENT_ARGUMENT = """\
+parser.add_argument("--group", type=int, default=-1, help="tone group: {groups}; -1: unknown")
+"""
+CLIENT_FEED = """\
+    group = triton.InferInput("{group}", [1, 1], "INT64")
+    group.set_data_from_numpy(np.array([[arguments.group]]))
+"""
+
+
+@check_words
 def lay_out(record: ModelRecord, folder: Path, runtime: Runtime, labels: list[str]) -> Path:
     """Writes all of the repository but the model.
 
@@ -83,7 +98,11 @@ def lay_out(record: ModelRecord, folder: Path, runtime: Runtime, labels: list[st
     probability, logits = OUTPUTS
     # The record as one line; what JSON escapes, the text format of protobuf reads alike.
     one_line = json.dumps(json.loads(record.to_json()))
+    takes, common = record.takes_group, 0.5 if record.threshold is None else record.threshold
+    asks = takes or bool(record.group_thresholds)
+    names = ", ".join(f"{i} {name}" for i, name in enumerate(record.groups))
     config = CONFIG.format(
+        group=GROUP_INPUT.format(group=GROUP) if takes else "",
         name=NAME,
         backend=backend,
         file=file,
@@ -99,11 +118,16 @@ def lay_out(record: ModelRecord, folder: Path, runtime: Runtime, labels: list[st
         threshold=json.dumps("none" if record.threshold is None else repr(record.threshold)),
     )
     client = CLIENT.format(
+        argument=CLIENT_ARGUMENT.format(groups=names) * asks,
+        feed=CLIENT_FEED.format(group=GROUP) * takes,
+        also=", group" * takes,
         malignant=record.classes[-1],
         height=size.height,
         width=size.width,
         name=NAME,
-        threshold=0.5 if record.threshold is None else record.threshold,
+        # Those of the tone groups, and last, for -1, the common one.
+        thresholds=[*record.group_thresholds, common],
+        group="arguments.group" if record.group_thresholds else -1,
         input=INPUT,
         probability=probability,
     )

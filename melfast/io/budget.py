@@ -25,9 +25,13 @@ class MemoryBudget:
     """
 
     def __init__(self, limit: int | None = None) -> None:
-        self._limit, self.taken = limit, 0
-        self.room = threading.Condition()
-        self._inside = threading.local()
+        self._limit = limit
+        self._empty()
+        os.register_at_fork(after_in_child=self._empty)
+
+    def _empty(self) -> None:
+        """Nobody is inside; in a forked process that is so whoever was inside of it before."""
+        self.taken, self.room, self._inside = 0, threading.Condition(), threading.local()
 
     @cached_property
     def limit(self) -> int:

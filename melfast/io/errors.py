@@ -1,7 +1,5 @@
 """The errors that a user can mend; each message is one line: where, found, wanted."""
 
-from pathlib import Path
-
 
 def printable(text: str) -> str:
     """Text that a terminal only shows: control characters, which would steer it or begin a line, are escaped.
@@ -26,11 +24,11 @@ class ImageError(InputError):
     """One image file cannot be used.
 
     Attributes:
-        path: the file.
+        path: the file; what stands for its name where the image came without one.
         reason: what was found and what is wanted, without the path.
     """
 
-    def __init__(self, path: str | Path, reason: str) -> None:
+    def __init__(self, path: object, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
         self.path = str(path)
         self.reason = printable(reason)

@@ -20,7 +20,7 @@ IMAGE_SUFFIXES = (*PLAIN_SUFFIXES, *RARE_SUFFIXES)
 # Folders of thumbnails and of archives' shadows: of Synology disks and of macOS.
 LITTER_FOLDERS = ("@eadir", "__macosx")
 LITTER = ("thumbs.db", "desktop.ini")
-MASK_FOLDER = re.compile(r"(^|[_\-. ])(masks?|segmentations?)($|[_\-. ])", re.IGNORECASE)
+MASK_FOLDER = re.compile(r"(^|[_\-. ])(masks?|segmentations?)($|[_\-. ])|_lesion$", re.IGNORECASE)
 MASK_SUFFIX = re.compile(r"_(mask|segmentation)$", re.IGNORECASE)
 # ISIC's superpixel maps lie beside the photographs.
 SUPERPIXELS = re.compile(r"_superpixels?$", re.IGNORECASE)

@@ -18,7 +18,9 @@ from melfast.io.budget import BUDGET, positive_bytes
 from melfast.io.colour_profiles import profile_name
 from melfast.io.decoders import MIRRORED_ACROSS, MIRRORED_DOWN, decode, peak_bytes
 from melfast.io.errors import ImageError, UnreadableError
-from melfast.io.headers import HEAD, Format, Header, read_header
+from melfast.io.formats import read_header
+from melfast.io.headers import HEAD, Format, Header
+from melfast.io.memory import InMemory, Source
 
 FILE_VARIABLE = "MELFAST_MAX_FILE_BYTES"
 MAX_FILE_BYTES = 512 << 20
@@ -51,7 +53,7 @@ class ImageInfo:
     profile: str = ""
 
 
-def read_image(path: str | Path, *, min_height: int = 0, min_width: int = 0) -> NDArray[np.uint8]:
+def read_image(path: Source, *, min_height: int = 0, min_width: int = 0) -> NDArray[np.uint8]:
     """Decodes an image, its format told by content, not by suffix; a colour profile is applied.
 
     Args:
@@ -71,7 +73,7 @@ def read_image(path: str | Path, *, min_height: int = 0, min_width: int = 0) -> 
 class ImageFile:
     """An image file that is open, and its header."""
 
-    path: str | Path
+    path: Source
     file: BinaryIO
     header: Header
 
@@ -98,7 +100,7 @@ class ImageFile:
 
 
 @contextmanager
-def opened(path: str | Path) -> Iterator[ImageFile]:
+def opened(path: Source) -> Iterator[ImageFile]:
     """A file whose header has been read; raises ImageError as read_image."""
     with open_image(path) as file:
         with _blamed(path):
@@ -107,13 +109,17 @@ def opened(path: str | Path) -> Iterator[ImageFile]:
 
 
 @contextmanager
-def scaled(path: str | Path, needed: Needed) -> Iterator[Scaled]:
-    """`ImageFile.at` of a path."""
+def scaled(path: Source, needed: Needed) -> Iterator[Scaled]:
+    """`ImageFile.at` of a path, or an image in memory."""
+    if isinstance(path, InMemory) and isinstance(path.content, np.ndarray):
+        height, width = path.content.shape[:2]
+        yield path.content, (height, width), (0.0, 0.0, float(height), float(width))
+        return
     with opened(path) as image, image.at(image.factor(needed)) as found:
         yield found
 
 
-def read_scaled(path: str | Path, needed: Needed) -> Scaled:
+def read_scaled(path: Source, needed: Needed) -> Scaled:
     """Like `read_image`, but the caller chooses the scale once the size is known.
 
     A JPEG of 1129 rows has 283 at a quarter of the scale, 282.25 of them its own. To stretch all
@@ -132,7 +138,7 @@ def read_scaled(path: str | Path, needed: Needed) -> Scaled:
         return found
 
 
-def read_resized(path: str | Path, size_of: Needed) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+def read_resized(path: Source, size_of: Needed) -> tuple[NDArray[np.uint8], tuple[int, int]]:
     """An image at another size, antialiased, from no more of its detail than that size shows.
 
     Args:
@@ -181,7 +187,7 @@ def read_mask(path: str | Path) -> NDArray[np.bool_]:
         return values > (127 if mask.header.format == "JPEG" else values.max() // 2)
 
 
-def read_mask_of(path: str | Path, mask: str | Path) -> NDArray[np.bool_]:
+def read_mask_of(path: Source, mask: str | Path) -> NDArray[np.bool_]:
     """`read_mask` for an image.
 
     Raises:
@@ -209,8 +215,12 @@ def decode_image(data: bytes, *, min_height: int = 0, min_width: int = 0) -> NDA
 
 
 @contextmanager
-def open_image(path: str | Path) -> Iterator[BinaryIO]:
+def open_image(path: Source) -> Iterator[BinaryIO]:
     """A regular file of at most MELFAST_MAX_FILE_BYTES; raises ImageError where that cannot be had."""
+    if isinstance(path, InMemory):
+        assert isinstance(path.content, bytes)
+        yield BytesIO(path.content)
+        return
     limit = positive_bytes(FILE_VARIABLE) if FILE_VARIABLE in os.environ else MAX_FILE_BYTES
     with _blamed(path):
         status = os.stat(path)
@@ -229,14 +239,14 @@ def open_image(path: str | Path) -> Iterator[BinaryIO]:
     yield BytesIO(data)  # whose bytes are not copied
 
 
-def read_bytes(path: str | Path) -> bytes:
+def read_bytes(path: Source) -> bytes:
     """The whole file; raises ImageError as open_image."""
     with open_image(path) as file, _blamed(path):
         return file.read()
 
 
 @contextmanager
-def _blamed(path: str | Path) -> Iterator[None]:
+def _blamed(path: Source) -> Iterator[None]:
     """What is wrong with a file inside, as its ImageError."""
     try:
         yield

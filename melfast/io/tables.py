@@ -1,38 +1,45 @@
-"""CSV tables as people have them: commas, semicolons or tabs, decimal commas, a byte-order mark."""
+"""Tables as people have them: CSV with any usual separator, decimal commas, byte-order marks, and Excel workbooks."""
 
+import codecs
 import csv
-import difflib
 import io
+import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
+from melfast.io.columns import nearest
 from melfast.io.errors import InputError
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 # Words that other programs write for an empty cell.
-MISSING = frozenset({"", "na", "n/a", "nan", "none", "null", "<na>"})
+MISSING = frozenset({"", "na", "n/a", "nan", "none", "null", "<na>", "#n/a", "#na"})
+SEPARATORS = ",;\t|"
+TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".xlsx", ".xls")
 FORMULA = re.compile(r"'*[=+\-@\t\r].", re.DOTALL)
 LISTED = 5  # of the rows that are wrong in one way
 NUMBER = re.compile(r"[-+]?\d+([.,]\d+)?([eE][-+]?\d+)?")
 
 
 @dataclass(frozen=True)
-class Table:
-    """A CSV file as text.
+class Cells:
+    """A CSV file as text, without pandas, which takes a second to import.
 
     Attributes:
         path: the file.
-        frame: every column str, '' where a cell is empty; index 0..N-1.
+        columns: the cells [N] of each column, '' where one is empty.
         lines: int64 [N], the line of the file that each row begins on (the header is line 1).
     """
 
     path: Path
-    frame: pd.DataFrame
+    columns: dict[str, list[str]]
     lines: NDArray[np.int64]
 
     def error(self, row: int, message: str) -> InputError:
@@ -41,12 +48,35 @@ class Table:
 
     def errors(self, rows: Sequence[int], column: str, message: str) -> InputError:
         """An error about what stands in a column of some rows: the first five, and how many."""
-        cells = [str(cell) for cell in self.frame[column].iloc[list(rows[:LISTED])]]
+        cells = [str(self.columns[column][row]) for row in rows[:LISTED]]
         message = f"{message}, got {cells[0]!r}"
         if len(rows) > 1:
             found = [f"{self.lines[row]} {cell!r}" for row, cell in zip(rows, cells, strict=False)]
             message += f"; {len(rows):,} such rows: lines {shortened(found, len(rows))}"
         return self.error(rows[0], message)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A CSV file as a data frame.
+
+    Attributes:
+        path: the file.
+        frame: every column str, '' where a cell is empty; index 0..N-1.
+        lines: see Cells.
+    """
+
+    path: Path
+    frame: "pd.DataFrame"
+    lines: NDArray[np.int64]
+
+    def error(self, row: int, message: str) -> InputError:
+        """See Cells."""
+        return Cells(self.path, {}, self.lines).error(row, message)
+
+    def errors(self, rows: Sequence[int], column: str, message: str) -> InputError:
+        """See Cells."""
+        return Cells(self.path, {column: self.frame[column].tolist()}, self.lines).errors(rows, column, message)
 
 
 def shortened(first: Sequence[str], count: int | None = None) -> str:
@@ -59,32 +89,67 @@ def shortened(first: Sequence[str], count: int | None = None) -> str:
     return ", ".join(first[:LISTED]) + (", ..." if count > LISTED else "")
 
 
-def read_table(path: str | Path) -> Table:
-    """Reads a CSV file; the separator is the most frequent of `,` `;` and tab in the header.
+def read_table(path: str | Path, header: Sequence[str] = ()) -> Table:
+    """As `read_cells`, as a data frame."""
+    import pandas as pd
 
-    Where it is no comma, columns of nothing but numbers get decimal points for commas.
+    cells = read_cells(path, header)
+    return Table(cells.path, pd.DataFrame(cells.columns, dtype=str), cells.lines)
 
+
+def read_cells(path: str | Path, header: Sequence[str] = ()) -> Cells:
+    """Reads a CSV file, JSON lines, or the first sheet of an Excel workbook (with openpyxl).
+
+    The separator is the one that Excel's line `sep=;` names, or else the most frequent of comma,
+    semicolon, tab and bar in the header. Where it is no comma, columns of nothing but numbers get
+    decimal points for commas. Columns and rows without a single value are left out.
+
+    Args:
+        header: names of the columns of a file whose first line is a row already.
     Raises:
-        InputError: the file is missing, empty, not UTF-8, has no rows, a column twice, or a row
-            with more or fewer cells than the header.
+        InputError: the file is missing, empty, neither UTF-8 nor UTF-16, has no rows, a column
+            twice, or a row with more or fewer cells than the header.
     """
     path = Path(path)
-    text = _read_text(path)
-    header = text.split("\n", 1)[0]
-    separator = max(",;\t", key=header.count)
-    rows, lines = _parse(path, text, separator)
-    if "'" in text:
-        rows = [list(map(with_formula, row)) for row in rows]
-    names = [name.strip() for name in rows[0]]
-    names = [name or f"Unnamed: {i}" for i, name in enumerate(names)]  # as pandas calls them
+    separator = ""
+    if path.suffix.lower() in (".xlsx", ".xls"):
+        rows, lines = _sheet(path)
+    elif path.suffix.lower() == ".jsonl":
+        rows, lines = _json_lines(path, _read_text(path))
+    else:
+        text, separator, skipped = _dialect(_read_text(path))
+        rows, lines = _parse(path, text, separator, skipped)
+    rows = [list(map(with_formula, row)) for row in rows]
+    if header:
+        rows, lines = [list(header), *rows], [0, *lines]
+    rows = _filled(rows)
+    names = [" ".join(name.split()) or f"Unnamed: {i}" for i, name in enumerate(rows[0])]  # as pandas calls them
     if twice := {name for name in names if names.count(name) > 1}:
         raise InputError(f"{path}: column {min(twice)!r} stands twice in the header")
     if len(rows) == 1:
         raise InputError(f"{path}: holds a header and no rows")
     columns = dict(zip(names, map(list, zip(*rows[1:], strict=True)), strict=True))
-    if separator != ",":
+    if separator not in ("", ","):
         columns = {name: _decimal_points(cells) for name, cells in columns.items()}
-    return Table(path, pd.DataFrame(columns, dtype=str), np.array(lines[1:], np.int64))
+    return Cells(path, columns, np.array(lines[1:], np.int64))
+
+
+def read_header(path: Path) -> list[str]:
+    """The first row of a table's cells, without reading the rest of a CSV file.
+
+    Raises:
+        InputError: as read_table.
+    """
+    if path.suffix.lower() in (".xlsx", ".xls", ".jsonl"):
+        return list(read_table(path).frame.columns)
+    with open(path, "rb") as file:
+        start = file.read(1 << 16)
+    text, separator, _ = _dialect(start.decode(_encoding(start), errors="ignore"))
+    try:
+        names = next(csv.reader(io.StringIO(text, newline=""), delimiter=separator), [])
+    except csv.Error as error:
+        raise InputError(f"{path}:1: is no CSV: {error}") from None
+    return [" ".join(name.split()) for name in names]
 
 
 def require_columns(path: Path, present: Iterable[str], wanted: Iterable[str]) -> None:
@@ -92,8 +157,8 @@ def require_columns(path: Path, present: Iterable[str], wanted: Iterable[str]) -
     present = list(present)
     for name in wanted:
         if name not in present:
-            near = difflib.get_close_matches(name, present, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            near = nearest(name, present)
+            hint = f"; did you mean {near!r}?" if near else ""
             columns = ", ".join(present)
             raise InputError(f"{path}: no column {name!r}; columns are {columns}{hint}")
 
@@ -131,27 +196,93 @@ def _read_text(path: Path) -> str:
     if not data.strip():
         raise InputError(f"{path}: is empty, wanted a CSV file with a header")
     try:
-        return data.decode("utf-8-sig")
+        return data.decode(_encoding(data))
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         byte = data[error.start]
         raise InputError(f"{path}:{line}: is not UTF-8 (byte 0x{byte:02x}); save as UTF-8") from None
 
 
-def _parse(path: Path, text: str, separator: str) -> tuple[list[list[str]], list[int]]:
-    """Rows of cells, header first, and the line each begins on; blank lines are left out."""
+def _encoding(data: bytes) -> str:
+    return "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+
+
+def _dialect(text: str) -> tuple[str, str, int]:
+    """The text of a table alone, its separator, and how many lines were cut off before it."""
+    first, _, rest = text.partition("\n")
+    if named := re.fullmatch(r"sep=(.)\s*", first):  # Excel's own
+        return rest, named[1], 1
+    if first.startswith("||"):  # a table drawn with bars (PH2), explained below it
+        text = "".join(line + "\n" for line in text.splitlines() if line.startswith("||"))
+    first = re.split(r"[\r\n]", text, maxsplit=1)[0]
+    return text, max(SEPARATORS, key=first.count), 0
+
+
+def _filled(rows: list[list[str]]) -> list[list[str]]:
+    """The rows without those columns that have neither a name nor a value, as Excel leaves behind."""
+    kept = [i for i, name in enumerate(rows[0]) if name.strip() or any(row[i].strip() for row in rows[1:])]
+    return rows if len(kept) == len(rows[0]) else [[row[i] for i in kept] for row in rows]
+
+
+def _sheet(path: Path) -> tuple[list[list[str]], list[int]]:
+    """Rows of a workbook's first sheet from the header on, which is the first of its long rows."""
+    try:
+        import openpyxl
+    except ImportError:
+        raise InputError(f"{path}: is an Excel workbook: pip install openpyxl, or save it as CSV") from None
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+        cells = [["" if cell is None else str(cell) for cell in row] for row in book.worksheets[0].values]
+    except Exception as error:  # openpyxl passes on whatever zipfile and its XML parser raise
+        raise InputError(f"{path}: is no Excel workbook (.xlsx) that can be read ({error}); save it as CSV") from None
+    sizes = [sum(map(bool, row)) for row in cells]
+    longest = max(sizes[:30], default=0)
+    if longest == 0:
+        raise InputError(f"{path}: is empty, wanted a header")
+    first = next(i for i, size in enumerate(sizes) if size > longest / 2)
+    kept = [i for i in range(first, len(cells)) if sizes[i]]
+    width = max(map(len, cells))
+    return [cells[i] + [""] * (width - len(cells[i])) for i in kept], [i + 1 for i in kept]
+
+
+def _json_lines(path: Path, text: str) -> tuple[list[list[str]], list[int]]:
+    found: list[dict[str, object]] = []
+    lines = [0]
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            try:
+                found.append(dict(json.loads(line)))
+            except (ValueError, TypeError):
+                raise InputError(f"{path}:{number}: is no JSON object") from None
+            lines.append(number)
+    names = list(dict.fromkeys(name for row in found for name in row))
+    cells = [["" if row.get(name) is None else str(row[name]) for name in names] for row in found]
+    return [names, *cells], lines
+
+
+def _parse(path: Path, text: str, separator: str, line: int) -> tuple[list[list[str]], list[int]]:
+    """Rows of cells, header first, and the line each begins on; empty rows are left out.
+
+    Args:
+        line: how many lines of the file come before the text.
+    """
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     rows: list[list[str]] = []
     lines: list[int] = []
-    line = 1
+    before, line = line, line + 1
     try:
         for row in reader:
-            if row:
+            if any(map(str.strip, row)):
+                wanted = len(rows[0]) if rows else len(row)
+                if len(row) > wanted and not any(map(str.strip, row[wanted:])):
+                    row = row[:wanted]
+                if len(row) != wanted:
+                    raise InputError(f"{path}:{line}: found {len(row)} cells, wanted {wanted} as in the header")
                 rows.append(row)
                 lines.append(line)
-                if len(row) != (wanted := len(rows[0])):
-                    raise InputError(f"{path}:{line}: found {len(row)} cells, wanted {wanted} as in the header")
-            line = reader.line_num + 1
+            line = before + reader.line_num + 1
     except csv.Error as error:
         raise InputError(f"{path}:{line}: is no CSV: {error}") from None
     return rows, lines

@@ -4,9 +4,12 @@ from typing import Literal
 
 import torch
 
+from melfast.io.words import check_words
+
 Weights = Literal["none", "ifw_class", "ifw_class_group"]
 
 
+@check_words
 def cell_weights(scheme: Weights, cells: torch.Tensor) -> torch.Tensor:
     """One weight a cell, 1 on average over the images.
 

@@ -1,39 +1,40 @@
-"""Compare: which differences between models on the same images are real."""
+"""Which differences between two models on the same images are real: of metrics, and of their gaps."""
 
 import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from melfast.metrics.bootstrap import Bootstrap, bootstrap
-from melfast.metrics.intervals import percentile_interval
-from melfast.metrics.metrics import checked_calls, checked_probabilities
-
-if TYPE_CHECKING:
-    from melfast.report.analysis import Images, Model, Settings
+from melfast.metrics.gaps import Gaps
+from melfast.metrics.groups import Groups
+from melfast.metrics.intervals import Ends, Estimate, critical, mover, p_from
+from melfast.metrics.metrics import SHARES, checked_calls, checked_probabilities, gap, placements
+from melfast.metrics.scores import Sample, by_patient, influence
 
 METRICS = ("auc", "average_precision", "pauc_80tpr", "balanced_accuracy", "recall", "specificity", "f1", "brier")
+GAP_METRICS = ("recall", "fpr", "selection_rate", "auc")
+FEWEST_OF_A_CLASS = 3  # whose variance is more than a guess
+# Pairs of groups whose difference is less than so many standard errors below the largest one may be
+# those of the true gap.
+RIVALS_WITHIN = 1.0
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A metric of one model less that of another.
+    """A metric, or gap, of one model less that of another on the same images.
 
     Attributes:
-        low, high: of the paired bootstrap; NaN where the models never differ.
-        p_value: share of the replicates, doubled, in which the difference has the other sign or
-            is none; 1 at most.
+        low, high: paired; NaN where one of the two has no interval.
+        p_value: two-sided, of the same statistic; NaN as the ends, and where there is no test.
     """
 
     value: float
     low: float
     high: float
-    p_value: float
+    p_value: float = math.nan
 
 
 def delong(y_true: ArrayLike, score: ArrayLike, other: ArrayLike) -> tuple[float, float, float]:
@@ -45,31 +46,26 @@ def delong(y_true: ArrayLike, score: ArrayLike, other: ArrayLike) -> tuple[float
         y_true: 0 and 1 [N].
         score, other: P(malignant) by the two models [N].
     Returns:
-        Difference of the AUCs, its standard error, and the two-sided p-value; NaN where one class
-        is missing, and a p-value of 1 where the two rank all images alike.
+        Difference of the AUCs, its standard error, and the two-sided p-value. All are NaN where one
+        class is missing; the last two where a class has fewer than three images or, as of models
+        that both separate the classes, there is no variance although the models differ. The p-value
+        is 1 where they rank all images alike.
     """
     malignant, first = checked_probabilities(y_true, score)
     _, second = checked_probabilities(y_true, other)
     if malignant.all() or not malignant.any():
         return (math.nan,) * 3
-    # Structural components by midranks (Sun and Xu 2014).
-    by_malignant, by_benign, aucs = [], [], []
-    for values in (first, second):
-        ranks = stats.rankdata(values)
-        own_malignant = stats.rankdata(values[malignant])
-        own_benign = stats.rankdata(values[~malignant])
-        num_malignant, num_benign = len(own_malignant), len(own_benign)
-        by_malignant.append((ranks[malignant] - own_malignant) / num_benign)
-        by_benign.append(1 - (ranks[~malignant] - own_benign) / num_malignant)
-        aucs.append(float(by_malignant[-1].mean()))
-    difference = aucs[0] - aucs[1]
-    variance = 0.0
-    for one, another in (by_malignant, by_benign):
-        if len(one) > 1:
-            variance += float(np.var(one - another, ddof=1)) / len(one)
-    error = math.sqrt(variance)
+    one, another = placements(malignant, first), placements(malignant, second)
+    apart = one - another
+    difference = float(one[malignant].mean() - another[malignant].mean())
+    if not apart.any():
+        return difference, 0.0, 1.0
+    classes = (apart[malignant], apart[~malignant])
+    if min(map(len, classes)) < FEWEST_OF_A_CLASS:
+        return difference, math.nan, math.nan
+    error = math.sqrt(sum(float(np.var(part, ddof=1)) / len(part) for part in classes))
     if error == 0:
-        return difference, 0.0, 1.0 if difference == 0 else 0.0
+        return difference, math.nan, math.nan
     return difference, error, float(2 * stats.norm.sf(abs(difference) / error))
 
 
@@ -89,52 +85,115 @@ def mcnemar(y_true: ArrayLike, called: ArrayLike, other: ArrayLike) -> tuple[int
     return one, another, float(stats.binomtest(one, one + another).pvalue)
 
 
-def paired_difference(first: Bootstrap, second: Bootstrap, metric: str, level: float = 0.95) -> Difference:
-    """Of two bootstraps that drew the same images in each replicate, over all images."""
-    value = float(first.estimate[metric][0] - second.estimate[metric][0])
-    differences = first.replicates[metric][:, 0] - second.replicates[metric][:, 0]
-    interval = percentile_interval(value, differences, level)
-    known = differences[~np.isnan(differences)]
-    if math.isnan(value) or len(known) == 0:
-        return Difference(value, math.nan, math.nan, math.nan)
-    other_side = min((known <= 0).sum(), (known >= 0).sum())
-    p_value = min(1.0, 2 * (1 + int(other_side)) / (1 + len(known)))
-    return Difference(value, interval.low, interval.high, p_value)
+def paired_difference(
+    metric: str, samples: tuple[Sample, Sample], estimates: tuple[Estimate, Estimate], level: float = 0.95
+) -> Difference:
+    """A metric of the first model less that of the second, from the interval of each (MOVER).
 
+    The two are correlated as the influences of the same patients are.
 
-def compare_all(images: "Images", models: Sequence["Model"], settings: "Settings") -> list[dict[str, Any]]:
-    """Every pair of models by every metric that both have.
-
-    Each replicate draws the same images, or patients, for all models, and each class apart.
+    Args:
+        samples: of the two models, the same images in the same order.
+        estimates: of the metric by the two.
     """
-    if len(models) < 2:
-        return []
-    clusters = np.array(images.names) if images.patients is None else images.patients
-    drawn = [
-        bootstrap(
-            images.y_true,
-            model.called,
-            model.score,
-            patients=clusters,
-            replicates=settings.replicates,
-            seed=settings.seed,
-        )
-        for model in models
-    ]
-    found = []
-    for i, j in itertools.combinations(range(len(models)), 2):
-        one, other = models[i], models[j]
-        both = [m for m in METRICS if m in drawn[i].estimate and m in drawn[j].estimate]
-        pair: dict[str, Any] = {
-            "first": one.name,
-            "second": other.name,
-            "differences": {m: asdict(paired_difference(drawn[i], drawn[j], m, settings.level)) for m in both},
-            "delong": None,
-        }
-        if one.score is not None and other.score is not None:
-            value, error, p_value = delong(images.y_true, one.score, other.score)
-            pair["delong"] = {"auc": value, "standard_error": error, "p_value": p_value}
-        alone, other_alone, p_value = mcnemar(images.y_true, one.called, other.called)
-        pair["mcnemar"] = {"first_alone_right": alone, "second_alone_right": other_alone, "p_value": p_value}
-        found.append(pair)
-    return found
+    one, other = estimates
+    value = one.value - other.value
+    if math.isnan(value):
+        return Difference(value, math.nan, math.nan)
+    related = _correlation(metric, samples)
+
+    def at(z: float) -> Ends:
+        return mover((1, -1), (one.value, other.value), (one.at(z), other.at(z)), related)
+
+    df = min(one.df, other.df)
+    low, high = at(critical(level, df))
+    if math.isnan(low):
+        return Difference(value, low, high)
+    if value == 0 and related == 1:
+        return Difference(0.0, 0.0, 0.0, 1.0)
+
+    def excludes(z: float) -> bool:
+        below, above = at(z)
+        return below > 0 or above < 0
+
+    return Difference(value, low, high, p_from(excludes, df))
+
+
+def gap_difference(metric: str, gaps: tuple[Gaps, Gaps], samples: tuple[Sample, Sample]) -> Difference:
+    """The gap of the first model between groups less that of the second.
+
+    A gap is the difference of two groups, the ones that are furthest apart; others that may well be
+    are tried too, and the interval joins those of all. Without a p-value: that the interval leaves
+    out 0 is the test.
+
+    Args:
+        metric: of GAP_METRICS.
+        gaps, samples: of the two models, the same images in the same order.
+    """
+    level, groups = gaps[0].level, gaps[0].groups
+    chosen = gaps[0].eligible(metric)
+    if len(chosen) < 2:
+        return Difference(math.nan, math.nan, math.nan)
+    value, worth = (np.array([_of_groups(metric, g)[k][chosen] for g in gaps]) for k in (0, 1))  # [2, G]
+    # As if two images more had been seen, one of either kind (Agresti and Caffo 2000).
+    shrunk = (value * worth + 1) / (worth + 2)
+    variance = shrunk * (1 - shrunk) / (worth + 2)
+    related = np.array([_correlation(metric, _of_group(samples, groups, g)) for g in chosen])
+    covariance = related * np.sqrt(variance.prod(0))
+    low, high = math.inf, -math.inf
+    z = critical(level)
+    for i, j in _rivals(shrunk[0], variance[0]):
+        for k, m in _rivals(shrunk[1], variance[1]):
+            weight = np.zeros((2, len(chosen)))
+            weight[0, i], weight[0, j] = 1, -1
+            weight[1, k], weight[1, m] = -1, 1
+            centre = float((weight * shrunk).sum())
+            spread = float((weight**2 * variance).sum() + 2 * (weight[0] * weight[1] * covariance).sum())
+            reach = z * math.sqrt(max(spread, 0.0))
+            low, high = min(low, centre - reach), max(high, centre + reach)
+    difference = gap(value[0]) - gap(value[1])
+    return Difference(difference, max(-1.0, min(low, difference)), min(1.0, max(high, difference)))
+
+
+def gap_of(metric: str, gaps: Gaps) -> float:
+    """The gap between the groups that have enough images."""
+    return gap(_of_groups(metric, gaps)[0][gaps.eligible(metric)])
+
+
+def _rivals(value: NDArray[np.float64], variance: NDArray[np.float64]) -> list[tuple[int, int]]:
+    """The pairs of groups that may be furthest apart, the higher one first."""
+    pairs = list(itertools.permutations(range(len(value)), 2))
+    size = [value[i] - value[j] for i, j in pairs]
+    most = int(np.argmax(size))
+    a, b = pairs[most]
+    kept = []
+    for (i, j), other in zip(pairs, size, strict=True):
+        weight = np.zeros(len(value))
+        for group, sign in ((a, 1), (b, -1), (i, -1), (j, 1)):
+            weight[group] += sign
+        error = math.sqrt(float((weight**2 * variance).sum()))
+        if size[most] - other <= RIVALS_WITHIN * error:
+            kept.append((i, j))
+    return kept
+
+
+def _of_groups(metric: str, gaps: Gaps) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Value and worth of a metric in each group."""
+    if metric == "auc":
+        return np.array([a.estimate.value for a in gaps.aucs]), np.array([a.worth for a in gaps.aucs])
+    shares = gaps.cells.share(*SHARES[metric])
+    return shares.value, shares.worth
+
+
+def _of_group(samples: tuple[Sample, Sample], groups: Groups, group: int) -> tuple[Sample, Sample]:
+    rows = np.flatnonzero(groups.index == group)
+    return samples[0].select(rows), samples[1].select(rows)
+
+
+def _correlation(metric: str, samples: tuple[Sample, Sample]) -> float:
+    """Of a metric of two models on the same patients; 0 where one of them does not vary."""
+    one, other = (by_patient(influence(metric, sample), sample.patient) for sample in samples)
+    scale = math.sqrt(float((one**2).sum() * (other**2).sum()))
+    if scale == 0:
+        return 0.0
+    return 1.0 if (one == other).all() else float((one * other).sum() / scale)

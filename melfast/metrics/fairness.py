@@ -1,34 +1,31 @@
-"""How a classifier's metrics differ between groups of images.
+"""How a classifier's metrics differ between groups of images, called as fairlearn's metrics are.
 
-Rates by group, gaps and ratios come from fairlearn's MetricFrame, over the metrics of this package:
-fairlearn's own rates give 0, and not NaN, to a group without malignant images. A gap says nothing
-without what chance alone makes of it: see `bootstrap.permutation_null`.
+`f(y_true, y_pred, *, sensitive_features)` with lists, arrays and Series alike. Where every group has
+images of both classes the numbers are fairlearn's; to a group without malignant images fairlearn
+gives a recall of 0, here it has none. A gap says nothing without what chance alone makes of it: see
+`gaps.Gaps`.
 """
 
-import math
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from fairlearn.metrics import MetricFrame
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
-from melfast.metrics.groups import Groups
+from melfast.metrics.groups import Groups, groups_of_labels
 from melfast.metrics.metrics import (
     LOWER_IS_BETTER,
     NEITHER_IS_BETTER,
     SCORE_METRICS,
-    THRESHOLD_METRICS,
     Confusion,
     checked_calls,
-    checked_probabilities,
-    confusion,
+    gap,
+    ratio,
+    threshold_metrics,
 )
 
-Metric = Callable[[ArrayLike, ArrayLike], float]
+SensitiveFeatures = Groups | Iterable[Any]
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,7 @@ class Disparity:
 
 
 def disparities(
-    y_true: ArrayLike, y_pred: ArrayLike, score: ArrayLike | None = None, *, sensitive_features: Groups
+    y_true: ArrayLike, y_pred: ArrayLike, score: ArrayLike | None = None, *, sensitive_features: SensitiveFeatures
 ) -> dict[str, Disparity]:
     """Every metric by group: those of the calls and, where there are scores, of the scores.
 
@@ -60,168 +57,98 @@ def disparities(
         y_true: 0 and 1 [N].
         y_pred: the calls, 0 and 1 [N].
         score: P(malignant) [N].
-        sensitive_features: a group of each image; those without one count in `overall` alone.
+        sensitive_features: the group of each image, or Groups; those without one (None, NaN, '')
+            count in `overall` alone.
     Raises:
         ValueError: lengths differ, or values are none of a metric's.
     """
-    found = _by_group(_of_calls(THRESHOLD_METRICS), y_true, y_pred, sensitive_features)
+    groups, counts = _counted(y_true, y_pred, sensitive_features)
+    found = {name: _disparity(name, values, groups.names) for name, values in threshold_metrics(counts).items()}
     if score is not None:
-        found |= _by_group(SCORE_METRICS, y_true, score, sensitive_features)
+        true, scores = np.asarray(y_true), np.asarray(score, np.float64)
+        parts = [slice(None), *(groups.index == g for g in range(len(groups.names)))]
+        for name, metric in SCORE_METRICS.items():
+            values = np.array([metric(true, scores)] + [metric(true[part], scores[part]) for part in parts[1:]])
+            found[name] = _disparity(name, values, groups.names)
     return found
 
 
-def confusions(y_true: ArrayLike, y_pred: ArrayLike, *, sensitive_features: Groups) -> dict[str, Confusion]:
+def confusions(y_true: ArrayLike, y_pred: ArrayLike, *, sensitive_features: SensitiveFeatures) -> dict[str, Confusion]:
     """Counts of images by true class and call, of each group."""
-    true, called = _same_length(y_true, y_pred, sensitive_features)
-    return {
-        name: confusion(true[mine], called[mine])
-        for i, name in enumerate(sensitive_features.names)
-        for mine in [sensitive_features.index == i]
-    }
+    groups, counts = _counted(y_true, y_pred, sensitive_features)
+    return {name: Confusion(*map(int, row)) for name, row in zip(groups.names, counts[1:], strict=True)}
 
 
-def demographic_parity_difference(y_true: ArrayLike, y_pred: ArrayLike, *, sensitive_features: Groups) -> float:
+def demographic_parity_difference(
+    y_true: ArrayLike, y_pred: ArrayLike, *, sensitive_features: SensitiveFeatures
+) -> float:
     """Largest less smallest share of images that are called malignant, whatever they are.
 
     It is not 0 for a perfect classifier where the share of malignant images differs.
     """
-    return _rate("selection_rate", y_true, y_pred, sensitive_features).gap
+    return _between(gap, "selection_rate", y_true, y_pred, sensitive_features)
 
 
-def demographic_parity_ratio(y_true: ArrayLike, y_pred: ArrayLike, *, sensitive_features: Groups) -> float:
+def demographic_parity_ratio(y_true: ArrayLike, y_pred: ArrayLike, *, sensitive_features: SensitiveFeatures) -> float:
     """Smallest through largest share of images that are called malignant."""
-    return _rate("selection_rate", y_true, y_pred, sensitive_features).ratio
+    return _between(ratio, "selection_rate", y_true, y_pred, sensitive_features)
 
 
-def equal_opportunity_difference(y_true: ArrayLike, y_pred: ArrayLike, *, sensitive_features: Groups) -> float:
+def equal_opportunity_difference(
+    y_true: ArrayLike, y_pred: ArrayLike, *, sensitive_features: SensitiveFeatures
+) -> float:
     """Largest less smallest recall."""
-    return _rate("recall", y_true, y_pred, sensitive_features).gap
+    return _between(gap, "recall", y_true, y_pred, sensitive_features)
 
 
-def equalized_odds_difference(y_true: ArrayLike, y_pred: ArrayLike, *, sensitive_features: Groups) -> float:
+def equal_opportunity_ratio(y_true: ArrayLike, y_pred: ArrayLike, *, sensitive_features: SensitiveFeatures) -> float:
+    """Smallest through largest recall."""
+    return _between(ratio, "recall", y_true, y_pred, sensitive_features)
+
+
+def equalized_odds_difference(y_true: ArrayLike, y_pred: ArrayLike, *, sensitive_features: SensitiveFeatures) -> float:
     """The larger of the gaps in recall and in the false positive rate; NaN where one is."""
-    gaps = [_rate(n, y_true, y_pred, sensitive_features).gap for n in ("recall", "fpr")]
-    return float(np.max(gaps))  # unlike max(), NaN of NaN
+    found = [_between(gap, name, y_true, y_pred, sensitive_features) for name in ("recall", "fpr")]
+    return float(np.max(found))  # unlike max(), NaN of NaN
 
 
-@dataclass(frozen=True)
-class ScoreTest:
-    """P(malignant) of some images by group, and whether the groups differ.
-
-    Attributes:
-        images, mean, sd: of each group by name; sd has n - 1 below, NaN of one image.
-        anova_f, anova_p: one-way analysis of variance.
-        kruskal_h, kruskal_p: Kruskal and Wallis's test on ranks, corrected for ties. All four are
-            NaN where fewer than two groups have images or the scores are all the same.
-    """
-
-    images: dict[str, int]
-    mean: dict[str, float]
-    sd: dict[str, float]
-    anova_f: float
-    anova_p: float
-    kruskal_h: float
-    kruskal_p: float
+def equalized_odds_ratio(y_true: ArrayLike, y_pred: ArrayLike, *, sensitive_features: SensitiveFeatures) -> float:
+    """The smaller of the ratios of recall and of the false positive rate; NaN where one is."""
+    found = [_between(ratio, name, y_true, y_pred, sensitive_features) for name in ("recall", "fpr")]
+    return float(np.min(found))
 
 
-def score_test(
+def _between(
+    spread: Callable[[ArrayLike], float],
+    metric: str,
     y_true: ArrayLike,
     y_pred: ArrayLike,
-    score: ArrayLike,
-    *,
-    sensitive_features: Groups,
-    images: Literal["malignant", "true positive"],
-) -> ScoreTest:
-    """Whether P(malignant) differs across groups, on malignant images or those called so rightly.
+    sensitive_features: SensitiveFeatures,
+) -> float:
+    _, counts = _counted(y_true, y_pred, sensitive_features)
+    return spread(threshold_metrics(counts[1:])[metric])
 
-    Images are taken for independent, which those of one patient are not.
-    """
-    _same_length(y_true, y_pred, sensitive_features)
+
+def _counted(
+    y_true: ArrayLike, y_pred: ArrayLike, sensitive_features: SensitiveFeatures
+) -> tuple[Groups, NDArray[np.int64]]:
+    """The groups; tn, fp, fn, tp of all images, then of each group [1 + G, 4]."""
     malignant, called = checked_calls(y_true, y_pred)
-    _, scores = checked_probabilities(y_true, score)
-    chosen = malignant & called if images == "true positive" else malignant
-    index, names = sensitive_features.index, sensitive_features.names
-    samples = {name: scores[chosen & (index == i)] for i, name in enumerate(names)}
-    f, f_p, h, h_p = _tests([sample for sample in samples.values() if len(sample)])
-    return ScoreTest(
-        images={name: len(sample) for name, sample in samples.items()},
-        mean={n: float(s.mean()) if len(s) else math.nan for n, s in samples.items()},
-        sd={n: float(s.std(ddof=1)) if len(s) > 1 else math.nan for n, s in samples.items()},
-        anova_f=f,
-        anova_p=f_p,
-        kruskal_h=h,
-        kruskal_p=h_p,
-    )
-
-
-def _tests(samples: list[NDArray[np.float64]]) -> tuple[float, float, float, float]:
-    """F, its p-value, H, its p-value."""
-    if len(samples) < 2 or np.ptp(np.concatenate(samples)) == 0:
-        return (math.nan,) * 4
-    with warnings.catch_warnings():
-        # No spread within groups, or one image in each: F is infinite or NaN, which says it.
-        warnings.simplefilter("ignore", RuntimeWarning)
-        f, f_p = stats.f_oneway(*samples)
-    h, h_p = stats.kruskal(*samples)
-    return float(f), float(f_p), float(h), float(h_p)
-
-
-def _rate(name: str, y_true: ArrayLike, y_pred: ArrayLike, groups: Groups) -> Disparity:
-    metrics = _of_calls({name: THRESHOLD_METRICS[name]})
-    return _by_group(metrics, y_true, y_pred, groups)[name]
-
-
-def _of_calls(metrics: Mapping[str, Callable[[Confusion], float]]) -> dict[str, Metric]:
-    """Metrics of counts as metrics of arrays."""
-
-    def of_arrays(metric: Callable[[Confusion], float]) -> Metric:
-        return lambda y_true, y_pred: metric(confusion(y_true, y_pred))
-
-    return {name: of_arrays(metric) for name, metric in metrics.items()}
-
-
-def _by_group(
-    metrics: Mapping[str, Metric], y_true: ArrayLike, values: ArrayLike, groups: Groups
-) -> dict[str, Disparity]:
-    true, values = _same_length(y_true, values, groups)
-    overall = {name: metric(true, values) for name, metric in metrics.items()}
+    groups = sensitive_features
+    if not isinstance(groups, Groups):
+        groups = groups_of_labels("group", groups)
+    if len(groups) != len(malignant):
+        raise ValueError(f"there are {len(malignant)} images and {len(groups)} groups")
+    kind = 2 * malignant + called
     known = groups.known
-    if not known.any():
-        nothing = dict.fromkeys(groups.names, math.nan)
-        return {n: Disparity(v, dict(nothing), math.nan, math.nan, None) for n, v in overall.items()}
-    frame = MetricFrame(
-        metrics=dict(metrics),
-        y_true=true[known],
-        y_pred=values[known],
-        sensitive_features={groups.name: groups.index[known]},
-    )
-    by_group = frame.by_group.reindex(range(len(groups.names))).astype(np.float64)
-    gap, ratio = frame.difference(), frame.ratio()
-    found = {}
-    for name in metrics:
-        rates = by_group[name].to_numpy()
-        alone = np.isfinite(rates).sum() < 2
-        found[name] = Disparity(
-            overall=overall[name],
-            by_group=dict(zip(groups.names, rates.tolist(), strict=True)),
-            gap=math.nan if alone else float(gap[name]),
-            ratio=math.nan if alone else float(ratio[name]),
-            worst_group=_worst(name, rates, groups.names),
-        )
-    return found
+    by_group = np.bincount(4 * groups.index[known] + kind[known], minlength=4 * len(groups.names)).reshape(-1, 4)
+    return groups, np.concatenate([np.bincount(kind, minlength=4)[None], by_group])
 
 
-def _worst(metric: str, rates: NDArray[np.float64], names: tuple[str, ...]) -> str | None:
-    if metric in NEITHER_IS_BETTER or np.isnan(rates).all():
-        return None
-    worst = np.nanargmax(rates) if metric in LOWER_IS_BETTER else np.nanargmin(rates)
-    return names[int(worst)]
-
-
-def _same_length(y_true: ArrayLike, values: ArrayLike, groups: Groups) -> tuple[NDArray[Any], NDArray[Any]]:
-    true, array = np.asarray(y_true), np.asarray(values)
-    if not true.shape == array.shape == groups.index.shape:
-        raise ValueError(
-            f"y_true {true.shape}, values {array.shape} and groups {groups.index.shape} must be equally long lists"
-        )
-    return true, array
+def _disparity(metric: str, values: NDArray[np.float64], names: tuple[str, ...]) -> Disparity:
+    rates = values[1:]
+    worst = None
+    if metric not in NEITHER_IS_BETTER and not np.isnan(rates).all():
+        worst = names[int(np.nanargmax(rates) if metric in LOWER_IS_BETTER else np.nanargmin(rates))]
+    by_group = dict(zip(names, rates.tolist(), strict=True))
+    return Disparity(float(values[0]), by_group, gap(rates), ratio(rates), worst)

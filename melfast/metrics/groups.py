@@ -1,10 +1,12 @@
 """Groups of images to compare: of a manifest's column, of bands of a number, of two columns."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from melfast.data.manifest import MISSING_ID, Manifest
@@ -86,6 +88,22 @@ def group_by(manifest: Manifest, column: str, edges: Sequence[float] | None = No
     ordered = _in_order(found)
     place = {name: i for i, name in enumerate(ordered)} | {"": -1}
     return Groups(column, np.array([place[cell] for cell in cells], np.int64), ordered)
+
+
+def groups_of_labels(name: str, labels: Iterable[Any]) -> Groups:
+    """A group for each value of a list, array or Series; None, NaN and '' are of no group.
+
+    Raises:
+        ValueError: the labels are no list of single values.
+    """
+    cells = list(labels)
+    if any(isinstance(cell, list | tuple | np.ndarray) for cell in cells):
+        raise ValueError("sensitive_features must be one value an image; cross() joins two groupings")
+    missing = pd.isna(pd.Series(cells, dtype=object)).tolist()
+    known = ["" if gone else str(cell).strip() for cell, gone in zip(cells, missing, strict=True)]
+    ordered = _in_order(set(known) - {""})
+    place = {value: i for i, value in enumerate(ordered)} | {"": -1}
+    return Groups(name, np.array([place[cell] for cell in known], np.int64), ordered)
 
 
 def bands(name: str, values: NDArray[np.float64], edges: Sequence[float]) -> Groups:

@@ -8,10 +8,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from melfast.io.words import check_words
 
 ECE_BINS = 15
 EPSILON = float(np.finfo(np.float64).eps)
@@ -27,6 +29,46 @@ class Confusion:
     tp: int
 
 
+class Steps(NamedTuple):
+    """The thresholds that there are, from the highest score down; one step for a run of equal scores.
+
+    Attributes:
+        order: int64 [N], the images, the highest score first.
+        last: int64 [S], the place in `order` of the last image of each step.
+        tp, fp: int64 [S], malignant and benign images called so at each step.
+    """
+
+    order: NDArray[np.int64]
+    last: NDArray[np.int64]
+    tp: NDArray[np.int64]
+    fp: NDArray[np.int64]
+
+
+def steps(malignant: NDArray[np.bool_], score: NDArray[np.float64]) -> Steps:
+    """The steps down the scores; see Steps."""
+    order = np.argsort(-score, kind="stable")  # linear in time where the images are sorted already
+    ordered = score[order]
+    last = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True)[: len(order)])
+    tp = np.cumsum(malignant[order], dtype=np.int64)[last]
+    return Steps(order, last, tp, last + 1 - tp)
+
+
+def placements(malignant: NDArray[np.bool_], score: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The share of the other class that each image is ranked right against, ties counting half [N].
+
+    The mean over either class is the AUC; DeLong's structural components (1988).
+
+    Args:
+        malignant: with images of both classes.
+    """
+    step = steps(malignant, score)
+    sizes = np.diff(step.last, prepend=-1)
+    tp, fp = (np.repeat(count - np.diff(count, prepend=0) / 2, sizes) for count in (step.tp, step.fp))
+    found = np.empty(len(score))
+    found[step.order] = np.where(malignant[step.order], 1 - fp / step.fp[-1], tp / step.tp[-1])
+    return found
+
+
 def roc_auc(y_true: ArrayLike, score: ArrayLike) -> float:
     """Area under the ROC curve: P(a malignant image scores above a benign one), ties count half.
 
@@ -37,10 +79,9 @@ def roc_auc(y_true: ArrayLike, score: ArrayLike) -> float:
     num_malignant, num_benign = int(malignant.sum()), int((~malignant).sum())
     if num_malignant == 0 or num_benign == 0:
         return math.nan
-    _, place, counts = np.unique(score, return_inverse=True, return_counts=True)
-    mean_rank = np.cumsum(counts) - (counts - 1) / 2  # 1-based; tied scores share their mean rank
-    rank_sum = mean_rank[place][malignant].sum()
-    above = rank_sum - num_malignant * (num_malignant + 1) / 2  # Mann and Whitney's U
+    step = steps(malignant, score)
+    risen = np.diff(step.fp, prepend=0)
+    above = risen @ (step.tp - np.diff(step.tp, prepend=0) / 2)  # Mann and Whitney's U
     return float(above / (num_malignant * num_benign))
 
 
@@ -53,13 +94,9 @@ def average_precision(y_true: ArrayLike, score: ArrayLike) -> float:
     malignant, score = _checked(y_true, score)
     if not malignant.any():
         return math.nan
-    order = np.argsort(-score, kind="stable")
-    malignant, score = malignant[order], score[order]
-    last_of_tie = np.append(score[1:] != score[:-1], True)
-    tp = np.cumsum(malignant)[last_of_tie]
-    called = np.flatnonzero(last_of_tie) + 1
-    recall_step = np.diff(tp, prepend=0) / tp[-1]
-    return float((tp / called) @ recall_step)
+    step = steps(malignant, score)
+    recall_step = np.diff(step.tp, prepend=0) / step.tp[-1]
+    return float((step.tp / (step.last + 1)) @ recall_step)
 
 
 def pauc_above_tpr(y_true: ArrayLike, score: ArrayLike, least_tpr: float = 0.8) -> float:
@@ -74,11 +111,8 @@ def pauc_above_tpr(y_true: ArrayLike, score: ArrayLike, least_tpr: float = 0.8) 
     num_malignant, num_benign = int(malignant.sum()), int((~malignant).sum())
     if num_malignant == 0 or num_benign == 0:
         return math.nan
-    order = np.argsort(-score, kind="stable")
-    malignant, score = malignant[order], score[order]
-    last_of_tie = np.append(score[1:] != score[:-1], True)
-    tpr = np.append(0.0, np.cumsum(malignant)[last_of_tie] / num_malignant)
-    fpr = np.append(0.0, np.cumsum(~malignant)[last_of_tie] / num_benign)
+    step = steps(malignant, score)
+    tpr, fpr = np.append(0.0, step.tp / num_malignant), np.append(0.0, step.fp / num_benign)
     # Only the part of each trapezium that lies above counts: 1 - FPR over the rise in TPR.
     low, high = np.maximum(tpr[:-1], least_tpr), np.maximum(tpr[1:], least_tpr)
     rise = np.where(tpr[1:] > tpr[:-1], tpr[1:] - tpr[:-1], 1.0)
@@ -100,47 +134,55 @@ def confusion(y_true: ArrayLike, y_pred: ArrayLike) -> Confusion:
 
 def recall(counts: Confusion) -> float:
     """Share of the malignant images that are called malignant (sensitivity)."""
-    return _ratio(counts.tp, counts.tp + counts.fn)
+    return _of_counts("recall", counts)
 
 
 def specificity(counts: Confusion) -> float:
     """Share of the benign images that are called benign."""
-    return _ratio(counts.tn, counts.tn + counts.fp)
+    return _of_counts("specificity", counts)
 
 
 def precision(counts: Confusion) -> float:
-    """Share of the images called malignant that are; NaN where none is called so."""
-    return _ratio(counts.tp, counts.tp + counts.fp)
+    """Share of the images called malignant that are (positive predictive value).
+
+    NaN where none is called so, and where one class is missing: it would be 0 or 1 whatever the calls.
+    """
+    return _of_counts("precision", counts)
+
+
+def negative_predictive_value(counts: Confusion) -> float:
+    """Share of the images called benign that are; NaN as for precision."""
+    return _of_counts("npv", counts)
 
 
 def f1(counts: Confusion) -> float:
-    """Harmonic mean of precision and recall; NaN where no image is malignant or called so."""
-    return _ratio(2 * counts.tp, 2 * counts.tp + counts.fp + counts.fn)
+    """Harmonic mean of precision and recall; NaN where one class is missing."""
+    return _of_counts("f1", counts)
 
 
 def balanced_accuracy(counts: Confusion) -> float:
     """Mean of recall and specificity; NaN where only one class is present."""
-    return (recall(counts) + specificity(counts)) / 2
+    return _of_counts("balanced_accuracy", counts)
 
 
 def accuracy(counts: Confusion) -> float:
     """Share of the images whose call is right; NaN where there is none."""
-    return _ratio(counts.tp + counts.tn, counts.tp + counts.tn + counts.fp + counts.fn)
+    return _of_counts("accuracy", counts)
 
 
 def false_positive_rate(counts: Confusion) -> float:
     """Share of the benign images that are called malignant: 1 - specificity."""
-    return _ratio(counts.fp, counts.tn + counts.fp)
+    return _of_counts("fpr", counts)
 
 
 def false_negative_rate(counts: Confusion) -> float:
     """Share of the malignant images that are called benign: 1 - recall."""
-    return _ratio(counts.fn, counts.tp + counts.fn)
+    return _of_counts("fnr", counts)
 
 
 def selection_rate(counts: Confusion) -> float:
     """Share of all images that are called malignant; NaN where there is none."""
-    return _ratio(counts.tp + counts.fp, counts.tp + counts.tn + counts.fp + counts.fn)
+    return _of_counts("selection_rate", counts)
 
 
 def sensitivity_at_specificity(y_true: ArrayLike, score: ArrayLike, least_specificity: float) -> float:
@@ -194,6 +236,7 @@ def log_losses(malignant: NDArray[np.bool_], probability: NDArray[np.float64]) -
     return -np.log(np.where(malignant, clipped, 1 - clipped))
 
 
+@check_words
 def expected_calibration_error(
     y_true: ArrayLike,
     probability: ArrayLike,
@@ -231,6 +274,21 @@ def bin_of(probability: NDArray[np.float64], edges: NDArray[np.float64]) -> NDAr
     return np.searchsorted(edges[1:-1], probability).astype(np.int64)
 
 
+TN, FP, FN, TP = range(4)
+# Counts of a confusion that a metric is a share of: part, whole.
+SHARES: dict[str, tuple[list[int], list[int]]] = {
+    "accuracy": ([TN, TP], [TN, FP, FN, TP]),
+    "precision": ([TP], [FP, TP]),
+    "recall": ([TP], [FN, TP]),
+    "specificity": ([TN], [TN, FP]),
+    "fpr": ([FP], [TN, FP]),
+    "fnr": ([FN], [FN, TP]),
+    "selection_rate": ([FP, TP], [TN, FP, FN, TP]),
+    "npv": ([TN], [TN, FN]),
+    "jaccard": ([TP], [FP, FN, TP]),  # F1 is 2 J / (1 + J)
+}
+NEED_BOTH_CLASSES = frozenset({"precision", "npv", "jaccard"})
+
 THRESHOLD_METRICS: dict[str, Callable[[Confusion], float]] = {
     "accuracy": accuracy,
     "balanced_accuracy": balanced_accuracy,
@@ -241,6 +299,7 @@ THRESHOLD_METRICS: dict[str, Callable[[Confusion], float]] = {
     "fpr": false_positive_rate,
     "fnr": false_negative_rate,
     "selection_rate": selection_rate,
+    "npv": negative_predictive_value,
 }
 
 SCORE_METRICS: dict[str, Callable[[ArrayLike, ArrayLike], float]] = {
@@ -266,37 +325,37 @@ def threshold_metrics(counts: NDArray[np.int64]) -> dict[str, NDArray[np.float64
     Returns:
         Of each metric [...]; NaN where it is undefined.
     """
-    tn, fp, fn, tp = np.moveaxis(counts, -1, 0)
-    images = tn + fp + fn + tp
-    ratios = {
-        "accuracy": (tp + tn, images),
-        "precision": (tp, tp + fp),
-        "recall": (tp, tp + fn),
-        "specificity": (tn, tn + fp),
-        "f1": (2 * tp, 2 * tp + fp + fn),
-        "fpr": (fp, tn + fp),
-        "fnr": (fn, tp + fn),
-        "selection_rate": (tp + fp, images),
-    }
+    both = (counts[..., :2].sum(-1) > 0) & (counts[..., 2:].sum(-1) > 0)
+    found = {}
     with np.errstate(invalid="ignore"):  # 0 / 0 is NaN, as meant
-        found = {name: part / whole for name, (part, whole) in ratios.items()}
+        for name, (part, whole) in SHARES.items():
+            share = counts[..., part].sum(-1) / counts[..., whole].sum(-1)
+            found[name] = np.where(both, share, np.nan) if name in NEED_BOTH_CLASSES else share
+        hits = 2 * counts[..., TP]
+        found["f1"] = np.where(both, hits / (hits + counts[..., FP] + counts[..., FN]), np.nan)
     found["balanced_accuracy"] = (found["recall"] + found["specificity"]) / 2
     return {name: found[name] for name in THRESHOLD_METRICS}
+
+
+def gap(values: ArrayLike) -> float:
+    """Largest less smallest value of the groups that have one; NaN where fewer than two do."""
+    known = _known(values)
+    return float(np.ptp(known)) if len(known) > 1 else math.nan
+
+
+def ratio(values: ArrayLike) -> float:
+    """Smallest through largest value of the groups that have one; NaN as for `gap`, and of zeros."""
+    known = _known(values)
+    return float(known.min() / known.max()) if len(known) > 1 and known.max() > 0 else math.nan
 
 
 def binary_metrics(y_true: ArrayLike, score: ArrayLike, threshold: float | NDArray[np.float64]) -> dict[str, float]:
     """Every metric by name; an image is called malignant at `score >= threshold`, which is one for
     all or one an image [N]."""
     counts = confusion(y_true, np.asarray(score) >= threshold)
-    return {
-        "auc": roc_auc(y_true, score),
-        "average_precision": average_precision(y_true, score),
-        "recall": recall(counts),
-        "precision": precision(counts),
-        "f1": f1(counts),
-        "specificity": specificity(counts),
-        "balanced_accuracy": balanced_accuracy(counts),
-    }
+    of_scores = {name: SCORE_METRICS[name](y_true, score) for name in ("auc", "average_precision")}
+    names = ("recall", "precision", "f1", "specificity", "balanced_accuracy")
+    return of_scores | {name: THRESHOLD_METRICS[name](counts) for name in names}
 
 
 def checked_calls(y_true: ArrayLike, y_pred: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -323,8 +382,14 @@ def checked_probabilities(y_true: ArrayLike, probability: ArrayLike) -> tuple[ND
     return malignant, numbers
 
 
-def _ratio(part: int, whole: int) -> float:
-    return part / whole if whole else math.nan
+def _known(values: ArrayLike) -> NDArray[np.float64]:
+    array = np.asarray(values, np.float64)
+    return array[~np.isnan(array)]
+
+
+def _of_counts(name: str, counts: Confusion) -> float:
+    cells = np.array([counts.tn, counts.fp, counts.fn, counts.tp], np.int64)
+    return float(threshold_metrics(cells)[name])
 
 
 def _best_rate(y_true: ArrayLike, score: ArrayLike, least: float, *, of_malignant: bool) -> float:
@@ -335,12 +400,10 @@ def _best_rate(y_true: ArrayLike, score: ArrayLike, least: float, *, of_malignan
     num_malignant, num_benign = int(malignant.sum()), int((~malignant).sum())
     if num_malignant == 0 or num_benign == 0:
         return math.nan
-    order = np.argsort(-score, kind="stable")
-    malignant, score = malignant[order], score[order]
-    last_of_tie = np.append(score[1:] != score[:-1], True)
+    step = steps(malignant, score)
     # Divided and not multiplied, so that 7 of 100 reach 0.07.
-    recalls = np.append(0, np.cumsum(malignant)[last_of_tie]) / num_malignant
-    specificities = (num_benign - np.append(0, np.cumsum(~malignant)[last_of_tie])) / num_benign
+    recalls = np.append(0, step.tp) / num_malignant
+    specificities = (num_benign - np.append(0, step.fp)) / num_benign
     wanted, other = (recalls, specificities) if of_malignant else (specificities, recalls)
     return float(wanted[other >= least].max())
 

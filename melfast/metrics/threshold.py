@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from melfast.io.errors import InputError
+from melfast.io.words import check_words
+from melfast.metrics.metrics import steps
 
 ThresholdRule = Literal["youden", "f1", "recall", "cost", "equal_recall"]
 # Rules that `value` says nothing to.
@@ -14,6 +16,7 @@ BARE_RULES = ("youden", "f1")
 FEW = 10  # malignant images of a group
 
 
+@check_words
 def choose_threshold(y_true: ArrayLike, score: ArrayLike, rule: ThresholdRule, value: float = 0.0) -> float:
     """The threshold that is best by a rule when `score >= threshold` is called malignant.
 
@@ -38,24 +41,19 @@ def choose_threshold(y_true: ArrayLike, score: ArrayLike, rule: ThresholdRule, v
         raise InputError(
             f"a threshold needs images of both classes, got {num_malignant} malignant and {num_benign} benign"
         )
-    order = np.argsort(-score, kind="stable")
-    score, malignant = score[order], malignant[order]
-    last_of_tie = np.flatnonzero(np.append(score[1:] != score[:-1], True))
-    tp = np.cumsum(malignant)[last_of_tie]
-    called = last_of_tie + 1
+    order, last, tp, fp = steps(malignant, score)
+    gain: NDArray[Any]
     if rule == "youden":
-        gain = tp / num_malignant - (called - tp) / num_benign
+        gain = tp / num_malignant - fp / num_benign
     elif rule == "f1":
-        gain = 2 * tp / (called + num_malignant)
+        gain = 2 * tp / (tp + fp + num_malignant)
     elif rule in ("recall", "equal_recall"):
         gain = tp / num_malignant >= value  # the first that is True
-    elif rule == "cost":
-        gain = value * tp - (called - tp)
     else:
-        raise ValueError(f"unknown threshold rule {rule!r}")
-    lowest = last_of_tie[int(np.argmax(gain))]
-    below = score[lowest + 1] if lowest + 1 < len(score) else 0.0
-    return float((score[lowest] + below) / 2)
+        gain = value * tp - fp
+    lowest, ordered = last[int(np.argmax(gain))], score[order]
+    below = ordered[lowest + 1] if lowest + 1 < len(score) else 0.0
+    return float((ordered[lowest] + below) / 2)
 
 
 def choose_by_group(

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from melfast.io.errors import InputError
+from melfast.io.words import check_words
 from melfast.metrics.metrics import binary_metrics, confusion, pauc_above_tpr, recall, roc_auc
 
 BestMetric = Literal[
@@ -57,11 +58,13 @@ def validation_metrics(
     return found
 
 
+@check_words
 def value_of(metrics: dict[str, float], name: BestMetric) -> float:
     """`malignant_f1` and `malignant_recall` are F1 and recall, which are of that class here."""
     return metrics[name.removeprefix("malignant_")]
 
 
+@check_words
 def require_metric(name: BestMetric, y_true: NDArray[np.integer[Any]], groups: NDArray[np.integer[Any]]) -> None:
     """
     Raises:

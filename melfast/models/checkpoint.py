@@ -25,6 +25,7 @@ from pydantic import AfterValidator
 from melfast.io.errors import InputError
 from melfast.io.files import atomic_folder, write_json
 from melfast.io.schema import checked, read_json, refused
+from melfast.io.words import check_words
 from melfast.models.classifier import build_classifier
 from melfast.models.record import Count, ModelRecord
 
@@ -149,7 +150,8 @@ def has_checkpoint(run: Path) -> bool:
     return _read_index(run).last is not None
 
 
-def find_checkpoint(run_or_file: Path, which: Literal["last", "best"] = "best") -> Path:
+@check_words
+def find_checkpoint(run_or_file: str | Path, which: Literal["last", "best"] = "best") -> Path:
     """The checkpoint folder of a run, of a checkpoint or of a file in one.
 
     A run without a best checkpoint yet has its last one.
@@ -157,7 +159,7 @@ def find_checkpoint(run_or_file: Path, which: Literal["last", "best"] = "best") 
     Raises:
         InputError: there is none.
     """
-    path = run_or_file
+    path = Path(run_or_file)
     if not path.exists():
         raise InputError(f"{path}: no such run, checkpoint folder or {WEIGHTS}")
     if path.is_file():
@@ -174,7 +176,23 @@ def find_checkpoint(run_or_file: Path, which: Literal["last", "best"] = "best") 
     return path / "checkpoints" / name
 
 
-def load_model(run_or_file: Path) -> tuple[torch.nn.Module, ModelRecord]:
+def load_model(run_or_file: str | Path) -> torch.nn.Module:
+    """The network of a run: normalised images [B, 3, H, W] to logits [B, K], in eval mode on the CPU.
+
+    Its attribute `record`, a ModelRecord, tells the input (`record.preprocess`, which MelanomaDataset
+    takes) and how logits become P(malignant) (`melfast.models.decode`).
+
+    Args:
+        run_or_file: a run, of which the best checkpoint is taken, a checkpoint folder or a file in one.
+    Raises:
+        InputError: as load_checkpoint.
+    """
+    model, record = load_checkpoint(run_or_file)
+    model.record = record  # type: ignore[assignment]
+    return model
+
+
+def load_checkpoint(run_or_file: str | Path) -> tuple[torch.nn.Module, ModelRecord]:
     """The best model of a run, or the one of a checkpoint, in eval mode on the CPU.
 
     Raises:

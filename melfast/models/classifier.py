@@ -34,7 +34,7 @@ def build_classifier(record: ModelRecord, *, pretrained: bool = False, in_22k: b
     except Exception as error:  # whatever the hub, the network and the disk come up with
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise InputError(
-            f"model.pretrained: the weights {name} cannot be had ({reason}); without a network: --weights FILE"
+            f"model.pretrained: the weights {name} cannot be had ({reason}); without a network: `model.weights=FILE`"
         ) from error
 
 

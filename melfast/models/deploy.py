@@ -8,7 +8,7 @@ from timm.layers import RmsNorm, RmsNorm2d, SimpleNorm, SimpleNorm2d
 from timm.layers.grn import GlobalResponseNorm
 from torch.nn.functional import embedding
 
-from melfast.data.preprocess import Preprocess
+from melfast.io.words import check_words
 from melfast.models.decode import decode
 from melfast.models.record import ModelRecord
 
@@ -33,6 +33,7 @@ SQUARING_NORMS = (
 )
 
 
+@check_words
 def deployed(classifier: torch.nn.Module, record: ModelRecord, precision: Precision) -> "ExportedClassifier":
     """The classifier as it is exported, in eval mode; under fp16 its network is a copy."""
     network = Halved(classifier) if precision == "fp16" else classifier
@@ -40,7 +41,10 @@ def deployed(classifier: torch.nn.Module, record: ModelRecord, precision: Precis
 
 
 class ExportedClassifier(torch.nn.Module):
-    """uint8 sRGB [B, H, W, 3] to P(malignant) [B] and logits [B, K], float32."""
+    """uint8 sRGB [B, H, W, 3] to P(malignant) [B] and logits [B, K], float32.
+
+    Where `record.takes_group`, a second input is the tone group of each image, int64 [B], -1 unknown.
+    """
 
     def __init__(self, classifier: torch.nn.Module, record: ModelRecord) -> None:
         """
@@ -49,13 +53,21 @@ class ExportedClassifier(torch.nn.Module):
         """
         super().__init__()
         convert = {"rgb": RgbInput, "cielab": LabInput}[record.preprocess.colour]
-        self.colour = convert(record.preprocess)
+        self.colour = convert(record.preprocess.mean, record.preprocess.std)
         self.classifier = classifier
         self.record = record
 
-    def forward(self, images_bhw3: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(
+        self, images_bhw3: torch.Tensor, group_b: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         logits_bk = self.classifier(self.colour(images_bhw3)).float()
-        return decode(logits_bk, self.record), logits_bk
+        return decode(logits_bk, self.record, group_b), logits_bk
+
+    def example(self) -> tuple[torch.Tensor, ...]:
+        """Inputs to trace with; a batch of 1 would be taken for a constant."""
+        size = self.record.preprocess
+        images = torch.zeros((2, size.height, size.width, 3), dtype=torch.uint8)
+        return (images, torch.tensor([-1, 0])) if self.record.takes_group else (images,)
 
 
 class Halved(torch.nn.Module):
@@ -95,11 +107,11 @@ class RgbInput(torch.nn.Module):
     scale: torch.Tensor
     offset: torch.Tensor
 
-    def __init__(self, preprocess: Preprocess) -> None:
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
-        mean, std = (torch.tensor(v, dtype=torch.float64) for v in (preprocess.mean, preprocess.std))
-        self.register_buffer("scale", (1 / (255 * std)).float()[:, None, None])
-        self.register_buffer("offset", (-mean / std).float()[:, None, None])
+        mean_c, std_c = (torch.tensor(v, dtype=torch.float64) for v in (mean, std))
+        self.register_buffer("scale", (1 / (255 * std_c)).float()[:, None, None])
+        self.register_buffer("offset", (-mean_c / std_c).float()[:, None, None])
 
     def forward(self, images_bhw3: torch.Tensor) -> torch.Tensor:
         # Float first: TensorRT takes uint8 as an input, and does nothing with it but convert it.
@@ -113,14 +125,15 @@ class LabInput(torch.nn.Module):
     """uint8 [B, H, W, 3] to normalised CIELAB, float32 [B, 3, H, W]; always computed in float32.
 
     Tables of 256 rows take a channel's level to its share of XYZ / white, so the sRGB curve is
-    exact and no matrix product is left that a runtime could take to TF32.
+    exact and no matrix product is left that a runtime could take to TF32. `melfast export --format hf`
+    copies the source into the model card.
     """
 
     red: torch.Tensor
     green: torch.Tensor
     blue: torch.Tensor
 
-    def __init__(self, preprocess: Preprocess) -> None:
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
         level = torch.arange(256, dtype=torch.float64) / 255
         linear = torch.where(level > 0.04045, ((level + 0.055) / 1.055) ** 2.4, level / 12.92)
@@ -130,7 +143,7 @@ class LabInput(torch.nn.Module):
             self.register_buffer(name, tables[:, channel].float().contiguous())
         # L = 116 fy - 16, a = 500 (fx - fy), b = 200 (fy - fz), with mean and std folded in.
         factors, shifts = (116.0, 500.0, 200.0), (-16.0, 0.0, 0.0)
-        triples = list(zip(factors, shifts, preprocess.mean, preprocess.std, strict=True))
+        triples = list(zip(factors, shifts, mean, std, strict=True))
         self.scale = [factor / std for factor, _, _, std in triples]
         self.offset = [(shift - mean) / std for _, shift, mean, std in triples]
 

@@ -10,19 +10,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from melfast.data.feed import Precision, autocast, feed, open_loader
+from melfast.data.feed import autocast, feed, open_loader
 from melfast.data.image_list import ImageList
-from melfast.data.loader import LoaderName, OnError
+from melfast.data.loader import Precision
 from melfast.data.plan import Share, evaluation_plan
 from melfast.data.preprocess import Preprocess
-from melfast.data.views import Tta, View, require_views
+from melfast.data.views import require_views
 from melfast.distributed import World
 from melfast.io.errors import ImageError, InputError
+from melfast.io.words import check_words
 from melfast.models.decode import decode
 from melfast.models.record import ModelRecord
+from melfast.models.running import Ask, InferenceSettings, in_pieces, run_batches, take_usable
 
-# Always the same, so that training and `melfast evaluate` see the same batches.
-BATCH_SIZE = 64
+DEFAULT = InferenceSettings()
 # Images that one thread of the CPU works through at a time. A number of its own, for how many
 # threads share an operation decides its last bits: so 1, 2 and 4 processes say the same.
 PIECE = 8
@@ -61,94 +62,73 @@ def infer(
     images: Sequence[Path] | ImageList,
     preprocess: Preprocess,
     world: World,
+    settings: InferenceSettings = DEFAULT,
     *,
-    loader: LoaderName = "auto",
-    batch_size: int = BATCH_SIZE,
-    precision: Precision = "fp32",
-    threads: int = 0,
-    on_error: OnError = "raise",
-    tta: Tta = "none",
     advance: Callable[[int], None] = lambda images: None,
 ) -> Inference:
     """Runs a model, which stands on `world.device` in eval mode, over image files.
 
     Whole batches are dealt to the processes and their results gathered, so every process returns
-    the same whole answer, on the CPU to the last bit however many processes and threads there are.
+    the same whole result, on the CPU to the last bit however many processes and threads there are.
 
     Args:
-        images: files, with lesion masks for a masked `preprocess`.
-        loader: see open_loader.
-        tta: of which views of each image the model is asked, see melfast.data.views.
+        images: with lesion masks, for a masked `preprocess`.
         advance: told how many images this process has done since it was last told.
     Raises:
-        ImageError: a file cannot be read, under `on_error="raise"`.
-        InputError: no file at all could be read, or the model gives no number for one.
+        ImageError: a file cannot be read or the model gives no number for it, under `on_error="raise"`.
+        InputError: that is so of all files.
     """
-    files = ImageList.of(images)
-    plan = evaluation_plan(
-        len(files), batch_size=batch_size, share=Share(world.rank, world.size), masked=preprocess.masked
-    )
-    views = require_views(tta, preprocess)
+    files, share = ImageList.of(images), Share(world.rank, world.size)
+    plan = evaluation_plan(len(files), batch_size=settings.batch_size, share=share, masked=preprocess.masked)
+    views = require_views(settings.tta, preprocess)
     index: list[NDArray[np.int64]] = []
     logits: list[torch.Tensor] = []
     failures: list[ImageError] = []
-    batches = open_loader(
-        files, preprocess, plan, world, loader=loader, threads=threads, on_error=on_error, precision=precision
-    )
-    with batches, answering(model, world, precision) as answer:
-        for pixels, batch in feed(batches, world.device):
+    batches = open_loader(files, preprocess, plan, world, settings)
+    with batches, asking(model, world, settings.precision) as ask:
+        for batch, by_view in run_batches(feed(batches, world.device), ask, views, planes=True):
             failures.extend(batch.failures)
-            if len(batch.index):
-                logits.append(torch.cat([answer(_viewed(pixels, v)) for v in views], dim=1))
+            if by_view:
+                logits.append(torch.cat([found for (found,) in by_view], dim=1))
                 index.append(batch.index)
             advance(len(batch.index) + len(batch.failures))
     # Host-device sync, once: the logits come to the host together.
     mine = (np.concatenate(index), torch.cat(logits).cpu().numpy()) if index else None
     parts = world.gather((mine, failures))
     found = [part for part, _ in parts if part is not None]
-    failed = tuple(failure for _, part in parts for failure in part)
-    if not found:
-        raise InputError(f"none of the {len(files)} images can be read; the first: {failed[0]}")
-    all_index = np.concatenate([part[0] for part in found])
-    order = np.argsort(all_index)
-    all_logits = np.concatenate([part[1] for part in found])
-    if (bad := np.flatnonzero(~np.isfinite(all_logits).all(axis=1))).size:
-        raise InputError(
-            f"the model's answer is not a number for {bad.size} of {len(all_index)} images, "
-            f"the first: {files.paths[all_index[bad[0]]]}"
-        )
-    assert len(np.unique(all_index)) == len(all_index), "an image was seen twice"
-    return Inference(all_index[order], all_logits[order], failed)
+    failed = [failure for _, part in parts for failure in part]
+    if found:
+        all_index, all_logits = (np.concatenate(part) for part in zip(*found, strict=True))
+        order = np.argsort(all_index)
+        all_index, all_logits = all_index[order], all_logits[order]
+        usable, others = take_usable(all_logits, [files.paths[i] for i in all_index], settings.on_error)
+        failed.extend(others.values())
+        assert len(np.unique(all_index)) == len(all_index), "an image was seen twice"
+    if not found or not usable.any():
+        raise InputError(f"none of the {len(files)} images can be used; the first: {failed[0]}")
+    return Inference(all_index[usable], all_logits[usable], tuple(failed))
 
 
+@check_words
 @contextlib.contextmanager
-def answering(
-    model: torch.nn.Module, world: World, precision: Precision
-) -> Iterator[Callable[[torch.Tensor], torch.Tensor]]:
+def asking(model: torch.nn.Module, world: World, precision: Precision) -> Iterator[Ask]:
     """The model as a function of images [B, 3, H, W], without gradients; float32 logits [B, K].
 
     On the CPU each thread answers for PIECE images alone, with torch's threads as many; faster,
     too, than all threads at every operation.
     """
 
-    def whole(images: torch.Tensor) -> torch.Tensor:
+    def whole(images: torch.Tensor) -> tuple[torch.Tensor]:
         # Both are of the thread that enters them.
         with torch.inference_mode(), autocast(world.device, precision):
-            logits: torch.Tensor = model(images).float()
-            return logits
+            return (model(images).float(),)
 
     if world.device.type != "cpu":
-        yield whole
+        yield lambda images, index: whole(images)
         return
     threads = torch.get_num_threads()
     try:
         with ThreadPoolExecutor(threads, "infer", torch.set_num_threads, (1,)) as pool:
-            yield lambda images: torch.cat(list(pool.map(whole, images.split(PIECE))))
+            yield lambda images, index: (torch.cat([part for (part,) in in_pieces(pool, whole, PIECE, images)]),)
     finally:
         torch.set_num_threads(threads)  # of all libraries; what a worker sets is partly global
-
-
-def _viewed(images_b3hw: torch.Tensor, view: View) -> torch.Tensor:
-    turned = images_b3hw.transpose(2, 3) if view.transpose else images_b3hw
-    flipped = [axis for axis, wanted in ((2, view.flip_y), (3, view.flip_x)) if wanted]
-    return turned.flip(flipped) if flipped else turned

@@ -107,11 +107,11 @@ class ModelRecord:
     Attributes:
         backbone: a published name or timm's, see melfast.models.backbones.
         backbone_options: passed to timm.create_model; those in OPTIONS only.
-        head: how logits become a probability, see melfast.models.decode.
+        head: how logits become a probability, see melfast.models.heads.
         classes: names by class index; the last is the malignant one.
         groups: names of the tone groups by index; empty where training knew none.
         priors: share of each tone group and class [G][C] in training; for heads of groups.
-        inference: of a domain_independent head, see melfast.models.decode.
+        inference: of a domain_independent head, see melfast.config.schema.ModelConfig.
         preprocess: what is done to an image first.
         temperature: by which the log-odds of P(malignant) are divided; 1: not at all.
         isotonic: calibration of P(malignant) by lines from knot (before, after) to knot, rising.
@@ -165,7 +165,17 @@ class ModelRecord:
     @property
     def num_logits(self) -> int:
         """Outputs of the network: a logit a class, for heads of groups one a group and class."""
-        return len(self.classes) * (1 if self.head == "plain" else len(self.groups))
+        return len(self.classes) * (len(self.groups) if self.by_group else 1)
+
+    @property
+    def by_group(self) -> bool:
+        """Whether the head tells tone groups; as of melfast.models.heads, without torch."""
+        return self.head != "plain"
+
+    @property
+    def takes_group(self) -> bool:
+        """Whether P(malignant) depends on the image's own tone group."""
+        return self.head == "domain_independent" and self.inference == "group_conditional"
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2)

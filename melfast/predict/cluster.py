@@ -16,12 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from melfast.data.views import Tta
 from melfast.engines.backends import ModelFile
 from melfast.engines.base import Engine
 from melfast.io.errors import ImageError, InputError
 from melfast.io.files import OwnFolder, own_folder, write_json
 from melfast.io.tables import read_table
+from melfast.io.words import check_words
+from melfast.models.running import InferenceSettings
 from melfast.predict.outputs import failed_path, require_overlay_apart
 from melfast.predict.partial import Partial, require_utf8, write_rows
 from melfast.predict.predictor import Backend, open_engine
@@ -51,6 +52,7 @@ class Workers:
     threads: int = THREADS_A_WORKER
 
 
+@check_words
 @dataclass(frozen=True)
 class Job:
     """What every worker must know.
@@ -62,10 +64,8 @@ class Job:
 
     model: Path
     backend: Backend
-    threads: int
     wanted: Wanted
-    tta: Tta
-    batch_size: int
+    settings: InferenceSettings
     folder: Path
     foreign: Mapping[str, Any] = field(default_factory=dict)
 
@@ -78,29 +78,21 @@ class Worker:
         self.engine: Engine | None = None  # opened with the first part, whose failure can be told
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Predicts one part: {"part": [k], "paths": [[...]], "names": [[...]]}.
+        """Predicts one part: {"part": [k], "paths": [[...]], "names": [[...]], "groups": [[...]]}.
 
         Returns:
             The part, and what went wrong in words; '' where nothing did. An exception would come
             back wrapped in those of Ray.
         """
         part = int(batch["part"][0])
-        files = ImageFiles(list(batch["paths"][0]), list(batch["names"][0]))
+        paths, names, groups = (list(batch[what][0]) for what in ("paths", "names", "groups"))
+        files = ImageFiles(paths, names, groups=groups)
         table, failed = part_table(self.job.folder, part), ""
         try:
             self.engine = self.engine or open_engine(
-                self.job.model, self.job.backend, threads=self.job.threads, **self.job.foreign
+                self.job.model, self.job.backend, threads=self.job.settings.threads, **self.job.foreign
             )
-            write_predictions(
-                self.engine,
-                files,
-                table,
-                self.job.wanted,
-                batch_size=self.job.batch_size,
-                threads=self.job.threads,
-                tta=self.job.tta,
-                resume=True,
-            )
+            write_predictions(self.engine, files, table, self.job.wanted, self.job.settings, resume=True)
         except NothingReadError:
             pass  # such a part has no table, but its list of failures
         except Exception as error:  # whatever it is, the user must hear of it
@@ -138,9 +130,9 @@ def predict_on_ray(
     _require_ray()
     if job.wanted.overlay is not None:
         require_overlay_apart(job.wanted.overlay, files)
-    require_utf8("--engine ray", (*files.names, *files.paths))
+    require_utf8("a Ray cluster", (*files.names, *files.paths))
     with own_folder(job.folder, COMMAND) as own:
-        settings = settings_of(model.origin, model.record, job.wanted, job.tta)
+        settings = settings_of(model.origin, model.record, job.wanted, job.settings.tta)
         _require_same(own, settings, files, images_a_part)
         return _predict_parts(job, parts, files, workers, settings, progress)
 
@@ -158,7 +150,12 @@ def _predict_parts(
     for i in done:
         progress(len(parts[i]))
     items = [
-        {"part": i, "paths": list(part.paths), "names": list(part.names)}
+        {
+            "part": i,
+            "paths": list(part.paths),
+            "names": list(part.names),
+            "groups": list(part.groups or [""] * len(part)),
+        }
         for i, part in enumerate(parts)
         if i not in done
     ]
@@ -202,7 +199,7 @@ def _require_same(own: OwnFolder, settings: dict[str, Any], files: ImageFiles, i
             differ = sorted(key for key in {*found, *plan} if found.get(key) != plan.get(key))
             raise InputError(
                 f"{folder}: holds parts of a run with other settings ({', '.join(differ)}); wanted "
-                "the same command, or another --output"
+                "the same command, or another `output`"
             )
         return
     write_json(own.claim(FAILED, PLAN), plan)
@@ -212,7 +209,7 @@ def _require_ray() -> None:
     try:
         import ray.data  # noqa: F401
     except ModuleNotFoundError:
-        raise InputError(f"--engine ray: Ray is not installed: {INSTALL_RAY}") from None
+        raise InputError(f"Ray is not installed: {INSTALL_RAY}") from None
 
 
 @contextlib.contextmanager
@@ -229,7 +226,7 @@ def _cluster(workers: Workers) -> Iterator[Any]:
     try:
         ray.init(**options)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise InputError(f"--address {workers.address}: no Ray cluster can be reached: {error}") from None
+        raise InputError(f"`address={workers.address}`: no Ray cluster can be reached: {error}") from None
     try:
         yield ray
     finally:
@@ -244,7 +241,7 @@ def _require_reachable(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=20).close()
     except OSError as error:
-        raise InputError(f"--address {address}: nothing answers there: {error}") from None
+        raise InputError(f"`address={address}`: nothing answers there: {error}") from None
 
 
 def _answers(ray: Any, items: list[dict[str, Any]], job: Job, workers: Workers) -> Iterator[dict[str, Any]]:
@@ -310,9 +307,9 @@ def _share(there: Mapping[str, float], parts: int, job: Job, workers: Workers) -
     if not 1 <= count <= most:
         each = f"{workers.threads} processors each"
         raise InputError(
-            f"--address {workers.address}: the cluster has {processors} processors and {gpus} "
+            f"`address={workers.address}`: the cluster has {processors} processors and {gpus} "
             f"GPUs; wanted for {max(count, 1)} workers {each}"
-            + (" and a GPU, but for --backend onnx-cpu" if gpu else "")
+            + (" and a GPU, but for `backend=onnx-cpu`" if gpu else "")
         )
     return count, 1 if gpu else None
 
@@ -328,7 +325,8 @@ def _gather(folder: Path, made: list[dict[str, Any]], files: ImageFiles, parts_k
     failed.unlink(missing_ok=True)
     if rows:
         write_rows(failed, FAILED_COLUMNS, rows)
-    predicted, malignant = (sum(each[key] for each in made) for key in ("predicted", "malignant"))
+    counts = ("predicted", "malignant", "unknown_groups")
+    predicted, malignant, unknown = (sum(each.get(key, 0) for each in made) for key in counts)
     if predicted + len(rows) != len(files):
         raise InputError(f"{folder}: the parts hold {predicted + len(rows):,} images, expected {len(files):,}")
     failures = tuple(ImageError(path, reason) for _, path, reason in rows)
@@ -340,4 +338,6 @@ def _gather(folder: Path, made: list[dict[str, Any]], files: ImageFiles, parts_k
             latest = about["engine"] if about["engine"]["provider"] == each["provider"] else {}
             known = engines.setdefault(each["provider"], latest | each | {"rows": 0})
             known["rows"] += each["rows"]
-    return Summary(predicted, malignant, failures, failed if rows else None, parts_kept, tuple(engines.values()))
+    return Summary(
+        predicted, malignant, failures, failed if rows else None, parts_kept, unknown, tuple(engines.values())
+    )

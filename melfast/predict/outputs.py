@@ -42,7 +42,7 @@ def require_apart(table: Path, files: ImageFiles, engine: Engine) -> None:
         read += model.parent.glob("*")  # the record among them
     for path in (*read, *files.paths):
         if replaced := there.get(_identity(path)):
-            raise InputError(f"{replaced}: would be replaced, but is read as {path}; wanted another --output")
+            raise InputError(f"{replaced}: would be replaced, but is read as {path}; wanted another `output`")
 
 
 def require_overlay_apart(overlay: Path, files: ImageFiles) -> None:
@@ -50,23 +50,23 @@ def require_overlay_apart(overlay: Path, files: ImageFiles) -> None:
     predicted themselves by the next run, or would lie out of the folder."""
     for name in files.names:
         if os.path.isabs(name) or ".." in Path(name).parts:
-            raise InputError(f"--overlay: image_name {name!r} leads out of the folder")
+            raise InputError(f"`overlay`: image_name {name!r} leads out of the folder")
     folder = overlay.resolve()
     if os.path.isdir(files.source) and folder.is_relative_to(Path(files.source).resolve()):
         raise InputError(
-            f"--overlay {overlay}: lies in {files.source}, so the next run would predict the "
+            f"`overlay={overlay}`: lies in {files.source}, so the next run would predict the "
             "pictures; wanted a folder elsewhere"
         )
     for images in dict.fromkeys(os.path.dirname(path) for path in files.paths):
         if Path(images).resolve().is_relative_to(folder):
             raise InputError(
-                f"--overlay {overlay}: images that are predicted lie there, in {images or '.'}; "
+                f"`overlay={overlay}`: images that are predicted lie there, in {images or '.'}; "
                 "wanted a folder for the pictures alone"
             )
     there = _there(overlay_path(overlay, name) for name in files.names)
     for path in files.paths if there else ():
         if replaced := there.get(_identity(path)):
-            raise InputError(f"--overlay: {replaced} is {path}, an image that is predicted; wanted another folder")
+            raise InputError(f"`overlay`: {replaced} is {path}, an image that is predicted; wanted another folder")
 
 
 def overlay_path(overlay: Path, name: str) -> Path:

@@ -64,7 +64,7 @@ class Partial:
         if self.path.is_file() and (count := sum(1 for _ in self.journal.entries())):
             raise InputError(
                 f"{self.path}: keeps {count:,} rows of a run that ended early; wanted "
-                "--resume, which goes on from them, or the file deleted, to begin anew"
+                "`resume=True`, which goes on from them, or the file deleted, to begin anew"
             )
         self.journal.read()  # what is no journal is not replaced
 
@@ -156,7 +156,7 @@ class Partial:
         about = read_about(self.about_path)
         if len(there) < len(rows) or about.get("images") != self._digest(row[0] for row in rows):
             raise InputError(
-                f"{self.output}: was made of other images; wanted the same ones and more, or none of --resume"
+                f"{self.output}: was made of other images; wanted the same ones and more, or none of `resume=True`"
             )
         return about, [[*row, self.paths[row[0]]] for row in rows]
 

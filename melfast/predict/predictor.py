@@ -1,28 +1,35 @@
 """Predictions of images with an exported model; the model file and the images are enough."""
 
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import ctypes
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from melfast import core
-from melfast.data.loader import OnError
 from melfast.data.native import NativeLoader
 from melfast.data.plan import evaluation_plan
 from melfast.data.preprocess import ColourSpace
-from melfast.data.views import Tta, View, require_views, viewed
+from melfast.data.views import Tta, require_views
 from melfast.engines.backends import Backend, open_engine
-from melfast.engines.base import Engine
-from melfast.engines.foreign import SLACK, Numbers, Output
+from melfast.engines.base import Engine, Outputs
+from melfast.engines.foreign import Numbers, Output
 from melfast.io.errors import ImageError, InputError
+from melfast.io.log import logger
+from melfast.io.memory import Source
+from melfast.io.pictures import Picture, sources
+from melfast.io.words import check_words, require_word
 from melfast.models.record import ModelRecord
+from melfast.models.running import Ask, InferenceSettings, run_batches, take_usable
 
 DEFAULT_THRESHOLD = 0.5
-Outputs = tuple[NDArray[np.float32], NDArray[np.float32]]  # probability [B], logits [B, K]
+DEFAULT = InferenceSettings(batch_size=32)
+GroupsOf = Callable[[NDArray[np.int64]], NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -52,90 +59,97 @@ def choose_threshold(record: ModelRecord, wanted: float | None) -> tuple[float, 
     """
     if wanted is not None:
         if not 0.0 <= wanted <= 1.0:
-            raise InputError(f"--threshold must be in 0..1, got {wanted:g}")
+            raise InputError(f"`threshold` must be in 0..1, got {wanted:g}")
         return wanted, "as asked for"
     if record.threshold is None:
         return DEFAULT_THRESHOLD, "the model has none"
     return record.threshold, f"the model's, by {record.threshold_rule or 'an unnamed rule'}"
 
 
+def group_index(names: Sequence[str], groups: Sequence[str]) -> NDArray[np.int64]:
+    """Place of each name in `groups`, -1 where it is none of them."""
+    place = {name: i for i, name in enumerate(groups)}
+    return np.array([place.get(name, -1) for name in names], np.int64)
+
+
+def unknown_groups(count: int, total: int, record: ModelRecord) -> str:
+    """What it means that images have no tone group, in words, for a model that uses it."""
+    given = ["the mean over the groups"] * record.takes_group
+    given += ["the threshold of all images"] * bool(record.group_thresholds)
+    return (
+        f"the tone group of {count:,} of {total:,} images is unknown, and the model uses it: "
+        f"they get {' and '.join(given)}"
+    )
+
+
 def predictions(
-    engine: Engine,
-    paths: Sequence[str | Path],
-    *,
-    batch_size: int = 32,
-    threads: int | None = None,
-    on_error: OnError = "raise",
-    tta: Tta = "none",
+    engine: Engine, paths: Sequence[Source], settings: InferenceSettings = DEFAULT, groups_of: GroupsOf | None = None
 ) -> Iterator[Answers]:
     """A model's answers for image files, while the next ones are decoded, and where the engine is
     faster so (`in_flight`) while those before are still at work.
 
     Args:
-        tta: of which views of each image the mean is taken, see melfast.data.views.
+        settings: of these batch_size, threads, on_error and tta count; the rest is the engine's.
+        groups_of: tone group of each of some places in `paths`, by its index in the record's groups, -1
+            unknown; None: all unknown. Asked where `record.takes_group`.
     Yields:
         A batch at a time, in order.
     Raises:
         ImageError: an image cannot be read or the model gives no probability for it, under
             `on_error="raise"`; under `skip` it is among the failures.
     """
-    plan = evaluation_plan(len(paths), batch_size=batch_size)
-    preprocess = engine.record.preprocess
-    views = require_views(tta, preprocess)
-    loader = NativeLoader(paths, preprocess, plan, threads=threads, on_error=on_error, dtype=np.uint8)
-    with loader as batches, ThreadPoolExecutor(engine.in_flight, "melfast-engine") as pool:
-        running: deque[tuple[NDArray[np.int64], dict[int, ImageError], Future[Outputs]]] = deque()
-        for batch, records in zip(batches, plan.batches(), strict=True):
+    plan = evaluation_plan(len(paths), batch_size=settings.batch_size)
+    preprocess, on_error = engine.record.preprocess, settings.on_error
+    views = require_views(settings.tta, preprocess)
+    loader = NativeLoader(paths, preprocess, plan, threads=settings.threads or None, on_error=on_error, dtype=np.uint8)
+    with loader as batches:
+        pixels = ((batch.images, batch) for batch in batches)
+        found = run_batches(pixels, ask_of(engine, groups_of), views, in_flight=engine.in_flight)
+        for (batch, by_view), records in zip(found, plan.batches(), strict=True):
             # The loader names them in order, without their places.
             missing = np.setdiff1d(plan.index[records], batch.index)
             failures = dict(zip(missing.tolist(), batch.failures, strict=True))
-            # The loader's memory is its own again with the next batch.
-            images = batch.images if engine.in_flight == 1 else batch.images.copy()
-            future = pool.submit(_mean_over_views, engine, images, views)
-            running.append((batch.index, failures, future))
-            if len(running) == engine.in_flight:
-                yield _checked(*running.popleft(), paths, on_error)
-        while running:
-            yield _checked(*running.popleft(), paths, on_error)
+            probability, logits = mean_over_views(by_view, engine)
+            files = [paths[i] for i in batch.index]
+            good, wrong = take_usable(probability, files, on_error, (0.0, 1.0))
+            failures |= {int(batch.index[row]): failure for row, failure in wrong.items()}
+            yield Answers(batch.index[good], probability[good], logits[good], failures)
 
 
-def _checked(
-    index: NDArray[np.int64],
-    failures: dict[int, ImageError],
-    future: "Future[Outputs]",
-    paths: Sequence[str | Path],
-    on_error: OnError,
-) -> Answers:
-    """The answers that are probabilities; images with others are failures."""
-    probability, logits = future.result()
-    good = (probability >= -SLACK) & (probability <= 1 + SLACK)  # not so is NaN
-    for row in np.flatnonzero(~good):
-        place = int(index[row])
-        reason = f"the model's probability is {probability[row]}, wanted 0 to 1"
-        failures[place] = ImageError(paths[place], reason)
-        if on_error == "raise":
-            raise failures[place]
-    return Answers(index[good], probability[good], logits[good], failures)
+def ask_of(engine: Engine, groups_of: GroupsOf | None = None) -> Ask:
+    """An engine as a model for `run_batches`."""
+    takes = groups_of is not None and engine.record.takes_group
+
+    def ask(images_bhw3: NDArray[np.uint8], index: NDArray[np.int64]) -> Outputs:
+        return engine.run(np.ascontiguousarray(images_bhw3), groups_of(index) if takes and groups_of else None)
+
+    return ask
 
 
-def _mean_over_views(engine: Engine, images: NDArray[np.uint8], views: Sequence[View]) -> Outputs:
-    if not len(images):
+def mean_over_views(by_view: Sequence[Outputs], engine: Engine) -> Outputs:
+    if not by_view:  # a batch of unreadable images
         return np.empty(0, np.float32), np.empty((0, engine.record.num_logits), np.float32)
-    answers = [engine.run(np.ascontiguousarray(viewed(images, view))) for view in views]
-    probability, logits = (np.mean(part, axis=0) for part in zip(*answers, strict=True))
+    probability, logits = (np.mean(part, axis=0) for part in zip(*by_view, strict=True))
     return probability, logits
 
 
 class Predictor:
-    """An exported model as a function of images.
+    """An exported model, or a run, as a function of images; threads may share it.
 
         predict = Predictor("model.onnx")
-        predict(["a.jpg", "b.png"])     # float32 [2], P(malignant)
+        predict("a.jpg")                                 # 0.83, P(malignant)
+        predict(["a.jpg", "b.png"]) >= predict.threshold # float32 [2] to calls
+
+    Pickled, it is the path of its file and its options: the process that unpickles it opens the file.
+    A forked process opens the file again too, since the threads of an engine do not live on in it.
 
     Attributes:
         record: what the model is, its classes and its threshold among it.
+        info: what runs it.
+        threads: as given.
     """
 
+    @check_words
     def __init__(
         self,
         model: str | Path,
@@ -146,48 +160,107 @@ class Predictor:
         colour: ColourSpace | None = None,
         mean: Numbers | None = None,
         std: Numbers | None = None,
-        output: Output | None = None,
+        model_output: Output | None = None,
     ) -> None:
         """Takes what `open_engine` takes."""
-        self.engine = open_engine(
-            model, backend, threads=threads, input_size=input_size, colour=colour, mean=mean, std=std, output=output
-        )
-        self.record, self.threads = self.engine.record, threads
+        self._path = Path(model).absolute()
+        self._options: dict[str, Any] = {
+            "backend": backend,
+            "threads": threads,
+            "input_size": input_size,
+            "colour": colour,
+            "mean": mean,
+            "std": std,
+            "model_output": model_output,
+        }
+        self._lock = threading.Lock()
+        self._engine: Engine | None = open_engine(self._path, **self._options)
+        self.record, self.info, self.threads = self._engine.record, self._engine.info, threads
+        _OPEN.add(self)
+
+    @property
+    def engine(self) -> Engine:
+        """What runs the model in this process."""
+        with self._lock:
+            if self._engine is None:  # forked
+                # Parallel loops of GNU OpenMP wait for threads that did not live on, unless there are none.
+                threads = 1 if self.info.backend == "torch" else self.threads
+                self._engine = open_engine(self._path, **self._options | {"threads": threads})
+            return self._engine
+
+    def _forget(self) -> None:
+        """In a forked process: its engine waits for threads that are not there, and so would its end."""
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._engine))
+        self._engine, self._lock = None, threading.Lock()
+
+    @property
+    def threshold(self) -> float:
+        """P(malignant) from which on an image is called malignant: the model's, or 0.5 where it has none."""
+        return choose_threshold(self.record, None)[0]
 
     def __call__(
-        self, images: Sequence[str | Path] | Sequence[NDArray[np.uint8]], *, batch_size: int = 32, tta: Tta = "none"
-    ) -> NDArray[np.float32]:
-        """P(malignant) of each image, float32 [N].
+        self,
+        images: Picture | Iterable[Picture],
+        *,
+        groups: Sequence[str | None] | None = None,
+        batch_size: int = 32,
+        tta: Tta = "none",
+    ) -> NDArray[np.float32] | np.float32:
+        """P(malignant) of each image, all read as `melfast predict` reads files.
 
         Args:
-            images: all file names, or all uint8 sRGB arrays [H, W, 3] of any size, upright.
+            images: one or several: paths, bytes of a JPEG or PNG, open files, PIL images, uint8 sRGB
+                arrays [H, W, 3] or tensors [3, H, W] of any size, upright; a folder stands for its
+                images, sorted.
+            groups: name of each image's tone group, '' or None unknown; for models that take it
+                (`record.takes_group`), which warn where it is not known.
             tta: of which views of each image the mean is taken, see melfast.data.views.
+        Returns:
+            float32 [N]; of one image a float32.
         Raises:
-            ImageError: a file cannot be read.
-            TypeError, ValueError: an array is no such image.
+            ImageError: an image cannot be read.
+            InputError: a group is none of the model's.
+            TypeError, ValueError: not an image.
         """
-        if isinstance(images, str | Path):
-            raise TypeError(f"images must be a sequence of files, got {images!r}; wanted [...]")
-        pieces = [np.empty(0, np.float32)]
-        if all(isinstance(image, str | Path) for image in images):
-            files = predictions(
-                self.engine,
-                images,  # type: ignore[arg-type]
-                batch_size=batch_size,
-                threads=self.threads,
-                tta=tta,
-            )
-            pieces += [answers.probability for answers in files]
-        else:
-            for first in range(0, len(images), batch_size):
-                batch = self._resized(images[first : first + batch_size])  # type: ignore[arg-type]
-                views = require_views(tta, self.record.preprocess)
-                pieces.append(_mean_over_views(self.engine, batch, views)[0])
-        return np.concatenate(pieces)
+        found, single = sources(images)
+        settings = InferenceSettings(threads=self.threads or 0, batch_size=batch_size, tta=tta)
+        batches = predictions(self.engine, found, settings, self._groups_of(groups, len(found)))
+        probability = np.concatenate([np.empty(0, np.float32), *(batch.probability for batch in batches)])
+        return probability[0] if single else probability
 
-    def _resized(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-        size = self.record.preprocess
-        batch = np.empty((len(images), size.height, size.width, 3), np.uint8)
-        for image, out in zip(images, batch, strict=True):
-            core.resize(image, out)
-        return batch
+    def _groups_of(self, groups: Sequence[str | None] | None, count: int) -> GroupsOf:
+        if groups is not None and len(groups) != count:
+            raise InputError(f"groups: got {len(groups)} for {count} images")
+        names = [name or "" for name in groups or [""] * count]
+        if self.record.takes_group:
+            for name in set(names) - {""}:
+                require_word("groups", name, self.record.groups)
+            if unknown := names.count(""):
+                logger.warning(unknown_groups(unknown, count, self.record))
+        index = group_index(names, self.record.groups)
+        return lambda places: index[places]
+
+    def __repr__(self) -> str:
+        size, info = self.record.preprocess, self.info
+        return (
+            f"Predictor({self._path.name!r}: {self.record.backbone}, {size.width}x{size.height} {size.colour}, "
+            f"threshold {self.threshold:.6g}, {info.backend} on {info.provider})"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickled, (str(self._path), self._options)
+
+
+def _unpickled(model: str, options: dict[str, Any]) -> Predictor:
+    return Predictor(model, **options)
+
+
+_OPEN: "weakref.WeakSet[Predictor]" = weakref.WeakSet()
+
+
+def _forget_engines() -> None:
+    for predictor in _OPEN:
+        predictor._forget()
+
+
+os.register_at_fork(after_in_child=_forget_engines)

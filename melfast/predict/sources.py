@@ -24,12 +24,14 @@ class ImageFiles:
         names: [N] image_name of each; no two are the same.
         notes: what should be known of the names, and of files that are not read.
         source: the folder or table that they are from; '' where they are from neither.
+        groups: [N] name of each image's tone group as a table says, '' unknown; empty: nothing says.
     """
 
     paths: Sequence[str]
     names: Sequence[str]
     notes: tuple[str, ...] = ()
     source: str = ""
+    groups: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -37,7 +39,8 @@ class ImageFiles:
     def select(self, rows: Iterable[int]) -> "ImageFiles":
         """Some of them, in that order."""
         rows = list(rows)
-        return replace(self, paths=[self.paths[i] for i in rows], names=[self.names[i] for i in rows])
+        groups = [self.groups[i] for i in rows] if self.groups else ()
+        return replace(self, paths=[self.paths[i] for i in rows], names=[self.names[i] for i in rows], groups=groups)
 
     def absolute(self) -> "ImageFiles":
         """The same, whatever the current folder is."""
@@ -52,9 +55,9 @@ class ImageFiles:
         match = re.fullmatch(r"(\d+)/(\d+)", text)
         part, parts = (int(match[1]), int(match[2])) if match else (0, 0)
         if not 1 <= part <= parts:
-            raise InputError(f"--shard must be K/N as 3/64, K from 1 to N, got {text!r}")
+            raise InputError(f"`shard` must be K/N as 3/64, K from 1 to N, got {text!r}")
         if len(self) < parts:
-            raise InputError(f"--shard {text}: there are {len(self):,} images, wanted {parts}")
+            raise InputError(f"`shard={text}`: there are {len(self):,} images, wanted {parts}")
         return self.select(range(part - 1, len(self), parts))
 
 
@@ -118,8 +121,25 @@ def _of_table(table: Path) -> ImageFiles:
     if without := [row for row, cell in enumerate(cells) if not cell]:
         raise read.errors(without, "path", "path must name a file")
     paths = [os.path.join(table.parent, cell) for cell in cells]
+    columns = [name for name in ("group", "group_str") if name in read.frame]
+    groups = _groups_of({name: read.frame[name].tolist() for name in columns})
     if "image_name" not in read.frame:
-        return _named(paths, str(table))
+        return replace(_named(paths, str(table)), groups=groups)
     if again := read.frame["image_name"].duplicated().to_numpy().nonzero()[0].tolist():
         raise read.errors(again, "image_name", "image_name must name each image once")
-    return ImageFiles(paths, read.frame["image_name"].tolist())
+    return ImageFiles(paths, read.frame["image_name"].tolist(), groups=groups)
+
+
+def _groups_of(cells: dict[str, list[str]]) -> Sequence[str]:
+    """Names of the tone groups, as of a manifest: `group_str`, that of another row with the same number in
+    `group`, or what stands in `group`."""
+    from melfast.io.tables import MISSING
+
+    known = {
+        name: ["" if cell.strip().lower() in MISSING | {"-1"} else cell.strip() for cell in column]
+        for name, column in cells.items()
+    }
+    strings = known.get("group_str", [])
+    numbers = known.get("group", strings)
+    names = {number: name for number, name in zip(numbers, strings, strict=False) if name}
+    return [names.get(number, number) if number else "" for number in numbers]

@@ -16,8 +16,7 @@ from melfast.io.journal import Journal
 from melfast.prepare import check, dedup, ita, masks, resize
 from melfast.prepare.picture import Picture, open_picture
 from melfast.prepare.settings import STEPS, PrepareConfig, StepName
-from melfast.prepare.sources import Imported, import_dataset
-from melfast.prepare.split import split_manifest
+from melfast.prepare.split import split_manifest, unused_identities
 from melfast.prepare.sweep import Bad, Bar, Result, Swept, no_bar, sweep
 
 # Columns that a step fills, of which the table may have some already.
@@ -116,11 +115,6 @@ class Prepared:
     notes: list[str]
 
 
-def import_rows(source: Path, kind: str = "auto", images: Path | None = None) -> Imported:
-    """The first step: a data set or a manifest."""
-    return import_dataset(source, kind, images)
-
-
 def plan_steps(
     rows: Manifest, output: Path, config: PrepareConfig, default: Collection[str] = STEPS, *, force: bool = False
 ) -> Plan:
@@ -140,7 +134,9 @@ def plan_steps(
             continue
         have = {column: int((rows.column(column) != "").sum()) for column in FILLED.get(name, ())}
         column, count = next(((column, count) for column, count in have.items() if count), ("", 0))
-        if count and not force:
+        if name == "split" and (rows.targets < 0).all():
+            notes.append("split left out: no image is labelled")
+        elif count and not force:
             notes.append(f"{name} left out: {count:,} of {len(rows):,} images have {column!r} already")
         else:
             chosen.append(name)
@@ -248,6 +244,7 @@ def _gather(plan: Plan, swept: Swept, compare: Callable[[Manifest, Swept], dedup
         summary.append(("resize", f"{len(rows):,} copies in {plan.copies_folder}, {num_bytes / 2**20:,.1f} MiB"))
     if "split" in steps:
         rows = split_manifest(rows, config.fractions, config.seed)
+        notes += [f"warning: {line}" for line in unused_identities(rows)]
         splits = Counter(rows.splits.tolist())
         told = ", ".join(f"{name} {splits[name]:,}" for name in ("train", "valid", "test") if splits[name])
         summary.append(("split", told + (f", none {splits['']:,}" if splits[""] else "")))

@@ -1,95 +1,98 @@
-"""The published layout, `train|valid|val|test/{benign,malignant}/*.jpg`, and bare folders."""
+"""Folders of classes, `[train|valid|test/]CLASS/*.jpg`, and bare folders, as tables."""
 
 import os
+import re
+from collections import Counter
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from melfast.data.manifest import Manifest, check_table
 from melfast.io.errors import InputError
-from melfast.io.folders import none_found, scan, scan_images, separate_masks
-from melfast.io.tables import Table
-from melfast.prepare.importers import SPLIT_WORDS
-from melfast.prepare.pairing import index_images, index_masks
+from melfast.io.tables import Table, shortened
+from melfast.prepare.datasets import SPLIT_WORDS, TARGET_WORDS
+from melfast.prepare.diagnoses import find_diagnosis
+from melfast.prepare.importers import shared_folders
 
-CLASSES = {"benign": "0", "malignant": "1"}
-Layout = Literal["folder", "images"]
-
-
-def find_layout(folder: Path) -> Layout | None:
-    """`folder` where class folders hold images, `images` where the folder or its images/ does."""
-    images, _ = separate_masks(scan_images(folder))
-    if any(_place(file) is not None for file in images):
-        return "folder"
-    direct = [file for file in images if os.path.dirname(file) in ("", "images")]
-    return "images" if direct else None
+OF_IMAGES = re.compile(r"[_\-. ](images?|pictures?|photos?|cases?)$", re.IGNORECASE)  # `benign_images`
 
 
-def import_folder(folder: Path, kind: str) -> tuple[Manifest, list[str]]:
-    """Imports class folders (`folder`), or all images of a folder, unlabelled (`images`).
+def find_classes(files: list[str]) -> list[str]:
+    """The class of each file by its folders, '' where they name none; all '' where no folders are classes."""
+    parts = _parts(files)
+    words = [_class(part) for part in parts]
+    if {part[-1] if part else "" for part in parts} == {"0", "1"}:
+        return [part[-1] for part in parts]
+    known = set(words) - {""}
+    if known & {"benign", "malignant"}:
+        return [word if word in TARGET_WORDS else "" for word in words]
+    # One folder called after a diagnosis may be all that there is; `benign` alone is a class.
+    return words if len(known) > 1 else [""] * len(files)
 
-    The split is the first folder's name (`val` is valid), the target the class folder's; masks are
-    files under a folder called masks, or whose name ends in _mask or _segmentation.
 
+def folder_table(folder: Path, files: list[str], kind: str, any_class: bool) -> tuple[Table, list[str]]:
+    """The images of class folders (`folder`), or all images of a folder (`images`), as a table.
+
+    Args:
+        files: images, relative to the folder.
+        any_class: every folder with images is a class, whatever its name.
     Returns:
-        The manifest, lying in the folder, and notes for the user.
+        The table, lying in the folder, with path, split and the class, and notes for the user.
     Raises:
-        InputError: no image lies in a class folder; one lies in a split's folder but in no class's;
-            or two have one name.
+        InputError: no image lies in a class folder, or one in a split's folder but in no class's.
     """
-    found = scan(folder)
-    images, masks = separate_masks(found.files)
-    notes = list(found.notes())
+    notes: list[str] = []
+    parts = _parts(files)
+    columns = {"path": files}
     if kind == "folder":
-        images, outside = _in_classes(folder, images)
-        notes += outside
-    if not images and kind == "folder":
+        words = [part[-1] if part else "" for part in parts] if any_class else find_classes(files)
+        for file, part, word in zip(files, parts, words, strict=True):
+            if part and not word and _split(part[0]):
+                raise InputError(
+                    f"{folder / file}: lies in a split's folder but in no class's, wanted benign or malignant, or a "
+                    "diagnosis (for other words: `positive=WORD,WORD`)"
+                )
+        inside = [i for i, word in enumerate(words) if word]
+        if left := [file for file, word in zip(files, words, strict=True) if not word]:
+            places = Counter(os.path.dirname(file) or "." for file in left)
+            listed = shortened([f"{place}: {count:,}" for place, count in places.items()])
+            if inside:
+                notes.append(f"images outside of class folders left out: {len(left)} ({listed})")
+        columns["path"] = [files[i] for i in inside]
+        columns["split"] = [next(filter(None, map(_split, parts[i])), "") for i in inside]
+        classes = [words[i] for i in inside]
+        if any(word in TARGET_WORDS for word in classes) and not any_class:  # also of melanoma and notmelanoma
+            columns["target"] = [TARGET_WORDS.get(word) or _melanoma(word) for word in classes]
+        else:
+            columns["diagnosis"] = classes
+    if not columns["path"]:
         raise InputError(f"{folder}: nothing to import, wanted class folders with images")
-    if not images:
-        raise none_found(folder, found)
-    index = index_images(str(folder), images)
-    index.require_single(index.files, "images")
-    columns = {"image_name": list(index.files), "path": list(index.files.values())}
-    if kind == "folder":
-        places = [_place(file) or ("", "") for file in columns["path"]]
-        columns["target"] = [target for _, target in places]
-        columns["split"] = [split for split, _ in places]
-    else:
-        notes.append("all images are unlabelled")
-    if masks:
-        mask_index = index_masks(str(folder), masks)
-        mask_index.require_single(index.files, "masks")
-        columns["mask_path"] = [mask_index.files.get(name, "") for name in columns["image_name"]]
-        if extra := len(mask_index.files.keys() - index.files.keys()):
-            notes.append(f"masks without an image: {extra}")
-        if without := columns["mask_path"].count(""):
-            notes.append(f"images without a mask: {without}")
     frame = pd.DataFrame(columns, dtype=str)
-    table = Table(folder / "manifest.csv", frame, np.arange(2, len(frame) + 2))
-    return check_table(table), notes
+    return Table(folder / "manifest.csv", frame, np.arange(2, len(frame) + 2)), notes
 
 
-def _in_classes(folder: Path, images: list[str]) -> tuple[list[str], list[str]]:
-    """The images that lie in class folders, and a note on the others."""
-    inside = [file for file in images if _place(file) is not None]
-    outside = [file for file in images if _place(file) is None]
-    for file in outside:
-        if file.split(os.sep)[0].lower() in SPLIT_WORDS:
-            raise InputError(
-                f"{folder / file}: lies in a split's folder but in no class's, wanted {' or '.join(CLASSES)}"
-            )
-    if not outside:
-        return inside, []
-    return inside, [f"images outside of class folders left out: {len(outside)} ({outside[0]}, …)"]
+def _parts(files: list[str]) -> list[list[str]]:
+    """Folders of each file below the one that holds all, but for one that is a split or a class itself."""
+    parts = [file.split(os.sep)[:-1] for file in files]
+    shared = parts[0][: shared_folders(parts)] if parts else []
+    depth = next((i for i, name in enumerate(shared) if _split(name) or _class([name])), len(shared))
+    return [part[depth:] for part in parts]
 
 
-def _place(file: str) -> tuple[str, str] | None:
-    """Split and target by the folders of a relative path; None where they name no class."""
-    parts = [part.lower() for part in file.split(os.sep)[:-1]]
-    if parts and parts[0] in CLASSES:
-        return "", CLASSES[parts[0]]
-    if len(parts) > 1 and parts[0] in SPLIT_WORDS and parts[1] in CLASSES:
-        return SPLIT_WORDS[parts[0]], CLASSES[parts[1]]
-    return None
+def _split(name: str) -> str:
+    return SPLIT_WORDS.get(re.split(r"[_\-. ]", name.lower())[0], "")
+
+
+def _melanoma(word: str) -> str:
+    found = find_diagnosis(word)
+    return found.melanoma if found else ""
+
+
+def _class(parts: list[str]) -> str:
+    """The first of the folders that is a class, in lower case."""
+    for name in parts:
+        word = OF_IMAGES.sub("", name).lower()
+        diagnosis = find_diagnosis(word)
+        if (word in TARGET_WORDS and word.isalpha()) or (diagnosis and diagnosis.name):
+            return word
+    return ""

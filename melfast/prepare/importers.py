@@ -1,54 +1,60 @@
-"""Tables as their publishers wrote them, to a manifest's columns.
+"""A table as its publishers wrote it, to a manifest's columns.
 
-Each importer takes the columns of a Table and returns them renamed, normalised and completed; none
-looks for a file. Columns that a manifest does not know pass through untouched.
+Columns are renamed, normalised and completed as the data set's entry says; no image file is looked
+for. Columns that a manifest does not know pass through untouched.
 """
 
-import difflib
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 
+from melfast.data.manifest import COLUMNS
+from melfast.io.columns import canonical
+from melfast.io.errors import InputError
 from melfast.io.folders import IMAGE_SUFFIXES
-from melfast.io.tables import MISSING, Table, require_columns
+from melfast.io.tables import MISSING, Table, read_table, require_columns, shortened
+from melfast.prepare.datasets import (
+    ALIASES,
+    DATASETS,
+    DIAGNOSIS_COLUMNS,
+    LEVELS,
+    MALIGNANT_COLUMNS,
+    SPLIT_WORDS,
+    TARGET_COLUMNS,
+    TARGET_WORDS,
+    DataSet,
+)
+from melfast.prepare.diagnoses import ARCHIVE_CLASSES, Diagnosis, archive_diagnosis, find_diagnosis
 
-NAME_COLUMNS = ("image_name", "image_id", "isic_id", "image", "name")
-FILE_COLUMNS = ("path", "image_path", "filepath", "file_path", "file", "filename", "file_name")
-TARGET_COLUMNS = ("target", "label", "malignant", "benign_malignant", "class", "melanoma")
-TARGET_WORDS = {
-    "0": "0",
-    "0.0": "0",
-    "benign": "0",
-    "false": "0",
-    "no": "0",
-    "1": "1",
-    "1.0": "1",
-    "malignant": "1",
-    "true": "1",
-    "yes": "1",
-}
-SPLIT_WORDS = {
-    "train": "train",
-    "training": "train",
-    "valid": "valid",
-    "val": "valid",
-    "validation": "valid",
-    "test": "test",
-    "testing": "test",
+MARKS = {**dict.fromkeys(("0", "0.0", "false"), "0"), **dict.fromkeys(("1", "1.0", "x", "true"), "1")}
+# Fitzpatrick types as data sets write them, with the number and the name of their group.
+FITZPATRICK = {
+    **{str(i + 1): (str(i), name) for i, name in enumerate(("I", "II", "III", "IV", "V", "VI"))},
+    **{word: (str(i), name) for i, (word, name) in enumerate({"12": "I-II", "34": "III-IV", "56": "V-VI"}.items())},
 }
 
-# Tschandl et al. 2018, table 2; of these mel, bcc and akiec are malignant or in situ.
-HAM10000_DIAGNOSES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
-HAM10000_MALIGNANT = ("akiec", "bcc", "mel")
 
-# The ISIC Archive's diagnoses from the general (diagnosis_1) to the particular (diagnosis_5), as
-# the package isic-metadata lists them.
-ARCHIVE_CLASSES = {"Benign": "0", "Malignant": "1", "Indeterminate": "", "": ""}
-ARCHIVE_MELANOMA = "Malignant melanocytic proliferations (Melanoma)"
-# What may be a melanoma and may not; every other known diagnosis_2 is none.
-ARCHIVE_UNSURE = ("", "Indeterminate melanocytic proliferations", "Collision - At least one malignant proliferation")
+@dataclass(frozen=True)
+class Choice:
+    """What the user says of a table's columns.
+
+    Attributes:
+        target: melanoma, malignant, a column, or a YAML file of diagnosis: 0, 1 or nothing.
+        positive: words of the target's column that mean 1; all others mean 0.
+        patient, lesion: columns of identities.
+        unlabelled: whether a table may have no labels.
+    """
+
+    target: str | None = None
+    positive: tuple[str, ...] = ()
+    patient: str | None = None
+    lesion: str | None = None
+    unlabelled: bool = True
 
 
 @dataclass
@@ -58,143 +64,133 @@ class Draft:
     Attributes:
         table: the columns as they stand; `table.lines` tells each row's line.
         notes: what the user should know of, a line each.
+        target: what the target is and where it comes from; '' where there is no label.
+        used: column of the manifest to the column it was made of.
+        made: columns that the table did not have.
     """
 
     table: Table
     notes: list[str] = field(default_factory=list)
+    target: str = ""
+    used: dict[str, str] = field(default_factory=dict)
+    made: set[str] = field(default_factory=set)
 
     def set(self, name: str, values: list[str]) -> None:
-        frame = self.table.frame.copy()
-        frame[name] = pd.Series(values, dtype=str)
-        self.table = Table(self.table.path, frame, self.table.lines)
+        if name not in self.table.frame:
+            self.made.add(name)
+        self._replace(self.table.frame.assign(**{name: pd.Series(values, dtype=str)}))
 
     def keep(self, rows: np.ndarray) -> None:
         frame = self.table.frame.iloc[rows].reset_index(drop=True)
         self.table = Table(self.table.path, frame, self.table.lines[rows])
 
     def rename(self, old: str, new: str) -> None:
-        frame = self.table.frame.rename(columns={old: new})
+        """Renames a column; another one of the new name is kept as NEW_source."""
+        if old != new and new in self.table.frame:
+            self._replace(self.table.frame.rename(columns={new: f"{new}_source"}))
+        self._replace(self.table.frame.rename(columns={old: new}))
+        self.used[new] = old
+
+    def _replace(self, frame: pd.DataFrame) -> None:
         self.table = Table(self.table.path, frame, self.table.lines)
 
     def cells(self, name: str) -> list[str]:
         return [cell.strip() for cell in self.table.frame[name].to_numpy(dtype=object)]
 
+    def find(self, *names: str) -> str | None:
+        """The first of some columns that is there, in whatever spelling."""
+        present = {canonical(column): column for column in reversed(self.table.frame.columns)}
+        return next((present[name] for name in map(canonical, names) if name in present), None)
 
-@dataclass(frozen=True)
-class TableKind:
-    """A published table: recognised when all its `columns` are there."""
+    def require(self, name: str) -> str:
+        """As `find`; raises InputError where the column is not there."""
+        if (found := self.find(name)) is None:
+            require_columns(self.table.path, self.table.frame.columns, (name,))
+        return found or name
 
-    columns: tuple[str, ...]
-    convert: Callable[[Draft], None]
-
-
-def ham10000(draft: Draft) -> None:
-    """HAM10000_metadata (image_id, dx, …): target is melanoma; `malignant` mel, bcc and akiec."""
-    if "image_name" not in draft.table.frame:
-        require_columns(draft.table.path, draft.table.frame.columns, ("image_id",))
-        draft.rename("image_id", "image_name")
-    diagnoses = draft.cells("dx")
-    for row, dx in enumerate(diagnoses):
-        if dx not in HAM10000_DIAGNOSES:
-            raise draft.table.error(row, f"dx must be in {' '.join(HAM10000_DIAGNOSES)}, got {dx!r}")
-    if "target" not in draft.table.frame:
-        draft.set("target", [str(int(dx == "mel")) for dx in diagnoses])
-    if "malignant" not in draft.table.frame:
-        draft.set("malignant", [str(int(dx in HAM10000_MALIGNANT)) for dx in diagnoses])
+    @property
+    def unused(self) -> list[str]:
+        sources = {name for names in self.used.values() for name in names.split(", ")}
+        return [name for name in map(str, self.table.frame) if name not in {*self.used, *sources, *self.made, *COLUMNS}]
 
 
-def isic2020(draft: Draft) -> None:
-    """The challenge's ground truth and Kaggle's train.csv: a manifest's names but the path."""
-    _set_target(draft)
-
-
-def isic2020_full(draft: Draft) -> None:
-    """The published ISIC_2020_full.csv, which holds an image twice, its colour measured twice."""
-    _set_target(draft)
-    frame = draft.table.frame
-    repeated = frame.duplicated("image_name").to_numpy()
-    same = frame.duplicated(["image_name", "patient_id", "target", "split"]).to_numpy()
-    if (twice := np.flatnonzero(repeated & same)).size:
-        lines = ", ".join(str(line) for line in draft.table.lines[twice[:5]])
-        draft.notes.append(f"rows left out that repeat an image: {twice.size} (line {lines})")
-        draft.keep(np.flatnonzero(~(repeated & same)))
-
-
-def isic_archive(draft: Draft) -> None:
-    """metadata.csv of `isic image download`: target is melanoma, as in HAM10000's own table.
-
-    Images whose diagnosis leaves that open are unlabelled; `malignant` is diagnosis_1.
-    """
-    draft.rename("isic_id", "image_name")
-    known = "diagnosis_2" in draft.table.frame
-    general = draft.cells("diagnosis_1")
-    particular = draft.cells("diagnosis_2") if known else [""] * len(general)
-    targets = []
-    for row, (first, second) in enumerate(zip(general, particular, strict=True)):
-        if first not in ARCHIVE_CLASSES:
-            wanted = ", ".join(word for word in ARCHIVE_CLASSES if word)
-            raise draft.table.error(row, f"diagnosis_1 must be {wanted} or empty, got {first!r}")
-        if first == "Benign":
-            targets.append("0")
-        elif second == ARCHIVE_MELANOMA:
-            targets.append("1")
-        else:
-            targets.append("" if second in ARCHIVE_UNSURE else "0")
-    draft.set("target", targets)
-    draft.set("malignant", [ARCHIVE_CLASSES[first] for first in general])
-    if unsure := targets.count(""):
-        draft.notes.append(f"images unlabelled, for their diagnosis leaves melanoma open: {unsure}")
-
-
-def plain(draft: Draft) -> None:
-    """Any CSV: an image_name or a path, and perhaps a target."""
-    frame = draft.table.frame
-    file = next((name for name in FILE_COLUMNS if name in frame), None)
-    name = next((name for name in NAME_COLUMNS if name in frame), None)
-    if name is None and file is None:
-        require_columns(draft.table.path, frame.columns, ("image_name",))
-    if file is not None and file != "path":
-        draft.rename(file, "path")
-    if name is None:
-        draft.set("image_name", draft.cells("path"))
-    elif name != "image_name":
-        draft.rename(name, "image_name")
-    _set_target(draft)
-
-
-# The most particular first: the first whose columns are all there is what a table is.
-TABLE_KINDS = {
-    "isic2020-full": TableKind(("image_name", "ita", "group_str", "color_r", "split"), isic2020_full),
-    "ham10000": TableKind(("dx", "dx_type"), ham10000),
-    "isic2020": TableKind(("image_name", "patient_id", "lesion_id", "diagnosis", "benign_malignant"), isic2020),
-    "kaggle": TableKind(("image_name", "patient_id", "anatom_site_general_challenge", "target"), isic2020),
-    "isic-archive": TableKind(("isic_id", "copyright_license", "diagnosis_1"), isic_archive),
-    "csv": TableKind((), plain),
-}
-
-
-def recognise_table(columns: list[str]) -> str:
-    """The kind of a table by its header; `csv` where it is no published one."""
-    if "path" in columns and "image_name" in columns:  # a manifest, whatever it was made of
-        return "csv"
-    return next(kind for kind, wanted in TABLE_KINDS.items() if set(wanted.columns) <= set(columns))
-
-
-def convert_table(table: Table, kind: str) -> Draft:
+def convert_table(table: Table, kind: str, choice: Choice | None = None) -> Draft:
     """Columns of a manifest, `path` still as it was in the table, or '' where it had none.
 
     Raises:
         InputError: a column that the kind needs is missing, or a cell cannot be understood.
     """
-    require_columns(table.path, table.frame.columns, TABLE_KINDS[kind].columns)
+    choice = choice or Choice()
+    data_set = DATASETS[kind]
     draft = Draft(table)
-    TABLE_KINDS[kind].convert(draft)
-    draft.set("image_name", [image_stem(cell) for cell in draft.cells("image_name")])
+    for name in data_set.header:
+        draft.require(name)
+    for old, new in (((choice.patient, "patient_id")), (choice.lesion, "lesion_id")):
+        if old:
+            draft.rename(draft.require(old), new)
+    for old, new in data_set.columns.items():
+        if (column := draft.find(old)) and new not in draft.used:
+            draft.rename(column, new)
+    taken = set(draft.used.values())
+    for new, aliases in ALIASES.items():
+        found = next((name for name in map(draft.find, (new, *aliases)) if name and name not in taken), None)
+        if found and canonical(found) == "name" and draft.find(*ALIASES["path"]):
+            continue  # of the patient, perhaps: the files have theirs
+        if found and new not in draft.used:
+            draft.rename(found, new)
+            taken |= {found, new}
+    _leave_repeats_out(draft, kind)
+    _name_images(draft)
     if "split" in draft.table.frame:
         draft.set("split", [SPLIT_WORDS.get(cell.lower(), cell) for cell in draft.cells("split")])
-    if "path" not in draft.table.frame:
-        draft.set("path", [""] * len(draft.table.frame))
+        if kind not in ("csv", "folder") and len(set(draft.cells("split")) - {""}) == 1:
+            draft.rename("split", "split_source")  # training part alone: still to be split
+    if "fitzpatrick" in draft.used:
+        types = [cell.removesuffix(".0") for cell in draft.cells("fitzpatrick")]
+        for place, name in enumerate(("group", "group_str")):
+            draft.set(name, [FITZPATRICK.get(cell, ("", ""))[place] for cell in types])
+        draft.set("fitzpatrick", [cell if cell in FITZPATRICK else "" for cell in types])
+    _label(draft, data_set, choice)
     return draft
+
+
+def join_table(table: Table, side: Table) -> Table:
+    """A table with the columns of another one, by image or lesion; a row that has no match gets ''.
+
+    Raises:
+        InputError: the other table has neither, or has one twice.
+    """
+    left, right = Draft(table), Draft(side)
+    for name in ("image_name", "lesion_id"):
+        ours, theirs = left.find(*ALIASES[name]), right.find(*ALIASES[name])
+        if ours and theirs:
+            break
+    else:
+        raise InputError(f"{side.path}: has no column of images or lesions that {table.path.name} has")
+    keys = [image_stem(cell) for cell in right.cells(theirs)]
+    rows = {key: row for row, key in enumerate(keys)}
+    if len(rows) < len(keys):
+        row = next(row for row, key in enumerate(keys) if rows[key] != row)
+        raise side.error(row, f"{theirs} {keys[row]!r} stands in line {side.lines[rows[keys[row]]]} too")
+    wanted = [rows.get(image_stem(cell), -1) for cell in left.cells(ours)]
+    frame = table.frame.copy()
+    for name in side.frame.columns:
+        if name not in frame and name != theirs:
+            cells = [*side.frame[name].tolist(), ""]
+            frame[name] = pd.Series([cells[row] for row in wanted], dtype=str)
+    return Table(table.path, frame, table.lines)
+
+
+def split_rows(table: Table, files: Sequence[Path]) -> Table:
+    """A table with a split by tables of row numbers, from 0, for train, valid and test."""
+    splits = [""] * len(table.frame)
+    for name, file in zip(("train", "valid", "test"), files, strict=True):
+        side = read_table(file)
+        for row, cell in enumerate(side.frame.iloc[:, -1]):
+            if not cell.strip().isdecimal() or int(cell) >= len(splits):
+                raise side.error(row, f"wanted the number of a row of {table.path.name}, got {cell!r}")
+            splits[int(cell)] = name
+    return Table(table.path, table.frame.assign(split=pd.Series(splits, dtype=str)), table.lines)
 
 
 def image_stem(name: str) -> str:
@@ -204,19 +200,216 @@ def image_stem(name: str) -> str:
     return stem if dot and f".{suffix.lower()}" in IMAGE_SUFFIXES else name
 
 
-def _set_target(draft: Draft) -> None:
-    """`target` from the first of TARGET_COLUMNS that is there; absent where none is."""
-    columns = list(draft.table.frame.columns)
-    source = next((name for name in TARGET_COLUMNS if name in columns), None)
-    if source is None:
-        if difflib.get_close_matches("target", columns, n=1, cutoff=0.8):
-            require_columns(draft.table.path, columns, ("target",))
-        draft.notes.append("no column 'target': all images are unlabelled")
+def unique_names(paths: Sequence[str]) -> list[str]:
+    """Names of files: their stems, or where these repeat, the paths below the folder that all share."""
+    stems = [image_stem(path) for path in paths]
+    if len(set(stems)) == len(stems):
+        return stems
+    parts = [path.replace("\\", "/").split("/") for path in paths]
+    shared = shared_folders([part[:-1] for part in parts])
+    names = ["/".join([*part[shared:-1], stem]) for part, stem in zip(parts, stems, strict=True)]
+    return names if len(set(names)) == len(names) else ["/".join(part[shared:]) for part in parts]
+
+
+def shared_folders(paths: Sequence[Sequence[str]]) -> int:
+    """How many of the first folders of some paths are the same in all."""
+    return sum(1 for _ in takewhile(lambda names: len(set(names)) == 1, zip(*paths, strict=False)))
+
+
+def _name_images(draft: Draft) -> None:
+    frame = draft.table.frame
+    if "image_name" not in frame and "path" not in frame:
+        require_columns(draft.table.path, frame.columns, ("image_name",))
+    if "image_name" not in frame:
+        draft.set("image_name", unique_names(draft.cells("path")))
+        draft.used["image_name"] = draft.used["path"]
         return
-    targets = []
-    for row, cell in enumerate(draft.cells(source)):
-        word = cell.lower()
+    names = draft.cells("image_name")
+    stems = [image_stem(name) for name in names]
+    if "path" not in frame:
+        draft.set("path", names if any("/" in name or "\\" in name for name in names) else [""] * len(names))
+    # `1` in the folder of each class; the same name twice is an error of the table, found later.
+    repeats = len(set(stems)) < len(stems) and len(set(names)) == len(names) and any(draft.cells("path"))
+    draft.set("image_name", unique_names(names) if repeats else stems)
+
+
+def _leave_repeats_out(draft: Draft, kind: str) -> None:
+    """ISIC_2020_full.csv holds an image twice, its colour measured twice."""
+    if kind != "isic2020-full":
+        return
+    frame = draft.table.frame
+    again = frame.duplicated(["image_name", "patient_id", "target", "split"]).to_numpy()
+    if again.any():
+        lines = shortened([str(line) for line in draft.table.lines[again]])
+        draft.notes.append(f"rows left out that repeat an image: {again.sum()} (line {lines})")
+        draft.keep(np.flatnonzero(~again))
+
+
+def _label(draft: Draft, data_set: DataSet, choice: Choice) -> None:
+    """Sets `diagnosis` and `target` where they can be known, and says of what they were made."""
+    source, words, found = _diagnoses(draft, data_set)
+    malignant = draft.find(*MALIGNANT_COLUMNS)
+    if malignant and (values := _understood(draft, malignant)) and malignant == "malignant":
+        draft.set("malignant", values)
+    rule = _rule(draft, data_set, choice, source, bool(found))
+    if rule:
+        draft.target, values = _targets(draft, rule, choice, source, words, found)
+        draft.set("target", values)
+    if not found or "diagnosis_source" in draft.table.frame:  # a manifest has both already
+        return
+    if source == "diagnosis":
+        draft.rename("diagnosis", "diagnosis_source")
+        del draft.used["diagnosis_source"]
+        draft.made.add("diagnosis_source")
+    else:
+        draft.set("diagnosis_source", words)
+    draft.used["diagnosis"] = source
+    # Words that we do not know stay as they are.
+    draft.set("diagnosis", [each.name if each else word for word, each in zip(words, found, strict=True)])
+    if not malignant:
+        draft.set("malignant", [each.malignant if each else "" for each in found])
+
+
+def _diagnoses(draft: Draft, data_set: DataSet) -> tuple[str, list[str], list[Diagnosis | None]]:
+    """Where the diagnoses stand, their words, and what they mean; nothing where there are none."""
+    columns = data_set.diagnosis or (LEVELS if draft.find(LEVELS[0]) else ())
+    present = [column for column in map(draft.find, columns) if column]
+    if len(columns) > 1 and present:
+        rows = list(zip(*map(draft.cells, present), strict=True))
+        for row, levels in enumerate(rows):
+            if levels[0] not in ARCHIVE_CLASSES:
+                wanted = ", ".join(word for word in ARCHIVE_CLASSES if word)
+                raise draft.table.error(row, f"{present[0]} must be {wanted} or empty, got {levels[0]!r}")
+        words = [next((level for level in reversed(levels) if level), "") for levels in rows]
+        return ", ".join(present), words, [archive_diagnosis(levels) for levels in rows]
+    one_hot = [name for name in map(str, draft.table.frame) if find_diagnosis(name, exact=True)]
+    if not present and len(one_hot) > 1 and (words := _one_hot(draft, one_hot, data_set)):
+        return ", ".join(one_hot), words, [find_diagnosis(word) for word in words]
+    column = present[0] if present else draft.find(*DIAGNOSIS_COLUMNS)
+    if column is None:
+        return "", [], []
+    words = draft.cells(column)
+    known = {word: find_diagnosis(data_set.words.get(word, word)) for word in set(words)}
+    if not any(known.values()):  # no diagnoses at all: numbers, another language
+        return column, words, [None] * len(words) if any(words) else []
+    return column, words, [known[word] for word in words]
+
+
+def _one_hot(draft: Draft, columns: Sequence[str], data_set: DataSet) -> list[str]:
+    """The column that is 1 in each row; [] where they hold other things, as probabilities."""
+    marks = {name: [MARKS.get(cell.lower(), None if cell else "0") for cell in draft.cells(name)] for name in columns}
+    words = []
+    for row in range(len(draft.table.frame)):
+        if None in (values := [marks[name][row] for name in columns]):
+            return []
+        set_here = [name for name, value in zip(columns, values, strict=True) if value == "1"]
+        if len(set_here) > 1 and not data_set.header:
+            return []  # not classes, but features
+        if len(set_here) > 1:
+            raise draft.table.error(row, f"wanted one class, got {' and '.join(set_here)}")
+        words.append(set_here[0] if set_here else data_set.otherwise)
+    return words if any(words) else []
+
+
+def _understood(draft: Draft, column: str) -> list[str]:
+    """A column as '0', '1' and '', or [] where other words stand in it, or nothing."""
+    words = [cell.lower() for cell in draft.cells(column)]
+    if not all(word in TARGET_WORDS or word in MISSING for word in words):
+        return []
+    values = [TARGET_WORDS.get(word, "") for word in words]
+    return values if any(values) else []
+
+
+def _rule(draft: Draft, data_set: DataSet, choice: Choice, source: str, diagnosed: bool) -> str:
+    """What the target is made of: melanoma, malignant, a column or a YAML file; '' for nothing."""
+    if choice.target:
+        return choice.target
+    if choice.positive:
+        if not (column := source or draft.find(*TARGET_COLUMNS)):
+            require_columns(draft.table.path, draft.table.frame.columns, ("diagnosis",))
+        return column or ""
+    if data_set.target and (diagnosed or data_set.target in draft.table.frame):
+        return data_set.target
+    labels = [column for column in (draft.find(name) for name in TARGET_COLUMNS) if column]
+    if sure := next((column for column in labels if _understood(draft, column)), None):
+        return sure
+    if diagnosed:
+        return "melanoma"
+    if malignant := draft.find(*MALIGNANT_COLUMNS):
+        return malignant
+    return next((column for column in labels if any(draft.cells(column))), "")
+
+
+def _targets(
+    draft: Draft, rule: str, choice: Choice, source: str, words: list[str], found: list[Diagnosis | None]
+) -> tuple[str, list[str]]:
+    """How to call the target, and its values."""
+    if rule.lower().endswith((".yaml", ".yml")):
+        return f"{Path(rule).name}, of {source!r}", _mapped(draft, Path(rule), source, words, found)
+    if not choice.positive and rule in ("melanoma", "malignant") and rule not in draft.table.frame and found:
+        if rule == "malignant" and (column := draft.find(*MALIGNANT_COLUMNS)):
+            return f"{column!r}", _from_column(draft, column)
+        return f"{rule}, by {source!r}", _from_diagnoses(draft, rule, source, words, found)
+    if rule == "malignant":
+        rule = draft.find(*MALIGNANT_COLUMNS) or rule
+    column = rule if rule == source else draft.require(rule)
+    return f"{column!r}", _from_column(draft, column, choice.positive, words if rule == source else None)
+
+
+def _from_diagnoses(draft: Draft, rule: str, source: str, words: list[str], found: list[Diagnosis | None]) -> list[str]:
+    values = []
+    for row, (word, each) in enumerate(zip(words, found, strict=True)):
+        if each is None:
+            raise draft.table.error(
+                row,
+                f"{source} {word!r} is no diagnosis that is known: say with `positive` which of its words are "
+                "the positive class, or give a table of them with `target=MAP.yaml`",
+            )
+        values.append(each.melanoma if rule == "melanoma" else each.malignant)
+    if unsure := values.count(""):
+        draft.notes.append(f"images unlabelled, for their diagnosis leaves {rule} open: {unsure}")
+    return values
+
+
+def _from_column(
+    draft: Draft, column: str, positive: tuple[str, ...] = (), cells: list[str] | None = None
+) -> list[str]:
+    cells = draft.cells(column) if cells is None else cells
+    words = [cell.lower() for cell in cells]
+    draft.used["target"] = column
+    if positive:
+        ones = {word.strip().lower() for word in positive}
+        if absent := ones - set(words):
+            listed = shortened(sorted(set(words) - {""}))
+            raise InputError(
+                f"{draft.table.path}: `positive` {min(absent)!r} is in no row of {column!r}; there are {listed}"
+            )
+        return ["" if word in MISSING else str(int(word in ones)) for word in words]
+    for row, word in enumerate(words):
         if word not in TARGET_WORDS and word not in MISSING:
-            raise draft.table.error(row, f"{source} must be 0 or 1, benign or malignant, or empty, got {cell!r}")
-        targets.append(TARGET_WORDS.get(word, ""))
-    draft.set("target", targets)
+            raise draft.table.error(
+                row,
+                f"{column} must be 0 or 1, benign or malignant, or empty, got {cells[row]!r} "
+                f"(for other words: `target={column}` `positive=WORD,WORD`)",
+            )
+    return [TARGET_WORDS.get(word, "") for word in words]
+
+
+def _mapped(draft: Draft, path: Path, source: str, words: list[str], found: list[Diagnosis | None]) -> list[str]:
+    try:
+        table = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+    if not isinstance(table, dict) or not set(table.values()) <= {0, 1, None}:
+        raise InputError(f"{path}: wanted lines as `melanoma: 1`, `nevus: 0`, or nothing for unlabelled")
+    if not words:
+        draft.require("diagnosis")
+    known = {str(word).lower(): "" if value is None else str(int(value)) for word, value in table.items()}
+    values = []
+    for row, (word, each) in enumerate(zip(words, found, strict=True)):
+        name = each.name if each else ""
+        keys = [key for key in (word.lower(), name.lower()) if key in known]
+        if not keys and word.lower() not in MISSING:
+            raise draft.table.error(row, f"{source} {word!r} is not in {path}")
+        values.append(known[keys[0]] if keys else "")
+    return values

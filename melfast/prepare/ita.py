@@ -12,6 +12,7 @@ from pydantic import Field
 from melfast.data.manifest import Manifest
 from melfast.io.journal import Journal
 from melfast.io.schema import checked
+from melfast.io.words import check_words
 from melfast.prepare.picture import Picture, open_picture, whole
 from melfast.prepare.sweep import Result, Swept, sweep
 from melfast.skin.ita import Convention, SkinTone, estimate_tone
@@ -39,6 +40,7 @@ class ToneSettings:
     ita_min_quality: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
+@check_words
 def estimate_tones(
     manifest: Manifest,
     convention: Convention,
@@ -65,6 +67,7 @@ def estimate_tones(
     return sweep(manifest, work, threads=threads, journal=journal, progress=progress)
 
 
+@check_words
 def read_tone(path: Path, convention: Convention = "cielab") -> SkinTone:
     """The skin tone of an image file.
 

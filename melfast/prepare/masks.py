@@ -14,6 +14,7 @@ from melfast.data.manifest import Manifest, relative_folder
 from melfast.io.files import atomic_path
 from melfast.io.headers import PNG_MAGIC
 from melfast.io.journal import Journal
+from melfast.io.words import check_words
 from melfast.prepare.picture import Picture, open_picture, whole
 from melfast.prepare.sweep import Result, Swept, stamp, sweep
 from melfast.skin.masks import MaskMethod, make_mask, region_mask
@@ -24,6 +25,7 @@ PLAIN = " !#$&'()+,;=@[]{}~"
 LONGEST = 200
 
 
+@check_words
 def make_masks(
     manifest: Manifest,
     folder: Path,
@@ -98,6 +100,7 @@ def write_png(mask: NDArray[np.uint8], file: Path) -> None:
             png.write(struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)))
 
 
+@check_words
 def with_masks(manifest: Manifest, swept: Swept, method: MaskMethod) -> Manifest:
     """The manifest with `mask_path`, `mask_area` and `mask_method`, '' where an image is bad."""
     results = [result or {} for result in swept.results]

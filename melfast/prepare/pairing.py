@@ -1,11 +1,18 @@
 """Images and masks of a folder by name: pairs are made by stem, never by position."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import filecmp
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from melfast.io.errors import InputError
 from melfast.io.folders import MASK_SUFFIX
-from melfast.prepare.importers import image_stem
+from melfast.prepare.importers import image_stem, shared_folders
+
+PH2_SUFFIX = re.compile(r"_lesion$")
 
 
 @dataclass(frozen=True)
@@ -14,40 +21,101 @@ class FileIndex:
 
     Attributes:
         folder: where the files were looked for.
-        files: stem to path relative to `folder`; for masks the stem is the image's.
-        twice: stem to the second file that has it.
+        files: stem, composed (NFC) as macOS does not store it, to paths relative to `folder`; for
+            masks the stem is the image's.
+        what: images or masks.
+        copies: stems of which the folder holds several copies, byte for byte the same, the first of
+            which was taken; filled by `find`.
     """
 
     folder: str
-    files: dict[str, str]
-    twice: dict[str, str]
+    files: dict[str, list[str]]
+    what: str = "images"
+    copies: set[str] = field(default_factory=set)
 
-    def require_single(self, stems: Iterable[str], what: str) -> None:
-        """Raises InputError, naming both files, where one of the stems stands in two places."""
-        for stem in stems:
-            if stem in self.twice:
+    def find(self, cells: Sequence[str]) -> list[str]:
+        """The file of each name or path, relative to `folder`; '' where there is none.
+
+        Of several files of a name, the one that lies in the folders of the same names is meant. A
+        file that other cells of the same stem could mean too must lie in the cell's own folder.
+
+        Raises:
+            InputError: two files, which are not the same, are equally near.
+        """
+        stems = [_stem(cell) for cell in cells]
+        shared = {stem for stem, count in Counter(stems).items() if count > 1}
+        return [
+            self._nearest(cell, stem, stem in shared) if stem in self.files else ""
+            for cell, stem in zip(cells, stems, strict=True)
+        ]
+
+    def _nearest(self, cell: str, stem: str, shared: bool) -> str:
+        wanted = _folders(cell)
+        scores = {file: _common(wanted, _folders(file)) for file in self.files[stem]}
+        best = max(scores.values())
+        nearest = [file for file, score in scores.items() if score == best]
+        if shared and wanted and best == 0:
+            return ""
+        if len(nearest) > 1:
+            same = [file for file in nearest if os.path.basename(file) == os.path.basename(cell)]
+            nearest = same or nearest
+        first, *others = nearest
+        for other in others:
+            if not filecmp.cmp(os.path.join(self.folder, first), os.path.join(self.folder, other), shallow=False):
                 raise InputError(
-                    f"{self.folder}: two {what} are called {stem!r}: {self.files[stem]} and "
-                    f"{self.twice[stem]}; names must differ"
+                    f"{self.folder}: two {self.what} are called {stem!r}: {first} and {other}; "
+                    "names must differ, or the table must say their folders"
                 )
+        if others:
+            self.copies.add(stem)
+        return first
+
+    def hint(self, cells: Sequence[str]) -> str:
+        """Why files are not found that seem to be there: the case of their names, or zeros that were lost."""
+        folded = {stem.lower(): stem for stem in self.files}
+        bare = {stem.lstrip("0"): stem for stem in self.files}
+        for cell in map(_stem, cells):
+            if found := folded.get(cell.lower()):
+                return f"; {self.files[found][0]} is there: upper and lower case differ"
+            if cell.isdecimal() and (found := bare.get(cell.lstrip("0"))):
+                return f"; {self.files[found][0]} is there: leading zeros are missing, as a spreadsheet drops them"
+        return ""
+
+    def extra(self, cells: Iterable[str]) -> int:
+        """How many names of files no cell has."""
+        return len(self.files.keys() - {_stem(cell) for cell in cells})
 
 
 def index_images(folder: str, files: Iterable[str]) -> FileIndex:
     """Images by stem."""
-    return _index(folder, ((image_stem(file), file) for file in files))
+    return FileIndex(folder, _by_stem(files))
 
 
 def index_masks(folder: str, files: Iterable[str]) -> FileIndex:
     """Masks by the stem of their image: `x.png`, `x_mask.jpg` and `x_segmentation.png` are x's."""
-    return _index(folder, ((MASK_SUFFIX.sub("", image_stem(file)), file) for file in files))
+    return FileIndex(folder, _by_stem(files, masks=True), "masks")
 
 
-def _index(folder: str, stems_and_files: Iterable[tuple[str, str]]) -> FileIndex:
-    files: dict[str, str] = {}
-    twice: dict[str, str] = {}
-    for stem, file in stems_and_files:
-        if stem in files:
-            twice.setdefault(stem, file)
-        else:
-            files[stem] = file
-    return FileIndex(folder, files, twice)
+def _by_stem(files: Iterable[str], masks: bool = False) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for file in files:
+        stem = _stem(file)
+        if masks:
+            stem = PH2_SUFFIX.sub("", MASK_SUFFIX.sub("", stem))
+        found.setdefault(stem, []).append(file)
+    return found
+
+
+def _stem(cell: str) -> str:
+    return unicodedata.normalize("NFC", image_stem(cell))
+
+
+def _folders(path: str) -> list[str]:
+    """Folders of a path from the last to the first."""
+    parts = unicodedata.normalize("NFC", path).replace("\\", "/").split("/")[:-1]
+    return parts[::-1]
+
+
+def _common(wanted: list[str], folders: list[str]) -> int:
+    """How many folders from the last on are the same."""
+    return shared_folders([wanted, folders])

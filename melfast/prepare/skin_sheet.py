@@ -11,6 +11,7 @@ from melfast.data.manifest import Manifest
 from melfast.io.contact_sheet import check_sheet_path, write_grid
 from melfast.io.errors import ImageError, InputError
 from melfast.io.images import read_resized
+from melfast.io.words import check_words
 from melfast.prepare.sweep import Bad
 from melfast.skin.former import shift_skin
 from melfast.skin.ita import estimate_tone
@@ -27,6 +28,7 @@ PAINT = {
 }
 
 
+@check_words
 def draw_sheet(
     manifest: Manifest,
     path: Path,
@@ -64,6 +66,7 @@ def draw_sheet(
     return bad
 
 
+@check_words
 def sheet_row(
     path: Path, targets_deg: Sequence[float], method: Literal["exact", "published"]
 ) -> list[tuple[NDArray[np.uint8], str]]:

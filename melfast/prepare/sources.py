@@ -1,7 +1,8 @@
 """Import: a table or a folder, of a kind recognised or named, to a manifest."""
 
 import os
-import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -9,21 +10,25 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from melfast.data.manifest import Manifest, check_table, relative_folder
+from melfast.data.manifest import REQUIRED, Manifest, check_table, relative_folder
 from melfast.io.errors import InputError
 from melfast.io.files import atomic_path
-from melfast.io.folders import scan, scan_images, separate_masks
-from melfast.io.tables import Table, read_table, write_csv
-from melfast.prepare.folders import find_layout, import_folder
-from melfast.prepare.importers import TABLE_KINDS, Draft, convert_table, recognise_table
+from melfast.io.folders import none_found, scan, scan_images, separate_masks
+from melfast.io.log import logger
+from melfast.io.tables import TABLE_SUFFIXES, Table, read_header, read_table, shortened, write_csv
+from melfast.io.words import check_words
+from melfast.prepare.datasets import DATASETS, FOLDER_KINDS, HEADERLESS, SPLIT_WORDS, recognise
+from melfast.prepare.folders import find_classes, folder_table
+from melfast.prepare.importers import Choice, Draft, convert_table, join_table, split_rows, unique_names
+from melfast.prepare.packed import unpack_images
 from melfast.prepare.pairing import FileIndex, index_images, index_masks
+from melfast.prepare.split import unused_identities
 
-FOLDER_KINDS = ("folder", "images")
-KINDS = ("auto", *TABLE_KINDS, *FOLDER_KINDS)
-TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx", "without a suffix")
+KINDS = ("auto", *DATASETS)
 # Of several tables in a folder, the one of this name is meant.
 LABELS = "labels.csv"
 MISSING_COLUMNS = ("image_name", "reason")  # of the list of images without a file
+TABLE_DEPTH = 3  # folders below the source in which tables are looked for
 
 OnMissing = Literal["error", "drop"]
 
@@ -37,22 +42,38 @@ class Imported:
         manifest: lies beside the source; paths are relative to it.
         dropped: names of listed images that have no file (`on_missing="drop"` only).
         notes: what the user should know of, a line each.
+        target: what the target is made of; '' where no image has one.
+        used: manifest's column to the column it was made of.
+        unused: columns that were passed through.
     """
 
     kind: str
     manifest: Manifest
     dropped: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
+    target: str = ""
+    used: dict[str, str] = field(default_factory=dict)
+    unused: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Tables of one kind, or none for a folder of images or classes."""
+
+    kind: str
+    tables: tuple[Path, ...] = ()
+    unused: list[str] = field(default_factory=list)
 
 
 def import_source(source: Path, kind: str = "auto", images: Path | None = None) -> Manifest:
-    """`import_dataset` with its notes on stderr."""
+    """`import_dataset`, whose notes go to the log."""
     found = import_dataset(source, kind, images)
-    for note in found.notes:
-        print(f"{source}: {note}", file=sys.stderr)
+    for note in (*found.notes, *([f"target: {found.target}"] if found.target else ())):
+        logger.info(f"{source}: {note}")
     return found.manifest
 
 
+@check_words
 def import_dataset(
     source: Path,
     kind: str = "auto",
@@ -61,11 +82,13 @@ def import_dataset(
     *,
     require_images: bool = True,
     on_missing: OnMissing = "error",
+    choice: Choice | None = None,
+    unpack: Path | None = None,
 ) -> Imported:
     """Imports a data set.
 
     Args:
-        source: a CSV file; a folder with one, or with class folders; or a folder of images.
+        source: a table; a folder with one, or with class folders; or a folder of images.
         kind: one of KINDS; `auto` goes by the header or the folders.
         images: where the images of a table are, at any depth; by default `images/` beside the
             table, or else anywhere beside it.
@@ -73,121 +96,287 @@ def import_dataset(
             folders and files among the images that are named so.
         require_images: False imports a table alone, its `path` empty.
         on_missing: what to do with listed images that have no file.
+        choice: what the user says of the columns.
+        unpack: folder for images that are packed in an HDF5 file beside the table (ISIC 2024).
     Raises:
-        InputError: the kind is not plain to see, the table is wrong, files are missing, or one name
-            stands for two files.
+        InputError: the kind is not plain to see, the table is wrong or has no labels, files are
+            missing, or one name stands for two files.
     """
+    choice = choice or Choice()
     if kind not in KINDS:
         raise InputError(f"unknown kind {kind!r}; kinds are {', '.join(KINDS)}")
     if not source.exists():
         raise InputError(f"{source}: no such file or folder")
-    table, kind = _recognise(source, kind)
-    if table is None:
+    found = _find(source, kind, choice)
+    if found.kind in FOLDER_KINDS:
         if images or masks or not require_images:
             raise InputError(f"{source}: images and masks are looked up for tables, not for folders")
-        manifest, notes = import_folder(source, kind)
-        return Imported(kind, manifest, notes=notes)
-    draft = convert_table(table, kind)
+        draft = _folder_draft(source, found, choice)
+    else:
+        draft = _table_draft(source, found, choice)
+    if found.unused:
+        draft.notes.append(f"tables not used: {shortened(found.unused)}")
     check_table(draft.table)  # a bad row comes before a missing file
+    _require_labels(source, found, draft, choice.unlabelled or kind == "images")
+    dropped: tuple[str, ...] = ()
     if not require_images:
         draft.set("path", [""] * len(draft.table.frame))
-        return Imported(kind, check_table(draft.table), notes=draft.notes)
-    dropped = _find_images(draft, images, on_missing)
-    _find_masks(draft, images, masks)
-    return Imported(kind, check_table(draft.table), dropped, draft.notes)
+    elif found.kind not in FOLDER_KINDS:
+        root = source if source.is_dir() else source.parent
+        if images is None and unpack and (packed := sorted(root.glob("*.hdf5"))):
+            unpack_images(draft, packed, unpack, root)
+        dropped = _find_images(draft, root, images, on_missing)
+        _find_masks(draft, root, images, masks)
+    manifest = check_table(draft.table)
+    draft.notes += [f"warning: {line}" for line in unused_identities(manifest, draft.unused)]
+    return Imported(found.kind, manifest, dropped, draft.notes, _target_line(draft, manifest), draft.used, draft.unused)
 
 
-def _recognise(source: Path, kind: str) -> tuple[Table | None, str]:
-    """The table, or None for a folder without one, and the kind."""
+def _folder_draft(source: Path, found: Found, choice: Choice) -> Draft:
+    scanned = scan(source)
+    images, masks = separate_masks(scanned.files)
+    if not images and found.kind == "images":
+        raise none_found(source, scanned)
+    table, notes = folder_table(source, images, found.kind, bool(choice.positive or choice.target))
+    draft = convert_table(table, found.kind, choice)
+    draft.notes += [*scanned.notes(*TABLE_SUFFIXES), *notes]
+    if masks:
+        _set_masks(draft, index_masks(str(source), masks), draft.cells("path"))
+    return draft
+
+
+def _table_draft(source: Path, found: Found, choice: Choice) -> Draft:
+    """The rows of all tables of a data set, with what lies in its side tables."""
+    drafts = []
+    for path in found.tables:
+        table = _read(path)
+        for side in _side_tables(path, found.kind):
+            table = join_table(table, read_table(side))
+        if splits := _beside(path, DATASETS[found.kind].row_splits):
+            table = split_rows(table, splits)
+        drafts.append(convert_table(table, found.kind, choice))
+    pairs = [(path, draft) for path, draft in zip(found.tables, drafts, strict=True)]
+    pairs = [(path, draft) for path, draft in pairs if draft.target] or pairs
+    if left := [os.path.relpath(path, source) for path in found.tables if path not in dict(pairs)]:
+        found.unused.extend(left)
+    if len(pairs) == 1:
+        return pairs[0][1]
+    for path, draft in pairs:
+        prefix = relative_folder(str(path.parent.resolve()), source.resolve())
+        draft.set("path", [os.path.join(prefix, cell) if cell else "" for cell in draft.cells("path")])
+        draft.set("split", [_split_of(path, source)] * len(draft.table.frame))
+        draft.notes[:] = [f"{path.name}: {note}" for note in draft.notes]
+    drafts = [draft for _, draft in pairs]
+    frame = pd.concat([draft.table.frame for draft in drafts], ignore_index=True).fillna("")
+    lines = np.concatenate([draft.table.lines for draft in drafts])
+    joined = shortened([os.path.relpath(path, source) for path, _ in pairs])
+    notes = [f"tables joined: {joined}", *(note for draft in drafts for note in draft.notes)]
+    both = Draft(Table(source / "manifest.csv", frame, lines), notes, drafts[0].target, drafts[0].used, drafts[0].made)
+    if any(both.cells("path")) and both.table.frame["image_name"].duplicated().any():
+        both.set("image_name", unique_names(both.cells("path")))  # numbered from 0 in each folder
+    return both
+
+
+def _read(path: Path) -> Table:
+    headerless = recognise(read_header(path)) == HEADERLESS
+    return read_table(path, ("image_name", "target") if headerless else ())
+
+
+def _side_tables(path: Path, kind: str) -> list[Path]:
+    names = [path.name.replace(old, new) for old, new in DATASETS[kind].joins if old in path.name]
+    return [found[0] for name in names if (found := _beside(path, (name,)))]
+
+
+def _beside(path: Path, names: Sequence[str]) -> list[Path]:
+    """The files of some names in a table's folder or in folders beside it; [] where one is missing."""
+    places = (path.parent, path.parent.parent, *sorted(path.parent.parent.glob("*/")))
+    found = [next((place / name for place in places if (place / name).is_file()), None) for name in names]
+    return [file for file in found if file] if all(found) else []
+
+
+def _split_of(path: Path, source: Path) -> str:
+    """The split that a table's name or folder tells, '' for none."""
+    words = os.path.relpath(path.with_suffix(""), source).lower().replace(os.sep, "_").replace("-", "_").split("_")
+    return next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), "")
+
+
+def _find(source: Path, kind: str, choice: Choice) -> Found:
+    """What a source is."""
     if source.is_file():
         if kind in FOLDER_KINDS:
             raise InputError(f"{source}: is a file, wanted a folder for kind {kind!r}")
-        table = read_table(source)
-        return table, recognise_table(list(table.frame.columns)) if kind == "auto" else kind
+        header = read_header(source)
+        found = recognise(header) if kind == "auto" else kind
+        return Found(found or "csv", (source,))  # which says what is missing
     if kind in FOLDER_KINDS:
-        return None, kind
-    tables = _tables(source, kind)
-    labelled = any(table.path.name == LABELS for table, _ in tables)
-    layout = find_layout(source) if kind == "auto" and not labelled else None
-    found = [f"{table.path.name} ({name})" for table, name in tables]
-    if layout == "folder":
-        found.append("class folders (folder)")
-    if len(found) == 1:
-        return tables[0] if tables else (None, "folder")
-    if found:
-        raise InputError(f"{source}: holds {' and '.join(found)}: name one as SOURCE, or its kind with --kind")
-    if layout == "images":
-        return None, layout
-    raise InputError(
-        f"{source}: nothing known found; wanted {LABELS} or another table, benign/ and malignant/ folders, or images"
+        return Found(kind)
+    tables = dict(_tables(source))
+    kinds: dict[str, list[Path]] = {}
+    for path, known in tables.items():
+        if known and (known == kind or (kind == "auto" and known != "csv")):
+            kinds.setdefault(known, []).append(path)
+    if (source / LABELS).is_file():
+        kinds = {(tables.get(source / LABELS) or "csv") if kind == "auto" else kind: [source / LABELS]}
+    labelled = {each: paths for each, paths in kinds.items() if DATASETS[each].labelled}
+    kinds = labelled or kinds
+    images, _ = separate_masks(scan_images(source))
+    if kind == "auto" and source / LABELS not in tables:
+        classes = any(find_classes(images)) or bool(choice.positive and not kinds and not tables)
+        if classes:
+            kinds["folder"] = []
+        elif not kinds and (plain := [path for path, known in tables.items() if known == "csv" and _plausible(path)]):
+            # A manifest was made of another table, if there is one.
+            kinds["csv"] = [path for path in plain if not set(REQUIRED) <= set(read_header(path))] or plain
+    kinds = {each: _one_of_each(paths) for each, paths in kinds.items()}
+    listed = [f"{os.path.relpath(path, source)} ({each})" for each, paths in kinds.items() for path in paths]
+    if "folder" in kinds:
+        listed.append("class folders (folder)")
+    name, paths = next(iter(kinds.items()), ("", []))
+    if len(kinds) == 1 and (len(listed) == 1 or _splits(paths, source)):
+        sides = [file for path in paths for file in _side_tables(path, name)]
+        sides += _beside(paths[0], DATASETS[name].row_splits) if paths else []
+        return Found(name, tuple(paths), _names(source, tables, [*paths, *sides]))
+    if listed:
+        raise InputError(f"{source}: holds {' and '.join(listed)}: name one as SOURCE, or its kind by `kind`")
+    if any(os.path.dirname(file) in ("", "images") for file in images):
+        return Found("images", (), _names(source, tables, []))
+    raise InputError(_nothing(source, tables, images))
+
+
+def _names(source: Path, tables: dict[Path, str | None], used: Sequence[Path]) -> list[str]:
+    """Tables that were not used, but for texts that are none."""
+    left = [path for path, kind in tables.items() if path not in used and (kind or path.suffix.lower() != ".txt")]
+    return [os.path.relpath(path, source) for path in left]
+
+
+def _tables(folder: Path) -> Iterator[tuple[Path, str | None]]:
+    """Tables under a folder with their kinds, by their headers alone; None where they list no images."""
+    for root, folders, names in os.walk(folder):
+        depth = len(Path(root).relative_to(folder).parts)
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and depth < TABLE_DEPTH)
+        for path in (Path(root, name) for name in sorted(names)):
+            # Harvard Dataverse hands out HAM10000_metadata without a suffix.
+            if path.suffix.lower() in TABLE_SUFFIXES or path.name == "HAM10000_metadata":
+                try:
+                    yield path, recognise(read_header(path))
+                except InputError:
+                    yield path, None
+
+
+def _plausible(path: Path) -> bool:
+    """Whether a table of no known data set may hold labels."""
+    return path.suffix.lower() != ".txt" and "submission" not in path.name.lower()
+
+
+def _one_of_each(paths: list[Path]) -> list[Path]:
+    """Without tables that lie there a second time in another format, as metadata.csv and metadata.jsonl."""
+    first = {path.with_suffix(""): path for path in reversed(paths)}
+    return sorted(first.values())
+
+
+def _splits(paths: list[Path], source: Path) -> bool:
+    """Whether some tables are those of a data set's splits."""
+    splits = [_split_of(path, source) for path in paths]
+    return len(paths) > 1 and all(splits) and len(set(splits)) == len(splits)
+
+
+def _nothing(source: Path, tables: dict[Path, str | None], images: list[str]) -> str:
+    """That nothing known was found, and what was."""
+    reasons = []
+    for path in tables:
+        try:
+            read_header(path)
+        except InputError as error:
+            reasons.append(str(error).replace(f"{path}: ", f"{path.name} "))
+    suffixes = Counter(path.suffix.lower() for path in source.rglob("*") if path.is_file() and path.suffix)
+    there = shortened([f"{count:,} {suffix}" for suffix, count in suffixes.most_common()]) or "nothing"
+    return (
+        f"{source}: nothing known found ({'; '.join([f'it holds {there}', *reasons])}); wanted {LABELS} or another "
+        "table, benign/ and malignant/ folders, or images (melfast prepare import --list tells the known data sets)"
     )
 
 
-def _tables(folder: Path, kind: str) -> list[tuple[Table, str]]:
-    """Tables of a folder that can be meant: labels.csv alone if there; else the published kinds."""
-    if (folder / LABELS).is_file():
-        table = read_table(folder / LABELS)
-        name = recognise_table(list(table.frame.columns)) if kind == "auto" else kind
-        return [(table, name)]
-    tables = []
-    for path in sorted(folder.iterdir()):
-        # Harvard Dataverse hands out HAM10000_metadata without a suffix.
-        if path.suffix.lower() != ".csv" and path.name != "HAM10000_metadata":
-            continue
-        table = read_table(path)
-        name = recognise_table(list(table.frame.columns))
-        if name == kind or (kind == "auto" and name != "csv"):
-            tables.append((table, name))
-    return tables
+def _require_labels(source: Path, found: Found, draft: Draft, unlabelled: bool) -> None:
+    """Raises InputError where labels seem to be missing rather than not to exist; else notes that there are none."""
+    if draft.target:
+        return
+    if not (unlabelled or (not DATASETS[found.kind].labelled and (found.tables or not found.unused))):
+        if not found.tables:
+            raise InputError(
+                f"{source}: holds images without labels, and tables that were not used: {shortened(found.unused)}; "
+                "name one as SOURCE, or say `unlabelled=True`"
+            )
+        columns = ", ".join(name for name in map(str, draft.table.frame) if name not in draft.made)
+        raise InputError(
+            f"{draft.table.path}: no column 'target'; columns are {columns} "
+            "(`target=COLUMN` names it, `unlabelled=True` imports without)"
+        )
+    draft.notes.append("no labels: all images are unlabelled")
 
 
-def _find_images(draft: Draft, images: Path | None, on_missing: OnMissing) -> tuple[str, ...]:
+def _target_line(draft: Draft, manifest: Manifest) -> str:
+    if not draft.target:
+        return ""
+    counts = {value: int((manifest.targets == value).sum()) for value in (1, 0, -1)}
+    unknown = f", unlabelled {counts[-1]:,}" if counts[-1] else ""
+    return f"{draft.target}: 1 {counts[1]:,}, 0 {counts[0]:,}{unknown}"
+
+
+def _find_images(draft: Draft, root: Path, images: Path | None, on_missing: OnMissing) -> tuple[str, ...]:
     """Fills `path`; returns the names of rows left out because their file is missing."""
     folder = draft.table.path.parent
     given = draft.cells("path")
-    if any(given) and not _only_names(given, images or folder):
-        paths = _existing([_under(images, folder, cell) for cell in given], folder)
-        where = str(images or folder)
-    else:
-        index, left = _image_index(folder, images)
+    paths = _existing([_under(images, folder, cell) for cell in given], folder)
+    where = str(images or root)
+    if not all(paths):
+        index, left = _image_index(root, images)
         draft.notes += left
-        names = draft.cells("image_name")
-        index.require_single(names, "images")
-        paths = _under_manifest(index, names, folder)
         where = index.folder
-        if extra := len(index.files.keys() - set(names)):
+        names = [cell or name for cell, name in zip(given, draft.cells("image_name"), strict=True)]
+        found = _under_manifest(index, index.find(names), folder)
+        if not any(given) and (extra := index.extra(names)):
             draft.notes.append(f"images in {where} that stand in no row: {extra}")
+        if index.copies:
+            draft.notes.append(f"images in {where} that lie there several times, alike: {len(index.copies)}")
+        by_name = sum(1 for cell, here, path in zip(given, paths, found, strict=True) if cell and not here and path)
+        if by_name and any("/" in cell or "\\" in cell for cell in given):
+            draft.notes.append(f"files that are not where the table says, found by name: {by_name}")
+        paths = [here or path for here, path in zip(paths, found, strict=True)]
     draft.set("path", paths)
     missing = np.array([not path for path in paths])
     if not missing.any():
         return ()
     names = [str(name) for name in draft.table.frame["image_name"].to_numpy()[missing]]
-    listed = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+    listed = shortened(names)
     if on_missing == "error" or missing.all():
+        cells = [cell or name for cell, name in zip(given, draft.cells("image_name"), strict=True)]
+        packed = sorted(root.glob("*.hdf5"))
+        hint = index.hint([cell for cell, path in zip(cells, paths, strict=True) if not path])
+        hint = f"; they may be in {packed[0].name}: 'melfast prepare import' unpacks it" if packed else hint
         raise InputError(
-            f"{draft.table.path}: {len(names)} of {len(paths)} listed images are not in {where}: "
-            f"{listed} (--images names another folder, --on-missing drop leaves them out)"
+            f"{draft.table.path}: {len(names)} of {len(paths)} listed images are not in {where}: {listed}{hint} "
+            "(`images` names another folder, `on_missing=drop` leaves them out)"
         )
     draft.notes.append(f"listed images left out because they have no file: {len(names)} ({listed})")
     draft.keep(np.flatnonzero(~missing))
     return tuple(names)
 
 
-def _find_masks(draft: Draft, images: Path | None, masks: Path | None) -> None:
+def _find_masks(draft: Draft, root: Path, images: Path | None, masks: Path | None) -> None:
     """Fills `mask_path` where there are masks and the table does not name them itself."""
-    folder = draft.table.path.parent
     if "mask_path" in draft.table.frame and any(draft.cells("mask_path")) and masks is None:
         _require_masks(draft)
         return
-    index = _mask_index(folder, images, masks)
-    if not index.files:
-        if masks is not None:
-            raise InputError(f"{masks}: holds no image that melfast reads")
-        return
-    names = draft.cells("image_name")
-    index.require_single(names, "masks")
-    paths = _under_manifest(index, names, folder)
-    if extra := len(index.files.keys() - set(names)):
+    index = _mask_index(root, images, masks)
+    if index.files:
+        _set_masks(draft, index, draft.cells("path"))
+    elif masks is not None:
+        raise InputError(f"{masks}: holds no image that melfast reads")
+
+
+def _set_masks(draft: Draft, index: FileIndex, images: list[str]) -> None:
+    paths = _under_manifest(index, index.find(images), draft.table.path.parent)
+    if extra := index.extra(images):
         draft.notes.append(f"masks in {index.folder} without an image: {extra}")
     if without := paths.count(""):
         draft.notes.append(f"images without a mask: {without}")
@@ -199,31 +388,25 @@ def _require_masks(draft: Draft) -> None:
     found = _existing([cell.replace("\\", "/") for cell in cells], draft.table.path.parent)
     missing = [cell for cell, path in zip(cells, found, strict=True) if cell and not path]
     if missing:
-        listed = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
-        raise InputError(f"{draft.table.path}: {len(missing)} listed masks are missing: {listed}")
+        raise InputError(f"{draft.table.path}: {len(missing)} listed masks are missing: {shortened(missing)}")
 
 
-def _image_index(folder: Path, images: Path | None) -> tuple[FileIndex, tuple[str, ...]]:
+def _image_index(root: Path, images: Path | None) -> tuple[FileIndex, tuple[str, ...]]:
     """The images, and a note on files that are none; tables are not counted among these."""
-    root = images or (folder / "images" if (folder / "images").is_dir() else folder)
-    found = scan(root)
-    return index_images(str(root), separate_masks(found.files)[0]), found.notes(*TABLE_SUFFIXES)
+    folder = images or (root / "images" if (root / "images").is_dir() else root)
+    found = scan(folder)
+    return index_images(str(folder), separate_masks(found.files)[0]), found.notes(
+        *TABLE_SUFFIXES, ".hdf5", "without a suffix"
+    )
 
 
-def _mask_index(folder: Path, images: Path | None, masks: Path | None) -> FileIndex:
-    if masks is None and (folder / "masks").is_dir():
-        masks = folder / "masks"
+def _mask_index(root: Path, images: Path | None, masks: Path | None) -> FileIndex:
+    if masks is None and (root / "masks").is_dir():
+        masks = root / "masks"
     if masks is not None:
         return index_masks(str(masks), scan_images(masks))
-    root = images or folder
-    return index_masks(str(root), separate_masks(scan_images(root))[1])
-
-
-def _only_names(cells: list[str], folder: Path) -> bool:
-    """Whether a path column holds bare file names that do not lie in the folder itself."""
-    return not any("/" in cell or "\\" in cell for cell in cells) and not any(
-        (folder / cell).is_file() for cell in cells if cell
-    )
+    folder = images or root
+    return index_masks(str(folder), separate_masks(scan_images(folder))[1])
 
 
 def _under(images: Path | None, folder: Path, cell: str) -> str:
@@ -239,11 +422,10 @@ def _existing(cells: list[str], folder: Path) -> list[str]:
     return [cell if cell and os.path.isfile(os.path.join(start, cell)) else "" for cell in cells]
 
 
-def _under_manifest(index: FileIndex, names: list[str], folder: Path) -> list[str]:
-    """Path of each name's file relative to the manifest's folder, '' where there is none."""
+def _under_manifest(index: FileIndex, files: list[str], folder: Path) -> list[str]:
+    """Files of an index relative to the manifest's folder, '' where there is none."""
     prefix = relative_folder(str(Path(index.folder).resolve()), folder.resolve())
-    files = index.files
-    return [os.path.join(prefix, files[name]) if name in files else "" for name in names]
+    return [os.path.join(prefix, file) if file else "" for file in files]
 
 
 def write_missing(names: tuple[str, ...], path: Path) -> None:
@@ -252,13 +434,12 @@ def write_missing(names: tuple[str, ...], path: Path) -> None:
         write_csv(temporary, MISSING_COLUMNS, [(name, "no such file") for name in names])
 
 
-def summary(manifest: Manifest) -> list[tuple[str, str]]:
-    """Figures of a manifest as (what, counts) for people."""
-    targets, splits, groups = manifest.targets, manifest.splits, manifest.groups
-    rows = [
-        ("images", f"{len(manifest):,}"),
-        ("targets", _counts({"benign": targets == 0, "malignant": targets == 1, "unlabelled": targets == -1})),
-    ]
+def summary(found: Imported, manifest: Manifest) -> list[tuple[str, str]]:
+    """Figures of an import as (what, counts) for people."""
+    splits, groups = manifest.splits, manifest.groups
+    rows = [("images", f"{len(manifest):,}"), ("target", found.target or "none: all images are unlabelled")]
+    if known := int((manifest.column("diagnosis") != "").sum()):
+        rows.append(("diagnoses", f"{known:,}, of {len(set(manifest.column('diagnosis')) - {''}):,} kinds"))
     for name, column in (("patients", "patient_id"), ("lesions", "lesion_id")):
         ids = pd.unique(manifest.column(column))
         if known := sum(1 for cell in ids if cell):
@@ -271,6 +452,10 @@ def summary(manifest: Manifest) -> list[tuple[str, str]]:
         rows.append(("splits", _counts({**parts, "none": splits == ""})))
     if count := int((manifest.column("mask_path") != "").sum()):
         rows.append(("masks", f"{count:,}"))
+    renamed = [old if old == new else f"{new} from {old}" for new, old in found.used.items()]
+    rows.append(("columns", ", ".join(renamed)))
+    if found.unused:
+        rows.append(("kept", f"{', '.join(found.unused)} (not used)"))
     return rows
 
 

@@ -1,18 +1,28 @@
 """Split: train, valid, test that share no patient, lesion or duplicate; alike in target, group."""
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from melfast.data.manifest import SPLITS, Manifest
+from melfast.data.manifest import COLUMNS, MISSING_ID, SPLITS, Manifest
 from melfast.io.errors import InputError
 
 FRACTIONS = (0.7, 0.15, 0.15)
+# Names of columns of identities, as `Patient`, `case no` or `Paciente`, but not `patient age` or `lesion type`.
+IDENTITY = re.compile(
+    r"\b(patient(en|in)?|paciente|pasien|pazienten?|subject|sujeto?|participant|person[ae]?|personne|proband|donor|client|"
+    r"individual|case|caso|cas|fall|lesion|lesi[oó]n|läsion|mole|nevus)"
+    r" ?(id|ids|uid|no|nr|num|number|nummer|numero|code|codigo|key|ref|hash|name|index)?$|^(id|pid|uid|mrn)$"
+)
+NUMBERED = re.compile(r"[A-Za-z]+[ _-]?\d{3,}")
+FLAGS = {"0", "1", "0.0", "1.0", "yes", "no", "true", "false", "y", "n"}
 # What ties images to one split; duplicate_group is the column of 'melfast prepare dedup'.
 IDS = {"patient_id": "patient", "lesion_id": "lesion", "duplicate_group": "duplicate group"}
 
@@ -98,6 +108,51 @@ def require_disjoint(manifest: Manifest) -> None:
             f"{manifest.path}: {' and '.join(found)} in more than one split; wanted each in one: "
             "split with 'melfast prepare split --force', or set data.allow_overlap"
         )
+
+
+def unused_identities(manifest: Manifest, columns: Sequence[str] | None = None) -> list[str]:
+    """A warning for each column that looks like an identity, but does not keep its images together.
+
+    Args:
+        columns: those to look at; by default all that are none of a manifest's.
+    """
+    candidates = [
+        name
+        for name in (list(map(str, manifest.table)) if columns is None else columns)
+        if name not in (*COLUMNS, *IDS) and _looks_like_identity(name, pd.unique(manifest.column(name)), len(manifest))
+    ]
+    if not candidates:
+        return []
+    rows = pd.DataFrame({"part": connected_parts(manifest), "split": manifest.splits})
+    warnings = []
+    for name in candidates:
+        cells = manifest.table[name].str.strip()
+        there = rows[~cells.str.lower().isin(MISSING_ID)]
+        known = there.groupby(cells)
+        torn = int((known["part"].nunique() > 1).sum())
+        in_two = int((there[there["split"] != ""].groupby(cells)["split"].nunique() > 1).sum())
+        if torn:
+            found = (
+                f"{in_two:,} of its {known.ngroups:,} values stand in more than one split"
+                if (rows["split"] != "").any()
+                else f"{torn:,} of its {known.ngroups:,} values have several images, which a split may part"
+            )
+            warnings.append(
+                f"column {name!r} looks like an identity and is not used: {found}; name it with "
+                f"'melfast prepare import --patient-column {name}' (or --lesion-column), or rename it to patient_id"
+            )
+    return warnings
+
+
+def _looks_like_identity(name: str, values: NDArray[np.object_], count: int) -> bool:
+    """By a column's name, or else by its values [K] of `count` images."""
+    if not 2 <= len(values) <= count or {value.lower() for value in values[:9]} <= FLAGS | MISSING_ID:
+        return False
+    if IDENTITY.search(re.sub(r"(?<=[a-z])(?=[A-Z])|[^\w]+|_", " ", name).lower().strip()):
+        return True
+    # Named in other words, but numbered through, as P0042 or ISIC-00231: not a device or a code of a diagnosis.
+    first = values[:100]
+    return len(values) >= max(10, count // 20) and sum(bool(NUMBERED.fullmatch(v)) for v in first) > len(first) / 2
 
 
 def shared_ids(manifest: Manifest, column: str, splits: Sequence[str] = SPLITS) -> list[str]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from melfast.data.manifest import Manifest
 from melfast.io.errors import ImageError
 from melfast.io.files import atomic_path
 from melfast.io.journal import Journal
+from melfast.io.log import Progress
 from melfast.io.tables import write_csv
 
 Result = dict[str, Any]
@@ -26,6 +28,17 @@ Bar = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
 def no_bar(what: str, total: int) -> Iterator[Callable[[], None]]:
     """A Bar that shows nothing."""
     yield lambda: None
+
+
+def bar_of(progress: Progress) -> Bar:
+    """A Bar that tells of each step."""
+
+    @contextmanager
+    def bar(what: str, total: int) -> Iterator[Callable[[], None]]:
+        steps = count(1)
+        yield lambda: progress(what, next(steps), total)
+
+    return bar
 
 
 @dataclass(frozen=True)

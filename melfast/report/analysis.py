@@ -1,43 +1,59 @@
 """Analysis: how good, for whom, how sure; all numbers of a report, as one JSON document.
 
-The page and the tables of a report show what stands in this document and nothing else.
+The page and the tables of a report show what stands in this document and nothing else. Its keys:
+
+- `about`: what the caller gives, and `images`, `malignant`, `patients` (None: unknown), and
+  `intervals`: `level`, `permutations`, `seed`, `clusters` (what is independent: `patients` or
+  `images`), and `family`: how many gaps are tested, which Holm's adjustment is over.
+- `models`, each with `name`, `threshold`, `threshold_source`, `confusion`, `operating_points` and
+    - `overall`: of each metric `value`, `low`, `high`, `method` (None: no interval) and `note` (None,
+      or what to doubt about it in words, such as "1 malignant image");
+    - `calibration`: None without scores, or `observed`, `expected`, `brier_reference`, `curve` (bins
+      with `images`, `malignant`, `predicted`, `observed`, `low`, `high`), and with value and ends
+      `observed_expected`, `intercept` and `slope`;
+    - `decision_curve`: None without scores, or `threshold`, `model`, `treat_all`, `treat_none`:
+      lists of net benefits per image;
+    - `groupings`: by name `names`, `unknown` (images), `groups` (by name `images`, `malignant`,
+      `confusion`, `metrics` as `overall`, `calibration`), and `gaps`: of each metric `gap`, `low`,
+      `high`, `ratio`, `lowest_group`, `highest_group`, `worst_group` (None unless the gap `stands`),
+      `stands` (adjusted p at most 1 - level), `left_out` (count of images by group too small to
+      count), `counted` (images of which kind), and `null`: `mean` and `upper` of the gaps that chance
+      makes, `p_value`, `p_adjusted`, and `reason` where there is no p-value. `low` is above 0 where,
+      and only where, `p_value` is at most 1 - level.
+- `comparisons`, of each pair of models `first`, `second`, `differences` (of each metric `value`, `low`,
+  `high`, `p_value`), `delong` (None, or `auc`, `standard_error`, `p_value`), `mcnemar`, and `gaps`: a
+  list of `grouping`, `metric`, `first` and `second` gap, their difference `value`, `low`, `high`.
 """
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import melfast
-from melfast.metrics import compare, fairness
-from melfast.metrics.bootstrap import EQUALIZED_ODDS, OVERALL, Bootstrap, IntervalMethod, bootstrap, permutation_null
+from melfast.io.log import logger
+from melfast.metrics import compare
+from melfast.metrics.calibration import assess, decision_curve
+from melfast.metrics.gaps import Gap, Gaps
 from melfast.metrics.groups import Groups
-from melfast.metrics.intervals import Interval, exact_interval, independent_images
+from melfast.metrics.intervals import Estimate, Interval, holm
 from melfast.metrics.metrics import (
     SCORE_METRICS,
-    THRESHOLD_METRICS,
+    Confusion,
     confusion,
     sensitivity_at_specificity,
     specificity_at_sensitivity,
 )
+from melfast.metrics.scores import Sample, estimates
+from melfast.metrics.shares import Cells, call_estimates
 
 SCHEMA = "melfast-report/1"
-# Gaps of these are shown with their null; the others' rates by group stand beside them.
-GAP_METRICS = ("recall", "fpr", "selection_rate", "balanced_accuracy", "f1", "precision", "auc")
 OPERATING_POINTS = (0.8, 0.9, 0.95)
-# Counts of a confusion that a rate is a share of: part, whole.
-SHARES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "accuracy": (("tp", "tn"), ("tn", "fp", "fn", "tp")),
-    "precision": (("tp",), ("tp", "fp")),
-    "recall": (("tp",), ("tp", "fn")),
-    "specificity": (("tn",), ("tn", "fp")),
-    "fpr": (("fp",), ("tn", "fp")),
-    "fnr": (("fn",), ("tp", "fn")),
-    "selection_rate": (("tp", "fp"), ("tn", "fp", "fn", "tp")),
-}
+NET_BENEFIT_AT = np.arange(1, 100) / 100
 
 
 @dataclass(frozen=True)
@@ -63,14 +79,14 @@ class Model:
 
     Attributes:
         score: float64 [N], P(malignant); None: calls are all there is.
-        called: int64 [N], 0 and 1.
+        called: int64 [N], 0 and 1; None: no threshold is known, and so nothing that needs calls.
         threshold: that made the calls; None: unknown.
         threshold_source: in words.
     """
 
     name: str
     score: NDArray[np.float64] | None
-    called: NDArray[np.int64]
+    called: NDArray[np.int64] | None
     threshold: float | None
     threshold_source: str
 
@@ -80,12 +96,11 @@ class Settings:
     """
     Attributes:
         level: of the intervals.
-        replicates: of the bootstrap, and permutations.
+        permutations: of the tests of gaps.
     """
 
     level: float = 0.95
-    method: IntervalMethod = "bca"
-    replicates: int = 10_000
+    permutations: int = 10_000
     seed: int = 0
 
 
@@ -95,7 +110,10 @@ def analyse(images: Images, models: Sequence[Model], settings: Settings, about: 
     Args:
         about: kept as it is, beside what is known here.
     """
-    clustered = images.patients is not None
+    patient = None if images.patients is None else _numbered(images.patients)
+    analysed = [_Analysed(images, model, patient, settings) for model in models]
+    documents = [one.document() for one in analysed]
+    family = _adjust(documents, settings.level)
     return {
         "schema": SCHEMA,
         "melfast": melfast.__version__,
@@ -103,142 +121,221 @@ def analyse(images: Images, models: Sequence[Model], settings: Settings, about: 
             **about,
             "images": len(images.names),
             "malignant": int(images.y_true.sum()),
-            "patients": _count_patients(images.patients) if clustered else None,
+            "patients": None if patient is None else len(np.unique(patient)),
             "intervals": {
                 "level": settings.level,
-                "method": settings.method,
+                "permutations": settings.permutations,
                 "seed": settings.seed,
-                "replicates": settings.replicates,
-                "resampled": "patients" if clustered else "images",
+                "clusters": "images" if patient is None else "patients",
+                "family": family,
             },
         },
-        "models": [_of_model(images, model, settings) for model in models],
-        "comparisons": compare.compare_all(images, models, settings),
+        "models": documents,
+        "comparisons": [_compared(*pair, settings.level) for pair in itertools.combinations(analysed, 2)],
     }
 
 
-def _of_model(images: Images, model: Model, settings: Settings) -> dict[str, Any]:
-    def resampled(groups: Groups | None) -> Bootstrap:
-        return bootstrap(
-            images.y_true,
-            model.called,
-            model.score,
-            sensitive_features=groups,
-            patients=images.patients,
-            replicates=settings.replicates,
-            seed=settings.seed,
-        )
+class _Analysed:
+    """One model with its estimates and gaps, as objects."""
 
-    counts = confusion(images.y_true, model.called)
-    found: dict[str, Any] = {
-        "name": model.name,
-        "threshold": model.threshold,
-        "threshold_source": model.threshold_source,
-        "overall": _intervals(images, model, None, resampled(None), OVERALL, settings),
-        "confusion": asdict(counts),
-        "operating_points": _operating_points(images.y_true, model.score),
-        "groupings": {},
-    }
-    for groups in images.groupings:
-        found["groupings"][groups.name] = _of_grouping(images, model, groups, resampled(groups), settings)
-    return found
+    def __init__(self, images: Images, model: Model, patient: NDArray[np.int64] | None, settings: Settings) -> None:
+        self.model, self.level = model, settings.level
+        # Sorted once, so that sorting a part of the images takes linear time.
+        order = np.arange(len(images.y_true))
+        if model.score is not None:
+            order = np.argsort(-model.score, kind="stable")
+        self.order = order
+        called = np.zeros(len(order), bool) if model.called is None else model.called == 1
+        whole = Sample(images.y_true == 1, called, model.score, patient)
+        self.sample = whole.select(order)
+        self.estimates = _all_estimates(self.sample)
+        self.groupings = [Groups(g.name, g.index[order], g.names) for g in images.groupings]
+        self.gaps = []
+        for groups in self.groupings:
+            logger.info(f"{model.name}: gaps by {groups.name}, {settings.permutations:,} permutations")
+            options = {"permutations": settings.permutations, "seed": settings.seed, "level": settings.level}
+            self.gaps.append(Gaps.of(self.sample, groups, **options))  # type: ignore[arg-type]
 
-
-def _of_grouping(
-    images: Images, model: Model, groups: Groups, resampled: Bootstrap, settings: Settings
-) -> dict[str, Any]:
-    true, called, score = images.y_true, model.called, model.score
-    counts = fairness.confusions(true, called, sensitive_features=groups)
-    disparities = fairness.disparities(true, called, score, sensitive_features=groups)
-    nulls = permutation_null(
-        true, called, score, sensitive_features=groups, permutations=settings.replicates, seed=settings.seed
-    )
-    odds = fairness.equalized_odds_difference(true, called, sensitive_features=groups)
-    gaps = {}
-    for metric in [m for m in GAP_METRICS if m in disparities] + [EQUALIZED_ODDS]:
-        of_all = disparities.get(metric)
-        interval = resampled.gap_interval(metric, level=settings.level)
-        gaps[metric] = {
-            "gap": odds if of_all is None else of_all.gap,
-            "low": interval.low,
-            "high": interval.high,
-            "ratio": math.nan if of_all is None else of_all.ratio,
-            "worst_group": None if of_all is None else of_all.worst_group,
-            "null": asdict(nulls[metric]),
+    def document(self) -> dict[str, Any]:
+        model, sample = self.model, self.sample
+        curve = None
+        if sample.score is not None:
+            found = decision_curve(sample.malignant, sample.score, NET_BENEFIT_AT)
+            curve = {"threshold": NET_BENEFIT_AT.tolist()} | {name: line.tolist() for name, line in found.items()}
+        document = {
+            "name": model.name,
+            "threshold": model.threshold,
+            "threshold_source": model.threshold_source,
+            "overall": self._intervals(self.estimates),
+            "confusion": asdict(confusion(sample.malignant, sample.called)),
+            "operating_points": _operating_points(sample),
+            "calibration": self._calibration(sample),
+            "decision_curve": curve,
+            "groupings": {gaps.groups.name: self._grouping(gaps) for gaps in self.gaps},
         }
-    found: dict[str, Any] = {
-        "names": list(groups.names),
-        "unknown": int((~groups.known).sum()),
-        "groups": {
-            name: {
-                "images": sum(asdict(counts[name]).values()),
-                "malignant": counts[name].tp + counts[name].fn,
-                "confusion": asdict(counts[name]),
-                "metrics": _intervals(images, model, groups, resampled, name, settings),
+        return document if model.called is not None else _without_calls(document)
+
+    def _grouping(self, gaps: Gaps) -> dict[str, Any]:
+        logger.info(f"{self.model.name}: by {gaps.groups.name}")
+        groups, of_calls = gaps.groups, call_estimates(gaps.cells)
+        found = {}
+        for g, name in enumerate(groups.names):
+            part = self.sample.select(np.flatnonzero(groups.index == g))
+            counts = Confusion(*map(int, gaps.cells.by_group[g]))
+            found[name] = {
+                "images": len(part.malignant),
+                "malignant": counts.tp + counts.fn,
+                "confusion": asdict(counts),
+                "metrics": self._intervals({m: e[g] for m, e in of_calls.items()} | estimates(part)),
+                "calibration": self._calibration(part),
             }
-            for name in groups.names
-        },
-        "gaps": gaps,
-        "score_tests": {},
-    }
-    if score is not None:
-        chosen: Literal["malignant", "true positive"]
-        for chosen in ("malignant", "true positive"):
-            test = fairness.score_test(true, called, score, sensitive_features=groups, images=chosen)
-            found["score_tests"][chosen] = asdict(test)
-    return found
-
-
-def _intervals(
-    images: Images, model: Model, groups: Groups | None, resampled: Bootstrap, part: str, settings: Settings
-) -> dict[str, dict[str, Any]]:
-    """Of each metric its value, interval and how that was found."""
-    found = {}
-    for metric in [*THRESHOLD_METRICS, *SCORE_METRICS]:
-        if metric not in resampled.estimate:
-            continue
-        interval = resampled.interval(metric, part, method=settings.method, level=settings.level)
-        method: str = settings.method
-        if math.isnan(interval.low) and not math.isnan(interval.estimate) and metric in SHARES:
-            # Resampling 15 of 15 gives 15 of 15 again.
-            held = np.full(len(images.names), True) if groups is None else groups.labels == part
-            interval, method = _exact(metric, images, model, held, settings.level), "exact"
-        found[metric] = {
-            "value": interval.estimate,
-            "low": interval.low,
-            "high": interval.high,
-            "method": None if math.isnan(interval.low) else method,
+        return {
+            "names": list(groups.names),
+            "unknown": int((~groups.known).sum()),
+            "groups": found,
+            "gaps": {metric: _of_gap(gap) for metric, gap in gaps.all().items()},
         }
-    return found
+
+    def _intervals(self, of_metrics: Mapping[str, Estimate]) -> dict[str, dict[str, Any]]:
+        return {metric: _of_interval(e.interval(self.level)) for metric, e in of_metrics.items()}
+
+    def _calibration(self, sample: Sample) -> dict[str, Any] | None:
+        if sample.score is None or len(sample.score) == 0:
+            return None
+        found = assess(sample, self.level)
+        return {
+            "observed": found.observed,
+            "expected": found.expected,
+            "observed_expected": _ends(found.ratio),
+            "intercept": _ends(found.intercept),
+            "slope": _ends(found.slope),
+            "brier_reference": found.brier_reference,
+            "curve": [
+                {
+                    "images": b.images,
+                    "malignant": b.malignant,
+                    "predicted": b.predicted,
+                    "observed": b.observed.estimate,
+                    "low": b.observed.low,
+                    "high": b.observed.high,
+                }
+                for b in found.curve
+            ],
+        }
 
 
-def _exact(metric: str, images: Images, model: Model, held: NDArray[np.bool_], level: float) -> Interval:
-    """Of the images `held`; where patients are known, those of one are not taken for independent.
-
-    Args:
-        held: [N].
-    """
-    cells = np.array(["tn", "fp", "fn", "tp"])[2 * images.y_true + model.called]
-    part, whole = (held & np.isin(cells, names) for names in SHARES[metric])
-    independent = None
-    if images.patients is not None and whole.any():
-        independent = independent_images(images.patients[whole])
-    return exact_interval(int(part.sum()), int(whole.sum()), level, independent=independent)
+def _without_calls(document: dict[str, Any]) -> dict[str, Any]:
+    """What is left of a model's document where its calls are made up."""
+    parts = [part for grouping in document["groupings"].values() for part in grouping["groups"].values()]
+    for part, metrics in [(document, "overall"), *((part, "metrics") for part in parts)]:
+        part["confusion"] = None
+        part[metrics] = {name: found for name, found in part[metrics].items() if name in SCORE_METRICS}
+    for grouping in document["groupings"].values():
+        grouping["gaps"] = {name: gap for name, gap in grouping["gaps"].items() if name in SCORE_METRICS}
+    return document
 
 
-def _operating_points(y_true: NDArray[np.int64], score: NDArray[np.float64] | None) -> dict[str, dict[str, float]]:
-    if score is None:
+def _all_estimates(sample: Sample) -> dict[str, Estimate]:
+    """Of all images."""
+    cells = Cells.of(sample.malignant, sample.called, np.zeros(len(sample.called), np.int64), 1, sample.patient)
+    return {metric: found[0] for metric, found in call_estimates(cells).items()} | estimates(sample)
+
+
+def _ends(interval: Interval) -> dict[str, float]:
+    return {"value": interval.estimate, "low": interval.low, "high": interval.high}
+
+
+def _of_interval(interval: Interval) -> dict[str, Any]:
+    return _ends(interval) | {"method": interval.method or None, "note": interval.note or None}
+
+
+def _of_gap(gap: Gap) -> dict[str, Any]:
+    """As in the document, without what depends on the other gaps; see `_adjust`."""
+    return {
+        "gap": gap.gap,
+        "low": gap.low,
+        "high": gap.high,
+        "ratio": gap.ratio,
+        "lowest_group": gap.lowest,
+        "highest_group": gap.highest,
+        "worst_group": gap.worst,
+        "stands": False,
+        "left_out": dict(gap.left_out),
+        "counted": gap.counted,
+        "null": {
+            "mean": gap.mean,
+            "upper": gap.upper,
+            "p_value": gap.p_value,
+            "p_adjusted": math.nan,
+            "reason": gap.reason or None,
+        },
+    }
+
+
+def _adjust(documents: Sequence[dict[str, Any]], level: float) -> int:
+    """Holm's adjustment over all gaps of the report; how many are tested."""
+    gaps = [gap for m in documents for grouping in m["groupings"].values() for gap in grouping["gaps"].values()]
+    adjusted = holm([gap["null"]["p_value"] for gap in gaps])
+    for gap, p_value in zip(gaps, adjusted.tolist(), strict=True):
+        gap["null"]["p_adjusted"] = p_value
+        gap["stands"] = p_value <= 1 - level + 1e-12
+        gap["worst_group"] = gap["worst_group"] if gap["stands"] else None
+    return int((~np.isnan(adjusted)).sum())
+
+
+def _compared(one: _Analysed, other: _Analysed, level: float) -> dict[str, Any]:
+    """The first model less the second, image by image."""
+    back = np.argsort(other.order)[one.order]  # the second's images in the order of the first
+    samples = one.sample, other.sample.select(back)
+    calls = one.model.called is not None and other.model.called is not None
+    both = [m for m in compare.METRICS if m in one.estimates and m in other.estimates]
+    both = [m for m in both if calls or m in SCORE_METRICS]
+    true = samples[0].malignant
+    delong = mcnemar = None
+    if calls:
+        names = ("first_alone_right", "second_alone_right", "p_value")
+        mcnemar = dict(zip(names, compare.mcnemar(true, samples[0].called, samples[1].called), strict=True))
+    if samples[0].score is not None and samples[1].score is not None:
+        names = ("auc", "standard_error", "p_value")
+        delong = dict(zip(names, compare.delong(true, samples[0].score, samples[1].score), strict=True))
+    gaps = []
+    for first, second in zip(one.gaps, other.gaps, strict=True):
+        for metric in compare.GAP_METRICS:
+            if delong is None if metric == "auc" else not calls:
+                continue
+            sizes = [compare.gap_of(metric, g) for g in (first, second)]
+            found = asdict(compare.gap_difference(metric, (first, second), samples))
+            del found["p_value"]
+            gaps.append(
+                {"grouping": first.groups.name, "metric": metric, "first": sizes[0], "second": sizes[1], **found}
+            )
+    return {
+        "first": one.model.name,
+        "second": other.model.name,
+        "differences": {
+            m: asdict(compare.paired_difference(m, samples, (one.estimates[m], other.estimates[m]), level))
+            for m in both
+        },
+        "delong": delong,
+        "mcnemar": mcnemar,
+        "gaps": gaps,
+    }
+
+
+def _operating_points(sample: Sample) -> dict[str, dict[str, float]]:
+    if sample.score is None:
         return {}
     return {
-        "sensitivity_at_specificity": {
-            f"{least:g}": sensitivity_at_specificity(y_true, score, least) for least in OPERATING_POINTS
-        },
-        "specificity_at_sensitivity": {
-            f"{least:g}": specificity_at_sensitivity(y_true, score, least) for least in OPERATING_POINTS
-        },
+        name: {f"{least:g}": rate(sample.malignant, sample.score, least) for least in OPERATING_POINTS}
+        for name, rate in (
+            ("sensitivity_at_specificity", sensitivity_at_specificity),
+            ("specificity_at_sensitivity", specificity_at_sensitivity),
+        )
     }
 
 
-def _count_patients(patients: NDArray[np.str_] | None) -> int:
-    assert patients is not None
-    return len(set(patients[patients != ""].tolist())) + int((patients == "").sum())
+def _numbered(patients: NDArray[np.str_]) -> NDArray[np.int64]:
+    """A number for each image's patient [N]; one of its own where it is ''."""
+    _, number = np.unique(patients, return_inverse=True)
+    number = np.where(patients == "", len(patients) + np.arange(len(patients)), number)
+    return np.unique(number, return_inverse=True)[1].astype(np.int64)

@@ -10,7 +10,7 @@ import yaml
 from melfast.data.manifest import SPLITS, Manifest
 from melfast.io.errors import printable
 from melfast.models.record import ModelRecord
-from melfast.report.page import METRICS, number
+from melfast.report.shown import METRICS, number
 
 # Names of ours as the Hugging Face hub knows them.
 HUB_METRICS = {"auc": "roc_auc", "accuracy": "accuracy", "recall": "recall", "precision": "precision", "f1": "f1"}
@@ -211,7 +211,9 @@ def _limits(document: Mapping[str, Any], model: Mapping[str, Any]) -> list[str]:
         "- P(malignant) is not the chance that a patient has melanoma: it hangs on how common "
         "melanoma is among the images.",
     ]
-    return lines + [f"- {markdown(remark[0].upper() + remark[1:])}." for remark in document["about"]["remarks"]]
+    return lines + [
+        f"- {markdown(remark['text'][0].upper() + remark['text'][1:])}." for remark in document["about"]["remarks"]
+    ]
 
 
 def _interval(metric: str, found: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What `melfast evaluate` finds, over all and by skin-tone group: as a table, JSON and CSV."""
+"""What `melfast evaluate` finds, over all and by skin-tone group: as JSON and CSV."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.table import Table
 
 from melfast.io.files import atomic_path, write_json
 from melfast.io.tables import write_csv
@@ -16,7 +15,6 @@ from melfast.metrics.metrics import binary_metrics, confusion
 
 OVERALL = "all"
 UNKNOWN = "unknown"
-PERCENT_COLUMNS = ("recall", "precision", "f1", "balanced_accuracy")
 
 
 @dataclass(frozen=True)
@@ -81,42 +79,14 @@ def _measure_part(
     return {"images": len(targets), "malignant": malignant, **metrics, "confusion": counts}
 
 
-def table(measured: dict[str, Any], title: str) -> Table:
-    """The metrics for the terminal: AUC and average precision as fractions, others in percent."""
-    grid = Table(title=title, title_justify="left")
-    grid.add_column("group")
-    for heading in (
-        "images",
-        "malignant",
-        "AUC",
-        "AP",
-        "recall %",
-        "precision %",
-        "F1 %",
-        "balanced acc. %",
-        "TN",
-        "FP",
-        "FN",
-        "TP",
-    ):
-        grid.add_column(heading, justify="right")
-    for name, row in {OVERALL: measured[OVERALL], **measured["groups"]}.items():
-        cells = [f"{row['images']:,}", f"{row['malignant']:,}"]
-        cells += [_cell(row[key], 1, 4) for key in ("auc", "average_precision")]
-        cells += [_cell(row[key], 100, 1) for key in PERCENT_COLUMNS]
-        cells += [f"{row['confusion'][key]:,}" for key in ("tn", "fp", "fn", "tp")]
-        grid.add_row(name, *cells)
-    return grid
-
-
 def write_metrics(path: Path, values: dict[str, Any]) -> None:
     """JSON, whole or not at all; NaN, which JSON does not know, becomes null."""
     write_json(path, _without_nan(values))
 
 
 def write_predictions(path: Path, scored: Scored, threshold: float | NDArray[np.float64]) -> None:
-    """CSV, whole or not at all: image_name, probability, target_predicted, target, group."""
-    header = ("image_name", "probability", "target_predicted", "target", "group")
+    """CSV, whole or not at all: image_name, probability, prediction, target, group."""
+    header = ("image_name", "probability", "prediction", "target", "group")
     called = (scored.score >= threshold).astype(int)
     rows = (
         # 9 digits hold a float32 exactly.
@@ -127,10 +97,6 @@ def write_predictions(path: Path, scored: Scored, threshold: float | NDArray[np.
     )
     with atomic_path(path) as file:
         write_csv(file, header, rows)
-
-
-def _cell(value: float, scale: int, digits: int) -> str:
-    return "-" if math.isnan(value) else f"{value * scale:.{digits}f}"
 
 
 def _without_nan(value: Any) -> Any:

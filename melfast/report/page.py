@@ -1,73 +1,36 @@
 """The page of a report: one HTML file that needs nothing else, from the report's document alone."""
 
 import base64
-import html
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from melfast.metrics.bootstrap import EQUALIZED_ODDS
+from melfast.report.checklist import checklist
+from melfast.report.shown import (
+    METRICS,
+    OF_GROUPS,
+    extremes,
+    interval,
+    missing,
+    name,
+    number,
+    p_of,
+    p_value,
+    p_words,
+    stands,
+    table,
+    text,
+    title_of,
+    with_interval,
+)
+from melfast.report.summary import notes, summary
 
+__all__ = ["METRICS", "number", "write_page"]
 Document = Mapping[str, Any]
 
-# Name, what it says, and whether it is shown in percent.
-METRICS = {
-    "auc": ("AUC", "chance that a malignant image scores above a benign one", False),
-    "average_precision": ("Average precision", "mean precision over recall", False),
-    "pauc_80tpr": ("Partial AUC", "area above 80 % recall, 0 to 0.2 (ISIC 2024)", False),
-    "recall": ("Recall", "malignant images called malignant (sensitivity)", True),
-    "specificity": ("Specificity", "benign images called benign", True),
-    "precision": ("Precision", "calls that are right", True),
-    "f1": ("F1", "harmonic mean of precision and recall", True),
-    "balanced_accuracy": ("Balanced accuracy", "mean of recall and specificity", True),
-    "accuracy": ("Accuracy", "calls of either kind that are right", True),
-    "fpr": ("False positive rate", "benign images called malignant", True),
-    "fnr": ("False negative rate", "malignant images missed", True),
-    "selection_rate": ("Selection rate", "images called malignant", True),
-    "brier": ("Brier score", "mean squared error of P(malignant); less is better", False),
-    "log_loss": ("Log loss", "less is better", False),
-    "ece": ("Calibration error", "ECE, 15 bins; less is better", False),
-    "equalized_odds": ("Equalized odds", "the larger gap of recall and false positive rate", True),
-}
 GROUP_METRICS = ("recall", "fpr", "precision", "selection_rate", "auc")
 
-STYLE = """
-:root { --text: #1b1f24; --soft: #57606a; --line: #d0d7de; --back: #ffffff; --panel: #f6f8fa;
-  --accent: #0072B2; --warn: #9a3b00; }
-@media (prefers-color-scheme: dark) { :root { --text: #e6edf3; --soft: #9da7b3; --line: #3d444d;
-  --back: #0d1117; --panel: #161b22; --accent: #56B4E9; --warn: #f0a36b; } }
-* { box-sizing: border-box; }
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--text); background: var(--back);
-  margin: 0 auto; max-width: 72rem; padding: 1.5rem 1rem 4rem; }
-h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .3rem; }
-h2 { font-size: 1.25rem; margin: 2.5rem 0 .5rem; border-bottom: 1px solid var(--line); }
-h3 { font-size: 1.05rem; margin: 1.5rem 0 .4rem; }
-p { max-width: 46rem; } .soft, caption { color: var(--soft); font-size: .9rem; }
-.wide { overflow-x: auto; margin: .5rem 0 1rem; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; }
-caption { text-align: left; padding: .2rem 0; }
-caption span { display: block; max-width: min(46rem, calc(100vw - 2.5rem)); }
-th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right;
-  vertical-align: top; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; white-space: normal; min-width: 9rem; }
-small { color: var(--soft); display: block; }
-thead th { background: var(--panel); }
-.cards { display: flex; flex-wrap: wrap; gap: .8rem; margin: 1rem 0; }
-.card { background: var(--panel); border: 1px solid var(--line); border-radius: .5rem;
-  padding: .7rem 1rem; min-width: 10rem; }
-.card b { display: block; font-size: 1.5rem; line-height: 1.2; }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr));
-  gap: 1rem; align-items: start; }
-figure { margin: 0; } figure img { width: 100%; height: auto; background: #fff; border: 1px solid
-  var(--line); border-radius: .4rem; } figcaption { color: var(--soft); font-size: .85rem; }
-.wide-plot { grid-column: 1 / -1; } .note { border-left: .25rem solid var(--warn);
-  padding: .3rem .8rem; background: var(--panel); margin: .5rem 0; }
-a { color: var(--accent); } code { overflow-wrap: anywhere; }
-@media print { :root { --text: #000; --back: #fff; --panel: #fff; --soft: #333; --line: #999; }
-  body { max-width: none; padding: 0; font-size: 10pt; } h2 { break-after: avoid; }
-  figure, tr { break-inside: avoid; } .wide { overflow: visible; } }
-"""
+STYLE = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 
 
 def write_page(document: Document, pictures: Sequence[tuple[Path, str]]) -> str:
@@ -75,55 +38,40 @@ def write_page(document: Document, pictures: Sequence[tuple[Path, str]]) -> str:
 
     Args:
         document: of `melfast.report.analysis.analyse`, NaN as None or NaN.
-        pictures: PNG files that are put into the page, and what they show.
+        pictures: PNG files that are put into the page, and what they show. Those of groups in a row
+            (forest-...) are left out: the page draws them itself, in letters of any script.
     """
-    about = document["about"]
+    models = document["models"]
+    several = len(models) > 1
     parts = [
-        f"<h1>{_text(about['title'])}</h1>",
-        f"<p class=soft>{_headline(document)}</p>",
-        _cards(document),
-        *[f"<p class=note>{_text(remark)}</p>" for remark in about["remarks"]],
-        "<h2>How good</h2>",
+        f"<h1>{name(document['about']['title'])}</h1>",
+        f"<p class='soft top'>{_headline(document)}</p>",
+        summary(document),
+        "<h2 id=notes>Notes</h2>",
+        notes(document),
+        "<h2>By group</h2>",
+        _reading_the_gaps(document),
+        *[_forests(model, several, document) for model in models],
+        "<h2>How good: all numbers</h2>",
         _overall(document),
         _operating_points(document),
-        "<h2>For whom</h2>",
-        _reading_the_gaps(document),
-        *[_groupings(model, len(document["models"]) > 1) for model in document["models"]],
+        _calibration(models),
+        *([] if not models[0]["groupings"] else ["<h2>By group: all numbers</h2>"]),
+        *[_groupings(model, several) for model in models],
         *([] if not document["comparisons"] else ["<h2>Which model</h2>", _comparisons(document)]),
         "<h2>Pictures</h2>",
-        _plots(pictures),
+        _plots([picture for picture in pictures if not picture[0].stem.startswith("forest")]),
         "<h2>How it was computed</h2>",
         _method(document),
+        "<h2>Reporting checklists</h2>",
+        checklist(document).replace("class=data", "class='data checklist'", 1),
     ]
-    title = _text(about["title"])
+    title = text(document["about"]["title"])
     return (
         "<!doctype html>\n<html lang=en>\n<head>\n<meta charset=utf-8>\n"
-        '<meta name=viewport content="width=device-width, initial-scale=1">\n'
+        '<meta name=viewport content="width=device-width, initial-scale=1">\n<link rel=icon href="data:,">\n'
         f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n" + "\n".join(parts) + "\n</body>\n</html>\n"
     )
-
-
-def number(metric: str, value: float | None) -> str:
-    """A value as the page shows it: four digits, or percent with one decimal."""
-    if _missing(value):
-        return "–"
-    assert value is not None
-    percent = METRICS[metric][2]
-    return f"{100 * value:.1f} %" if percent else f"{value:.4f}"
-
-
-def _interval(metric: str, found: Mapping[str, Any]) -> str:
-    if _missing(found["low"]):
-        return ""
-    low, high = (number(metric, found[side]).removesuffix(" %") for side in ("low", "high"))
-    return f"<small>{low} to {high}</small>"
-
-
-def _p(value: float | None) -> str:
-    if _missing(value):
-        return "–"
-    assert value is not None
-    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
 
 
 def _headline(document: Document) -> str:
@@ -132,147 +80,223 @@ def _headline(document: Document) -> str:
     share = about["malignant"] / about["images"]
     return (
         f"{about['images']:,} images, {about['malignant']:,} malignant ({share:.1%}){patients}. "
-        "A research report: not a medical device, no ground for a clinical decision."
+        "A research report, not a medical device: no clinical decision may rest on it."
     )
 
 
-def _cards(document: Document) -> str:
-    cards = []
-    for model in document["models"]:
-        name = f"<span class=soft>{_text(model['name'])}</span>" if len(document["models"]) > 1 else ""
-        for metric in ("auc", "recall", "specificity"):
-            if metric in model["overall"]:
-                found = model["overall"][metric]
-                cards.append(
-                    f"<div class=card>{name}<b>{number(metric, found['value'])}</b>"
-                    f"{METRICS[metric][0]}{_interval(metric, found)}</div>"
-                )
-    return f"<div class=cards>{''.join(cards)}</div>"
+def _forests(model: Mapping[str, Any], several: bool, document: Document) -> str:
+    metric = "auc" if model["confusion"] is None else "recall"
+    level = f"{document['about']['intervals']['level']:.0%}"
+    parts = []
+    for column, grouping in model["groupings"].items():
+        title = f"{title_of(metric)} by {name(column)}" + (f": {name(model['name'])}" if several else "")
+        parts.append(f"<h3>{title}</h3>{_forest(grouping, model['overall'][metric]['value'], metric, level)}")
+    return "\n".join(parts)
+
+
+def _forest(grouping: Mapping[str, Any], whole: float | None, metric: str, level: str) -> str:
+    """Each group's value and interval on one axis from 0 to 1; dashed: over all images."""
+    left_out = (grouping["gaps"].get(metric) or {}).get("left_out") or {}
+    rows = []
+    for group_name in grouping["names"]:
+        group = grouping["groups"][group_name]
+        found = group["metrics"].get(metric)
+        if not group["images"]:
+            continue
+        marks = "<line class=axis x1=0 x2=100% y1=50% y2=50% />"
+        if not missing(whole):
+            marks += f"<line class=all x1={100 * whole:.1f}% x2={100 * whole:.1f}% y1=0 y2=100% />"  # type: ignore[operator]
+        if found is not None and not missing(found["value"]):
+            if not missing(found["low"]):
+                marks += f"<line x1={100 * found['low']:.1f}% x2={100 * found['high']:.1f}% y1=50% y2=50% />"
+            marks += f"<circle cx={100 * found['value']:.1f}% cy=50% r=4 />"
+        shown = "–" if found is None else f"{number(metric, found['value'])}"
+        between = "" if found is None else interval(metric, found)
+        words = f"{shown} ({between})" if between else shown
+        few = " class=few" if group_name in left_out else ""
+        rows.append(
+            f"<tr{few}><th scope=row>{name(group_name)} <small>{group['malignant']:,} malignant of {group['images']:,}"
+            f"</small></th><td><svg role=img aria-label='{text(words)}'>{marks}</svg></td><td>{text(words)}</td></tr>"
+        )
+    scale = "<div class='scale soft'><span>0</span><span>0.5</span><span>1</span></div>"
+    if METRICS[metric][2]:
+        scale = "<div class='scale soft'><span>0 %</span><span>50 %</span><span>100 %</span></div>"
+    rows.append(f"<tr><th></th><td>{scale}</td><td></td></tr>")
+    return (
+        f"<table class=forest><caption>With {level} intervals; dashed: over all images"
+        f"{'; pale: too few to compare' if left_out else ''}.</caption><tbody>{''.join(rows)}</tbody></table>"
+        f"<p>{_verdict(grouping, metric)}</p>"
+    )
+
+
+def _verdict(grouping: Mapping[str, Any], metric: str) -> str:
+    """One sentence on the gap."""
+    gap, pair = grouping["gaps"].get(metric), extremes(grouping, metric)
+    if gap is None or pair is None or missing(gap["gap"]):
+        return "No gap: fewer than two groups have enough images to be compared."
+    size = number(metric, gap["gap"]).replace(" %", " points")
+    between = interval(metric, gap)
+    said = f"Gap between {name(pair[1])} and {name(pair[0])}: {size}" + (f" ({between})" if between else "")
+    if missing(p_of(gap)):
+        reason = (gap.get("null") or {}).get("reason")
+        return f"{said}. {text(reason) if reason else 'Whether it is chance cannot be tested.'}"
+    verdict = "more than chance explains" if stands(gap) else "it may be chance"
+    return f"{said}; {verdict} ({p_words(gap)})."
 
 
 def _overall(document: Document) -> str:
     models = document["models"]
     level = document["about"]["intervals"]["level"]
     rows = []
-    for metric, (name, meaning, _) in METRICS.items():
-        if metric == EQUALIZED_ODDS:  # of groups alone
-            continue
+    others = dict.fromkeys(metric for model in models for metric in model["overall"] if metric not in METRICS)
+    for metric in [*METRICS, *others]:
         cells = [model["overall"].get(metric) for model in models]
+        if metric in OF_GROUPS or (not any(cells) and metric not in ("auc", "recall")):
+            continue
+        meaning = f"<small>{METRICS[metric][1]}</small>" if metric in METRICS else ""
         rows.append(
-            [f"{name}<small>{meaning}</small>"]
-            + ["not available" if c is None else number(metric, c["value"]) + _interval(metric, c) for c in cells]
+            [f"{title_of(metric)}{meaning}"]
+            + ["not available" if cell is None else with_interval(metric, cell) for cell in cells]
         )
-    for word, keys in (
-        ("called malignant: rightly, wrongly", ("tp", "fp")),
-        ("called benign: rightly, wrongly", ("tn", "fn")),
-    ):
-        cells = [" / ".join(f"{model['confusion'][key]:,}" for key in keys) for model in models]
-        rows.append([word, *cells])
+    if any(model["confusion"] for model in models):
+        for words, keys in (
+            ("called malignant: rightly, wrongly", ("tp", "fp")),
+            ("called benign: rightly, wrongly", ("tn", "fn")),
+        ):
+            counts = [model["confusion"] for model in models]
+            rows.append([words, *("–" if c is None else " / ".join(f"{c[key]:,}" for key in keys) for c in counts)])
     head = ["metric", *(_model_head(model) for model in models)]
-    return _table(head, rows, f"Over all images, with {level:.0%} intervals.")
+    return table(head, rows, f"Over all images, with {level:.0%} intervals.")
 
 
 def _model_head(model: Mapping[str, Any]) -> str:
     threshold = model["threshold"]
     at = f"at {threshold:.4g}, " if threshold is not None else ""
-    return f"{_text(model['name'])}<br><small>{at}{_text(model['threshold_source'])}</small>"
+    return f"{name(model['name'])}<br><small>{at}{text(model['threshold_source'])}</small>"
 
 
 def _operating_points(document: Document) -> str:
     """A row a point, a column a model; models with calls alone have none."""
-    models = [model for model in document["models"] if model["operating_points"]]
+    models = [model for model in document["models"] if model.get("operating_points")]
     if not models:
         return ""
     rows = []
     for kind, words in (
-        ("sensitivity_at_specificity", "recall at specificity"),
-        ("specificity_at_sensitivity", "specificity at recall"),
+        ("sensitivity_at_specificity", "sensitivity at specificity"),
+        ("specificity_at_sensitivity", "specificity at sensitivity"),
     ):
         for least in models[0]["operating_points"][kind]:
             values = [model["operating_points"][kind][least] for model in models]
-            shown = [number("recall", value) for value in values]
+            shown = [
+                with_interval("recall", value) if isinstance(value, Mapping) else number("recall", value)
+                for value in values
+            ]
             rows.append([f"{words} {float(least):.0%}", *shown])
-    head = ["at another threshold", *(_text(model["name"]) for model in models)]
-    return _table(head, rows, "What other thresholds would give on these images.")
+    head = ["at another threshold", *(name(model["name"]) for model in models)]
+    return table(head, rows, "What other thresholds would give on these images.")
+
+
+def _calibration(models: Sequence[Mapping[str, Any]]) -> str:
+    """Whether P(malignant) may be taken at its word: a column a model."""
+    models = [model for model in models if model.get("calibration")]
+    if not models:
+        return ""
+    found = [model["calibration"] for model in models]
+    rows = [
+        ["Share malignant", *(f"{c['observed']:.4f}" for c in found)],
+        ["Mean P(malignant)", *(f"{c['expected']:.4f}" for c in found)],
+        *(
+            [f"{words}<small>{meaning}</small>", *(with_interval(key, c[key]) for c in found)]
+            for key, words, meaning in (
+                ("observed_expected", "Observed / expected", "1: as many cancers as the probabilities say"),
+                ("intercept", "Calibration intercept", "0 is right; below: probabilities too high"),
+                ("slope", "Calibration slope", "1 is right; below: probabilities too extreme"),
+            )
+        ),
+        [
+            "Reference Brier score<small>of always saying the share of cancers</small>",
+            *(number("brier", c.get("brier_reference")) for c in found),
+        ],
+    ]
+    return table(["calibration", *(name(model["name"]) for model in models)], rows)
 
 
 def _reading_the_gaps(document: Document) -> str:
     if not document["models"][0]["groupings"]:
         return "<p>No groups to compare: the images have none.</p>"
     return (
-        "<p>A gap is the largest value in a group less the smallest. Between small groups it is "
-        "large by chance alone, so beside each stands the <em>mean gap by chance</em>: that of the "
-        "same images with their groups permuted within each class. The p-value is the share of the "
-        "permutations with a gap as large; a small one says that the groups do differ. The "
-        "interval of a gap holds for all pairs of groups at once.</p>"
+        "<p>A gap is the largest value in a group less the smallest. Small groups differ by chance alone, so each gap "
+        "is tested: the p-value says how often the same images, dealt out again among the groups, are as clearly "
+        "apart. A small p-value says that the groups do differ.</p>"
     )
 
 
-def _groupings(model: Mapping[str, Any], named: bool) -> str:
+def _groupings(model: Mapping[str, Any], several: bool) -> str:
     parts = []
     for column, grouping in model["groupings"].items():
-        title = f"By {_text(column)}" + (f": {_text(model['name'])}" if named else "")
+        title = f"By {name(column)}" + (f": {name(model['name'])}" if several else "")
         parts.append(f"<h3>{title}</h3>")
-        shown = [m for m in GROUP_METRICS if m in model["overall"]]
+        shown = [metric for metric in GROUP_METRICS if metric in model["overall"]]
         rows = []
-        for name in grouping["names"]:
-            group = grouping["groups"][name]
+        for group_name in grouping["names"]:
+            group = grouping["groups"][group_name]
             rows.append(
-                [_text(name), f"{group['images']:,}", f"{group['malignant']:,}"]
-                + [number(m, group["metrics"][m]["value"]) + _interval(m, group["metrics"][m]) for m in shown]
+                [name(group_name), f"{group['images']:,}", f"{group['malignant']:,}"]
+                + [with_interval(metric, group["metrics"][metric]) for metric in shown]
+                + ([_observed_expected(group["calibration"])] if model.get("calibration") else [])
             )
-        head = ["group", "images", "malignant", *(METRICS[m][0] for m in shown)]
+        head = ["group", "images", "malignant", *(title_of(metric) for metric in shown)]
+        head += ["Observed / expected"] if model.get("calibration") else []
         unknown = f"Images of unknown group, left out here: {grouping['unknown']:,}."
-        parts.append(_table(head, rows, unknown if grouping["unknown"] else ""))
+        parts.append(table(head, rows, unknown if grouping["unknown"] else ""))
         parts.append(_gaps(grouping))
-        parts.append(_score_tests(grouping))
     return "\n".join(parts)
+
+
+def _observed_expected(found: Mapping[str, Any] | None) -> str:
+    return "–" if found is None else with_interval("observed_expected", found["observed_expected"])
 
 
 def _gaps(grouping: Mapping[str, Any]) -> str:
     rows = []
-    for metric, found in grouping["gaps"].items():
-        null = found["null"]
+    adjusted = any("p_adjusted" in (gap["null"] or {}) for gap in grouping["gaps"].values())
+    for metric, gap in grouping["gaps"].items():
+        null = gap["null"] or {}
+        reason = f"<small>{text(null['reason'])}</small>" if null.get("reason") else ""
         rows.append(
             [
-                METRICS[metric][0],
-                number(metric, found["gap"]) + _interval(metric, found),
-                number(metric, null["mean"]),
-                _p(null["p_value"]),
-                "–" if _missing(found["ratio"]) else f"{found['ratio']:.3f}",
-                # Alone it is worst of one.
-                _text("–" if _missing(found["gap"]) else found["worst_group"] or "–"),
+                title_of(metric),
+                with_interval(metric, gap, "gap"),
+                p_value(null.get("p_value")) + reason,
+                *([p_value(null.get("p_adjusted"))] if adjusted else []),
+                "yes" if stands(gap) else "no",
+                name(gap["worst_group"]) if stands(gap) and gap["worst_group"] else "–",
+                number(metric, null.get("mean")),
+                "–" if missing(gap["ratio"]) else f"{gap['ratio']:.3f}",
             ]
         )
-    head = ["gap in", "gap", "mean gap by chance", "p", "ratio", "worst group"]
-    names = (
-        "The gap of the selection rate is the demographic parity difference, its ratio the "
-        "demographic parity ratio; the gap of recall is the equal-opportunity difference."
+    head = [
+        "gap in",
+        "gap",
+        "p",
+        *(["p, adjusted (Holm)"] if adjusted else []),
+        "more than chance",
+        "worst group",
+        "mean gap by chance",
+        "ratio",
+    ]
+    words = (
+        "Of the selection rate: the demographic parity difference and ratio; of sensitivity: the equal-opportunity "
+        "difference. A worst group is named only where the gap is more than chance explains."
     )
-    return _table(head, rows, names)
-
-
-def _score_tests(grouping: Mapping[str, Any]) -> str:
-    rows = []
-    for chosen, test in grouping["score_tests"].items():
-        means = ", ".join(
-            f"{_text(name)} {mean:.3f}" + ("" if _missing(test["sd"][name]) else f" ± {test['sd'][name]:.3f}")
-            for name, mean in test["mean"].items()
-            if not _missing(mean)
-        )
-        rows.append(
-            [
-                f"{chosen} images<small style='white-space:normal'>{means}</small>",
-                _plain(test["anova_f"]),
-                _p(test["anova_p"]),
-                _plain(test["kruskal_h"]),
-                _p(test["kruskal_p"]),
-            ]
-        )
-    if not rows:
-        return ""
-    head = ["P(malignant): mean ± sd", "ANOVA F", "p", "Kruskal–Wallis H", "p"]
-    return _table(head, rows, "Whether scores differ across the groups.")
+    left_out = {
+        f"{metric.replace('_', ' ')}: {', '.join(f'{group} ({count:,})' for group, count in gap['left_out'].items())}"
+        for metric, gap in grouping["gaps"].items()
+        if gap.get("left_out")
+    }
+    if left_out:
+        words += f" Left out of the gaps, with fewer than ten images of a kind: {'; '.join(sorted(left_out))}."
+    return table(head, rows, words)
 
 
 def _comparisons(document: Document) -> str:
@@ -280,32 +304,40 @@ def _comparisons(document: Document) -> str:
     for pair in document["comparisons"]:
         rows = []
         for metric, found in pair["differences"].items():
-            real = not _missing(found["low"]) and (found["low"] > 0 or found["high"] < 0)
-            shown = number(metric, found["value"]) + _interval(metric, found)
-            rows.append([METRICS[metric][0], shown, _p(found["p_value"]), "yes" if real else "no"])
-        title = f"{_text(pair['first'])} less {_text(pair['second'])}"
-        parts.append(f"<h3>{title}</h3>")
-        parts.append(
-            _table(
-                ["metric", "difference", "p", "interval leaves out 0"],
-                rows,
-                "Paired bootstrap: both models on the same images in every replicate.",
+            real = not missing(found["low"]) and (found["low"] > 0 or found["high"] < 0)
+            rows.append(
+                [title_of(metric), with_interval(metric, found), p_value(found["p_value"]), "yes" if real else "no"]
             )
-        )
+        parts.append(f"<h3>{name(pair['first'])} less {name(pair['second'])}</h3>")
+        head = ["metric", "difference", "p", "interval leaves out 0"]
+        parts.append(table(head, rows, "Both models on the same images."))
+        rows = [
+            [
+                f"Gap in {title_of(gap['metric'])} by {name(gap['grouping'])}",
+                number(gap["metric"], gap["first"]),
+                number(gap["metric"], gap["second"]),
+                with_interval(gap["metric"], gap),
+            ]
+            for gap in pair.get("gaps") or ()
+        ]
+        if rows:
+            head = ["gap between groups", name(pair["first"]), name(pair["second"]), "first less second"]
+            parts.append(table(head, rows, "Whether one model treats the groups more alike than the other."))
         tests = []
         if pair["delong"] is not None:
             found = pair["delong"]
-            tests.append(["DeLong, AUC", f"{found['auc']:+.4f} ± {found['standard_error']:.4f}", _p(found["p_value"])])
-        found = pair["mcnemar"]
-        tests.append(
-            [
-                "McNemar, calls",
-                f"{found['first_alone_right']:,} right by the first alone, "
-                f"{found['second_alone_right']:,} by the second alone",
-                _p(found["p_value"]),
-            ]
-        )
-        parts.append(_table(["test", "found", "p"], tests))
+            error = "" if missing(found["standard_error"]) else f" ± {found['standard_error']:.4f}"
+            tests.append(["DeLong, AUC", f"{found['auc']:+.4f}{error}", p_value(found["p_value"])])
+        if (found := pair["mcnemar"]) is not None:
+            tests.append(
+                [
+                    "McNemar, calls",
+                    f"{found['first_alone_right']:,} right by the first alone, "
+                    f"{found['second_alone_right']:,} by the second alone",
+                    p_value(found["p_value"]),
+                ]
+            )
+        parts.append(table(["test", "found", "p"], tests))
     return "\n".join(parts)
 
 
@@ -315,48 +347,20 @@ def _plots(pictures: Sequence[tuple[Path, str]]) -> str:
         data = base64.b64encode(path.read_bytes()).decode("ascii")
         wide = " class=wide-plot" if path.stem.startswith(("worst", "threshold", "confusion")) else ""
         figures.append(
-            f'<figure{wide}><img alt="{_text(caption)}" src="data:image/png;base64,{data}">'
-            f"<figcaption>{_text(caption)}</figcaption></figure>"
+            f'<figure{wide}><img alt="{text(caption)}" src="data:image/png;base64,{data}">'
+            f"<figcaption>{text(caption)}</figcaption></figure>"
         )
     return f"<div class=plots>{''.join(figures)}</div>"
 
 
 def _method(document: Document) -> str:
-    about, intervals = document["about"], document["about"]["intervals"]
-    how = {"bca": "bias-corrected and accelerated bootstrap", "percentile": "percentile bootstrap"}
-    counted = ""
-    if intervals["resampled"] == "patients":
-        counted = ", which take all images of one patient for alike"
+    intervals = document["about"]["intervals"]
     lines = [
-        f"Intervals: {how[intervals['method']]}, {intervals['replicates']:,} replicates of "
-        f"{intervals['resampled']}, seed {intervals['seed']}; drawn within class and group, or, of "
-        "patients, within those with and those without a malignant image. Where resampling cannot "
-        f"say how sure a rate is (15 of 15), Clopper and Pearson's{counted}. Of gaps, from "
-        "intervals of all differences between two groups that hold at once.",
-        f"Permutations: {intervals['replicates']:,}, of the groups within each class.",
-        f"Predictions: {', '.join(map(str, about['predictions']))}. "
-        f"Truth and groups: {about['manifest'] or 'the same tables'}.",
+        "Intervals: Wilson's of shares, each image counted as the part of an independent one that it is worth; a score "
+        "interval by DeLong's variance of the AUC; linearised variances of the others. Independent are "
+        f"{intervals['clusters']}. Of gaps, from intervals of all differences between two groups that hold at once.",
+        f"Tests of gaps: {intervals['permutations']:,} permutations of whole {intervals['clusters']} among the groups, "
+        f"seed {intervals['seed']}; adjusted p by Holm over {intervals['family']:,} gaps.",
         f"melfast {document['melfast']}; every number of this page stands in metrics.json.",
     ]
-    return "<ul class=soft>" + "".join(f"<li>{_text(line)}</li>" for line in lines) + "</ul>"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> str:
-    """Cells are HTML."""
-    header = "".join(f"<th>{cell}</th>" for cell in head)
-    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    words = f"<caption><span>{_text(caption)}</span></caption>" if caption else ""
-    table = f"<table>{words}<thead><tr>{header}</tr></thead><tbody>{body}</tbody></table>"
-    return f"<div class=wide>{table}</div>"
-
-
-def _plain(value: float | None) -> str:
-    return "–" if _missing(value) else f"{value:.2f}"
-
-
-def _missing(value: float | None) -> bool:
-    return value is None or math.isnan(value)
-
-
-def _text(value: object) -> str:
-    return html.escape(str(value))
+    return "<ul class=soft>" + "".join(f"<li>{text(line)}</li>" for line in lines) + "</ul>"

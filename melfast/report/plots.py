@@ -1,14 +1,20 @@
 """Plots of a report: one function a figure, from arrays and from the report's own numbers."""
 
+import functools
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, fontManager
+from matplotlib.ft2font import FT2Font
+from matplotlib.text import Text
 from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
@@ -24,6 +30,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 BENIGN, MALIGNANT = COLOURS[0], COLOURS[1]
 BAND_REPLICATES = 500
 GRID = np.linspace(0, 1, 201)
+GRID_OF_BINS = np.linspace(0, 1, ECE_BINS + 1)
 
 
 def roc(y_true: Bools, scores: Mapping[str, Floats], *, level: float, seed: int) -> Figure:
@@ -66,24 +73,49 @@ def precision_recall(y_true: Bools, scores: Mapping[str, Floats], *, level: floa
     return figure
 
 
-def calibration(y_true: Bools, scores: Mapping[str, Floats]) -> Figure:
-    """Share of malignant images by P(malignant), in bins, and how many images each bin has."""
+def calibration(curves: Mapping[str, Sequence[Mapping[str, Any]]], scores: Mapping[str, Floats]) -> Figure:
+    """Share of malignant images by P(malignant) with its interval, and how many images have each P.
+
+    Args:
+        curves: of each model the bins of the document: `predicted`, `observed`, `low`, `high`.
+        scores: of each model.
+    """
     figure, (axis, below) = _figure(2, rows=2, heights=(3, 1), size=(5, 5))
-    edges = np.linspace(0, 1, ECE_BINS + 1)
-    for (name, score), colour in zip(scores.items(), _colours(), strict=False):
-        bins = np.searchsorted(edges[1:-1], score)
-        count = np.bincount(bins, minlength=ECE_BINS)
-        filled = count > 0
-        share, mean = (
-            np.bincount(bins, weights=values, minlength=ECE_BINS)[filled] / count[filled] for values in (y_true, score)
+    for (name, bins), colour in zip(curves.items(), _colours(), strict=False):
+        mean, share, low, high = (
+            np.array([b[key] for b in bins], np.float64) for key in ("predicted", "observed", "low", "high")
         )
         axis.plot(mean, share, color=colour, marker="o", markersize=3, linewidth=1, label=name)
-        below.stairs(count, edges, color=colour)
+        axis.fill_between(mean, low, high, color=colour, alpha=0.15, linewidth=0)
+        below.stairs(np.histogram(scores[name], GRID_OF_BINS)[0], GRID_OF_BINS, color=colour)
     axis.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":")
     axis.set(ylabel="share that is malignant", xlim=(0, 1), ylim=(0, 1), title="Calibration")
     axis.legend(loc="upper left", fontsize="small")
     below.set(xlabel="P(malignant)", ylabel="images", yscale="log", xlim=(0, 1))
     below.yaxis.set_minor_formatter(NullFormatter())  # on few decades it writes over itself
+    return figure
+
+
+def decision_curve(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
+    """Net benefit of acting on each model's probability, beside treating all or none (Vickers and Elkin 2006).
+
+    Args:
+        curves: of each model `threshold`, `model`, `treat_all` and `treat_none` of the document.
+    """
+    figure, (axis,) = _figure(1)
+    highest = 0.0
+    for (name, curve), colour in zip(curves.items(), _colours(), strict=False):
+        axis.plot(curve["threshold"], curve["model"], color=colour, linewidth=1.5, label=name)
+        highest = max(highest, *curve["model"])
+    axis.plot(curve["threshold"], curve["treat_all"], color="grey", linewidth=0.8, label="treat all")
+    axis.plot(curve["threshold"], curve["treat_none"], color="black", linewidth=0.8, linestyle=":", label="treat none")
+    axis.set(
+        xlabel="threshold on P(malignant)",
+        ylabel="net benefit per image",
+        ylim=(-0.3 * highest - 1e-3, 1.1 * highest + 1e-3),
+        title="Decision curve",
+    )
+    axis.legend(fontsize="small")
     return figure
 
 
@@ -253,9 +285,37 @@ def band(
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes a PNG, whole or not at all."""
+    """Writes a PNG, whole or not at all, in fonts that have the letters of its words as far as any is installed."""
+    for words in figure.findobj(Text):
+        if not words.get_text().isascii():
+            words.set_fontfamily([*rcParams["font.sans-serif"][:1], *fonts_for(words.get_text())])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+")  # no font of this machine has it: the page shows the name
+        _write(figure, path)
+
+
+def _write(figure: Figure, path: Path) -> None:
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=130)
+
+
+@functools.cache
+def fonts_for(words: str) -> list[str]:
+    """Installed fonts that have the letters which matplotlib's own lacks."""
+    lacking = set(words) - _letters(findfont("DejaVu Sans"))
+    found = []
+    for font in sorted({(entry.name, entry.fname) for entry in fontManager.ttflist}) if lacking else ():
+        if lacking & _letters(font[1]):
+            found.append(font[0])
+            lacking -= _letters(font[1])
+        if not lacking:
+            break
+    return found
+
+
+@functools.cache
+def _letters(font: str) -> frozenset[str]:
+    return frozenset(map(chr, FT2Font(font).get_charmap()))
 
 
 def _ends(score: Floats) -> NDArray[np.int64]:

@@ -1,20 +1,41 @@
-"""Tables of predictions: melfast's own, the published system's and other people's."""
+"""Tables of predictions: melfast's own, the published system's and other people's.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+`target` is the truth, `prediction` the model's call, `probability` its score. Kept free of pandas and
+of all that is slow to import: a bad table is refused at once.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from melfast.io.errors import InputError
-from melfast.io.tables import Table, read_table
+from melfast.io.tables import MISSING, Cells, read_cells
 
-# The first of these that a table has.
+# The first of these that a table has, in any case.
 NAME_COLUMNS = ("image_name", "image", "isic_id", "image_id", "filename", "file")
-SCORE_COLUMNS = ("probability", "prob", "score", "p_malignant", "y_score")
-CALL_COLUMNS = ("target_predicted", "predicted", "prediction", "pred", "y_pred")
-TRUTH_COLUMNS = ("target", "label", "y_true")
+SCORE_COLUMNS = ("probability", "prob", "score", "p_malignant", "y_score", "y_prob")
+CALL_COLUMNS = ("prediction", "predicted", "target_predicted", "predicted_label", "call", "pred", "y_pred")
+TRUTH_COLUMNS = ("target", "truth", "label", "y_true", "ground_truth", "benign_malignant")
+# Never an answer of a model, though they may hold numbers.
+OTHER_COLUMNS = frozenset({"group", "ita", "ita_quality", "fitzpatrick", "patient_id", "lesion_id", "age_approx"})
+LABELS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "benign": 0, "malignant": 1} | dict.fromkeys(MISSING, -1)
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".dcm"})
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What columns of a table to take; '' the one with a usual name."""
+
+    image: str = ""
+    score: str = ""
+    call: str = ""
+    truth: str = ""
+
+
+USUAL = Columns()
 
 
 @dataclass(frozen=True)
@@ -28,7 +49,9 @@ class Predictions:
         called: int64 [N], 0 or 1, -1 none; None: the table has none.
         truth: int64 [N], -1 unknown; None: the table has none.
         groups: name of each image's tone group, '' unknown; None: the table has none.
-        columns: which of the table's columns these are from, in words.
+        columns: the column that each of image, probability, prediction and target was read from.
+        passed_over: columns of numbers that were not read.
+        asked: the columns that the user named.
         made_by: the threshold that made the calls; None: not known, see `threshold`.
     """
 
@@ -38,7 +61,9 @@ class Predictions:
     called: NDArray[np.int64] | None
     truth: NDArray[np.int64] | None
     groups: list[str] | None
-    columns: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    passed_over: tuple[str, ...] = ()
+    asked: Columns = USUAL
     made_by: float | None = None
 
     def __len__(self) -> int:
@@ -48,94 +73,193 @@ class Predictions:
     def threshold(self) -> float | None:
         """The one that made the calls; where it is not known, halfway between the highest score not
         called malignant and the lowest that is; None where the table does not tell."""
-        if self.made_by is not None:
-            return self.made_by
-        if self.score is None or self.called is None or not {0, 1} <= set(self.called.tolist()):
-            return None
-        below, above = self.score[self.called == 0].max(), self.score[self.called == 1].min()
-        return float((below + above) / 2) if below < above else None
+        return self.made_by if self.made_by is not None else threshold_between(self.score, self.called)
 
     def select(self, rows: Sequence[int] | NDArray[np.int64]) -> "Predictions":
         """Some rows, in that order."""
         index = np.asarray(rows, dtype=np.int64)
-        return Predictions(
-            self.path,
-            [self.names[i] for i in index],
-            None if self.score is None else self.score[index],
-            None if self.called is None else self.called[index],
-            None if self.truth is None else self.truth[index],
-            None if self.groups is None else [self.groups[i] for i in index],
-            self.columns,
-            self.made_by,
+        return replace(
+            self,
+            names=[self.names[i] for i in index],
+            score=None if self.score is None else self.score[index],
+            called=None if self.called is None else self.called[index],
+            truth=None if self.truth is None else self.truth[index],
+            groups=None if self.groups is None else [self.groups[i] for i in index],
         )
 
 
-def read_predictions(
-    path: str | Path, *, name_column: str = "", score_column: str = "", call_column: str = ""
-) -> Predictions:
-    """Reads a table of predictions: CSV with commas, semicolons or tabs.
+def read_predictions(path: str | Path, columns: Columns = USUAL) -> Predictions:
+    """Reads a table of predictions: CSV with commas, semicolons or tabs; see `predictions_of`."""
+    return predictions_of(read_cells(path), columns)
 
-    Columns are known by their usual names, see NAME_COLUMNS and the others. `target` beside a
-    column of calls is the truth; without one it is the call, as `melfast predict` and the published
-    system write it, or P(malignant) where it holds other numbers than 0 and 1, as Kaggle wants it.
 
-    Args:
-        name_column, score_column, call_column: instead of the usual names.
+def predictions_of(table: Cells, asked: Columns = USUAL) -> Predictions:
+    """The predictions in a table.
+
+    Columns are known by their usual names, see NAME_COLUMNS and the others. `target`, `label` and the
+    like are the truth beside a score or a column of calls. Alone they are the answers: P(malignant) where
+    they hold fractions, as Kaggle wants it, else the calls, as in the published submission form.
+
     Raises:
         InputError: no column of names or none of answers, a value that is none, or an image twice.
     """
-    table = read_table(path)
-    columns = list(table.frame.columns)
-    name = name_column or _first(columns, NAME_COLUMNS)
-    score = score_column or _first(columns, SCORE_COLUMNS)
-    call = call_column or _first(columns, CALL_COLUMNS)
-    truth = _first(columns, TRUTH_COLUMNS)
-    for wanted in filter(None, (name_column, score_column, call_column)):
-        if wanted not in columns:
-            raise InputError(f"{path}: no column {wanted!r}; there are {', '.join(columns)}")
-    if not name:
+    found = {
+        "image": asked.image or _first(table, NAME_COLUMNS),
+        "probability": asked.score or _first(table, SCORE_COLUMNS),
+        "prediction": asked.call or _first(table, CALL_COLUMNS),
+        "target": asked.truth or _first(table, TRUTH_COLUMNS, but=(asked.score, asked.call)),
+    }
+    for wanted in filter(None, (asked.image, asked.score, asked.call, asked.truth)):
+        if wanted not in table.columns:
+            raise InputError(f"{table.path}: no column {wanted!r}; there are {', '.join(table.columns)}")
+    if not found["image"]:
         raise InputError(
-            f"{path}: no column of image names ({', '.join(NAME_COLUMNS)}); there are "
-            f"{', '.join(columns)}; melfast report takes it by --image-column"
+            f"{table.path}: no column of image names ({', '.join(NAME_COLUMNS)}); there are "
+            f"{', '.join(table.columns)}; melfast report takes it by --image-column"
         )
-    if truth and not call:
-        if score or set(table.frame[truth]) <= {"0", "1", ""}:
-            call, truth = truth, ""
-        else:
-            score, truth = truth, ""
-    if not score and not call:
+    if found["target"] and not asked.truth and not found["probability"] and not found["prediction"]:
+        labels = {cell.strip().lower() for cell in table.columns[found["target"]]} <= LABELS.keys()
+        found["prediction" if labels else "probability"] = found["target"]
+        found["target"] = ""
+    passed_over = [c for c in table.columns if c not in found.values() and _is_of_numbers(table, c)]
+    if not found["probability"] and not found["prediction"]:
+        numbers = f"; of numbers: {', '.join(passed_over)}" if passed_over else ""
         raise InputError(
-            f"{path}: no column of probabilities ({', '.join(SCORE_COLUMNS)}) or calls "
-            f"({', '.join(CALL_COLUMNS)}); there are {', '.join(columns)}; "
+            f"{table.path}: no column of probabilities ({', '.join(SCORE_COLUMNS)}) or calls "
+            f"({', '.join(CALL_COLUMNS)}); there are {', '.join(table.columns)}{numbers}; "
             "melfast report takes them by --score-column and --call-column"
         )
-    names = table.frame[name].tolist()
-    if "" in names:
-        rows = [row for row, cell in enumerate(names) if not cell]
-        raise table.errors(rows, name, f"{name} must name an image")
-    if again := np.flatnonzero(table.frame[name].duplicated()).tolist():
-        raise table.errors(again, name, f"{name} must name each image once")
+    _require_each_once(table, found["image"])
+    score, call, truth = found["probability"], found["prediction"], found["target"]
     return Predictions(
-        Path(path),
-        names,
+        table.path,
+        table.columns[found["image"]],
         _numbers(table, score) if score else None,
         _labels(table, call) if call else None,
         _labels(table, truth) if truth else None,
-        table.frame["group"].tolist() if "group" in columns else None,
-        "; ".join(
-            f"{what}: column {column}"
-            for what, column in (("P(malignant)", score), ("calls", call), ("truth", truth))
-            if column
-        ),
+        table.columns.get("group"),
+        {what: column for what, column in found.items() if column},
+        tuple(passed_over),
+        asked,
     )
 
 
-def _first(columns: Sequence[str], usual: Sequence[str]) -> str:
-    return next((name for name in usual if name in columns), "")
+def settle(table: Predictions, truth: NDArray[np.int64], manifest: Path) -> tuple[Predictions, list[str]]:
+    """What is open in a table's columns, decided by the truth that a manifest knows.
+
+    Args:
+        truth: int64 [N], of the table's images, -1 unknown.
+    Returns:
+        The table, its calls in `called` where they looked like the truth; and remarks.
+    Raises:
+        InputError: the only answers are the manifest's truth.
+    """
+    usual = table.columns.get("prediction", "").lower() in TRUTH_COLUMNS and not table.asked.call
+    if table.score is None and usual and {0, 1} <= set(truth.tolist()) and _agree(table.called, truth) == 0:
+        others = f"; columns of numbers: {', '.join(table.passed_over)}" if table.passed_over else ""
+        raise InputError(
+            f"{table.path}: column {table.columns['prediction']!r} is the truth of {manifest} for every image, "
+            f"and there are no answers of a model{others}; name them by --score-column or --call-column"
+        )
+    wrong = _agree(table.truth, truth)
+    if not wrong:
+        return table, []
+    column = table.columns["target"]
+    differs = f"{table.path}: column {column!r} differs from the manifest's truth in {wrong:,} images"
+    if table.called is None and not table.asked.truth and threshold_between(table.score, table.truth) is not None:
+        columns = {what: c for what, c in table.columns.items() if what != "target"} | {"prediction": column}
+        remark = f"{differs}, and a threshold on the probability gives it exactly: it is read as the model's calls"
+        return replace(table, called=table.truth, truth=None, columns=columns), [remark]
+    hint = "" if table.called is not None else "; if it holds the model's calls, name it by --call-column"
+    return table, [f"{differs}; the manifest's is used{hint}"]
 
 
-def _numbers(table: Table, column: str) -> NDArray[np.float64]:
-    values = np.array([_number(cell) for cell in table.frame[column]])
+def odd(table: Predictions, truth: NDArray[np.int64]) -> list[str]:
+    """Remarks on answers that are hard to believe: perfect by construction, or against the scores.
+
+    Args:
+        truth: int64 [N], of the table's images, -1 unknown.
+    """
+    remarks = []
+    if table.called is None and table.score is not None and threshold_between(table.score, truth) is not None:
+        remarks.append(
+            f"{table.path}: a threshold on the probability separates the classes without one error, which is rare: "
+            "check that the truth is not made from the model's answers"
+        )
+    if _agree(table.called, truth) == 0:
+        remarks.append(
+            f"{table.path}: the calls are right for every image; check that they are not a copy of the truth"
+        )
+    if table.score is None or table.called is None or not {0, 1} <= set(table.called.tolist()):
+        return remarks
+    benign, malignant = table.score[table.called == 0], table.score[table.called == 1]
+    above = int((benign > malignant.min()).sum())
+    if np.median(benign) > np.median(malignant):
+        remarks.append(
+            f"{table.path}: images called malignant have lower probabilities than those called benign: is the "
+            "probability that of benign?"
+        )
+    elif above:
+        remarks.append(
+            f"{table.path}: no single threshold makes the calls: {above:,} images called benign have a higher "
+            "probability than another called malignant (thresholds by group may do that)"
+        )
+    return remarks
+
+
+def threshold_between(score: NDArray[np.float64] | None, labels: NDArray[np.int64] | None) -> float | None:
+    """Halfway between the highest score of a 0 and the lowest of a 1; None where no threshold parts them."""
+    if score is None or labels is None or not {0, 1} <= set(labels.tolist()):
+        return None
+    below, above = score[labels == 0].max(), score[labels == 1].min()
+    return float((below + above) / 2) if below < above else None
+
+
+def image_key(name: str) -> str:
+    """The name without the suffix of an image file."""
+    return str(PurePath(name).with_suffix("")) if PurePath(name).suffix.lower() in IMAGE_SUFFIXES else name
+
+
+def _agree(labels: NDArray[np.int64] | None, truth: NDArray[np.int64]) -> int | None:
+    """How many images of known class have another label; None where none can be compared."""
+    if labels is None:
+        return None
+    known = (labels >= 0) & (truth >= 0)
+    return int((labels != truth)[known].sum()) if known.any() else None
+
+
+def _first(table: Cells, usual: Iterable[str], but: Sequence[str] = ()) -> str:
+    there = {column.lower(): column for column in reversed(table.columns) if column not in but}
+    return next((there[name] for name in usual if name in there), "")
+
+
+def _is_of_numbers(table: Cells, column: str) -> bool:
+    cells = [cell for cell in table.columns[column] if cell.strip().lower() not in MISSING]
+    return column.lower() not in OTHER_COLUMNS and bool(cells) and all(_number(cell) == _number(cell) for cell in cells)
+
+
+def _require_each_once(table: Cells, column: str) -> None:
+    names = table.columns[column]
+    if "" in names:
+        rows = [row for row, cell in enumerate(names) if not cell]
+        raise table.errors(rows, column, f"{column} must name an image")
+    seen: dict[str, set[str]] = {}
+    again = []
+    for row, name in enumerate(names):
+        key = image_key(name)
+        others = seen.setdefault(key, set())
+        # a.jpg and a.png are two files; a may be either.
+        if name in others or (others and (name == key or key in others)):
+            again.append(row)
+        others.add(name)
+    if again:
+        first = next(name for name in names if image_key(name) == image_key(names[again[0]]))
+        same = "" if first == names[again[0]] else f" ({first!r} stands above)"
+        raise table.errors(again, column, f"{column} must name each image once{same}")
+
+
+def _numbers(table: Cells, column: str) -> NDArray[np.float64]:
+    values = np.array([_number(cell) for cell in table.columns[column]])
     if wrong := np.flatnonzero(~((values >= 0) & (values <= 1))).tolist():
         raise table.errors(wrong, column, f"{column} must be a number in 0..1")
     return values
@@ -148,9 +272,8 @@ def _number(cell: str) -> float:
         return np.nan
 
 
-def _labels(table: Table, column: str) -> NDArray[np.int64]:
-    known = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "": -1}
-    cells = table.frame[column].tolist()
-    if wrong := [row for row, cell in enumerate(cells) if cell not in known]:
-        raise table.errors(wrong, column, f"{column} must be 0, 1 or empty")
-    return np.array([known[cell] for cell in cells], dtype=np.int64)
+def _labels(table: Cells, column: str) -> NDArray[np.int64]:
+    cells = [cell.strip().lower() for cell in table.columns[column]]
+    if wrong := [row for row, cell in enumerate(cells) if cell not in LABELS]:
+        raise table.errors(wrong, column, f"{column} must be 0, 1, benign, malignant or empty")
+    return np.array([LABELS[cell] for cell in cells], dtype=np.int64)

@@ -2,9 +2,10 @@
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -15,22 +16,48 @@ from melfast.io.contact_sheet import write_grid
 from melfast.io.errors import InputError
 from melfast.io.files import OwnFolder, atomic_path, own_folder
 from melfast.io.images import read_resized
+from melfast.io.log import logger
 from melfast.io.tables import shortened, write_csv
-from melfast.metrics.groups import Groups, cross, group_by
+from melfast.metrics.groups import MOST_GROUPS, Groups, cross, group_by
 from melfast.prepare.sources import import_dataset
 from melfast.report import plots
 from melfast.report.analysis import Images, Model, Settings, analyse
 from melfast.report.measures import write_metrics
 from melfast.report.page import write_page
-from melfast.report.predictions import Predictions
+from melfast.report.predictions import TRUTH_COLUMNS, Predictions, image_key, odd, settle
+from melfast.report.shown import title_of
+from melfast.skin.tone import TONE_GROUPS, classify
 
 PAGE, DOCUMENT, TABLES = "report.html", "metrics.json", "tables.csv"
 COMMAND = "melfast report"  # as the folder's list of files says it
 DEFAULT_COLUMNS = ("group", "sex", "age_approx", "anatom_site_general_challenge")
 FEW = 10  # malignant images of a group
+TONE_TABLE = "six"  # makes tone groups of a bare ITA
 WORST_SHOWN, WORST_WIDTH = 24, 240  # images of the sheet, and their pixels
 DEFAULT_SETTINGS = Settings()
-Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a report is to show.
+
+    Attributes:
+        names: of the models; none: the files' names.
+        by: columns of the manifest whose values are compared; none: DEFAULT_COLUMNS, as far as they are
+            there.
+        crossed: pairs of columns that are compared crossed.
+        threshold: of all models; None: each one's own calls.
+        title: of the page.
+    """
+
+    names: Sequence[str] = ()
+    by: Sequence[str] = ()
+    crossed: Sequence[tuple[str, str]] = ()
+    threshold: float | None = None
+    title: str = ""
+
+
+EVERYTHING = Wanted()
 
 
 @dataclass(frozen=True)
@@ -40,73 +67,73 @@ class Data:
     Attributes:
         ita: [N] degrees, NaN unknown.
         paths: of the image files, None where there is none.
+        remarks: of a kind (see `melfast.report.summary.NOTE_TITLES`) and a text each.
     """
 
     images: Images
     ita: NDArray[np.float64]
     paths: list[Path | None]
-    remarks: list[str]
+    remarks: list[dict[str, str]]
 
 
 def run_report(
     tables: Sequence[Predictions],
     output: Path,
+    wanted: Wanted = EVERYTHING,
     *,
     manifest: Manifest | None = None,
-    names: Sequence[str] = (),
-    by: Sequence[str] = (),
-    crossed: Sequence[tuple[str, str]] = (),
-    threshold: float | None = None,
+    trained_on: Manifest | None = None,
     settings: Settings = DEFAULT_SETTINGS,
-    title: str = "",
-    say: Say = lambda message: None,
 ) -> dict[str, Any]:
     """Writes a report on one model or several; see the module.
 
     Args:
         manifest: truth, groups, patients and images; None: the tables' own truth and groups.
-        names: of the models; the files' names without them.
-        by: columns of the manifest whose values are compared; none: DEFAULT_COLUMNS, as far as they
-            are there.
-        crossed: pairs of columns that are compared crossed.
-        threshold: of all models; None: each one's own calls.
-        say: told of each step.
+        trained_on: holds the training split; None: `manifest`.
     Returns:
         The document, as it is written to metrics.json.
     Raises:
-        InputError: the tables and the manifest do not go together, a column is missing, no image
-            is of known class, or a model has neither calls nor a threshold.
+        InputError: the tables and the manifest do not go together, a column is missing or has too many
+            values, no image is of known class, or a threshold is asked for without probabilities.
     """
-    labels = list(names) or _labels([table.path for table in tables])
+    labels = list(wanted.names) or _model_names(tables)
     if len(labels) != len(tables) or len(set(labels)) < len(labels):
-        raise InputError(f"--name must name each of the {len(tables)} tables once, got {', '.join(labels)}")
-    data, tables = align(tables, manifest, by, crossed)
+        raise InputError(f"`names` must name each of the {len(tables)} models once, got {', '.join(labels)}")
+    data, tables = align(tables, manifest, wanted)
+    if manifest is not None:
+        data.remarks[:0] = seen_in_training(manifest, trained_on or manifest, data.images.names)
     for table in tables:
-        say(f"{table.path}: {table.columns}")
-    models = [_model(label, table, threshold) for label, table in zip(labels, tables, strict=True)]
-    say(
+        logger.info(
+            f"{table.path}: " + ", ".join(f"{what} from column {column}" for what, column in table.columns.items())
+        )
+    models = [_model(label, table, wanted.threshold) for label, table in zip(labels, tables, strict=True)]
+    logger.info(
         f"{len(data.images.names):,} images, {int(data.images.y_true.sum()):,} malignant; "
         f"groups: {', '.join(g.name for g in data.images.groupings) or 'none'}"
     )
-    data.remarks.extend(
-        f"{model.name}: calls alone, so AUC, calibration and all else of P(malignant) are not available"
-        for model in models
-        if model.score is None
-    )
+    read = {(table.path, column) for table in tables for column in table.columns.values()}
     about = {
-        "title": title or "How good, for whom, how sure: " + ", ".join(labels),
-        "predictions": [str(table.path) for table in tables],
+        "title": wanted.title or f"{', '.join(labels)}: how good, for whom, how sure",
+        "predictions": [
+            {
+                "path": str(table.path),
+                "columns": dict(table.columns),
+                "passed_over": [column for column in table.passed_over if (table.path, column) not in read],
+            }
+            for table in tables
+        ],
         "manifest": None if manifest is None else str(manifest.path),
         "remarks": data.remarks,
     }
     with own_folder(output, COMMAND) as own:
         own.claim(DOCUMENT, TABLES, PAGE)
         document = analyse(data.images, models, settings, about)
+        data.remarks.extend(line for model in document["models"] for line in _on_scores(model))
         write_metrics(output / DOCUMENT, document)
         # The page is made of what was written: it shows what metrics.json says.
         written: dict[str, Any] = json.loads((output / DOCUMENT).read_text(encoding="utf-8"))
         write_tables(output / TABLES, written)
-        say("drawing")
+        logger.info("drawing")
         pictures = draw(data, models, written, own, settings)
         written["pictures"] = [path.name for path, _ in pictures]
         write_metrics(output / DOCUMENT, written)
@@ -130,56 +157,61 @@ def read_any_manifest(path: Path) -> Manifest:
         return import_dataset(path, require_images=False).manifest
 
 
-def align(
-    tables: Sequence[Predictions], manifest: Manifest | None, by: Sequence[str], crossed: Sequence[tuple[str, str]]
-) -> tuple[Data, list[Predictions]]:
+def align(tables: Sequence[Predictions], manifest: Manifest | None, wanted: Wanted) -> tuple[Data, list[Predictions]]:
     """The images of known class that all tables have, and the tables' rows in their order.
 
     Raises:
-        InputError: a table has other images than the first, or images that the manifest lacks; or
-            no image is of known class.
+        InputError: a table has other images than the first, or images that the manifest lacks; no image is
+            of known class; or a grouping has more than MOST_GROUPS groups.
     """
     first = tables[0]
     aligned = [first, *(_in_order_of(first, table) for table in tables[1:])]
-    remarks: list[str] = []
+    remarks: list[dict[str, str]] = []
     if manifest is None:
-        if by or crossed:
-            raise InputError("--by and --cross name columns of a manifest; wanted --manifest")
-        truth = next((t.truth for t in aligned if t.truth is not None), None)
-        if truth is None:
-            raise InputError(
-                f"{first.path}: has no truth beside the calls (columns target and target_predicted); wanted --manifest"
-            )
-        known = truth >= 0
-        rows = np.flatnonzero(known)
-        groupings = [] if first.groups is None else [_own_groups(first, rows)]
+        if wanted.by or wanted.crossed:
+            raise InputError("`by` and `crossed` name columns of a manifest; expected `manifest`")
+        truth = _own_truth(aligned)
+        rows = np.flatnonzero(truth >= 0)
+        groupings = [_own_groups(t, rows) for t in aligned if t.groups is not None][:1]
         patients, ita = None, np.full(len(rows), math.nan)
         paths: list[Path | None] = [None] * len(rows)
     else:
         manifest, rest = _rows_of(first, manifest)
         if rest:
-            remarks.append(f"{len(rest):,} images of the manifest have no prediction: left out: {shortened(rest)}")
+            line = f"{len(rest):,} images of the manifest have no prediction: left out: {shortened(rest)}"
+            remarks.append(_remark("images", line))
         truth = manifest.targets.astype(np.int64)
+        for i, table in enumerate(aligned):
+            aligned[i], found = settle(table, truth, manifest.path)
+            remarks += [_remark("tables", line) for line in found]
         rows = np.flatnonzero(truth >= 0)
-        manifest = manifest.select(rows)
-        groupings = groups_of(manifest, by, crossed)
+        manifest, found = with_tone_groups(manifest.select(rows))
+        remarks += [_remark("groups", line) for line in found]
+        groupings = groups_of(manifest, wanted.by, wanted.crossed)
         patients = _patients(manifest)
         ita = np.array([float(cell or "nan") for cell in manifest.column("ita")])
         folder = manifest.path.parent
         paths = [folder / cell if cell else None for cell in manifest.column("path")]
+    remarks += [_remark("scores", line) for table in aligned for line in odd(table, truth)]
     if unlabelled := [first.names[i] for i in np.flatnonzero(truth < 0)]:
-        remarks.append(f"{len(unlabelled):,} images are of unknown class: left out: {shortened(unlabelled)}")
+        line = f"{len(unlabelled):,} images are of unknown class: left out: {shortened(unlabelled)}"
+        remarks.append(_remark("images", line))
     if not len(rows):
         raise InputError(f"{first.path}: none of its {len(first):,} images is of known class")
     malignant = int(truth[rows].sum())
     if malignant in (0, len(rows)):
-        remarks.append(f"{malignant:,} of the {len(rows):,} images are malignant: one class alone")
-    else:
-        remarks += [line for groups in groupings for line in _too_few(groups, truth[rows])]
-    if patients is not None and len(set(patients)) < len(patients):
         remarks.append(
-            "permutations and DeLong's, McNemar's, ANOVA and Kruskal-Wallis tests take the images "
-            "of one patient for independent; the intervals do not"
+            _remark("images", f"{malignant:,} of the {len(rows):,} images are malignant: there is one class alone")
+        )
+    else:
+        remarks += [_remark("groups", line) for groups in groupings for line in _too_few(groups, truth[rows])]
+    if len(tables) > 1 and patients is not None and len(set(patients)) < len(patients):
+        remarks.append(
+            _remark(
+                "groups",
+                "DeLong's and McNemar's tests treat the images of one patient as independent; the intervals and the "
+                "tests of gaps do not",
+            )
         )
     names = [first.names[i] for i in rows]
     images = Images(names, truth[rows], groupings, patients)
@@ -194,7 +226,78 @@ def groups_of(manifest: Manifest, by: Sequence[str], crossed: Sequence[tuple[str
     for groups in found:
         if not groups.known.any() and (by or crossed):
             raise InputError(f"{manifest.path}: no image has a value of {groups.name!r}")
+        _require_few(groups, manifest.path)
     return [groups for groups in found if groups.known.any()]
+
+
+def _require_few(groups: Groups, path: Path) -> None:
+    if (count := len(np.unique(groups.index[groups.known]))) > MOST_GROUPS:
+        raise InputError(
+            f"{path}: column {groups.name!r} has {count:,} different values, expected at most {MOST_GROUPS} groups"
+        )
+
+
+def with_tone_groups(manifest: Manifest) -> tuple[Manifest, list[str]]:
+    """With tone groups made of column `ita` where the manifest has no groups; and a remark on it."""
+    cells = manifest.column("ita")
+    if (manifest.column("group") != "").any() or not (cells != "").any():
+        return manifest, []
+    scale = TONE_GROUPS[TONE_TABLE]
+    index = classify(np.where(cells == "", "nan", cells).astype(float), scale)
+    manifest = manifest.with_columns(
+        group=["" if i < 0 else i for i in index],
+        group_str=["" if i < 0 else scale.names[i] for i in index],
+        tone_groups=[TONE_TABLE] * len(manifest),
+    )
+    return manifest, [f"tone groups: made of column ita by the table of {TONE_TABLE} groups ({scale.source})"]
+
+
+def seen_in_training(manifest: Manifest, trained_on: Manifest, names: Sequence[str]) -> list[dict[str, str]]:
+    """Remarks on reported images that are of the training split, and on patients and lesions that stand in it.
+
+    Args:
+        trained_on: a manifest with splits.
+        names: of the reported images, as the predictions have them.
+    """
+    training = trained_on.select(trained_on.splits == "train")
+    own = set(map(image_key, training.image_names))
+    reported = manifest.select(np.array(_places(names, manifest.image_names)))
+    trained = np.array([image_key(name) in own for name in reported.image_names])
+    remarks = []
+    if trained.any():
+        remarks.append(
+            f"{trained.sum():,} of the {len(trained):,} reported images are of the training split: the model has "
+            "seen them and looks better than it is"
+        )
+    for column, what in (("patient_id", "patients"), ("lesion_id", "lesions")):
+        ids = set(reported.select(~trained).column(column).tolist()) - {""}
+        shared = ids & set(training.column(column).tolist())
+        if shared:
+            remarks.append(
+                f"{len(shared):,} of the {len(ids):,} reported {what} also have images in the training split: expect "
+                f"worse results for new {what}"
+            )
+    return [_remark("training", line) for line in remarks]
+
+
+def _on_scores(model: dict[str, Any]) -> list[dict[str, str]]:
+    """Remarks on a model without calls or without scores, or with scores the wrong way round."""
+    name, auc = model["name"], model["overall"].get("auc")
+    if auc is None:
+        line = f"{name}: calls alone, so no AUC, calibration or anything else that needs probabilities"
+        return [_remark("lacking", line)]
+    remarks = []
+    if auc["high"] < 0.5:
+        line = f"{name}: its AUC is below 0.5 beyond chance: the probabilities seem to be those of benign"
+        remarks.append(_remark("scores", line))
+    if model["confusion"] is None:
+        line = f"{name}: no calls and no --threshold, so no sensitivity, specificity or missed cancers"
+        remarks.append(_remark("lacking", line))
+    return remarks
+
+
+def _remark(kind: str, text: str) -> dict[str, str]:
+    return {"kind": kind, "text": text}
 
 
 def draw(
@@ -224,34 +327,41 @@ def draw(
             plots.precision_recall(malignant, scores, **options),  # type: ignore[arg-type]
             f"Precision over recall with pointwise {level} bands; dotted: chance.",
         )
+        of_models = {found["name"]: found for found in document["models"]}
         keep(
             "calibration",
-            plots.calibration(malignant, scores),
-            "Share of malignant images by P(malignant), and the images in each bin.",
+            plots.calibration({name: of_models[name]["calibration"]["curve"] for name in scores}, scores),
+            f"Share of malignant images by P(malignant), with {level} bands, and the images by P(malignant).",
+        )
+        keep(
+            "decision-curve",
+            plots.decision_curve({name: of_models[name]["decision_curve"] for name in scores}),
+            "Net benefit of acting on the model's probability (cancers found, less false alarms weighed by the odds of "
+            "the threshold), beside treating all lesions or none.",
         )
     for i, (model, found) in enumerate(zip(models, document["models"], strict=True)):
         suffix = f"-{i + 1}" if len(models) > 1 else ""
         of = f" ({model.name})" if len(models) > 1 else ""
+        metric = "auc" if model.called is None else "recall"
         for groups in data.images.groupings:
-            grouping = found["groupings"][groups.name]
-            column = _file_name(groups.name)
-            figure = plots.forest(grouping, found["overall"], "recall", by=groups.name)
+            figure = plots.forest(found["groupings"][groups.name], found["overall"], metric, by=groups.name)
             keep(
-                f"forest-{column}{suffix}",
+                f"forest-{_file_name(groups.name)}{suffix}",
                 figure,
-                f"Recall by {groups.name}{of}, with {level} intervals; dashed: over all images; "
+                f"{title_of(metric)} by {groups.name}{of}, with {level} intervals; dashed: over all images; "
                 "grey: as wide as the gap that chance alone makes on average.",
             )
-        parts = {"all": found["confusion"]}
-        if data.images.groupings:
-            first = found["groupings"][data.images.groupings[0].name]["groups"]
-            parts |= {name: g["confusion"] for name, g in first.items() if g["images"]}
-        keep(
-            f"confusion{suffix}",
-            plots.confusions(parts),
-            f"Counts of images by truth and call, over all and by group{of}; percentages and "
-            "shades are of the images of that truth.",
-        )
+        if model.called is not None:
+            parts = {"all": found["confusion"]}
+            if data.images.groupings:
+                first = found["groupings"][data.images.groupings[0].name]["groups"]
+                parts |= {name: g["confusion"] for name, g in first.items() if g["images"]}
+            keep(
+                f"confusion{suffix}",
+                plots.confusions(parts),
+                f"Counts of images by truth and call, over all and by group{of}; percentages and "
+                "shades are of the images of that truth.",
+            )
         if model.score is None:
             continue
         keep(
@@ -277,7 +387,8 @@ def draw_worst(data: Data, model: Model, path: Path) -> int:
     Images that are not at hand are left out.
     """
     assert model.score is not None
-    missed = np.flatnonzero((data.images.y_true == 1) & (model.called == 0))
+    called = np.zeros(len(model.score)) if model.called is None else model.called
+    missed = np.flatnonzero((data.images.y_true == 1) & (called == 0))
     pictures: list[tuple[NDArray[np.uint8], str]] = []
     for row in missed[np.argsort(model.score[missed], kind="stable")]:
         file = data.paths[row]
@@ -298,21 +409,41 @@ def _shown_size(height: int, width: int) -> tuple[int, int]:
 
 
 def write_tables(path: Path, document: dict[str, Any]) -> None:
-    """Every metric of the document as one long table: CSV."""
-    header = ("model", "grouping", "group", "images", "malignant", "metric", "value", "low", "high", "interval")
+    """Every metric of the document, and every gap, as one long table: CSV."""
+    header = (
+        "model",
+        "grouping",
+        "group",
+        "images",
+        "malignant",
+        "metric",
+        "value",
+        "low",
+        "high",
+        "interval",
+        "p_value",
+        "p_adjusted",
+    )
     rows: list[tuple[object, ...]] = []
     about = document["about"]
     for model in document["models"]:
+        name = model["name"]
         parts = [("all", "all", about["images"], about["malignant"], model["overall"])]
         for column, grouping in model["groupings"].items():
             parts += [
-                (column, name, group["images"], group["malignant"], group["metrics"])
-                for name, group in grouping["groups"].items()
+                (column, group, found["images"], found["malignant"], found["metrics"])
+                for group, found in grouping["groups"].items()
             ]
-        for column, name, count, malignant, metrics in parts:
+        for column, group, count, malignant, metrics in parts:
             for metric, found in metrics.items():
                 numbers = [_digits(found[key]) for key in ("value", "low", "high")]
-                rows.append((model["name"], column, name, count, malignant, metric, *numbers, found["method"] or ""))
+                rows.append((name, column, group, count, malignant, metric, *numbers, found["method"] or "", "", ""))
+        for column, grouping in model["groupings"].items():
+            for metric, found in grouping["gaps"].items():
+                numbers = [_digits(found[key]) for key in ("gap", "low", "high")]
+                tested = [_digits(found["null"][key]) for key in ("p_value", "p_adjusted")]
+                kind = "simultaneous" if numbers[1] else ""
+                rows.append((name, column, "", "", "", f"gap in {metric}", *numbers, kind, *tested))
     with atomic_path(path) as file:
         write_csv(file, header, rows)
 
@@ -320,14 +451,15 @@ def write_tables(path: Path, document: dict[str, Any]) -> None:
 def _model(name: str, table: Predictions, threshold: float | None) -> Model:
     if threshold is not None:
         if table.score is None:
-            raise InputError(f"{table.path}: has calls alone, for which --threshold means nothing")
+            raise InputError(f"{table.path}: has calls alone, for which `threshold` means nothing")
         called = (table.score >= threshold).astype(np.int64)
         return Model(name, table.score, called, threshold, "as asked for")
-    if table.called is None or (table.called < 0).any():
-        lacking = len(table) if table.called is None else int((table.called < 0).sum())
+    if table.called is None:
+        return Model(name, table.score, None, None, "no calls and no threshold")
+    if lacking := int((table.called < 0).sum()):
         raise InputError(
             f"{table.path}: {lacking:,} of {len(table):,} images have no call (column "
-            "target_predicted); wanted --threshold, chosen on other images than these"
+            f"{table.columns['prediction']}); expected `threshold`, chosen on other images than these"
         )
     return Model(name, table.score, table.called, table.threshold, "the table's own calls")
 
@@ -339,55 +471,90 @@ def _too_few(groups: Groups, y_true: NDArray[np.int64]) -> list[str]:
     few = [f"{name} ({count})" for name, count in zip(groups.names, malignant, strict=True) if 0 < count < FEW]
     if few:
         lines.append(
-            f"{groups.name}: fewer than {FEW} malignant images, on which recall, AUC and their "
-            f"intervals say little, of {', '.join(few)}"
+            f"{groups.name}: fewer than {FEW} malignant images in {', '.join(few)}: recall, AUC and their "
+            "intervals say little there"
         )
     for target, lacking, undefined in ((1, "malignant", "recall"), (0, "benign", "specificity")):
         there = set(groups.index[y_true == target].tolist())
         without = [name for i, name in enumerate(groups.names) if i not in there and (groups.index == i).any()]
         if without:
-            lines.append(f"{groups.name}: no {lacking} images, so no {undefined} and no AUC, of {shortened(without)}")
+            lines.append(f"{groups.name}: no {lacking} images in {shortened(without)}: no {undefined} and no AUC there")
     return lines
 
 
 def _in_order_of(first: Predictions, other: Predictions) -> Predictions:
-    place = {name: i for i, name in enumerate(other.names)}
-    for more, less in ((first, other), (other, first)):
-        if missing := sorted(set(more.names) - set(less.names)):
+    rows = _places(first.names, other.names)
+    for more, less, missing in (
+        (first, other, [name for name, row in zip(first.names, rows, strict=True) if row < 0]),
+        (other, first, [other.names[i] for i in sorted(set(range(len(other))) - set(rows))]),
+    ):
+        if missing:
             raise InputError(f"{less.path}: lacks {len(missing):,} images of {more.path}: {shortened(missing)}")
-    return other.select([place[name] for name in first.names])
+    return other.select(rows)
 
 
 def _rows_of(table: Predictions, manifest: Manifest) -> tuple[Manifest, list[str]]:
-    """The manifest's rows in the order of the table, and the names of the others that it has.
-
-    Where no name is the same, names are compared without their suffix.
-    """
+    """The manifest's rows in the order of the table, and the names of the others that it has."""
     known = manifest.image_names
-    place = {name: i for i, name in enumerate(known)}
-    names = table.names
-    if not place.keys() & set(names):
-        place = {Path(name).stem: i for i, name in enumerate(known)}
-        names = [Path(name).stem for name in names]
-        if len(place) < len(known) or len(set(names)) < len(names):
-            place = {}
-    if missing := [name for name in names if name not in place]:
+    rows = _places(table.names, known)
+    if missing := [name for name, row in zip(table.names, rows, strict=True) if row < 0]:
         raise InputError(
-            f"{manifest.path}: lacks {len(missing):,} of the {len(names):,} images of "
+            f"{manifest.path}: lacks {len(missing):,} of the {len(table):,} images of "
             f"{table.path}: {shortened(missing)}"
         )
-    rows = [place[name] for name in names]
     taken = set(rows)
     rest = [name for row, name in enumerate(known) if row not in taken]
     return manifest.select(np.array(rows)), rest
 
 
+def _places(names: Sequence[str], known: Sequence[str]) -> list[int]:
+    """Row of each name among the known ones, -1 where it is not there.
+
+    What is not found is looked for without the suffix of an image file, then without its folder; a form
+    that two names share is nobody's.
+    """
+    rows = [-1] * len(names)
+    taken: set[int] = set()
+    for form in (str, image_key, lambda name: PurePath(image_key(name)).name):
+        todo = [i for i, row in enumerate(rows) if row < 0]
+        if not todo:
+            break
+        counts = Counter(form(names[i]) for i in todo)
+        place: dict[str, int] = {}
+        for row, name in enumerate(known):
+            if row not in taken:
+                place[form(name)] = -1 if form(name) in place else row
+        for i in todo:
+            rows[i] = place.get(form(names[i]), -1) if counts[form(names[i])] == 1 else -1
+        taken |= set(rows) - {-1}
+    return rows
+
+
+def _own_truth(tables: Sequence[Predictions]) -> NDArray[np.int64]:
+    """The truth that tables of the same images hold themselves."""
+    told = [table for table in tables if table.truth is not None]
+    if not told:
+        raise InputError(
+            f"{tables[0].path}: has no truth ({', '.join(TRUTH_COLUMNS)}) beside the model's answers; expected "
+            "--manifest, or --truth-column"
+        )
+    truth = told[0].truth
+    assert truth is not None
+    for table in told[1:]:
+        assert table.truth is not None
+        if wrong := int((table.truth != truth).sum()):
+            raise InputError(f"{table.path}: its truth differs from that of {told[0].path} in {wrong:,} images")
+    return truth
+
+
 def _own_groups(table: Predictions, rows: NDArray[np.int64]) -> Groups:
     assert table.groups is not None
     cells = [table.groups[i] for i in rows]
-    names = tuple(dict.fromkeys(sorted(set(cells) - {""})))
+    names = tuple(sorted(set(cells) - {""}))
     place = {name: i for i, name in enumerate(names)} | {"": -1}
-    return Groups("group", np.array([place[cell] for cell in cells], np.int64), names)
+    groups = Groups("group", np.array([place[cell] for cell in cells], np.int64), names)
+    _require_few(groups, table.path)
+    return groups
 
 
 def _patients(manifest: Manifest) -> NDArray[np.str_] | None:
@@ -395,12 +562,16 @@ def _patients(manifest: Manifest) -> NDArray[np.str_] | None:
     return cells if (cells != "").any() else None
 
 
-def _labels(paths: Sequence[Path]) -> list[str]:
-    """Short names of files: their own, with the folder's where two are the same."""
-    stems = [path.stem for path in paths]
-    if len(set(stems)) == len(stems) and stems != ["predictions"]:
-        return stems
-    return [f"{path.resolve().parent.name}/{path.stem}" for path in paths]
+def _model_names(tables: Sequence[Predictions]) -> list[str]:
+    """Short names: of the file, with the folder's where two are the same, and the column of a shared one."""
+    paths = [table.path for table in tables]
+    stems = {path: path.stem for path in paths}
+    if len(set(stems.values())) < len(stems) or set(stems.values()) == {"predictions"}:
+        stems = {path: f"{path.resolve().parent.name}/{path.stem}" for path in paths}
+    if len(stems) == len(paths):
+        return list(stems.values())
+    columns = [table.columns.get("probability", "") for table in tables]
+    return columns if len(stems) == 1 else [f"{stems[p]}/{c}" for p, c in zip(paths, columns, strict=True)]
 
 
 def _file_name(column: str) -> str:

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from PIL import Image
 from scipy import ndimage
 
 from melfast import core
+from melfast.io.words import check_words
 from melfast.skin import locus
 from melfast.skin.curves import MOST_CONTRAST, destinations, level_curves, light_gains
 from melfast.skin.ita import SkinTone, estimate_tone, require_regions
@@ -50,6 +51,7 @@ class Shifted:
     tone: SkinTone
 
 
+@check_words
 def shift_skin(
     image: NDArray[np.uint8],
     target_ita_deg: float,
@@ -71,8 +73,6 @@ def shift_skin(
     Raises:
         TypeError, ValueError: an argument does not fit; the message says found and wanted.
     """
-    if method not in get_args(FormerMethod):
-        raise ValueError(f"method must be 'exact' or 'published', got {method!r}")
     low, high = locus.ITA_RANGE
     if not low <= target_ita_deg <= high:
         raise ValueError(f"target_ita_deg must be within {low:g}..{high:g} degrees, got {target_ita_deg:g}")

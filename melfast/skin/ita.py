@@ -2,12 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from melfast import core
+from melfast.io.words import check_words
 from melfast.skin import published_ita as published
 from melfast.skin.masks import find_regions, working_size
 from melfast.skin.quality import judge
@@ -61,6 +62,7 @@ class SkinTone:
     doubts: tuple[str, ...]
 
 
+@check_words
 def estimate_tone(
     image: NDArray[np.uint8], *, convention: Convention = "cielab", regions: NDArray[np.uint8] | None = None
 ) -> SkinTone:
@@ -77,8 +79,6 @@ def estimate_tone(
     Raises:
         TypeError, ValueError: an argument does not fit; the message says found and wanted.
     """
-    if convention not in get_args(Convention):
-        raise ValueError(f"convention must be 'cielab' or 'published', got {convention!r}")
     _check_array("image", image, (3,))
     if regions is not None:
         if convention == "published":

@@ -1,12 +1,13 @@
 """Masks: what each pixel of a dermoscopic image shows, and masks of it at any size."""
 
 import enum
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from melfast import core
+from melfast.io.words import check_words
 
 # Longer side, in pixels, of the image that regions are found in: a hair is one to ten pixels wide
 # there, in a photograph of 6,000 pixels as in one of 600. Smaller images are taken as they are.
@@ -54,6 +55,7 @@ def find_regions(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return core.skin_regions(image)
 
 
+@check_words
 def make_mask(
     image: NDArray[np.uint8], method: MaskMethod = "lesion", size: tuple[int, int] | None = None
 ) -> NDArray[np.uint8]:
@@ -70,9 +72,6 @@ def make_mask(
     Raises:
         TypeError, ValueError: an argument does not fit.
     """
-    if method not in get_args(MaskMethod):
-        names = ", ".join(get_args(MaskMethod))
-        raise ValueError(f"method must be one of {names}, got {method!r}")
     height, width = size or image.shape[:2]
     if method != "published":
         return region_mask(find_regions(image), method, height, width)

@@ -1,6 +1,7 @@
 """Cells: how many images of each tone group and class an epoch of training shows."""
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from melfast.config.schema import Config, LossConfig
@@ -9,6 +10,8 @@ from melfast.data.plan import Rows
 from melfast.data.sampler import expected_draws
 from melfast.distributed import World
 from melfast.io.errors import InputError
+from melfast.io.words import check_words
+from melfast.models.heads import HEADS
 from melfast.models.record import Head
 from melfast.train.epochs import epoch_plan
 
@@ -48,6 +51,7 @@ def priors(cells: NDArray[np.float64]) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(row) for row in shares.tolist())
 
 
+@check_words
 def require_groups(head: Head, cells: NDArray[np.float64], loss: LossConfig | None = None) -> None:
     """
     Args:
@@ -61,11 +65,5 @@ def require_groups(head: Head, cells: NDArray[np.float64], loss: LossConfig | No
     for key, value in by_group.items():
         if value in ("group_dro", "ifw_class_group") and not known.any():
             raise InputError(f"{key} {value} needs tone groups; no training image has one: melfast prepare ita")
-    if head == "plain":
-        return
-    if not known.any():
-        raise InputError(f"model.head {head} needs tone groups; no training image has one: melfast prepare ita")
-    if head == "domain_discriminative" and not known.any(axis=0).all():
-        raise InputError(f"model.head {head} needs malignant and benign images of known tone group in training")
-    if head == "domain_independent" and not (known > 0).all(axis=1).any():
-        raise InputError(f"model.head {head} needs a tone group with malignant and benign images in training")
+    if missing := HEADS[head]().required_cells(torch.from_numpy(known)):
+        raise InputError(f"model.head {head} needs {missing}")

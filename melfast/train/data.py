@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,14 +15,15 @@ from melfast.data.manifest import Manifest, is_manifest, moved, read_manifest, w
 from melfast.data.plan import Rows
 from melfast.io.errors import InputError
 from melfast.io.journal import Journal
-from melfast.prepare.all import import_rows, plan_steps, prepare
+from melfast.io.log import Progress, logger, no_progress
+from melfast.prepare.all import plan_steps, prepare
 from melfast.prepare.folds import fold_manifest
 from melfast.prepare.settings import PrepareConfig
-from melfast.prepare.split import require_disjoint, split_manifest
-from melfast.prepare.sweep import Bar, no_bar, write_quarantine
+from melfast.prepare.sources import import_dataset
+from melfast.prepare.split import require_disjoint, split_manifest, unused_identities
+from melfast.prepare.sweep import bar_of, write_quarantine
 
 MANIFEST = "manifest.csv"
-Say = Callable[[str], None]
 AS_IT_IS = PrepareConfig()
 
 
@@ -68,68 +68,72 @@ class TrainingData:
     group_names: tuple[str, ...]
 
 
-def take_in(settings: Config, run: Path, say: Say, set_by_user: set[str], bar: Bar = no_bar) -> None:
+def take_in(settings: Config, run: Path, set_by_user: set[str], progress: Progress = no_progress) -> None:
     """Reads, or imports and prepares, `data.path`, splits it where it is not, writes RUN/manifest.csv.
 
     Args:
-        bar: shows the stages of preparing.
+        progress: told of each image that is prepared.
     Raises:
         InputError: nothing known at the path, splits or classes missing, patients or lesions on
             both sides of the split, or image files that are not there or bad.
     """
     config = settings.data
     if not config.path:
-        raise InputError("data.path is empty; wanted a manifest or a data set: --data-path PATH")
+        raise InputError("data.path is empty; wanted a manifest or a data set: `data.path=PATH`")
     source = Path(config.path)
     if source.exists() and (run / MANIFEST).exists() and source.samefile(run / MANIFEST):
-        raise InputError(f"{source}: is data.path and would be replaced; expected another --output-dir")
+        raise InputError(f"{source}: is data.path and would be replaced; expected another `output.dir`")
     changed = {f"prepare.{name}" for name, value in vars(settings.prepare).items() if value != getattr(AS_IT_IS, name)}
     unused = set_by_user & (changed | {"data.kind", "data.images"})
     if is_manifest(source) and config.kind == "auto":
         manifest = read_manifest(source)
-        _warn_unused(unused, f"{source} is a manifest already", say)
+        _warn_unused(unused, f"{source} is a manifest already")
     else:
-        manifest = _prepare(settings, source, run / MANIFEST, say, bar)
+        manifest = _prepare(settings, source, run / MANIFEST, progress)
         unused = set_by_user & changed & {f"prepare.{name}" for name in ("split", "fractions", "seed")}
-        _warn_unused(unused, "data.split, data.split_seed and data.fold say how a run splits", say)
+        _warn_unused(unused, "data.split, data.split_seed and data.fold say how a run splits")
     if config.fold:
-        _warn_unused(set_by_user & {"data.split"}, f"data.fold {config.fold} splits", say)
+        _warn_unused(set_by_user & {"data.split"}, f"data.fold {config.fold} splits")
         manifest = fold_manifest(manifest, config.fold, config.split_seed)
-        say(f"{source}: fold {config.fold}, drawn with seed {config.split_seed}")
+        logger.info(f"{source}: fold {config.fold}, drawn with seed {config.split_seed}")
     elif (manifest.splits == "").all():
         manifest = split_manifest(manifest, config.split, config.split_seed)
         shares = " : ".join(f"{share:g}" for share in config.split)
-        say(f"{source}: split {shares} with seed {config.split_seed}")
+        logger.info(f"{source}: split {shares} with seed {config.split_seed}")
     else:
         unused = set_by_user & {"data.split", "data.split_seed"}
-        _warn_unused(unused, f"{source} has a split already", say)
+        _warn_unused(unused, f"{source} has a split already")
     if not config.allow_overlap:
         require_disjoint(manifest)
-    data = training_data(manifest, say)
-    _require_files(data, config.on_error == "skip", say)
+        for line in unused_identities(manifest):
+            logger.warning(line)
+    data = training_data(manifest)
+    for name in ("train", "valid"):
+        report_unlabelled(manifest.split(name), name)
+    _require_files(data, config.on_error == "skip")
     write_manifest(manifest, run / MANIFEST)
 
 
-def _prepare(config: Config, source: Path, output: Path, say: Say, bar: Bar) -> Manifest:
+def _prepare(config: Config, source: Path, output: Path, progress: Progress) -> Manifest:
     """Imports a data set and takes the steps that the run needs or the config asks for."""
-    found = import_rows(source, config.data.kind, Path(config.data.images) if config.data.images else None)
+    found = import_dataset(source, config.data.kind, Path(config.data.images) if config.data.images else None)
     plan = plan_steps(found.manifest, output, replace(config.prepare, split=False), _needed_steps(config))
     journal = Journal.beside(output, "prepare", plan.settings)
-    prepared = prepare(plan, threads=config.data.threads or available_cores(), journal=journal, bar=bar)
+    prepared = prepare(plan, threads=config.data.threads or available_cores(), journal=journal, bar=bar_of(progress))
     resumed = [f"{prepared.resumed:,} of them from an interrupted run"] if prepared.resumed else []
     for note in found.notes + resumed + prepared.notes:
-        say(f"note: {source}: {note}")
+        logger.info(f"{source}: {note}")
     if prepared.bad:
         table = output.with_name(f"{output.stem}.bad.csv")
         write_quarantine(prepared.bad, table)
         name, _, reason = prepared.bad[0]
         message = f"{len(prepared.bad):,} of {len(plan.rows):,} images are bad, {name} first: {reason}; see {table}"
         if config.data.on_error == "raise":
-            raise InputError(f"{message} (--on-error skip trains without them)")
-        say(f"warning: {message}: left out")
+            raise InputError(f"{message} (`data.on_error=skip` trains without them)")
+        logger.warning(f"{message}: left out")
     journal.remove()
     done = "; ".join(f"{step}: {text}" for step, text in prepared.summary)
-    say(f"{source}: imported {len(plan.rows):,} images" + (f"; {done}" if done else ""))
+    logger.info(f"{source}: imported {len(plan.rows):,} images" + (f"; {done}" if done else ""))
     # Errors are told of what the user gave.
     return moved(prepared.manifest, found.manifest.path)
 
@@ -151,27 +155,26 @@ def _needed_steps(config: Config) -> set[str]:
     return {"check", "dedup"} | ({"masks"} if masked else set()) | ({"ita"} if grouped else set())
 
 
-def training_data(manifest: Manifest, say: Say = lambda message: None) -> TrainingData:
+def training_data(manifest: Manifest) -> TrainingData:
     """The training and validation splits of a manifest.
 
     Raises:
         InputError: a split is missing, or one of them has one class only.
     """
-    train, valid = (labelled(manifest.split(name), name, say) for name in ("train", "valid"))
+    train, valid = (labelled(manifest.split(name), name) for name in ("train", "valid"))
     # All groups of the scale, for the skin-former may make of one what no image is of.
     scale, names = manifest.tone_scale, manifest.group_names
     return TrainingData(train, valid, scale.names if names and scale else names)
 
 
-def labelled(manifest: Manifest, split: str, say: Say) -> LabelledImages:
-    """The rows that have a target; tells how many have none.
+def labelled(manifest: Manifest, split: str) -> LabelledImages:
+    """The rows that have a target.
 
     Raises:
         InputError: one class only.
     """
     known = manifest.targets >= 0
-    if unlabelled := int((~known).sum()):
-        say(f"{manifest.path}: {unlabelled:,} images of split {split!r} have no target: left out")
+    if not known.all():
         manifest = manifest.select(known)
     targets = manifest.targets.astype(np.int64)
     malignant = int(targets.sum())
@@ -183,18 +186,24 @@ def labelled(manifest: Manifest, split: str, say: Say) -> LabelledImages:
     return LabelledImages(manifest.images, manifest.image_names, Rows.of(manifest))
 
 
-def _require_files(data: TrainingData, skip: bool, say: Say) -> None:
+def report_unlabelled(manifest: Manifest, split: str) -> None:
+    """Reports how many rows of a split have no target, which `labelled` leaves out."""
+    if unlabelled := int((manifest.targets < 0).sum()):
+        logger.info(f"{manifest.path}: {unlabelled:,} images of split {split!r} have no target: left out")
+
+
+def _require_files(data: TrainingData, skip: bool) -> None:
     paths = [*data.train.images.paths, *data.valid.images.paths]
-    missing = [str(path) for path in paths if not os.path.isfile(path)]
+    missing = [str(path) for path in paths if not os.path.isfile(str(path))]
     if not missing:
         return
     listed = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
     message = f"{len(missing)} of {len(paths)} image files are missing: {listed}"
     if not skip:
-        raise InputError(f"{message} (--on-error skip trains without them)")
-    say(f"warning: {message}: left out")
+        raise InputError(f"{message} (`data.on_error=skip` trains without them)")
+    logger.warning(f"{message}: left out")
 
 
-def _warn_unused(keys: set[str], why: str, say: Say) -> None:
+def _warn_unused(keys: set[str], why: str) -> None:
     for key in sorted(keys):
-        say(f"warning: {key} is not used: {why}")
+        logger.warning(f"{key} is not used: {why}")

@@ -15,13 +15,14 @@ import melfast
 from melfast.config.schema import Config
 from melfast.distributed import World
 from melfast.io.errors import InputError
-from melfast.losses import Criterion
+from melfast.io.log import logger
+from melfast.losses import CrossEntropy, build_loss
 from melfast.models.checkpoint import WEIGHTS, load_training, load_weights
 from melfast.models.classifier import build_classifier
 from melfast.models.record import ModelRecord
 from melfast.models.weights import load_file
 from melfast.train.cells import priors, require_groups
-from melfast.train.data import Say, TrainingData
+from melfast.train.data import TrainingData
 from melfast.train.ema import Ema
 from melfast.train.features import sees_the_same
 from melfast.train.optim import build_optimizer
@@ -46,7 +47,7 @@ class Learner:
     forward: Any
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
-    criterion: Criterion
+    criterion: CrossEntropy
     frozen: bool = False
     from_features: bool = False
     ema: Ema | None = None
@@ -93,19 +94,12 @@ class Learner:
 
 
 def build_learner(
-    config: Config,
-    record: ModelRecord,
-    world: World,
-    cells: NDArray[np.float64],
-    say: Say = lambda message: None,
-    *,
-    restored: bool = False,
+    config: Config, record: ModelRecord, world: World, cells: NDArray[np.float64], *, restored: bool = False
 ) -> Learner:
     """The network with its seeded start, optimizer and helpers, on the world's device.
 
     Args:
         cells: see melfast.train.cells.
-        say: told what became of a file of weights.
         restored: from a checkpoint afterwards, so that no weights to begin with are wanted.
     Raises:
         InputError: the weights to begin with cannot be had.
@@ -116,8 +110,8 @@ def build_learner(
     model = build_classifier(record, pretrained=fetched, in_22k=wanted.in_22k)
     if wanted.weights and not restored:
         if wanted.pretrained or wanted.in_22k:
-            say(f"{wanted.weights}: instead of model.pretrained")
-        say(f"{wanted.weights}: {load_file(model, wanted.weights)}")
+            logger.info(f"{wanted.weights}: instead of model.pretrained")
+        logger.info(f"{wanted.weights}: {load_file(model, wanted.weights)}")
     if wanted.freeze:
         freeze(model)
     model = model.to(world.device).to(memory_format=torch.channels_last)
@@ -134,7 +128,7 @@ def build_learner(
         optimizer=build_optimizer(model, config.optim),
         # Half precision has too narrow a range for small gradients; bfloat16 has float32's.
         scaler=torch.amp.GradScaler(world.device.type, enabled=config.train.precision == "fp16"),
-        criterion=Criterion(config.loss, cells, record.head).to(world.device),
+        criterion=build_loss(config.loss, cells, record.head).to(world.device),
         frozen=wanted.freeze,
         from_features=from_features,
         ema=Ema(model, config.train.ema) if config.train.ema else None,
@@ -161,8 +155,12 @@ def new_record(config: Config, data: TrainingData, cells: NDArray[np.float64]) -
     Args:
         cells: see melfast.train.cells.
     Raises:
-        InputError: the head needs tone groups that the data lack.
+        InputError: the head needs tone groups that the data lack, or has no inference of that name.
     """
+    if config.model.inference == "group_conditional" and config.model.head != "domain_independent":
+        raise InputError(
+            f"model.inference: group_conditional goes with model.head domain_independent, got {config.model.head}"
+        )
     require_groups(config.model.head, cells, config.loss)
     wanted = config.model.num_groups
     if wanted and wanted != len(data.group_names):

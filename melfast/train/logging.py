@@ -1,7 +1,7 @@
-"""What a run says: one progress line, training.log to read, log.jsonl and TensorBoard to plot."""
+"""What a run keeps of itself: training.log to read, log.jsonl and TensorBoard to plot."""
 
-import io
 import json
+import logging
 import math
 import time
 from collections.abc import Mapping
@@ -12,33 +12,27 @@ from typing import Any, Protocol, Self, TextIO
 
 import numpy as np
 from PIL import Image
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from torch.utils.tensorboard import SummaryWriter
 
 from melfast.distributed import World
 from melfast.io.errors import InputError
 from melfast.io.files import atomic_path
 from melfast.io.journal import whole_lines
+from melfast.io.log import Progress, line_of, logger, no_progress
+from melfast.io.words import check_words
 from melfast.train.trackers import Tracker, TrackerName, finite, open_tracker
 
 
 class Log(Protocol):
-    """Where the loop reports to; see RunLog."""
+    """Where the loop records what it measures; see RunLog."""
 
-    def say(self, message: str) -> None: ...
     def record(self, kind: str, step: int, epoch: float, values: Mapping[str, float]) -> None: ...
     def advance(self, step: int, description: str) -> None: ...
-    def table(self, table: Table) -> None: ...
     def picture(self, name: str, path: Path) -> None: ...
 
 
 class SilentLog:
     """The log of the processes that are not the first."""
-
-    def say(self, message: str) -> None:
-        pass
 
     def record(self, kind: str, step: int, epoch: float, values: Mapping[str, float]) -> None:
         pass
@@ -46,63 +40,85 @@ class SilentLog:
     def advance(self, step: int, description: str) -> None:
         pass
 
-    def table(self, table: Table) -> None:
-        pass
-
     def picture(self, name: str, path: Path) -> None:
         pass
 
 
+class TextLog(logging.Handler):
+    """training.log: what is reported, with the time of each line.
+
+    Until `begin` has opened the file, lines are kept for it: the run folder comes into being on the way.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.early: list[str] = []
+        self.file: TextIO | None = None
+
+    def __enter__(self) -> Self:
+        # As a program sets it that shows the lines; one that did not hears of warnings alone, still.
+        self.level_before = logger.level
+        logger.setLevel(min(logger.getEffectiveLevel(), logging.INFO))
+        logger.addHandler(self)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        logger.removeHandler(self)
+        logger.setLevel(self.level_before)
+        # On a full disk these fail too; the error under way says more than theirs.
+        with suppress(OSError) if error is not None else nullcontext():
+            if error is not None:
+                self._write(f"stopped by {type(error).__name__}: {' '.join(str(error).split())}")
+        if self.file is not None:
+            with suppress(OSError) if error is not None else nullcontext():
+                self.file.close()
+
+    def begin(self, run: Path) -> None:
+        self.file = open(run / "training.log", "a", encoding="utf-8")  # noqa: SIM115
+        for line in self.early:
+            _append(self.file, line)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        for line in line_of(record).splitlines():
+            self._write(line.rstrip())
+
+    def _write(self, text: str) -> None:
+        line = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}"
+        if self.file is None:
+            self.early.append(line)
+        else:
+            _append(self.file, line)
+
+
 class RunLog:
-    """The log of a run folder; goes on in the files of an earlier part of the run.
+    """What a run folder keeps to plot; goes on in the files of an earlier part of the run.
 
     Args:
         step: optimizer steps done; what an interrupted part wrote after them is taken back.
-        total: length of the progress line.
+        total: steps in all.
         tracker: is told all that is recorded, too.
+        progress: told (what is done, steps done, steps in all).
     """
 
-    def __init__(self, run: Path, *, step: int, total: int, tracker: Tracker | None = None) -> None:
-        self.tracker = tracker
+    def __init__(
+        self, run: Path, *, step: int, total: int, tracker: Tracker | None = None, progress: Progress = no_progress
+    ) -> None:
+        self.tracker, self.total, self.progress = tracker, total, progress
         _drop_after(run / "log.jsonl", step)
-        self.text = open(run / "training.log", "a", encoding="utf-8")  # noqa: SIM115
         self.lines = open(run / "log.jsonl", "a", encoding="utf-8")  # noqa: SIM115
         self.board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1 if step else None)
-        self.console = Console(stderr=True)
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=self.console,
-            transient=True,
-            disable=not self.console.is_terminal,
-        )
-        self.task = self.progress.add_task("", total=total, completed=step)
 
     def __enter__(self) -> Self:
-        self.progress.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.progress.stop()
-        # On a full disk these fail too; the error under way says more than theirs.
-        with suppress(OSError) if error is not None else nullcontext():
-            if error is not None:
-                message = " ".join(str(error).split())
-                self._write(f"stopped by {type(error).__name__}: {message}")
         if self.tracker is not None:
             self.tracker.close(failed=error is not None)
-        for file in (self.board, self.lines, self.text):
+        for file in (self.board, self.lines):
             with suppress(OSError) if error is not None else nullcontext():
                 file.close()
-
-    def say(self, message: str) -> None:
-        """One line to the terminal and training.log."""
-        self.console.print(message, markup=False, highlight=False, soft_wrap=True)
-        self._write(message)
 
     def record(self, kind: str, step: int, epoch: float, values: Mapping[str, float]) -> None:
         """One object to log.jsonl and a scalar each to TensorBoard; NaN becomes null."""
@@ -115,15 +131,7 @@ class RunLog:
             self.tracker.record(finite(kind, values), step)
 
     def advance(self, step: int, description: str) -> None:
-        self.progress.update(self.task, completed=step, description=description)
-
-    def table(self, table: Table) -> None:
-        """A table to the terminal and training.log."""
-        self.console.print(table)
-        text = io.StringIO()
-        Console(file=text, width=120).print(table)
-        for line in text.getvalue().splitlines():
-            self._write(line.rstrip())
+        self.progress(description, step, self.total)
 
     def picture(self, name: str, path: Path) -> None:
         """A picture to TensorBoard and the tracker."""
@@ -132,10 +140,8 @@ class RunLog:
         if self.tracker is not None:
             self.tracker.picture(name, path)
 
-    def _write(self, message: str) -> None:
-        _append(self.text, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}")
 
-
+@check_words
 def open_log(
     run: Path,
     world: World,
@@ -144,6 +150,7 @@ def open_log(
     total: int,
     tracker: TrackerName = "none",
     config: Mapping[str, Any] | None = None,
+    progress: Progress = no_progress,
 ) -> AbstractContextManager[RunLog | SilentLog]:
     """The log of this process; the first alone writes.
 
@@ -152,7 +159,7 @@ def open_log(
     """
     if not world.first:
         return nullcontext(SilentLog())
-    return RunLog(run, step=step, total=total, tracker=open_tracker(tracker, run, config or {}))
+    return RunLog(run, step=step, total=total, tracker=open_tracker(tracker, run, config or {}), progress=progress)
 
 
 def _append(file: TextIO, line: str) -> None:

@@ -14,14 +14,17 @@ import torch
 from melfast.config.schema import Config, TrainConfig
 from melfast.data.batch import Batch
 from melfast.data.feed import autocast, feed, open_loader
+from melfast.data.loader import LoaderSettings
 from melfast.distributed import World
 from melfast.io.errors import ImageError, InputError
+from melfast.io.log import logger
 from melfast.metrics.calibration import fit
 from melfast.metrics.threshold import BARE_RULES, choose_by_group, choose_threshold
 from melfast.metrics.validation import validation_metrics, value_of
 from melfast.models.checkpoint import State, save_checkpoint
 from melfast.models.infer import Inference, infer
 from melfast.models.record import ModelRecord
+from melfast.models.running import InferenceSettings
 from melfast.train.data import LabelledImages, TrainingData
 from melfast.train.epochs import epoch_plan, require_steps
 from melfast.train.features import Backbone, Features
@@ -92,7 +95,7 @@ class Trainer:
             if best:
                 state.best = {"epoch": state.epoch, **metrics}
             self.log.record("valid", state.step, state.epoch, metrics)
-            self.log.say(self._epoch_line(totals, metrics, best))
+            logger.info(self._epoch_line(totals, metrics, best))
             self.save(self.record, best)
 
     def train_epoch(self) -> "Window":
@@ -132,15 +135,7 @@ class Trainer:
             yield self.features["train"].batches(plan, start)
             return
         with open_loader(
-            train.images,
-            self.record.preprocess,
-            plan,
-            self.world,
-            loader=config.data.loader,
-            threads=config.data.threads,
-            on_error=config.data.on_error,
-            precision=config.train.precision,
-            start=start,
+            train.images, self.record.preprocess, plan, self.world, self.loader_settings, start=start
         ) as loader:
             yield feed(loader, self.world.device)
 
@@ -294,7 +289,7 @@ class Trainer:
             found = self.infer(backbone, part)
             self.features[name] = Features(found, len(part), self.world.device)
         count = len(self.features["train"].rows) + len(self.features["valid"].rows)
-        self.log.say(
+        logger.info(
             f"the backbone is frozen and nothing changes the images: its features of {count:,} are computed once"
         )
 
@@ -355,17 +350,13 @@ class Trainer:
 
     def infer(self, model: torch.nn.Module, part: LabelledImages) -> Inference:
         """What a model says of a split's images, un-augmented."""
+        settings = InferenceSettings(**vars(self.loader_settings))
+        return infer(model, part.images, self.record.preprocess, self.world, settings)
+
+    @property
+    def loader_settings(self) -> LoaderSettings:
         data = self.config.data
-        return infer(
-            model,
-            part.images,
-            self.record.preprocess,
-            self.world,
-            loader=data.loader,
-            precision=self.config.train.precision,
-            threads=data.threads,
-            on_error=data.on_error,
-        )
+        return LoaderSettings(data.loader, data.threads, data.on_error, self.config.train.precision)
 
     def save(self, record: ModelRecord, best: bool) -> None:
         """Writes a checkpoint; the first process alone does."""
@@ -386,7 +377,7 @@ class Trainer:
         for failure in failures:
             if failure.path not in self.left_out:
                 self.left_out.add(failure.path)
-                self.log.say(f"warning: left out ({len(self.left_out)} by now): {failure}")
+                logger.warning(f"left out ({len(self.left_out)} by now): {failure}")
 
     def _epoch_line(self, totals: "Window", metrics: dict[str, float], best: bool) -> str:
         return (

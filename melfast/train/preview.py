@@ -13,7 +13,7 @@ from melfast.data.plan import EpochPlan, evaluation_plan
 from melfast.distributed import World
 from melfast.io.contact_sheet import check_sheet_path, write_grid
 from melfast.io.errors import ImageError, InputError
-from melfast.train.data import Say, labelled
+from melfast.train.data import labelled, report_unlabelled
 from melfast.train.epochs import epoch_plan
 
 CLASS_NAMES = {0: "benign", 1: "malignant", -1: "unlabelled"}
@@ -28,7 +28,6 @@ def draw_preview(
     epoch: int = 0,
     images: int = 64,
     columns: int = 8,
-    say: Say = lambda message: None,
     progress: Callable[[], None] = lambda: None,
 ) -> tuple[int, list[ImageError]]:
     """Writes a sheet of an epoch's first records, in their order, before colour conversion.
@@ -41,7 +40,6 @@ def draw_preview(
         split: `train`: sampled and augmented as `config` says; another: each image as it is.
         images: at most so many.
         columns: pictures a row.
-        say: told what `config` leaves out.
         progress: called as each image is done.
     Returns:
         How many pictures the sheet has, and the images that could not be read.
@@ -54,7 +52,8 @@ def draw_preview(
         manifest = manifest.split(split)
     if split == "train":
         known = manifest.select(manifest.targets >= 0)
-        train = labelled(manifest, split, say)
+        report_unlabelled(manifest, split)
+        train = labelled(manifest, split)
         plan = epoch_plan(config, train.rows, epoch, World())
     else:
         known = manifest

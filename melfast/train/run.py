@@ -6,8 +6,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import click
-
 from melfast.config import loading as settings
 from melfast.config.schema import Config
 from melfast.data.feed import choose_loader, set_tf32, set_threads
@@ -15,16 +13,16 @@ from melfast.data.manifest import read_manifest
 from melfast.distributed import World, launch_id, start_world, started_again
 from melfast.io.errors import InputError
 from melfast.io.files import atomic_path, own_folder
+from melfast.io.log import Progress, logger, no_progress
 from melfast.metrics.threshold import require_both_classes
 from melfast.metrics.validation import require_metric, value_of
 from melfast.models.checkpoint import State, find_checkpoint, has_checkpoint, load_state, read_record
 from melfast.prepare.settings import PrepareConfig
-from melfast.prepare.sweep import Bar, no_bar
 from melfast.train.cells import count_cells
-from melfast.train.data import MANIFEST, Say, TrainingData, take_in, training_data
+from melfast.train.data import MANIFEST, TrainingData, take_in, training_data
 from melfast.train.epochs import require_steps
 from melfast.train.learner import Learner, build_learner, new_record
-from melfast.train.logging import Log, open_log
+from melfast.train.logging import Log, TextLog, open_log
 from melfast.train.loop import Trainer
 from melfast.train.preview import draw_preview
 from melfast.train.stop import EXIT_CODE, watch_sigterm
@@ -64,7 +62,7 @@ FREE = (
 )
 
 
-def run_training(config: Config, sources: dict[str, str], *, going_on: bool, bar: Bar = no_bar) -> None:
+def run_training(config: Config, sources: dict[str, str], *, going_on: bool, progress: Progress = no_progress) -> None:
     """Trains into `config.output.dir`; under torchrun every process calls it.
 
     Processes that torchrun starts again, after one has died (`--max-restarts`), go on from the last
@@ -73,24 +71,18 @@ def run_training(config: Config, sources: dict[str, str], *, going_on: bool, bar
     Args:
         sources: where the user set the keys that are not defaults.
         going_on: from the last checkpoint, where there is one.
-        bar: shows the stages of preparing a data set.
+        progress: told of each step, in the first process.
     Raises:
         SystemExit: 143, after SIGTERM, with a checkpoint written.
         InputError: the data, the config or the checkpoint cannot be used, or the folder holds a
             run and `going_on` is not asked for.
     """
     run = Path(config.output.dir)
-    notes: list[str] = []
     require_tracker(config.output.tracker)
-    with start_world(config.train.device) as world, contextlib.ExitStack() as held:
+    with start_world(config.train.device) as world, TextLog() as text, contextlib.ExitStack() as held:
         loader, why = choose_loader(config.data.loader, world.device.type)
-        try:
-            world.first_does(lambda: prepare_run(config, sources, run, going_on, notes.append, held, bar))
-        except InputError:
-            for note in notes:  # there is no log yet that would show them
-                click.echo(note, err=True)
-            raise
-        notes.append(f"loader: {loader} ({why})")
+        world.first_does(lambda: prepare_run(config, sources, run, going_on, held, progress))
+        logger.info(f"loader: {loader} ({why})")
         set_threads(config.train.threads, world)
         set_tf32(config.train.tf32)
         data = training_data(read_manifest(run / MANIFEST))
@@ -99,16 +91,17 @@ def run_training(config: Config, sources: dict[str, str], *, going_on: bool, bar
         require_metric(metric, valid.targets, valid.rows.groups)
         if config.train.threshold_rule == "equal_recall":
             note = require_both_classes(valid.targets, valid.rows.groups, data.group_names)
-            notes += [note] if note else []
+            if note:
+                logger.info(note)
         cells = count_cells(config, data.train.rows, len(data.group_names))
         record = new_record(config, data, cells)
         begun = has_checkpoint(run)
-        learner = build_learner(config, record, world, cells, notes.append, restored=begun)
+        learner = build_learner(config, record, world, cells, restored=begun)
         state = State(config=settings.plain(config), data_digest=data.train.digest)
         if begun:
             state = go_on(config, data, run, learner)
             record = record.learnt_by(read_record(find_checkpoint(run, "last")))
-            notes.append(f"going on from {state.name}, step {state.step:,}")
+            logger.info(f"going on from {state.name}, step {state.step:,}")
         world.first_does(lambda: write_config(config, run))
         with open_log(
             run,
@@ -117,24 +110,25 @@ def run_training(config: Config, sources: dict[str, str], *, going_on: bool, bar
             total=steps * config.train.epochs,
             tracker=config.output.tracker,
             config=settings.dotted(config),
+            progress=progress,
         ) as log:
-            for note in notes:
-                log.say(note)
-            log.say(opening(config, data, learner, world))
+            if world.first:
+                text.begin(run)
+            logger.info(opening(config, data, learner, world))
             if world.first and not state.step:
                 show_samples(config, run, log)
             with watch_sigterm() as stop, world.together():
                 trainer = Trainer(config, data, run, world, record, learner, state, log)
                 trainer.train(stop)
             if trainer.stopped and state.epoch < config.train.epochs:
-                log.say(
+                logger.info(
                     f"stopped by SIGTERM after step {state.step:,}; {find_checkpoint(run, 'last')} "
-                    "holds it, and --resume goes on"
+                    "holds it, and `resume=True` goes on"
                 )
                 sys.exit(EXIT_CODE)
             if world.first:
                 sum_up(run, state, log)
-            log.say(closing(config, run, state))
+            logger.info(closing(config, run, state))
 
 
 def show_samples(config: Config, run: Path, log: Log) -> None:
@@ -148,11 +142,11 @@ def sum_up(run: Path, state: State, log: Log) -> None:
     """The curves and the table of a run that is done."""
     train, valid = read_log(run)
     if not any(record["epoch"] == state.best["epoch"] for record in valid):
-        log.say(f"warning: {run / 'log.jsonl'} lacks the best epoch: no curves and no table")
+        logger.warning(f"{run / 'log.jsonl'} lacks the best epoch: no curves and no table")
         return
     draw_curves(train, valid, state.best["epoch"], run / CURVES)
     log.picture("curves", run / CURVES)
-    log.table(summary_table(valid, state.best["epoch"]))
+    logger.info(summary_table(valid, state.best["epoch"]))
 
 
 def prepare_run(
@@ -160,11 +154,10 @@ def prepare_run(
     sources: dict[str, str],
     run: Path,
     going_on: bool,
-    say: Say,
     held: contextlib.ExitStack,
-    bar: Bar = no_bar,
+    progress: Progress = no_progress,
 ) -> None:
-    """Makes the run folder with its manifest; a run gone on with keeps its manifest.
+    """Makes the run folder with its manifest; a resumed run keeps its manifest.
 
     Args:
         held: until it is closed no other process trains in the folder.
@@ -174,15 +167,15 @@ def prepare_run(
     if started_again() and launch.is_file() and launch.read_text("utf-8") == launch_id():
         going_on = True
     if has_checkpoint(run) and not going_on:
-        raise InputError(f"{run}: holds a run already; --resume goes on with it, or choose another --output-dir")
+        raise InputError(f"{run}: holds a run already; `resume=True` goes on with it, or choose another `output.dir`")
     if has_checkpoint(run):
         state = load_state(find_checkpoint(run, "last"))
-        compare_configs(settings.dotted(config), state.config, run, set(sources), say)
+        compare_configs(settings.dotted(config), state.config, run, set(sources))
     elif going_on:
-        say(f"{run}: no checkpoint yet, training begins at the beginning")
+        logger.info(f"{run}: no checkpoint yet, training begins at the beginning")
     if not has_checkpoint(run):
         own.claim()
-        take_in(config, run, say, set(sources), bar)
+        take_in(config, run, set(sources), progress)
     if launch_id():
         with atomic_path(launch) as file:
             file.write_text(launch_id(), encoding="utf-8")
@@ -194,10 +187,8 @@ def write_config(config: Config, run: Path) -> None:
         file.write_text(config.to_yaml(), encoding="utf-8")
 
 
-def compare_configs(
-    now: dict[str, Any], before: dict[str, dict[str, Any]], run: Path, set_by_user: set[str], say: Say
-) -> None:
-    """Says which keys differ from those of the run's checkpoint.
+def compare_configs(now: dict[str, Any], before: dict[str, dict[str, Any]], run: Path, set_by_user: set[str]) -> None:
+    """Reports which keys differ from those of the run's checkpoint.
 
     Raises:
         InputError: a key differs that must not.
@@ -209,11 +200,11 @@ def compare_configs(
     if fixed := [changes[key] for key in fixed_keys]:
         raise InputError(f"{run}: cannot go on with another {', another '.join(fixed)}")
     if changed := [changes[key] for key in differing if key not in SETTLED]:
-        say(f"warning: goes on with another config: {', '.join(changed)}")
+        logger.warning(f"goes on with another config: {', '.join(changed)}")
     for key in differing:
         if key in SETTLED and key in set_by_user:
             own = MANIFEST if key.startswith(("data.", "prepare.")) else "weights"
-            say(f"warning: {changes[key]} is not used: the run has its own {own}")
+            logger.warning(f"{changes[key]} is not used: the run has its own {own}")
 
 
 def go_on(config: Config, data: TrainingData, run: Path, learner: Learner) -> State:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import logging
 import os
 import signal
 import sys
@@ -185,12 +186,12 @@ def with_threads(config: Config, sources: dict[str, str], cores: int) -> Config:
 def require_unused(run: Path) -> None:
     """Raises InputError where a folder holds a run, or a job that may be about to begin one."""
     if has_checkpoint(run):
-        raise InputError(f"{run}: holds a run already; --resume goes on with it, or choose another --output-dir")
+        raise InputError(f"{run}: holds a run already; `resume=True` goes on with it, or choose another `output.dir`")
     if jobs := sorted((run / "slurm").glob("*_submitted.pkl")):
         number = jobs[-1].name.partition("_")[0]
         raise InputError(
-            f"{run}: job {number} was submitted for it already; once that has ended, --resume "
-            "submits another, or choose another --output-dir"
+            f"{run}: job {number} was submitted for it already; once that has ended, `resume=True` "
+            "submits another, or choose another `output.dir`"
         )
 
 
@@ -208,6 +209,7 @@ class TrainJob:
     grace_s: float
 
     def __call__(self) -> None:
+        logging.basicConfig(level=logging.INFO, format="%(message)s")  # into the job's own log
         place = find_submitit().JobEnvironment()
         os.environ.update(torchrun_variables(place))
         # Slurm itself starts a job again when a node fails.

@@ -1,5 +1,6 @@
 """Summary of a run: its table of metrics and its curves, from what log.jsonl says."""
 
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from rich.console import Console
 from rich.table import Table
 
 from melfast.io.files import atomic_path
@@ -26,7 +28,7 @@ def read_log(run: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     return train, valid
 
 
-def summary_table(valid: Sequence[dict[str, Any]], best_epoch: int) -> Table:
+def summary_table(valid: Sequence[dict[str, Any]], best_epoch: int) -> str:
     """Every metric of validation, in the best epoch and in the last.
 
     Args:
@@ -42,7 +44,9 @@ def summary_table(valid: Sequence[dict[str, Any]], best_epoch: int) -> Table:
         if name not in WITHOUT_ROW:
             cells = [record.get(name) for record in (best, last)]
             grid.add_row(name, *("-" if cell is None else f"{cell:.4f}" for cell in cells))
-    return grid
+    text = io.StringIO()
+    Console(file=text, width=120).print(grid)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
 
 def draw_curves(train: Sequence[dict[str, Any]], valid: Sequence[dict[str, Any]], best_epoch: int, path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from melfast.io.errors import InputError
+from melfast.io.words import check_words
 
 TrackerName = Literal["none", "mlflow", "wandb"]
 # The tracker's own name of the run, so that a run that goes on does so there, too.
@@ -22,6 +23,7 @@ class Tracker(Protocol):
     def close(self, failed: bool) -> None: ...
 
 
+@check_words
 def require_tracker(name: TrackerName) -> None:
     """
     Raises:
@@ -31,6 +33,7 @@ def require_tracker(name: TrackerName) -> None:
         raise InputError(f"output.tracker is {name!r}, which is not installed: pip install {name}")
 
 
+@check_words
 def open_tracker(name: TrackerName, run: Path, config: Mapping[str, Any]) -> Tracker | None:
     """Opens a tracker for a run folder, or goes on with the one it has.
 

@@ -62,7 +62,7 @@ def test_lines_show_what_the_file_holds():
         assert drawn[name] == line.median
     assert axes.get_xscale() == axes.get_yscale() == "log"
     assert axes.get_ylabel() == "images/s"
-    assert len(figures["rows"].axes) == 4
+    assert len(figures["rows"].axes) == 3
 
 
 def test_a_file_without_curves(tmp_path: Path):

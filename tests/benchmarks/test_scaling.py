@@ -25,18 +25,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scaling, "PREDICTED", 2)
     monkeypatch.setattr(scaling, "TOGETHER_IMAGES", 2)
     monkeypatch.setattr(scaling, "ROWS", (200, 500))
-    monkeypatch.setattr(scaling, "REPLICATES", 2)
     monkeypatch.setattr(scaling, "STEPS", 2)
     monkeypatch.setattr(scaling, "COPIED", 2**16)
     monkeypatch.setattr(scaling, "available_cores", lambda: 1)
-    # The first statistics in a process are compiled for as long as all else takes: suite statistics
-    # is tried with them.
-    jobs = scaling.table_jobs
-
-    def quick(folder: Path, rows: int) -> dict:
-        return {name: job for name, job in jobs(folder, rows).items() if "bootstrap" not in name}
-
-    monkeypatch.setattr(scaling, "table_jobs", quick)
     monkeypatch.setattr(scaling, "apart", lambda function, *arguments: function(*arguments))
     # Peers that start processes are tried in suite loader.
     peers = {name: peer for name, peer in scaling.PEERS.items() if "DataLoader" not in name}

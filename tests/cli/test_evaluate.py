@@ -60,7 +60,7 @@ def test_run(run: Path) -> None:
     assert [row["image_name"] for row in rows] == [f"t{i}" for i in range(56, 80)]
     true = [int(row["target"]) for row in rows]
     score = [float(row["probability"]) for row in rows]
-    called = [int(row["target_predicted"]) for row in rows]
+    called = [int(row["prediction"]) for row in rows]
     assert metrics["all"]["auc"] == pytest.approx(sk.roc_auc_score(true, score))
     assert metrics["all"]["f1"] == pytest.approx(sk.f1_score(true, called))
     assert called == [s >= metrics["threshold"] for s in score]
@@ -97,7 +97,7 @@ def test_calls_by_group_where_recall_is_to_be_equal(run: Path, tiny_data: Path, 
     with open(tmp_path / "e" / "predictions.csv", newline="") as file:
         for row in csv.DictReader(file):
             cut = metrics["group_thresholds"][row["group"]]
-            assert int(row["target_predicted"]) == (float(row["probability"]) >= cut)
+            assert int(row["prediction"]) == (float(row["probability"]) >= cut)
     document = json.loads((tmp_path / "e" / "report" / "metrics.json").read_text())
     assert document["models"][0]["overall"]["recall"]["value"] == 5 / 6
     card = (tmp_path / "e" / "report" / "model_card.md").read_text()

@@ -21,7 +21,7 @@ from melfast.export import formats as export
 from melfast.export import int8 as export_int8
 from melfast.export.check import Check
 from melfast.io.errors import InputError
-from melfast.models.checkpoint import State, load_model, save_checkpoint
+from melfast.models.checkpoint import State, load_checkpoint, save_checkpoint
 from melfast.models.classifier import build_classifier
 from melfast.models.decode import decode
 from melfast.models.record import ModelRecord
@@ -78,7 +78,7 @@ def test_export_then_predict(run: Path, tmp_path: Path, capfd: pytest.CaptureFix
     melfast("predict", "--model", model, "--images", photos, "--output", output)
     with open(output, newline="") as file:
         rows = list(csv.DictReader(file))
-    classifier, _ = load_model(run)
+    classifier, _ = load_checkpoint(run)
     paths = sorted(photos.iterdir())
     (batch,) = NativeLoader(paths, RECORD.preprocess, evaluation_plan(5, batch_size=5))
     with torch.inference_mode():
@@ -87,7 +87,7 @@ def test_export_then_predict(run: Path, tmp_path: Path, capfd: pytest.CaptureFix
     assert [row["image_name"] for row in rows] == [path.stem for path in paths]
     found = np.array([row["probability"] for row in rows], float)
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
-    assert [int(row["target"]) for row in rows] == [int(p >= 0.5) for p in found]
+    assert [int(row["prediction"]) for row in rows] == [int(p >= 0.5) for p in found]
 
 
 def test_no_checkpoint_or_place(run: Path, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_what_it_prints_and_writes(folder: Path) -> None:
         "on CPUExecutionProvider\n"
         "p.csv: 2 images, 1 called malignant, 0 failed\n"
     )
-    assert (folder / "p.csv").read_text() == "image_name,target,probability\na,0,0.2\nb,1,0.8\n"
+    assert (folder / "p.csv").read_text() == "image_name,prediction,probability\na,0,0.2\nb,1,0.8\n"
 
 
 def test_auto_says_what_it_passed_over(folder: Path) -> None:
@@ -71,7 +71,7 @@ def test_options_with_dashes_and_underscores(folder: Path) -> None:
     words = ("--batch_size", 1, "--on_error", "raise", "--backend", "onnx-cpu", "--threads", 1)
     done = predict(folder, *words, "--threshold", 0.1)
     assert "threshold 0.1 (as asked for)" in done.stdout
-    assert (folder / "p.csv").read_text() == "image_name,target,probability\na,1,0.2\nb,1,0.8\n"
+    assert (folder / "p.csv").read_text() == "image_name,prediction,probability\na,1,0.2\nb,1,0.8\n"
 
 
 def test_bad_images_do_not_stop_it(folder: Path) -> None:
@@ -288,7 +288,7 @@ def test_a_ray_cluster_is_asked_by_a_machine_that_could_not_run_the_model(
 def test_the_published_call(folder: Path) -> None:
     words = ("--onnx_model_path", "model.onnx", "--image_folder", "photos", "--output_csv", "q.csv")
     assert melfast("predict", *words, cwd=folder).returncode == 0
-    assert (folder / "q.csv").read_text() == "image_name,target,probability\na,0,0.2\nb,1,0.8\n"
+    assert (folder / "q.csv").read_text() == "image_name,prediction,probability\na,0,0.2\nb,1,0.8\n"
 
 
 def test_shards_of_a_table(folder: Path) -> None:
@@ -296,18 +296,19 @@ def test_shards_of_a_table(folder: Path) -> None:
     for part, row in ((1, "A,0,0.2"), (2, "B,1,0.8")):
         done = predict(folder, "--images", "m.csv", "--shard", f"{part}/2")
         assert done.returncode == 0, done.stderr
-        assert (folder / "p.csv").read_text() == f"image_name,target,probability\n{row}\n"
+        assert (folder / "p.csv").read_text() == f"image_name,prediction,probability\n{row}\n"
 
 
 def test_thresholds_by_group_need_the_tone(folder: Path, red_model: RedModel) -> None:
     red_model(folder / "model.onnx", groups=("light", "dark"), group_thresholds=(0.1, 0.2))
     assert predict(folder).stderr == (
-        "note: the model has thresholds by tone group, for which --with-ita is wanted; the one of all images is taken\n"
+        "note: the tone group of 2 of 2 images is unknown, and the model uses it: they get the threshold of all "
+        "images; --with-ita measures them, or --images TABLE.csv with a column group states them\n"
     )
     done = predict(folder, "--with-ita")
     assert "threshold 0.25 (the model's, by youden; by tone group where it is known)" in done.stdout
     header = (folder / "p.csv").read_text().splitlines()[0]
-    assert header == "image_name,target,probability,ita,ita_quality,group"
+    assert header == "image_name,prediction,probability,ita,ita_quality,group"
 
 
 def test_memory_does_not_grow_with_the_folder(folder: Path) -> None:

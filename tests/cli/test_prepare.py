@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from melfast.cli.prepare_import import KINDS
 from melfast.data.manifest import read_manifest
-from melfast.prepare import sources
 from melfast.prepare.split import require_disjoint
 
 
@@ -44,9 +42,10 @@ def test_import_check_split(data: Path, tmp_path: Path) -> None:
     assert imported.stdout == (
         "out/m.csv: imported data as csv\n"
         "  images    60\n"
-        "  targets   benign 45, malignant 15\n"
+        "  target    'target': 1 15, 0 45\n"
         "  patients  20\n"
         "  masks     30\n"
+        "  columns   image_name, target, patient_id\n"
     )
     assert imported.stderr == "note: images without a mask: 30\n"
 
@@ -181,8 +180,3 @@ def test_help_of_the_group_names_its_commands() -> None:
     assert done.returncode == 0
     for command in ("import", "check", "split"):
         assert re.search(rf"^  {command} ", done.stdout, re.MULTILINE)
-
-
-def test_kinds_are_those_of_the_importer() -> None:
-    # Written twice so that --help imports no pandas.
-    assert KINDS == sources.KINDS

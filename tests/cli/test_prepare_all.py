@@ -37,13 +37,13 @@ def done(*words: object) -> Result:
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Images in benign/ and malignant/: JPEG of two sizes, PNG, a copy, a turned copy, and one that is cut short."""
     folder = tmp_path_factory.mktemp("drawn")
-    truth = synthesize(folder / "synth", SynthSettings(IMAGES, size=(700, 525), malignant=0.5), workers=1)
+    truth = synthesize(folder / "synth", SynthSettings(IMAGES, size=(560, 420), malignant=0.5), workers=1)
     for row, path in enumerate(truth.image_paths):
         target = folder / "data" / ("malignant" if row % 2 else "benign")
         target.mkdir(parents=True, exist_ok=True)
         with Image.open(path) as image:
             if row % 4 == 0:
-                image = image.resize((1500, 1125))
+                image = image.resize((1200, 900))
             image.save(target / (f"i{row:02d}.png" if row % 5 == 0 else f"i{row:02d}.jpg"), quality=92)
     (folder / "data" / "benign" / "copy.jpg").write_bytes((folder / "data" / "benign" / "i02.jpg").read_bytes())
     with Image.open(folder / "data" / "benign" / "i08.jpg") as image:
@@ -126,7 +126,7 @@ def test_what_is_printed(data: Path) -> None:
     assert result.stderr.splitlines()[-1].startswith(f"bad: cut: {reason}")
     lines = result.stdout.splitlines()
     assert lines[0] == "all/manifest.csv: 16 images of data"
-    assert lines[1] == "  import  folder: images 17, targets benign 9, malignant 8"
+    assert lines[1].startswith("  import  folder; images 17; target 'target': 1 8, 0 9; ")
     assert lines[2] == "  check   16 images good, 1 bad"
     assert lines[3] == "  dedup   2 copies marked: bytes 1; near 1"
     assert lines[4] == "  masks   16 lesion masks in all/masks-lesion"
@@ -249,8 +249,15 @@ def test_a_wrong_option(data: Path) -> None:
     assert "wanted three numbers as 0.7,0.15,0.15, got '0.5;0.5'" in result.output
 
 
+def test_images_without_labels_get_no_split(data: Path) -> None:
+    result = done("all", "data/benign", "--output", "all/manifest.csv", "--unlabelled", "--no-masks", "--no-resize")
+    assert "note: split left out: no image is labelled\n" in result.stderr
+
+
 def test_images_that_cannot_be_split_are_not_read(data: Path) -> None:
-    result = melfast("all", "data/benign", "--output", "all/manifest.csv", "--kind", "images")
-    assert str(result.exception).startswith("data/benign/")
-    assert str(result.exception).endswith("no column 'target'; columns are image_name, path")
+    for place in (data / "few" / "benign", data / "few" / "malignant"):
+        place.mkdir(parents=True)
+        (place / f"{place.name[0]}.jpg").write_bytes((data / "data" / "benign" / "i02.jpg").read_bytes())
+    result = melfast("all", "few", "--output", "all/manifest.csv")
+    assert "few/manifest.csv: split 'valid' comes out empty: 2 patients, lesions or images" in str(result.exception)
     assert not list(data.glob("all/*"))

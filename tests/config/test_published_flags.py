@@ -141,14 +141,14 @@ def test_what_cannot_be(flags: dict[str, Any], message: str) -> None:
     assert str(raised.value) == message
 
 
-def test_in_a_file_beside_sections(tmp_path: Path) -> None:
+def test_in_a_file_beside_sections(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "c.yaml"
     path.write_text("lr: 1e-4\nwarmup-epochs: 2\nepochs: 8\ncielab: true\nmodel: resnet10t\nloss: {name: focal}\n")
-    lines: list[str] = []
-    config, _ = load_config(path, [Override("optim.lr", 0.5, "--lr")], say=lines.append)
+    caplog.set_level("INFO", logger="melfast")
+    config, _ = load_config(path, [Override("optim.lr", 0.5, "--lr")])
     assert (config.optim.lr, config.optim.warmup) == (0.5, 2.0)  # the command line wins
     assert (config.loss.name, config.model.backbone) == ("focal", "resnet10t")
-    assert f"{path}: cielab -> preprocess.colour = cielab" in lines
+    assert f"{path}: cielab -> preprocess.colour = cielab" in caplog.messages
     path.write_text("warmup_epoch: 2\n")
     with pytest.raises(InputError, match="warmup_epoch: unknown key"):
         load_config(path)

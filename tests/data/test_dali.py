@@ -484,7 +484,7 @@ def test_there_is_no_gpu(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_device_must_be_known(files: list[Path]) -> None:
-    with pytest.raises(ValueError, match=r"^device must be 'cpu' or 'gpu', got 'tpu'$"):
+    with pytest.raises(ValueError, match=r"^device: got 'tpu', expected cpu or gpu; did you mean 'gpu'\?$"):
         eval_loader(files, device="tpu")
 
 

@@ -15,7 +15,7 @@ from melfast.io.errors import InputError
         ("native", "cpu", "native", "as asked for"),
         ("dali-cpu", "cpu", "dali-cpu", "as asked for"),
         ("auto", "cpu", "native", "3 times as fast as dali-cpu where measured"),
-        ("auto", "cuda", "native", "dali-gpu has not been measured yet: try --loader dali-gpu"),
+        ("auto", "cuda", "native", "dali-gpu has not been measured yet: try `loader=dali-gpu`"),
     ],
 )
 def test_choice(wanted: Any, device: str, name: str, why: str) -> None:
@@ -24,7 +24,7 @@ def test_choice(wanted: Any, device: str, name: str, why: str) -> None:
 
 
 def test_what_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match="must be auto, native, dali-cpu, dali-gpu, got 'fast'"):
+    with pytest.raises(InputError, match="loader: got 'fast', expected auto, native, dali-cpu or dali-gpu"):
         choose_loader("fast", "cpu")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="dali-gpu"):  # no CUDA device, or not for the model
         choose_loader("dali-gpu", "cpu")

@@ -71,7 +71,10 @@ def test_numbers_as_other_programs_write_them(tmp_path: Path) -> None:
         ("image_name,path,target\na,a,0\nb,b,mel\n", "m.csv:3: target must be 0, 1 or empty, got 'mel'"),
         ("image_name,path,target\na,a,2\n", "m.csv:2: target must be 0, 1 or empty, got '2'"),
         ("image_name,path,group\na,a,1.5\n", "m.csv:2: group must be a whole number from 0 or empty, got '1.5'"),
-        ("image_name,path,group\na,a,light\n", "m.csv:2: group must be a whole number from 0 or empty, got 'light'"),
+        (
+            "image_name,path,group\na,a,1\nb,b,light\n",
+            "m.csv:3: group must be a whole number from 0 or empty, got 'light'",
+        ),
         ("image_name,path,split\na,a,val\n", "m.csv:2: split must be train, valid, test or empty, got 'val'"),
         ("image_name,path,ita\na,a,3x\n", "m.csv:2: ita must be degrees in -180..180 or empty, got '3x'"),
         ("image_name,path,ita\na,a,inf\n", "m.csv:2: ita must be degrees in -180..180 or empty, got 'inf'"),
@@ -131,8 +134,10 @@ def test_with_columns(tmp_path: Path) -> None:
 
 
 def test_require(tmp_path: Path) -> None:
-    manifest = read_manifest(manifest_file(tmp_path, "image_name,path,tags\na,a,1\n"))
-    with pytest.raises(InputError, match=r"no column 'target';.*did you mean 'tags'\?$"):
+    manifest = read_manifest(manifest_file(tmp_path, "image_name,path,width\na,a,1\n"))
+    with pytest.raises(InputError, match=r"no column 'widths'; columns are .*; did you mean 'width'\?$"):
+        manifest.require("widths")
+    with pytest.raises(InputError, match=r"no column 'target'; columns are image_name, path, width$"):
         manifest.require("target")
 
 

@@ -484,7 +484,7 @@ def test_python_ends_with_an_iterator_under_way(files: list[Path]) -> None:
     [
         ({"threads": 0}, "threads must be >= 1, got 0"),
         ({"prefetch": 0}, "prefetch must be >= 1, got 0"),
-        ({"on_error": "ignore"}, "on_error must be 'raise' or 'skip', got 'ignore'"),
+        ({"on_error": "ignore"}, "on_error: got 'ignore', expected raise or skip"),
         ({"dtype": np.float64}, "dtype must be float32, float16 or uint8, got float64"),
         ({"start": 7}, "start must be in 0..6, got 7"),
         ({"start": -1}, "start must be in 0..6, got -1"),

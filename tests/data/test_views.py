@@ -12,8 +12,9 @@ from melfast.data.views import VIEWS, require_views, viewed
 from melfast.distributed import World
 from melfast.io.errors import InputError
 from melfast.models.classifier import build_classifier
-from melfast.models.infer import Inference, _viewed, infer
+from melfast.models.infer import Inference, infer
 from melfast.models.record import ModelRecord
+from melfast.models.running import InferenceSettings
 
 
 def test_eight_pictures_of_a_square_and_four_of_a_rectangle() -> None:
@@ -30,14 +31,14 @@ def test_eight_pictures_of_a_square_and_four_of_a_rectangle() -> None:
 def test_torch_sees_what_numpy_sees() -> None:
     images = np.random.default_rng(0).random((2, 4, 4, 3))
     for view in VIEWS["rotations"]:
-        found = _viewed(torch.from_numpy(images).permute(0, 3, 1, 2), view)
+        found = viewed(torch.from_numpy(images).permute(0, 3, 1, 2), view, (2, 3))
         np.testing.assert_array_equal(found.permute(0, 2, 3, 1), viewed(images, view))
 
 
 def test_rotations_need_a_square() -> None:
     with pytest.raises(InputError) as caught:
         require_views("rotations", Preprocess(24, 32))
-    assert str(caught.value) == ("--tta rotations needs a square input, the model's is 32x24; wanted --tta flips")
+    assert str(caught.value) == ("`tta=rotations` needs a square input, the model's is 32x24; wanted `tta=flips`")
 
 
 def test_mean_over_views_by_hand() -> None:
@@ -55,7 +56,7 @@ def test_a_mirrored_image_gets_the_same_answer(tiny_data: Path, tta: str) -> Non
     record = ModelRecord("resnet10t", Preprocess(32, 32), options)
     model = build_classifier(record).eval()
     paths = read_manifest(tiny_data).image_paths[:6]
-    found = infer(model, paths, record.preprocess, World(), tta=tta)
+    found = infer(model, paths, record.preprocess, World(), settings=InferenceSettings(tta=tta))
     plain = infer(model, paths, record.preprocess, World())
     views = len(VIEWS[tta])
     assert found.logits.shape == (6, 2 * views)
@@ -66,7 +67,7 @@ def test_a_mirrored_image_gets_the_same_answer(tiny_data: Path, tta: str) -> Non
             return model(images.flip(3))
 
     unknown = np.full(6, -1, np.int16)
-    mirrored = infer(Mirrored(), paths, record.preprocess, World(), tta=tta)
+    mirrored = infer(Mirrored(), paths, record.preprocess, World(), settings=InferenceSettings(tta=tta))
     np.testing.assert_allclose(mirrored.probabilities(record, unknown), found.probabilities(record, unknown), atol=1e-6)
     one, other = (i.probabilities(record, unknown) for i in (found, plain))
     assert np.abs(one - other).max() > 1e-4

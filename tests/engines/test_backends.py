@@ -128,7 +128,7 @@ def test_auto_does_not_build(model: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(onnx_runtime.onnxruntime, "get_available_providers", list)
     info = open_engine(model).info
     assert info.passed_over == {
-        "tensorrt": "no model.engine beside it: --backend tensorrt builds it, once",
+        "tensorrt": "no model.engine beside it: backend tensorrt builds it, once",
         "onnx-cuda": f"onnxruntime-gpu is not installed: {onnx_runtime.INSTALL}",
     }
     assert not model.with_suffix(".engine").exists()

@@ -158,7 +158,7 @@ def test_no_probability_is_found(tmp_path: Path) -> None:
         OnnxEngine(path, foreign=Foreign(colour="rgb", output="probability"))
     assert str(caught.value) == (
         f"{path}: its output was taken for a probability and is 0 to 255 for a black and a white "
-        "image; wanted --model-output logits"
+        "image; wanted `model_output='logits'`"
     )
 
 
@@ -190,10 +190,10 @@ def test_what_is_lacking(tmp_path: Path, red_model: Callable[..., Path]) -> None
     open_size = write(tmp_path / "open.onnx", ["n", 3, "h", "w"])
     begin = "an ONNX model that melfast export did not write; to use it, say"
     cases: list[tuple[Path, Foreign, str]] = [
-        (fixed, Foreign(), f"{begin} --colour rgb or cielab"),
-        (open_size, Foreign(), f"{begin} --colour rgb or cielab and --input-size WxH"),
-        (open_size, Foreign(colour="rgb"), f"{begin} --input-size WxH"),
-        (fixed, Foreign((4, 6), "rgb"), "takes images of 6x4 (width x height), got --input-size 4x6"),
+        (fixed, Foreign(), f"{begin} `colour` rgb or cielab"),
+        (open_size, Foreign(), f"{begin} `colour` rgb or cielab and `input_size` WxH"),
+        (open_size, Foreign(colour="rgb"), f"{begin} `input_size` WxH"),
+        (fixed, Foreign((4, 6), "rgb"), "takes images of 6x4 (width x height), got `input_size` 4x6"),
         (
             write(tmp_path / "grey.onnx", ["n", 1, 4, 6]),
             Foreign(colour="rgb"),

@@ -102,7 +102,7 @@ def test_not_ours(model: Path) -> None:
     with pytest.raises(InputError) as caught:
         OnnxEngine(model)
     assert str(caught.value) == (
-        f"{model}: an ONNX model that melfast export did not write; to use it, say --colour rgb or cielab"
+        f"{model}: an ONNX model that melfast export did not write; to use it, say `colour` rgb or cielab"
     )
 
 

@@ -27,6 +27,7 @@ from melfast.export import formats as export
 from melfast.export.formats import export_model
 from melfast.io.errors import InputError
 from melfast.models.record import ModelRecord
+from melfast.models.running import InferenceSettings
 from melfast.predict.predictor import predictions
 
 SHAPE = (4, 6, 3)
@@ -265,7 +266,7 @@ def test_both_lanes_work_in_predict(cuda: HostCuda, model: Path, tmp_path: Path)
     paths = [tmp_path / f"{i}.png" for i in range(8)]
     for i, path in enumerate(paths):
         Image.new("RGB", (6, 4), (30 * i, 7, 9)).save(path)
-    answers = list(predictions(TensorRtEngine(model), paths, batch_size=2))
+    answers = list(predictions(TensorRtEngine(model), paths, settings=InferenceSettings(batch_size=2)))
     found = np.concatenate([each.probability for each in answers])
     np.testing.assert_allclose(found, np.arange(8) * 30 / 255, rtol=1e-5)
     assert len(seen) == 2

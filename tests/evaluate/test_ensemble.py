@@ -17,11 +17,7 @@ ROWS = {"a": (0.9, 1), "b": (0.1, 0), "c": (0.4, 1), "d": (0.2, 0)}
 def table(path: Path, scores: dict[str, float], threshold: float = 0.5, **cells: dict) -> Path:
     names = list(scores)
     calls = {n: int(s >= threshold) for n, s in scores.items()}
-    columns = {
-        "image_name": dict(zip(names, names, strict=True)),
-        "probability": scores,
-        "target_predicted": calls,
-    } | cells
+    columns = {"image_name": dict(zip(names, names, strict=True)), "probability": scores, "prediction": calls} | cells
     with open(path, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
@@ -58,7 +54,7 @@ def test_one_model_twice_is_that_model() -> None:
         assert ((found >= threshold) == (score >= 0.3)).all()
 
 
-def test_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tables(tmp_path: Path) -> None:
     truth = {"a": 1, "b": 0, "c": 1, "d": 0}
     one = table(
         tmp_path / "1.csv",
@@ -68,7 +64,7 @@ def test_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     )
     # Another order, and no truth.
     two = table(tmp_path / "2.csv", {"d": 0.3, "c": 0.8, "b": 0.2, "a": 0.6})
-    run_ensemble([one, two], tmp_path / "out")
+    evaluation = run_ensemble([one, str(two)], str(tmp_path / "out"))
     rows = read(tmp_path / "out" / "predictions.csv")
     assert [row["image_name"] for row in rows] == ["a", "b", "c", "d"]
     found = [float(row["probability"]) for row in rows]
@@ -80,13 +76,15 @@ def test_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert metrics["threshold"] == pytest.approx((0.65 + 0.45) / 2)
     assert metrics["members"] == [str(one), str(two)]
     assert metrics["all"]["auc"] == 1.0
-    assert [row["target_predicted"] for row in rows] == ["1", "0", "1", "0"]
-    assert "mean of 2 models" in capsys.readouterr().out
+    assert [row["prediction"] for row in rows] == ["1", "0", "1", "0"]
+    assert evaluation is not None
+    assert evaluation.title == "mean of 2 models, threshold 0.5500"
+    assert evaluation.measured["all"]["auc"] == 1.0
 
 
-def test_tables_of_predict_have_calls_for_target(tmp_path: Path) -> None:
+def test_tables_of_predict_have_calls_and_no_truth(tmp_path: Path) -> None:
     path = tmp_path / "p.csv"
-    path.write_text("image_name,target,probability\nx,0,0.1\ny,1,0.7\n")
+    path.write_text("image_name,prediction,probability\nx,0,0.1\ny,1,0.7\n")
     member = read_member(path)
     assert member.threshold == pytest.approx(0.4)
     assert member.scored.targets.tolist() == [-1, -1]
@@ -96,7 +94,7 @@ BAD = {
     "image_name,probability\nx,0.5\nx,0.6\n": ":3: image_name must name each image once, got 'x'",
     "image_name,probability\nx,1.5\n": ":2: probability must be a number in 0..1, got '1.5'",
     "image_name,probability\nx,\n": ":2: probability must be a number in 0..1, got ''",
-    "image_name,probability,target\nx,0.5,mel\n": ":2: target must be 0, 1 or empty, got 'mel'",
+    "image_name,probability,target\nx,0.5,mel\n": ":2: target must be 0, 1, benign, malignant or empty, got 'mel'",
 }
 
 
@@ -121,12 +119,12 @@ def test_what_does_not_go_together(tmp_path: Path) -> None:
         ([few, one], {}, f"{few}: lacks 2 images of {one}: b, c"),
         ([one, other], {}, f"{one} and {other} disagree on the truth of 'b' (0 and 1), and of 1 more"),
         ([one, tmp_path], {}, f"{tmp_path}: wanted tables of predictions (.csv) only, or runs and checkpoints only"),
-        ([one, one], {"threshold": 1.5}, "--threshold must be in 0..1, got 1.5"),
+        ([one, one], {"threshold": 1.5}, "`threshold` must be in 0..1, got 1.5"),
         (
             [one, uncalled],
             {"method": "rank-mean"},
             "rank-mean: the members' thresholds are unknown"
-            ", for their tables hold no calls of both kinds; wanted --threshold, a share of the "
+            ", for their tables hold no calls of both kinds; wanted `threshold`, a share of the "
             "images",
         ),
     ]

@@ -156,7 +156,7 @@ def test_choose() -> None:
     assert choose(labels, targets, [], 99).tolist() == [1, 4, 5, 0, 2, 3, 6]
     assert choose(labels, np.full(7, -1), [], 2).tolist() == [0, 1]
     assert choose(labels, targets, ["c", "b"], 1).tolist() == [2, 1]
-    with pytest.raises(InputError, match=r"^--name x: no such image among 7$"):
+    with pytest.raises(InputError, match=r"^`names` x: no such image among 7$"):
         choose(labels, targets, ["a", "x"], 4)
 
 

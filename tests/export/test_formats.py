@@ -321,3 +321,61 @@ def test_rgb_pixels_are_floats_before_all_else(tmp_path: Path) -> None:
     export_model(model, record, tmp_path / "m.onnx")
     graph = onnx.load(tmp_path / "m.onnx").graph
     assert {node.op_type for node in graph.node if "images" in node.input} == {"Cast"}
+
+
+@functools.cache
+def model_by_group() -> tuple[torch.nn.Module, ModelRecord]:
+    model, record = model_of("domain_independent", "rgb")
+    return model, record.replace(inference="group_conditional")
+
+
+@pytest.mark.parametrize("kind", list(LOADERS))
+def test_the_tone_group_through_torch_s_own_files(kind: Any, tmp_path: Path) -> None:
+    model, record = model_by_group()
+    path = tmp_path / ("model.pt" if kind == "torchscript" else "model.pt2")
+    export_model(model, record, path, kind)
+    loaded, images, group = LOADERS[kind](path), images_of(5), torch.tensor([0, 1, -1, 0, 1])
+    logits = torch_logits(model, record.preprocess, images)
+    own, mean = decode(logits, record, group), decode(logits, record)
+    with torch.inference_mode():
+        np.testing.assert_allclose(loaded(torch.from_numpy(images), group)[0], own, atol=1e-5)
+        if kind == "torchscript":  # torch.export knows no optional input
+            np.testing.assert_allclose(loaded(torch.from_numpy(images))[0], mean, atol=1e-5)
+    assert (own - mean).abs().max() > 0.01
+
+
+def test_the_tone_group_through_onnx_and_tensorrt(tmp_path: Path) -> None:
+    model, record = model_by_group()
+    export_model(model, record, tmp_path / "model.onnx")
+    images, group = images_of(5), np.array([0, 1, -1, 0, 1])
+    logits = torch_logits(model, record.preprocess, images)
+    for threads in (1, 3):
+        engine = OnnxEngine(tmp_path / "model.onnx", threads=threads)
+        for given in (group, None):
+            wanted = decode(logits, record, None if given is None else torch.from_numpy(given))
+            np.testing.assert_allclose(engine.run(images, given)[0], wanted, atol=1e-5)
+    # Left out, one for all and one an image, as ONNX Runtime alone takes them.
+    session = engine.session
+    one = {"images": images, "group": np.array([1])}
+    np.testing.assert_allclose(session.run(None, one)[0], decode(logits, record, torch.full((5,), 1)), atol=1e-5)
+    np.testing.assert_allclose(session.run(None, {"images": images})[0], decode(logits, record), atol=1e-5)
+    # TensorRT would take an input with a default for a constant.
+    trt = tensorrt.find_tensorrt()
+    write_engine(tmp_path / "model.onnx", tmp_path / "model.plan")
+    built = trt.Runtime(tensorrt.make_logger(trt)).deserialize_cuda_engine((tmp_path / "model.plan").read_bytes())
+    if built is not None:  # None: without a GPU
+        assert [built.get_tensor_name(i) for i in range(2)] == ["images", "group"]
+    content = onnx.load_from_string(tensorrt.without_defaults((tmp_path / "model.onnx").read_bytes()))
+    assert "group" not in [each.name for each in content.graph.initializer]
+    assert [each.name for each in content.graph.input] == ["images", "group"]
+
+
+def test_a_file_without_the_input_is_refused(tmp_path: Path) -> None:
+    """As an older melfast wrote it: its probabilities are of no group."""
+    model, record = model_of("domain_independent", "rgb")
+    export_model(model, record, tmp_path / "model.onnx")
+    file = onnx.load(tmp_path / "model.onnx")
+    onnx.helper.set_model_props(file, {"melfast": record.replace(inference="group_conditional").to_json()})
+    onnx.save(file, tmp_path / "old.onnx")
+    with pytest.raises(InputError, match=r"old\.onnx: inputs and outputs do not fit its metadata"):
+        OnnxEngine(tmp_path / "old.onnx")

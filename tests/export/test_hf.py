@@ -15,7 +15,7 @@ from PIL import Image
 from melfast.data.preprocess import Preprocess
 from melfast.export.check import draw_images, torch_logits
 from melfast.export.formats import export_model
-from melfast.export.hf import code_of, needs, unfolded
+from melfast.export.hf import code_of, model_card, needs, unfolded
 from melfast.io.errors import InputError
 from melfast.models.classifier import build_classifier
 from melfast.models.decode import decode
@@ -33,6 +33,7 @@ RECORDS: dict[str, dict[str, Any]] = {
     "cielab": {"preprocess": Preprocess.for_colour(24, 32, "cielab")},
     "discriminative": {"head": "domain_discriminative", "temperature": 1.7, **GROUPS},
     "independent": {"head": "domain_independent", **GROUPS},
+    "own-group": {"head": "domain_independent", "inference": "group_conditional", **GROUPS},
     "all": {
         "preprocess": Preprocess.for_colour(24, 32, "cielab"),
         "head": "domain_discriminative",
@@ -89,8 +90,14 @@ def test_transformers_gives_our_probability(name: str, tmp_path: Path, transform
     card = card_code(folder)
     pixels = processor([Image.fromarray(image) for image in images]).pixel_values
     with torch.inference_mode():
-        found = card["after"](loaded(card["before"](pixels)).logits)
+        logits = loaded(card["before"](pixels)).logits
+        found = card["after"](logits)
     wanted = decode(torch_logits(model, record.preprocess, images), record)
+    if record.takes_group:
+        group = torch.tensor([0, 1, 2, -1, 1])
+        own = decode(torch_logits(model, record.preprocess, images), record, group)
+        np.testing.assert_allclose(card["after"](logits, group), own, atol=1e-5)
+        assert (own - wanted).abs().max() > 0.01
     assert wanted.max() - wanted.min() > 0.03
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 
@@ -163,6 +170,13 @@ def test_what_transformers_does_not_do() -> None:
         "after it the logits of the tone groups are decoded (domain_discriminative)",
         "at the end P(malignant) is calibrated (isotonic)",
     ]
+
+
+def test_thresholds_by_tone_group_are_in_the_card() -> None:
+    _, record = make(**RECORDS["independent"], group_thresholds=(0.2, 0.3, 0.4))
+    assert "Threshold on P(malignant): 0.3, by youden; by tone group light 0.2, tan 0.3, dark 0.4.\n" in model_card(
+        record, record, None
+    )
 
 
 def test_decoding_of_groups_by_hand() -> None:

@@ -108,7 +108,7 @@ def levels(step: int) -> NDArray[np.uint8]:
 
 def plain_lab(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     plain = Preprocess(1, 1, "cielab", (0, 0, 0), (1, 1, 1))
-    lab: NDArray[np.float32] = LabInput(plain)(torch.from_numpy(images)).numpy()
+    lab: NDArray[np.float32] = LabInput(plain.mean, plain.std)(torch.from_numpy(images)).numpy()
     return lab.transpose(0, 2, 3, 1)
 
 
@@ -410,7 +410,7 @@ def test_norms_that_would_overflow(tmp_path: Path) -> None:
         stem.weight *= 3000
         size = record.preprocess
         images = draw_images(np.random.default_rng(0), 4, size.height, size.width)
-        highest = stem(RgbInput(size)(torch.from_numpy(images))).abs().max()
+        highest = stem(RgbInput(size.mean, size.std)(torch.from_numpy(images))).abs().max()
     assert 1000 < highest < 65504
     assert export_model(classifier, record, tmp_path / "m.onnx", precision="fp16").passed
 

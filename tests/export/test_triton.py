@@ -86,7 +86,7 @@ def test_without_a_threshold(tmp_path: Path) -> None:
     lay_out(RECORD.replace(threshold=None), tmp_path, "onnx", ["a"])
     config = parse(tmp_path / "melfast" / "config.pbtxt")
     assert config.parameters["threshold"].string_value == "none"
-    assert "THRESHOLD = 24, 32, 0.5\n" in (tmp_path / "client.py").read_text()
+    assert "THRESHOLDS = [0.5]\n" in (tmp_path / "client.py").read_text()
 
 
 def test_an_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,12 +110,16 @@ class Server(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
         assert request.model_name == self.config.name
-        (told,), (given,) = self.config.input, request.inputs
-        assert (given.name, given.datatype) == (told.name, "UINT8")
-        assert list(given.shape)[1:] == list(told.dims)
-        images = np.frombuffer(request.raw_input_contents[0], np.uint8).reshape(given.shape)
+        feed = {}
+        for told, given, content in zip(self.config.input, request.inputs, request.raw_input_contents, strict=True):
+            kind = {"UINT8": np.uint8, "INT64": np.int64}[given.datatype]
+            assert (given.name, f"TYPE_{given.datatype}") == (told.name, model_config_pb2.DataType.Name(told.data_type))
+            assert list(given.shape)[1:] == list(told.dims)
+            shape = told.reshape.shape if told.HasField("reshape") else told.dims
+            feed[told.name] = np.frombuffer(content, kind).reshape(given.shape[0], *shape)
+        images = feed["images"]
         answer = service_pb2.ModelInferResponse(model_name=request.model_name)
-        values = self.session.run(None, {told.name: images})
+        values = self.session.run(None, feed)
         for output, value in zip(self.config.output, values, strict=True):
             shape = (len(images), *output.dims)
             answer.outputs.add(name=output.name, datatype="FP32", shape=shape)
@@ -125,6 +129,10 @@ class Server(service_pb2_grpc.GRPCInferenceServiceServicer):
 
 @pytest.fixture
 def url(repository: Path) -> Iterator[str]:
+    yield from serve(repository)
+
+
+def serve(repository: Path) -> Iterator[str]:
     server = grpc.server(futures.ThreadPoolExecutor(1))
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(Server(repository), server)
     port = server.add_insecure_port("localhost:0")
@@ -145,3 +153,31 @@ def test_client(repository: Path, url: str, tmp_path: Path) -> None:
     assert [row[0] for row in rows] == files
     np.testing.assert_allclose([float(row[1]) for row in rows], wanted, atol=1e-6)
     assert [row[2] for row in rows] == [str(int(p >= 0.3)) for p in wanted]
+
+
+def test_client_of_a_model_that_takes_the_tone_group(tmp_path: Path) -> None:
+    record = RECORD.replace(
+        head="domain_independent", inference="group_conditional", group_thresholds=(0.2, 0.9), threshold=0.5
+    )
+    torch.manual_seed(0)
+    model = build_classifier(record).eval()
+    assert export_model(model, record, tmp_path / "repo", "triton").probability_error <= 1e-5
+    config = parse(tmp_path / "repo" / "melfast" / "config.pbtxt")
+    assert [each.name for each in config.input] == ["images", "group"]
+    engine = OnnxEngine(tmp_path / "repo" / "melfast" / "1" / "model.onnx")
+    # Triton does not batch requests for a model with an input that may be left out.
+    assert [each.name for each in engine.session.get_inputs()] == ["images", "group"]
+    (image,) = draw_images(np.random.default_rng(1), 1, 24, 32)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    server = serve(tmp_path / "repo")
+    command = [sys.executable, str(tmp_path / "repo" / "client.py"), str(tmp_path / "a.png"), "--url", next(server)]
+    found = {}
+    for group, words in ((-1, []), (0, ["--group", "0"]), (1, ["--group", "1"])):
+        done = subprocess.run([*command, *words], capture_output=True, text=True, check=True)
+        _, probability, called = done.stdout.strip().split(",")
+        wanted, _ = engine.run(image[None], np.array([group]))
+        found[group] = float(probability)
+        assert found[group] == pytest.approx(float(wanted[0]), abs=1e-6)
+        assert called == str(int(wanted[0] >= (0.2, 0.9, 0.5)[group]))
+    assert len(set(found.values())) == 3
+    server.close()

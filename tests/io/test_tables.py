@@ -1,9 +1,13 @@
+import codecs
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from melfast.io.columns import nearest
 from melfast.io.errors import InputError
-from melfast.io.tables import read_table, require_columns, write_csv
+from melfast.io.tables import read_header, read_table, require_columns, write_csv
 
 
 def table_file(tmp_path: Path, text: str | bytes) -> Path:
@@ -58,7 +62,7 @@ def test_commas_in_quotes_and_tabs(tmp_path: Path) -> None:
         (b"a,b\n1,2\n1\n", "t.csv:3: found 1 cells, wanted 2 as in the header"),
         (b"a,b,a\n1,2,3\n", "t.csv: column 'a' stands twice in the header"),
         (b"a,b\nx,1\n\xe9,2\n", "t.csv:3: is not UTF-8 (byte 0xe9); save as UTF-8"),
-        ("a,b\n1,2\n".encode("utf-16"), "t.csv:1: is not UTF-8 (byte 0xff); save as UTF-8"),
+        ("a,b\n1,2\n".encode("utf-16")[:-1], "t.csv:2: is not UTF-8 (byte 0x0a); save as UTF-8"),
         (b'a,b\nx,1\n"y,2\n', "t.csv:3: is no CSV: unexpected end of data"),
     ],
 )
@@ -66,6 +70,61 @@ def test_bad_files(tmp_path: Path, text: bytes, message: str) -> None:
     with pytest.raises(InputError) as caught:
         read_table(table_file(tmp_path, text))
     assert str(caught.value) == f"{tmp_path}/{message}"
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("sep=;\na;b\n1;2\n", [3]),
+        ("\ufeffsep=|\r\na|b\r\n1|2\r\n", [3]),
+        ("a|b\n1|2\n", [2]),
+        ("a,b,,\n1,2,,\n,,,\n , ,,\n", [2]),
+        ("a,b\n\n1,2,,\n", [3]),
+        ("a,b\r1,2\r", [2]),
+        ("a\tb\r\n1\t2\r\n".encode("utf-16"), [2]),
+        (codecs.BOM_UTF16_BE + "a\tb\n1\t2\n".encode("utf-16-be"), [2]),
+        ("|| a  ||  b ||\n|| 1 || 2 ||\n\na: what it means\n", [2]),
+    ],
+)
+def test_dialects(tmp_path: Path, text: str | bytes, lines: list[int]) -> None:
+    path = table_file(tmp_path, text)
+    table = read_table(path)
+    assert {name: [cell.strip() for cell in cells] for name, cells in table.frame.to_dict("list").items()} == {
+        "a": ["1"],
+        "b": ["2"],
+    }
+    assert table.lines.tolist() == lines
+    assert [name for name in read_header(path) if name] == ["a", "b"]
+
+
+def test_json_lines(tmp_path: Path) -> None:
+    path = tmp_path / "metadata.jsonl"
+    path.write_text('{"file_name": "a.jpg", "label": 1}\n\n{"file_name": "b.jpg", "text": null}\n')
+    table = read_table(path)
+    assert table.frame.to_dict("list") == {"file_name": ["a.jpg", "b.jpg"], "label": ["1", ""], "text": ["", ""]}
+    assert table.lines.tolist() == [1, 3]
+    path.write_text('{"file_name": "a.jpg"}\n[1]\n')
+    with pytest.raises(InputError, match=r"metadata\.jsonl:2: is no JSON object$"):
+        read_table(path)
+
+
+def test_a_workbook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Book:  # openpyxl's face, as far as it is used: a title, a legend and a table below
+        values = (("PH2", None), (None,), ("name", "Melanoma\n(X)", None), (7, "X", None), (None, None), (8, None, 2.5))
+
+        def __init__(self, path: Path, **options: bool) -> None:
+            assert options == {"read_only": True, "data_only": True}
+            self.worksheets = [self]
+
+    path = table_file(tmp_path, b"PK").rename(tmp_path / "t.xlsx")
+    monkeypatch.setitem(sys.modules, "openpyxl", SimpleNamespace(load_workbook=Book))
+    table = read_table(path)
+    assert table.frame.to_dict("list") == {"name": ["7", "8"], "Melanoma (X)": ["X", ""], "Unnamed: 2": ["", "2.5"]}
+    assert table.lines.tolist() == [4, 6]
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    with pytest.raises(InputError) as caught:
+        read_table(path)
+    assert str(caught.value) == f"{path}: is an Excel workbook: pip install openpyxl, or save it as CSV"
 
 
 def test_no_file(tmp_path: Path) -> None:
@@ -81,6 +140,14 @@ def test_missing_column_and_its_likely_spelling() -> None:
     assert str(caught.value) == ("labels.csv: no column 'target'; columns are image_name, taget; did you mean 'taget'?")
     with pytest.raises(InputError, match=r"columns are x, y$"):
         require_columns(Path("labels.csv"), ["x", "y"], ["target"])
+
+
+def test_no_nonsense_is_offered() -> None:
+    assert nearest("target", ["age", "stage", "sex", "largest", "tart"]) is None
+    assert nearest("lesion_id", ["session_id", "lesion_side"]) is None
+    assert nearest("image_name", ["management", "image"]) is None
+    assert nearest("image_name", ["Image_Name", "age"]) == "Image_Name"
+    assert nearest("target", ["age", "targets"]) == "targets"
 
 
 def test_formulas_stay_text_and_come_back(tmp_path: Path) -> None:

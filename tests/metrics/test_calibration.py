@@ -9,12 +9,14 @@ import pytest
 import torch
 from scipy.special import expit, logit
 from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LogisticRegression
 
 from melfast.data.preprocess import Preprocess
 from melfast.engines.onnx_runtime import OnnxEngine
 from melfast.export.formats import export_onnx
-from melfast.metrics.calibration import fit
-from melfast.metrics.metrics import expected_calibration_error, log_loss, roc_auc
+from melfast.metrics.calibration import assess, decision_curve, fit
+from melfast.metrics.metrics import brier_score, expected_calibration_error, log_loss, roc_auc
+from melfast.metrics.scores import Sample
 from melfast.models.classifier import build_classifier
 from melfast.models.decode import calibrated, decode
 from melfast.models.record import ModelRecord
@@ -27,6 +29,10 @@ def record_of(**calibration: object) -> ModelRecord:
     return ModelRecord("resnet10t", PREPROCESS, options).replace(**calibration)
 
 
+def fit_of(record: ModelRecord) -> tuple[float, tuple[tuple[float, float], ...]]:
+    return record.temperature, record.isotonic
+
+
 def overconfident(count: int, times: float) -> tuple[np.ndarray, np.ndarray]:
     """Classes drawn from log-odds, and probabilities whose log-odds are so many times those."""
     rng = np.random.default_rng(0)
@@ -37,24 +43,24 @@ def overconfident(count: int, times: float) -> tuple[np.ndarray, np.ndarray]:
 def test_temperature_by_hand() -> None:
     """Log-odds of ln 9, divided by 2: ln 3."""
     record = record_of(temperature=2.0)
-    found = calibrated(torch.tensor([0.9, 0.5, 0.1]), record)
+    found = calibrated(torch.tensor([0.9, 0.5, 0.1]), *fit_of(record))
     torch.testing.assert_close(found, torch.tensor([0.75, 0.5, 0.25]))
     logits = torch.tensor([[0.0, math.log(9)]])
     torch.testing.assert_close(decode(logits, record), torch.tensor([0.75]))
-    sure = calibrated(torch.tensor([0.0, 1.0]), record)
+    sure = calibrated(torch.tensor([0.0, 1.0]), *fit_of(record))
     assert 0 < sure[0] < 1e-3
     assert 1 - 1e-3 < sure[1] < 1
 
 
 def test_isotonic_by_hand() -> None:
     record = record_of(isotonic=((0.2, 0.1), (0.4, 0.5), (0.6, 0.5), (0.6, 0.9)))
-    found = calibrated(torch.tensor([0.0, 0.2, 0.3, 0.4, 0.5, 0.9]), record)
+    found = calibrated(torch.tensor([0.0, 0.2, 0.3, 0.4, 0.5, 0.9]), *fit_of(record))
     torch.testing.assert_close(found[:5], torch.tensor([0.1, 0.1, 0.3, 0.5, 0.5]))
 
 
 def test_none_changes_no_bit() -> None:
     probability = torch.rand(100)
-    assert calibrated(probability, record_of()) is probability
+    assert calibrated(probability, *fit_of(record_of())) is probability
     assert fit("none", [0, 1], [0.1, 0.2]) == {"temperature": 1.0, "isotonic": ()}
 
 
@@ -63,7 +69,7 @@ def test_temperature_is_found(times: float) -> None:
     true, score = overconfident(20_000, times)
     found = fit("temperature", true, score)
     assert found["temperature"] == pytest.approx(times, rel=0.05)
-    after = calibrated(torch.from_numpy(score), record_of(**found)).numpy()
+    after = calibrated(torch.from_numpy(score), *fit_of(record_of(**found))).numpy()
     assert expected_calibration_error(true, after) < 0.3 * expected_calibration_error(true, score)
     assert log_loss(true, after) < log_loss(true, score)
     assert roc_auc(true, after) == pytest.approx(roc_auc(true, score), abs=1e-12)
@@ -75,7 +81,7 @@ def test_temperature_is_found(times: float) -> None:
 def test_isotonic_is_scikit_learns() -> None:
     true, score = overconfident(3_000, 3.0)
     found = fit("isotonic", true, score)
-    after = calibrated(torch.from_numpy(score), record_of(**found)).numpy()
+    after = calibrated(torch.from_numpy(score), *fit_of(record_of(**found))).numpy()
     expected = IsotonicRegression(y_min=0, y_max=1).fit(score, true).predict(score)
     np.testing.assert_allclose(after, expected, atol=1e-9)
     assert expected_calibration_error(true, after) < 0.02
@@ -106,3 +112,69 @@ def test_the_exported_graph_calibrates(tmp_path: Path, calibration: dict) -> Non
     np.testing.assert_allclose(probability, expected, atol=1e-6)
     bare = decode(torch.from_numpy(logits), record_of()).numpy()
     assert np.abs(probability - bare).max() > 1e-3
+
+
+def sample_of(true: np.ndarray, score: np.ndarray, patient: np.ndarray | None = None) -> Sample:
+    return Sample(true == 1, score >= 0.5, score, patient)
+
+
+def test_calibration_against_scikit_learn() -> None:
+    """Slope and, with the log-odds given, intercept of a logistic regression without a penalty."""
+    true, score = overconfident(3000, 1.7)
+    found = assess(sample_of(true, score))
+    regression = LogisticRegression(C=np.inf, tol=1e-10).fit(logit(score)[:, None], true)
+    assert found.slope.estimate == pytest.approx(regression.coef_[0, 0], abs=1e-4)
+    assert found.slope.low < 1 / 1.7 < found.slope.high
+    # The intercept makes the mean of what is said the share that is seen.
+    shifted = expit(logit(score) + found.intercept.estimate)
+    assert shifted.mean() == pytest.approx(true.mean(), abs=1e-9)
+    assert found.ratio.estimate == pytest.approx(true.sum() / score.sum())
+    assert (found.observed, found.expected) == (true.mean(), score.mean())
+    always = np.full(len(true), true.mean())
+    assert found.brier_reference == pytest.approx(brier_score(true, always))
+
+
+def test_calibration_of_a_model_that_is_right() -> None:
+    true, score = overconfident(5000, 1.0)
+    found = assess(sample_of(true, score))
+    for interval, right in ((found.slope, 1), (found.intercept, 0), (found.ratio, 1)):
+        assert interval.low < right < interval.high
+    assert sum(b.images for b in found.curve) == 5000
+    assert len(found.curve) == 10
+    held = [b.observed.low <= b.predicted <= b.observed.high for b in found.curve]
+    assert sum(held) >= 8
+    assert [b.predicted for b in found.curve] == sorted(b.predicted for b in found.curve)
+
+
+def test_calibration_by_patients_is_less_sure() -> None:
+    true, score = overconfident(500, 1.0)
+    again, patient = np.repeat(true, 4), np.repeat(np.arange(500), 4)
+    alone, joined = (assess(sample_of(again, np.repeat(score, 4), p)) for p in (None, patient))
+    single = assess(sample_of(true, score))
+    for name in ("slope", "intercept", "ratio"):
+        widths = [getattr(f, name).high - getattr(f, name).low for f in (alone, joined, single)]
+        assert widths[1] == pytest.approx(widths[2], rel=0.02)
+        assert widths[0] == pytest.approx(widths[2] / 2, rel=0.05)
+
+
+def test_calibration_where_it_is_undefined() -> None:
+    one = assess(sample_of(np.ones(30, int), np.linspace(0.1, 0.9, 30)))
+    assert math.isnan(one.slope.estimate)
+    assert math.isnan(one.intercept.estimate)
+    assert one.ratio.estimate == pytest.approx(2)
+    apart = assess(sample_of(np.repeat([0, 1], 20), np.repeat([0.1, 0.9], 20)))
+    assert math.isnan(apart.slope.estimate)  # separated: no slope is steep enough
+    same = assess(sample_of(np.tile([0, 1], 20), np.full(40, 0.3)))
+    assert math.isnan(same.slope.estimate)
+    assert same.intercept.estimate == pytest.approx(-logit(0.3))
+
+
+def test_decision_curve_by_hand() -> None:
+    """At 0.5 a false positive costs one true positive, at 0.2 a quarter."""
+    true, score = [1, 1, 0, 0, 0], [0.9, 0.4, 0.6, 0.2, 0.1]
+    found = decision_curve(true, score, [0.2, 0.5, 0.95])
+    assert found["model"].tolist() == pytest.approx([(2 - 2 / 4) / 5, (1 - 1) / 5, 0])
+    assert found["treat_all"].tolist() == pytest.approx([0.4 - 0.6 / 4, 0.4 - 0.6, 0.4 - 0.6 * 19])
+    assert found["treat_none"].tolist() == [0, 0, 0]
+    with pytest.raises(ValueError, match=r"^thresholds must be above 0 and below 1, got 0.0 to 0.5$"):
+        decision_curve(true, score, [0, 0.5])

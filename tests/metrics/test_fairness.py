@@ -1,15 +1,16 @@
-"""Fairness: by hand, then against fairlearn and SciPy, then where it is undefined."""
+"""Fairness: by hand, then against fairlearn, then where it is undefined."""
 
 import math
+from typing import Any
 
 import fairlearn.metrics as fl
 import numpy as np
+import pandas as pd
 import pytest
-from scipy import stats
 from sklearn import metrics as sk
 
 from melfast.metrics import fairness
-from melfast.metrics.fairness import confusions, disparities, score_test
+from melfast.metrics.fairness import confusions, disparities
 from melfast.metrics.groups import Groups
 from melfast.metrics.metrics import SCORE_METRICS, THRESHOLD_METRICS, Confusion
 
@@ -18,6 +19,12 @@ TRUE = np.array([1, 1, 0, 0, 1, 0])
 CALLED = np.array([1, 0, 1, 0, 1, 1])
 SCORE = np.array([0.9, 0.2, 0.6, 0.1, 0.8, 0.7])
 TONE = Groups("tone", np.array([0, 0, 0, 0, 1, -1]), ("light", "dark"))
+
+NAMES = [
+    f"{metric}_{spread}"
+    for metric in ("demographic_parity", "equal_opportunity", "equalized_odds")
+    for spread in ("difference", "ratio")
+]
 
 
 def test_by_hand() -> None:
@@ -62,12 +69,7 @@ def test_against_fairlearn(seed: int) -> None:
     groups = Groups("g", rng.integers(0, 3, 400), ("a", "b", "c"))
     both = {"y_true": true, "y_pred": called, "sensitive_features": groups.index}
     mine = {"y_true": true, "y_pred": called, "sensitive_features": groups}
-    for name in (
-        "demographic_parity_difference",
-        "demographic_parity_ratio",
-        "equal_opportunity_difference",
-        "equalized_odds_difference",
-    ):
+    for name in NAMES:
         found = getattr(fairness, name)(**mine)
         assert found == pytest.approx(getattr(fl, name)(**both), abs=1e-12)
     found = disparities(true, called, score, sensitive_features=groups)
@@ -118,57 +120,37 @@ def test_ratio_of_zeros_is_none() -> None:
     assert math.isnan(found["recall"].ratio)
 
 
-@pytest.mark.parametrize("images", ["malignant", "true positive"])
-def test_score_test_against_scipy(images: str) -> None:
-    rng = np.random.default_rng(1)
-    true = rng.random(300) < 0.5
-    score = np.round(rng.random(300), 2)  # with ties
-    called = score >= 0.4
-    index = rng.integers(-1, 3, 300)
-    groups = Groups("g", index, ("a", "b", "c", "none"))
-    found = score_test(true, called, score, sensitive_features=groups, images=images)  # type: ignore[arg-type]
-    chosen = true & called if images == "true positive" else true
-    samples = [score[chosen & (index == i)] for i in range(3)]
-    f, f_p = stats.f_oneway(*samples)
-    h, h_p = stats.kruskal(*samples)
-    assert (found.anova_f, found.anova_p) == pytest.approx((f, f_p), abs=1e-12)
-    assert (found.kruskal_h, found.kruskal_p) == pytest.approx((h, h_p), abs=1e-12)
-    assert list(found.images.values()) == [*map(len, samples), 0]
-    assert found.mean["b"] == pytest.approx(samples[1].mean())
-    assert found.sd["b"] == pytest.approx(samples[1].std(ddof=1))
-    assert math.isnan(found.mean["none"])
-
-
-def test_score_test_by_hand() -> None:
-    # Means 0.2 and 0.6, each 0.1 off: F = (4 * 0.2^2 / 1) / (4 * 0.1^2 / 2) = 8.
-    groups = Groups("g", np.array([0, 0, 1, 1]), ("a", "b"))
-    found = score_test([1, 1, 1, 1], [0, 0, 1, 1], [0.1, 0.3, 0.5, 0.7], sensitive_features=groups, images="malignant")
-    assert found.anova_f == pytest.approx(8)
-    # Ranks 1 + 2 and 3 + 4: H = 12 / (4 * 5) * (9 / 2 + 49 / 2) - 3 * 5 = 2.4.
-    assert found.kruskal_h == pytest.approx(2.4)
-    assert found.mean == pytest.approx({"a": 0.2, "b": 0.6})
-
-
-@pytest.mark.parametrize(
-    ("score", "index", "f"),
-    [
-        ([0.5, 0.5, 0.5], [0, 1, 1], math.nan),  # all the same
-        ([0.1, 0.5, 0.7], [0, 0, 0], math.nan),  # one group
-        ([0.1, 0.5, 0.7], [0, 1, -1], math.nan),  # one image in each
-        ([0.1, 0.5, 0.5], [0, 1, 1], math.inf),  # no spread within
-    ],
-)
-def test_score_test_where_undefined(score: list[float], index: list[int], f: float) -> None:
-    groups = Groups("g", np.array(index), ("a", "b"))
-    found = score_test([1] * 3, [1] * 3, score, sensitive_features=groups, images="malignant")
-    np.testing.assert_equal(found.anova_f, f)
-    none = score_test([0] * 3, [1] * 3, score, sensitive_features=groups, images="malignant")
-    assert none.images == {"a": 0, "b": 0}
-    assert math.isnan(none.kruskal_p)
-
-
 def test_refused() -> None:
-    with pytest.raises(ValueError, match=r"y_true \(6,\), values \(5,\) and groups \(6,\)"):
+    with pytest.raises(ValueError, match=r"y_true \(6,\) and values \(5,\) must be equally long"):
         disparities(TRUE, CALLED[:5], sensitive_features=TONE)
-    with pytest.raises(ValueError, match="1 of 6 scores are NaN"):
-        score_test(TRUE, CALLED, [math.nan, 0, 0, 0, 0, 0], sensitive_features=TONE, images="malignant")
+    with pytest.raises(ValueError, match=r"^there are 6 images and 5 groups$"):
+        disparities(TRUE, CALLED, sensitive_features=list("aabba"))
+    with pytest.raises(ValueError, match=r"^sensitive_features must be one value an image; cross\(\) joins two"):
+        disparities(TRUE, CALLED, sensitive_features=[["a", "b"]] * 6)
+
+
+@pytest.mark.parametrize("kind", [list, tuple, np.array, pd.Series, lambda x: pd.Series(x, index=range(9, 9 + len(x)))])
+def test_called_as_fairlearn_is(kind: Any) -> None:
+    """Lists, arrays and Series alike, whatever their index."""
+    true, called = kind([1, 0, 1, 0, 1, 0, 1, 1]), kind([1, 0, 0, 1, 1, 1, 1, 0])
+    groups = kind(["b", "a", "b", "a", "a", "b", "a", "b"])
+    for name in NAMES:
+        found = getattr(fairness, name)(true, called, sensitive_features=groups)
+        wanted = getattr(fl, name)(list(true), list(called), sensitive_features=list(groups))
+        assert found == pytest.approx(wanted), name
+
+
+def test_images_of_no_group() -> None:
+    for missing in (None, math.nan, "", pd.NA, pd.NaT):
+        found = confusions(TRUE, CALLED, sensitive_features=["a", "a", "b", "b", "a", missing])
+        assert list(found) == ["a", "b"]
+        assert sum(sum(vars(c).values()) for c in found.values()) == 5
+
+
+def test_a_group_of_one_class_has_no_precision_and_is_never_worst() -> None:
+    true, called = [1, 1, 0, 0, 0, 0], [1, 0, 1, 0, 1, 0]
+    found = disparities(true, called, sensitive_features=["a", "a", "a", "a", "b", "b"])
+    for name in ("precision", "recall", "f1"):
+        assert math.isnan(found[name].by_group["b"])
+        assert found[name].worst_group == "a"
+        assert math.isnan(found[name].gap)

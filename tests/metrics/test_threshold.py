@@ -76,7 +76,7 @@ def test_one_class_only() -> None:
 
 
 def test_unknown_rule() -> None:
-    with pytest.raises(ValueError, match="unknown threshold rule 'best'"):
+    with pytest.raises(ValueError, match="rule: got 'best', expected youden, f1, recall, cost or equal_recall"):
         choose_threshold([0, 1], [0.1, 0.2], "best")  # type: ignore[arg-type]
 
 

@@ -24,7 +24,7 @@ from melfast.models.checkpoint import (
     State,
     find_checkpoint,
     has_checkpoint,
-    load_model,
+    load_checkpoint,
     load_state,
     load_training,
     save_checkpoint,
@@ -54,7 +54,7 @@ def tree(folder: Path) -> set[str]:
 def test_round_trip(tmp_path: Path, model: torch.nn.Module) -> None:
     folder = save(tmp_path, model, 1)
     assert sorted(path.name for path in folder.iterdir()) == FILES
-    loaded, record = load_model(tmp_path)
+    loaded, record = load_checkpoint(tmp_path)
     assert record == RECORD
     assert not loaded.training
     for name, tensor in model.state_dict().items():
@@ -68,7 +68,7 @@ def test_channels_last_weights(tmp_path: Path, model: torch.nn.Module) -> None:
     image = torch.rand(2, 3, 24, 32)
     expected = model.eval()(image)
     save(tmp_path, model.to(memory_format=torch.channels_last), 1)
-    torch.testing.assert_close(load_model(tmp_path)[0](image), expected)
+    torch.testing.assert_close(load_checkpoint(tmp_path)[0](image), expected)
 
 
 def test_last_and_best_stay_and_the_others_go(tmp_path: Path, model: torch.nn.Module) -> None:
@@ -143,7 +143,7 @@ def test_full_disk_leaves_the_last_checkpoint(
         "No space left on device; the last whole checkpoint is epoch-001"
     )
     assert tree(tmp_path) == before
-    load_model(tmp_path)
+    load_checkpoint(tmp_path)
     save(tmp_path, model, 2)  # and there is room again
     assert find_checkpoint(tmp_path).name == "epoch-002"
 
@@ -162,7 +162,7 @@ def test_file_size_limit(tmp_path: Path, model: torch.nn.Module) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
     assert tree(tmp_path) == before
-    load_model(tmp_path)
+    load_checkpoint(tmp_path)
 
 
 class Killed(BaseException):
@@ -202,14 +202,14 @@ def test_killed_at_any_moment(
     assert dead
     done = find_checkpoint(tmp_path).name
     assert done == "epoch-002" if name == "shutil.rmtree" else done in ("epoch-001", "epoch-002")
-    load_model(tmp_path)
+    load_checkpoint(tmp_path)
     files._tidied.clear()
     for path in (tmp_path / "checkpoints").glob(".melfast-*.tmp"):
         os.utime(path, (0, 0))
     save(tmp_path, model, 3)
     names = {path.name for path in (tmp_path / "checkpoints").iterdir()}
     assert names == {"epoch-003", "epoch-001-paper", "index.json"}  # what was left behind is gone
-    load_model(kept)
+    load_checkpoint(kept)
 
 
 def test_what_the_index_never_named_stays(tmp_path: Path, model: torch.nn.Module) -> None:
@@ -249,7 +249,7 @@ def test_an_index_removes_nothing_but_checkpoints(tmp_path: Path, model: torch.n
     index.write_text(json.dumps(json.loads(index.read_text()) | {"old": [name]}))
     save(tmp_path, model, 2)
     assert place.exists() or name.startswith(("/", "epoch-001/"))
-    load_model(tmp_path)
+    load_checkpoint(tmp_path)
 
 
 def test_no_permission(tmp_path: Path, model: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,7 +282,7 @@ def test_weights_of_another_model(tmp_path: Path, model: torch.nn.Module) -> Non
     other = RECORD.replace(backbone_options={"channels": [4, 4, 8, 16], "stem_width": 4})
     (folder / "record.json").write_text(other.to_json())
     with pytest.raises(InputError) as caught:
-        load_model(tmp_path)
+        load_checkpoint(tmp_path)
     message = str(caught.value)
     assert message.startswith(f"{folder}/model.safetensors: weights of another model: ")
     assert "another shape (" in message
@@ -293,7 +293,7 @@ def test_weights_of_another_model(tmp_path: Path, model: torch.nn.Module) -> Non
     safetensors.torch.save_file(tensors, folder / "model.safetensors")
     (folder / "record.json").write_text(RECORD.to_json())
     with pytest.raises(InputError, match=r"1 missing \(fc.bias\); 1 unexpected \(extra\)$"):
-        load_model(tmp_path)
+        load_checkpoint(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"rubbish that is no safetensors file", None])
@@ -301,7 +301,7 @@ def test_broken_weights(tmp_path: Path, model: torch.nn.Module, content: bytes |
     path = save(tmp_path, model, 1) / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-7] if content is None else content)
     with pytest.raises(InputError, match="not a whole safetensors file: "):
-        load_model(tmp_path)
+        load_checkpoint(tmp_path)
 
 
 def test_broken_record_state_and_index(tmp_path: Path, model: torch.nn.Module) -> None:
@@ -317,10 +317,10 @@ def test_broken_record_state_and_index(tmp_path: Path, model: torch.nn.Module) -
         load_state(folder)
     (folder / "record.json").write_text("{")
     with pytest.raises(InputError, match=r"record.json: not JSON: EOF"):
-        load_model(tmp_path)
+        load_checkpoint(tmp_path)
     (folder / "record.json").unlink()
     with pytest.raises(InputError, match=r"record.json: cannot be read: No such file"):
-        load_model(tmp_path)
+        load_checkpoint(tmp_path)
     (tmp_path / "checkpoints" / "index.json").write_text("{")
     with pytest.raises(InputError, match=r"index.json: not JSON"):
         find_checkpoint(tmp_path)

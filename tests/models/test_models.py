@@ -11,7 +11,8 @@ from melfast.data.preprocess import Preprocess
 from melfast.io.errors import InputError
 from melfast.models.classifier import build_classifier
 from melfast.models.decode import decode
-from melfast.models.record import ModelRecord
+from melfast.models.heads import HEADS, head_of
+from melfast.models.record import Head, ModelRecord
 
 SMALL = {"channels": [4, 4, 8, 8], "stem_width": 4}
 RECORD = ModelRecord(
@@ -113,3 +114,16 @@ def test_decode_by_hand() -> None:
     logits = torch.tensor([[0.0, 0.0], [0.0, 100.0], [5.0, 5.0 + torch.log(torch.tensor(3.0))]])
     torch.testing.assert_close(decode(logits, RECORD), torch.tensor([0.5, 1.0, 0.75]))
     assert decode(logits.half(), RECORD).dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_the_record_knows_of_heads_without_torch(name: Head) -> None:
+    record = GROUPED.replace(head=name)
+    assert record.by_group == head_of(record).by_group
+    assert record.num_logits == (6 if record.by_group else 2)
+    # What the record takes is what changes the result, and nothing else.
+    logits, group = torch.randn(8, record.num_logits), torch.arange(8) % 4 - 1
+    for inference in ("sum", "group_conditional"):
+        own = record.replace(inference=inference)
+        changes = not torch.equal(decode(logits, own), decode(logits, own, group))
+        assert changes == own.takes_group

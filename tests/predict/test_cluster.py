@@ -19,6 +19,7 @@ from melfast.engines.backends import read_model
 from melfast.io.errors import InputError
 from melfast.io.files import OwnFolder
 from melfast.models.record import ModelRecord
+from melfast.models.running import InferenceSettings
 from melfast.predict import cluster
 from melfast.predict.cluster import Job, Workers, part_table, predict_on_ray
 from melfast.predict.outputs import failed_path
@@ -26,6 +27,7 @@ from melfast.predict.predictor import open_engine
 from melfast.predict.sources import ImageFiles, find_images
 from melfast.predict.writer import Summary, Wanted, write_predictions
 
+ONE = InferenceSettings(threads=1, batch_size=2, on_error="skip")
 LOCAL = Workers("local", 2, 1)
 
 
@@ -48,7 +50,7 @@ def files(tmp_path: Path) -> ImageFiles:
 
 def predict(model: Path, files: ImageFiles, folder: Path, **options: Any) -> Summary:
     wanted = options.pop("wanted", Wanted(0.25))
-    job = Job(model, options.pop("backend", "auto"), 1, wanted, "none", 2, folder)
+    job = Job(model, options.pop("backend", "auto"), wanted, ONE, folder)
     return predict_on_ray(read_model(model), job, files, options.pop("workers", LOCAL), images_a_part=3, **options)
 
 
@@ -135,7 +137,7 @@ def test_as_on_one_machine_and_gone_on_with(
     with pytest.raises(InputError) as caught:
         predict(model, files, folder, wanted=Wanted(0.5))
     assert str(caught.value) == (
-        f"{folder}: holds parts of a run with other settings (threshold); wanted the same command, or another --output"
+        f"{folder}: holds parts of a run with other settings (threshold); wanted the same command, or another `output`"
     )
 
 
@@ -202,13 +204,13 @@ def test_whole_again_without_a_cluster(
             "onnx-cuda",
             {"CPU": 16},
             0,
-            "16 processors and 0 GPUs; wanted for 1 workers 4 processors each and a GPU, but for --backend onnx-cpu",
+            "16 processors and 0 GPUs; wanted for 1 workers 4 processors each and a GPU, but for `backend=onnx-cpu`",
         ),
         (
             "auto",
             {"CPU": 16, "GPU": 1},
             2,
-            "16 processors and 1 GPUs; wanted for 2 workers 4 processors each and a GPU, but for --backend onnx-cpu",
+            "16 processors and 1 GPUs; wanted for 2 workers 4 processors each and a GPU, but for `backend=onnx-cpu`",
         ),
         ("onnx-cpu", {"CPU": 7, "GPU": 8}, 2, "7 processors and 8 GPUs; wanted for 2 workers 4 processors each"),
     ],
@@ -216,14 +218,14 @@ def test_whole_again_without_a_cluster(
 def test_what_is_asked_of_a_cluster(
     tmp_path: Path, backend: Any, there: dict[str, float], wanted: int, found: Any
 ) -> None:
-    job = Job(tmp_path / "m.onnx", backend, 4, Wanted(0.25), "none", 2, tmp_path)
+    job = Job(tmp_path / "m.onnx", backend, Wanted(0.25), ONE, tmp_path)
     workers = Workers("h:1", wanted, 4)
     if not isinstance(found, str):
         assert cluster._share(there, 8, job, workers) == found
         return
     with pytest.raises(InputError) as caught:
         cluster._share(there, 8, job, workers)
-    assert str(caught.value) == f"--address h:1: the cluster has {found}"
+    assert str(caught.value) == f"`address=h:1`: the cluster has {found}"
 
 
 def test_without_ray(model: Path, files: ImageFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,7 +238,7 @@ def test_a_cluster_that_does_not_answer(model: Path, files: ImageFiles, tmp_path
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with pytest.raises(InputError, match=f"--address 127.0.0.1:{port}: nothing answers there: "):
+    with pytest.raises(InputError, match=f"`address=127.0.0.1:{port}`: nothing answers there: "):
         predict(model, files, tmp_path / "parts", workers=Workers(f"127.0.0.1:{port}"))
-    with pytest.raises(InputError, match="--address auto: no Ray cluster can be reached: "):
+    with pytest.raises(InputError, match="`address=auto`: no Ray cluster can be reached: "):
         predict(model, files, tmp_path / "parts", workers=Workers("auto"))

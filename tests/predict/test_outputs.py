@@ -44,7 +44,7 @@ def test_pictures_do_not_replace_the_images(engine: OnnxEngine, photos: Path, tm
     output, linked = tmp_path / "p.csv", tmp_path / "linked"
     for overlay in (photos, photos / "seen", tmp_path / "photos" / ".." / "photos"):
         assert refused(engine, photos, output, overlay) == (
-            f"--overlay {overlay}: lies in {photos}, so the next run would predict the pictures; "
+            f"`overlay={overlay}`: lies in {photos}, so the next run would predict the pictures; "
             "wanted a folder elsewhere"
         )
     linked.symlink_to(photos)
@@ -55,7 +55,7 @@ def test_pictures_do_not_replace_the_images(engine: OnnxEngine, photos: Path, tm
         (f"{photos}/*.jpg", tmp_path),
     ):
         assert refused(engine, images, output, overlay) == (
-            f"--overlay {overlay}: images that are predicted lie there, in {photos}; wanted a "
+            f"`overlay={overlay}`: images that are predicted lie there, in {photos}; wanted a "
             "folder for the pictures alone"
         )
 
@@ -64,7 +64,7 @@ def test_pictures_do_not_replace_images_that_links_lead_to(engine: OnnxEngine, p
     (tmp_path / "links").mkdir()
     (tmp_path / "links" / "a.jpg").symlink_to(photos / "a.jpg")
     assert refused(engine, tmp_path / "links", tmp_path / "p.csv", photos) == (
-        f"--overlay: {photos / 'a.jpg'} is {tmp_path / 'links' / 'a.jpg'}, an image that is "
+        f"`overlay`: {photos / 'a.jpg'} is {tmp_path / 'links' / 'a.jpg'}, an image that is "
         "predicted; wanted another folder"
     )
 
@@ -119,7 +119,7 @@ def test_a_table_does_not_replace_the_list_of_images(
         os.link(table, tmp_path / "p.csv.partial")
         table = tmp_path / "p.csv.partial"
     assert refused(engine, tmp_path / images, tmp_path / output, None) == (
-        f"{table}: would be replaced, but is read as {tmp_path / images}; wanted another --output"
+        f"{table}: would be replaced, but is read as {tmp_path / images}; wanted another `output`"
     )
 
 

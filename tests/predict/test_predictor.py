@@ -1,28 +1,33 @@
 """Images to predictions.csv: by hand with a model whose probability is mean red / 255."""
 
 import csv
+import io
 import os
+import pickle
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 import melfast
 from melfast.data import native
 from melfast.data.preprocess import Preprocess
-from melfast.engines.base import Engine, EngineInfo
+from melfast.engines.base import Engine, EngineInfo, Groups
 from melfast.engines.onnx_runtime import OnnxEngine
 from melfast.io import images as images_module
 from melfast.io.errors import ImageError, InputError
 from melfast.models.record import ModelRecord
+from melfast.models.running import InferenceSettings
 from melfast.predict import overlay as look
 from melfast.predict.predictor import Predictor, choose_threshold, predictions
 from melfast.predict.sources import ImageFiles, find_images
@@ -64,14 +69,10 @@ def table(path: Path) -> list[list[str]]:
 def write(engine: Engine, images: Path, output: Path, **options: object) -> Summary:
     names = Wanted.__dataclass_fields__
     wanted = Wanted(**{"threshold": 0.25} | {k: v for k, v in options.items() if k in names})  # type: ignore[arg-type]
-    rest = {k: v for k, v in options.items() if k not in names}
-    return write_predictions(
-        engine,
-        find_images(str(images)),
-        output,
-        wanted,
-        **{"batch_size": 4, "threads": 2} | rest,  # type: ignore[arg-type]
-    )
+    rest = {k: v for k, v in options.items() if k in ("resume", "progress")}
+    given = {k: v for k, v in options.items() if k in InferenceSettings.__dataclass_fields__}
+    settings = InferenceSettings(**{"batch_size": 4, "threads": 2, "on_error": "skip"} | given)  # type: ignore[arg-type]
+    return write_predictions(engine, find_images(str(images)), output, wanted, settings, **rest)  # type: ignore[arg-type]
 
 
 def test_by_hand(engine: OnnxEngine, photos: Path, tmp_path: Path) -> None:
@@ -79,7 +80,7 @@ def test_by_hand(engine: OnnxEngine, photos: Path, tmp_path: Path) -> None:
     done: list[int] = []
     summary = write(engine, photos, output, progress=done.append)
     assert output.read_text() == (
-        "image_name,target,probability\np0,0,0.0\np1,0,0.2\np2,1,0.4\np3,1,0.6\np4,1,0.8\np5,1,1.0\n"
+        "image_name,prediction,probability\np0,0,0.0\np1,0,0.2\np2,1,0.4\np3,1,0.6\np4,1,0.8\np5,1,1.0\n"
     )
     assert summary == Summary(predicted=6, malignant=4, failures=(), failed_path=None)
     assert done == [4, 2]
@@ -104,7 +105,9 @@ class FixedEngine:
     def __init__(self, probability: NDArray[np.float32]) -> None:
         self.probability, self.calls = probability, 0
 
-    def run(self, images_bhw3: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def run(
+        self, images_bhw3: NDArray[np.uint8], group_b: Groups = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         first = self.calls
         self.calls += len(images_bhw3)
         p = self.probability[first : self.calls]
@@ -190,7 +193,7 @@ def test_on_error_raise(engine: OnnxEngine, photos: Path, tmp_path: Path) -> Non
 
 def test_interrupted_keeps_what_is_done_and_the_table_that_was(photos: Path, tmp_path: Path) -> None:
     class Interrupted(FixedEngine):
-        def run(self, images_bhw3):  # type: ignore[no-untyped-def]
+        def run(self, images_bhw3, group_b=None):  # type: ignore[no-untyped-def]
             if self.calls:
                 raise KeyboardInterrupt
             return super().run(images_bhw3)
@@ -216,11 +219,11 @@ def test_images_without_a_probability_fail_alone(photos: Path, tmp_path: Path, w
     assert (summary.predicted, len(summary.failures)) == (4, 2)
     assert [row[0] for row in table(tmp_path / "p.csv")[1:]] == ["p0", "p1", "p2", "p3"]
     assert table(tmp_path / "p.failed.csv")[1:] == [
-        ["p4", str(photos / "p4.png"), f"the model's probability is {np.float32(wrong)}, wanted 0 to 1"],
+        ["p4", str(photos / "p4.png"), f"the model's output is {np.float32(wrong)}, expected 0 to 1"],
         ["p5", str(photos / "p5.png"), "found an empty file, wanted a JPEG, PNG, WebP, BMP or TIFF"],
     ]
     (photos / "p5.png").unlink()
-    with pytest.raises(ImageError, match=r"p4\.png: the model's probability is"):
+    with pytest.raises(ImageError, match=r"p4\.png: the model's output is"):
         write(FixedEngine(probability), photos, tmp_path / "q.csv", on_error="raise")
     assert not list(tmp_path.glob("q.csv"))
 
@@ -286,7 +289,7 @@ def test_decoding_goes_on_while_the_model_runs(photos: Path, tmp_path: Path, mon
         return read(path, needed)
 
     class Waiting(FixedEngine):
-        def run(self, images_bhw3):  # type: ignore[no-untyped-def]
+        def run(self, images_bhw3, group_b=None):  # type: ignore[no-untyped-def]
             # Image 2 is of the second batch: in a loader that sleeps it would come after this.
             assert next_is_read.wait(timeout=60)
             return super().run(images_bhw3)
@@ -297,7 +300,7 @@ def test_decoding_goes_on_while_the_model_runs(photos: Path, tmp_path: Path, mon
 
 def test_predictions_in_order(engine: OnnxEngine, photos: Path) -> None:
     paths = [photos / f"p{n}.png" for n in (5, 0, 3)]
-    batches = list(predictions(engine, paths, batch_size=2, threads=3))
+    batches = list(predictions(engine, paths, settings=InferenceSettings(batch_size=2, threads=3)))
     assert [list(batch.index) for batch in batches] == [[0, 1], [2]]
     found = np.concatenate([batch.probability for batch in batches])
     np.testing.assert_allclose(found, [1, 0, 0.6], rtol=1e-6)
@@ -310,7 +313,7 @@ def test_a_name_that_is_not_utf8(engine: OnnxEngine, tmp_path: Path) -> None:
     write_png(folder / "a.png", 51)
     os.rename(folder / "a.png", os.fsencode(folder) + b"/\xe9.png")
     write(engine, folder, tmp_path / "p.csv")
-    assert (tmp_path / "p.csv").read_bytes() == b"image_name,target,probability\n\xe9,0,0.2\n"
+    assert (tmp_path / "p.csv").read_bytes() == b"image_name,prediction,probability\n\xe9,0,0.2\n"
 
 
 def test_choose_threshold() -> None:
@@ -323,7 +326,7 @@ def test_choose_threshold() -> None:
     for wrong, shown in ((-0.1, "-0.1"), (1.01, "1.01"), (float("nan"), "nan")):
         with pytest.raises(InputError) as caught:
             choose_threshold(record, wrong)
-        assert str(caught.value) == f"--threshold must be in 0..1, got {shown}"
+        assert str(caught.value) == f"`threshold` must be in 0..1, got {shown}"
 
 
 def test_predictor(model: Path, photos: Path) -> None:
@@ -344,25 +347,120 @@ def test_predictor_of_a_file_that_melfast_did_not_write(model: Path, photos: Pat
     del proto.metadata_props[:]
     del proto.graph.output[1]  # the logits
     onnx.save(proto, model)
-    said: dict[str, Any] = {"input_size": (6, 4), "colour": "rgb", "output": "probability"}
+    said: dict[str, Any] = {"input_size": (6, 4), "colour": "rgb", "model_output": "probability"}
     found = Predictor(model, **said)([photos / "p1.png", photos / "p4.png"])
     np.testing.assert_allclose(found, [0.2, 0.8], rtol=1e-6)
-    with pytest.raises(InputError, match="to use it, say --colour rgb or cielab"):
+    with pytest.raises(InputError, match="to use it, say `colour` rgb or cielab"):
         Predictor(model)
     with pytest.raises(InputError, match=r"colour rgb and nothing else; got colour and mean$"):
         Predictor(model, colour="rgb", mean=(0.5, 0.5, 0.5))
 
 
+def test_predictor_takes_images_in_any_form(model: Path, photos: Path) -> None:
+    """The same JPEG, PNG or pixels give the same probability, whatever they come in; one or several."""
+    predict = Predictor(model, threads=1)
+    file = photos / "p3.png"
+    array = np.array(Image.open(file))
+    with open(file, "rb") as opened:
+        found = predict([file, str(file), file.read_bytes(), opened, Image.open(file), array, torch.from_numpy(array)])
+    np.testing.assert_array_equal(found, predict([file])[[0] * 7])  # type: ignore[index]
+    for one in (file, str(file), file.read_bytes(), io.BytesIO(file.read_bytes()), Image.open(file), array):
+        alone = predict(one)
+        assert isinstance(alone, np.float32)
+        assert alone == found[0]  # type: ignore[index]
+    channels_first = torch.from_numpy(array.transpose(2, 0, 1).copy())
+    assert predict(channels_first) == predict(array)
+    for several in (np.stack([array, array]), torch.stack([channels_first] * 2), (each for each in (array, file))):
+        np.testing.assert_array_equal(predict(several), found[:2])  # type: ignore[index]
+
+
+def test_predictor_of_a_folder(model: Path, photos: Path) -> None:
+    """Its images in sorted order, as list_images names them."""
+    np.testing.assert_allclose(Predictor(model)(photos), [0, 0.2, 0.4, 0.6, 0.8, 1], rtol=1e-6)
+    assert [path.stem for path in images_module.list_images(photos)] == [f"p{n}" for n in range(6)]
+
+
+def test_predictor_of_pil_images(model: Path, tmp_path: Path) -> None:
+    """They are turned upright, and what has no trustworthy colour is refused, as in files."""
+    predict = Predictor(model, threads=1)
+    half = Image.fromarray(np.repeat(np.uint8([[[255, 0, 0]], [[0, 0, 0]]]), 6, axis=1).repeat(2, axis=0))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    half.save(tmp_path / "turned.png", exif=exif)
+    turned = Image.open(tmp_path / "turned.png")
+    assert predict(turned) == predict(tmp_path / "turned.png")
+    red = Image.new("RGB", (6, 4), (51, 7, 9))
+    assert predict(red.convert("RGBA")) == predict(red)
+    for mode, got in (("L", "a PIL image of mode L, expected RGB"), ("CMYK", "a PIL image of mode CMYK, expected RGB")):
+        with pytest.raises(ImageError) as caught:
+            predict([red, red.convert(mode)])
+        assert str(caught.value) == f"images[1]: got {got}"
+    red.putalpha(200)
+    with pytest.raises(ImageError, match=r"^image: got transparent pixels, expected opaque 8-bit RGB$"):
+        predict(red)
+
+
+def test_predictor_describes_itself(model: Path) -> None:
+    predict = Predictor(model, threads=1)
+    assert repr(predict) == ("Predictor('model.onnx': red, 6x4 rgb, threshold 0.25, onnx-cpu on CPUExecutionProvider)")
+    assert predict.threshold == 0.25
+
+
+def test_predictor_is_pickled_by_its_path(model: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(model.parent)
+    predict = Predictor(model.name, threads=1, backend="onnx-cpu")
+    content = pickle.dumps(predict)
+    assert len(content) < 1000
+    monkeypatch.chdir(photos)  # another process may run elsewhere
+    again = pickle.loads(content)
+    assert repr(again) == repr(predict)
+    assert again.threads == 1
+    assert again("p3.png") == predict("p3.png")
+
+
+def test_a_used_predictor_works_in_a_forked_process(model: Path, photos: Path) -> None:
+    """gunicorn --preload and multiprocessing fork; the threads of an engine do not live on."""
+    code = f"""
+import os, sys
+from melfast import Predictor
+predict = Predictor({str(model)!r}, threads=2)
+files = [{str(photos / "p1.png")!r}] * 9
+before = predict(files).tolist(), float(predict(files[0]))
+if child := os.fork():
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+same = (predict(files).tolist(), float(predict(files[0]))) == before
+sys.exit(0 if same else 1)
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
+
+
+def test_predictor_is_shared_by_threads(model: Path, photos: Path) -> None:
+    predict = Predictor(model, threads=2)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda n: float(predict(photos / f"p{n % 6}.png")), range(24)))
+    np.testing.assert_allclose(found, [0.2 * (n % 6) for n in range(24)], rtol=1e-6)
+
+
 def test_predictor_refuses(model: Path, photos: Path) -> None:
-    with pytest.raises(ValueError, match=r"backend must be auto, tensorrt, .*, torch, got 'gpu'"):
+    with pytest.raises(ValueError, match=r"backend: got 'gpu', expected auto, tensorrt, onnx-cuda, onnx-cpu or torch"):
         Predictor(model, backend="gpu")  # type: ignore[arg-type]
     predict = Predictor(model)
-    with pytest.raises(TypeError, match="images must be a sequence of files, got"):
-        predict(str(photos))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"images must be a path, bytes, .* or a sequence of these, got int"):
+        predict(7)
+    with pytest.raises(TypeError, match=r"^images\[1\] must be a path, .* a uint8 array or tensor, got NoneType$"):
+        predict([photos / "p1.png", None])
     with pytest.raises(ImageError, match="no such file"):
         predict([photos / "no.png"])
-    with pytest.raises(TypeError, match="image must be uint8, got float64"):
-        predict([np.zeros((4, 6, 3))])  # type: ignore[list-item]
+    with pytest.raises(ImageError, match=r"^images\[0\]: found an empty file"):
+        predict([b""])
+    with pytest.raises(TypeError, match=r"^images\[0\] must be uint8, got float64$"):
+        predict([np.zeros((4, 6, 3))])
+    with pytest.raises(ValueError, match=r"^image must have shape \[H, W, 3\] and a pixel, got \[4, 6\]$"):
+        predict(np.zeros((4, 6), np.uint8))
+    empty = photos / "empty"
+    empty.mkdir()
+    with pytest.raises(InputError, match=r"empty: holds no \.jpg, \.jpeg, \.png file"):
+        predict(empty)
 
 
 def test_import_of_the_package_stays_light() -> None:

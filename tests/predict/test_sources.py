@@ -114,7 +114,7 @@ def test_shards_are_apart_and_together_all() -> None:
     assert [shard.names for shard in shards] == [["0", "4", "8"], ["1", "5", "9"], ["2", "6"], ["3", "7"]]
     assert shards[1].paths == ["1.jpg", "5.jpg", "9.jpg"]
     for text in ("0/4", "5/4", "4", "a/b", "-1/4", "1/0"):
-        with pytest.raises(InputError, match=f"--shard must be K/N as 3/64, K from 1 to N, got '{text}"):
+        with pytest.raises(InputError, match=f"`shard` must be K/N as 3/64, K from 1 to N, got '{text}"):
             files.shard(text)
-    with pytest.raises(InputError, match="--shard 1/11: there are 10 images, wanted 11"):
+    with pytest.raises(InputError, match="`shard=1/11`: there are 10 images, wanted 11"):
         files.shard("1/11")

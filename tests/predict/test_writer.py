@@ -19,22 +19,23 @@ from PIL import Image
 
 from melfast.cli import one_line
 from melfast.data.preprocess import Preprocess
-from melfast.engines.base import EngineInfo
+from melfast.engines.base import EngineInfo, Groups
 from melfast.engines.onnx_runtime import OnnxEngine
 from melfast.io import journal
 from melfast.io.errors import ImageError, InputError
 from melfast.models.decode import decode
 from melfast.models.record import ModelRecord
+from melfast.models.running import InferenceSettings
 from melfast.predict import partial
-from melfast.predict.groups import group_probabilities
 from melfast.predict.outputs import about_path
 from melfast.predict.overlay import look_at, outline, scale_of
 from melfast.predict.partial import Partial
 from melfast.predict.sources import ImageFiles, find_images
-from melfast.predict.writer import Stopped, Wanted, write_predictions
+from melfast.predict.writer import Stopped, Wanted, group_probabilities, write_predictions
 from melfast.prepare.ita import read_tone
 from melfast.prepare.synth.draw import draw_sample
 
+TWO = InferenceSettings(batch_size=2, on_error="skip")
 PRIORS = ((0.4, 0.1), (0.3, 0.2), (0.0, 0.0))
 GROUPED = ModelRecord(
     "red", Preprocess(4, 6), head="domain_discriminative", groups=("light", "tan", "dark"), priors=PRIORS
@@ -52,7 +53,9 @@ class Engine:
         self.record = record or ModelRecord("red", Preprocess(4, 6))
         self.seen, self.stop_after = 0, stop_after
 
-    def run(self, images_bhw3: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def run(
+        self, images_bhw3: NDArray[np.uint8], group_b: Groups = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         if self.seen >= self.stop_after:
             raise KeyboardInterrupt
         self.seen += len(images_bhw3)
@@ -86,20 +89,20 @@ def test_json_beside_the_table(red_model: Callable[..., Path], photos: ImageFile
     assert found["engine"]["provider"] == "CPUExecutionProvider"
     assert found["threshold"] == 0.25
     assert (found["predicted"], found["malignant"], found["failed"]) == (6, 4, 0)
-    assert found["columns"] == ["image_name", "target", "probability"]
+    assert found["columns"] == ["image_name", "prediction", "probability"]
 
 
 def test_stopped_and_gone_on_with(photos: ImageFiles, tmp_path: Path) -> None:
     whole, output = tmp_path / "whole.csv", tmp_path / "p.csv"
-    write_predictions(Engine(), photos, whole, Wanted(0.5), batch_size=2)
+    write_predictions(Engine(), photos, whole, Wanted(0.5), settings=TWO)
     with pytest.raises(Stopped):
-        write_predictions(Engine(stop_after=4), photos, output, Wanted(0.5), batch_size=2)
+        write_predictions(Engine(stop_after=4), photos, output, Wanted(0.5), settings=TWO)
     assert not output.exists()
     # A row that was being written when the machine went down.
     with open(tmp_path / "p.csv.partial", "a") as file:
         file.write('["p4", "1", "0.8", "/photos/p')
     engine, done = Engine(), []
-    summary = write_predictions(engine, photos, output, Wanted(0.5), batch_size=2, resume=True, progress=done.append)
+    summary = write_predictions(engine, photos, output, Wanted(0.5), settings=TWO, resume=True, progress=done.append)
     assert (engine.seen, summary.resumed, summary.predicted, summary.malignant) == (2, 4, 6, 3)
     assert done == [4, 2]
     assert output.read_bytes() == whole.read_bytes()
@@ -109,12 +112,12 @@ def test_stopped_and_gone_on_with(photos: ImageFiles, tmp_path: Path) -> None:
 def test_rows_that_are_kept_are_not_lost_without_resume(photos: ImageFiles, tmp_path: Path) -> None:
     output, kept = tmp_path / "p.csv", tmp_path / "p.csv.partial"
     with pytest.raises(Stopped):
-        write_predictions(Engine(stop_after=4), photos, output, Wanted(0.5), batch_size=2)
+        write_predictions(Engine(stop_after=4), photos, output, Wanted(0.5), settings=TWO)
     before, engine = kept.read_bytes(), Engine()
     with pytest.raises(InputError) as caught:
         write_predictions(engine, photos, output, Wanted(0.5))
     assert str(caught.value) == (
-        f"{kept}: keeps 4 rows of a run that ended early; wanted --resume, which goes on from "
+        f"{kept}: keeps 4 rows of a run that ended early; wanted `resume=True`, which goes on from "
         "them, or the file deleted, to begin anew"
     )
     assert (engine.seen, kept.read_bytes()) == (0, before)
@@ -124,7 +127,7 @@ def test_rows_that_are_kept_are_not_lost_without_resume(photos: ImageFiles, tmp_
     assert engine.seen == 6
 
 
-NOTE = "{}.partial keeps {} rows; the same command with --resume goes on"
+NOTE = "{}.partial keeps {} rows; the same command with `resume=True` goes on"
 
 
 def test_what_is_kept_is_told_whatever_ends_the_run(
@@ -133,20 +136,19 @@ def test_what_is_kept_is_told_whatever_ends_the_run(
     output, png = tmp_path / "p.parquet", Path(photos.paths[5])
 
     class Broken(Engine):
-        def run(self, images_bhw3: NDArray[np.uint8]) -> Any:
+        def run(self, images_bhw3: NDArray[np.uint8], group_b: Groups = None) -> Any:
             if self.seen:
                 raise RuntimeError("CUDA error")
-            return super().run(images_bhw3)
+            return super().run(images_bhw3, group_b)
 
     with pytest.raises(RuntimeError, match="CUDA error") as failed:
-        write_predictions(Broken(), photos, output, Wanted(0.5), batch_size=2)
+        write_predictions(Broken(), photos, output, Wanted(0.5), settings=TWO)
     assert failed.value.__notes__ == [NOTE.format(output, 2)]
 
     good = png.read_bytes()
     png.write_bytes(b"")
-    options: dict[str, Any] = {"batch_size": 2, "resume": True}
     with pytest.raises(ImageError, match=r"p5\.png: found an empty file") as unreadable:
-        write_predictions(Engine(), photos, output, Wanted(0.5), on_error="raise", **options)
+        write_predictions(Engine(), photos, output, Wanted(0.5), replace(TWO, on_error="raise"), resume=True)
     assert unreadable.value.__notes__ == [NOTE.format(output, 4)]
     png.write_bytes(good)
 
@@ -156,7 +158,7 @@ def test_what_is_kept_is_told_whatever_ends_the_run(
     with monkeypatch.context() as patch:
         patch.setattr(Partial, "_write_parquet", full)
         with pytest.raises(InputError) as caught:
-            write_predictions(Engine(), photos, output, Wanted(0.5), **options)
+            write_predictions(Engine(), photos, output, Wanted(0.5), TWO, resume=True)
     assert one_line(caught.value) == (f"{output}: cannot be written: No space left on device; {NOTE.format(output, 6)}")
     engine = Engine()
     assert write_predictions(engine, photos, output, Wanted(0.5), resume=True).resumed == 6
@@ -180,7 +182,7 @@ def test_a_full_disk_keeps_the_rows_before(photos: ImageFiles, tmp_path: Path, m
     with monkeypatch.context() as patch:
         patch.setattr(journal, "_write", write)
         with pytest.raises(InputError) as caught:
-            write_predictions(Engine(), photos, output, Wanted(0.5), batch_size=2)
+            write_predictions(Engine(), photos, output, Wanted(0.5), settings=TWO)
     assert one_line(caught.value) == (f"{output}.partial: cannot be written: File too large; {NOTE.format(output, 2)}")
     assert Path(f"{output}.partial").read_text().count("\n") == 3
     summary = write_predictions(Engine(), photos, output, Wanted(0.5), resume=True)
@@ -234,7 +236,14 @@ def test_engines_are_told_with_their_rows(photos: ImageFiles, tmp_path: Path, na
         engine = Engine(stop_after=stop_after)
         engine.info = replace(Engine.info, provider=provider, passed_over={"x": provider})
         with contextlib.suppress(Stopped):
-            write_predictions(engine, photos.select(range(count)), output, Wanted(0.5), batch_size=1, resume=True)
+            write_predictions(
+                engine,
+                photos.select(range(count)),
+                output,
+                Wanted(0.5),
+                settings=InferenceSettings(batch_size=1, on_error="skip"),
+                resume=True,
+            )
         if not about_path(output).exists():
             return []
         about = json.loads(about_path(output).read_text())
@@ -267,13 +276,13 @@ def test_resume_with_other_images_of_the_same_names(photos: ImageFiles, tmp_path
     output, other = tmp_path / "p.csv", tmp_path / "other"
     stop = 10**9 if finished else 4
     with contextlib.suppress(Stopped):
-        write_predictions(Engine(stop_after=stop), photos, output, Wanted(0.5), batch_size=2)
+        write_predictions(Engine(stop_after=stop), photos, output, Wanted(0.5), settings=TWO)
     other.mkdir()
     for path in photos.paths:
         Image.new("RGB", (6, 4), (0, 0, 0)).save(other / Path(path).name)
     with pytest.raises(InputError) as caught:
         write_predictions(Engine(), find_images(str(other)), output, Wanted(0.5), resume=True)
-    message = f"{output}: was made of other images; wanted the same ones and more, or none of --resume"
+    message = f"{output}: was made of other images; wanted the same ones and more, or none of `resume=True`"
     if not finished:
         message = (
             f"{output}.partial: p0 is of {photos.paths[0]}, which now is {other}/p0.png; "
@@ -286,20 +295,32 @@ def test_resume_with_other_images_of_the_same_names(photos: ImageFiles, tmp_path
 
 def test_names_that_lead_out_of_the_folder_of_pictures(photos: ImageFiles, tmp_path: Path) -> None:
     files = ImageFiles([photos.paths[0]], ["../p0"])
-    with pytest.raises(InputError, match=r"--overlay: image_name '\.\./p0' leads out of the folder"):
+    with pytest.raises(InputError, match=r"`overlay`: image_name '\.\./p0' leads out of the folder"):
         write_predictions(Engine(), files, tmp_path / "p.csv", Wanted(0.5, overlay=tmp_path / "o"))
     write_predictions(Engine(), files, tmp_path / "p.csv", Wanted(0.5))
 
 
 def test_resume_with_other_settings(photos: ImageFiles, tmp_path: Path) -> None:
     with pytest.raises(Stopped):
-        write_predictions(Engine(stop_after=4), photos, tmp_path / "p.csv", Wanted(0.5), batch_size=2)
+        write_predictions(Engine(stop_after=4), photos, tmp_path / "p.csv", Wanted(0.5), settings=TWO)
     with pytest.raises(InputError) as caught:
         write_predictions(Engine(), photos, tmp_path / "p.csv", Wanted(0.4, logits=True), resume=True)
     assert str(caught.value) == (
         f"{tmp_path / 'p.csv.partial'}: keeps 4 results made with other settings (columns, threshold); expected "
         "the same command, or the file deleted to start anew"
     )
+
+
+def test_the_published_submission_form(photos: ImageFiles, tmp_path: Path) -> None:
+    write_predictions(Engine(GROUPED), photos, tmp_path / "p.csv", Wanted(0.5))
+    write_predictions(Engine(GROUPED), photos, tmp_path / "s.csv", Wanted(0.5, submission=True))
+    header, *rows = ((tmp_path / "p.csv").read_text()).splitlines()
+    assert header == "image_name,prediction,probability"
+    calls = [",".join(row.split(",")[:2]) for row in rows]
+    assert (tmp_path / "s.csv").read_text().splitlines() == ["image_name,target", *calls]
+    message = "--format submission: holds image_name and target alone; drop the --with- options"
+    with pytest.raises(InputError, match=f"^{message}$"):
+        write_predictions(Engine(GROUPED), photos, tmp_path / "t.csv", Wanted(0.5, logits=True, submission=True))
 
 
 def test_parquet(photos: ImageFiles, tmp_path: Path) -> None:
@@ -310,7 +331,7 @@ def test_parquet(photos: ImageFiles, tmp_path: Path) -> None:
     table = parquet.read_table(output)
     assert table.column_names == [
         "image_name",
-        "target",
+        "prediction",
         "probability",
         *(f"logit_{i}" for i in range(6)),
         "probability_light",
@@ -351,7 +372,7 @@ def test_group_probabilities_by_hand_and_by_decode() -> None:
 
 
 def test_groups_of_a_plain_head(photos: ImageFiles, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--with-groups: the model's head is plain, which knows"):
+    with pytest.raises(InputError, match="`with_groups`: the model's head is plain, which knows"):
         write_predictions(Engine(), photos, tmp_path / "p.csv", Wanted(0.5, groups=True))
 
 
@@ -376,7 +397,7 @@ def test_tone_and_thresholds_by_group(skins: ImageFiles, tmp_path: Path) -> None
         known = np.isfinite(tone.ita_deg)
         assert row["ita"] == (f"{tone.ita_deg:.4f}" if known else "")
     assert [row["group"] for row in rows] == ["very light", "dark", ""]
-    assert [row["target"] for row in rows] == ["1", "0", "1"]
+    assert [row["prediction"] for row in rows] == ["1", "0", "1"]
     assert summary.malignant == 2
 
 

@@ -6,7 +6,8 @@ import pytest
 from melfast.data.manifest import Manifest, read_manifest, write_manifest
 from melfast.io.errors import InputError
 from melfast.io.images import read_image, read_mask
-from melfast.prepare.importers import image_stem, recognise_table
+from melfast.prepare.datasets import recognise as recognise_table
+from melfast.prepare.importers import image_stem
 from melfast.prepare.sources import import_dataset, import_source, summary
 
 HAM = """lesion_id,image_id,dx,dx_type,age,sex,localization
@@ -85,10 +86,13 @@ def test_ham10000_in_two_folders(tmp_path: Path) -> None:
 
 
 def test_ham10000_with_an_unknown_diagnosis(tmp_path: Path) -> None:
-    path = table(tmp_path, HAM.replace("nv,", "naevus,"))
+    path = table(tmp_path, HAM.replace("nv,", "psoriasis,"))
     with pytest.raises(InputError) as caught:
         import_dataset(path, require_images=False)
-    assert str(caught.value) == (f"{path}:5: dx must be in akiec bcc bkl df mel nv vasc, got 'naevus'")
+    assert str(caught.value) == (
+        f"{path}:5: dx 'psoriasis' is no diagnosis that is known: say with --positive which of its words are the "
+        "positive class, or give a table of them with --target MAP.yaml"
+    )
 
 
 def test_isic2020_ground_truth(tmp_path: Path) -> None:
@@ -110,7 +114,8 @@ def test_kaggle_with_images_elsewhere(tmp_path: Path) -> None:
     for source in (path, tmp_path / "tables"):
         found = import_dataset(source, images=tmp_path / "jpeg")
         assert found.kind == "kaggle"
-        assert found.notes == [f"images in {tmp_path / 'jpeg'} that stand in no row: 1"]
+        beside = [] if source.is_file() else ["tables not used: test.csv"]
+        assert found.notes == [*beside, f"images in {tmp_path / 'jpeg'} that stand in no row: 1"]
         assert found.manifest.targets.tolist() == [0, 1]
         assert found.manifest.column("path")[0] == "../jpeg/train/ISIC_1.jpg"
         assert found.manifest.image_paths[0].is_file()
@@ -123,7 +128,7 @@ def test_download_of_the_isic_archive(tmp_path: Path) -> None:
     for source in (path, tmp_path):
         found = import_dataset(source)
         assert found.kind == "isic-archive"
-        assert found.notes == ["images unlabelled, for their diagnosis leaves melanoma open: 3", "not read: 1 .txt"]
+        assert found.notes == ["images unlabelled, for their diagnosis leaves melanoma open: 3"]
         manifest = found.manifest
         assert manifest.targets.tolist() == [1, 0, 0, 0, -1, -1, 0, -1]
         assert manifest.column("malignant").tolist() == ["1", "0", "1", "", "", "1", "0", ""]
@@ -195,7 +200,7 @@ def test_plain_tables(tmp_path: Path, text: str, names: list[str], targets: list
 def test_plain_table_without_a_target(tmp_path: Path) -> None:
     put(tmp_path, "a.jpg")
     found = import_dataset(table(tmp_path, "image_name,split\na,Validation\n"))
-    assert found.notes == ["no column 'target': all images are unlabelled"]
+    assert found.notes == ["no labels: all images are unlabelled"]
     assert found.manifest.targets.tolist() == [-1]
     assert found.manifest.splits.tolist() == ["valid"]
 
@@ -211,7 +216,11 @@ def test_paths_of_a_table_under_the_images_folder(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("image_nam,target\na,1\n", "no column 'image_name'; columns are image_nam, target; did you mean 'image_nam'?"),
-        ("image_name,taget\na,1\n", "no column 'target'; columns are image_name, taget; did you mean 'taget'?"),
+        (
+            "image_name,taget\na,1\n",
+            "column 'taget' is none of a manifest's; is 'target' meant? Rename it to that, or to something "
+            "less like it",
+        ),
         ("x,y\na,1\n", "no column 'image_name'; columns are x, y"),
     ],
 )
@@ -225,11 +234,11 @@ def test_misspelt_columns(tmp_path: Path, text: str, message: str) -> None:
 def test_column_nearly_one_of_ours_is_refused(tmp_path: Path) -> None:
     # Let through, it would switch the check for patients on both sides of a split off.
     put(tmp_path, "a.jpg")
-    path = table(tmp_path, "image_name,target,patientid\na,1,P\n")
+    path = table(tmp_path, "image_name,target,patients_id\na,1,P\n")
     with pytest.raises(InputError) as caught:
         import_dataset(path)
     assert str(caught.value) == (
-        f"{path}: column 'patientid' is none of a manifest's; is 'patient_id' meant? "
+        f"{path}: column 'patients_id' is none of a manifest's; is 'patient_id' meant? "
         "Rename it to that, or to something less like it"
     )
 
@@ -237,7 +246,11 @@ def test_column_nearly_one_of_ours_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("image_name,target\na,1\nb,mel\n", ":3: target must be 0 or 1, benign or malignant, or empty, got 'mel'"),
+        (
+            "image_name,target\na,1\nb,mel\n",
+            ":3: target must be 0 or 1, benign or malignant, or empty, got 'mel' "
+            "(for other words: --target target --positive WORD,WORD)",
+        ),
         ("image_name,target\na,1\na.jpg,1\n", ":3: image_name 'a' stands in line 2 already"),
         ("image_name,ita\na,4O\n", ":2: ita must be degrees in -180..180 or empty, got '4O'"),
         ("image_name,split\na,fold1\n", ":2: split must be train, valid, test or empty, got 'fold1'"),
@@ -257,13 +270,13 @@ def test_missing_files(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         import_dataset(path)
     assert str(caught.value) == (
-        f"{path}: 7 of 9 listed images are not in {tmp_path / 'images'}: i0, i2, i4, i5, i6, … "
+        f"{path}: 7 of 9 listed images are not in {tmp_path / 'images'}: i0, i2, i4, i5, i6, ... "
         "(--images names another folder, --on-missing drop leaves them out)"
     )
     found = import_dataset(path, on_missing="drop")
     assert found.manifest.image_names == ["i1", "i3"]
     assert found.dropped == ("i0", "i2", "i4", "i5", "i6", "i7", "i8")
-    assert found.notes == ["listed images left out because they have no file: 7 (i0, i2, i4, i5, i6, …)"]
+    assert found.notes == ["listed images left out because they have no file: 7 (i0, i2, i4, i5, i6, ...)"]
     for name in ("i1.jpg", "i3.png"):
         (tmp_path / "images" / name).unlink()
     with pytest.raises(InputError, match="9 of 9 listed images"):  # an empty manifest is no result
@@ -280,9 +293,19 @@ def test_missing_files_of_a_path_column(tmp_path: Path) -> None:
 def test_one_name_in_two_places(tmp_path: Path) -> None:
     path = table(tmp_path, "image_name,target\na,0\n")
     put(tmp_path, "one/a.jpg", "two/a.png", "one/other.jpg", "two/other.jpg")
+    # The same file twice, as Kaggle's HAM10000 has all of them.
+    found = import_dataset(path)
+    assert found.manifest.column("path").tolist() == ["one/a.jpg"]
+    assert f"images in {tmp_path} that lie there several times, alike: 1" in found.notes
+    (tmp_path / "two/a.png").write_text("another")
     with pytest.raises(InputError) as caught:
         import_dataset(path)
-    assert str(caught.value) == (f"{tmp_path}: two images are called 'a': one/a.jpg and two/a.png; names must differ")
+    assert str(caught.value) == (
+        f"{tmp_path}: two images are called 'a': one/a.jpg and two/a.png; "
+        "names must differ, or the table must say their folders"
+    )
+    table(tmp_path, "image_name,target\ntwo/a,0\n")
+    assert import_dataset(path).manifest.column("path").tolist() == ["two/a.png"]
 
 
 def test_masks_are_paired_by_name(tmp_path: Path) -> None:
@@ -293,7 +316,7 @@ def test_masks_are_paired_by_name(tmp_path: Path) -> None:
     want = ["", "masks/b.png", "masks/sub/c_mask.jpg", "masks/d_segmentation.PNG"]
     assert found.manifest.column("mask_path").tolist() == want
     assert found.notes == [f"masks in {tmp_path / 'masks'} without an image: 1", "images without a mask: 1"]
-    put(tmp_path / "masks", "b_mask.png")
+    table(tmp_path / "masks", "another", "b_mask.png")
     with pytest.raises(InputError, match=r"two masks are called 'b': b\.png and b_mask\.png"):
         import_dataset(path)
 
@@ -365,7 +388,7 @@ def test_class_folders_without_splits(tmp_path: Path) -> None:
     put(tmp_path, "Benign/a.jpg", "Malignant/deep/b.jpg", "readme/c.jpg")
     found = import_dataset(tmp_path)
     assert sorted(cells(found.manifest, "image_name", "split", "target")) == [("a", "", "0"), ("b", "", "1")]
-    assert found.notes == ["images outside of class folders left out: 1 (readme/c.jpg, …)"]
+    assert found.notes == ["images outside of class folders left out: 1 (readme: 1)"]
 
 
 def test_folder_layout_gone_wrong(tmp_path: Path) -> None:
@@ -373,19 +396,23 @@ def test_folder_layout_gone_wrong(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         import_dataset(tmp_path)
     assert str(caught.value) == (
-        f"{tmp_path}/train/naevus/b.jpg: lies in a split's folder but in no class's, wanted benign or malignant"
+        f"{tmp_path}/train/naevus/b.jpg: lies in a split's folder but in no class's, wanted benign or malignant, "
+        "or a diagnosis (for other words: --positive WORD,WORD)"
     )
     (tmp_path / "train/naevus/b.jpg").unlink()
-    put(tmp_path, "val/malignant/a.png")
-    with pytest.raises(InputError, match=r"'a': train/benign/a\.jpg and val/malignant/a\.png"):
-        import_dataset(tmp_path)
+    put(tmp_path, "val/malignant/a.png", "masks/val/malignant/a_mask.png")
+    found = import_dataset(tmp_path)
+    assert cells(found.manifest, "image_name", "split", "target", "mask_path") == [
+        ("train/benign/a", "train", "0", ""),
+        ("val/malignant/a", "valid", "1", "masks/val/malignant/a_mask.png"),
+    ]
 
 
 def test_bare_folder(tmp_path: Path) -> None:
     put(tmp_path, "images/a.jpg", "images/b.jpg", "masks/b.png")
     found = import_dataset(tmp_path)
     assert found.kind == "images"
-    assert found.notes == ["all images are unlabelled", "images without a mask: 1"]
+    assert found.notes == ["images without a mask: 1", "no labels: all images are unlabelled"]
     assert cells(found.manifest, "path", "mask_path") == [("images/a.jpg", ""), ("images/b.jpg", "masks/b.png")]
     assert found.manifest.targets.tolist() == [-1, -1]
 
@@ -398,7 +425,7 @@ def test_source_that_could_be_two_things(tmp_path: Path) -> None:
         import_dataset(tmp_path)
     assert str(caught.value) == (
         f"{tmp_path}: holds full.csv (isic2020-full) and truth.csv (isic2020): "
-        "name one as SOURCE, or its kind with --kind"
+        "name one as SOURCE, or its kind by `kind`"
     )
     assert import_dataset(tmp_path, "isic2020").manifest.column("lesion_id")[0] == "IL_1"
     # labels.csv says which is meant.
@@ -418,7 +445,7 @@ def test_table_beside_class_folders(tmp_path: Path) -> None:
 def test_sources_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nowhere: no such file or folder$"):
         import_dataset(tmp_path / "nowhere")
-    with pytest.raises(InputError, match=r"nothing known found; wanted labels\.csv or another"):
+    with pytest.raises(InputError, match=r"nothing known found \(it holds nothing\); wanted labels\.csv or another"):
         import_dataset(tmp_path)
     with pytest.raises(InputError, match=r"nothing to import, wanted class folders with images$"):
         import_dataset(tmp_path, "folder")
@@ -456,13 +483,15 @@ def test_recognised_by_header() -> None:
 
 
 def test_summary(tmp_path: Path) -> None:
-    manifest = import_dataset(table(tmp_path, FULL), require_images=False).manifest
-    assert summary(manifest) == [
+    found = import_dataset(table(tmp_path, FULL), require_images=False)
+    assert summary(found, found.manifest) == [
         ("images", "2"),
-        ("targets", "benign 1, malignant 1"),
+        ("target", "'target': 1 1, 0 1"),
         ("patients", "2"),
         ("groups", "Light 1, Intermediate 1"),
         ("splits", "train 1, valid 1"),
+        ("columns", "image_name, target, patient_id, split"),
+        ("kept", "color_r, color_g, color_b, benign_malignant (not used)"),
     ]
 
 
@@ -495,7 +524,7 @@ def test_real_published_table(real_data: Path) -> None:
 
 
 def test_real_folder_with_two_tables(real_data: Path) -> None:
-    with pytest.raises(InputError, match="name one as SOURCE, or its kind with --kind"):
+    with pytest.raises(InputError, match="name one as SOURCE, or its kind by `kind`"):
         import_dataset(real_data / "isic2020")
     found = import_dataset(real_data / "isic2020", "isic2020", on_missing="drop")
     assert len(found.manifest) == 2

@@ -199,7 +199,9 @@ def test_folders_in_use(tmp_path: Path) -> None:
     assert contents(folder) == before
     with pytest.raises(InputError) as caught:
         synthesize(folder, settings(images=9, seed=1), workers=1)
-    assert str(caught.value) == (f"{folder}: drawn with another images, seed, wanted an empty folder, or --overwrite")
+    assert str(caught.value) == (
+        f"{folder}: drawn with another images, seed, wanted an empty folder, or `overwrite=True`"
+    )
     assert contents(folder) == before
     synthesize(folder, settings(images=9, seed=1), workers=1, overwrite=True)
     assert len(list((folder / "images").iterdir())) == len(list((folder / "masks").iterdir())) == 9
@@ -209,7 +211,7 @@ def test_folders_in_use(tmp_path: Path) -> None:
     (other / "thesis.txt").write_text("mine")
     with pytest.raises(InputError) as caught:
         synthesize(other, settings(), workers=1)
-    assert str(caught.value) == f"{other}: holds other files, wanted an empty folder, or --overwrite"
+    assert str(caught.value) == f"{other}: holds other files, wanted an empty folder, or `overwrite=True`"
     synthesize(other, settings(images=1), workers=1, overwrite=True)
     assert (other / "thesis.txt").read_text() == "mine"
 
@@ -231,13 +233,13 @@ def test_interrupted_leaves_no_labels(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"images": 0}, "--images must be 1 or more, got 0"),
-        ({"seed": -1}, "--seed must be 0 or more, got -1"),
-        ({"size": (600, 63)}, "--size must be 64 to 4096 pixels a side, got 600x63"),
-        ({"size": (9000, 64)}, "--size must be 64 to 4096 pixels a side, got 9000x64"),
-        ({"malignant": 1.5}, "--malignant must be a fraction in 0..1, got 1.5"),
-        ({"malignant": float("nan")}, "--malignant must be a fraction in 0..1, got nan"),
-        ({"groups": "five"}, "--groups must be six or four, got 'five'"),
+        ({"images": 0}, "`images` must be 1 or more, got 0"),
+        ({"seed": -1}, "`seed` must be 0 or more, got -1"),
+        ({"size": (600, 63)}, "`size` must be 64 to 4096 pixels a side, got 600x63"),
+        ({"size": (9000, 64)}, "`size` must be 64 to 4096 pixels a side, got 9000x64"),
+        ({"malignant": 1.5}, "`malignant` must be a fraction in 0..1, got 1.5"),
+        ({"malignant": float("nan")}, "`malignant` must be a fraction in 0..1, got nan"),
+        ({"groups": "five"}, "groups: got 'five', expected six or four"),
     ],
 )
 def test_bad_settings(changes: dict[str, object], message: str) -> None:
@@ -254,5 +256,5 @@ def test_bad_places(tmp_path: Path) -> None:
     assert str(caught.value) == f"{file}: is a file, wanted a folder"
     with pytest.raises(InputError, match=r"file.*cannot be written: Not a directory"):
         synthesize(file / "d", settings(), workers=1)
-    with pytest.raises(InputError, match="--threads must be 1 or more, got 0"):
+    with pytest.raises(InputError, match="`workers` must be 1 or more, got 0"):
         synthesize(tmp_path / "d", settings(), workers=0)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from melfast.report.measures import Scored, measure, table, write_metrics, write_predictions
+from melfast.cli.measured import table
+from melfast.report.measures import Scored, measure, write_metrics, write_predictions
 
 SCORED = Scored(
     names=["a", "b", "c", "d", "e", "f"],
@@ -90,7 +91,7 @@ def test_json_is_json(tmp_path: Path) -> None:
 def test_predictions(tmp_path: Path) -> None:
     write_predictions(tmp_path / "p.csv", SCORED, 0.5)
     assert (tmp_path / "p.csv").read_text().splitlines() == [
-        "image_name,probability,target_predicted,target,group",
+        "image_name,probability,prediction,target,group",
         "a,0.100000001,0,0,light",
         "b,0.899999976,1,1,light",
         "c,0.300000012,0,1,light",

@@ -11,9 +11,11 @@ from scipy import special
 from melfast.data.manifest import Manifest
 from melfast.io.tables import read_table
 from melfast.metrics import fairness, metrics
-from melfast.metrics.bootstrap import bootstrap, permutation_null
+from melfast.metrics.gaps import Gaps
 from melfast.metrics.groups import Groups, cross, group_by
+from melfast.metrics.intervals import pair_statistics
 from melfast.metrics.metrics import confusion
+from melfast.metrics.scores import Sample
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +73,10 @@ def test_any_column_groups(column: str, manifest: Manifest, calls: dict[str, Any
     assert both.known.sum() == (tone.known & groups.known).sum()
 
 
+def sample_of(calls: dict[str, Any], patient: np.ndarray | None = None) -> Sample:
+    return Sample(calls["y_true"] == 1, calls["y_pred"] == 1, None, patient)
+
+
 def test_gap_in_recall_is_within_chance(calls: dict[str, Any], tone: Groups) -> None:
     """Groups with 17, 58, 46 and 16 malignant images and equal true recall differ by 0.18.
 
@@ -80,37 +86,27 @@ def test_gap_in_recall_is_within_chance(calls: dict[str, Any], tone: Groups) -> 
     hits = np.array([(a, b, 99 - a - b - d, d) for a, b, d in itertools.product(range(18), range(59), range(17))])
     hits = hits[(hits[:, 2] >= 0) & (hits[:, 2] <= 46)]
     weight = special.comb(sizes, hits).prod(axis=1)
-    gaps = np.ptp(hits / sizes, axis=1)
-    p_value = weight[gaps >= 15 / 17 - 36 / 58 - 1e-12].sum() / weight.sum()
-    null = permutation_null(**calls, sensitive_features=tone)["recall"]
-    assert null.gap == pytest.approx(0.2617, abs=5e-5)
-    assert null.p_value == pytest.approx(p_value, abs=0.01)
-    assert null.mean == pytest.approx(gaps @ weight / weight.sum(), abs=0.002)
-    assert p_value == pytest.approx(0.16, abs=0.01)
-    assert null.mean == pytest.approx(0.18, abs=0.005)
+    statistic = pair_statistics(hits / sizes, np.broadcast_to(sizes.astype(float), hits.shape))
+    own = float(pair_statistics(np.array([15, 36, 34, 14]) / sizes, sizes.astype(float)))
+    ties = np.abs(statistic - own) < 1e-9
+    p_value = (weight[(statistic > own) & ~ties].sum() + weight[ties].sum() / 2) / weight.sum()
+    found = Gaps.of(sample_of(calls), tone).all()["recall"]
+    assert found.gap == pytest.approx(0.2617, abs=5e-5)
+    assert found.p_value == pytest.approx(p_value, abs=0.01)
+    assert found.mean == pytest.approx(np.ptp(hits / sizes, axis=1) @ weight / weight.sum(), abs=0.003)
+    assert found.mean == pytest.approx(0.18, abs=0.005)
+    assert found.low == 0
 
 
 @pytest.mark.parametrize("clustered", [False, True])
-def test_intervals(clustered: bool, calls: dict[str, Any], tone: Groups, manifest: Manifest) -> None:
-    patients = manifest.column("patient_id") if clustered else None
-    found = bootstrap(**calls, sensitive_features=tone, patients=patients, replicates=4000)
-    assert found.strata.sum() == (1691 if clustered else 6562)
-    for name in found.estimate:
-        interval = found.interval(name)
-        assert interval.low < interval.estimate < interval.high
-    recall = found.interval("recall")
-    if not clustered:
-        exact = normal_interval(found.parts, calls, tone)
-        assert (recall.low, recall.high) == pytest.approx(exact, abs=0.015)
-    gap = found.gap_interval("recall")
-    assert gap.low < 0.2617 < gap.high
-
-
-def normal_interval(parts: tuple[str, ...], calls: dict[str, Any], tone: Groups) -> tuple[float, float]:
-    """Normal interval of a mean of binomial recalls, stratum by stratum."""
-    counts = fairness.confusions(**calls, sensitive_features=tone)
-    assert parts == ("all", *counts)
-    malignant = sum(c.tp + c.fn for c in counts.values())
-    variance = sum(c.tp * c.fn / (c.tp + c.fn) for c in counts.values()) / malignant**2
-    mean = sum(c.tp for c in counts.values()) / malignant
-    return mean - 1.96 * variance**0.5, mean + 1.96 * variance**0.5
+def test_gaps(clustered: bool, calls: dict[str, Any], tone: Groups, manifest: Manifest) -> None:
+    """Recall may differ by chance; the false positive rate and the selection rate do differ."""
+    patient = np.unique(manifest.column("patient_id"), return_inverse=True)[1] if clustered else None
+    found = Gaps.of(sample_of(calls, patient), tone, permutations=2000).all()
+    assert all(not gap.left_out for gap in found.values())
+    assert found["selection_rate"].gap == pytest.approx(0.1858, abs=5e-5)
+    assert found["recall"].p_value == pytest.approx(0.18, abs=0.03)
+    for metric in ("fpr", "selection_rate", "precision"):
+        assert found[metric].p_value < 0.01
+        assert 0 < found[metric].low < found[metric].gap < found[metric].high
+    assert found["fpr"].worst == "Tan"

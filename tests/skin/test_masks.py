@@ -213,7 +213,7 @@ def test_any_strides(scene):
 
 def test_bad_input():
     image = np.zeros((6, 8, 3), np.uint8)
-    with pytest.raises(ValueError, match="method must be one of lesion, published, hair, skin, got"):
+    with pytest.raises(ValueError, match="method: got 'ink', expected lesion, published, hair or skin"):
         make_mask(image, "ink")
     with pytest.raises(TypeError, match="image must be uint8, got float64"):
         make_mask(image / 255)

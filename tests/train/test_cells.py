@@ -1,16 +1,18 @@
 """Cells: what an epoch shows of each tone group and class."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
-from melfast.config.schema import Config, LossConfig
+from melfast.config.schema import Config, LossConfig, ModelConfig
 from melfast.data.plan import Rows
 from melfast.distributed import World
 from melfast.io.errors import InputError
 from melfast.train.cells import count_cells, priors, require_groups
 from melfast.train.epochs import epoch_plan
+from melfast.train.learner import new_record
 
 MakeConfig = Callable[..., Config]
 # 24 of group 0, every fourth malignant; 8 of group 1, all benign; 8 unknown, half malignant.
@@ -82,3 +84,13 @@ def test_heads_without_what_they_learn_from() -> None:
     with pytest.raises(InputError, match="a tone group with malignant and benign images"):
         require_groups("domain_independent", np.array([[5.0, 0], [0, 3], [1, 4]]))
     require_groups("domain_discriminative", np.array([[5.0, 0], [0, 3], [1, 4]]))
+
+
+@pytest.mark.parametrize("head", ["plain", "domain_discriminative"])
+def test_inference_by_the_own_group_needs_the_head_that_does_so(head: Any) -> None:
+    config = Config(model=ModelConfig(head=head, inference="group_conditional"))
+    with pytest.raises(InputError) as caught:
+        new_record(config, None, None)  # type: ignore[arg-type]
+    assert str(caught.value) == (
+        f"model.inference: group_conditional goes with model.head domain_independent, got {head}"
+    )

@@ -11,15 +11,17 @@ from melfast.data.manifest import is_manifest, read_manifest
 from melfast.io.errors import InputError
 from melfast.prepare.synth import SynthSettings, synthesize
 from melfast.train.data import MANIFEST, take_in, training_data
+from melfast.train.logging import TextLog
 
 MakeConfig = Callable[..., Config]
 
 
 def taken_in(config: Config, tmp_path: Path, *set_by_user: str) -> list[str]:
-    said: list[str] = []
+    """What is reported while the data of a config are taken in."""
     (tmp_path / "run").mkdir(exist_ok=True)
-    take_in(config, tmp_path / "run", said.append, set(set_by_user))
-    return said
+    with TextLog() as log:
+        take_in(config, tmp_path / "run", set(set_by_user))
+    return [line.split(" ", 2)[2] for line in log.early]  # after date and time
 
 
 def edited(tiny_data: Path, folder: Path, edit: Callable[[list[list[str]]], None]) -> str:
@@ -51,6 +53,20 @@ def test_what_the_user_set_in_vain(tiny_config: MakeConfig, tiny_data: Path, tmp
         f"warning: data.images is not used: {tiny_data} is a manifest already",
         f"warning: data.split_seed is not used: {tiny_data} has a split already",
     ]
+
+
+def test_an_identity_that_is_not_used_is_a_warning(tiny_config: MakeConfig, tiny_data: Path, tmp_path: Path) -> None:
+    def who(rows: list[list[str]]) -> None:
+        rows[0].append("Paciente")
+        for i, row in enumerate(rows[1:]):
+            row.append(f"{i % 7}")
+
+    path = edited(tiny_data, tmp_path, who)
+    (said,) = taken_in(tiny_config(data__path=path), tmp_path)
+    assert said.startswith(
+        "warning: column 'Paciente' looks like an identity and is not used: 7 of its 7 values stand in more "
+        "than one split; "
+    )
 
 
 def test_table_is_imported_and_split(tiny_config: MakeConfig, tiny_data: Path, tmp_path: Path) -> None:
@@ -130,7 +146,7 @@ def test_missing_files(tiny_config: MakeConfig, tiny_data: Path, tmp_path: Path)
     wanted = "7 of 56 image files are missing: /lost/0.jpg, /lost/1.jpg, /lost/2.jpg, /lost/3.jpg, /lost/4.jpg, ..."
     with pytest.raises(InputError) as caught:
         taken_in(tiny_config(data__path=path), tmp_path)
-    assert str(caught.value) == f"{wanted} (--on-error skip trains without them)"
+    assert str(caught.value) == f"{wanted} (`data.on_error=skip` trains without them)"
     said = taken_in(tiny_config(data__path=path, data__on_error="skip"), tmp_path)
     assert said == [f"warning: {wanted}: left out"]
 
@@ -176,14 +192,16 @@ def photographs(tmp_path: Path) -> Path:
 
 def test_a_data_set_is_prepared(tiny_config: MakeConfig, photographs: Path, tmp_path: Path) -> None:
     config = tiny_config(data__path=str(photographs))
-    with pytest.raises(InputError, match=r"^1 of 42 images are bad, cut first: found a .* \(--on-error skip trains wi"):
+    with pytest.raises(
+        InputError, match=r"^1 of 42 images are bad, cut first: found a .* \(`data.on_error=skip` trains wi"
+    ):
         taken_in(config, tmp_path)
     assert (tmp_path / "run" / "manifest.bad.csv").read_text().startswith("image_name,path,reason\ncut,")
     assert not (tmp_path / "run" / MANIFEST).exists()
     said = taken_in(tiny_config(data__path=str(photographs), data__on_error="skip"), tmp_path)
     assert said[:2] == [
-        f"note: {photographs}: 41 of them from an interrupted run",
-        f"note: {photographs}: neither patient_id nor lesion_id: a split can only go by image",
+        f"{photographs}: 41 of them from an interrupted run",
+        f"{photographs}: neither patient_id nor lesion_id: a split can only go by image",
     ]
     assert said[2].startswith("warning: 1 of 42 images are bad, cut first: found a ")
     assert said[3:] == [

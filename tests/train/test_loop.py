@@ -24,8 +24,9 @@ from melfast.data.plan import Rows, evaluation_plan, training_plan
 from melfast.data.preprocess import Preprocess
 from melfast.distributed import World
 from melfast.io.errors import ImageError, InputError
+from melfast.io.log import line_of
 from melfast.metrics.metrics import roc_auc
-from melfast.models.checkpoint import State, find_checkpoint, load_model, load_state
+from melfast.models.checkpoint import State, find_checkpoint, load_checkpoint, load_state
 from melfast.models.classifier import build_classifier
 from melfast.train import loop
 from melfast.train.cells import count_cells
@@ -216,7 +217,7 @@ def test_a_run(tiny_config: MakeConfig, tmp_path: Path) -> None:
     assert (state.epoch, state.step, state.best["epoch"]) == (8, 32, best["epoch"])
 
     # The kept model gives the metrics that the log says, and its record holds the threshold.
-    model, record = load_model(run)
+    model, record = load_checkpoint(run)
     images = training_data(read_manifest(run / "manifest.csv")).valid
     loader = NativeLoader(images.images, record.preprocess, evaluation_plan(24, batch_size=24))
     (batch,) = loader
@@ -414,7 +415,7 @@ def test_resume_in_another_precision(tiny_config: MakeConfig, tmp_path: Path) ->
     run_training(tiny_config(train__epochs=1), {}, going_on=False)
     again = tiny_config(train__epochs=1, train__precision="fp16")
     cells = np.ones((3, 2))
-    build_learner(again, load_model(tmp_path / "run")[1], World(), cells).restore(
+    build_learner(again, load_checkpoint(tmp_path / "run")[1], World(), cells).restore(
         find_checkpoint(tmp_path / "run", "last")
     )
 
@@ -449,7 +450,7 @@ def copied(tiny_data: Path, folder: Path) -> Path:
 
 
 def test_unreadable_images(
-    tiny_config: MakeConfig, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_config: MakeConfig, tiny_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     manifest = copied(tiny_data, tmp_path / "data")
     bad = tmp_path / "data" / "t03.png"
@@ -460,7 +461,7 @@ def test_unreadable_images(
         run_training(config, {}, going_on=False)
     config = tiny_config(data__path=str(manifest), data__on_error="skip")
     run_training(config, {}, going_on=False)
-    lines = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
+    lines = [line_of(record) for record in caplog.records if "left out" in record.getMessage()]
     assert len(lines) == 1  # once, not once an epoch
     assert lines[0].startswith("warning: left out (1 by now): ")
     assert "/data/t03.png: " in lines[0]

@@ -14,15 +14,16 @@ from melfast.data.manifest import read_manifest
 from melfast.distributed import World
 from melfast.io.errors import InputError
 from melfast.io.files import locked
+from melfast.io.log import line_of
 from melfast.metrics.metrics import confusion, recall, roc_auc
-from melfast.models.checkpoint import find_checkpoint, load_model, load_state, load_training, read_record
+from melfast.models.checkpoint import find_checkpoint, load_checkpoint, load_state, load_training, read_record
 from melfast.models.infer import infer
 from melfast.train import loop
 from melfast.train.logging import RunLog
 from melfast.train.run import run_training
 
 MakeConfig = Callable[..., Config]
-Capture = pytest.CaptureFixture[str]
+Capture = pytest.LogCaptureFixture
 
 
 def test_config_is_kept_and_loads(tiny_config: MakeConfig, tmp_path: Path) -> None:
@@ -37,7 +38,7 @@ def test_a_run_is_not_written_over(tiny_config: MakeConfig, tmp_path: Path) -> N
     with pytest.raises(InputError) as caught:
         run_training(config, {}, going_on=False)
     assert str(caught.value) == (
-        f"{tmp_path}/run: holds a run already; --resume goes on with it, or choose another --output-dir"
+        f"{tmp_path}/run: holds a run already; `resume=True` goes on with it, or choose another `output.dir`"
     )
 
 
@@ -62,20 +63,20 @@ def test_what_the_user_keeps_in_a_run_stays(tiny_config: MakeConfig, tmp_path: P
     run_training(tiny_config(train__epochs=2), {}, going_on=True)
     assert {path.name for path in checkpoints.iterdir()} >= {"epoch-001-paper", "sam_vit_h", "epoch-002"}
     assert (tmp_path / "run" / "notes.md").read_text() == "mine"
-    load_model(checkpoints / "epoch-001-paper")
+    load_checkpoint(checkpoints / "epoch-001-paper")
 
 
-def test_going_on_before_the_first_checkpoint(tiny_config: MakeConfig, capsys: Capture) -> None:
+def test_going_on_before_the_first_checkpoint(tiny_config: MakeConfig, caplog: Capture) -> None:
     run_training(tiny_config(train__epochs=1), {}, going_on=True)
-    assert "no checkpoint yet, training begins at the beginning" in capsys.readouterr().err
+    assert "no checkpoint yet, training begins at the beginning" in caplog.text
 
 
-def test_going_on_with_another_config(tiny_config: MakeConfig, tmp_path: Path, capsys: Capture) -> None:
+def test_going_on_with_another_config(tiny_config: MakeConfig, tmp_path: Path, caplog: Capture) -> None:
     run_training(tiny_config(train__epochs=1), {}, going_on=False)
-    capsys.readouterr()
+    caplog.clear()
     config = tiny_config(train__epochs=2, optim__lr=0.5, data__path="x", train__log_every=3)
     run_training(config, {"data.path": "--data-path"}, going_on=True)
-    said = capsys.readouterr().err.splitlines()
+    said = [line_of(record) for record in caplog.records]
     assert said[:2] == [
         "warning: goes on with another config: optim.lr 0.01 -> 0.5, train.epochs 1 -> 2",
         f"warning: data.path {tiny_config().data.path} -> x is not used: the run has its own manifest.csv",
@@ -109,16 +110,16 @@ def test_going_on_with_another_optimizer(tiny_config: MakeConfig, tmp_path: Path
     assert all(tuple(group["betas"]) == (0.5, 0.6) for group in groups)
 
 
-def test_going_on_needs_no_weights_to_begin_with(tiny_config: MakeConfig, tmp_path: Path, capsys: Capture) -> None:
+def test_going_on_needs_no_weights_to_begin_with(tiny_config: MakeConfig, tmp_path: Path, caplog: Capture) -> None:
     """Nor does a file of weights need those that could be fetched."""
     config = tiny_config(train__epochs=1)
     run_training(config, {}, going_on=False)
     start = tmp_path / "start.safetensors"
     shutil.copy(find_checkpoint(tmp_path / "run", "last") / "model.safetensors", start)
     changes = {"model__weights": str(start), "model__pretrained": True, "output__dir": str(tmp_path / "other")}
-    capsys.readouterr()
+    caplog.clear()
     run_training(tiny_config(train__epochs=1, **changes), {}, going_on=False)
-    assert f"{start}: instead of model.pretrained" in capsys.readouterr().err
+    assert f"{start}: instead of model.pretrained" in caplog.text
     start.unlink()
     run_training(tiny_config(train__epochs=2, **changes), {}, going_on=True)
     assert load_state(find_checkpoint(tmp_path / "other", "last")).epoch == 2
@@ -149,11 +150,11 @@ def test_what_validation_found_goes_on(
     assert records[0] == records[1]
 
 
-def test_a_log_that_is_lost(tiny_config: MakeConfig, tmp_path: Path, capsys: Capture) -> None:
+def test_a_log_that_is_lost(tiny_config: MakeConfig, tmp_path: Path, caplog: Capture) -> None:
     run_training(tiny_config(train__epochs=1), {}, going_on=False)
     (tmp_path / "run" / "log.jsonl").unlink()
     run_training(tiny_config(train__epochs=1), {}, going_on=True)
-    assert "log.jsonl lacks the best epoch: no curves and no table" in capsys.readouterr().err
+    assert "log.jsonl lacks the best epoch: no curves and no table" in caplog.text
 
 
 def test_going_on_with_other_data(tiny_config: MakeConfig, tmp_path: Path) -> None:
@@ -165,12 +166,12 @@ def test_going_on_with_other_data(tiny_config: MakeConfig, tmp_path: Path) -> No
         run_training(tiny_config(), {}, going_on=True)
 
 
-def test_a_finished_run_stays(tiny_config: MakeConfig, tmp_path: Path, capsys: Capture) -> None:
+def test_a_finished_run_stays(tiny_config: MakeConfig, tmp_path: Path, caplog: Capture) -> None:
     run_training(tiny_config(), {}, going_on=False)
     before = find_checkpoint(tmp_path / "run", "last").stat()
     run_training(tiny_config(), {}, going_on=True)
     assert find_checkpoint(tmp_path / "run", "last").stat() == before
-    assert capsys.readouterr().err.splitlines()[-1].startswith("done: best epoch ")
+    assert caplog.messages[-1].startswith("done: best epoch ")
 
 
 def test_log_takes_back_what_is_done_again(tmp_path: Path) -> None:
@@ -216,7 +217,7 @@ def test_best_by_the_worst_group(tiny_config: MakeConfig, tmp_path: Path) -> Non
 def test_calibration_is_kept_with_the_model(tiny_config: MakeConfig, tmp_path: Path, name: str) -> None:
     """And the metrics are of what the kept model says."""
     run_training(tiny_config(train__calibration=name), {}, going_on=False)
-    model, record = load_model(tmp_path / "run")
+    model, record = load_checkpoint(tmp_path / "run")
     assert (record.temperature != 1) == (name == "temperature")
     assert bool(record.isotonic) == (name == "isotonic")
     valid = read_manifest(tmp_path / "run" / "manifest.csv").split("valid")

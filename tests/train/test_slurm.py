@@ -127,7 +127,7 @@ def test_without_slurm(tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch)
 def test_a_run_or_a_job_is_there_already(tiny_config: MakeConfig, tmp_path: Path) -> None:
     run = tmp_path / "run"
     run_training(tiny_config(train__epochs=1), {}, going_on=False)
-    with pytest.raises(InputError, match=rf"^{run}: holds a run already; --resume goes on with it"):
+    with pytest.raises(InputError, match=rf"^{run}: holds a run already; `resume=True` goes on with it"):
         submit_training(tiny_config(), {}, LOCAL, going_on=False)
     (tmp_path / "other" / "slurm").mkdir(parents=True)
     (tmp_path / "other" / "slurm" / "17_submitted.pkl").touch()

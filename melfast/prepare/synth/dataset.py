@@ -20,6 +20,7 @@ from PIL import Image
 from melfast.data.manifest import Manifest, write_manifest
 from melfast.io.errors import InputError
 from melfast.io.files import LOCK, atomic_path, own_folder
+from melfast.io.words import check_words
 from melfast.prepare.synth.draw import DEFAULT_MALIGNANT, DEFAULT_SIZE, Sample, draw_sample
 from melfast.skin.tone import FITZPATRICK, TONE_GROUPS, ToneGroups, classify
 
@@ -31,6 +32,7 @@ SMALLEST, LARGEST = 64, 4096
 JPEG_QUALITY = 92
 
 
+@check_words
 @dataclass(frozen=True)
 class SynthSettings:
     """What a synthetic data set is made by.
@@ -51,15 +53,13 @@ class SynthSettings:
 
     def __post_init__(self) -> None:
         if self.images < 1:
-            raise InputError(f"--images must be 1 or more, got {self.images}")
+            raise InputError(f"`images` must be 1 or more, got {self.images}")
         if self.seed < 0:
-            raise InputError(f"--seed must be 0 or more, got {self.seed}")
+            raise InputError(f"`seed` must be 0 or more, got {self.seed}")
         if not SMALLEST <= min(self.size) <= max(self.size) <= LARGEST:
-            raise InputError(f"--size must be {SMALLEST} to {LARGEST} pixels a side, got {self.size[0]}x{self.size[1]}")
+            raise InputError(f"`size` must be {SMALLEST} to {LARGEST} pixels a side, got {self.size[0]}x{self.size[1]}")
         if not 0.0 <= self.malignant <= 1.0:
-            raise InputError(f"--malignant must be a fraction in 0..1, got {self.malignant:g}")
-        if self.groups not in TONE_GROUPS:
-            raise InputError(f"--groups must be {' or '.join(TONE_GROUPS)}, got {self.groups!r}")
+            raise InputError(f"`malignant` must be a fraction in 0..1, got {self.malignant:g}")
 
     def record(self) -> dict[str, Any]:
         """As it stands in synth.json."""
@@ -92,7 +92,7 @@ def synthesize(
     """
     folder = Path(folder)
     if workers is not None and workers < 1:
-        raise InputError(f"--threads must be 1 or more, got {workers}")
+        raise InputError(f"`workers` must be 1 or more, got {workers}")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is a file, wanted a folder")
     # Its record says what the folder is.
@@ -134,7 +134,7 @@ def _claim(folder: Path, settings: SynthSettings, overwrite: bool) -> None:
 
 
 def _require_same(folder: Path, settings: SynthSettings) -> None:
-    hint = "wanted an empty folder, or --overwrite"
+    hint = "wanted an empty folder, or `overwrite=True`"
     record = folder / RECORD
     if not record.is_file():
         raise InputError(f"{folder}: holds other files, {hint}")

@@ -1,0 +1,64 @@
+"""What `melfast evaluate` and `ensemble` print."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from melfast.evaluate.run import Evaluation
+
+PERCENT_COLUMNS = ("recall", "precision", "f1", "balanced_accuracy")
+
+
+def show(evaluation: "Evaluation | None") -> None:
+    """The table, whole even where the terminal is narrow or none, the remarks and the files; nothing for None."""
+    from rich.console import Console
+
+    if evaluation is None:
+        return
+    console = Console()
+    console = console if console.is_terminal else Console(width=140)
+    console.print(table(evaluation.measured, evaluation.title))
+    for remark in evaluation.measured["remarks"]:
+        console.print(f"note: {remark}", markup=False, highlight=False, soft_wrap=True)
+    for file in evaluation.files:
+        click.echo(file)
+
+
+def table(measured: dict[str, Any], title: str) -> "Table":
+    """The metrics for the terminal: AUC and average precision as fractions, others in percent."""
+    from rich.table import Table
+
+    from melfast.report.measures import OVERALL
+
+    grid = Table(title=title, title_justify="left")
+    grid.add_column("group")
+    for heading in (
+        "images",
+        "malignant",
+        "AUC",
+        "AP",
+        "recall %",
+        "precision %",
+        "F1 %",
+        "balanced acc. %",
+        "TN",
+        "FP",
+        "FN",
+        "TP",
+    ):
+        grid.add_column(heading, justify="right")
+    for name, row in {OVERALL: measured[OVERALL], **measured["groups"]}.items():
+        cells = [f"{row['images']:,}", f"{row['malignant']:,}"]
+        cells += [_cell(row[key], 1, 4) for key in ("auc", "average_precision")]
+        cells += [_cell(row[key], 100, 1) for key in PERCENT_COLUMNS]
+        cells += [f"{row['confusion'][key]:,}" for key in ("tn", "fp", "fn", "tp")]
+        grid.add_row(name, *cells)
+    return grid
+
+
+def _cell(value: float, scale: int, digits: int) -> str:
+    return "-" if math.isnan(value) else f"{value * scale:.{digits}f}"

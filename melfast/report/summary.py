@@ -1,0 +1,171 @@
+"""The first screen of a report: how good, for whom, how sure, for a reader without statistics."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from melfast.report.shown import extremes, interval, missing, name, number, p_of, p_words, stands, text
+
+Document = Mapping[str, Any]
+TONE = "group"
+# The kinds of remarks that put the numbers themselves in doubt, the worst first.
+DOUBTS = ("training", "tables", "scores")
+DOUBTS_SHOWN = 2
+NOTE_TITLES = {
+    "training": "The training data",
+    "tables": "How the tables were read",
+    "scores": "The model's answers",
+    "lacking": "What could not be computed",
+    "groups": "The groups",
+    "images": "The images",
+}
+
+
+def summary(document: Document) -> str:
+    """The three answers as HTML."""
+    models = document["models"]
+    several = len(models) > 1
+    good = "".join(_titled(model, _good(model, several), several) for model in models)
+    whom = "".join(_titled(model, _whom(model, several), several) for model in models)
+    return (
+        "<div class=answers>"
+        f"<section><h2>How good?</h2>{good}</section>"
+        f"<section><h2>For whom?</h2>{whom}</section>"
+        f"<section><h2>How sure?</h2>{_sure(document)}</section>"
+        "</div>"
+    )
+
+
+def _titled(model: Mapping[str, Any], words: str, several: bool) -> str:
+    return f"<h3>{name(model['name'])}</h3>{words}" if several else words
+
+
+def _good(model: Mapping[str, Any], brief: bool) -> str:
+    counts, overall = model["confusion"], model["overall"]
+    if counts is None:
+        lead = "Without a threshold nobody can say which cancers it misses: the table holds probabilities alone."
+    else:
+        lead = (
+            f"It misses <b>{counts['fn']:,} of {counts['fn'] + counts['tp']:,}</b> cancers and raises a false alarm "
+            f"for <b>{counts['fp']:,} of {counts['fp'] + counts['tn']:,}</b> benign images."
+        )
+    rows = []
+    for metric, words in (("recall", "Sensitivity"), ("specificity", "Specificity"), ("auc", "AUC")):
+        found = overall.get(metric)
+        if found is None:
+            shown = "not available" if metric == "auc" else ""
+        else:
+            between = interval(metric, found)
+            shown = f"<b>{number(metric, found['value'])}</b>" + (
+                f" <span class=soft>({between})</span>" * bool(between)
+            )
+        if shown:
+            rows.append(f"<dt>{words}</dt><dd>{shown}</dd>")
+    if counts is not None and not brief:
+        threshold = model["threshold"]
+        at = "not known" if missing(threshold) else f"{threshold:.4g}"
+        rows.append(f"<dt>Threshold</dt><dd>{at} <span class=soft>({text(model['threshold_source'])})</span></dd>")
+    return f"<p class=lead>{lead}</p><dl>{''.join(rows)}</dl>"
+
+
+def tone_grouping(model: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
+    """The grouping by skin tone, or the first one where there is none; None without any."""
+    groupings = model["groupings"]
+    column = TONE if TONE in groupings else next(iter(groupings), None)
+    return None if column is None else (column, groupings[column])
+
+
+def _whom(model: Mapping[str, Any], brief: bool) -> str:
+    found = tone_grouping(model)
+    if found is None:
+        return (
+            "<p class=lead>Not known: no image has a skin tone or another group, so the page cannot say for whom the "
+            "model is worse.</p>"
+        )
+    column, grouping = found
+    what, skin = ("skin tone", " skin") if column == TONE else (text(column), "")
+    metric = "recall" if model["confusion"] is not None else "auc"
+    gap, pair = grouping["gaps"].get(metric), extremes(grouping, metric)
+    left_out = {n: count for n, count in ((gap or {}).get("left_out") or {}).items() if count is not None}
+    few = ""
+    if left_out:
+        listed = ", ".join(f"{name(group)} ({count:,})" for group, count in list(left_out.items())[:4])
+        more = f" and {len(left_out) - 4} more" if len(left_out) > 4 else ""
+        few = f"<p>Too few cancers to judge: {listed}{more}.</p>"
+    if gap is None or pair is None or missing(gap["gap"]):
+        return (
+            f"<p class=lead>Cannot be said by {what}: fewer than two groups have enough images of both kinds.</p>" + few
+        )
+    lowest = pair[0]
+    does = "finds the smallest share of cancers" if metric == "recall" else "tells cancers apart worst"
+    lead = f"By {what}, it {does} in <b>{name(lowest)}</b>{skin}"
+    if missing(p_of(gap)):
+        lead += "; whether that is chance cannot be tested here."
+    elif stands(gap):
+        lead += f", <b>more than chance explains</b> ({p_words(gap)})."
+    else:
+        lead += f", but that <b>may be chance</b> ({p_words(gap)})."
+    rows = "".join(
+        f"<dt>{name(g)}</dt><dd>{_of_group(grouping['groups'][g], metric)}</dd>" for g in pair[: 1 if brief else 2]
+    )
+    between = interval(metric, gap)
+    size = number(metric, gap["gap"]).replace(" %", " points")
+    rows += f"<dt>Gap</dt><dd><b>{size}</b>" + (f" <span class=soft>({between})</span>" if between else "") + "</dd>"
+    chance = (gap.get("null") or {}).get("mean")
+    if not stands(gap) and not missing(chance):
+        made = number(metric, chance).replace(" %", " points")
+        few = f"<p>Chance alone makes a gap of {made} on average between groups this small.</p>" + few
+    return f"<p class=lead>{lead}</p><dl>{rows}</dl>{few}"
+
+
+def _of_group(group: Mapping[str, Any], metric: str) -> str:
+    found = group["metrics"][metric]
+    counts = group["confusion"]
+    between = interval(metric, found)
+    share = f"<b>{number(metric, found['value'])}</b>" + (f" <span class=soft>({between})</span>" if between else "")
+    if counts is None:
+        return share
+    return f"finds {counts['tp']:,} of {counts['tp'] + counts['fn']:,}: {share}"
+
+
+def _sure(document: Document) -> str:
+    about = document["about"]
+    level = f"{about['intervals']['level']:.0%}"
+    patients = f" of {about['patients']:,} patients" if about["patients"] is not None else ""
+    points = [
+        f"It rests on <b>{about['malignant']:,} cancers</b> among {about['images']:,} images{patients}. "
+        f"The ranges in brackets hold the true value with {level} confidence."
+    ]
+    doubts = [remark for kind in DOUBTS for remark in about["remarks"] if remark["kind"] == kind]
+    points += [_sentence(remark["text"]) for remark in doubts[:DOUBTS_SHOWN]]
+    rest = len(about["remarks"]) - len(doubts[:DOUBTS_SHOWN])
+    if rest > 0:
+        points.append(f"<a href=#notes>{rest} more note{'s' if rest > 1 else ''}</a>")
+    points.append("Other clinics, cameras and patients give other numbers.")
+    return "<ul>" + "".join(f"<li>{point}</li>" for point in points) + "</ul>"
+
+
+def _sentence(words: str) -> str:
+    """With a capital, unless it begins with a name and a colon."""
+    first = words if words.split(" ", 1)[0].endswith(":") else f"{words[0].upper()}{words[1:]}"
+    return text(f"{first}.")
+
+
+def notes(document: Document) -> str:
+    """All remarks by kind, and which columns were read as what; HTML."""
+    about = document["about"]
+    lines: dict[str, list[str]] = {kind: [] for kind in NOTE_TITLES}
+    for remark in about["remarks"]:
+        lines.setdefault(remark["kind"], []).append(_sentence(remark["text"]))
+    for table in about["predictions"]:
+        read = ", ".join(f"{what} from column {name(column)}" for what, column in table["columns"].items())
+        passed = ", ".join(map(name, table["passed_over"]))
+        over = f" Columns of numbers passed over: {passed}." if passed else ""
+        lines["tables"].append(f"{text(table['path'])}: {read}.{over}")
+    truth = text(about["manifest"] or "the same tables")
+    lines["tables"].append(f"Truth and groups: {truth}.")
+    sections = [
+        f"<section><h3>{text(NOTE_TITLES.get(kind, kind))}</h3><ul><li>{'</li><li>'.join(said)}</li></ul></section>"
+        for kind, said in lines.items()
+        if said
+    ]
+    return f"<div class=notes>{''.join(sections)}</div>"

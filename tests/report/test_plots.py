@@ -1,0 +1,38 @@
+"""Plots: words in any script, and curves from the document."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from melfast.report import plots
+
+BINS = [
+    {"predicted": p, "observed": p / 2, "low": p / 4, "high": p, "images": 100, "malignant": 5} for p in (0.1, 0.4, 0.9)
+]
+
+
+def test_names_in_any_script_are_drawn_without_a_warning(tmp_path: Path) -> None:
+    counts = {"tn": 5, "fp": 1, "fn": 2, "tp": 3}
+    figure = plots.confusions({"all": counts, "東京 병원": counts, "العربية": counts, "हिन्दी": counts})
+    plots.save(figure, tmp_path / "c.png")
+    with Image.open(tmp_path / "c.png") as image:
+        assert np.ptp(np.asarray(image.convert("L"))) > 200
+
+
+def test_fonts_are_looked_for_by_the_letters_that_are_lacking() -> None:
+    assert plots.fonts_for("very light, São Paulo, Ελλάδα, العربية") == []
+    installed = {font.name for font in plots.fontManager.ttflist}
+    assert set(plots.fonts_for("東京")) <= installed
+
+
+def test_calibration_and_decision_curves_are_those_of_the_document() -> None:
+    score = np.linspace(0, 1, 50)
+    axis, below = plots.calibration({"m": BINS}, {"m": score}).axes
+    assert axis.lines[0].get_xydata().tolist() == [[0.1, 0.05], [0.4, 0.2], [0.9, 0.45]]  # type: ignore[union-attr]
+    assert len(axis.collections) == 1
+    assert below.patches[0].get_data().values.sum() == 50  # type: ignore[attr-defined]
+    curve = {"threshold": [0.1, 0.2], "model": [0.05, 0.04], "treat_all": [0.03, -0.5], "treat_none": [0.0, 0.0]}
+    (axis,) = plots.decision_curve({"m": curve}).axes
+    assert [line.get_label() for line in axis.lines] == ["m", "treat all", "treat none"]
+    assert axis.get_ylim()[0] > -0.1  # where the model is seen, not where treating all ends
