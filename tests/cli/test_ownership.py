@@ -55,7 +55,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 # Command with its output, last, which is a file or a folder.
 FILES = {
-    "all": "prepare all m.csv --no-resize --output",
+    "all": "prepare all m.csv --no-resize --no-split --output",
     "ita": "prepare ita m.csv --output",
     "masks": "prepare masks m.csv --output",
     "resize": "prepare resize m.csv --output",
