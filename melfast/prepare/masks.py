@@ -87,7 +87,7 @@ def mask_is_there(result: Result, file: Path) -> bool:
 
 
 def write_png(mask: NDArray[np.uint8], file: Path) -> None:
-    """A greyscale PNG of 8 bits, packed for runs of equal values: Pillow takes three times as long."""
+    """A greyscale PNG of 8 bits, packed for runs of equal values, which Pillow cannot be asked for."""
     height, width = mask.shape
     rows = np.zeros((height, width + 1), np.uint8)  # each begins with its filter: none
     rows[:, 1:] = mask
