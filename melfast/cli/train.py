@@ -9,29 +9,34 @@ from melfast.cli.options import Shorthand, config_options
 from melfast.config.loading import Override
 
 SHORTHANDS: tuple[Shorthand, ...] = (
-    ("--data-path", "data.path", str, "Manifest, or data set that `prepare import` knows."),
-    ("--output-dir", "output.dir", str, "Folder of the run; runs/NAME of the config without it."),
-    ("--model", "model.backbone", str, "timm backbone."),
-    ("--pretrained", "model.pretrained", bool, "Begin with timm's weights."),
-    ("--weights", "model.weights", str, "File of weights to begin with: .safetensors, .pth."),
-    ("--fold", "data.fold", str, "2/5: validate on the second of five folds, train on the others."),
-    ("--epochs", "train.epochs", int, "Epochs in all."),
-    ("--batch-size", "train.batch_size", int, "Images a step, over all processes."),
-    ("--lr", "optim.lr", float, "Highest learning rate."),
-    ("--seed", "train.seed", int, "Of weights, order and augmentation."),
-    ("--device", "train.device", str, "auto, cpu or cuda."),
-    ("--precision", "train.precision", str, "fp32, bf16 or fp16."),
-    ("--threads --num-workers", "data.threads", int, "Loader threads of each process."),
-    ("--loader", "data.loader", str, "auto, native, dali-cpu or dali-gpu."),
-    ("--on-error", "data.on_error", str, "Unreadable images: raise, or skip and count them."),
+    ("--data-path", "data.path", str, "Train on this manifest, or on a data set that `prepare import` can read."),
+    (
+        "--output-dir",
+        "output.dir",
+        str,
+        "Write the run to this folder; by default runs/NAME, where NAME is the config's.",
+    ),
+    ("--model", "model.backbone", str, "Use this timm backbone."),
+    ("--pretrained", "model.pretrained", bool, "Start from timm's pretrained weights."),
+    ("--weights", "model.weights", str, "Start from the weights in this file: .safetensors or .pth."),
+    ("--fold", "data.fold", str, "Validate on one fold and train on the others: 2/5 is the second fold of five."),
+    ("--epochs", "train.epochs", int, "Train for this number of epochs."),
+    ("--batch-size", "train.batch_size", int, "Number of images per step, over all processes."),
+    ("--lr", "optim.lr", float, "Set the peak learning rate."),
+    ("--seed", "train.seed", int, "Seed of the weights, the image order and the augmentation."),
+    ("--device", "train.device", str, "Train on this device: auto, cpu or cuda."),
+    ("--precision", "train.precision", str, "Compute in this format: fp32, bf16 or fp16."),
+    ("--threads --num-workers", "data.threads", int, "Number of loader threads per process."),
+    ("--loader", "data.loader", str, "Load images with this backend: auto, native, dali-cpu or dali-gpu."),
+    ("--on-error", "data.on_error", str, "Stop at an unreadable image (raise), or skip it and count it (skip)."),
 )
 
 
 @click.command("train", context_settings=CONTEXT)
 @config_options(*SHORTHANDS, published=True)
-@click.option("--resume", is_flag=True, help="Go on from the last checkpoint of the run.")
+@click.option("--resume", is_flag=True, help="Resume from the last checkpoint of the run.")
 @click.option(
-    "--slurm", multiple=True, metavar="KEY=VALUE", help="Submit as a Slurm job: partition, nodes, gpus_per_node, ..."
+    "--slurm", multiple=True, metavar="KEY=VALUE", help="Submit a Slurm job with this setting; may be repeated."
 )
 @click.option("--print-config", is_flag=True, help="Print the resolved config and stop.")
 def command(
@@ -44,14 +49,15 @@ def command(
 ) -> None:
     """Train a classifier.
 
-    Settings come from the defaults, then the YAML file, then --set, then the other options.
-    --resume alone needs no --config: the run has its own. The flags of the published system work by
-    their names (--cielab, --recall_ce, ...); what each becomes is printed.
+    Settings are read from the defaults, then the YAML file, then --set, then the other options.
+    --resume needs no --config: the run folder has its own. The flags of the published system
+    (--cielab, --recall_ce, ...) work too; the setting that each one stands for is printed.
 
-    --slurm, once a key, submits the run by submitit; pre-empted or out of time, the job is queued
-    again and goes on from its checkpoint. Keys: cluster (slurm, or local to try it), nodes,
-    gpus_per_node, tasks_per_node, cpus_per_task, mem_gb, timeout_min, max_timeouts, signal_delay_s,
-    name, partition, account, qos, constraint, setup, and more={OPTION: VALUE} of sbatch's.
+    --slurm submits the run through submitit; give it once per key. When the job is pre-empted or
+    runs out of time, it is queued again and resumes from its checkpoint. Keys: cluster (slurm, or
+    local to try it), nodes, gpus_per_node, tasks_per_node, cpus_per_task, mem_gb, timeout_min,
+    max_timeouts, signal_delay_s, name, partition, account, qos, constraint, setup, and
+    more={OPTION: VALUE} for other options of sbatch.
 
     \b
     Examples:
