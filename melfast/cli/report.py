@@ -46,13 +46,7 @@ from melfast.cli import CONTEXT
     show_default=True,
     help="Number of random permutations of the groups in the tests of the gaps.",
 )
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Seed of the permutations and resampled intervals.",
-)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the permutations.")
 @click.option("--title", default="", help="Set the title of the page.")
 @click.option("--image-column", default="", help="Column with the image names.  [default: found by its usual names]")
 @click.option(
