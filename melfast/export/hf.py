@@ -169,7 +169,7 @@ def model_card(record: ModelRecord, rest: ModelRecord, card: str | None) -> str:
             "pipeline_tag": "image-classification",
             "tags": ["dermoscopy", "melanoma", "skin-tone", "fairness"],
         }
-        body = "\n".join(["", "## Intended use", "", INTENDED_USE, "", "## How it was made", "", *making(record)])
+        body = "\n".join(["", "## Intended use", "", INTENDED_USE, "", "## Training", "", *making(record)])
     else:
         _, matter, text = card.split("---\n", 2)
         front = yaml.safe_load(matter)

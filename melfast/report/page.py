@@ -80,7 +80,7 @@ def _headline(document: Document) -> str:
     share = about["malignant"] / about["images"]
     return (
         f"{about['images']:,} images, {about['malignant']:,} malignant ({share:.1%}){patients}. "
-        "A research report, not a medical device: no clinical decision may rest on it."
+        "A research report, not a medical device: no clinical decision may depend on it."
     )
 
 

@@ -1,4 +1,4 @@
-"""A run: a folder with config, manifest, logs and checkpoints, begun or gone on with."""
+"""Start or resume a run: a folder with config, manifest, logs and checkpoints."""
 
 import contextlib
 import sys
@@ -31,9 +31,9 @@ CONFIG, SAMPLES, CURVES = "config.yaml", "samples.png", "curves.png"
 COMMAND = "melfast train"  # as the folder's list of files says it
 LAUNCH = "launch.txt"  # of torchrun's
 SHOWN = 32  # images in samples.png
-# Under other values of these a checkpoint means nothing.
+# With other values of these a checkpoint cannot be used.
 FIXED = ("preprocess.", "model.", "train.batch_size", "train.seed", "optim.name", "optim.layer_decay")
-# The run's own manifest and weights hold what these led to.
+# The manifest and weights of the run already contain the effect of these.
 SETTLED = (
     "data.path",
     "data.kind",
@@ -46,7 +46,7 @@ SETTLED = (
     "model.in_22k",
     "model.weights",
 )
-# These change where and how fast a run goes, not what comes out.
+# These change where and how fast a run is computed, not its result.
 FREE = (
     "output.dir",
     "data.threads",
@@ -62,17 +62,17 @@ FREE = (
 def run_training(config: Config, sources: dict[str, str], *, going_on: bool, progress: Progress = no_progress) -> None:
     """Trains into `config.output.dir`; under torchrun every process calls it.
 
-    Processes that torchrun starts again, after one has died (`--max-restarts`), go on from the last
-    checkpoint of the run that they had begun, whatever `going_on` says.
+    Processes that torchrun restarts after one has died (`--max-restarts`) resume from the last checkpoint
+    of the run that they started, whatever `going_on` is.
 
     Args:
         sources: where the user set the keys that are not defaults.
-        going_on: from the last checkpoint, where there is one.
-        progress: told of each step, in the first process.
+        going_on: resume from the last checkpoint, if there is one.
+        progress: called after each step, in the first process.
     Raises:
         SystemExit: 143, after SIGTERM, with a checkpoint written.
-        InputError: the data, the config or the checkpoint cannot be used, or the folder holds a
-            run and `going_on` is not asked for.
+        InputError: the data, the config or the checkpoint cannot be used, or the folder contains a run
+            and `going_on` is False.
     """
     run = Path(config.output.dir)
     require_tracker(config.output.tracker)
@@ -129,14 +129,14 @@ def run_training(config: Config, sources: dict[str, str], *, going_on: bool, pro
 
 
 def show_samples(config: Config, run: Path, log: Log) -> None:
-    """Draws the first images as the model will see them, for looking: see `melfast show`."""
-    with contextlib.suppress(InputError):  # none can be read: training says it better
+    """Draws a sheet of the first images as the model will see them, like `melfast show`."""
+    with contextlib.suppress(InputError):  # no image can be read, which training will report
         draw_preview(read_manifest(run / MANIFEST), config, run / SAMPLES, images=SHOWN)
         log.picture("samples", run / SAMPLES)
 
 
 def sum_up(run: Path, state: State, log: Log) -> None:
-    """The curves and the table of a run that is done."""
+    """Writes the curves and the table of a finished run."""
     train, valid = read_log(run)
     if not any(record["epoch"] == state.best["epoch"] for record in valid):
         logger.warning(f"{run / 'log.jsonl'} lacks the best epoch: no curves and no table")
@@ -147,10 +147,10 @@ def sum_up(run: Path, state: State, log: Log) -> None:
 
 
 def prepare_run(config: Config, sources: dict[str, str], run: Path, going_on: bool, held: contextlib.ExitStack) -> None:
-    """Makes the run folder with its manifest; a resumed run keeps its manifest.
+    """Creates the run folder with its manifest; a resumed run keeps its manifest.
 
     Args:
-        held: until it is closed no other process trains in the folder.
+        held: keeps the folder locked for this process until it is closed.
     """
     own = held.enter_context(own_folder(run, COMMAND, known=has_checkpoint(run)))
     launch = run / LAUNCH
@@ -172,16 +172,16 @@ def prepare_run(config: Config, sources: dict[str, str], run: Path, going_on: bo
 
 
 def write_config(config: Config, run: Path) -> None:
-    """Once it is known that the run goes on with it."""
+    """Writes the config, once it is known that the run will use it."""
     with atomic_path(run / CONFIG) as file:
         file.write_text(config.to_yaml(), encoding="utf-8")
 
 
 def compare_configs(now: dict[str, Any], before: dict[str, dict[str, Any]], run: Path, set_by_user: set[str]) -> None:
-    """Reports which keys differ from those of the run's checkpoint.
+    """Reports the keys that differ from those of the checkpoint.
 
     Raises:
-        InputError: a key differs that must not.
+        InputError: a key that must not change differs.
     """
     then = {f"{name}.{key}": v for name, section in before.items() for key, v in section.items()}
     differing = [key for key in now if key not in FREE and now[key] != then.get(key)]
@@ -198,7 +198,7 @@ def compare_configs(now: dict[str, Any], before: dict[str, dict[str, Any]], run:
 
 
 def go_on(config: Config, data: TrainingData, run: Path, learner: Learner) -> State:
-    """Restores the learner and the state of the run's last checkpoint."""
+    """Restores the learner and the state from the last checkpoint of the run."""
     folder = find_checkpoint(run, "last")
     state = load_state(folder)
     if state.data_digest != data.train.digest:
