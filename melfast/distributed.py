@@ -94,7 +94,7 @@ class World:
                 raise
             raise InputError(
                 "another process of the run has ended, so this one cannot go on; what that one "
-                "said or the system's log tells why; `resume=True` goes on from the last checkpoint"
+                "said or the system's log tells why; `resume=True` resumes from the last checkpoint"
             ) from error
 
     def share_buffers(self, model: torch.nn.Module) -> None:

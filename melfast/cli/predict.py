@@ -194,7 +194,7 @@ def command(
     if assumed:
         click.echo(f"note: melfast did not write the model: {assumed}", err=True)
     if engine == "ray" and resume:
-        click.echo("note: --engine ray always goes on; --resume changes nothing", err=True)
+        click.echo("note: --engine ray always resumes; --resume has no effect", err=True)
     if tta != "none" and threshold is None:
         click.echo("note: the threshold was chosen without --tta", err=True)
     for note in files.notes:
@@ -234,12 +234,13 @@ def command(
                 summary = write_predictions(runner, files, output, wanted, settings, resume=resume, progress=progress)
     except Stopped as stop:
         click.echo(
-            f"{stop.path} keeps {stop.rows:,} of {len(files):,} rows; the same command with --resume goes on", err=True
+            f"{stop.path} keeps {stop.rows:,} of {len(files):,} rows; the same command with --resume continues",
+            err=True,
         )
         raise
     except KeyboardInterrupt:
         if engine == "ray":
-            click.echo(f"{output} keeps the parts that are done; the same command goes on", err=True)
+            click.echo(f"{output} keeps the parts that are done; the same command resumes", err=True)
         raise
     for failure in summary.failures[:SHOWN_FAILURES]:
         click.echo(f"failed: {failure}", err=True)

@@ -167,7 +167,7 @@ def _predict_parts(
     made = [about for about in found if about]
     if len(made) < len(parts):
         raise InputError(
-            f"{job.folder}: {len(parts) - len(made)} of {len(parts)} parts are not there; the same command goes on"
+            f"{job.folder}: {len(parts) - len(made)} of {len(parts)} parts are not there; the same command resumes"
         )
     return _gather(job.folder, made, files, len(done))
 
@@ -269,7 +269,7 @@ def _answers(ray: Any, items: list[dict[str, Any]], job: Job, workers: Workers) 
     except ray.exceptions.RayError as error:
         failed = str(error).strip().splitlines()[-1]
     if failed:
-        raise InputError(f"a worker failed: {failed}; the same command goes on")
+        raise InputError(f"a worker failed: {failed}; the same command resumes")
 
 
 @contextlib.contextmanager

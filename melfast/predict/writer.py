@@ -247,7 +247,7 @@ def _telling_what_is_kept(unfinished: Partial) -> Iterator[None]:
     except Exception as error:
         if unfinished.count:
             kept = f"{unfinished.path} keeps {unfinished.count:,} rows"
-            error.add_note(f"{kept}; the same command with `resume=True` goes on")
+            error.add_note(f"{kept}; the same command with `resume=True` continues")
         raise
 
 

@@ -361,6 +361,6 @@ def _method(document: Document) -> str:
         f"{intervals['clusters']}. Of gaps, from intervals of all differences between two groups that hold at once.",
         f"Tests of gaps: {intervals['permutations']:,} permutations of whole {intervals['clusters']} among the groups, "
         f"seed {intervals['seed']}; adjusted p by Holm over {intervals['family']:,} gaps.",
-        f"melfast {document['melfast']}; every number of this page stands in metrics.json.",
+        f"melfast {document['melfast']}; every number on this page is in metrics.json.",
     ]
     return "<ul class=soft>" + "".join(f"<li>{text(line)}</li>" for line in lines) + "</ul>"

@@ -196,7 +196,7 @@ def align(tables: Sequence[Predictions], manifest: Manifest | None, wanted: Want
         line = f"{len(unlabelled):,} images are of unknown class: left out: {shortened(unlabelled)}"
         remarks.append(_remark("images", line))
     if not len(rows):
-        raise InputError(f"{first.path}: none of its {len(first):,} images is of known class")
+        raise InputError(f"{first.path}: none of its {len(first):,} images has a known class")
     malignant = int(truth[rows].sum())
     if malignant in (0, len(rows)):
         remarks.append(

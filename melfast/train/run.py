@@ -98,7 +98,7 @@ def run_training(config: Config, sources: dict[str, str], *, going_on: bool, pro
         if begun:
             state = go_on(config, data, run, learner)
             record = record.learnt_by(read_record(find_checkpoint(run, "last")))
-            logger.info(f"going on from {state.name}, step {state.step:,}")
+            logger.info(f"resuming from {state.name}, step {state.step:,}")
         world.first_does(lambda: write_config(config, run))
         with open_log(
             run,
@@ -120,7 +120,7 @@ def run_training(config: Config, sources: dict[str, str], *, going_on: bool, pro
             if trainer.stopped and state.epoch < config.train.epochs:
                 logger.info(
                     f"stopped by SIGTERM after step {state.step:,}; {find_checkpoint(run, 'last')} "
-                    "holds it, and `resume=True` goes on"
+                    "holds it, and `resume=True` resumes"
                 )
                 sys.exit(EXIT_CODE)
             if world.first:
@@ -157,7 +157,7 @@ def prepare_run(config: Config, sources: dict[str, str], run: Path, going_on: bo
     if started_again() and launch.is_file() and launch.read_text("utf-8") == launch_id():
         going_on = True
     if has_checkpoint(run) and not going_on:
-        raise InputError(f"{run}: holds a run already; `resume=True` goes on with it, or choose another `output.dir`")
+        raise InputError(f"{run}: holds a run already; `resume=True` resumes it, or choose another `output.dir`")
     if has_checkpoint(run):
         state = load_state(find_checkpoint(run, "last"))
         compare_configs(settings.dotted(config), state.config, run, set(sources))
@@ -188,9 +188,9 @@ def compare_configs(now: dict[str, Any], before: dict[str, dict[str, Any]], run:
     changes = {key: f"{key} {then.get(key)} -> {now[key]}" for key in differing}
     fixed_keys = [key for key in differing if key.startswith(FIXED) and key not in SETTLED]
     if fixed := [changes[key] for key in fixed_keys]:
-        raise InputError(f"{run}: cannot go on with another {', another '.join(fixed)}")
+        raise InputError(f"{run}: cannot resume with another {', another '.join(fixed)}")
     if changed := [changes[key] for key in differing if key not in SETTLED]:
-        logger.warning(f"goes on with another config: {', '.join(changed)}")
+        logger.warning(f"resuming with another config: {', '.join(changed)}")
     for key in differing:
         if key in SETTLED and key in set_by_user:
             own = MANIFEST if key.startswith("data.") else "weights"

@@ -186,7 +186,7 @@ def with_threads(config: Config, sources: dict[str, str], cores: int) -> Config:
 def require_unused(run: Path) -> None:
     """Raises InputError if a folder contains a run, or a job that may be about to start one."""
     if has_checkpoint(run):
-        raise InputError(f"{run}: holds a run already; `resume=True` goes on with it, or choose another `output.dir`")
+        raise InputError(f"{run}: holds a run already; `resume=True` resumes it, or choose another `output.dir`")
     if jobs := sorted((run / "slurm").glob("*_submitted.pkl")):
         number = jobs[-1].name.partition("_")[0]
         raise InputError(
