@@ -1,4 +1,4 @@
-"""Beginning a run and going on with it."""
+"""Starting and resuming a run."""
 
 import json
 import os
