@@ -18,6 +18,7 @@ from melfast.io.folders import list_images
 Data = Path | Literal["drawn"] | None  # a folder; drawn images; real ones if at hand, else drawn
 
 LARGE_WIDTH = 1500
+DRAWN_SOURCE = "drawn images"
 LARGE, SMALL = f"at least {LARGE_WIDTH} px wide", f"under {LARGE_WIDTH} px wide"
 REAL = {LARGE: "isic_fullres/images", SMALL: "lesion_masks/ham10000_native_pairs/images"}
 DRAWN = {LARGE: (24, 1536, 2048), SMALL: (48, 450, 600)}  # number, height, width
@@ -43,7 +44,7 @@ def groups(data: Data) -> Iterator[tuple[str, dict[str, list[Path]]]]:
         yield ("real dermoscopic images", {name: jpegs(list_images(folder / each)) for name, each in REAL.items()})
     else:
         with TemporaryDirectory(prefix="melfast-bench-") as place:
-            yield "drawn images", {name: draw(Path(place), *size) for name, size in DRAWN.items()}
+            yield DRAWN_SOURCE, {name: draw(Path(place), *size) for name, size in DRAWN.items()}
 
 
 def jpegs(paths: list[Path]) -> list[Path]:

@@ -5,6 +5,7 @@ import click
 from melfast.cli import CONTEXT, LazyGroup
 
 COMMANDS = {
+    "all": ("melfast.cli.prepare_all", "Run all steps from a data set to a manifest for training."),
     "import": ("melfast.cli.prepare_import", "Import a table or a folder of images as a manifest."),
     "check": ("melfast.cli.prepare_check", "Decode every image and set the bad ones aside."),
     "dedup": ("melfast.cli.prepare_dedup", "Find copies of the same picture."),
@@ -24,5 +25,5 @@ def command() -> None:
     """Import, check and split images.
 
     \b
-    Example: melfast prepare import data --output manifest.csv
+    Example: melfast prepare all data --output manifest.csv
     """

@@ -1,6 +1,6 @@
 """Output of the commands that process every image: a manifest and the table of bad images."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +75,7 @@ def open_output(
     quarantine: Path | None,
     command: str = "",
     settings: dict[str, Any] | None = None,
-    folder: Path | None = None,
+    folders: Sequence[Path] = (),
 ) -> Iterator[Output]:
     """Checks before the work that all files can be written, and locks them for this process.
 
@@ -83,7 +83,7 @@ def open_output(
         path: output manifest; may be the path of `rows`.
         quarantine: path given by the user; None: NAME.bad.csv beside `path`, or beside the input manifest.
         command, settings: identify the journal; without them no journal is kept.
-        folder: folder that the command also writes images to.
+        folders: folders that the command also writes images to.
     Raises:
         InputError: a file cannot be written, would replace another one, or is being written by another
             process.
@@ -101,7 +101,7 @@ def open_output(
         if path is not None:
             stack.enter_context(locked(path))
         stack.enter_context(locked(table))
-        if folder is not None:
+        for folder in folders:
             stack.enter_context(_filling(folder))
         journal = Journal.beside(path, command, settings or {}) if path is not None and command else None
         yield Output(rows, path, table, journal)

@@ -49,7 +49,11 @@ def command(
 ) -> None:
     """Train a classifier.
 
-    Settings are read from the defaults, then the YAML file, then --set, then the other options.
+    Settings are read from the defaults, then the YAML file, then --set, then the other options. A
+    data set that is not a manifest is imported, checked, searched for copies and split, and gets
+    masks and skin tones if the config needs them; section `prepare` of the config has the settings
+    (see `melfast prepare all`).
+
     --resume needs no --config: the run folder has its own. The flags of the published system
     (--cielab, --recall_ce, ...) work too; the setting that each one stands for is printed.
 

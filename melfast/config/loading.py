@@ -148,12 +148,14 @@ def _dotted(document: Mapping[Any, Any], source: str) -> dict[str, Any]:
 
 
 def _hint(key: str, schema: type) -> str:
-    """The hint for an unknown key: the nearest valid key, if one is close."""
-    known, name = key_types(schema), key.rpartition(".")[2]
+    """The hint for an unknown key: the nearest valid key, first in its own section, if one is close."""
+    known, (section, _, name) = key_types(schema), key.rpartition(".")
     by_name = {each.partition(".")[2]: each for each in reversed(known)}  # `train.lr` means `optim.lr`
-    close = difflib.get_close_matches(name, [*by_name, *get_type_hints(schema)], 1, 0.7)
+    own = {each.partition(".")[2]: each for each in known if each.startswith(f"{section}.")}
+    close = difflib.get_close_matches(name, own, 1, 0.7)
+    close = close or difflib.get_close_matches(name, [*by_name, *get_type_hints(schema)], 1, 0.7)
     if close:
-        return f"unknown key, did you mean '{by_name.get(close[0], close[0])}'?"
+        return f"unknown key, did you mean '{(by_name | own).get(close[0], close[0])}'?"
     return f"unknown key, the sections are {', '.join(get_type_hints(schema))}"
 
 

@@ -19,18 +19,13 @@ from melfast.metrics.threshold import ThresholdRule
 from melfast.metrics.validation import BestMetric
 from melfast.models.record import Backbone, CalibrationName, Count, Head, Inference, Options, Share
 from melfast.prepare.folds import parse_fold
+from melfast.prepare.settings import PrepareConfig, whole_split
 
 Positive = Annotated[int, Field(ge=1)]
 Amount = Annotated[float, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Part = Annotated[float, Field(gt=0, le=1)]
-
-
-def _whole(split: tuple[float, ...]) -> tuple[float, ...]:
-    if abs(sum(split) - 1) > 1e-6:  # 0.7 + 0.15 + 0.15 is not 1 in floating point
-        raise refused("fractions that add up to 1", list(split))
-    return split
 
 
 def _fold(text: str) -> str:
@@ -59,7 +54,7 @@ class DataConfig:
     path: str = ""
     kind: str = "auto"
     images: str = ""
-    split: Annotated[tuple[Share, Share, Share], AfterValidator(_whole)] = (0.7, 0.15, 0.15)
+    split: Annotated[tuple[Share, Share, Share], AfterValidator(whole_split)] = (0.7, 0.15, 0.15)
     split_seed: int = 0
     fold: Annotated[str, AfterValidator(_fold)] = ""
     allow_overlap: bool = False
@@ -257,6 +252,7 @@ class OutputConfig:
 @checked()
 class Config:
     data: DataConfig = field(default_factory=DataConfig)
+    prepare: PrepareConfig = field(default_factory=PrepareConfig)
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
     augment: Augment = field(default_factory=Augment)
     sampler: Sampler = field(default_factory=Sampler)

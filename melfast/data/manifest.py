@@ -305,16 +305,16 @@ def write_manifest(manifest: Manifest, path: str | Path) -> Manifest:
         InputError: the file cannot be written.
     """
     path = Path(path)
-    moved = _move(manifest, path)
-    first = [name for name in COLUMNS if name in moved.table]
-    others = [name for name in moved.table if name not in COLUMNS]
+    written = moved(manifest, path)
+    first = [name for name in COLUMNS if name in written.table]
+    others = [name for name in written.table if name not in COLUMNS]
     with atomic_path(path) as temporary:
-        table = moved.table[first + others]
+        table = written.table[first + others]
         table.apply(lambda cells: cells.map(without_formula)).to_csv(temporary, index=False, lineterminator="\n")
-    return moved
+    return written
 
 
-def _move(manifest: Manifest, path: Path) -> Manifest:
+def moved(manifest: Manifest, path: Path) -> Manifest:
     """Rewrites the paths for another folder.
 
     Relative paths stay relative unless only the root of the file system is shared.

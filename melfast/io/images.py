@@ -69,30 +69,54 @@ def read_image(path: Source, *, min_height: int = 0, min_width: int = 0) -> NDAr
     return read_scaled(path, lambda *_: (min_height, min_width))[0]
 
 
-@contextmanager
-def scaled(path: Source, needed: Needed, *, grey: bool = False) -> Iterator[Scaled]:
-    """`read_scaled` as a block; do not keep the image after it.
+@dataclass(frozen=True)
+class ImageFile:
+    """An open image file and its header."""
 
-    All threads together use no more memory in these blocks than BUDGET allows: 16 threads that decode
-    PNG photographs of 24 million pixels would otherwise need 4 GiB.
-    """
-    if isinstance(path, InMemory) and isinstance(path.content, np.ndarray):
-        height, width = path.content.shape[:2]
-        yield path.content, (height, width), (0.0, 0.0, float(height), float(width))
-        return
-    with open_image(path) as file:
-        with _blamed(path):
-            header = read_header(file)
-        least = needed(*header.size) if header.scalable else (0, 0)
-        factor = _scale_factor(*header.size, *least)
-        with BUDGET.hold(file.seek(0, os.SEEK_END) + peak_bytes(header, factor)):
-            with _blamed(path):
-                image = decode(file, header, factor, grey=grey)
+    path: Source
+    file: BinaryIO
+    header: Header
+
+    def factor(self, needed: Needed) -> int:
+        """1, 2, 4 or 8: the picture is decoded at 1/factor of its size."""
+        return _scale_factor(*self.header.size, *needed(*self.header.size)) if self.header.scalable else 1
+
+    @contextmanager
+    def at(self, factor: int, *, grey: bool = False) -> Iterator[Scaled]:
+        """`read_scaled` as a block; do not keep the image after it.
+
+        All threads together use no more memory in these blocks than BUDGET allows: 16 threads that
+        decode PNG photographs of 24 million pixels would otherwise need 4 GiB.
+        """
+        header = self.header
+        with BUDGET.hold(self.file.seek(0, os.SEEK_END) + peak_bytes(header, factor)):
+            with _blamed(self.path):
+                image = decode(self.file, header, factor, grey=grey)
             height, width = image.shape[:2]
             if factor == 1:
                 yield image, (height, width), (0.0, 0.0, float(height), float(width))
             else:
                 yield image, header.size, _extent(header, (height, width), factor)
+
+
+@contextmanager
+def opened(path: Source) -> Iterator[ImageFile]:
+    """A file whose header has been read; raises ImageError as read_image."""
+    with open_image(path) as file:
+        with _blamed(path):
+            header = read_header(file)
+        yield ImageFile(path, file, header)
+
+
+@contextmanager
+def scaled(path: Source, needed: Needed) -> Iterator[Scaled]:
+    """`ImageFile.at` of a path, or an image in memory."""
+    if isinstance(path, InMemory) and isinstance(path.content, np.ndarray):
+        height, width = path.content.shape[:2]
+        yield path.content, (height, width), (0.0, 0.0, float(height), float(width))
+        return
+    with opened(path) as image, image.at(image.factor(needed)) as found:
+        yield found
 
 
 def read_scaled(path: Source, needed: Needed) -> Scaled:
@@ -139,11 +163,14 @@ def check_image(path: str | Path) -> ImageInfo:
     Raises:
         ImageError: as read_image.
     """
-    with open_image(path) as file, _blamed(path):
-        header = read_header(file)
-        profile = profile_name(header.profile)
-    with scaled(path, lambda *_: (0, 0)) as (_, (height, width), _):
-        return ImageInfo(width, height, header.format, profile)
+    with opened(path) as image, image.at(1) as (_, (height, width), _):
+        return ImageInfo(width, height, image.header.format, profile_of(image))
+
+
+def profile_of(image: ImageFile) -> str:
+    """What its colour profile calls itself; '' where it has none; raises ImageError where it is damaged."""
+    with _blamed(image.path):
+        return profile_name(image.header.profile)
 
 
 def read_mask(path: str | Path) -> NDArray[np.bool_]:
@@ -155,11 +182,9 @@ def read_mask(path: str | Path) -> NDArray[np.bool_]:
     Raises:
         ImageError: as read_image, but greyscale is accepted.
     """
-    with open_image(path) as file, _blamed(path):
-        lossy = read_header(file).format == "JPEG"
-    with scaled(path, lambda *_: (0, 0), grey=True) as (image, _, _):
+    with opened(path) as mask, mask.at(1, grey=True) as (image, _, _):
         values = image[..., 0]
-        return values > (127 if lossy else values.max() // 2)
+        return values > (127 if mask.header.format == "JPEG" else values.max() // 2)
 
 
 def read_mask_of(path: Source, mask: str | Path) -> NDArray[np.bool_]:

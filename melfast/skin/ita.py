@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from kneed import KneeLocator
 from numpy.typing import NDArray
 
 from melfast import core
@@ -155,6 +154,8 @@ def _elbow(inertias: NDArray[np.float64]) -> int | None:
     """The k at which the inertia stops falling steeply; None if it falls evenly or not at all."""
     if inertias.min() == inertias.max():
         return None
+    from kneed import KneeLocator  # which imports scipy.signal and Matplotlib's pyplot: seconds
+
     knee = KneeLocator(CLUSTERS, inertias, S=1.0, curve="convex", direction="decreasing").elbow
     return None if knee is None else int(knee)
 

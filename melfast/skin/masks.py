@@ -72,16 +72,15 @@ def make_mask(
     Raises:
         TypeError, ValueError: an invalid argument.
     """
-    if method == "published":
-        mask = core.published_mask(image)
-    else:
-        regions = find_regions(image)
-        if method == "skin":
-            inside = regions == 0
-        else:
-            inside = (regions & (Region.LESION if method == "lesion" else Region.HAIR)) != 0
-        mask = inside.view(np.uint8)
     height, width = size or image.shape[:2]
-    if method == "published" and mask.shape == (height, width):
-        return mask
-    return core.resize_mask(mask, height, width)
+    if method != "published":
+        return region_mask(find_regions(image), method, height, width)
+    mask = core.published_mask(image)
+    return mask if mask.shape == (height, width) else core.resize_mask(mask, height, width)
+
+
+def region_mask(regions: NDArray[np.uint8], method: MaskMethod, height: int, width: int) -> NDArray[np.uint8]:
+    """`make_mask` of an image's regions, but for "published"."""
+    parts = {"lesion": Region.LESION, "hair": Region.HAIR}
+    inside = (regions & parts[method]) != 0 if method in parts else regions == 0
+    return core.resize_mask(inside.view(np.uint8), height, width)

@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from melfast.io.log import Progress, logger, no_progress
 from melfast.metrics.threshold import require_both_classes
 from melfast.metrics.validation import require_metric, value_of
 from melfast.models.checkpoint import State, find_checkpoint, has_checkpoint, load_state, read_record
+from melfast.prepare.settings import PrepareConfig
 from melfast.train.cells import count_cells
 from melfast.train.data import MANIFEST, TrainingData, take_in, training_data
 from melfast.train.epochs import require_steps
@@ -42,6 +44,7 @@ SETTLED = (
     "data.split_seed",
     "data.fold",
     "data.allow_overlap",
+    *(f"prepare.{key.name}" for key in fields(PrepareConfig)),
     "model.pretrained",
     "model.in_22k",
     "model.weights",
@@ -78,7 +81,7 @@ def run_training(config: Config, sources: dict[str, str], *, going_on: bool, pro
     require_tracker(config.output.tracker)
     with start_world(config.train.device) as world, TextLog() as text, contextlib.ExitStack() as held:
         loader, why = choose_loader(config.data.loader, world.device.type)
-        world.first_does(lambda: prepare_run(config, sources, run, going_on, held))
+        world.first_does(lambda: prepare_run(config, sources, run, going_on, held, progress))
         logger.info(f"loader: {loader} ({why})")
         set_threads(config.train.threads, world)
         set_tf32(config.train.tf32)
@@ -146,7 +149,14 @@ def sum_up(run: Path, state: State, log: Log) -> None:
     logger.info(summary_table(valid, state.best["epoch"]))
 
 
-def prepare_run(config: Config, sources: dict[str, str], run: Path, going_on: bool, held: contextlib.ExitStack) -> None:
+def prepare_run(
+    config: Config,
+    sources: dict[str, str],
+    run: Path,
+    going_on: bool,
+    held: contextlib.ExitStack,
+    progress: Progress = no_progress,
+) -> None:
     """Creates the run folder with its manifest; a resumed run keeps its manifest.
 
     Args:
@@ -165,7 +175,7 @@ def prepare_run(config: Config, sources: dict[str, str], run: Path, going_on: bo
         logger.info(f"{run}: no checkpoint yet, training begins at the beginning")
     if not has_checkpoint(run):
         own.claim()
-        take_in(config.data, run, set(sources))
+        take_in(config, run, set(sources), progress)
     if launch_id():
         with atomic_path(launch) as file:
             file.write_text(launch_id(), encoding="utf-8")
@@ -193,7 +203,7 @@ def compare_configs(now: dict[str, Any], before: dict[str, dict[str, Any]], run:
         logger.warning(f"resuming with another config: {', '.join(changed)}")
     for key in differing:
         if key in SETTLED and key in set_by_user:
-            own = MANIFEST if key.startswith("data.") else "weights"
+            own = MANIFEST if key.startswith(("data.", "prepare.")) else "weights"
             logger.warning(f"{changes[key]} is not used: the run has its own {own}")
 
 
