@@ -1,4 +1,4 @@
-"""Images to measure with: the user's, the project's real ones, or drawn ones, grouped by size."""
+"""Images for benchmarks: those of the user, real images of the project, or drawn ones, grouped by size."""
 
 import os
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ MOST = 100  # files a group: what fits into the page cache and into a minute
 
 
 def real(data: Data) -> Path | None:
-    """The folder of the project's real images, where it is there and nothing else is asked for."""
+    """The folder with real images of the project, if it exists and no other images are requested."""
     folder = Path(os.environ.get("MELFAST_TEST_DATA", ROOT.parent / "shared" / "data"))
     return folder if data is None and folder.is_dir() else None
 
