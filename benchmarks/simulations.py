@@ -114,7 +114,7 @@ def holds_gap_difference(rng: np.random.Generator, sizes: list[int], each: int) 
             ]
         )
     pair = [malignant_sample([part[model] for part in parts], each) for model in range(2)]
-    both = [Gaps.of(sample, groups_of(sizes), permutations=1) for sample in pair]
+    both = [Gaps.of(sample, groups_of(sizes), permutations=PERMUTATIONS) for sample in pair]
     found = gap_difference("recall", (both[0], both[1]), (pair[0], pair[1]))
     return bool(found.low <= np.ptp(recalls[0]) - np.ptp(recalls[1]) <= found.high)
 
