@@ -204,7 +204,7 @@ class TrainConfig:
             `equal_recall`: `recall` in each tone group by itself, so a threshold a group.
         threshold_value: see `threshold_rule`.
         calibration: of P(malignant), fitted on the validation split and kept with the model:
-            `temperature` or `isotonic`, see evaluate/calibration.
+            `temperature`, `sigmoid` or `isotonic`, see metrics/calibration.
         checkpoint_minutes: a checkpoint also within an epoch, this often; 0: after epochs only.
         keep_last: so many of the newest checkpoints are kept, beside the best.
         log_every: steps between two log lines.

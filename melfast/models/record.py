@@ -23,7 +23,7 @@ from melfast.io.schema import STRICT, checked, from_json, refused
 
 Head = Literal["plain", "domain_discriminative", "domain_independent"]
 Inference = Literal["sum", "group_conditional"]
-CalibrationName = Literal["none", "temperature", "isotonic"]
+CalibrationName = Literal["none", "temperature", "sigmoid", "isotonic"]
 # What of timm.create_model's keywords shapes a network. `checkpoint_path`, `pretrained_cfg` and others that read files
 # or fetch URLs must never be among them.
 _OPTIONS = """
@@ -114,6 +114,7 @@ class ModelRecord:
         inference: of a domain_independent head, see melfast.config.schema.ModelConfig.
         preprocess: what is done to an image first.
         temperature: by which the log-odds of P(malignant) are divided; 1: not at all.
+        offset: added to the log-odds of P(malignant) after that (Platt scaling); 0: nothing.
         isotonic: calibration of P(malignant) by lines from knot (before, after) to knot, rising.
         threshold: P(malignant) at or above which an image is called malignant; chosen on the
             validation split by `threshold_rule`. None until then.
@@ -136,6 +137,7 @@ class ModelRecord:
     priors: tuple[tuple[Share, ...], ...] = ()
     inference: Inference = "sum"
     temperature: Annotated[float, Field(ge=0.01, le=100)] = 1.0
+    offset: Annotated[float, Field(ge=-20, le=20)] = 0.0
     isotonic: Annotated[tuple[tuple[Share, Share], ...], Field(max_length=100_000), AfterValidator(_rising)] = ()
     threshold: Share | None = None
     threshold_rule: Annotated[str, Field(max_length=200), AfterValidator(_printable)] = ""
@@ -159,6 +161,8 @@ class ModelRecord:
             raise refused(f"such that head {self.head} could learn every class", self.priors, "priors")
         if self.isotonic and self.temperature != 1:
             raise refused("1 beside an isotonic calibration", self.temperature, "temperature")
+        if self.isotonic and self.offset:
+            raise refused("0 beside an isotonic calibration", self.offset, "offset")
         if self.group_thresholds and len(self.group_thresholds) != rows:
             raise refused(f"{rows} thresholds, one a group", list(self.group_thresholds), "group_thresholds")
 
@@ -187,7 +191,7 @@ class ModelRecord:
 
     def learnt_by(self, other: "ModelRecord") -> "ModelRecord":
         """With what validation has found of another: threshold, calibration and summary."""
-        names = ("temperature", "isotonic", "threshold", "threshold_rule", "group_thresholds", "training")
+        names = ("temperature", "offset", "isotonic", "threshold", "threshold_rule", "group_thresholds", "training")
         return self.replace(**{name: getattr(other, name) for name in names})
 
     def thresholds(self, groups: NDArray[np.integer[Any]], otherwise: float) -> NDArray[np.float64]:
