@@ -22,7 +22,8 @@ from melfast.data.preprocess import Preprocess
 from melfast.data.retouch import lesion_plane
 from melfast.io.colour_profiles import is_srgb
 from melfast.io.errors import ImageError
-from melfast.io.headers import Header, read_header, require_few_scans, without_stray
+from melfast.io.formats import read_header
+from melfast.io.headers import Header, require_few_scans, without_stray
 from melfast.io.images import decode_image, read_bytes, read_resized
 
 # (length, CRC-32) of contents found whole by this process; every epoch has a loader of its own.

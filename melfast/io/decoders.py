@@ -15,13 +15,13 @@ from PIL.WebPImagePlugin import WebPImageFile
 from melfast.io import rare_formats
 from melfast.io.colour_profiles import to_srgb
 from melfast.io.errors import UnreadableError
+from melfast.io.formats import read_header
 from melfast.io.headers import (
     EXIF_MAGIC,
     WANTED,
     Header,
     decoding,
     png_chunks,
-    read_header,
     require_few_scans,
     tiff_orientation,
     without_stray,

@@ -3,7 +3,6 @@
 import errno
 import fcntl
 import json
-import logging
 import os
 import re
 import secrets
@@ -16,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from melfast.io.errors import InputError
+from melfast.io.log import logger
 
 # What a killed process may leave; nothing else is ever taken for a leftover.
 TEMPORARY = re.compile(r"\.melfast-[0-9a-f]{16}\.tmp")
 LOCK, LEDGER = ".melfast.lock", ".melfast.json"
 # Of file systems that have no locks (some network ones): the work goes on without.
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EINVAL}
-log = logging.getLogger("melfast")
 _tidied: set[Path] = set()
 
 
@@ -169,7 +168,7 @@ def _lock(path: Path, file: Path) -> int:
             if error.errno not in NO_LOCKS:
                 os.close(descriptor)
                 raise
-            log.warning("%s: the file system has no locks; no second process may write there", path)
+            logger.warning("%s: the file system has no locks; no second process may write there", path)
             return descriptor
         with suppress(FileNotFoundError):  # else its holder has just ended, and taken it away
             if os.path.samestat(os.fstat(descriptor), os.stat(file)):

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO, Literal
+from typing import Literal
 
 from melfast.io.colour_profiles import chromatic_profile
 from melfast.io.errors import UnreadableError
@@ -128,27 +128,6 @@ def recognise(data: bytes) -> Format:
     if data.startswith(b"DICM", 128):
         return "DICOM"
     raise UnreadableError(f"found {_describe(data)}, {WANTED_FORMAT}")
-
-
-def read_header(file: BinaryIO) -> Header:
-    """The header of a picture, from the first HEAD bytes but for what keeps it elsewhere.
-
-    Raises:
-        UnreadableError: with the reason why it cannot be read or is not to be decoded.
-    """
-    file.seek(0)
-    head = file.read(HEAD)
-    kind = recognise(head)
-    with decoding(kind):
-        if kind in PARSERS:
-            header = PARSERS[kind](head)
-        else:
-            from melfast.io import rare_formats
-
-            file.seek(0)
-            header = rare_formats.HEADERS[kind](file)
-    require_size(header.height, header.width)
-    return header
 
 
 def require_size(height: int, width: int) -> None:

@@ -18,7 +18,8 @@ from melfast.io.budget import BUDGET, positive_bytes
 from melfast.io.colour_profiles import profile_name
 from melfast.io.decoders import MIRRORED_ACROSS, MIRRORED_DOWN, decode, peak_bytes
 from melfast.io.errors import ImageError, UnreadableError
-from melfast.io.headers import HEAD, Format, Header, read_header
+from melfast.io.formats import read_header
+from melfast.io.headers import HEAD, Format, Header
 from melfast.io.memory import InMemory, Source
 
 FILE_VARIABLE = "MELFAST_MAX_FILE_BYTES"

@@ -179,7 +179,7 @@ def test_evaluation_sees_each_image_once(num_images: int, world_size: int) -> No
 
 
 def test_batch_larger_than_the_data() -> None:
-    message = "batch of 12 images (6 x 2 processes) is larger than the epoch of 11 training images: --batch-size"
+    message = "batch of 12 images (6 x 2 processes) is larger than the epoch of 11 training images: `batch_size`"
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
         plan_of(Augment(), benign(11), batch_size=6, share=Share(0, 2))
     assert plan_of(Augment(), benign(12), batch_size=6, share=Share(0, 2)).num_batches == 1

@@ -231,7 +231,7 @@ def test_what_differs_is_not_kept(kind: Any, tmp_path: Path, monkeypatch: pytest
     model, record = model_of("plain", "rgb")
     monkeypatch.setattr(export, "compare", lambda run, *_: Check(42, 2e-5, 0.0, 0.0, 1.0, "fp32"))
     if kind in ("onnx", "triton", "tensorrt"):  # seconds, for a file that is thrown away
-        monkeypatch.setattr(export, "write_onnx", lambda *_: None)
+        monkeypatch.setattr(export, "write_onnx", lambda *_, **options: None)
     with pytest.raises(InputError) as caught:
         export_model(model, record, tmp_path / "model", kind)
     assert str(caught.value) == (
@@ -311,7 +311,7 @@ def test_engines_for_triton_are_of_tensorrt_itself(tmp_path: Path, monkeypatch: 
     found = tensorrt.find_tensorrt().__name__
     assert str(caught.value) == (
         f"{tmp_path / 'repo'}: Triton runs engines of TensorRT itself, found {found}; pip install "
-        "tensorrt-cu13, or the ONNX file: --runtime onnx"
+        "tensorrt-cu13, or the ONNX file: `runtime='onnx'`"
     )
     assert not list(tmp_path.iterdir())
 

@@ -32,7 +32,7 @@ RECORD = ModelRecord(
     groups=("light", "dark"),
     priors=((0.6, 0.1), (0.2, 0.1)),
     threshold=0.3,
-    threshold_rule='a "quoted" rule\nof two lines, größer',
+    threshold_rule='a "quoted" rule, größer',
 )
 
 

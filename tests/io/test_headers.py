@@ -15,7 +15,8 @@ from PIL import Image
 
 from melfast.io import decoders
 from melfast.io.errors import ImageError, UnreadableError
-from melfast.io.headers import MAX_SCANS, read_header, without_stray
+from melfast.io.formats import read_header
+from melfast.io.headers import MAX_SCANS, without_stray
 from melfast.io.images import check_image, decode_image, read_image, read_mask, read_scaled
 from tests.conftest import skin_rgb
 

@@ -513,18 +513,15 @@ def test_targets_to_choose(
     [
         (
             Choice(),
-            ":3: dx 'psoriasis' is no diagnosis that is known: say with --positive which of its words are the "
-            "positive class, or give a table of them with --target MAP.yaml",
+            ":3: dx 'psoriasis' is no diagnosis that is known: say with `positive` which of its words are the "
+            "positive class, or give a table of them with `target=MAP.yaml`",
         ),
         (
             Choice(target="dx"),
             ":2: dx must be 0 or 1, benign or malignant, or empty, got 'mel' (for other words: "
-            "--target dx --positive WORD,WORD)",
+            "`target=dx` `positive=WORD,WORD`)",
         ),
-        (
-            Choice(target="dx", positive=("mell",)),
-            ": --positive 'mell' stands in no row of 'dx'; there are mel, psoriasis",
-        ),
+        (Choice(target="dx", positive=("mell",)), ": `positive` 'mell' is in no row of 'dx'; there are mel, psoriasis"),
         (Choice(target="dxx"), ": no column 'dxx'; columns are photo, dx, who, image_name, path"),
         (Choice(target="map.yaml"), ":3: dx 'psoriasis' is not in map.yaml"),
         (Choice(patient="whom"), ": no column 'whom'; columns are photo, dx, who, image; did you mean 'who'?"),
@@ -684,7 +681,7 @@ def test_hints_at_names(tmp_path: Path, file: str, hint: str) -> None:
         import_dataset(path)
     assert str(caught.value) == (
         f"{path}: 2 of 2 listed images are not in {tmp_path}: IMG_A1, 1{hint} "
-        "(--images names another folder, --on-missing drop leaves them out)"
+        "(`images` names another folder, `on_missing=drop` leaves them out)"
     )
 
 

@@ -90,8 +90,8 @@ def test_ham10000_with_an_unknown_diagnosis(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         import_dataset(path, require_images=False)
     assert str(caught.value) == (
-        f"{path}:5: dx 'psoriasis' is no diagnosis that is known: say with --positive which of its words are the "
-        "positive class, or give a table of them with --target MAP.yaml"
+        f"{path}:5: dx 'psoriasis' is no diagnosis that is known: say with `positive` which of its words are the "
+        "positive class, or give a table of them with `target=MAP.yaml`"
     )
 
 
@@ -249,7 +249,7 @@ def test_column_nearly_one_of_ours_is_refused(tmp_path: Path) -> None:
         (
             "image_name,target\na,1\nb,mel\n",
             ":3: target must be 0 or 1, benign or malignant, or empty, got 'mel' "
-            "(for other words: --target target --positive WORD,WORD)",
+            "(for other words: `target=target` `positive=WORD,WORD`)",
         ),
         ("image_name,target\na,1\na.jpg,1\n", ":3: image_name 'a' stands in line 2 already"),
         ("image_name,ita\na,4O\n", ":2: ita must be degrees in -180..180 or empty, got '4O'"),
@@ -271,7 +271,7 @@ def test_missing_files(tmp_path: Path) -> None:
         import_dataset(path)
     assert str(caught.value) == (
         f"{path}: 7 of 9 listed images are not in {tmp_path / 'images'}: i0, i2, i4, i5, i6, ... "
-        "(--images names another folder, --on-missing drop leaves them out)"
+        "(`images` names another folder, `on_missing=drop` leaves them out)"
     )
     found = import_dataset(path, on_missing="drop")
     assert found.manifest.image_names == ["i1", "i3"]
@@ -397,7 +397,7 @@ def test_folder_layout_gone_wrong(tmp_path: Path) -> None:
         import_dataset(tmp_path)
     assert str(caught.value) == (
         f"{tmp_path}/train/naevus/b.jpg: lies in a split's folder but in no class's, wanted benign or malignant, "
-        "or a diagnosis (for other words: --positive WORD,WORD)"
+        "or a diagnosis (for other words: `positive=WORD,WORD`)"
     )
     (tmp_path / "train/naevus/b.jpg").unlink()
     put(tmp_path, "val/malignant/a.png", "masks/val/malignant/a_mask.png")

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from skimage.color import lab2rgb, rgb2lab
 
-from melfast.io.images import list_images
+from melfast.io.folders import list_images
 from melfast.prepare.synth import draw_sample
 from melfast.skin import locus
 from melfast.skin.curves import destinations, level_curves, light_gains

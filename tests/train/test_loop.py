@@ -131,6 +131,7 @@ from melfast.train.data import training_data
 from melfast.distributed import start_world
 from melfast.train.epochs import epoch_plan, require_steps
 from melfast.data.feed import feed, open_loader
+from melfast.data.loader import LoaderSettings
 from melfast.train.learner import build_learner, new_record
 from melfast.train.logging import SilentLog
 from melfast.train.loop import Trainer, Window
@@ -144,7 +145,7 @@ with start_world("cpu") as world:
     trainer = Trainer(config, data, Path("."), world, record, learner, State(), SilentLog())
     plan = epoch_plan(config, data.train.rows, 0, world)
     assert world.size == 2 and len(plan.index) == 16
-    with open_loader(data.train.images, record.preprocess, plan, world, threads=1) as loader:
+    with open_loader(data.train.images, record.preprocess, plan, world, LoaderSettings(threads=1)) as loader:
         trainer.forward_backward(trainer.pieces(feed(loader, world.device), Window()))
     gradients = {name: p.grad for name, p in learner.model.named_parameters()}
     torch.save(gradients, f"{sys.argv[2]}{world.rank}")
@@ -426,7 +427,7 @@ def test_resume_in_another_precision(tiny_config: MakeConfig, tmp_path: Path) ->
         (
             {"train__batch_size": 40},
             World(),
-            "batch of 40 images (40 x 1 processes) is larger than the epoch of 32 training images: --batch-size",
+            "batch of 40 images (40 x 1 processes) is larger than the epoch of 32 training images: `batch_size`",
         ),
         (
             {"train__batch_size": 9},
@@ -475,18 +476,16 @@ class Neighbour(World):
         return [value, (1.0, 2, [ImageError("other.png", "is broken")], True)]
 
 
-def test_report_is_of_all_processes(tiny_config: MakeConfig, tmp_path: Path) -> None:
+def test_report_is_of_all_processes(tiny_config: MakeConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     trainer = make_trainer(tiny_config(), tmp_path)
     trainer.world = Neighbour()
-    said: list[str] = []
-    trainer.log.say = said.append  # type: ignore[method-assign]
     window = Window([torch.tensor([2.0, 3.0])], [np.array([0, 1])])
     window.gradient_norms = [torch.tensor(1.0)]
     trainer.report(window, rate=0.1)
     other = Window([torch.tensor([0.0])], [np.array([2])], gradient_norms=[torch.tensor(1.0)])
     trainer.report(other, rate=0.1)
     assert (window.images, window.loss) == (4, 1.5)
-    assert said == ["warning: left out (1 by now): other.png: is broken"]
+    assert [line_of(record) for record in caplog.records] == ["warning: left out (1 by now): other.png: is broken"]
     assert trainer.stopped
     assert not trainer.stop.wanted
 
