@@ -290,7 +290,7 @@ class Gaps:
         lowest, highest = (names[chosen[pick(value[chosen])]] for pick in (np.argmin, np.argmax))
         worst = None if metric in NEITHER_IS_BETTER else highest if metric in LOWER_IS_BETTER else lowest
         size = float(gap(value[chosen]))
-        low, high = min(ends[0], size), max(ends[1], size)
+        low, high = float(min(ends[0], size)), float(max(ends[1], size))
         return Gap(size, low, high, float(ratio(value[chosen])), lowest, highest, worst, left_out, counted)
 
     def _equalized_odds(self, recall: Gap, fpr: Gap) -> Gap:
