@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = [
     *("melfast", "numpy", "simplejpeg", "pillow", "torch", "torchvision", "timm"),
     *("nvidia-dali-cuda130", "opencv-python-headless"),
-    *("scikit-learn", "scipy"),
+    *("numba", "scikit-learn", "scipy"),
     *("onnx", "onnxruntime", "onnxruntime-gpu", "tensorrt-cu13"),
 ]
 

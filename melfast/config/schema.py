@@ -201,7 +201,7 @@ class TrainConfig:
             `equal_recall`: `recall` in each tone group separately, so one threshold per group.
         threshold_value: see `threshold_rule`.
         calibration: of P(malignant), fitted on the validation split and kept with the model:
-            `temperature` or `isotonic`, see melfast.metrics.calibration.
+            `temperature`, `sigmoid` or `isotonic`, see melfast.metrics.calibration.
         checkpoint_minutes: interval of additional checkpoints within an epoch; 0: only after epochs.
         keep_last: number of newest checkpoints that are kept besides the best.
         log_every: number of steps between log lines.

@@ -65,7 +65,7 @@ PROBES = (
     Probe("libraries", "torch", "training", TORCH, True),
     Probe("libraries", "models", "backbones", f"{TORCH} timm", True),
     Probe("libraries", "onnxruntime", "prediction", "pip install --force-reinstall onnxruntime", True),
-    Probe("libraries", "statistics", "evaluation", "pip install --force-reinstall scipy scikit-learn"),
+    Probe("libraries", "statistics", "evaluation", "pip install --force-reinstall numba fairlearn scikit-learn"),
     Probe("libraries", "plots", "curves, reports", "pip install --force-reinstall matplotlib", True),
     Probe(
         "machine",

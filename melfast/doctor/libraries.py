@@ -170,11 +170,20 @@ def onnxruntime() -> Found:
 
 
 def statistics() -> Found:
-    """The libraries that compute reports."""
+    """The libraries that compute reports; numba compiles when it is first used."""
+    import fairlearn
+    import fairlearn.metrics
+    import numba
     import scipy
     import sklearn
 
-    found = {"scikit-learn": sklearn.__version__, "scipy": scipy.__version__}
+    require(numba.njit(lambda number: number + 1)(1) == 2, "numba's 1 + 1 is not 2")
+    found = {
+        "numba": numba.__version__,
+        "fairlearn": fairlearn.__version__,
+        "scikit-learn": sklearn.__version__,
+        "scipy": scipy.__version__,
+    }
     return Found(named(found), facts=found)
 
 

@@ -72,10 +72,12 @@ def folders() -> Found:
     """Folders where melfast and its libraries write."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     hub = Path(os.environ.get("HF_HOME") or home / "huggingface") / "hub"
+    compiled = Path(os.environ.get("NUMBA_CACHE_DIR") or Path(__file__).parents[1] / "metrics")
     places = {
         "current folder": (Path.cwd(), "cd /a/writable/folder"),
         "temporary files": (Path(tempfile.gettempdir()), "export TMPDIR=/a/writable/folder"),
         "pretrained weights": (Path(os.environ.get("HF_HUB_CACHE") or hub), "export HF_HOME=/a/writable/folder"),
+        "compiled statistics": (compiled if writable(compiled) else home, "export NUMBA_CACHE_DIR=/a/writable/folder"),
     }
     closed = [name for name, (path, _) in places.items() if not writable(path)]
     facts = {name: {"path": str(path), "writable": name not in closed} for name, (path, _) in places.items()}

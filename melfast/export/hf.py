@@ -107,9 +107,10 @@ def unfolded(classifier: torch.nn.Module, record: ModelRecord) -> ModelRecord:
     """The record without the temperature, if dividing the weights by it has the same effect.
 
     This is the case with two classes and one softmax, whose log-odds are a difference of two logits.
+    With an offset as well, both stay.
     """
     last = classifier.get_classifier()  # type: ignore[operator]
-    if not record.by_group and len(record.classes) == 2 and isinstance(last, torch.nn.Linear):
+    if not record.by_group and len(record.classes) == 2 and not record.offset and isinstance(last, torch.nn.Linear):
         return record.replace(temperature=1.0)
     return record
 
@@ -121,8 +122,8 @@ def needs(record: ModelRecord) -> list[str]:
         found.append("before the network its RGB pixels are converted to CIELAB")
     if record.by_group:
         found.append(f"after it the logits of the tone groups are decoded ({record.head})")
-    if record.isotonic or record.temperature != 1:
-        kind = "isotonic" if record.isotonic else "temperature"
+    if record.isotonic or record.offset or record.temperature != 1:
+        kind = "isotonic" if record.isotonic else "sigmoid" if record.offset else "temperature"
         found.append(f"at the end P({record.classes[-1]}) is calibrated ({kind})")
     return found
 
@@ -146,9 +147,9 @@ def code_of(record: ModelRecord) -> str:
         arguments += ["PRIORS", "group"][: 2 if record.takes_group else 1]
     parts += [head.probability]
     decoded = f"{head.probability.__name__}({', '.join(arguments)})"
-    if record.temperature != 1 or record.isotonic:
+    if record.temperature != 1 or record.offset or record.isotonic:
         parts += [calibrated]
-        decoded = f"calibrated({decoded}, {record.temperature!r}, {record.isotonic!r})"
+        decoded = f"calibrated({decoded}, {record.temperature!r}, {record.isotonic!r}, {record.offset!r})"
     takes = f"Logits [B, {record.num_logits}]"
     if record.takes_group:
         takes += f" and tone group (int64 [B], {', '.join(map('{} {}'.format, range(9), record.groups))}, -1 unknown)"

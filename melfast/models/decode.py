@@ -22,17 +22,20 @@ def decode(logits_bk: torch.Tensor, record: ModelRecord, group_b: torch.Tensor |
         probabilities near 0 and 1.
     """
     probability_b = head_of(record).decode(logits_bk.float(), group_b if record.takes_group else None)
-    return calibrated(probability_b, record.temperature, record.isotonic)
+    return calibrated(probability_b, record.temperature, record.isotonic, record.offset)
 
 
 def calibrated(
-    probability: torch.Tensor, temperature: float = 1.0, isotonic: tuple[tuple[float, float], ...] = ()
+    probability: torch.Tensor,
+    temperature: float = 1.0,
+    isotonic: tuple[tuple[float, float], ...] = (),
+    offset: float = 0.0,
 ) -> torch.Tensor:
-    """P(malignant) calibrated by a temperature, or by linear interpolation between knots (before, after)."""
-    if temperature != 1:
+    """P(malignant) calibrated by temperature and offset of its log-odds, or by linear interpolation between knots."""
+    if temperature != 1 or offset != 0:
         clipped = probability.clamp(1e-7, 1 - 1e-7)
         odds = clipped.log() - (-clipped).log1p()
-        return (odds / temperature).sigmoid()
+        return (odds / temperature + offset).sigmoid()
     if not isotonic:
         return probability
     # A sum of ramps, which every engine supports; not every one can look up a table.

@@ -23,7 +23,7 @@ from melfast.io.schema import STRICT, checked, from_json, refused
 
 Head = Literal["plain", "domain_discriminative", "domain_independent"]
 Inference = Literal["sum", "group_conditional"]
-CalibrationName = Literal["none", "temperature", "isotonic"]
+CalibrationName = Literal["none", "temperature", "sigmoid", "isotonic"]
 # The keywords of timm.create_model that shape a network. `checkpoint_path`, `pretrained_cfg` and others that read files
 # or fetch URLs must never be listed.
 _OPTIONS = """
@@ -116,6 +116,7 @@ class ModelRecord:
         inference: for a domain_independent head, see melfast.config.schema.ModelConfig.
         preprocess: preprocessing of an image.
         temperature: divisor of the log-odds of P(malignant); 1: no change.
+        offset: added to the log-odds of P(malignant) after that (Platt scaling); 0: no change.
         isotonic: calibration of P(malignant): rising knots (before, after) joined by lines.
         threshold: P(malignant) at or above which an image is called malignant; chosen on the
             validation split by `threshold_rule`. None until then.
@@ -138,6 +139,7 @@ class ModelRecord:
     priors: tuple[tuple[Share, ...], ...] = ()
     inference: Inference = "sum"
     temperature: Annotated[float, Field(ge=0.01, le=100)] = 1.0
+    offset: Annotated[float, Field(ge=-20, le=20)] = 0.0
     isotonic: Annotated[tuple[tuple[Share, Share], ...], Field(max_length=100_000), AfterValidator(_rising)] = ()
     threshold: Share | None = None
     threshold_rule: Annotated[str, Field(max_length=200), AfterValidator(_printable)] = ""
@@ -161,6 +163,8 @@ class ModelRecord:
             raise refused(f"such that head {self.head} could learn every class", self.priors, "priors")
         if self.isotonic and self.temperature != 1:
             raise refused("1 beside an isotonic calibration", self.temperature, "temperature")
+        if self.isotonic and self.offset:
+            raise refused("0 beside an isotonic calibration", self.offset, "offset")
         if self.group_thresholds and len(self.group_thresholds) != rows:
             raise refused(f"{rows} thresholds, one a group", list(self.group_thresholds), "group_thresholds")
 
@@ -189,7 +193,7 @@ class ModelRecord:
 
     def learnt_by(self, other: "ModelRecord") -> "ModelRecord":
         """A copy with the threshold, calibration and summary of another record."""
-        names = ("temperature", "isotonic", "threshold", "threshold_rule", "group_thresholds", "training")
+        names = ("temperature", "offset", "isotonic", "threshold", "threshold_rule", "group_thresholds", "training")
         return self.replace(**{name: getattr(other, name) for name in names})
 
     def thresholds(self, groups: NDArray[np.integer[Any]], otherwise: float) -> NDArray[np.float64]:

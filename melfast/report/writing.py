@@ -315,18 +315,15 @@ def draw(
     scores = {model.name: model.score for model in models if model.score is not None}
     level = f"{settings.level:.0%}"
     if scores and both:
-        options = {"level": settings.level, "seed": settings.seed}
-        keep(
-            "roc",
-            plots.roc(malignant, scores, **options),  # type: ignore[arg-type]
-            f"ROC curves with pointwise {level} bands.",
-        )
+        of_models = {found["name"]: found for found in document["models"]}
+        overall = {name: of_models[name]["overall"] for name in scores}
+        crosses = f"the cross: at the model's threshold, with {level} intervals"
+        keep("roc", plots.roc(malignant, scores, overall), f"ROC curves; {crosses}.")
         keep(
             "precision-recall",
-            plots.precision_recall(malignant, scores, **options),  # type: ignore[arg-type]
-            f"Precision over recall with pointwise {level} bands; dotted: chance.",
+            plots.precision_recall(malignant, scores, overall),
+            f"Precision over recall; {crosses}; dotted: chance.",
         )
-        of_models = {found["name"]: found for found in document["models"]}
         keep(
             "calibration",
             plots.calibration({name: of_models[name]["calibration"]["curve"] for name in scores}, scores),

@@ -213,12 +213,13 @@ def test_best_by_the_worst_group(tiny_config: MakeConfig, tmp_path: Path) -> Non
     assert find_checkpoint(tmp_path / "run").name == f"epoch-{best['epoch']:03d}"
 
 
-@pytest.mark.parametrize("name", ["temperature", "isotonic"])
+@pytest.mark.parametrize("name", ["temperature", "sigmoid", "isotonic"])
 def test_calibration_is_kept_with_the_model(tiny_config: MakeConfig, tmp_path: Path, name: str) -> None:
     """And the metrics are of what the kept model says."""
     run_training(tiny_config(train__calibration=name), {}, going_on=False)
     model, record = load_checkpoint(tmp_path / "run")
-    assert (record.temperature != 1) == (name == "temperature")
+    assert (record.temperature != 1) == (name in ("temperature", "sigmoid"))
+    assert (record.offset != 0) == (name == "sigmoid")
     assert bool(record.isotonic) == (name == "isotonic")
     valid = read_manifest(tmp_path / "run" / "manifest.csv").split("valid")
     found = infer(model, valid.image_paths, record.preprocess, World())
