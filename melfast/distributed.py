@@ -126,7 +126,7 @@ def start_world(device: Literal["auto", "cpu", "cuda"] = "auto") -> Iterator[Wor
         if local_rank >= torch.cuda.device_count():
             raise InputError(
                 f"{_variable('LOCAL_WORLD_SIZE', size)} processes on this machine, but only "
-                f"{torch.cuda.device_count()} CUDA devices; wanted one each, or `device=cpu`"
+                f"{torch.cuda.device_count()} CUDA devices; expected one each, or `device=cpu`"
             )
         torch.cuda.set_device(local_rank)
     own = torch.device(kind, local_rank) if kind == "cuda" else torch.device("cpu")

@@ -137,7 +137,7 @@ def race(run: Run, files: list[Path], paths: list[Path], threads: int, what: str
 
 def services(run: Run, what: str, files: list[Path]) -> None:
     """From the page cache into the batch on one core, image by image."""
-    from melfast.data.native import carry_out
+    from melfast.data.native import load_record
     from melfast.data.plan import evaluation_plan
     from melfast.data.preprocess import Preprocess
 
@@ -149,7 +149,7 @@ def services(run: Run, what: str, files: list[Path]) -> None:
     def one_by_one() -> int:
         for record in range(len(files)):
             begin = time.perf_counter()
-            carry_out(plan, record, files, None, preprocess, out)
+            load_record(plan, record, files, None, preprocess, out)
             seconds.append(time.perf_counter() - begin)
         return len(files)
 

@@ -131,9 +131,9 @@ def command(
 
 def int8_split(checkpoint: Path, data_path: Path | None) -> "Split":
     from melfast.data.manifest import read_manifest
-    from melfast.export.int8 import read_split
+    from melfast.export.int8 import calibration_split
 
-    return read_split(read_manifest(data_path or run_manifest(checkpoint)))
+    return calibration_split(read_manifest(data_path or run_manifest(checkpoint)))
 
 
 def run_manifest(checkpoint: Path) -> Path:
@@ -165,7 +165,7 @@ def told_of_int8(found: "Quantised") -> list[str]:
         f"validation images; {found.rate_int8:,.0f} against {found.rate_fp32:,.0f} images/s"
     )
     if not found.kept:
-        return [f"  int8 is not kept, the file is float32: wanted AUC within {MAX_AUC_LOSS}, got {numbers}"]
+        return [f"  int8 is not kept, the file is float32: expected AUC within {MAX_AUC_LOSS}, got {numbers}"]
     lines = [f"  int8, calibrated on {found.calibrated} training images: {numbers}"]
     if found.rate_int8 < found.rate_fp32:
         lines.append("  int8 is slower than float32 on this processor; it is smaller")
@@ -180,7 +180,7 @@ def read_card(path: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
     if not text.startswith("---\n") or text.count("---\n") < 2:
-        raise InputError(f"{path}: has no front matter between lines of '---', wanted a model_card.md")
+        raise InputError(f"{path}: has no front matter between lines of '---', expected a model_card.md")
     return text
 
 

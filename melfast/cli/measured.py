@@ -21,14 +21,14 @@ def show(evaluation: "Evaluation | None") -> None:
         return
     console = Console()
     console = console if console.is_terminal else Console(width=140)
-    console.print(table(evaluation.measured, evaluation.title))
+    console.print(results_table(evaluation.measured, evaluation.title))
     for remark in evaluation.measured["remarks"]:
         console.print(f"note: {remark}", markup=False, highlight=False, soft_wrap=True)
     for file in evaluation.files:
         click.echo(file)
 
 
-def table(measured: dict[str, Any], title: str) -> "Table":
+def results_table(measured: dict[str, Any], title: str) -> "Table":
     """The metrics as a table: AUC and average precision as fractions, the others in percent."""
     from rich.table import Table
 

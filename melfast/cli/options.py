@@ -174,5 +174,7 @@ def parse_size(text: str) -> tuple[int, int]:
     """`128x96` (width x height) or `128` as (width, height)."""
     words = text.lower().split("x")
     if len(words) > 2 or not all(word.isdecimal() for word in words):
-        raise click.BadParameter(f"{text!r}: wanted WIDTHxHEIGHT as 128x96, or one number", param_hint="'--input-size'")
+        raise click.BadParameter(
+            f"{text!r}: expected WIDTHxHEIGHT as 128x96, or one number", param_hint="'--input-size'"
+        )
     return int(words[0]), int(words[-1])

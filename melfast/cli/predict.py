@@ -158,9 +158,9 @@ def command(
     from melfast.engines.backends import read_model
     from melfast.io.errors import printable
     from melfast.models.running import InferenceSettings
-    from melfast.predict.predictor import choose_threshold, open_engine, unknown_groups
+    from melfast.predict.predictor import model_threshold, open_engine, unknown_groups_note
     from melfast.predict.sources import find_images
-    from melfast.predict.writer import Stopped, Wanted, write_predictions
+    from melfast.predict.writer import Stopped, TableOptions, write_predictions
 
     foreign = {
         "input_size": None if input_size is None else parse_size(input_size),
@@ -177,20 +177,20 @@ def command(
     files = find_images(images, sys.stdin)
     if shard:
         files = files.shard(shard)
-    limit, source = choose_threshold(record, threshold)
+    limit, source = model_threshold(record, threshold)
     by_group: dict[str, float] = {}
     if record.group_thresholds and threshold is None:
         by_group = dict(zip(record.groups, record.group_thresholds, strict=True))
         source += "; by tone group where it is known"
     groups_known = with_ita or bool(files.groups)
     if (by_group or record.takes_group) and not groups_known:
-        click.echo(f"note: {unknown_groups(len(files), len(files), record)}; {KNOW_GROUPS}", err=True)
+        click.echo(f"note: {unknown_groups_note(len(files), len(files), record)}; {KNOW_GROUPS}", err=True)
     click.echo(
         f"{model}: {record.backbone}, {size.width}x{size.height} {size.colour}, threshold "
         f"{limit:.6g} ({source}), on {where}"
     )
     if engine == "here" and runner.info.passed_over:
-        click.echo(f"  backend {runner.info.backend}{in_words(runner.info.passed_over)}")
+        click.echo(f"  backend {runner.info.backend}{passed_over(runner.info.passed_over)}")
     if assumed:
         click.echo(f"note: melfast did not write the model: {assumed}", err=True)
     if engine == "ray" and resume:
@@ -199,7 +199,7 @@ def command(
         click.echo("note: the threshold was chosen without --tta", err=True)
     for note in files.notes:
         click.echo(f"note: {printable(note)}", err=True)
-    wanted = Wanted(
+    wanted = TableOptions(
         limit,
         by_group,
         with_logits,
@@ -255,14 +255,14 @@ def command(
         f"{record.classes[-1]}, {count:,} failed"
     )
     if summary.unknown_groups and groups_known:
-        click.echo(f"note: {unknown_groups(summary.unknown_groups, summary.predicted, record)}", err=True)
+        click.echo(f"note: {unknown_groups_note(summary.unknown_groups, summary.predicted, record)}", err=True)
     for made in summary.engines:
-        reasons = in_words(made.get("passed_over", {}))
+        reasons = passed_over(made.get("passed_over", {}))
         click.echo(f"  {made['rows']:,} images on {made['provider']}{reasons}")
     if summary.failed_path:
         click.echo(f"{summary.failed_path} lists the failed ones")
 
 
-def in_words(passed_over: dict[str, str]) -> str:
+def passed_over(passed_over: dict[str, str]) -> str:
     reasons = "; ".join(f"{name}: {reason}" for name, reason in passed_over.items())
     return f"; passed over: {reasons}" if reasons else ""

@@ -83,7 +83,7 @@ def command(
     from melfast.config.loading import Override
     from melfast.config.schema import load_config
     from melfast.prepare.all import plan_steps, prepare
-    from melfast.prepare.sources import summary
+    from melfast.prepare.sources import import_summary
 
     begun = time.monotonic()
     overrides = []
@@ -94,7 +94,7 @@ def command(
             overrides.append(Override(f"prepare.{key}", _numbers(value) if key == "fractions" else value, option))
     config = load_config(config_path, overrides)[0].prepare
     found = import_from(data, output, given)
-    figures = summary(found, found.manifest)
+    figures = import_summary(found, found.manifest)
     plan = plan_steps(found.manifest, output, config, force=force)
     with open_output(plan.rows, output, quarantine, "all", plan.settings, plan.folders) as out:
         assert out.journal is not None
@@ -118,7 +118,7 @@ def _numbers(text: str) -> list[float]:
         return [float(word) for word in text.split(",")]
     except ValueError:
         raise click.BadParameter(
-            f"wanted three numbers as 0.7,0.15,0.15, got {text!r}", param_hint="--fractions"
+            f"expected three numbers as 0.7,0.15,0.15, got {text!r}", param_hint="--fractions"
         ) from None
 
 

@@ -29,7 +29,7 @@ def command(
     from melfast.data.manifest import read_manifest, write_manifest
     from melfast.io.errors import printable
     from melfast.io.files import require_other
-    from melfast.prepare.check import check_manifest, remarks
+    from melfast.prepare.check import check_manifest, manifest_remarks
 
     if output:
         require_other(output, manifest)
@@ -39,7 +39,7 @@ def command(
         with progress_bar("checking", len(rows)) as advance:
             checked = check_manifest(rows, threads=count, progress=advance)
         out.put_aside(checked.bad)
-        for note in remarks(checked.good, checked.profiles):
+        for note in manifest_remarks(checked.good, checked.profiles):
             click.echo(f"note: {printable(note)}", err=True)
         if output:
             write_manifest(checked.good, output)

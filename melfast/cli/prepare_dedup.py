@@ -42,7 +42,14 @@ def command(
     from melfast.data.manifest import read_manifest
     from melfast.io.errors import InputError
     from melfast.io.files import require_other
-    from melfast.prepare.dedup import contradictions, find_copies, rows_kept, summary, table_pairs, with_copies
+    from melfast.prepare.dedup import (
+        contradictions,
+        duplicates_summary,
+        find_duplicates,
+        rows_kept,
+        table_pairs,
+        with_duplicates,
+    )
 
     if drop:
         require_other(output, manifest)
@@ -52,10 +59,10 @@ def command(
     listed, unknown = table_pairs(rows, table) if table else ([], 0)
     with open_output(rows, output, quarantine, "dedup", {"pictures": 1}) as out:
         cores = len(os.sched_getaffinity(0))
-        copies = find_copies(rows, threads=threads or cores, journal=out.journal, bar=progress_bar)
-        grouped = with_copies(rows, copies, listed)
+        copies = find_duplicates(rows, threads=threads or cores, journal=out.journal, bar=progress_bar)
+        grouped = with_duplicates(rows, copies, listed)
         kept = rows_kept(grouped)
-        lines, contrary = summary(grouped), contradictions(grouped)
+        lines, contrary = duplicates_summary(grouped), contradictions(grouped)
         done = "left out" if drop else "marked"
         title = f"{len(grouped) - len(kept):,} copies among {len(grouped):,} images {done}"
         out.finish(copies.bad, kept if drop else grouped, title, lines, copies.resumed)

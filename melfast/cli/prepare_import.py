@@ -131,10 +131,10 @@ def command(source: Path, output: Path, no_images: bool, **options: Any) -> None
              melfast prepare import labels.csv --images photos --target dx --positive mel --output m.csv
     """
     from melfast.data.manifest import write_manifest
-    from melfast.prepare.sources import summary
+    from melfast.prepare.sources import import_summary
 
     found = import_from(source, output, {"require_images": not no_images, **options})
-    figures = summary(found, found.manifest)
+    figures = import_summary(found, found.manifest)
     write_manifest(found.manifest, output)
     click.echo(f"{output}: imported {source} as {found.kind}")
     for what, counts in figures:

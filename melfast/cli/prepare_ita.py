@@ -67,7 +67,7 @@ def command(
     from melfast.cli.quarantine import open_output
     from melfast.data.manifest import read_manifest
     from melfast.io.errors import InputError
-    from melfast.prepare.ita import FILLED, ToneSettings, estimate_tones, summary, with_tones
+    from melfast.prepare.ita import FILLED, ToneSettings, estimate_tones, tones_summary, with_tones
 
     settings = ToneSettings(convention, tone_groups, fitzpatrick, min_quality)  # type: ignore[arg-type]
     rows = read_manifest(manifest)
@@ -85,4 +85,4 @@ def command(
             )
         toned = with_tones(rows, swept, settings)
         title = f"skin tone of {len(rows) - len(swept.bad):,} images"
-        out.finish(swept.bad, toned, title, summary(toned, settings), swept.resumed)
+        out.finish(swept.bad, toned, title, tones_summary(toned, settings), swept.resumed)

@@ -45,7 +45,7 @@ def command(
     from melfast.cli.quarantine import open_output
     from melfast.data.manifest import read_manifest
     from melfast.io.files import require_new, require_writable
-    from melfast.prepare.resize import copy_files, resize_images, with_copies
+    from melfast.prepare.resize import copy_files, resize_images, with_resized
 
     rows = read_manifest(manifest)
     require_writable(output)
@@ -68,4 +68,4 @@ def command(
         good = [result for result in swept.results if result is not None]
         num_bytes = sum(os.path.getsize(result["path"]) for result in good)
         title = f"{len(good):,} copies in {folder}, {num_bytes / 2**20:,.1f} MiB"
-        out.finish(swept.bad, with_copies(rows, swept), title, [], swept.resumed)
+        out.finish(swept.bad, with_resized(rows, swept), title, [], swept.resumed)

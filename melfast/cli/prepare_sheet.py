@@ -48,7 +48,7 @@ def command(manifest: Path, output: Path, images: int, targets: str, method: str
         degrees = []
     if not degrees or not all(low <= value <= high for value in degrees):
         raise click.BadParameter(
-            f"wanted degrees in {low:g}..{high:g} as 55,30,-30, got {targets!r}", param_hint="--targets"
+            f"expected degrees in {low:g}..{high:g} as 55,30,-30, got {targets!r}", param_hint="--targets"
         )
     rows = read_manifest(manifest)
     with progress_bar("moving skin", min(images, len(rows))) as advance:

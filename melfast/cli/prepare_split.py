@@ -33,7 +33,7 @@ def command(manifest: Path, output: Path, fractions: str, seed: int, force: bool
         wanted = [float(word) for word in fractions.split(",")]
     except ValueError:
         raise click.BadParameter(
-            f"wanted three numbers as 0.7,0.15,0.15, got {fractions!r}", param_hint="--fractions"
+            f"expected three numbers as 0.7,0.15,0.15, got {fractions!r}", param_hint="--fractions"
         ) from None
     rows = read_manifest(manifest)
     if (rows.splits != "").any() and not force:

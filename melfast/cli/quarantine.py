@@ -94,7 +94,7 @@ def open_output(
     table = quarantine or beside.with_name(f"{beside.stem}.bad.csv")
     for other, what in ((path, "the output"), (rows.path, "the manifest that is read")):
         if other is not None and table.resolve() == other.resolve():
-            raise InputError(f"--quarantine {table}: is {what}, wanted a file of its own")
+            raise InputError(f"--quarantine {table}: is {what}, expected a file of its own")
     require_writable(table)
     require_own_table(table, BAD_COLUMNS)
     with ExitStack() as stack:

@@ -99,7 +99,7 @@ def command(
     for text in crossed:
         first, comma, second = (word.strip() for word in text.partition(","))
         if not (first and comma and second) or "," in second:
-            raise InputError(f"--cross {text}: wanted two columns as group,sex")
+            raise InputError(f"--cross {text}: expected two columns as group,sex")
         pairs.append((first, second))
     if manifest is not None and not manifest.exists():
         raise InputError(f"{manifest}: no such file")
@@ -111,13 +111,13 @@ def command(
             for score in score_columns or ("",)
         ]
     from melfast.report.analysis import Settings
-    from melfast.report.writing import Wanted, read_any_manifest, run_report
+    from melfast.report.writing import ReportOptions, read_any_manifest, run_report
 
     settings = Settings(level, permutations, seed)
     document = run_report(
         tables,
         output,
-        Wanted(names, by, pairs, threshold, title),
+        ReportOptions(names, by, pairs, threshold, title),
         manifest=None if manifest is None else read_any_manifest(manifest),
         settings=settings,
     )

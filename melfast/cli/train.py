@@ -79,7 +79,7 @@ def command(
         if (Path(output) / "config.yaml").is_file():
             config_path = Path(output) / "config.yaml"
         elif not any(o.key == "data.path" for o in overrides):
-            raise InputError(f"{output}: holds no run to resume; wanted --config to start one")
+            raise InputError(f"{output}: holds no run to resume; expected --config to start one")
     config, sources = load_config(config_path, overrides, published)
     config = with_output(config, config_path)
     if print_config:

@@ -69,7 +69,7 @@ def load(
         return sources.get(".".join(key.split(".")[:2])) or [*beside, "config"][0]
 
     try:  # as JSON, where a list is accepted for a tuple although types are strict
-        return TypeAdapter(schema).validate_json(json.dumps(plain(nested), default=str)), sources
+        return TypeAdapter(schema).validate_json(json.dumps(as_plain(nested), default=str)), sources
     except ValidationError as error:
         raise in_words(error, where, lambda key: _hint(key, schema)) from None
 
@@ -78,7 +78,7 @@ def parse_setting(text: str, option: str = "--set", example: str = "optim.lr=1e-
     """Parses `optim.lr=1e-4`, the argument of --set; the value is read as YAML."""
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise InputError(f"{option} {text}: wanted KEY=VALUE, as in {option} {example}")
+        raise InputError(f"{option} {text}: expected KEY=VALUE, as in {option} {example}")
     try:
         return Override(key.strip(), yaml.load(value, Loader=Loader), option)
     except yaml.YAMLError as error:
@@ -100,27 +100,27 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if document is None:
         return {}
     if not isinstance(document, dict):
-        raise InputError(f"{path}: wanted sections as 'optim:', got {described(document)}")
+        raise InputError(f"{path}: expected sections as 'optim:', got {described(document)}")
     return document
 
 
-def plain(value: object) -> Any:
+def as_plain(value: object) -> Any:
     """Converts dataclasses to dicts and tuples to lists, recursively, for YAML and JSON."""
     if dataclasses.is_dataclass(value):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {f.name: as_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, dict):
-        return {str(key): plain(entry) for key, entry in value.items()}
-    return [plain(entry) for entry in value] if isinstance(value, (tuple, list)) else value
+        return {str(key): as_plain(entry) for key, entry in value.items()}
+    return [as_plain(entry) for entry in value] if isinstance(value, (tuple, list)) else value
 
 
 def dotted(settings: object) -> dict[str, Any]:
     """`{"optim.lr": 0.001, ...}` with every key; values as in the YAML."""
-    return {f"{name}.{key}": value for name, section in plain(settings).items() for key, value in section.items()}
+    return {f"{name}.{key}": value for name, section in as_plain(settings).items() for key, value in section.items()}
 
 
 def to_yaml(settings: object) -> str:
     """YAML that `load` reads back to equal settings."""
-    return yaml.dump(plain(settings), Dumper=_Dumper, sort_keys=False, default_flow_style=False, width=100)
+    return yaml.dump(as_plain(settings), Dumper=_Dumper, sort_keys=False, default_flow_style=False, width=100)
 
 
 def key_types(schema: type) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def _if_on(**keys: Any) -> Translation:
 
 def _two_classes(value: Any, known: Known) -> Keys:
     if value != 2:
-        raise InputError(f"melfast tells malignant from benign: wanted 2, got {value}")
+        raise InputError(f"melfast tells malignant from benign: expected 2, got {value}")
     return {}
 
 
@@ -142,7 +142,7 @@ def translate(flags: Mapping[str, tuple[Any, str]], known: Known) -> list[Overri
         except InputError as error:
             raise InputError(f"{where}: {name}: {error}") from None
         except (TypeError, ZeroDivisionError):
-            raise InputError(f"{where}: {name}: wanted a number, got {value!r}") from None
+            raise InputError(f"{where}: {name}: expected a number, got {value!r}") from None
         for key, found in keys.items():
             before = sources.get(key)
             if before not in (None, REFINES.get(name)) and values[key] != found:

@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import Dataset
 
 from melfast.data.manifest import Manifest, read_manifest
-from melfast.data.native import carry_out
+from melfast.data.native import load_record
 from melfast.data.plan import EpochPlan, evaluation_plan
 from melfast.data.preprocess import Preprocess
 
@@ -79,7 +79,7 @@ class MelanomaDataset(Dataset[Item]):
         """
         record = range(len(self))[item]
         image = np.empty((self.preprocess.height, self.preprocess.width, 3), np.float32)
-        carry_out(self.plan, record, self.images, self.preprocess, image)
+        load_record(self.plan, record, self.images, self.preprocess, image)
         channels_first = torch.from_numpy(image).permute(2, 0, 1).contiguous()
         return channels_first, self._labels[record], self._groups[record]
 

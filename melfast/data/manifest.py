@@ -93,7 +93,7 @@ class Manifest:
         """
         if others := set(self.column("mask_method")) & {"hair", "skin"}:
             raise InputError(
-                f"{self.path}: mask_path holds {' and '.join(sorted(others))} masks, wanted "
+                f"{self.path}: mask_path holds {' and '.join(sorted(others))} masks, expected "
                 "lesion masks: melfast prepare masks --method lesion"
             )
         return self.mask_paths

@@ -71,7 +71,7 @@ class NativeLoader(PlanLoader):
 
     def _load(self, record: int, out: NDArray[Any]) -> None:
         """Loads one image into its place in a batch."""
-        carry_out(self.plan, record, self.images, self.preprocess, out)
+        load_record(self.plan, record, self.images, self.preprocess, out)
 
     def _batch(self, work: "_Work") -> Batch:
         images, index = work.images[: work.size], self.plan.index[work.records]
@@ -87,7 +87,7 @@ class NativeLoader(PlanLoader):
         return Batch(images[: len(kept)], index[kept], tuple(failures), group)
 
 
-def carry_out(plan: EpochPlan, record: int, images: ImageList, preprocess: Preprocess, out: NDArray[Any]) -> None:
+def load_record(plan: EpochPlan, record: int, images: ImageList, preprocess: Preprocess, out: NDArray[Any]) -> None:
     """Reads the image of one record and writes it as the model takes it.
 
     Args:

@@ -41,7 +41,7 @@ def require_views(tta: Tta, preprocess: Preprocess) -> tuple[View, ...]:
     if tta == "rotations" and preprocess.width != preprocess.height:
         raise InputError(
             f"`tta=rotations` needs a square input, the model's is {preprocess.width}x"
-            f"{preprocess.height}; wanted `tta=flips`"
+            f"{preprocess.height}; expected `tta=flips`"
         )
     return VIEWS[tta]
 

@@ -134,7 +134,7 @@ def examine(probes: tuple[Probe, ...] = PROBES + USES, *, limit_s: float = LIMIT
 
 def look(probe: Probe, *, limit_s: float = LIMIT_S) -> Finding:
     """Runs one probe in its own process."""
-    said = ask(probe, limit_s=limit_s)
+    said = run_probe(probe, limit_s=limit_s)
     text = " ".join(str(said["text"]).split())
     mend = said.get("mend")
     status: Status = said.get("status") or ("gap" if mend else "ok")
@@ -146,7 +146,7 @@ def look(probe: Probe, *, limit_s: float = LIMIT_S) -> Finding:
     return Finding(probe.name, probe.what, status, text, mend, probe.needed, facts)
 
 
-def ask(probe: Probe, *, limit_s: float) -> dict[str, Any]:
+def run_probe(probe: Probe, *, limit_s: float) -> dict[str, Any]:
     """The answer of the probe's process or, if it died, how it ended."""
     # The same modules as here, and not part of a distributed training.
     environment = {k: v for k, v in os.environ.items() if k not in ("WORLD_SIZE", "RANK")}

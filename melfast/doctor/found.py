@@ -9,7 +9,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Found:
+class ProbeResult:
     """What a probe found.
 
     Attributes:

@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from melfast.doctor.found import Found, named, require
+from melfast.doctor.found import ProbeResult, named, require
 from melfast.doctor.machine import GIB, cpu_info, nvidia_hardware
 
 # Other distributions that provide the same modules.
@@ -22,7 +22,7 @@ NEGATION = bytes.fromhex(
 )
 
 
-def core() -> Found:
+def core() -> ProbeResult:
     """Runs the compiled core on a small image."""
     import numpy as np
 
@@ -35,13 +35,13 @@ def core() -> Found:
     cpu, flags = cpu_info(Path("/proc/cpuinfo"))
     forced = os.environ.get("MELFAST_ISA")
     text = f"instruction set {core.isa()}{' by MELFAST_ISA' if forced else ''}; {cpu}"
-    return Found(
+    return ProbeResult(
         text + (f" with {' '.join(flags)}" if flags else ""),
         facts={"isa": core.isa(), "forced": forced or None, "cpu": cpu, "cpu_flags": flags},
     )
 
 
-def packages() -> Found:
+def packages() -> ProbeResult:
     """Checks the versions of the packages that pyproject.toml requires without extras."""
     from packaging.requirements import Requirement
 
@@ -57,10 +57,10 @@ def packages() -> Found:
             wrong.append((requirement, version))
     facts = {requirement.name: version_of(requirement.name) for requirement in wanted}
     if not wrong:
-        return Found(f"all {len(wanted)} that melfast needs, in versions it knows", facts=facts)
-    text = ", ".join(f"{r.name} {version or 'missing'}, wanted {r.specifier or 'any'}" for r, version in wrong)
+        return ProbeResult(f"all {len(wanted)} that melfast needs, in versions it knows", facts=facts)
+    text = ", ".join(f"{r.name} {version or 'missing'}, expected {r.specifier or 'any'}" for r, version in wrong)
     names = " ".join(f"'{r.name}{r.specifier}'" for r, _ in wrong)
-    return Found(text, f"pip install {names}", facts)
+    return ProbeResult(text, f"pip install {names}", facts)
 
 
 def version_of(distribution: str) -> str | None:
@@ -70,7 +70,7 @@ def version_of(distribution: str) -> str | None:
         return None
 
 
-def images() -> Found:
+def images() -> ProbeResult:
     """Encodes and decodes a JPEG and a PNG."""
     import numpy as np
     import PIL.Image
@@ -82,10 +82,10 @@ def images() -> Found:
     PIL.Image.fromarray(image).save(buffer := io.BytesIO(), "PNG")
     require(PIL.Image.open(buffer).getpixel((3, 3)) == (90, 90, 90), "Pillow's PNG changed")
     found = {"simplejpeg": version_of("simplejpeg"), "pillow": PIL.__version__}
-    return Found(named(found), facts=found)
+    return ProbeResult(named(found), facts=found)
 
 
-def torch() -> Found:
+def torch() -> ProbeResult:
     """Multiplies matrices on the CPU and on each GPU."""
     import torch
 
@@ -110,7 +110,7 @@ def torch() -> Found:
                 if torch.version.cuda
                 else "pip install --force-reinstall torch torchvision"
             )
-        return Found(f"{text}, on the CPU: {reason}", mend, facts)
+        return ProbeResult(f"{text}, on the CPU: {reason}", mend, facts)
     for index in range(torch.cuda.device_count()):
         ones = torch.ones(8, 8, device=f"cuda:{index}")
         require(float((ones @ ones).sum()) == 512, f"8x8 product on cuda:{index} is wrong")
@@ -124,20 +124,20 @@ def torch() -> Found:
         )
     names = ", ".join(device["name"] for device in facts["devices"])
     facts["cudnn"] = torch.backends.cudnn.version()
-    return Found(f"{text}, cuDNN {facts['cudnn']}, on {names}", facts=facts)
+    return ProbeResult(f"{text}, cuDNN {facts['cudnn']}, on {names}", facts=facts)
 
 
-def models() -> Found:
+def models() -> ProbeResult:
     """Builds a backbone; timm needs a torchvision that matches torch."""
     import timm
     import torchvision
 
     count = len(timm.list_models())
     found = {"timm": timm.__version__, "torchvision": torchvision.__version__}
-    return Found(f"{named(found)}, {count:,} architectures", facts={**found, "models": count})
+    return ProbeResult(f"{named(found)}, {count:,} architectures", facts={**found, "models": count})
 
 
-def onnxruntime() -> Found:
+def onnxruntime() -> ProbeResult:
     """Runs one operator with each provider, because a provider may fail silently."""
     import numpy as np
     import onnxruntime
@@ -166,10 +166,10 @@ def onnxruntime() -> Found:
         mend = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime" + (
             "-gpu" if nvidia_hardware() else ""
         )
-    return Found(text, mend, facts)
+    return ProbeResult(text, mend, facts)
 
 
-def statistics() -> Found:
+def statistics() -> ProbeResult:
     """The libraries that compute reports; numba compiles when it is first used."""
     import fairlearn
     import fairlearn.metrics
@@ -184,10 +184,10 @@ def statistics() -> Found:
         "scikit-learn": sklearn.__version__,
         "scipy": scipy.__version__,
     }
-    return Found(named(found), facts=found)
+    return ProbeResult(named(found), facts=found)
 
 
-def plots() -> Found:
+def plots() -> ProbeResult:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -196,10 +196,10 @@ def plots() -> Found:
     figure, axes = pyplot.subplots()
     axes.plot([0, 1], [0, 1], label="P(malignant)")
     figure.savefig(io.BytesIO(), format="png")
-    return Found(f"matplotlib {matplotlib.__version__}", facts={"matplotlib": matplotlib.__version__})
+    return ProbeResult(f"matplotlib {matplotlib.__version__}", facts={"matplotlib": matplotlib.__version__})
 
 
-def dali() -> Found:
+def dali() -> ProbeResult:
     """Runs a pipeline on the CPU."""
     import nvidia.dali as dali  # `from nvidia import dali` does not say what is missing
 
@@ -211,10 +211,10 @@ def dali() -> Found:
     pipe.build()
     (out,) = pipe.run()
     require(out.as_array().ravel().tolist() == [7], "a pipeline's constant 7 changed")
-    return Found(f"DALI {dali.__version__}", facts={"version": dali.__version__})
+    return ProbeResult(f"DALI {dali.__version__}", facts={"version": dali.__version__})
 
 
-def tensorrt() -> Found:
+def tensorrt() -> ProbeResult:
     """TensorRT, or TensorRT-RTX; a builder shows whether engines can be built here."""
     from melfast.engines.tensorrt import MODULES, make_logger
 
@@ -229,16 +229,16 @@ def tensorrt() -> Found:
     logger = make_logger(trt)
     trt.Builder(logger)
     require(not logger.errors, " ".join(logger.errors))
-    return Found(f"{name} {trt.__version__}", facts={"module": name, "version": trt.__version__})
+    return ProbeResult(f"{name} {trt.__version__}", facts={"module": name, "version": trt.__version__})
 
 
-def slurm() -> Found:
+def slurm() -> ProbeResult:
     import submitit
 
-    return Found(f"submitit {submitit.__version__}", facts={"submitit": submitit.__version__})
+    return ProbeResult(f"submitit {submitit.__version__}", facts={"submitit": submitit.__version__})
 
 
-def train() -> Found:
+def train() -> ProbeResult:
     """Imports everything that `melfast train` needs; reports what it would choose."""
     importlib.import_module("melfast.train.run")
     from melfast.config.schema import TrainConfig
@@ -251,12 +251,12 @@ def train() -> Found:
         device = str(world.device)
     loader, why = choose_loader("auto", device.split(":")[0])
     facts = {"device": device, "precision": settings.precision, "loader": loader, "threads": available_cores()}
-    return Found(
+    return ProbeResult(
         f"device {device}, {settings.precision}, loader {loader} ({why}), {facts['threads']} threads", facts=facts
     )
 
 
-def predict() -> Found:
+def predict() -> ProbeResult:
     """Imports everything that `melfast predict` needs; reports what it would choose."""
     for module in ("melfast.predict.writer", "rich.progress"):
         importlib.import_module(module)
@@ -266,7 +266,7 @@ def predict() -> Found:
     threads = available_cores()
     with tempfile.TemporaryDirectory() as folder:
         info = open_engine(_smallest_model(Path(folder, "model.onnx")), threads=1).info
-    return Found(
+    return ProbeResult(
         f"of an ONNX file: {info.backend}, {info.provider}, {threads} threads",
         facts={"backend": info.backend, "provider": info.provider, "threads": threads},
     )

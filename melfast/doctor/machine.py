@@ -7,7 +7,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from melfast.doctor.found import Found
+from melfast.doctor.found import ProbeResult
 from melfast.io.budget import available_memory
 
 CPU_FLAGS = ("avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "asimd", "sve")
@@ -29,7 +29,7 @@ def cpu_info(path: Path) -> tuple[str, list[str]]:
     return name, [flag for flag in CPU_FLAGS if flag in words]
 
 
-def system() -> Found:
+def system() -> ProbeResult:
     """Cores, memory and disk; a container may allow less than the machine has."""
     cores = len(os.sched_getaffinity(0))
     quota = cpu_quota(Path("/sys/fs/cgroup/cpu.max"))
@@ -56,7 +56,7 @@ def system() -> Found:
         "disk_gib": disk_gib,
         "omp_num_threads": threads,
     }
-    return Found(text, mend, facts)
+    return ProbeResult(text, mend, facts)
 
 
 def cpu_quota(path: Path) -> float | None:
@@ -68,7 +68,7 @@ def cpu_quota(path: Path) -> float | None:
     return None if allowed == "max" else int(allowed) / int(period)
 
 
-def folders() -> Found:
+def folders() -> ProbeResult:
     """Folders where melfast and its libraries write."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     hub = Path(os.environ.get("HF_HOME") or home / "huggingface") / "hub"
@@ -82,9 +82,9 @@ def folders() -> Found:
     closed = [name for name, (path, _) in places.items() if not writable(path)]
     facts = {name: {"path": str(path), "writable": name not in closed} for name, (path, _) in places.items()}
     if not closed:
-        return Found(f"can be written: {', '.join(places)}", facts=facts)
+        return ProbeResult(f"can be written: {', '.join(places)}", facts=facts)
     text = ", ".join(f"{name} ({places[name][0]})" for name in closed)
-    return Found(f"cannot be written: {text}", " && ".join(places[name][1] for name in closed), facts)
+    return ProbeResult(f"cannot be written: {text}", " && ".join(places[name][1] for name in closed), facts)
 
 
 def writable(folder: Path) -> bool:
@@ -98,7 +98,7 @@ def writable(folder: Path) -> bool:
         return False
 
 
-def gpu() -> Found:
+def gpu() -> ProbeResult:
     """GPUs reported by the NVIDIA driver; needs no Python library."""
     if shutil.which("nvidia-smi") is None:
         if not nvidia_hardware():
@@ -114,7 +114,7 @@ def gpu() -> Found:
     if not devices:
         raise RuntimeError("nvidia-smi lists no GPU")
     text = "; ".join(f"{d['name']}, {d['memory_free']} of {d['memory']} free" for d in devices)
-    return Found(f"{text}; driver {devices[0]['driver']}", facts={"devices": devices})
+    return ProbeResult(f"{text}; driver {devices[0]['driver']}", facts={"devices": devices})
 
 
 def nvidia_hardware(devices: Path = Path("/sys/bus/pci/devices")) -> bool:
@@ -128,11 +128,11 @@ def nvidia_hardware(devices: Path = Path("/sys/bus/pci/devices")) -> bool:
     return Path("/proc/driver/nvidia/version").exists()
 
 
-def compiler() -> Found:
+def compiler() -> ProbeResult:
     """The compiler, which torch.compile on the CPU and building melfast need."""
     path = shutil.which(os.environ.get("CXX") or "g++") or shutil.which("clang++")
     if path is None:
         raise ModuleNotFoundError("no C++ compiler")
     done = subprocess.run([path, "--version"], capture_output=True, text=True, check=True)
     text = done.stdout.splitlines()[0]
-    return Found(text, facts={"path": path, "version": text})
+    return ProbeResult(text, facts={"path": path, "version": text})

@@ -128,7 +128,7 @@ def model_kind(path: Path) -> str:
         InputError: the file does not exist.
     """
     if not path.exists():
-        raise InputError(f"{path}: no such file, wanted a model that melfast export wrote, or a run folder")
+        raise InputError(f"{path}: no such file, expected a model that melfast export wrote, or a run folder")
     if path.is_dir() or path.suffix == ".safetensors":
         return "checkpoint"
     return "engine" if is_engine(path) else "onnx"
@@ -137,7 +137,7 @@ def model_kind(path: Path) -> str:
 def _open(name: BackendName, path: Path, kind: str, threads: int | None, foreign: Foreign, *, build: bool) -> Engine:
     if kind not in RUNS[name]:
         runs = " or ".join(KINDS[each] for each in RUNS[name])
-        raise UnusableError(f"the file is {KINDS[kind]}, wanted {runs}")
+        raise UnusableError(f"the file is {KINDS[kind]}, expected {runs}")
     if name == "torch":
         from melfast.engines.torch import TorchEngine
 

@@ -93,7 +93,7 @@ class Adapter:
         if self.kind == "probability" and not _possible(answers).all():
             raise InputError(
                 f"{path}: its output was taken for a probability and is {answers.min():g} to "
-                f"{answers.max():g} for a black and a white image; wanted `model_output='logits'`"
+                f"{answers.max():g} for a black and a white image; expected `model_output='logits'`"
             )
         columns = answers.shape[1]
         classes = tuple(f"class {i}" for i in range(max(columns, 2) - 1))
@@ -147,7 +147,8 @@ class Adapter:
             answers = answers[:, None]
         if answers.ndim != 2 or not answers.shape[1]:
             raise InputError(
-                f"{self.path}: its output {self.output!r} is {list(answers.shape)}, wanted [N], [N, 1] or [N, classes]"
+                f"{self.path}: its output {self.output!r} is {list(answers.shape)}, "
+                "expected [N], [N, 1] or [N, classes]"
             )
         return answers.astype(np.float32)
 
@@ -185,7 +186,7 @@ def _image_input(session: Any, path: Path) -> tuple[str, Any, bool, tuple[int, i
             height, width = shape[2:] if planes else shape[1:3]
             fixed = isinstance(height, int) and isinstance(width, int)
             return only.name, dtype, planes, (width, height) if fixed else None
-    raise InputError(f"{path}: takes {told}; wanted one input of images, {TAKEN}")
+    raise InputError(f"{path}: takes {told}; expected one input of images, {TAKEN}")
 
 
 def _ending(path: Path) -> Output:

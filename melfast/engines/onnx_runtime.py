@@ -88,7 +88,7 @@ class OnnxEngine:
         self.provider = require_provider(self.session, device)
         self.adapter: Adapter | None = None
         if METADATA_KEY in self.session.get_modelmeta().custom_metadata_map:
-            self.record = read_record(self.session, path)
+            self.record = read_metadata(self.session, path)
             if foreign.said:
                 raise InputError(
                     f"{path}: melfast export wrote it, it says itself what it takes and gives; "
@@ -167,7 +167,7 @@ def load_session(path: Path, threads: int, device: Device = "cpu") -> onnxruntim
     """Loads a session; raises InputError if the file cannot be run."""
     if not path.is_file():
         found = "is a folder" if path.is_dir() else "no such file"
-        raise InputError(f"{path}: {found}, wanted a model that melfast export wrote")
+        raise InputError(f"{path}: {found}, expected a model that melfast export wrote")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     # Threads that spin while they wait would take cores from the decoder.
@@ -183,12 +183,12 @@ def load_session(path: Path, threads: int, device: Device = "cpu") -> onnxruntim
         if newer := re.search(NEWER, reason):
             raise InputError(
                 f"{path}: is of opset {newer[1]}, onnxruntime {onnxruntime.__version__} knows up "
-                f"to {newer[2]}; wanted a newer one, or a file of an older opset"
+                f"to {newer[2]}; expected a newer one, or a file of an older opset"
             ) from None
         raise InputError(f"{path}: cannot be loaded as an ONNX file; is it whole? ({reason})") from None
 
 
-def read_record(session: onnxruntime.InferenceSession, path: Path) -> ModelRecord:
+def read_metadata(session: onnxruntime.InferenceSession, path: Path) -> ModelRecord:
     """The model record in the metadata; raises InputError if the model does not fit it."""
     metadata = session.get_modelmeta().custom_metadata_map
     record = ModelRecord.from_json(metadata[METADATA_KEY], f"{path}: metadata {METADATA_KEY!r}")
@@ -202,6 +202,6 @@ def read_record(session: onnxruntime.InferenceSession, path: Path) -> ModelRecor
     if inputs != wanted or outputs != OUTPUTS:
         raise InputError(
             f"{path}: inputs and outputs do not fit its metadata: "
-            f"wanted {wanted} and {OUTPUTS}, got {inputs} and {outputs}"
+            f"expected {wanted} and {OUTPUTS}, got {inputs} and {outputs}"
         )
     return record

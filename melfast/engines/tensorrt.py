@@ -77,7 +77,9 @@ def build_engine(
         raise InputError(f"{path}: TensorRT cannot read it: {reason(reasons + logger.errors)}")
     inputs = {network.get_input(i).name: network.get_input(i) for i in range(network.num_inputs)}
     if INPUT not in inputs:
-        raise InputError(f"{path}: has inputs {', '.join(inputs)}, wanted {INPUT!r}: a model that melfast export wrote")
+        raise InputError(
+            f"{path}: has inputs {', '.join(inputs)}, expected {INPUT!r}: a model that melfast export wrote"
+        )
     config, profile = builder.create_builder_config(), builder.create_optimization_profile()
     for name, tensor in inputs.items():
         profile.set_shape(name, *((batch, *tuple(tensor.shape)[1:]) for batch in batches))

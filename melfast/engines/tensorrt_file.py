@@ -146,7 +146,7 @@ def onnx_record(path: Path) -> ModelRecord:
         if entry.key == METADATA_KEY:
             return ModelRecord.from_json(entry.value, f"{path}: metadata {METADATA_KEY!r}")
     raise InputError(
-        f"{path}: an ONNX model without {METADATA_KEY!r} in its metadata, wanted one that melfast export wrote"
+        f"{path}: an ONNX model without {METADATA_KEY!r} in its metadata, expected one that melfast export wrote"
     )
 
 
@@ -158,7 +158,7 @@ def read_sidecar(engine: Path) -> Sidecar:
     """
     path = sidecar_path(engine)
     if not path.exists():
-        raise InputError(f"{engine}: its sidecar {path.name} is missing; wanted both that melfast export wrote")
+        raise InputError(f"{engine}: its sidecar {path.name} is missing; expected both that melfast export wrote")
     sidecar = read_json(Sidecar, path)
     if file_sha256(engine) != sidecar.engine_sha256:
         raise InputError(f"{engine}: is not the whole engine that {path.name} is about")

@@ -14,10 +14,10 @@ from melfast.data.manifest import read_manifest
 from melfast.evaluate.run import (
     DEFAULT_THRESHOLD,
     Evaluation,
-    ask,
     claim_output,
     conclude,
     open_world,
+    predict_split,
     read_split,
     run_of,
     scored_images,
@@ -111,7 +111,7 @@ def run_ensemble(
         raise InputError("an ensemble needs two models at least, got 1")
     if any(tables) and not all(tables):
         raise InputError(
-            f"{paths[tables.index(False)]}: wanted tables of predictions (.csv) only, or runs and checkpoints only"
+            f"{paths[tables.index(False)]}: expected tables of predictions (.csv) only, or runs and checkpoints only"
         )
     if threshold is not None and not 0 <= threshold <= 1:
         raise InputError(f"`threshold` must be in 0..1, got {threshold:g}")
@@ -123,7 +123,7 @@ def run_ensemble(
         folders = [find_checkpoint(source) for source in paths]
         world.first_does(lambda: claim_output(held, output, COMMAND))
         manifest = world.first_does(lambda: read_split(folders[0], data_path, split))
-        answers = [ask(folder, manifest, world, settings, progress) for folder in folders]
+        answers = [predict_split(folder, manifest, world, settings, progress) for folder in folders]
         if not world.first:
             return None
         members = [
@@ -163,7 +163,7 @@ def finish(
     if threshold is None:
         raise InputError(
             "rank-mean: the members' thresholds are unknown, for their tables hold no calls of "
-            "both kinds; wanted `threshold`, a share of the images"
+            "both kinds; expected `threshold`, a share of the images"
         )
     about = {"members": [m.name for m in members], "method": method, "threshold_rule": source, "threshold": threshold}
     return conclude(
@@ -235,7 +235,7 @@ def read_member(path: Path) -> Member:
     """
     found = read_predictions(path)
     if found.score is None:
-        raise InputError(f"{path}: has calls alone; wanted a column of probabilities")
+        raise InputError(f"{path}: has calls alone; expected a column of probabilities")
     group_names = tuple(sorted(set(found.groups or ()) - {""}))
     place = {name: i for i, name in enumerate(group_names)} | {"": -1}
     groups = [place[cell] for cell in found.groups or [""] * len(found)]

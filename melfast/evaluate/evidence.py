@@ -106,7 +106,7 @@ def _by_features(
     features = model.forward_features(images_b3hw)
     if features.ndim != 4:
         raise InputError(
-            f"{type(model).__name__}: its features have {features.ndim - 1} dimensions; wanted a "
+            f"{type(model).__name__}: its features have {features.ndim - 1} dimensions; expected a "
             "feature map [C, h, w], or a vision transformer of timm's"
         )
     if not features.requires_grad:  # a frozen network

@@ -23,7 +23,7 @@ from melfast.models.infer import DEFAULT, infer
 from melfast.models.record import ModelRecord
 from melfast.models.running import InferenceSettings
 from melfast.prepare.sources import import_source
-from melfast.report.measures import Scored, measure, write_metrics, write_predictions
+from melfast.report.measures import Scored, measure, write_metrics, write_scored
 from melfast.train.data import MANIFEST
 
 DEFAULT_THRESHOLD = 0.5
@@ -31,7 +31,7 @@ CARD, METRICS, PREDICTIONS = "model_card.md", "metrics.json", "predictions.csv"
 
 
 @dataclass(frozen=True)
-class Answers:
+class SplitPredictions:
     """Predictions of a checkpoint for the images that could be read.
 
     Attributes:
@@ -105,7 +105,7 @@ def run_evaluation(
         name = split if settings.tta == "none" else f"{split}-{settings.tta}"
         output = Path(output_dir or run_of(folder) / "evaluation" / name)
         world.first_does(lambda: claim_output(held, output, "melfast evaluate"))
-        answers = ask(folder, manifest, world, settings, progress)
+        answers = predict_split(folder, manifest, world, settings, progress)
         if not world.first:
             return None
         record = answers.record
@@ -129,7 +129,7 @@ def run_evaluation(
             output,
             about,
             f"{folder}, split {split}, {cut}",
-            remarks(answers, manifest, settings.tta),
+            evaluation_remarks(answers, manifest, settings.tta),
             [str(f) for f in answers.failures],
         )
         if not report:
@@ -142,12 +142,12 @@ def claim_output(held: contextlib.ExitStack, output: Path, command: str) -> None
     held.enter_context(own_folder(output, command)).claim(METRICS, PREDICTIONS)
 
 
-def finish_with_report(output: Path, answers: Answers, manifest: Manifest, split: str) -> tuple[Path, Path]:
+def finish_with_report(output: Path, answers: SplitPredictions, manifest: Manifest, split: str) -> tuple[Path, Path]:
     """Writes the report of the predictions and the model card."""
     from melfast.report.card import model_card
     from melfast.report.predictions import read_predictions
     from melfast.report.writing import COMMAND as REPORT
-    from melfast.report.writing import PAGE, Wanted, run_report
+    from melfast.report.writing import PAGE, ReportOptions, run_report
 
     table = read_predictions(output / PREDICTIONS)
     if not answers.record.group_thresholds:
@@ -155,7 +155,7 @@ def finish_with_report(output: Path, answers: Answers, manifest: Manifest, split
     run = run_of(answers.folder)
     own = run / MANIFEST
     trained_on = read_manifest(own) if own.is_file() else manifest
-    wanted = Wanted(names=[run.name])
+    wanted = ReportOptions(names=[run.name])
     document = run_report([table], output / "report", wanted, manifest=manifest, trained_on=trained_on)
     with atomic_path(OwnFolder(output / "report", REPORT).claim(CARD)) as file:
         card = model_card(run.name, answers.record, trained_on, document, split)
@@ -173,7 +173,9 @@ def open_world(settings: InferenceSettings) -> Iterator[World]:
         yield world
 
 
-def ask(folder: Path, manifest: Manifest, world: World, settings: InferenceSettings, progress: Progress) -> Answers:
+def predict_split(
+    folder: Path, manifest: Manifest, world: World, settings: InferenceSettings, progress: Progress
+) -> SplitPredictions:
     """Runs a checkpoint on the images of a manifest."""
     model, record = load_checkpoint(folder)
     done = 0
@@ -188,7 +190,7 @@ def ask(folder: Path, manifest: Manifest, world: World, settings: InferenceSetti
     found = infer(model, manifest.images, record.preprocess, world, settings, advance=advance)
     groups = manifest.groups_by(record.groups)[found.index]
     score = found.probabilities(record, groups)
-    return Answers(folder, record, found.index, score, groups, found.failures)
+    return SplitPredictions(folder, record, found.index, score, groups, found.failures)
 
 
 def scored_images(manifest: Manifest, score: NDArray[np.float64]) -> Scored:
@@ -207,7 +209,7 @@ def conclude(
     """Computes the metrics and writes predictions.csv and metrics.json."""
     measured = measure(scored, threshold)
     measured["remarks"] += remarks
-    write_predictions(output / PREDICTIONS, scored, threshold)
+    write_scored(output / PREDICTIONS, scored, threshold)
     about = about | {"left_out": list(left_out)}
     write_metrics(output / METRICS, about | measured)
     return Evaluation(measured, title, (output / METRICS, output / PREDICTIONS))
@@ -223,13 +225,13 @@ def read_split(folder: Path, data_path: str | Path | None, split: str) -> Manife
         raise InputError(f"`split` must be {', '.join(SPLITS)} or all, got {split!r}")
     path = Path(data_path or run_of(folder) / MANIFEST)
     if data_path is None and not path.is_file():
-        raise InputError(f"{folder}: is in no run folder with a {MANIFEST}: wanted `data_path`")
+        raise InputError(f"{folder}: is in no run folder with a {MANIFEST}: expected `data_path`")
     manifest = read_manifest(path) if is_manifest(path) else import_source(path)
     if split != "all":
         if not (manifest.splits == split).any():
             there = sorted(set(manifest.splits.tolist()) - {""}) or ["none"]
             raise InputError(
-                f"{path}: no image is of split {split!r}; there are {', '.join(there)}: wanted "
+                f"{path}: no image is of split {split!r}; there are {', '.join(there)}: expected "
                 "`split`, or `data_path` with other images"
             )
         manifest = manifest.split(split)
@@ -244,7 +246,7 @@ def run_of(folder: Path) -> Path:
 
 
 @check_words
-def remarks(answers: Answers, manifest: Manifest, tta: Tta) -> list[str]:
+def evaluation_remarks(answers: SplitPredictions, manifest: Manifest, tta: Tta) -> list[str]:
     found = []
     failures = answers.failures
     if tta != "none":

@@ -72,7 +72,7 @@ class Check:
         if not self.passed:
             raise InputError(
                 f"{where}: the exported model differs from torch by {self.probability_error:.2g} "
-                f"in probability and {self.logit_error:.2g} in logits, wanted at most "
+                f"in probability and {self.logit_error:.2g} in logits, expected at most "
                 f"{MAX_PROBABILITY_ERROR[self.precision]:g} and "
                 f"{MAX_LOGIT_ERROR[self.precision]:g} ({self.precision}); nothing was written"
             )
@@ -106,7 +106,7 @@ def read_pictures(source: Path, record: ModelRecord) -> Pictures:
     kinds = _by_class(read_manifest(source), record)
     for kind, name in zip(kinds, record.classes, strict=True):
         if not kind:
-            raise InputError(f"{source}: no {name} image, wanted some of each class to check")
+            raise InputError(f"{source}: no {name} image, expected some of each class to check")
     return _read(source, record, kinds, list(record.classes))
 
 

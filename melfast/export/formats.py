@@ -124,7 +124,7 @@ def require_exportable(classifier: torch.nn.Module, record: ModelRecord, output:
     if record.preprocess.masked:
         raise InputError(
             f"{output}: the model sees masked images (preprocess.masked), which an exported graph "
-            "cannot make; wanted one trained without"
+            "cannot make; expected one trained without"
         )
 
 

@@ -62,7 +62,7 @@ def write_hf(
     safetensors.torch.save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     config = timm_config(network, record, precision)
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    (folder / CARD).write_text(model_card(record, rest, card), encoding="utf-8")
+    (folder / CARD).write_text(folder_card(record, rest, card), encoding="utf-8")
     return _open(folder, rest, divisor)
 
 
@@ -158,7 +158,7 @@ def code_of(record: ModelRecord) -> str:
     return "\n\n".join(part if isinstance(part, str) else inspect.getsource(part).strip() for part in parts)
 
 
-def model_card(record: ModelRecord, rest: ModelRecord, card: str | None) -> str:
+def folder_card(record: ModelRecord, rest: ModelRecord, card: str | None) -> str:
     """README.md: the given card or a short one, with a usage section after its title.
 
     Args:

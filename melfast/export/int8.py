@@ -73,7 +73,7 @@ class Split:
     valid: Manifest
 
 
-def read_split(manifest: Manifest, *, seed: int = 0) -> Split:
+def calibration_split(manifest: Manifest, *, seed: int = 0) -> Split:
     """The images that quantisation needs; checked before any work is done.
 
     Args:
@@ -84,7 +84,7 @@ def read_split(manifest: Manifest, *, seed: int = 0) -> Split:
     valid = manifest.split("valid")
     valid = valid.select(np.flatnonzero(valid.targets >= 0))
     if len(set(valid.targets.tolist())) < 2:
-        raise InputError(f"{manifest.path}: INT8 is judged by AUC; wanted validation images of both classes")
+        raise InputError(f"{manifest.path}: INT8 is judged by AUC; expected validation images of both classes")
     train = manifest.split("train")
     taken = np.random.default_rng(seed).permutation(len(train))[:CALIBRATION_IMAGES]
     calibration = train.select(np.sort(taken)).image_paths

@@ -68,7 +68,7 @@ def _transform(profile: bytes) -> ImageCms.ImageCmsTransform | None:
     found = _opened(profile)
     space = found.profile.xcolor_space.strip()
     if space != "RGB":
-        raise UnreadableError(f"found a colour profile for {space}, wanted one for RGB")
+        raise UnreadableError(f"found a colour profile for {space}, expected one for RGB")
     try:
         transform = ImageCms.buildTransform(
             found, ImageCms.createProfile("sRGB"), "RGB", "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC
@@ -105,12 +105,12 @@ def chromatic_profile(name: str, corners: tuple[float, ...] | None = None, gamma
         return b""
     xy = np.array(corners).reshape(4, 2)
     if not (xy[:, 1] > 0).all() or (gamma is not None and not 0.1 <= gamma <= 10):
-        raise UnreadableError("found damaged gAMA or cHRM values, wanted those of a colour space")
+        raise UnreadableError("found damaged gAMA or cHRM values, expected those of a colour space")
     xyz = np.stack([xy[:, 0] / xy[:, 1], np.ones(4), (1 - xy.sum(axis=1)) / xy[:, 1]])
     try:
         primaries = xyz[:, 1:] * np.linalg.solve(xyz[:, 1:], xyz[:, 0])
     except np.linalg.LinAlgError:
-        raise UnreadableError("found damaged gAMA or cHRM values, wanted those of a colour space") from None
+        raise UnreadableError("found damaged gAMA or cHRM values, expected those of a colour space") from None
     adapted = np.linalg.inv(BRADFORD) @ np.diag((BRADFORD @ D50) / (BRADFORD @ xyz[:, 0])) @ BRADFORD @ primaries
     numbers = SRGB_CURVE if gamma is None else (1 / gamma,)
     curve = struct.pack(">4sIHH", b"para", 0, 3 if gamma is None else 0, 0) + _fixed(*numbers)

@@ -17,7 +17,7 @@ SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 def check_sheet_path(path: Path) -> None:
     """Raises InputError if the suffix is not a supported format."""
     if path.suffix.lower() not in SUFFIXES:
-        raise InputError(f"{path}: wanted a name that ends in {', '.join(SUFFIXES)}")
+        raise InputError(f"{path}: expected a name that ends in {', '.join(SUFFIXES)}")
 
 
 def write_grid(pictures: Sequence[tuple[NDArray[np.uint8] | Image.Image, str]], columns: int, path: Path) -> None:

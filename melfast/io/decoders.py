@@ -42,7 +42,7 @@ COSTS = {"JPEG": 6, "PNG": 8, "WebP": 17, "BMP": 8, "TIFF": 12, "HEIF": 17, "AVI
 COEFFICIENTS = 6  # bytes per pixel of a progressive JPEG at any scale
 
 
-def decode(file: BinaryIO, header: Header, factor: int = 1, *, grey: bool = False) -> NDArray[np.uint8]:
+def decode_pixels(file: BinaryIO, header: Header, factor: int = 1, *, grey: bool = False) -> NDArray[np.uint8]:
     """Decodes the whole picture.
 
     Args:
@@ -113,8 +113,8 @@ def _dicom(data: bytes, grey: bool) -> NDArray[np.uint8]:
     frame = BytesIO(picture)
     header = read_header(frame)
     if header.format != "JPEG":
-        raise UnreadableError(f"found a DICOM that holds a {header.format}, wanted a JPEG")
-    return decode(frame, header, grey=grey)
+        raise UnreadableError(f"found a DICOM that holds a {header.format}, expected a JPEG")
+    return decode_pixels(frame, header, grey=grey)
 
 
 def _pixels(image: Image.Image, kind: str, grey: bool) -> NDArray[np.uint8]:
@@ -130,7 +130,7 @@ def _pixels(image: Image.Image, kind: str, grey: bool) -> NDArray[np.uint8]:
             strip = strip.convert("RGBA")
             if strip.getchannel("A").getextrema() != (255, 255):
                 wanted = "8-bit" if grey else "8-bit RGB"
-                raise UnreadableError(f"found a {kind} with transparent pixels, wanted opaque {wanted}")
+                raise UnreadableError(f"found a {kind} with transparent pixels, expected opaque {wanted}")
         levels = np.asarray(strip if strip.mode == mode else strip.convert(mode))
         out[top : top + ROWS] = levels.reshape(levels.shape[0], -1, out.shape[2])
     return out

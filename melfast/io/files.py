@@ -52,7 +52,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise InputError(f"{path}: is there already, wanted the name of a new folder")
+        raise InputError(f"{path}: is there already, expected the name of a new folder")
     with _temporary(path, path, folder=True) as temporary:
         yield temporary
 
@@ -303,7 +303,7 @@ def require_new(files: Iterable[Path]) -> None:
 def require_other(output: Path, read: Path) -> None:
     """Raises InputError if a table with fewer rows would replace its own source."""
     if output.exists() and read.exists() and output.samefile(read):
-        raise InputError(f"{output}: is what is read, and would be replaced; wanted another `output`")
+        raise InputError(f"{output}: is what is read, and would be replaced; expected another `output`")
 
 
 class _NothingYetError(Exception):
@@ -312,9 +312,9 @@ class _NothingYetError(Exception):
 
 def _require_file_name(path: Path) -> None:
     if path.is_dir():
-        raise InputError(f"{path}: is a folder, wanted a file name to write")
+        raise InputError(f"{path}: is a folder, expected a file name to write")
     if path.exists() and not path.is_file():
-        raise InputError(f"{path}: is a device or the like, wanted a file name to write")
+        raise InputError(f"{path}: is a device or the like, expected a file name to write")
     if path.parent.exists() and not path.parent.is_dir():
         raise InputError(f"{path}: cannot be written: {path.parent} is a file")
 

@@ -91,7 +91,7 @@ def scan(folder: str | Path) -> Scan:
     """
     if not os.path.isdir(folder):
         found = "is a file" if os.path.exists(folder) else "no such folder"
-        raise InputError(f"{folder}: {found}, wanted a folder of images")
+        raise InputError(f"{folder}: {found}, expected a folder of images")
     return sort_files(_walk(folder))
 
 

@@ -2,7 +2,7 @@
 
 from typing import BinaryIO
 
-from melfast.io.headers import HEAD, PARSERS, Header, decoding, recognise, require_size
+from melfast.io.headers import HEAD, PARSERS, Header, decoding, recognise_format, require_size
 from melfast.io.rare_formats import HEADERS
 
 
@@ -14,7 +14,7 @@ def read_header(file: BinaryIO) -> Header:
     """
     file.seek(0)
     head = file.read(HEAD)
-    kind = recognise(head)
+    kind = recognise_format(head)
     with decoding(kind):
         if kind in PARSERS:
             header = PARSERS[kind](head)

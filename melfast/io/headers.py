@@ -54,8 +54,8 @@ OTHER_FORMATS = (
     (0, b"\x1f\x8b", "a gzip archive"),
     (0, b"version https://git-lfs", "a Git LFS pointer (git lfs pull fetches the file)"),
 )
-WANTED = "wanted 8-bit RGB"
-WANTED_FORMAT = "wanted a JPEG, PNG, WebP, BMP or TIFF"
+WANTED = "expected 8-bit RGB"
+WANTED_FORMAT = "expected a JPEG, PNG, WebP, BMP or TIFF"
 
 
 @contextmanager
@@ -103,7 +103,7 @@ class Header:
         return (self.width, self.height) if self.orientation >= 5 else (self.height, self.width)
 
 
-def recognise(data: bytes) -> Format:
+def recognise_format(data: bytes) -> Format:
     """The format, judged by the first bytes.
 
     Raises:
@@ -133,11 +133,11 @@ def recognise(data: bytes) -> Format:
 def require_size(height: int, width: int) -> None:
     """Raises UnreadableError if a picture is empty or too large."""
     if height * width > MAX_PIXELS:
-        raise UnreadableError(f"found {width} x {height} pixels, wanted at most {MAX_PIXELS:,} in all")
+        raise UnreadableError(f"found {width} x {height} pixels, expected at most {MAX_PIXELS:,} in all")
     if max(height, width) > MAX_SIDE:
-        raise UnreadableError(f"found {width} x {height} pixels, wanted sides of at most {MAX_SIDE:,}")
+        raise UnreadableError(f"found {width} x {height} pixels, expected sides of at most {MAX_SIDE:,}")
     if height * width == 0:
-        raise UnreadableError(f"found {width} x {height} pixels, wanted at least one")
+        raise UnreadableError(f"found {width} x {height} pixels, expected at least one")
 
 
 def _damaged(kind: str, why: str) -> UnreadableError:
@@ -216,7 +216,7 @@ def _frame(marker: int, body: bytes) -> tuple[str, int, int, list[bytes]]:
         UnreadableError: it is damaged, or its coding is not supported.
     """
     if marker in OTHER_CODINGS:
-        raise UnreadableError(f"found a {OTHER_CODINGS[marker]} JPEG, wanted a baseline or progressive one")
+        raise UnreadableError(f"found a {OTHER_CODINGS[marker]} JPEG, expected a baseline or progressive one")
     if len(body) < 9 or len(body) != 6 + 3 * body[5]:
         raise _damaged("JPEG", "bad frame header")
     precision, height, width, count = struct.unpack_from(">BHHB", body)
@@ -239,10 +239,10 @@ def require_few_scans(data: bytes, header: Header) -> None:
     """Raises UnreadableError if a JPEG has so many scans that decoding would take minutes."""
     scans = data.count(b"\xff\xda", header.scans) if header.scans else 1
     if scans > MAX_SCANS:
-        raise UnreadableError(f"found a JPEG of {scans:,} scans, wanted at most {MAX_SCANS}")
+        raise UnreadableError(f"found a JPEG of {scans:,} scans, expected at most {MAX_SCANS}")
     if scans * header.height * header.width > MAX_SCANNED:
         size = f"{header.width} x {header.height} pixels"
-        raise UnreadableError(f"found a JPEG of {size} in {scans} scans, wanted fewer scans")
+        raise UnreadableError(f"found a JPEG of {size} in {scans} scans, expected fewer scans")
 
 
 def without_stray(data: bytes, header: Header) -> bytes:
@@ -256,7 +256,7 @@ def without_stray(data: bytes, header: Header) -> bytes:
 
 def _png(data: bytes) -> Header:
     if len(data) < 33 or data[12:16] != b"IHDR":
-        raise UnreadableError("found a truncated or damaged PNG header, wanted a whole PNG")
+        raise UnreadableError("found a truncated or damaged PNG header, expected a whole PNG")
     width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
     chunks: dict[bytes, bytes] = {}
     for name, start, length in png_chunks(data):
@@ -264,7 +264,7 @@ def _png(data: bytes) -> Header:
             break
         chunks.setdefault(name, data[start : start + length])
     if b"acTL" in chunks:
-        raise UnreadableError("found an animated PNG, wanted one picture")
+        raise UnreadableError("found an animated PNG, expected one picture")
     kind = "greyscale" if colour in (0, 4) else "RGB"
     if depth == 16 or kind != "RGB":
         kind = f"{depth}-bit" if kind == "RGB" else f"{depth}-bit greyscale"
@@ -319,7 +319,7 @@ def cicp_profile(kind: str, primaries: int, transfer: int) -> bytes:
     # 2: not specified; 1, 6, 14 and 15: the transfer of BT.709, which cameras use for sRGB.
     space = {1: "sRGB", 2: "sRGB", 12: "Display P3"}.get(primaries)
     if space is None or transfer not in (1, 2, 6, 13, 14, 15):
-        raise UnreadableError(f"found a {kind} of colours {primaries}, {transfer} (H.273), wanted sRGB or Display P3")
+        raise UnreadableError(f"found a {kind} of colours {primaries}, {transfer} (H.273), expected sRGB or Display P3")
     return chromatic_profile(space)
 
 
@@ -331,7 +331,7 @@ def _webp(data: bytes) -> Header:
         chunks.setdefault(name, (length, data[position + 8 : position + 8 + length]))
         position += 8 + length + length % 2
     if b"ANIM" in chunks or b"ANMF" in chunks:
-        raise UnreadableError("found an animated WebP, wanted one picture")
+        raise UnreadableError("found an animated WebP, expected one picture")
     profile, exif = (chunks.get(name, (0, b""))[1] for name in (b"ICCP", b"EXIF"))
     _, lossy = chunks.get(b"VP8 ", (0, b""))
     _, lossless = chunks.get(b"VP8L", (0, b""))

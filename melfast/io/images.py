@@ -16,7 +16,7 @@ from PIL import Image
 from melfast import core
 from melfast.io.budget import BUDGET, positive_bytes
 from melfast.io.colour_profiles import profile_name
-from melfast.io.decoders import MIRRORED_ACROSS, MIRRORED_DOWN, decode, peak_bytes
+from melfast.io.decoders import MIRRORED_ACROSS, MIRRORED_DOWN, decode_pixels, peak_bytes
 from melfast.io.errors import ImageError, UnreadableError
 from melfast.io.formats import read_header
 from melfast.io.headers import HEAD, Format, Header
@@ -91,7 +91,7 @@ class ImageFile:
         header = self.header
         with BUDGET.hold(self.file.seek(0, os.SEEK_END) + peak_bytes(header, factor)):
             with _blamed(self.path):
-                image = decode(self.file, header, factor, grey=grey)
+                image = decode_pixels(self.file, header, factor, grey=grey)
             height, width = image.shape[:2]
             if factor == 1:
                 yield image, (height, width), (0.0, 0.0, float(height), float(width))
@@ -211,7 +211,7 @@ def decode_image(data: bytes, *, min_height: int = 0, min_width: int = 0) -> NDA
     header = read_header(file)
     factor = _scale_factor(*header.size, min_height, min_width) if header.scalable else 1
     with BUDGET.hold(peak_bytes(header, factor)):
-        return decode(file, header, factor)
+        return decode_pixels(file, header, factor)
 
 
 @contextmanager
@@ -226,9 +226,9 @@ def open_image(path: Source) -> Iterator[BinaryIO]:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
             found = next((name for is_kind, name in FILE_KINDS if is_kind(status.st_mode)), "no regular file")
-            raise UnreadableError(f"is {found}, wanted an image file")
+            raise UnreadableError(f"is {found}, expected an image file")
         if status.st_size > limit:
-            raise UnreadableError(f"found {status.st_size:,} bytes, wanted at most {limit:,} ({FILE_VARIABLE})")
+            raise UnreadableError(f"found {status.st_size:,} bytes, expected at most {limit:,} ({FILE_VARIABLE})")
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe may have replaced it
     with open(descriptor, "rb") as file:
         if status.st_size > HEAD:

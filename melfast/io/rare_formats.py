@@ -55,9 +55,9 @@ def tiff_header(file: BinaryIO) -> Header:
     if not depths <= {1, 8}:
         raise UnreadableError(f"found a {max(depths)}-bit TIFF, {WANTED}")
     if (coding := image.info.get("compression")) not in TIFF_CODINGS:
-        raise UnreadableError(f"found a TIFF coded as {coding}, wanted none, LZW, Deflate or PackBits")
+        raise UnreadableError(f"found a TIFF coded as {coding}, expected none, LZW, Deflate or PackBits")
     if image.tag_v2.next:
-        raise UnreadableError("found a TIFF of several pictures, wanted one")
+        raise UnreadableError("found a TIFF of several pictures, expected one")
     # Pillow applies the orientation; the size is that of the upright image.
     return _header("TIFF", image, image.info.get("icc_profile") or b"")
 
@@ -85,12 +85,12 @@ def _header(kind: Any, image: Image.Image, profile: bytes, orientation: int = 1)
 def dicom_header(file: BinaryIO) -> Header:
     dataset = _dicom(file, stop_before_pixels=True)
     if (frames := int(dataset.get("NumberOfFrames", 1) or 1)) > 1:
-        raise UnreadableError(f"found a DICOM of {frames} frames, wanted one picture")
+        raise UnreadableError(f"found a DICOM of {frames} frames, expected one picture")
     if dataset.get("BitsAllocated", 8) != 8:
         raise UnreadableError(f"found a {dataset.BitsAllocated}-bit DICOM, {WANTED}")
     syntax = dataset.file_meta.TransferSyntaxUID
     if syntax not in (*UNCOMPRESSED, *JPEGS):
-        raise UnreadableError(f"found a DICOM coded as {syntax.name}, wanted none or JPEG Baseline")
+        raise UnreadableError(f"found a DICOM coded as {syntax.name}, expected none or JPEG Baseline")
     colour = "RGB" if dataset.SamplesPerPixel == 3 else "greyscale"
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
         colour = "palette"

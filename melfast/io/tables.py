@@ -134,7 +134,7 @@ def read_cells(path: str | Path, header: Sequence[str] = ()) -> Cells:
     return Cells(path, columns, np.array(lines[1:], np.int64))
 
 
-def read_header(path: Path) -> list[str]:
+def read_column_names(path: Path) -> list[str]:
     """The first row of cells of a table, without reading the rest of a CSV file.
 
     Raises:
@@ -192,9 +192,9 @@ def _read_text(path: Path) -> str:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except IsADirectoryError:
-        raise InputError(f"{path}: is a folder, wanted a CSV file") from None
+        raise InputError(f"{path}: is a folder, expected a CSV file") from None
     if not data.strip():
-        raise InputError(f"{path}: is empty, wanted a CSV file with a header")
+        raise InputError(f"{path}: is empty, expected a CSV file with a header")
     try:
         return data.decode(_encoding(data))
     except UnicodeDecodeError as error:
@@ -240,7 +240,7 @@ def _sheet(path: Path) -> tuple[list[list[str]], list[int]]:
     sizes = [sum(map(bool, row)) for row in cells]
     longest = max(sizes[:30], default=0)
     if longest == 0:
-        raise InputError(f"{path}: is empty, wanted a header")
+        raise InputError(f"{path}: is empty, expected a header")
     first = next(i for i, size in enumerate(sizes) if size > longest / 2)
     kept = [i for i in range(first, len(cells)) if sizes[i]]
     width = max(map(len, cells))
@@ -279,7 +279,7 @@ def _parse(path: Path, text: str, separator: str, line: int) -> tuple[list[list[
                 if len(row) > wanted and not any(map(str.strip, row[wanted:])):
                     row = row[:wanted]
                 if len(row) != wanted:
-                    raise InputError(f"{path}:{line}: found {len(row)} cells, wanted {wanted} as in the header")
+                    raise InputError(f"{path}:{line}: found {len(row)} cells, expected {wanted} as in the header")
                 rows.append(row)
                 lines.append(line)
             line = before + reader.line_num + 1

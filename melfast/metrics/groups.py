@@ -82,7 +82,7 @@ def group_by(manifest: Manifest, column: str, edges: Sequence[float] | None = No
     found = set(cells) - {""}
     if len(found) > MOST_GROUPS:
         raise InputError(
-            f"{manifest.path}: column {column!r} has {len(found):,} different values, wanted at "
+            f"{manifest.path}: column {column!r} has {len(found):,} different values, expected at "
             f"most {MOST_GROUPS} groups"
         )
     ordered = _in_order(found)

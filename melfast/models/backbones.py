@@ -70,7 +70,7 @@ def timm_model(name: str, height: int, width: int, *, in_22k: bool = False) -> t
     if backbone is None:
         if in_22k:
             raise InputError(
-                f"model.in_22k: {name!r} is timm's own name; wanted its tag in the name, as convnext_tiny.fb_in22k"
+                f"model.in_22k: {name!r} is timm's own name; expected its tag in the name, as convnext_tiny.fb_in22k"
             )
         return name, {}
     if in_22k and backbone.tag_22k is None:

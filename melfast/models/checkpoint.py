@@ -170,7 +170,7 @@ def find_checkpoint(run_or_file: str | Path, which: Literal["last", "best"] = "b
     name = getattr(index, which) or index.last
     if name is None:
         raise InputError(
-            f"{path}: no checkpoint here; wanted a run folder with checkpoints/index.json, "
+            f"{path}: no checkpoint here; expected a run folder with checkpoints/index.json, "
             f"or a folder with {WEIGHTS} and {RECORD}"
         )
     return path / "checkpoints" / name
@@ -223,7 +223,7 @@ def load_weights(model: torch.nn.Module, path: Path) -> None:
         _listed(
             "another shape",
             [
-                f"{name} {list(found[name].shape)}, wanted {list(tensor.shape)}"
+                f"{name} {list(found[name].shape)}, expected {list(tensor.shape)}"
                 for name, tensor in wanted.items()
                 if name in found and found[name].shape != tensor.shape
             ],

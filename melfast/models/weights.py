@@ -56,7 +56,7 @@ def load_file(model: torch.nn.Module, path: str | Path) -> Loaded:
     if not fitting:
         raise InputError(
             f"{path}: none of its {len(found)} tensors fits the network; it has "
-            f"{', '.join(list(found)[:3])}, wanted {', '.join(list(wanted)[:3])}"
+            f"{', '.join(list(found)[:3])}, expected {', '.join(list(wanted)[:3])}"
         )
     model.load_state_dict(fitting, strict=False)
     return Loaded(
@@ -84,7 +84,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     except pickle.UnpicklingError:
         # The message of torch is long and suggests disabling its safeguard.
         raise InputError(
-            f"{path}: holds more than tensors, or no tensors; wanted a state_dict (.safetensors or torch.save of one)"
+            f"{path}: holds more than tensors, or no tensors; expected a state_dict (.safetensors or torch.save of one)"
         ) from None
     except (safetensors.SafetensorError, RuntimeError, EOFError, ValueError) as error:
         raise InputError(f"{path}: no whole file of weights: {error}") from None
@@ -98,7 +98,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         else {}
     )
     if not tensors:
-        raise InputError(f"{path}: holds no tensors by name; wanted a state_dict")
+        raise InputError(f"{path}: holds no tensors by name; expected a state_dict")
     for prefix in PREFIXES:
         if all(name.startswith(prefix) for name in tensors):
             tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}

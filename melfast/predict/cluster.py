@@ -27,7 +27,14 @@ from melfast.predict.outputs import failed_path, require_overlay_apart
 from melfast.predict.partial import Partial, require_utf8, write_rows
 from melfast.predict.predictor import Backend, open_engine
 from melfast.predict.sources import ImageFiles
-from melfast.predict.writer import FAILED_COLUMNS, NothingReadError, Summary, Wanted, settings_of, write_predictions
+from melfast.predict.writer import (
+    FAILED_COLUMNS,
+    NothingReadError,
+    Summary,
+    TableOptions,
+    settings_of,
+    write_predictions,
+)
 
 INSTALL_RAY = "pip install 'ray[data]' pyarrow"
 FAILED, PLAN = "failed.csv", "parts.json"
@@ -64,7 +71,7 @@ class Job:
 
     model: Path
     backend: Backend
-    wanted: Wanted
+    wanted: TableOptions
     settings: InferenceSettings
     folder: Path
     foreign: Mapping[str, Any] = field(default_factory=dict)
@@ -198,7 +205,7 @@ def _require_same(own: OwnFolder, settings: dict[str, Any], files: ImageFiles, i
         if found != json.loads(json.dumps(plan)):
             differ = sorted(key for key in {*found, *plan} if found.get(key) != plan.get(key))
             raise InputError(
-                f"{folder}: holds parts of a run with other settings ({', '.join(differ)}); wanted "
+                f"{folder}: holds parts of a run with other settings ({', '.join(differ)}); expected "
                 "the same command, or another `output`"
             )
         return
@@ -308,7 +315,7 @@ def _share(there: Mapping[str, float], parts: int, job: Job, workers: Workers) -
         each = f"{workers.threads} processors each"
         raise InputError(
             f"`address={workers.address}`: the cluster has {processors} processors and {gpus} "
-            f"GPUs; wanted for {max(count, 1)} workers {each}"
+            f"GPUs; expected for {max(count, 1)} workers {each}"
             + (" and a GPU, but for `backend=onnx-cpu`" if gpu else "")
         )
     return count, 1 if gpu else None

@@ -42,7 +42,7 @@ def require_apart(table: Path, files: ImageFiles, engine: Engine) -> None:
         read += model.parent.glob("*")  # including the record
     for path in (*read, *files.paths):
         if replaced := there.get(_identity(path)):
-            raise InputError(f"{replaced}: would be replaced, but is read as {path}; wanted another `output`")
+            raise InputError(f"{replaced}: would be replaced, but is read as {path}; expected another `output`")
 
 
 def require_overlay_apart(overlay: Path, files: ImageFiles) -> None:
@@ -55,18 +55,18 @@ def require_overlay_apart(overlay: Path, files: ImageFiles) -> None:
     if os.path.isdir(files.source) and folder.is_relative_to(Path(files.source).resolve()):
         raise InputError(
             f"`overlay={overlay}`: lies in {files.source}, so the next run would predict the "
-            "pictures; wanted a folder elsewhere"
+            "pictures; expected a folder elsewhere"
         )
     for images in dict.fromkeys(os.path.dirname(path) for path in files.paths):
         if Path(images).resolve().is_relative_to(folder):
             raise InputError(
                 f"`overlay={overlay}`: images that are predicted lie there, in {images or '.'}; "
-                "wanted a folder for the pictures alone"
+                "expected a folder for the pictures alone"
             )
     there = _there(overlay_path(overlay, name) for name in files.names)
     for path in files.paths if there else ():
         if replaced := there.get(_identity(path)):
-            raise InputError(f"`overlay`: {replaced} is {path}, an image that is predicted; wanted another folder")
+            raise InputError(f"`overlay`: {replaced} is {path}, an image that is predicted; expected another folder")
 
 
 def overlay_path(overlay: Path, name: str) -> Path:

@@ -19,7 +19,7 @@ ENLARGED_HEIGHT = 2048  # pixels, at most
 
 
 @dataclass(frozen=True)
-class Look:
+class Inspection:
     """Skin tone and lesion of an image.
 
     Attributes:
@@ -60,7 +60,7 @@ class Look:
             picture.save(temporary, "JPEG", quality=90)
 
 
-def look_at(path: Path, groups: tuple[str, ...] = ()) -> Look:
+def inspect_image(path: Path, groups: tuple[str, ...] = ()) -> Inspection:
     """Reads an image and estimates its skin tone like `melfast prepare ita`.
 
     Args:
@@ -73,7 +73,7 @@ def look_at(path: Path, groups: tuple[str, ...] = ()) -> Look:
     scale = scale_of(groups)
     trusted = tone.ita_deg if tone.quality > 0 else np.nan
     (place,) = classify(np.array([trusted]), scale)
-    return Look(image, tone, "" if place == UNKNOWN_GROUP else scale.names[place])
+    return Inspection(image, tone, "" if place == UNKNOWN_GROUP else scale.names[place])
 
 
 def scale_of(groups: tuple[str, ...]) -> ToneScale:

@@ -45,7 +45,7 @@ class Partial:
                 cannot store a name.
         """
         if output.suffix.lower() not in SUFFIXES and not output.is_dir():
-            raise InputError(f"{output}: wanted a name that ends in {' or '.join(SUFFIXES)}")
+            raise InputError(f"{output}: expected a name that ends in {' or '.join(SUFFIXES)}")
         if output.suffix.lower() == PARQUET_SUFFIX:
             _require_pyarrow(output)
             require_utf8(f"{output}: Parquet", paths)
@@ -63,7 +63,7 @@ class Partial:
         """Raises InputError if an earlier run left rows, which a new one would remove."""
         if self.path.is_file() and (count := sum(1 for _ in self.journal.entries())):
             raise InputError(
-                f"{self.path}: keeps {count:,} rows of a run that ended early; wanted "
+                f"{self.path}: keeps {count:,} rows of a run that ended early; expected "
                 "`resume=True`, which goes on from them, or the file deleted, to begin anew"
             )
         self.journal.read()  # never replace a file that is not a journal
@@ -85,7 +85,7 @@ class Partial:
             if self.paths.get(name) != path:
                 now = self.paths.get(name, "not among the images")
                 raise InputError(
-                    f"{self.path}: {name} is of {path}, which now is {now}; wanted the same "
+                    f"{self.path}: {name} is of {path}, which now is {now}; expected the same "
                     "images, or the file deleted, to begin anew"
                 )
         self.engines = _counted(about.get("engines", []), len(kept))
@@ -156,7 +156,7 @@ class Partial:
         about = read_about(self.about_path)
         if len(there) < len(rows) or about.get("images") != self._digest(row[0] for row in rows):
             raise InputError(
-                f"{self.output}: was made of other images; wanted the same ones and more, or none of `resume=True`"
+                f"{self.output}: was made of other images; expected the same ones and more, or none of `resume=True`"
             )
         return about, [[*row, self.paths[row[0]]] for row in rows]
 
@@ -225,7 +225,7 @@ def require_utf8(what: str, names: Iterable[str]) -> None:
             name.encode()
         except UnicodeEncodeError:
             raise InputError(
-                f"{what} cannot hold {os.fsencode(name)!r}, a name that is not UTF-8; wanted a .csv, or another name"
+                f"{what} cannot hold {os.fsencode(name)!r}, a name that is not UTF-8; expected a .csv, or another name"
             ) from None
 
 

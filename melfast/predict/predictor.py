@@ -33,7 +33,7 @@ GroupsOf = Callable[[NDArray[np.int64]], NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
-class Answers:
+class BatchPredictions:
     """Predictions for a batch.
 
     Attributes:
@@ -49,7 +49,7 @@ class Answers:
     failures: Mapping[int, ImageError]
 
 
-def choose_threshold(record: ModelRecord, wanted: float | None) -> tuple[float, str]:
+def model_threshold(record: ModelRecord, wanted: float | None) -> tuple[float, str]:
     """The threshold on P(malignant) and, in words, where it comes from.
 
     Args:
@@ -72,7 +72,7 @@ def group_index(names: Sequence[str], groups: Sequence[str]) -> NDArray[np.int64
     return np.array([place.get(name, -1) for name in names], np.int64)
 
 
-def unknown_groups(count: int, total: int, record: ModelRecord) -> str:
+def unknown_groups_note(count: int, total: int, record: ModelRecord) -> str:
     """A message on images without a tone group, for a model that uses it."""
     given = ["the mean over the groups"] * record.takes_group
     given += ["the threshold of all images"] * bool(record.group_thresholds)
@@ -84,7 +84,7 @@ def unknown_groups(count: int, total: int, record: ModelRecord) -> str:
 
 def predictions(
     engine: Engine, paths: Sequence[Source], settings: InferenceSettings = DEFAULT, groups_of: GroupsOf | None = None
-) -> Iterator[Answers]:
+) -> Iterator[BatchPredictions]:
     """Predictions for image files, while the next ones are decoded and, if the engine is faster that
     way (`in_flight`), while earlier batches still run.
 
@@ -113,7 +113,7 @@ def predictions(
             files = [paths[i] for i in batch.index]
             good, wrong = take_usable(probability, files, on_error, (0.0, 1.0))
             failures |= {int(batch.index[row]): failure for row, failure in wrong.items()}
-            yield Answers(batch.index[good], probability[good], logits[good], failures)
+            yield BatchPredictions(batch.index[good], probability[good], logits[good], failures)
 
 
 def ask_of(engine: Engine, groups_of: GroupsOf | None = None) -> Ask:
@@ -196,7 +196,7 @@ class Predictor:
     @property
     def threshold(self) -> float:
         """An image is called malignant from this P(malignant) upwards: the model's threshold, or 0.5 without one."""
-        return choose_threshold(self.record, None)[0]
+        return model_threshold(self.record, None)[0]
 
     def __call__(
         self,
@@ -236,7 +236,7 @@ class Predictor:
             for name in set(names) - {""}:
                 require_word("groups", name, self.record.groups)
             if unknown := names.count(""):
-                logger.warning(unknown_groups(unknown, count, self.record))
+                logger.warning(unknown_groups_note(unknown, count, self.record))
         index = group_index(names, self.record.groups)
         return lambda places: index[places]
 

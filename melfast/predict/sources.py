@@ -57,7 +57,7 @@ class ImageFiles:
         if not 1 <= part <= parts:
             raise InputError(f"`shard` must be K/N as 3/64, K from 1 to N, got {text!r}")
         if len(self) < parts:
-            raise InputError(f"`shard={text}`: there are {len(self):,} images, wanted {parts}")
+            raise InputError(f"`shard={text}`: there are {len(self):,} images, expected {parts}")
         return self.select(range(part - 1, len(self), parts))
 
 

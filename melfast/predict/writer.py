@@ -24,11 +24,11 @@ from melfast.models.record import ModelRecord
 from melfast.models.running import InferenceSettings
 from melfast.predict.outputs import about_path, failed_path, overlay_path, require_apart, require_overlay_apart
 from melfast.predict.partial import Partial, read_about, write_rows
-from melfast.predict.predictor import Answers, group_index, predictions
+from melfast.predict.predictor import BatchPredictions, group_index, predictions
 from melfast.predict.sources import ImageFiles
 
 if TYPE_CHECKING:
-    from melfast.predict.overlay import Look
+    from melfast.predict.overlay import Inspection
 
 DEFAULT = InferenceSettings(batch_size=32, on_error="skip")
 COLUMNS = ("image_name", "prediction", "probability")
@@ -40,7 +40,7 @@ P = ParamSpec("P")
 
 
 @dataclass(frozen=True)
-class Wanted:
+class TableOptions:
     """The columns of a table, and what else is written.
 
     Attributes:
@@ -99,7 +99,7 @@ class Stopped(KeyboardInterrupt):
         self.rows, self.path = rows, path
 
 
-def header_of(record: ModelRecord, wanted: Wanted) -> list[str]:
+def header_of(record: ModelRecord, wanted: TableOptions) -> list[str]:
     """The columns of the table.
 
     Raises:
@@ -118,7 +118,7 @@ def header_of(record: ModelRecord, wanted: Wanted) -> list[str]:
 
 
 @check_words
-def settings_of(origin: str, record: ModelRecord, wanted: Wanted, tta: Tta) -> dict[str, Any]:
+def settings_of(origin: str, record: ModelRecord, wanted: TableOptions, tta: Tta) -> dict[str, Any]:
     """The settings that rows in one table must share; the engine is not one of them.
 
     Args:
@@ -152,7 +152,7 @@ def write_predictions(
     engine: Engine,
     files: ImageFiles,
     output: Path,
-    wanted: Wanted,
+    wanted: TableOptions,
     settings: InferenceSettings = DEFAULT,
     *,
     resume: bool = False,
@@ -198,7 +198,7 @@ def write_predictions(
     with _telling_what_is_kept(unfinished):
         with (
             unfinished.writing(kept, engine.info.identity()),
-            Observer(engine.record, wanted, todo, settings) as observer,
+            RowMaker(engine.record, wanted, todo, settings) as observer,
         ):
             answered = predictions(engine, todo.paths, settings, observer.groups_of) if len(todo) else iter(())
             for rows, failed_rows in observer.rows(answered):
@@ -251,19 +251,21 @@ def _telling_what_is_kept(unfinished: Partial) -> Iterator[None]:
         raise
 
 
-class Observer:
+class RowMaker:
     """Makes rows of the table; if tone or pictures are requested, analyses the images in threads while the
     model processes the next batch."""
 
-    def __init__(self, record: ModelRecord, wanted: Wanted, files: ImageFiles, settings: InferenceSettings) -> None:
+    def __init__(
+        self, record: ModelRecord, wanted: TableOptions, files: ImageFiles, settings: InferenceSettings
+    ) -> None:
         self.record, self.wanted, self.files, self.on_error = record, wanted, files, settings.on_error
         self.looking = wanted.ita or wanted.overlay is not None
         self.stated = group_index(files.groups or [""] * len(files), record.groups)
-        self.seen: dict[int, Future[Look]] = {}
+        self.seen: dict[int, Future[Inspection]] = {}
         self.unknown: set[int] = set()  # places
         self.pool = ThreadPoolExecutor(settings.threads or available_cores(), "melfast-look")
 
-    def __enter__(self) -> "Observer":
+    def __enter__(self) -> "RowMaker":
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -280,10 +282,10 @@ class Observer:
             groups[unknown] = group_index([self._group_seen(p) for p in places[unknown].tolist()], self.record.groups)
         return groups
 
-    def _look(self, place: int) -> "Look":
-        from melfast.predict.overlay import look_at
+    def _look(self, place: int) -> "Inspection":
+        from melfast.predict.overlay import inspect_image
 
-        return look_at(Path(self.files.paths[place]), self.record.groups)
+        return inspect_image(Path(self.files.paths[place]), self.record.groups)
 
     def _group_seen(self, place: int) -> str:
         try:
@@ -291,9 +293,9 @@ class Observer:
         except ImageError:  # which `row` raises again
             return ""
 
-    def rows(self, batches: Iterator[Answers]) -> Iterator[tuple[list[Row], dict[int, ImageError]]]:
+    def rows(self, batches: Iterator[BatchPredictions]) -> Iterator[tuple[list[Row], dict[int, ImageError]]]:
         """Yields the rows of each batch in order, and its failures by index in the list of files."""
-        waiting: deque[tuple[Answers, list[Callable[[], Row]]]] = deque()
+        waiting: deque[tuple[BatchPredictions, list[Callable[[], Row]]]] = deque()
         for answers in batches:
             make: list[Callable[[], Row]] = [partial(self.row, answers, i) for i in range(len(answers.index))]
             if self.looking:
@@ -304,7 +306,9 @@ class Observer:
         while waiting:
             yield self._made(*waiting.popleft())
 
-    def _made(self, answers: Answers, make: list[Callable[[], Row]]) -> tuple[list[Row], dict[int, ImageError]]:
+    def _made(
+        self, answers: BatchPredictions, make: list[Callable[[], Row]]
+    ) -> tuple[list[Row], dict[int, ImageError]]:
         rows, failures = [], dict(answers.failures)
         for place, row in zip(answers.index.tolist(), make, strict=True):
             try:
@@ -315,7 +319,7 @@ class Observer:
                 failures[place] = error
         return rows, dict(sorted(failures.items()))
 
-    def row(self, answers: Answers, i: int) -> Row:
+    def row(self, answers: BatchPredictions, i: int) -> Row:
         """The cells of one image of a batch."""
         place, probability = int(answers.index[i]), answers.probability[i]
         name, stated = self.files.names[place], int(self.stated[place])

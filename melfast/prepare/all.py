@@ -17,7 +17,7 @@ from melfast.prepare import check, dedup, ita, masks, resize
 from melfast.prepare.picture import Picture, open_picture
 from melfast.prepare.settings import STEPS, PrepareConfig, StepName
 from melfast.prepare.split import split_manifest, unused_identities
-from melfast.prepare.sweep import Bad, Bar, Result, Swept, no_bar, sweep
+from melfast.prepare.sweep import Bad, Bar, Result, SweepResult, no_bar, sweep
 
 # Columns that a step fills, of which the table may have some already.
 FILLED: dict[str, tuple[str, ...]] = {
@@ -166,7 +166,7 @@ def prepare(plan: Plan, *, threads: int = 1, journal: Journal | None = None, bar
     def still_good(row: int, result: Result) -> bool:
         return all(step.still_good(row, result[name]) for name, step in steps.items())
 
-    swept = Swept([None] * len(rows), [])
+    swept = SweepResult([None] * len(rows), [])
     if steps:
         with bar("preparing", len(rows)) as advance:
             swept = sweep(rows, work, threads=threads, journal=journal, still_good=still_good, progress=advance)
@@ -197,14 +197,14 @@ def _steps(plan: Plan) -> dict[str, Step]:
     return {name: every[name] for name in plan.steps if name in every}
 
 
-def _gather(plan: Plan, swept: Swept, compare: Callable[[Manifest, Swept], dedup.Copies]) -> Prepared:
+def _gather(plan: Plan, swept: SweepResult, compare: Callable[[Manifest, SweepResult], dedup.Duplicates]) -> Prepared:
     """The table of what was found of each image."""
     rows, results, config, steps = plan.rows, swept.results, plan.config, plan.steps
     summary: list[tuple[str, str]] = []
     notes = list(plan.notes)
 
-    def of(name: str) -> Swept:
-        return Swept([result and result[name] for result in results], swept.bad, swept.resumed)
+    def of(name: str) -> SweepResult:
+        return SweepResult([result and result[name] for result in results], swept.bad, swept.resumed)
 
     def keep(kept: Sequence[int]) -> None:
         nonlocal rows, results
@@ -214,10 +214,10 @@ def _gather(plan: Plan, swept: Swept, compare: Callable[[Manifest, Swept], dedup
         checked = check.checked_rows(rows, of("check"))
         keep([row for row, result in enumerate(results) if result is not None])
         rows = checked.good
-        notes += check.remarks(rows, checked.profiles)
+        notes += check.manifest_remarks(rows, checked.profiles)
         summary.append(("check", f"{len(rows):,} images good, {len(swept.bad):,} bad"))
     if "dedup" in steps:
-        rows = dedup.with_copies(rows, compare(rows, of("dedup")))
+        rows = dedup.with_duplicates(rows, compare(rows, of("dedup")))
         notes += [f"targets differ in {line}" for line in dedup.contradictions(rows)]
         kinds = Counter(rows.column("duplicate_kind"))
         told = "; ".join(f"{kind} {kinds[kind]:,}" for kind in dedup.KINDS if kinds[kind])
@@ -239,7 +239,7 @@ def _gather(plan: Plan, swept: Swept, compare: Callable[[Manifest, Swept], dedup
         names = [*(name for name in ita.TONE_GROUPS[config.tone_groups].names if groups[name]), ""]
         summary.append(("ita", ", ".join(f"{name or 'no group'} {groups[name]:,}" for name in names)))
     if "resize" in steps:
-        rows = resize.with_copies(rows, of("resize"))
+        rows = resize.with_resized(rows, of("resize"))
         num_bytes = sum(os.path.getsize(path) for path in rows.image_paths)
         summary.append(("resize", f"{len(rows):,} copies in {plan.copies_folder}, {num_bytes / 2**20:,.1f} MiB"))
     if "split" in steps:

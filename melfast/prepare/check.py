@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from melfast.data.manifest import Manifest
 from melfast.prepare.picture import Picture, open_picture
-from melfast.prepare.sweep import Bad, Result, Swept, sweep
+from melfast.prepare.sweep import Bad, Result, SweepResult, sweep
 
 NO_PROFILES: Counter[str] = Counter()
 
@@ -47,7 +47,7 @@ def check_manifest(manifest: Manifest, *, threads: int = 1, progress: Callable[[
     return checked_rows(manifest, sweep(manifest, work, threads=threads, progress=progress))
 
 
-def checked_rows(manifest: Manifest, swept: Swept) -> Checked:
+def checked_rows(manifest: Manifest, swept: SweepResult) -> Checked:
     """Of the results of `look_over`."""
     sizes = [size for size in swept.results if size is not None]
     good = manifest.select([row for row, size in enumerate(swept.results) if size is not None])
@@ -55,7 +55,7 @@ def checked_rows(manifest: Manifest, swept: Swept) -> Checked:
     return Checked(good, swept.bad, Counter(size["profile"] for size in sizes if size["profile"]))
 
 
-def remarks(manifest: Manifest, profiles: Counter[str] = NO_PROFILES) -> list[str]:
+def manifest_remarks(manifest: Manifest, profiles: Counter[str] = NO_PROFILES) -> list[str]:
     """What a table says that training will stumble over, and the colour profiles of its images."""
     targets = manifest.targets
     listed = ", ".join(f"{count:,} {name}" for name, count in profiles.most_common())
@@ -77,6 +77,6 @@ def look_over(picture: Picture) -> Result:
     if picture.mask is not None and picture.mask.shape != (height, width):
         tall, wide = picture.mask.shape
         raise picture.bad(
-            f"mask {picture.mask_path}: found {wide} x {tall} pixels, wanted {width} x {height} as the image"
+            f"mask {picture.mask_path}: found {wide} x {tall} pixels, expected {width} x {height} as the image"
         )
     return {"width": width, "height": height, "profile": picture.profile}

@@ -180,7 +180,7 @@ HEADERLESS = "isic2016"
 FOLDER_KINDS = ("folder", "images")
 
 
-def recognise(columns: Sequence[str]) -> str | None:
+def recognise_dataset(columns: Sequence[str]) -> str | None:
     """The kind of a table by its header: `csv` if no entry matches but it lists images, otherwise None."""
     names = {canonical(name) for name in columns}
     images = names & {*ALIASES["image_name"], *ALIASES["path"]}

@@ -26,7 +26,7 @@ from melfast.io.tables import read_table, require_columns
 from melfast.prepare.lookalike import candidate_pairs, search_steps
 from melfast.prepare.picture import Picture, open_picture
 from melfast.prepare.registration import SIDE, lay_over
-from melfast.prepare.sweep import Bad, Bar, Result, Swept, no_bar, sweep
+from melfast.prepare.sweep import Bad, Bar, Result, SweepResult, no_bar, sweep
 
 # From the surest to the least: a pair is called by the first that holds.
 KINDS = ("bytes", "pixels", "near", "table")
@@ -44,7 +44,7 @@ Pair = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Copies:
+class Duplicates:
     """What a search found.
 
     Attributes:
@@ -60,7 +60,9 @@ class Copies:
     resumed: int
 
 
-def find_copies(manifest: Manifest, *, threads: int = 1, journal: Journal | None = None, bar: Bar = no_bar) -> Copies:
+def find_duplicates(
+    manifest: Manifest, *, threads: int = 1, journal: Journal | None = None, bar: Bar = no_bar
+) -> Duplicates:
     """Finds images with the same bytes, the same pixels, or nearly the same picture.
 
     Nearly: turned by any angle, mirrored, rescaled, encoded anew, or cropped by up to 5 % a side.
@@ -83,7 +85,7 @@ def find_copies(manifest: Manifest, *, threads: int = 1, journal: Journal | None
     return compare(manifest, swept, threads=threads, bar=bar)
 
 
-def compare(manifest: Manifest, swept: Swept, *, threads: int = 1, bar: Bar = no_bar) -> Copies:
+def compare(manifest: Manifest, swept: SweepResult, *, threads: int = 1, bar: Bar = no_bar) -> Duplicates:
     """`find_copies` of the results of `thumbnail`."""
     paths = manifest.image_paths
     good = [row for row, result in enumerate(swept.results) if result is not None]
@@ -103,7 +105,7 @@ def compare(manifest: Manifest, swept: Swept, *, threads: int = 1, bar: Bar = no
         same = pool.map(lambda pair: _same_pixels(paths[pair[0]], paths[pair[1]]), twins)
         _add(pairs, (pair for pair, yes in zip(twins, same, strict=True) if yes), "pixels")
         _add(pairs, alike, "near")
-    return Copies(pairs, sizes, swept.bad, swept.resumed)
+    return Duplicates(pairs, sizes, swept.bad, swept.resumed)
 
 
 def table_pairs(manifest: Manifest, path: str | Path) -> tuple[list[Pair], int]:
@@ -126,7 +128,7 @@ def table_pairs(manifest: Manifest, path: str | Path) -> tuple[list[Pair], int]:
     return [pair for pair in pairs if pair[0] != pair[1]], unknown
 
 
-def with_copies(manifest: Manifest, copies: Copies, listed: Iterable[Pair] = ()) -> Manifest:
+def with_duplicates(manifest: Manifest, copies: Duplicates, listed: Iterable[Pair] = ()) -> Manifest:
     """The manifest with duplicate_group, duplicate_of and duplicate_kind.
 
     A group is numbered from 1 in the order of its first row; images alone have ''. The row kept of
@@ -159,7 +161,7 @@ def rows_kept(manifest: Manifest) -> Manifest:
     return manifest.select(manifest.column("duplicate_of") == "")
 
 
-def summary(manifest: Manifest) -> list[str]:
+def duplicates_summary(manifest: Manifest) -> list[str]:
     """How many copies of each kind, in how many groups."""
     kinds = Counter(manifest.column("duplicate_kind"))
     groups = len(set(manifest.column("duplicate_group")) - {""})

@@ -49,7 +49,7 @@ def folder_table(folder: Path, files: list[str], kind: str, any_class: bool) -> 
         for file, part, word in zip(files, parts, words, strict=True):
             if part and not word and _split(part[0]):
                 raise InputError(
-                    f"{folder / file}: lies in a split's folder but in no class's, wanted benign or malignant, or a "
+                    f"{folder / file}: lies in a split's folder but in no class's, expected benign or malignant, or a "
                     "diagnosis (for other words: `positive=WORD,WORD`)"
                 )
         inside = [i for i, word in enumerate(words) if word]
@@ -66,7 +66,7 @@ def folder_table(folder: Path, files: list[str], kind: str, any_class: bool) -> 
         else:
             columns["diagnosis"] = classes
     if not columns["path"]:
-        raise InputError(f"{folder}: nothing to import, wanted class folders with images")
+        raise InputError(f"{folder}: nothing to import, expected class folders with images")
     frame = pd.DataFrame(columns, dtype=str)
     return Table(folder / "manifest.csv", frame, np.arange(2, len(frame) + 2)), notes
 

@@ -51,7 +51,7 @@ def fold_manifest(manifest: "Manifest", fold: str, seed: int = 0) -> "Manifest":
             malignant = int((targets == 1).sum())
             raise InputError(
                 f"{manifest.path}: fold {number + 1}/{folds} has {malignant} malignant and "
-                f"{len(targets) - malignant} benign images; wanted both classes in each: fewer "
+                f"{len(targets) - malignant} benign images; expected both classes in each: fewer "
                 "folds"
             )
     names[others] = ""

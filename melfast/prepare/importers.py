@@ -188,7 +188,7 @@ def split_rows(table: Table, files: Sequence[Path]) -> Table:
         side = read_table(file)
         for row, cell in enumerate(side.frame.iloc[:, -1]):
             if not cell.strip().isdecimal() or int(cell) >= len(splits):
-                raise side.error(row, f"wanted the number of a row of {table.path.name}, got {cell!r}")
+                raise side.error(row, f"expected the number of a row of {table.path.name}, got {cell!r}")
             splits[int(cell)] = name
     return Table(table.path, table.frame.assign(split=pd.Series(splits, dtype=str)), table.lines)
 
@@ -306,7 +306,7 @@ def _one_hot(draft: Draft, columns: Sequence[str], data_set: DataSet) -> list[st
         if len(set_here) > 1 and not data_set.header:
             return []  # not classes, but features
         if len(set_here) > 1:
-            raise draft.table.error(row, f"wanted one class, got {' and '.join(set_here)}")
+            raise draft.table.error(row, f"expected one class, got {' and '.join(set_here)}")
         words.append(set_here[0] if set_here else data_set.otherwise)
     return words if any(words) else []
 
@@ -401,7 +401,7 @@ def _mapped(draft: Draft, path: Path, source: str, words: list[str], found: list
     except (OSError, yaml.YAMLError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
     if not isinstance(table, dict) or not set(table.values()) <= {0, 1, None}:
-        raise InputError(f"{path}: wanted lines as `melanoma: 1`, `nevus: 0`, or nothing for unlabelled")
+        raise InputError(f"{path}: expected lines as `melanoma: 1`, `nevus: 0`, or nothing for unlabelled")
     if not words:
         draft.require("diagnosis")
     known = {str(word).lower(): "" if value is None else str(int(value)) for word, value in table.items()}

@@ -14,7 +14,7 @@ from melfast.io.journal import Journal
 from melfast.io.schema import checked
 from melfast.io.words import check_words
 from melfast.prepare.picture import Picture, open_picture, whole
-from melfast.prepare.sweep import Result, Swept, sweep
+from melfast.prepare.sweep import Result, SweepResult, sweep
 from melfast.skin.ita import Convention, SkinTone, estimate_tone
 from melfast.skin.tone import FITZPATRICK, TONE_GROUPS, UNKNOWN_GROUP, FitzpatrickMap, ToneGroups, ToneScale, classify
 
@@ -48,7 +48,7 @@ def estimate_tones(
     threads: int = 1,
     journal: Journal | None = None,
     progress: Callable[[], None] = lambda: None,
-) -> Swept:
+) -> SweepResult:
     """Estimates the skin tone of each image.
 
     Args:
@@ -86,7 +86,7 @@ def tone_of(picture: Picture, convention: Convention) -> SkinTone:
     return estimate_tone(picture.work, regions=picture.regions)
 
 
-def with_tones(manifest: Manifest, swept: Swept, settings: ToneSettings) -> Manifest:
+def with_tones(manifest: Manifest, swept: SweepResult, settings: ToneSettings) -> Manifest:
     """The manifest with `ita` and what belongs to it; '' where it is unknown or the image is bad.
 
     The columns are ita, ita_quality, ita_doubts, group, group_str, fitzpatrick, the dominant skin
@@ -118,7 +118,7 @@ def with_tones(manifest: Manifest, swept: Swept, settings: ToneSettings) -> Mani
     return manifest.with_columns(**columns)
 
 
-def summary(manifest: Manifest, settings: ToneSettings) -> list[str]:
+def tones_summary(manifest: Manifest, settings: ToneSettings) -> list[str]:
     """How many images each group has, and how many each doubt."""
     names = manifest.column("group_str")
     scale = TONE_GROUPS[settings.tone_groups]

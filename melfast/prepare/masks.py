@@ -16,7 +16,7 @@ from melfast.io.headers import PNG_MAGIC
 from melfast.io.journal import Journal
 from melfast.io.words import check_words
 from melfast.prepare.picture import Picture, open_picture, whole
-from melfast.prepare.sweep import Result, Swept, stamp, sweep
+from melfast.prepare.sweep import Result, SweepResult, stamp, sweep
 from melfast.skin.masks import MaskMethod, make_mask, region_mask
 
 # Kept in file names as they are; what separates folders, or has a meaning in URLs, is not.
@@ -34,7 +34,7 @@ def make_masks(
     threads: int = 1,
     journal: Journal | None = None,
     progress: Callable[[], None] = lambda: None,
-) -> Swept:
+) -> SweepResult:
     """Writes folder/IMAGE_NAME.png, uint8 0 or 255, as large as the image, for each row.
 
     Args:
@@ -101,7 +101,7 @@ def write_png(mask: NDArray[np.uint8], file: Path) -> None:
 
 
 @check_words
-def with_masks(manifest: Manifest, swept: Swept, method: MaskMethod) -> Manifest:
+def with_masks(manifest: Manifest, swept: SweepResult, method: MaskMethod) -> Manifest:
     """The manifest with `mask_path`, `mask_area` and `mask_method`, '' where an image is bad."""
     results = [result or {} for result in swept.results]
     start = manifest.path.parent.resolve()

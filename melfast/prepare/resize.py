@@ -15,7 +15,7 @@ from melfast.io.images import check_image, soft_mask
 from melfast.io.journal import Journal
 from melfast.prepare.masks import file_stem, seen_from, write_png
 from melfast.prepare.picture import Picture, copy_size, open_picture
-from melfast.prepare.sweep import Result, Swept, stamp, sweep
+from melfast.prepare.sweep import Result, SweepResult, stamp, sweep
 
 # Above half of the mask, a pixel is the lesion's.
 HALF = 128
@@ -30,7 +30,7 @@ def resize_images(
     threads: int = 1,
     journal: Journal | None = None,
     progress: Callable[[], None] = lambda: None,
-) -> Swept:
+) -> SweepResult:
     """Writes folder/images/XX/IMAGE_NAME.jpg for each row, and folder/masks/XX/IMAGE_NAME.png where
     it has a mask; XX spreads the files over 256 folders.
 
@@ -101,7 +101,7 @@ def read_small(path: Path, side: int) -> NDArray[np.uint8]:
         return picture.resized(lambda height, width: copy_size(height, width, side))
 
 
-def with_copies(manifest: Manifest, swept: Swept) -> Manifest:
+def with_resized(manifest: Manifest, swept: SweepResult) -> Manifest:
     """The rows whose image is good, pointing to the copies; `original_path` keeps where each was.
 
     `width` and `height` are those of the copy; `original_path` that is there already stays.

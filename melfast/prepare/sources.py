@@ -15,9 +15,9 @@ from melfast.io.errors import InputError
 from melfast.io.files import atomic_path
 from melfast.io.folders import none_found, scan, scan_images, separate_masks
 from melfast.io.log import logger
-from melfast.io.tables import TABLE_SUFFIXES, Table, read_header, read_table, shortened, write_csv
+from melfast.io.tables import TABLE_SUFFIXES, Table, read_column_names, read_table, shortened, write_csv
 from melfast.io.words import check_words
-from melfast.prepare.datasets import DATASETS, FOLDER_KINDS, HEADERLESS, SPLIT_WORDS, recognise
+from melfast.prepare.datasets import DATASETS, FOLDER_KINDS, HEADERLESS, SPLIT_WORDS, recognise_dataset
 from melfast.prepare.folders import find_classes, folder_table
 from melfast.prepare.importers import Choice, Draft, convert_table, join_table, split_rows, unique_names
 from melfast.prepare.packed import unpack_images
@@ -57,7 +57,7 @@ class Imported:
 
 
 @dataclass(frozen=True)
-class Found:
+class SourceLayout:
     """Tables of one kind, or none for a folder of images or classes."""
 
     kind: str
@@ -132,7 +132,7 @@ def import_dataset(
     return Imported(found.kind, manifest, dropped, draft.notes, _target_line(draft, manifest), draft.used, draft.unused)
 
 
-def _folder_draft(source: Path, found: Found, choice: Choice) -> Draft:
+def _folder_draft(source: Path, found: SourceLayout, choice: Choice) -> Draft:
     scanned = scan(source)
     images, masks = separate_masks(scanned.files)
     if not images and found.kind == "images":
@@ -145,7 +145,7 @@ def _folder_draft(source: Path, found: Found, choice: Choice) -> Draft:
     return draft
 
 
-def _table_draft(source: Path, found: Found, choice: Choice) -> Draft:
+def _table_draft(source: Path, found: SourceLayout, choice: Choice) -> Draft:
     """The rows of all tables of a data set, with the columns of its side tables."""
     drafts = []
     for path in found.tables:
@@ -178,7 +178,7 @@ def _table_draft(source: Path, found: Found, choice: Choice) -> Draft:
 
 
 def _read(path: Path) -> Table:
-    headerless = recognise(read_header(path)) == HEADERLESS
+    headerless = recognise_dataset(read_column_names(path)) == HEADERLESS
     return read_table(path, ("image_name", "target") if headerless else ())
 
 
@@ -200,16 +200,16 @@ def _split_of(path: Path, source: Path) -> str:
     return next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), "")
 
 
-def _find(source: Path, kind: str, choice: Choice) -> Found:
+def _find(source: Path, kind: str, choice: Choice) -> SourceLayout:
     """Determines the kind of a source."""
     if source.is_file():
         if kind in FOLDER_KINDS:
-            raise InputError(f"{source}: is a file, wanted a folder for kind {kind!r}")
-        header = read_header(source)
-        found = recognise(header) if kind == "auto" else kind
-        return Found(found or "csv", (source,))  # which says what is missing
+            raise InputError(f"{source}: is a file, expected a folder for kind {kind!r}")
+        header = read_column_names(source)
+        found = recognise_dataset(header) if kind == "auto" else kind
+        return SourceLayout(found or "csv", (source,))  # which says what is missing
     if kind in FOLDER_KINDS:
-        return Found(kind)
+        return SourceLayout(kind)
     tables = dict(_tables(source))
     kinds: dict[str, list[Path]] = {}
     for path, known in tables.items():
@@ -226,7 +226,7 @@ def _find(source: Path, kind: str, choice: Choice) -> Found:
             kinds["folder"] = []
         elif not kinds and (plain := [path for path, known in tables.items() if known == "csv" and _plausible(path)]):
             # A manifest was made of another table, if there is one.
-            kinds["csv"] = [path for path in plain if not set(REQUIRED) <= set(read_header(path))] or plain
+            kinds["csv"] = [path for path in plain if not set(REQUIRED) <= set(read_column_names(path))] or plain
     kinds = {each: _one_of_each(paths) for each, paths in kinds.items()}
     listed = [f"{os.path.relpath(path, source)} ({each})" for each, paths in kinds.items() for path in paths]
     if "folder" in kinds:
@@ -235,11 +235,11 @@ def _find(source: Path, kind: str, choice: Choice) -> Found:
     if len(kinds) == 1 and (len(listed) == 1 or _splits(paths, source)):
         sides = [file for path in paths for file in _side_tables(path, name)]
         sides += _beside(paths[0], DATASETS[name].row_splits) if paths else []
-        return Found(name, tuple(paths), _names(source, tables, [*paths, *sides]))
+        return SourceLayout(name, tuple(paths), _names(source, tables, [*paths, *sides]))
     if listed:
         raise InputError(f"{source}: holds {' and '.join(listed)}: name one as SOURCE, or its kind by `kind`")
     if any(os.path.dirname(file) in ("", "images") for file in images):
-        return Found("images", (), _names(source, tables, []))
+        return SourceLayout("images", (), _names(source, tables, []))
     raise InputError(_nothing(source, tables, images))
 
 
@@ -258,7 +258,7 @@ def _tables(folder: Path) -> Iterator[tuple[Path, str | None]]:
             # Harvard Dataverse provides HAM10000_metadata without a suffix.
             if path.suffix.lower() in TABLE_SUFFIXES or path.name == "HAM10000_metadata":
                 try:
-                    yield path, recognise(read_header(path))
+                    yield path, recognise_dataset(read_column_names(path))
                 except InputError:
                     yield path, None
 
@@ -285,18 +285,18 @@ def _nothing(source: Path, tables: dict[Path, str | None], images: list[str]) ->
     reasons = []
     for path in tables:
         try:
-            read_header(path)
+            read_column_names(path)
         except InputError as error:
             reasons.append(str(error).replace(f"{path}: ", f"{path.name} "))
     suffixes = Counter(path.suffix.lower() for path in source.rglob("*") if path.is_file() and path.suffix)
     there = shortened([f"{count:,} {suffix}" for suffix, count in suffixes.most_common()]) or "nothing"
     return (
-        f"{source}: nothing known found ({'; '.join([f'it holds {there}', *reasons])}); wanted {LABELS} or another "
+        f"{source}: nothing known found ({'; '.join([f'it holds {there}', *reasons])}); expected {LABELS} or another "
         "table, benign/ and malignant/ folders, or images (melfast prepare import --list tells the known data sets)"
     )
 
 
-def _require_labels(source: Path, found: Found, draft: Draft, unlabelled: bool) -> None:
+def _require_labels(source: Path, found: SourceLayout, draft: Draft, unlabelled: bool) -> None:
     """Raises InputError if labels seem to be missing by mistake; otherwise notes that there are none."""
     if draft.target:
         return
@@ -434,7 +434,7 @@ def write_missing(names: tuple[str, ...], path: Path) -> None:
         write_csv(temporary, MISSING_COLUMNS, [(name, "no such file") for name in names])
 
 
-def summary(found: Imported, manifest: Manifest) -> list[tuple[str, str]]:
+def import_summary(found: Imported, manifest: Manifest) -> list[tuple[str, str]]:
     """Counts of an import as (what, counts) to show."""
     splits, groups = manifest.splits, manifest.groups
     rows = [("images", f"{len(manifest):,}"), ("target", found.target or "none: all images are unlabelled")]

@@ -105,7 +105,7 @@ def require_disjoint(manifest: Manifest) -> None:
             found.append(f"{len(shared)} {word}{'s' if len(shared) > 1 else ''} ({listed})")
     if found:
         raise InputError(
-            f"{manifest.path}: {' and '.join(found)} in more than one split; wanted each in one: "
+            f"{manifest.path}: {' and '.join(found)} in more than one split; expected each in one: "
             "split with 'melfast prepare split --force', or set data.allow_overlap"
         )
 

@@ -42,7 +42,7 @@ def bar_of(progress: Progress) -> Bar:
 
 
 @dataclass(frozen=True)
-class Swept:
+class SweepResult:
     """What a sweep found.
 
     Attributes:
@@ -64,7 +64,7 @@ def sweep(
     journal: Journal | None = None,
     still_good: Callable[[int, Result], bool] = lambda row, result: True,
     progress: Callable[[], None] = lambda: None,
-) -> Swept:
+) -> SweepResult:
     """Calls work(row) for every row.
 
     Args:
@@ -114,7 +114,7 @@ def sweep(
         finally:
             pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for thousands of images
     bad = [(names[row], str(paths[row]), reasons[row]) for row in sorted(reasons)]
-    return Swept(results, bad, len(kept))
+    return SweepResult(results, bad, len(kept))
 
 
 def write_quarantine(bad: list[Bad], path: Path) -> None:

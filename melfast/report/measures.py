@@ -84,7 +84,7 @@ def write_metrics(path: Path, values: dict[str, Any]) -> None:
     write_json(path, _without_nan(values))
 
 
-def write_predictions(path: Path, scored: Scored, threshold: float | NDArray[np.float64]) -> None:
+def write_scored(path: Path, scored: Scored, threshold: float | NDArray[np.float64]) -> None:
     """Writes CSV atomically: image_name, probability, prediction, target, group."""
     header = ("image_name", "probability", "prediction", "target", "group")
     called = (scored.score >= threshold).astype(int)

@@ -175,7 +175,7 @@ def forest(grouping: Mapping[str, Any], overall: Mapping[str, Any], metric: str,
     return figure
 
 
-def confusions(parts: Mapping[str, Mapping[str, int]]) -> Figure:
+def confusion_matrices(parts: Mapping[str, Mapping[str, int]]) -> Figure:
     """A table of counts for all images and for each group; shaded by the share of the true class.
 
     Args:

@@ -38,7 +38,7 @@ DEFAULT_SETTINGS = Settings()
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ReportOptions:
     """Content of a report.
 
     Attributes:
@@ -56,7 +56,7 @@ class Wanted:
     title: str = ""
 
 
-EVERYTHING = Wanted()
+EVERYTHING = ReportOptions()
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Data:
 def run_report(
     tables: Sequence[Predictions],
     output: Path,
-    wanted: Wanted = EVERYTHING,
+    wanted: ReportOptions = EVERYTHING,
     *,
     manifest: Manifest | None = None,
     trained_on: Manifest | None = None,
@@ -156,7 +156,9 @@ def read_any_manifest(path: Path) -> Manifest:
         return import_dataset(path, require_images=False).manifest
 
 
-def align(tables: Sequence[Predictions], manifest: Manifest | None, wanted: Wanted) -> tuple[Data, list[Predictions]]:
+def align(
+    tables: Sequence[Predictions], manifest: Manifest | None, wanted: ReportOptions
+) -> tuple[Data, list[Predictions]]:
     """The images of known class that all tables contain, and the rows of the tables in that order.
 
     Raises:
@@ -354,7 +356,7 @@ def draw(
                 parts |= {name: g["confusion"] for name, g in first.items() if g["images"]}
             keep(
                 f"confusion{suffix}",
-                plots.confusions(parts),
+                plots.confusion_matrices(parts),
                 f"Counts of images by truth and call, over all and by group{of}; percentages and "
                 "shades are of the images of that truth.",
             )

@@ -82,7 +82,7 @@ def estimate_tone(
     _check_array("image", image, (3,))
     if regions is not None:
         if convention == "published":
-            raise ValueError("regions are not used by the published convention, wanted None")
+            raise ValueError("regions are not used by the published convention, expected None")
         require_regions(regions, image)
     if min(image.shape[:2]) < SMALLEST_SIDE:
         return _no_tone(0.0, TOO_SMALL)

@@ -68,7 +68,7 @@ class TrainingData:
     group_names: tuple[str, ...]
 
 
-def take_in(settings: Config, run: Path, set_by_user: set[str], progress: Progress = no_progress) -> None:
+def write_run_manifest(settings: Config, run: Path, set_by_user: set[str], progress: Progress = no_progress) -> None:
     """Reads, or imports and prepares, `data.path`, splits it where it is not, writes RUN/manifest.csv.
 
     Args:
@@ -79,7 +79,7 @@ def take_in(settings: Config, run: Path, set_by_user: set[str], progress: Progre
     """
     config = settings.data
     if not config.path:
-        raise InputError("data.path is empty; wanted a manifest or a data set: `data.path=PATH`")
+        raise InputError("data.path is empty; expected a manifest or a data set: `data.path=PATH`")
     source = Path(config.path)
     if source.exists() and (run / MANIFEST).exists() and source.samefile(run / MANIFEST):
         raise InputError(f"{source}: is data.path and would be replaced; expected another `output.dir`")
@@ -181,7 +181,7 @@ def labelled(manifest: Manifest, split: str) -> LabelledImages:
     if malignant in (0, len(targets)):
         raise InputError(
             f"{manifest.path}: split {split!r} has {malignant} malignant and "
-            f"{len(targets) - malignant} benign images; wanted both classes"
+            f"{len(targets) - malignant} benign images; expected both classes"
         )
     return LabelledImages(manifest.images, manifest.image_names, Rows.of(manifest))
 

@@ -19,7 +19,7 @@ def sees_the_same(config: Config) -> bool:
     return config.model.freeze and not config.augment.changes and not mixes
 
 
-class Backbone(torch.nn.Module):
+class FeatureExtractor(torch.nn.Module):
     """A timm classifier up to the input of its linear head."""
 
     def __init__(self, classifier: torch.nn.Module) -> None:

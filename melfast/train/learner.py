@@ -62,7 +62,7 @@ class Learner:
         self.model.train()
         if self.frozen:
             self.model.eval()
-            head_of(self.model).train()
+            classifier_head(self.model).train()
 
     def training_state(self) -> dict[str, Any]:
         """The state needed for resuming besides the weights.
@@ -116,7 +116,7 @@ def build_learner(
         freeze(model)
     model = model.to(world.device).to(memory_format=torch.channels_last)
     from_features = sees_the_same(config)
-    forward: Any = head_of(model) if from_features else model
+    forward: Any = classifier_head(model) if from_features else model
     if world.size > 1:
         on_cuda = world.device.type == "cuda"
         forward = DistributedDataParallel(forward, device_ids=[world.device] if on_cuda else None)
@@ -138,14 +138,14 @@ def build_learner(
 def freeze(model: torch.nn.Module) -> None:
     """Disables gradients except for the head, so that no activations are kept for them."""
     model.requires_grad_(False)
-    head_of(model).requires_grad_(True)
+    classifier_head(model).requires_grad_(True)
 
 
-def head_of(model: torch.nn.Module) -> torch.nn.Module:
+def classifier_head(model: torch.nn.Module) -> torch.nn.Module:
     """The linear layer that returns the logits."""
     head = model.get_classifier()  # type: ignore[operator]
     if not isinstance(head, torch.nn.Module):
-        raise InputError(f"model.freeze: {type(model).__name__} has {len(head)} heads; wanted a backbone of one")
+        raise InputError(f"model.freeze: {type(model).__name__} has {len(head)} heads; expected a backbone of one")
     return head
 
 

@@ -27,8 +27,8 @@ from melfast.models.record import ModelRecord
 from melfast.models.running import InferenceSettings
 from melfast.train.data import LabelledImages, TrainingData
 from melfast.train.epochs import epoch_plan, require_steps
-from melfast.train.features import Backbone, Features
-from melfast.train.learner import Learner, head_of
+from melfast.train.features import FeatureExtractor, Features
+from melfast.train.learner import Learner, classifier_head
 from melfast.train.logging import Log
 from melfast.train.mix import Mixed, mix
 from melfast.train.optim import set_rate
@@ -84,7 +84,7 @@ class Trainer:
         self.stop = stop
         state, name = self.state, self.config.train.best_metric
         if self.learner.from_features:
-            self.see_once()
+            self.cache_features()
         while state.epoch < self.config.train.epochs and not self.stopped:
             totals = self.train_epoch()
             if self.stopped and state.step_in_epoch < self.steps_per_epoch:
@@ -282,9 +282,9 @@ class Trainer:
             )
         )
 
-    def see_once(self) -> None:
+    def cache_features(self) -> None:
         """Runs the frozen backbone once on the images, which are the same in every epoch."""
-        backbone = Backbone(self.learner.model).eval()
+        backbone = FeatureExtractor(self.learner.model).eval()
         for name, part in (("train", self.data.train), ("valid", self.data.valid)):
             found = self.infer(backbone, part)
             self.features[name] = Features(found, len(part), self.world.device)
@@ -324,7 +324,7 @@ class Trainer:
         train, valid = self.config.train, self.data.valid
         self.world.share_buffers(self.learner.measured)
         model = self.learner.measured.eval()
-        found = self.features["valid"].logits(head_of(model)) if self.features else self.infer(model, valid)
+        found = self.features["valid"].logits(classifier_head(model)) if self.features else self.infer(model, valid)
         self._leave_out(found.failures)
         targets, groups = valid.targets[found.index], valid.rows.groups[found.index]
         # From uncalibrated predictions, without the calibration of an earlier epoch.

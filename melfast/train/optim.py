@@ -29,7 +29,7 @@ def build_optimizer(model: torch.nn.Module, config: OptimConfig) -> torch.optim.
     if info.second_order:
         raise InputError(
             f"optim.name {config.name!r} needs second derivatives, which the loop does not take; "
-            "wanted one of the first order"
+            "expected one of the first order"
         )
     if info.has_betas and info.num_betas == len(config.betas):  # other optimizers keep their own
         options["betas"] = config.betas
@@ -74,7 +74,7 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float, weight_decay: float)
 
 def _by_layer(model: torch.nn.Module, config: OptimConfig, spared: set[str]) -> list[dict[str, Any]]:
     if not hasattr(model, "group_matcher"):
-        raise InputError("optim.layer_decay: this backbone does not tell its layers; wanted 1")
+        raise InputError("optim.layer_decay: this backbone does not tell its layers; expected 1")
     groups = timm.optim.param_groups_layer_decay(
         model, config.weight_decay, no_weight_decay_list=spared, layer_decay=config.layer_decay
     )

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from melfast.config.schema import Config
 from melfast.data.manifest import Manifest
-from melfast.data.native import carry_out
+from melfast.data.native import load_record
 from melfast.data.plan import EpochPlan, evaluation_plan
 from melfast.distributed import World
 from melfast.io.contact_sheet import check_sheet_path, write_grid
@@ -65,7 +65,7 @@ def draw_preview(
     for record in range(min(images, len(plan.index))):
         picture = np.empty((preprocess.height, preprocess.width, 3), np.uint8)
         try:
-            carry_out(plan, record, files, preprocess, picture)
+            load_record(plan, record, files, preprocess, picture)
             pictures.append((picture, captions.of(record)))
         except ImageError as error:
             failures.append(error)

@@ -19,7 +19,7 @@ from melfast.metrics.validation import require_metric, value_of
 from melfast.models.checkpoint import State, find_checkpoint, has_checkpoint, load_state, read_record
 from melfast.prepare.settings import PrepareConfig
 from melfast.train.cells import count_cells
-from melfast.train.data import MANIFEST, TrainingData, take_in, training_data
+from melfast.train.data import MANIFEST, TrainingData, training_data, write_run_manifest
 from melfast.train.epochs import require_steps
 from melfast.train.learner import Learner, build_learner, new_record
 from melfast.train.logging import Log, TextLog, open_log
@@ -97,9 +97,9 @@ def run_training(config: Config, sources: dict[str, str], *, going_on: bool, pro
         record = new_record(config, data, cells)
         begun = has_checkpoint(run)
         learner = build_learner(config, record, world, cells, restored=begun)
-        state = State(config=settings.plain(config), data_digest=data.train.digest)
+        state = State(config=settings.as_plain(config), data_digest=data.train.digest)
         if begun:
-            state = go_on(config, data, run, learner)
+            state = resume_from(config, data, run, learner)
             record = record.learnt_by(read_record(find_checkpoint(run, "last")))
             logger.info(f"resuming from {state.name}, step {state.step:,}")
         world.first_does(lambda: write_config(config, run))
@@ -175,7 +175,7 @@ def prepare_run(
         logger.info(f"{run}: no checkpoint yet, training begins at the beginning")
     if not has_checkpoint(run):
         own.claim()
-        take_in(config, run, set(sources), progress)
+        write_run_manifest(config, run, set(sources), progress)
     if launch_id():
         with atomic_path(launch) as file:
             file.write_text(launch_id(), encoding="utf-8")
@@ -207,14 +207,14 @@ def compare_configs(now: dict[str, Any], before: dict[str, dict[str, Any]], run:
             logger.warning(f"{changes[key]} is not used: the run has its own {own}")
 
 
-def go_on(config: Config, data: TrainingData, run: Path, learner: Learner) -> State:
+def resume_from(config: Config, data: TrainingData, run: Path, learner: Learner) -> State:
     """Restores the learner and the state from the last checkpoint of the run."""
     folder = find_checkpoint(run, "last")
     state = load_state(folder)
     if state.data_digest != data.train.digest:
         raise InputError(f"{run / MANIFEST}: its training images are not those that {folder} was trained on")
     learner.restore(folder)
-    state.config = settings.plain(config)
+    state.config = settings.as_plain(config)
     return state
 
 

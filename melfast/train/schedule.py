@@ -17,7 +17,7 @@ def warmup_steps(config: OptimConfig, total_steps: int, epochs: int) -> int:
     if steps >= total_steps and config.warmup_unit != "fraction":
         raise InputError(
             f"optim.warmup {config.warmup:g} {config.warmup_unit}: {steps:,} steps of a run of "
-            f"{total_steps:,} ({epochs} epochs); wanted fewer"
+            f"{total_steps:,} ({epochs} epochs); expected fewer"
         )
     return steps
 

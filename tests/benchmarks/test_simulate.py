@@ -8,10 +8,11 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import plants, simulate
+from benchmarks import planted_copies as plants
+from benchmarks import simulate
 from benchmarks.constants import PUBLIC, RESULTS, Constant, Results
 from benchmarks.pipeline import Pipeline, Resource, Stage, closed_form
-from benchmarks.plants import best, middle, worst
+from benchmarks.planted_copies import best, middle, worst
 
 
 @pytest.fixture(scope="module")

@@ -199,19 +199,19 @@ def test_errors(run: Path, tiny_data: Path, tmp_path: Path) -> None:
         assert found.exit_code != 0
         return str(found.exception)
 
-    assert message("--checkpoint", tmp_path).startswith(f"{tmp_path}: no checkpoint here; wanted")
+    assert message("--checkpoint", tmp_path).startswith(f"{tmp_path}: no checkpoint here; expected")
     assert message("--checkpoint", run, "--split", "validation") == (
         "--split must be train, valid, test or all, got 'validation'"
     )
     alone = tmp_path / "alone"
     shutil.copytree(find_checkpoint(run), alone)
-    assert message("--checkpoint", alone) == (f"{alone}: is in no run folder with a manifest.csv: wanted --data-path")
+    assert message("--checkpoint", alone) == (f"{alone}: is in no run folder with a manifest.csv: expected --data-path")
     table = tmp_path / "t.csv"
     table.write_text(f"image_name,path\na,{tiny_data.parent}/t00.png\n")
     assert message("--checkpoint", run, "--data-path", table, "--split", "all") == (
         f"{table}: none of the 1 images has a target; 'melfast predict' needs none"
     )
-    assert "no image is of split 'test'; there are none: wanted --split" in message(
+    assert "no image is of split 'test'; there are none: expected --split" in message(
         "--checkpoint", run, "--data-path", table
     )
 

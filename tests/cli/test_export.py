@@ -93,7 +93,7 @@ def test_export_then_predict(run: Path, tmp_path: Path, capfd: pytest.CaptureFix
 def test_no_checkpoint_or_place(run: Path, tmp_path: Path) -> None:
     for checkpoint, output, message in (
         (tmp_path / "no", tmp_path / "m.onnx", f"{tmp_path / 'no'}: no such run"),
-        (run, run, f"{run}: is a folder, wanted a file name to write"),
+        (run, run, f"{run}: is a folder, expected a file name to write"),
     ):
         with pytest.raises(InputError) as caught:
             melfast("export", "--checkpoint", checkpoint, "--output", output)
@@ -240,7 +240,7 @@ def test_int8_is_not_kept_where_the_auc_differs(
     first, second, *_ = capfd.readouterr().out.splitlines()
     assert "onnx fp32" in first
     assert second == (
-        "  int8 is not kept, the file is float32: wanted AUC within 0.005, got AUC 0.8900 against "
+        "  int8 is not kept, the file is float32: expected AUC within 0.005, got AUC 0.8900 against "
         "0.9000 in float32 on 24 validation images; 200 against 100 images/s"
     )
     assert precision_of(output) == "fp32"

@@ -31,7 +31,7 @@ def command(**given: object) -> None:
     ("message", "shown"),
     [
         ("`names` x: no such image", "--name x: no such image"),
-        ("wanted `data.path`, a folder", "wanted --data-path, a folder"),
+        ("expected `data.path`, a folder", "expected --data-path, a folder"),
         ("`resume=True` goes on, `loader='native'` too", "--resume goes on, --loader native too"),
         ("`data.loader=dali-cpu`", "--loader dali-cpu"),
         ("`data_loader` must be set", "--loader must be set"),

@@ -108,7 +108,7 @@ def test_a_folder_of_the_users_is_refused(
         "expected a new or empty folder"
     )
     if name == "synth":
-        message = f"{output}: holds other files, wanted an empty folder, or --overwrite"
+        message = f"{output}: holds other files, expected an empty folder, or --overwrite"
     assert str(done.exception) == message
     assert tree(tmp_path) == before
 

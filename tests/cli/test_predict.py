@@ -80,7 +80,7 @@ def test_bad_images_do_not_stop_it(folder: Path) -> None:
     done = predict(folder)
     assert done.returncode == 0
     lines = done.stderr.splitlines()
-    reason = "found an empty file, wanted a JPEG, PNG, WebP, BMP or TIFF"
+    reason = "found an empty file, expected a JPEG, PNG, WebP, BMP or TIFF"
     assert lines[:10] == [f"failed: photos/x{n:02d}.jpg: {reason}" for n in range(10)]
     assert lines[10:] == ["failed: and 2 more, see p.failed.csv"]
     assert done.stdout.splitlines()[1:] == [
@@ -108,12 +108,12 @@ def test_model_without_a_threshold(folder: Path, red_model: RedModel) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--model", "no.onnx"), "no.onnx: no such file, wanted a model that melfast export wrote"),
+        (("--model", "no.onnx"), "no.onnx: no such file, expected a model that melfast export wrote"),
         (("--model", "photos/a.png"), "photos/a.png: cannot be loaded as an ONNX file; is it whole?"),
         (("--images", "no"), "no: no such file or folder of images"),
         (("--images", "*.jpg"), "*.jpg: matches no image (.jpg, .jpeg, .jpe, .jfif, .png, .webp, .bmp, .tif, .tiff)"),
         (("--threshold", "1.5"), "--threshold must be in 0..1, got 1.5"),
-        (("--output", "photos"), "photos: is a folder, wanted a file name to write"),
+        (("--output", "photos"), "photos: is a folder, expected a file name to write"),
         (("--output", "model.onnx/p.csv"), "model.onnx/p.csv: cannot be written: "),
     ],
 )
@@ -208,7 +208,7 @@ def test_an_early_end_says_in_one_line_what_is_kept(folder: Path, cause: str) ->
     reason, words = "p.csv.partial: cannot be written: File too large", list[str]()
     if cause == "unreadable":
         photo.with_name("z.png").write_bytes(b"")
-        reason = "photos/z.png: found an empty file, wanted a JPEG, PNG, WebP, BMP or TIFF"
+        reason = "photos/z.png: found an empty file, expected a JPEG, PNG, WebP, BMP or TIFF"
         words = ["--on-error", "raise"]
     usual = [
         "--model",

@@ -51,13 +51,13 @@ def test_import_check_split(data: Path, tmp_path: Path) -> None:
 
     checked = melfast("check", "out/m.csv", "--output", "out/good.csv", cwd=tmp_path)
     assert checked.returncode == 0
-    assert checked.stderr == "bad: i7: found an empty file, wanted a JPEG, PNG, WebP, BMP or TIFF\n"
+    assert checked.stderr == "bad: i7: found an empty file, expected a JPEG, PNG, WebP, BMP or TIFF\n"
     assert checked.stdout == (
         "out/m.csv: 59 images good, 1 bad; out/good.csv holds the good ones\nout/good.bad.csv lists the bad ones\n"
     )
     quarantine = (tmp_path / "out" / "good.bad.csv").read_text().splitlines()
     assert quarantine[0] == "image_name,path,reason"
-    assert re.fullmatch(r'i7,.*i7\.jpg,"found an empty file, wanted a JPEG, PNG, WebP, BMP or TIFF"', quarantine[1])
+    assert re.fullmatch(r'i7,.*i7\.jpg,"found an empty file, expected a JPEG, PNG, WebP, BMP or TIFF"', quarantine[1])
     assert read_manifest(tmp_path / "out" / "good.csv").column("width")[0] == "16"
 
     split = melfast("split", "out/good.csv", "--output", "out/split.csv", "--fractions", "0.6,0.2,0.2", cwd=tmp_path)
@@ -98,7 +98,7 @@ def test_check_with_nothing_left(data: Path, tmp_path: Path) -> None:
         file.write_bytes(b"GIF89a")
     bad = melfast("check", tmp_path / "m.csv", "--output", tmp_path / "good.csv")
     assert bad.returncode == 1
-    assert bad.stderr.splitlines()[0] == "bad: i0: found a GIF, wanted a JPEG, PNG, WebP, BMP or TIFF"
+    assert bad.stderr.splitlines()[0] == "bad: i0: found a GIF, expected a JPEG, PNG, WebP, BMP or TIFF"
     assert bad.stderr.splitlines()[-1] == (
         f"melfast: error: {tmp_path}/m.csv: no image is good, see {tmp_path}/good.bad.csv"
     )
@@ -149,7 +149,7 @@ def test_missing_images_can_be_dropped(data: Path, tmp_path: Path) -> None:
         (("import", "nowhere", "--output", "m.csv"), "error: nowhere: no such file or folder"),
         (("check", "nowhere.csv"), "error: nowhere.csv: no such file"),
         (("split", "data/labels.csv", "--output", "m"), "error: data/labels.csv: no column 'path'"),
-        (("import", "data", "--output", "data"), "error: data: is a folder, wanted a file name"),
+        (("import", "data", "--output", "data"), "error: data: is a folder, expected a file name"),
         (("import", "data", "--output", "data/labels.csv/m.csv"), "error: data/labels.csv/m.csv: cannot be written: "),
     ],
 )
@@ -164,7 +164,7 @@ def test_one_line_of_error(data: Path, tmp_path: Path, arguments: tuple[str, ...
 def test_wrong_usage(data: Path, tmp_path: Path) -> None:
     done = melfast("split", "m.csv", "--output", "x.csv", "--fractions", "0.5,half,0", cwd=tmp_path)
     assert done.returncode == 2
-    assert "wanted three numbers as 0.7,0.15,0.15, got '0.5,half,0'" in done.stderr
+    assert "expected three numbers as 0.7,0.15,0.15, got '0.5,half,0'" in done.stderr
     assert melfast("import", "data", "--kind", "ham", "--output", "x", cwd=tmp_path).returncode == 2
 
 

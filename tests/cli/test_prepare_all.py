@@ -246,7 +246,7 @@ def test_a_wrong_option(data: Path) -> None:
     result = melfast(*ALL, "--min-quality", "3")
     assert str(result.exception) == "--min-quality: prepare.min_quality must be <= 1, got 3.0"
     result = melfast(*ALL[:-1], "0.5;0.5")
-    assert "wanted three numbers as 0.7,0.15,0.15, got '0.5;0.5'" in result.output
+    assert "expected three numbers as 0.7,0.15,0.15, got '0.5;0.5'" in result.output
 
 
 def test_images_without_labels_get_no_split(data: Path) -> None:

@@ -38,7 +38,7 @@ def test_dedup(data: Path) -> None:
         "out.bad.csv lists the 1 bad images",
     ]
     assert done.stderr.splitlines() == [
-        "bad: i5: found an empty file, wanted a JPEG, PNG, WebP, BMP or TIFF",
+        "bad: i5: found an empty file, expected a JPEG, PNG, WebP, BMP or TIFF",
         "note: t.csv: 1 pairs name an image that is not in m.csv",
         "note: targets differ in group 1: i0 has target 0, i4 has target 1",
         "note: targets differ in group 2: i1 has target 1, i2 has target 0",

@@ -50,7 +50,7 @@ def data(drawn: Path, tmp_path: Path) -> Path:
 def test_masks(data: Path, method: str) -> None:
     done = melfast("masks", "m.csv", "--output", "out/masked.csv", "--method", method, cwd=data)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == "bad: a/b: found an empty file, wanted a JPEG, PNG, WebP, BMP or TIFF\n"
+    assert done.stderr == "bad: a/b: found an empty file, expected a JPEG, PNG, WebP, BMP or TIFF\n"
     lines = done.stdout.splitlines()
     assert lines[0] == f"out/masked.csv: {IMAGES} {method} masks in out/masks-{method}"
     assert lines[-1] == "out/masked.bad.csv lists the 1 bad images"
@@ -71,7 +71,7 @@ def test_masks(data: Path, method: str) -> None:
         area = float(masked.column("mask_area")[row])
         assert area == pytest.approx(np.mean(mask > 0), abs=1e-5)
     quarantine = (data / "out" / "masked.bad.csv").read_text().splitlines()
-    assert quarantine[1:] == ['a/b,broken.jpg,"found an empty file, wanted a JPEG, PNG, WebP, BMP or TIFF"']
+    assert quarantine[1:] == ['a/b,broken.jpg,"found an empty file, expected a JPEG, PNG, WebP, BMP or TIFF"']
     assert not (data / "out" / "masked.csv.masks.partial").exists()
 
 
@@ -127,14 +127,17 @@ def test_all_bad_is_an_error(data: Path, command: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--output", "q.csv", "--quarantine", "q.csv"), "--quarantine q.csv: is the output, wanted a file of its own"),
+        (
+            ("--output", "q.csv", "--quarantine", "q.csv"),
+            "--quarantine q.csv: is the output, expected a file of its own",
+        ),
         (
             ("--output", "q.csv", "--quarantine", "m.csv"),
-            "--quarantine m.csv: is the manifest that is read, wanted a file of its own",
+            "--quarantine m.csv: is the manifest that is read, expected a file of its own",
         ),
-        (("--output", "."), ".: is a folder, wanted a file name to write"),
+        (("--output", "."), ".: is a folder, expected a file name to write"),
         (("--output", "m.csv/x.csv"), "m.csv/x.csv: cannot be written: m.csv is a file"),
-        (("--output", "q.csv", "--quarantine", "pipe"), "pipe: is a device or the like, wanted a file name to write"),
+        (("--output", "q.csv", "--quarantine", "pipe"), "pipe: is a device or the like, expected a file name to write"),
     ],
 )
 @pytest.mark.parametrize("command", ["masks", "ita", "check"])
@@ -157,7 +160,7 @@ def test_min_quality_is_a_number(data: Path) -> None:
 def test_ita(data: Path, drawn: Path) -> None:
     done = melfast("ita", "m.csv", "--output", "out/toned.csv", "--tone-groups", "four", cwd=data)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == "bad: a/b: found an empty file, wanted a JPEG, PNG, WebP, BMP or TIFF\n"
+    assert done.stderr == "bad: a/b: found an empty file, expected a JPEG, PNG, WebP, BMP or TIFF\n"
     assert done.stdout.splitlines()[0] == f"out/toned.csv: skin tone of {IMAGES} images"
     toned = read_manifest(data / "out" / "toned.csv")
     true = read_manifest(drawn / "truth.csv").column("ita").astype(float)
@@ -293,7 +296,7 @@ def test_sheet(data: Path) -> None:
     words = ("sheet", "m.csv", "--output", "sheet.png", "--images", 9, "--targets", "50,-20")
     done = melfast(*words, cwd=data)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == "bad: a/b: found an empty file, wanted a JPEG, PNG, WebP, BMP or TIFF\n"
+    assert done.stderr == "bad: a/b: found an empty file, expected a JPEG, PNG, WebP, BMP or TIFF\n"
     assert done.stdout == f"sheet.png: {IMAGES} of 9 images\n"
     assert read_image(data / "sheet.png").shape[1] == 4 * 240
 
@@ -302,19 +305,19 @@ def test_sheet(data: Path) -> None:
 def test_sheet_wants_degrees(data: Path, targets: str) -> None:
     done = melfast("sheet", "m.csv", "--output", "s.png", "--targets", targets, cwd=data)
     assert done.returncode == 2
-    assert f"wanted degrees in -60..75 as 55,30,-30, got {targets!r}" in done.stderr
+    assert f"expected degrees in -60..75 as 55,30,-30, got {targets!r}" in done.stderr
 
 
 def test_sheet_wants_a_picture_name(data: Path) -> None:
     done = melfast("sheet", "m.csv", "--output", "s.gif", cwd=data)
-    assert done.stderr == ("melfast: error: s.gif: wanted a name that ends in .png, .jpg, .jpeg\n")
+    assert done.stderr == ("melfast: error: s.gif: expected a name that ends in .png, .jpg, .jpeg\n")
 
 
 def test_resize(data: Path) -> None:
     words = ("resize", "m.csv", "--output", "small/s.csv", "--size", 100, "--quality", 90)
     done = melfast(*words, cwd=data)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == "bad: a/b: found an empty file, wanted a JPEG, PNG, WebP, BMP or TIFF\n"
+    assert done.stderr == "bad: a/b: found an empty file, expected a JPEG, PNG, WebP, BMP or TIFF\n"
     lines = done.stdout.splitlines()
     assert lines[0].startswith(f"small/s.csv: {IMAGES} copies in small/resized-100, 0.")
     assert lines[-1] == "small/s.bad.csv lists the 1 bad images"

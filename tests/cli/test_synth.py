@@ -31,8 +31,8 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
     for arguments, message in (
         (("--images", 0), "--images must be 1 or more, got 0"),
         (("--images", 5, "--size", "600"), "--size must be WIDTHxHEIGHT as in 600x450, got '600'"),
-        (("--images", 5, "--sheet", "s.gif"), "s.gif: wanted a name that ends in .png, .jpg, .jpeg"),
-        (("--images", 5), "full: holds other files, wanted an empty folder, or --overwrite"),
+        (("--images", 5, "--sheet", "s.gif"), "s.gif: expected a name that ends in .png, .jpg, .jpeg"),
+        (("--images", 5), "full: holds other files, expected an empty folder, or --overwrite"),
     ):
         failed = melfast("synth", "full", *arguments, cwd=tmp_path)
         assert failed.returncode == 1

@@ -112,9 +112,9 @@ def test_every_shorthand(config: Path) -> None:
         (["--set", "optim.lrr=1"], "--set: optim.lrr: unknown key, did you mean 'optim.lr'?"),
         (["--device", "gpu"], "--device: train.device must be 'auto', 'cpu' or 'cuda', got 'gpu'"),
         (["--lr", "-1"], "--lr: optim.lr must be > 0, got -1.0"),
-        (["--input-size", "3x4x5"], "'3x4x5': wanted WIDTHxHEIGHT as 128x96, or one number"),
+        (["--input-size", "3x4x5"], "'3x4x5': expected WIDTHxHEIGHT as 128x96, or one number"),
         (["--config", "nowhere.yaml"], "nowhere.yaml: cannot be read: No such file or directory"),
-        ([], "data.path is empty; wanted a manifest or a data set: --data-path PATH"),
+        ([], "data.path is empty; expected a manifest or a data set: --data-path PATH"),
     ],
 )
 def test_errors(arguments: list[str], message: str, tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_resuming_what_is_no_run_says_so(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     done = train("--output-dir", "runs/third", "--resume")
     assert done.exit_code == 1
-    message = "runs/third: holds no run to resume; wanted --config to start one"
+    message = "runs/third: holds no run to resume; expected --config to start one"
     assert str(done.exception) == message
     assert not (tmp_path / "runs").exists()
 

@@ -103,7 +103,7 @@ def test_values(tmp_path: Path, text: str, key: str, value: Any) -> None:
         ("optim: {betas: [0.5]}", "optim.betas must be a list of at least 2, got [0.5]"),
         ("model: {backbone_options: 3}", "model.backbone_options must be a mapping by name, got 3"),
         ("optim.lr: 1\noptim: {lr: 2}", "optim.lr: given twice"),
-        ("- optim", "wanted sections as 'optim:', got ['optim']"),
+        ("- optim", "expected sections as 'optim:', got ['optim']"),
         ("optim: {lr: -1}", "optim.lr must be > 0, got -1"),
         ("augment: {hflip: 2}", "augment.hflip must be <= 1, got 2"),
         ("preprocess: {height: 0}", "preprocess.height must be >= 1, got 0"),
@@ -179,7 +179,7 @@ def test_setting() -> None:
     assert parse_setting("optim.betas=[0.5, 0.9]").value == [0.5, 0.9]
     assert parse_setting("data.path=a=b").value == "a=b"
     for text in ("optim.lr", "=3"):
-        with pytest.raises(InputError, match=f"--set {text}: wanted KEY=VALUE"):
+        with pytest.raises(InputError, match=f"--set {text}: expected KEY=VALUE"):
             parse_setting(text)
     with pytest.raises(InputError, match=r"--set a=\[: the value is not YAML"):
         parse_setting("a=[")

@@ -316,7 +316,7 @@ def test_memory_is_left_alone_while_in_use(files: list[Path]) -> None:
 def test_raise_names_the_first_bad_file_at_its_batch(bad_files: list[Path]) -> None:
     batches = iter(eval_loader(bad_files, prefetch=3))
     assert next(batches).index.tolist() == [0, 1, 2, 3]
-    wanted = f"{bad_files[5]}: found a text file, wanted a JPEG, PNG, WebP, BMP or TIFF"
+    wanted = f"{bad_files[5]}: found a text file, expected a JPEG, PNG, WebP, BMP or TIFF"
     with pytest.raises(ImageError, match=f"^{re.escape(wanted)}$"):
         next(batches)
     assert reading_threads() == []
@@ -551,7 +551,7 @@ def test_what_dali_is_not_tested_with_is_decoded_for_it(tmp_path: Path) -> None:
     for batch in batches:
         assert batch.index.tolist() == [0, 1, 2]
         assert [failure.reason for failure in batch.failures] == [
-            "found a lossless JPEG, wanted a baseline or progressive one"
+            "found a lossless JPEG, expected a baseline or progressive one"
         ]
     dali, native = (np.asarray(batch.images, np.float32) for batch in batches)
     assert np.abs(dali - native).mean() < 1

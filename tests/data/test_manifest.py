@@ -80,7 +80,7 @@ def test_numbers_as_other_programs_write_them(tmp_path: Path) -> None:
         ("image_name,path,ita\na,a,inf\n", "m.csv:2: ita must be degrees in -180..180 or empty, got 'inf'"),
         ("image_name,path\na,1\nb,2\na,3\n", "m.csv:4: image_name 'a' stands in line 2 already"),
         ("image_name,path\na,1\n,2\n", "m.csv:3: image_name is empty"),
-        ("image_name,path\na,1,2\n", "m.csv:2: found 3 cells, wanted 2 as in the header"),
+        ("image_name,path\na,1,2\n", "m.csv:2: found 3 cells, expected 2 as in the header"),
     ],
 )
 def test_bad_manifests(tmp_path: Path, text: str, message: str) -> None:
@@ -200,7 +200,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"file/n\.csv: cannot be written: .* is a file"):
         write_manifest(manifest, tmp_path / "file" / "n.csv")
-    with pytest.raises(InputError, match="is a folder, wanted a file name to write"):
+    with pytest.raises(InputError, match="is a folder, expected a file name to write"):
         write_manifest(manifest, tmp_path)
     assert sorted(os.listdir(tmp_path)) == ["file", "m.csv"]
 

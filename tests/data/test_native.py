@@ -331,7 +331,7 @@ def test_raise_names_the_first_bad_file_at_its_batch(bad_files: list[Path]) -> N
     for threads in (1, 4):
         batches = iter(eval_loader(bad_files, threads=threads))
         assert next(batches).index.tolist() == [0, 1, 2, 3]
-        wanted = f"{bad_files[5]}: found a text file, wanted a JPEG, PNG, WebP, BMP or TIFF"
+        wanted = f"{bad_files[5]}: found a text file, expected a JPEG, PNG, WebP, BMP or TIFF"
         with pytest.raises(ImageError, match=f"^{re.escape(wanted)}$"):
             next(batches)
         assert loader_threads() == []

@@ -104,5 +104,5 @@ def test_a_mask_that_is_damaged(executor: Executor, drawn_pngs: Pictures, tmp_pa
     (batch,) = loader
     assert batch.index.tolist() == [1]
     assert [str(failure) for failure in batch.failures] == [
-        f"{drawn_pngs.paths[0]}: mask {broken}: found an empty file, wanted a JPEG, PNG, WebP, BMP or TIFF"
+        f"{drawn_pngs.paths[0]}: mask {broken}: found an empty file, expected a JPEG, PNG, WebP, BMP or TIFF"
     ]

@@ -38,7 +38,7 @@ def test_torch_sees_what_numpy_sees() -> None:
 def test_rotations_need_a_square() -> None:
     with pytest.raises(InputError) as caught:
         require_views("rotations", Preprocess(24, 32))
-    assert str(caught.value) == ("`tta=rotations` needs a square input, the model's is 32x24; wanted `tta=flips`")
+    assert str(caught.value) == ("`tta=rotations` needs a square input, the model's is 32x24; expected `tta=flips`")
 
 
 def test_mean_over_views_by_hand() -> None:

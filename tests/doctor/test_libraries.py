@@ -24,7 +24,9 @@ def test_packages_missing_old_and_of_extras(monkeypatch):
     wanted = ["numpy>=2.2", "kneed>=0.8.5", "torchvision", "submitit>=1.5; extra == 'slurm'"]
     versions(monkeypatch, wanted, {"numpy": "1.26.4"})
     found = libraries.packages()
-    assert found.text == ("numpy 1.26.4, wanted >=2.2, kneed missing, wanted >=0.8.5, torchvision missing, wanted any")
+    assert found.text == (
+        "numpy 1.26.4, expected >=2.2, kneed missing, expected >=0.8.5, torchvision missing, expected any"
+    )
     assert found.mend == "pip install 'numpy>=2.2' 'kneed>=0.8.5' 'torchvision'"
     assert found.facts == {"numpy": "1.26.4", "kneed": None, "torchvision": None}
 

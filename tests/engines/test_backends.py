@@ -65,9 +65,9 @@ def test_auto_on_a_checkpoint(run: Path) -> None:
         assert info.backend == "torch"
         assert info.model == str(run / "checkpoints" / "epoch-001" / "model.safetensors")
         assert info.passed_over == {
-            "tensorrt": "the file is a checkpoint, wanted a TensorRT engine or an ONNX model",
-            "onnx-cuda": "the file is a checkpoint, wanted an ONNX model",
-            "onnx-cpu": "the file is a checkpoint, wanted an ONNX model",
+            "tensorrt": "the file is a checkpoint, expected a TensorRT engine or an ONNX model",
+            "onnx-cuda": "the file is a checkpoint, expected an ONNX model",
+            "onnx-cpu": "the file is a checkpoint, expected an ONNX model",
         }
 
 
@@ -90,8 +90,8 @@ def test_asked_for_and_unusable(model: Path, run: Path) -> None:
     cases = [
         (model, "tensorrt", NO_GPU),
         (model, "onnx-cuda", NO_GPU),
-        (model, "torch", "the file is an ONNX model, wanted a checkpoint"),
-        (run, "onnx-cpu", "the file is a checkpoint, wanted an ONNX model"),
+        (model, "torch", "the file is an ONNX model, expected a checkpoint"),
+        (run, "onnx-cpu", "the file is a checkpoint, expected an ONNX model"),
     ]
     for path, backend, reason in cases:
         with pytest.raises(InputError) as caught:
@@ -144,9 +144,9 @@ def test_what_is_broken_is_not_passed_over(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         open_engine(tmp_path / "no.onnx")
     assert str(caught.value) == (
-        f"{tmp_path / 'no.onnx'}: no such file, wanted a model that melfast export wrote, or a run folder"
+        f"{tmp_path / 'no.onnx'}: no such file, expected a model that melfast export wrote, or a run folder"
     )
-    with pytest.raises(InputError, match="no checkpoint here; wanted a run folder"):
+    with pytest.raises(InputError, match="no checkpoint here; expected a run folder"):
         open_engine(tmp_path)
 
 

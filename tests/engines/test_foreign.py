@@ -143,7 +143,7 @@ def test_a_size_that_the_graph_does_not_bear(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"m\.onnx: does not run on such images: \S+") as caught:
         OnnxEngine(path, foreign=Foreign((6, 4), "rgb"))
     assert "\n" not in str(caught.value)
-    with pytest.raises(InputError, match=r"its output 'y' is \[1, 3, 8, 8\], wanted \[N\]"):
+    with pytest.raises(InputError, match=r"its output 'y' is \[1, 3, 8, 8\], expected \[N\]"):
         OnnxEngine(path, foreign=Foreign((8, 8), "rgb"))
 
 
@@ -158,7 +158,7 @@ def test_no_probability_is_found(tmp_path: Path) -> None:
         OnnxEngine(path, foreign=Foreign(colour="rgb", output="probability"))
     assert str(caught.value) == (
         f"{path}: its output was taken for a probability and is 0 to 255 for a black and a white "
-        "image; wanted `model_output='logits'`"
+        "image; expected `model_output='logits'`"
     )
 
 
@@ -197,7 +197,7 @@ def test_what_is_lacking(tmp_path: Path, red_model: Callable[..., Path]) -> None
         (
             write(tmp_path / "grey.onnx", ["n", 1, 4, 6]),
             Foreign(colour="rgb"),
-            "takes x tensor(float) ['n', 1, 4, 6]; wanted one input of images, float [N,3,H,W], "
+            "takes x tensor(float) ['n', 1, 4, 6]; expected one input of images, float [N,3,H,W], "
             "float [N,H,W,3] or uint8 [N,H,W,3]",
         ),
         (

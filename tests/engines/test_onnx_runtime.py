@@ -70,7 +70,7 @@ def test_missing_or_folder(tmp_path: Path) -> None:
     for path, found in ((tmp_path / "no.onnx", "no such file"), (tmp_path, "is a folder")):
         with pytest.raises(InputError) as caught:
             OnnxEngine(path)
-        assert str(caught.value) == f"{path}: {found}, wanted a model that melfast export wrote"
+        assert str(caught.value) == f"{path}: {found}, expected a model that melfast export wrote"
 
 
 @pytest.mark.parametrize("content", [b"", b"hello\n", bytes(1000), b"\x89PNG\r\n\x1a\n"])
@@ -123,7 +123,7 @@ def test_broken_record(model: Path, record: str, message: str) -> None:
 
 def test_record_of_another_size(red_model: RedModel, tmp_path: Path) -> None:
     model = red_model(tmp_path / "model.onnx", preprocess=Preprocess(8, 6))
-    with pytest.raises(InputError, match=r"wanted .*\[8, 6, 3\].* got .*\[4, 6, 3\]"):
+    with pytest.raises(InputError, match=r"expected .*\[8, 6, 3\].* got .*\[4, 6, 3\]"):
         OnnxEngine(model)
 
 
@@ -154,7 +154,7 @@ def test_unknown_opset_is_one_line(model: Path) -> None:
 
     edit(model, newer)
     with pytest.raises(
-        InputError, match=r"model\.onnx: is of opset 999, onnxruntime .* knows up to \d+; wanted a newer"
+        InputError, match=r"model\.onnx: is of opset 999, onnxruntime .* knows up to \d+; expected a newer"
     ):
         OnnxEngine(model)
 

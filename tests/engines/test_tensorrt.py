@@ -53,7 +53,7 @@ def test_what_cannot_be_built_is_said(red_model: Callable[..., Path], tmp_path: 
     model.graph.input[0].name = "pixels"
     model.graph.node[0].input[0] = "pixels"
     onnx.save(model, tmp_path / "other.onnx")
-    with pytest.raises(InputError, match="has inputs pixels, wanted 'images'"):
+    with pytest.raises(InputError, match="has inputs pixels, expected 'images'"):
         build_engine(tmp_path / "other.onnx")
     for batches in ((0, 1, 2), (2, 1, 3), (1, 5, 4)):
         with pytest.raises(ValueError, match="batches must rise from 1 or more"):

@@ -146,7 +146,7 @@ def test_engines_that_are_not_whole(engine: Path) -> None:
     with pytest.raises(InputError) as caught:
         read_sidecar(engine)
     assert str(caught.value) == (
-        f"{engine}: its sidecar model.engine.json is missing; wanted both that melfast export wrote"
+        f"{engine}: its sidecar model.engine.json is missing; expected both that melfast export wrote"
     )
 
 

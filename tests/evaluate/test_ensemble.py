@@ -118,13 +118,13 @@ def test_what_does_not_go_together(tmp_path: Path) -> None:
         ([one, few], {}, f"{few}: lacks 2 images of {one}: b, c"),
         ([few, one], {}, f"{few}: lacks 2 images of {one}: b, c"),
         ([one, other], {}, f"{one} and {other} disagree on the truth of 'b' (0 and 1), and of 1 more"),
-        ([one, tmp_path], {}, f"{tmp_path}: wanted tables of predictions (.csv) only, or runs and checkpoints only"),
+        ([one, tmp_path], {}, f"{tmp_path}: expected tables of predictions (.csv) only, or runs and checkpoints only"),
         ([one, one], {"threshold": 1.5}, "`threshold` must be in 0..1, got 1.5"),
         (
             [one, uncalled],
             {"method": "rank-mean"},
             "rank-mean: the members' thresholds are unknown"
-            ", for their tables hold no calls of both kinds; wanted `threshold`, a share of the "
+            ", for their tables hold no calls of both kinds; expected `threshold`, a share of the "
             "images",
         ),
     ]

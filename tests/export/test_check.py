@@ -54,7 +54,7 @@ def test_what_passes() -> None:
         Check(10, 0.0061, 0.001, 0.0, 1.0, "fp16").require_passed("m.onnx")
     assert str(caught.value) == (
         "m.onnx: the exported model differs from torch by 0.0061 in probability and 0.001 in "
-        "logits, wanted at most 0.005 and 0.02 (fp16); nothing was written"
+        "logits, expected at most 0.005 and 0.02 (fp16); nothing was written"
     )
 
 
@@ -90,7 +90,7 @@ def test_a_class_without_pictures(tmp_path: Path) -> None:
     manifest.write_text("image_name,path,target\na,a.png,0\n")
     with pytest.raises(InputError) as caught:
         read_pictures(manifest, RECORD)
-    assert str(caught.value) == f"{manifest}: no malignant image, wanted some of each class to check"
+    assert str(caught.value) == f"{manifest}: no malignant image, expected some of each class to check"
     with pytest.raises(InputError, match=r"none: (no such file|cannot be read)"):
         read_pictures(tmp_path / "none", RECORD)
 

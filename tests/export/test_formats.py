@@ -236,7 +236,7 @@ def test_what_differs_is_not_kept(kind: Any, tmp_path: Path, monkeypatch: pytest
         export_model(model, record, tmp_path / "model", kind)
     assert str(caught.value) == (
         f"{tmp_path / 'model'}: the exported model differs from torch by 2e-05 in probability and "
-        "0 in logits, wanted at most 1e-05 and 0.0001 (fp32); nothing was written"
+        "0 in logits, expected at most 1e-05 and 0.0001 (fp32); nothing was written"
     )
     assert not list(tmp_path.iterdir())
 
@@ -291,7 +291,7 @@ def test_a_folder_that_is_there_stays(kind: Any, tmp_path: Path) -> None:
     for output in (tmp_path, tmp_path / "file"):
         with pytest.raises(InputError) as caught:
             export_model(model, record, output, kind)
-        assert str(caught.value) == f"{output}: is there already, wanted the name of a new folder"
+        assert str(caught.value) == f"{output}: is there already, expected the name of a new folder"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from melfast.data.preprocess import Preprocess
 from melfast.export.check import draw_images, torch_logits
 from melfast.export.formats import export_model
-from melfast.export.hf import code_of, model_card, needs, unfolded
+from melfast.export.hf import code_of, folder_card, needs, unfolded
 from melfast.io.errors import InputError
 from melfast.models.classifier import build_classifier
 from melfast.models.decode import decode
@@ -177,7 +177,7 @@ def test_what_transformers_does_not_do() -> None:
 
 def test_thresholds_by_tone_group_are_in_the_card() -> None:
     _, record = make(**RECORDS["independent"], group_thresholds=(0.2, 0.3, 0.4))
-    assert "Threshold on P(malignant): 0.3, by youden; by tone group light 0.2, tan 0.3, dark 0.4.\n" in model_card(
+    assert "Threshold on P(malignant): 0.3, by youden; by tone group light 0.2, tan 0.3, dark 0.4.\n" in folder_card(
         record, record, None
     )
 

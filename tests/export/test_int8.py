@@ -13,7 +13,7 @@ from melfast.data.manifest import Manifest, read_manifest
 from melfast.data.preprocess import Preprocess
 from melfast.export import int8 as export_int8
 from melfast.export.formats import export_onnx
-from melfast.export.int8 import quantise, read_split
+from melfast.export.int8 import calibration_split, quantise
 from melfast.io.errors import InputError
 from melfast.models.classifier import build_classifier
 from melfast.models.record import ModelRecord
@@ -50,7 +50,7 @@ def kinds(path: Path) -> list[str]:
 
 def test_smaller_and_near(exported: Path, manifest: Manifest, tmp_path: Path) -> None:
     model = tmp_path / "int8.onnx"
-    found = quantise(exported, model, read_split(manifest))
+    found = quantise(exported, model, calibration_split(manifest))
     assert (found.images, found.calibrated) == (24, 40)
     assert model.stat().st_size < 0.5 * exported.stat().st_size
     before, after = open_engine(exported), open_engine(model)
@@ -66,7 +66,7 @@ def test_smaller_and_near(exported: Path, manifest: Manifest, tmp_path: Path) ->
 def test_convolutions_are_computed_in_int8(exported: Path, manifest: Manifest, tmp_path: Path) -> None:
     """ONNX Runtime on x86 leaves some of signed activations in float32, in silence."""
     model, optimised = tmp_path / "int8.onnx", tmp_path / "optimised.onnx"
-    quantise(exported, model, read_split(manifest))
+    quantise(exported, model, calibration_split(manifest))
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     options.optimized_model_filepath = str(optimised)
@@ -80,7 +80,7 @@ def test_convolutions_are_computed_in_int8(exported: Path, manifest: Manifest, t
 def test_no_two_products_overflow_16_bits(exported: Path, manifest: Manifest, tmp_path: Path) -> None:
     """Processors without VNNI add products of uint8 and int8 by twos, and saturate in silence."""
     model = tmp_path / "int8.onnx"
-    quantise(exported, model, read_split(manifest))
+    quantise(exported, model, calibration_split(manifest))
     graph = onnx.load(model).graph
     weights = [
         onnx.numpy_helper.to_array(tensor)
@@ -99,7 +99,7 @@ def test_depthwise_convolutions_stay_in_float32(manifest: Manifest, tmp_path: Pa
     record = ModelRecord("convnext_atto", Preprocess(32, 32), {"depths": [1, 1, 1, 1], "dims": [8, 8, 16, 16]})
     path, model = tmp_path / "model.onnx", tmp_path / "int8.onnx"
     export_onnx(build_classifier(record).eval(), record, path)
-    quantise(path, model, read_split(manifest))
+    quantise(path, model, calibration_split(manifest))
     graph = onnx.load(model).graph
     made = {name: node.op_type for node in graph.node for name in node.output}
     for node in graph.node:
@@ -125,7 +125,7 @@ def test_kept_or_not(
     aucs = iter([(0.9, 100.0), (auc, 200.0)])
     monkeypatch.setattr(export_int8, "_measure", lambda path, images: next(aucs))
     output = tmp_path / "out" / "model.onnx"
-    check, found = export_int8.export_int8(classifier_of(RECORD), RECORD, output, read_split(manifest))
+    check, found = export_int8.export_int8(classifier_of(RECORD), RECORD, output, calibration_split(manifest))
     assert check.passed
     assert found.kept == kept
     assert ("QuantizeLinear" in kinds(output)) == kept
@@ -146,7 +146,7 @@ def test_a_failure_leaves_the_file_that_was_there(
     output.parent.mkdir()
     output.write_bytes(b"before")
     with pytest.raises(Raised):
-        export_int8.export_int8(classifier_of(RECORD), RECORD, output, read_split(manifest))
+        export_int8.export_int8(classifier_of(RECORD), RECORD, output, calibration_split(manifest))
     assert output.read_bytes() == b"before"
     assert list(output.parent.iterdir()) == [output]
 
@@ -161,16 +161,16 @@ def test_the_limit() -> None:
 
 def test_bad_input(manifest: Manifest) -> None:
     one_class = manifest.select(np.flatnonzero((manifest.targets == 1) | (manifest.splits != "valid")))
-    with pytest.raises(InputError, match="judged by AUC; wanted validation images of both classes"):
-        read_split(one_class)
+    with pytest.raises(InputError, match="judged by AUC; expected validation images of both classes"):
+        calibration_split(one_class)
     with pytest.raises(InputError, match="no image in split 'train'"):
-        read_split(manifest.split("valid"))
+        calibration_split(manifest.split("valid"))
     with pytest.raises(InputError, match="no image in split 'valid'"):
-        read_split(manifest.split("train"))
+        calibration_split(manifest.split("train"))
     lost = manifest.split("valid").image_paths[3]
     lost.unlink()
     with pytest.raises(InputError) as caught:
-        read_split(manifest)
+        calibration_split(manifest)
     assert str(caught.value) == (
         f"{manifest.path}: 1 of the 64 images that INT8 needs are missing, the first is {lost}"
     )

@@ -91,7 +91,7 @@ def test_colours_of_png_chunks() -> None:
     ):
         assert (decode_image(png(*chunks)) == image).all()
     assert np.abs(decode_image(png((b"cICP", b"\x0c\x0d\0\1"))) - as_srgb(image, "Display P3")).max() < 1.5
-    with pytest.raises(ValueError, match=r"^found a PNG of colours 9, 16 \(H.273\), wanted sRGB or Display P3$"):
+    with pytest.raises(ValueError, match=r"^found a PNG of colours 9, 16 \(H.273\), expected sRGB or Display P3$"):
         decode_image(png((b"cICP", b"\x09\x10\0\1")))
 
 
@@ -99,7 +99,7 @@ def test_a_profile_that_cannot_be_used() -> None:
     with pytest.raises(ValueError, match=r"^found a damaged colour profile \(cannot open profile from string\)$"):
         decode_image(encoded("JPEG", b"no profile"))
     lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
-    with pytest.raises(ValueError, match=r"^found a colour profile for Lab, wanted one for RGB$"):
+    with pytest.raises(ValueError, match=r"^found a colour profile for Lab, expected one for RGB$"):
         decode_image(encoded("PNG", lab))
     packed = b"icc\0\0" + zlib.compress(P3)[:-20]
     for chunk in ((b"iCCP", packed), (b"cHRM", bytes(32)), (b"gAMA", b"\0\0\0\1")):

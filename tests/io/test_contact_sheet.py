@@ -41,7 +41,7 @@ def test_one_pixel_is_a_picture(tmp_path: Path) -> None:
 
 
 def test_the_suffix_is_the_format(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"s\.gif: wanted a name that ends in \.png, \.jpg, \.jpeg"):
+    with pytest.raises(InputError, match=r"s\.gif: expected a name that ends in \.png, \.jpg, \.jpeg"):
         write_grid([(plain(3, 3, (0, 0, 0)), "")], 1, tmp_path / "s.gif")
 
 

@@ -54,7 +54,7 @@ def test_what_is_there_stays(tmp_path: Path) -> None:
     for place in (tmp_path / "full", tmp_path / "full" / "file"):
         with pytest.raises(InputError) as caught, atomic_folder(place):
             pytest.fail("the work began")
-        assert str(caught.value) == f"{place}: is there already, wanted the name of a new folder"
+        assert str(caught.value) == f"{place}: is there already, expected the name of a new folder"
     assert (tmp_path / "full" / "file").read_text() == "as it was"
 
 

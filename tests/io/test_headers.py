@@ -103,13 +103,13 @@ def test_orientation_of_other_formats(kind: str, orientation: int) -> None:
 def test_codings_that_decoders_are_not_tested_with(marker: int, name: str) -> None:
     """libjpeg-turbo's lossless decoder, asked for a scale, writes past its buffer and kills the process."""
     data = encoded().replace(b"\xff\xc0", bytes((0xFF, marker)), 1)
-    assert reason(data) == f"found a {name} JPEG, wanted a baseline or progressive one"
+    assert reason(data) == f"found a {name} JPEG, expected a baseline or progressive one"
 
 
 def test_twelve_bits() -> None:
     data = bytearray(encoded())
     data[data.index(b"\xff\xc0") + 4] = 12
-    assert reason(bytes(data)) == "found a 12-bit JPEG, wanted 8-bit RGB"
+    assert reason(bytes(data)) == "found a 12-bit JPEG, expected 8-bit RGB"
 
 
 def test_chroma_samplings_without_a_name() -> None:
@@ -132,11 +132,11 @@ def test_scans_are_counted() -> None:
     data = encoded(progressive=True)
     scan = data.index(b"\xff\xda")
     many = data[:scan] + data[scan : scan + 40] * (MAX_SCANS + 1)
-    assert reason(many) == f"found a JPEG of {MAX_SCANS + 1} scans, wanted at most 500"
+    assert reason(many) == f"found a JPEG of {MAX_SCANS + 1} scans, expected at most 500"
     large = bytearray(data[:scan] + data[scan : scan + 40] * 200)
     at = large.index(b"\xff\xc2") + 5
     large[at : at + 4] = struct.pack(">HH", 8000, 8000)
-    assert reason(bytes(large)) == "found a JPEG of 8000 x 8000 pixels in 200 scans, wanted fewer scans"
+    assert reason(bytes(large)) == "found a JPEG of 8000 x 8000 pixels in 200 scans, expected fewer scans"
 
 
 def test_stray_bytes_between_segments_are_passed_over() -> None:
@@ -177,39 +177,39 @@ def test_only_regular_files_of_a_bounded_size(tmp_path: Path, monkeypatch: pytes
         file.truncate(6 << 30)
     (tmp_path / "good.jpg").write_bytes(encoded())
     for name, words in (
-        ("pipe", "is a named pipe, wanted an image file"),
-        ("zero", "is a device, wanted an image file"),
-        ("socket", "is a socket, wanted an image file"),
-        ("sparse", "found 6,442,450,944 bytes, wanted at most 536,870,912 (MELFAST_MAX_FILE_BYTES)"),
+        ("pipe", "is a named pipe, expected an image file"),
+        ("zero", "is a device, expected an image file"),
+        ("socket", "is a socket, expected an image file"),
+        ("sparse", "found 6,442,450,944 bytes, expected at most 536,870,912 (MELFAST_MAX_FILE_BYTES)"),
     ):
         with pytest.raises(ImageError) as caught:
             read_image(tmp_path / f"{name}.jpg")
         assert caught.value.reason == words
     monkeypatch.setenv("MELFAST_MAX_FILE_BYTES", "100")
-    with pytest.raises(ImageError, match=r"wanted at most 100 \(MELFAST_MAX_FILE_BYTES\)$"):
+    with pytest.raises(ImageError, match=r"expected at most 100 \(MELFAST_MAX_FILE_BYTES\)$"):
         read_image(tmp_path / "good.jpg")
 
 
 def test_other_formats_refused() -> None:
     picture = Image.fromarray(skin_rgb(32, 32))
     for kind, mode, words in (
-        ("TIFF", "L", "found a greyscale TIFF, wanted 8-bit RGB"),
-        ("TIFF", "I;16", "found a 16-bit TIFF, wanted 8-bit RGB"),
-        ("TIFF", "CMYK", "found a CMYK TIFF, wanted 8-bit RGB"),
-        ("BMP", "L", "found a greyscale BMP, wanted 8-bit RGB"),
+        ("TIFF", "L", "found a greyscale TIFF, expected 8-bit RGB"),
+        ("TIFF", "I;16", "found a 16-bit TIFF, expected 8-bit RGB"),
+        ("TIFF", "CMYK", "found a CMYK TIFF, expected 8-bit RGB"),
+        ("BMP", "L", "found a greyscale BMP, expected 8-bit RGB"),
     ):
         buffer = io.BytesIO()
         (picture.convert("L").convert(mode) if mode.startswith("I") else picture.convert(mode)).save(buffer, kind)
         assert reason(buffer.getvalue()) == words
     jpeg = encoded("TIFF", compression="jpeg")
-    assert reason(jpeg) == "found a TIFF coded as jpeg, wanted none, LZW, Deflate or PackBits"
+    assert reason(jpeg) == "found a TIFF coded as jpeg, expected none, LZW, Deflate or PackBits"
     two = encoded("TIFF", save_all=True, append_images=[picture])
-    assert reason(two) == "found a TIFF of several pictures, wanted one"
+    assert reason(two) == "found a TIFF of several pictures, expected one"
     moving = encoded("WEBP", 32, 32, save_all=True, append_images=[Image.new("RGB", (32, 32))])
-    assert reason(moving) == "found an animated WebP, wanted one picture"
+    assert reason(moving) == "found an animated WebP, expected one picture"
     clear = io.BytesIO()
     picture.convert("RGBA").point(lambda level: level // 2).save(clear, "WEBP", lossless=True)
-    assert reason(clear.getvalue()) == "found a WebP with transparent pixels, wanted opaque 8-bit RGB"
+    assert reason(clear.getvalue()) == "found a WebP with transparent pixels, expected opaque 8-bit RGB"
 
 
 def test_heic_and_dicom_name_what_they_need(monkeypatch: pytest.MonkeyPatch) -> None:

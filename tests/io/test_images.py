@@ -21,24 +21,24 @@ from melfast.io.images import ImageInfo, check_image, decode_image, read_image, 
 
 ORIENTATION = 0x0112
 REASONS = {
-    "empty.jpg": "found an empty file, wanted a JPEG, PNG, WebP, BMP or TIFF",
-    "zeros.jpg": "found only zero bytes, wanted a JPEG, PNG, WebP, BMP or TIFF",
+    "empty.jpg": "found an empty file, expected a JPEG, PNG, WebP, BMP or TIFF",
+    "zeros.jpg": "found only zero bytes, expected a JPEG, PNG, WebP, BMP or TIFF",
     "truncated.jpg": "found a truncated or damaged JPEG (Premature end of JPEG file)",
     "header.jpg": "found a truncated or damaged JPEG (no whole header)",
     "truncated.png": "found a truncated or damaged PNG (image file is truncated",
-    "header.png": "found a truncated or damaged PNG header, wanted a whole PNG",
-    "html.jpg": "found an HTML page, wanted a JPEG, PNG, WebP, BMP or TIFF",
-    "text.png": "found a text file, wanted a JPEG, PNG, WebP, BMP or TIFF",
-    "gif.jpg": "found a GIF, wanted a JPEG, PNG, WebP, BMP or TIFF",
-    "noise.jpg": "found an unknown format (first bytes ff fe fd fc), wanted a JPEG, PNG, WebP, BMP or TIFF",
-    "cmyk.jpg": "found a CMYK JPEG, wanted 8-bit RGB",
-    "grey.jpg": "found a greyscale JPEG, wanted 8-bit RGB",
-    "grey.png": "found a 8-bit greyscale PNG, wanted 8-bit RGB",
-    "sixteen.png": "found a 16-bit PNG, wanted 8-bit RGB",
-    "huge.jpg": "found 30000 x 30000 pixels, wanted at most 100,000,000 in all",
-    "huge.png": "found 30000 x 30000 pixels, wanted at most 100,000,000 in all",
-    "transparent.png": "found a PNG with transparent pixels, wanted opaque 8-bit RGB",
-    "folder.jpg": "is a folder, wanted an image file",
+    "header.png": "found a truncated or damaged PNG header, expected a whole PNG",
+    "html.jpg": "found an HTML page, expected a JPEG, PNG, WebP, BMP or TIFF",
+    "text.png": "found a text file, expected a JPEG, PNG, WebP, BMP or TIFF",
+    "gif.jpg": "found a GIF, expected a JPEG, PNG, WebP, BMP or TIFF",
+    "noise.jpg": "found an unknown format (first bytes ff fe fd fc), expected a JPEG, PNG, WebP, BMP or TIFF",
+    "cmyk.jpg": "found a CMYK JPEG, expected 8-bit RGB",
+    "grey.jpg": "found a greyscale JPEG, expected 8-bit RGB",
+    "grey.png": "found a 8-bit greyscale PNG, expected 8-bit RGB",
+    "sixteen.png": "found a 16-bit PNG, expected 8-bit RGB",
+    "huge.jpg": "found 30000 x 30000 pixels, expected at most 100,000,000 in all",
+    "huge.png": "found 30000 x 30000 pixels, expected at most 100,000,000 in all",
+    "transparent.png": "found a PNG with transparent pixels, expected opaque 8-bit RGB",
+    "folder.jpg": "is a folder, expected an image file",
     "missing.jpg": "no such file",
 }
 
@@ -199,7 +199,7 @@ def test_rgb_png_with_a_transparent_colour(tmp_path: Path) -> None:
 
 def test_animated_png_is_refused(tmp_path: Path) -> None:
     data = encode(gradient(), "PNG", save_all=True, append_images=[Image.fromarray(255 - gradient())])
-    with pytest.raises(ImageError, match="found an animated PNG, wanted one picture"):
+    with pytest.raises(ImageError, match="found an animated PNG, expected one picture"):
         read_image(write(tmp_path / "a.png", data))
 
 
@@ -332,12 +332,12 @@ def test_list_images_follows_links_to_folders(tmp_path: Path) -> None:
 
 
 def test_list_images_of_nothing(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"nowhere: no such folder, wanted a folder of images$"):
+    with pytest.raises(InputError, match=r"nowhere: no such folder, expected a folder of images$"):
         list_images(tmp_path / "nowhere")
     with pytest.raises(InputError, match=r"holds no image \(\.jpg, \.jpeg, .*, \.tiff\)$"):
         list_images(tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"file: is a file, wanted a folder of images$"):
+    with pytest.raises(InputError, match=r"file: is a file, expected a folder of images$"):
         list_images(tmp_path / "file")
 
 

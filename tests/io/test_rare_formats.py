@@ -71,9 +71,9 @@ def test_dicom_that_is_refused() -> None:
     lossless = simplejpeg.encode_jpeg(skin_rgb(96, 128)).replace(b"\xff\xc0", b"\xff\xc3", 1)
     frames = encaps.encapsulate([lossless])
     for data, words in (
-        (dicom(JPEG, frames, "RGB"), "found a lossless JPEG, wanted a baseline or progressive one"),
-        (dicom(PLAIN, raw, "RGB", NumberOfFrames=3), "found a DICOM of 3 frames, wanted one picture"),
-        (dicom(PLAIN, raw, "MONOCHROME2", SamplesPerPixel=1), "found a greyscale DICOM, wanted 8-bit RGB"),
+        (dicom(JPEG, frames, "RGB"), "found a lossless JPEG, expected a baseline or progressive one"),
+        (dicom(PLAIN, raw, "RGB", NumberOfFrames=3), "found a DICOM of 3 frames, expected one picture"),
+        (dicom(PLAIN, raw, "MONOCHROME2", SamplesPerPixel=1), "found a greyscale DICOM, expected 8-bit RGB"),
         (dicom(PLAIN, raw[:-100], "RGB"), "found a truncated or damaged DICOM (36,764 bytes for 12,288 pixels)"),
     ):
         with pytest.raises(UnreadableError) as caught:

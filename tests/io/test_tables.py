@@ -7,7 +7,7 @@ import pytest
 
 from melfast.io.columns import nearest
 from melfast.io.errors import InputError
-from melfast.io.tables import read_header, read_table, require_columns, write_csv
+from melfast.io.tables import read_column_names, read_table, require_columns, write_csv
 
 
 def table_file(tmp_path: Path, text: str | bytes) -> Path:
@@ -55,11 +55,11 @@ def test_commas_in_quotes_and_tabs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b"", "t.csv: is empty, wanted a CSV file with a header"),
-        (b" \n\n", "t.csv: is empty, wanted a CSV file with a header"),
+        (b"", "t.csv: is empty, expected a CSV file with a header"),
+        (b" \n\n", "t.csv: is empty, expected a CSV file with a header"),
         (b"a,b\n", "t.csv: holds a header and no rows"),
-        (b"a,b\n1,2\n1,2,3\n", "t.csv:3: found 3 cells, wanted 2 as in the header"),
-        (b"a,b\n1,2\n1\n", "t.csv:3: found 1 cells, wanted 2 as in the header"),
+        (b"a,b\n1,2\n1,2,3\n", "t.csv:3: found 3 cells, expected 2 as in the header"),
+        (b"a,b\n1,2\n1\n", "t.csv:3: found 1 cells, expected 2 as in the header"),
         (b"a,b,a\n1,2,3\n", "t.csv: column 'a' stands twice in the header"),
         (b"a,b\nx,1\n\xe9,2\n", "t.csv:3: is not UTF-8 (byte 0xe9); save as UTF-8"),
         ("a,b\n1,2\n".encode("utf-16")[:-1], "t.csv:2: is not UTF-8 (byte 0x0a); save as UTF-8"),
@@ -94,7 +94,7 @@ def test_dialects(tmp_path: Path, text: str | bytes, lines: list[int]) -> None:
         "b": ["2"],
     }
     assert table.lines.tolist() == lines
-    assert [name for name in read_header(path) if name] == ["a", "b"]
+    assert [name for name in read_column_names(path) if name] == ["a", "b"]
 
 
 def test_json_lines(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_workbook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"x\.csv: no such file$"):
         read_table(tmp_path / "x.csv")
-    with pytest.raises(InputError, match=r": is a folder, wanted a CSV file$"):
+    with pytest.raises(InputError, match=r": is a folder, expected a CSV file$"):
         read_table(tmp_path)
 
 

@@ -273,7 +273,7 @@ def test_folder_that_is_a_file(tmp_path: Path, model: torch.nn.Module) -> None:
 def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nowhere: no such run, checkpoint folder or model"):
         find_checkpoint(tmp_path / "nowhere")
-    with pytest.raises(InputError, match="no checkpoint here; wanted a run folder with"):
+    with pytest.raises(InputError, match="no checkpoint here; expected a run folder with"):
         find_checkpoint(tmp_path)
 
 
@@ -286,7 +286,7 @@ def test_weights_of_another_model(tmp_path: Path, model: torch.nn.Module) -> Non
     message = str(caught.value)
     assert message.startswith(f"{folder}/model.safetensors: weights of another model: ")
     assert "another shape (" in message
-    assert "fc.weight [2, 8], wanted [2, 16]" in message or "layer4" in message
+    assert "fc.weight [2, 8], expected [2, 16]" in message or "layer4" in message
 
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     tensors["extra"] = tensors.pop("fc.bias")

@@ -25,7 +25,7 @@ from melfast.predict.cluster import Job, Workers, part_table, predict_on_ray
 from melfast.predict.outputs import failed_path
 from melfast.predict.predictor import open_engine
 from melfast.predict.sources import ImageFiles, find_images
-from melfast.predict.writer import Summary, Wanted, write_predictions
+from melfast.predict.writer import Summary, TableOptions, write_predictions
 
 ONE = InferenceSettings(threads=1, batch_size=2, on_error="skip")
 LOCAL = Workers("local", 2, 1)
@@ -49,7 +49,7 @@ def files(tmp_path: Path) -> ImageFiles:
 
 
 def predict(model: Path, files: ImageFiles, folder: Path, **options: Any) -> Summary:
-    wanted = options.pop("wanted", Wanted(0.25))
+    wanted = options.pop("wanted", TableOptions(0.25))
     job = Job(model, options.pop("backend", "auto"), wanted, ONE, folder)
     return predict_on_ray(read_model(model), job, files, options.pop("workers", LOCAL), images_a_part=3, **options)
 
@@ -103,7 +103,7 @@ def test_as_on_one_machine_and_gone_on_with(
     with open(folder / "failed.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["image_name"] for row in rows] == ["p04", "p09", "p10", "p11"]
-    assert rows[0]["reason"] == "found an empty file, wanted a JPEG, PNG, WebP, BMP or TIFF"
+    assert rows[0]["reason"] == "found an empty file, expected a JPEG, PNG, WebP, BMP or TIFF"
     assert capfd.readouterr() == ("", "")
 
     # Both workers worked, each with a GPU of its own; no GPU being there, on the CPU, as is told.
@@ -114,7 +114,7 @@ def test_as_on_one_machine_and_gone_on_with(
     assert engine["rows"] == 8
     assert "CPU" not in engine["provider"] or "tensorrt" in engine["passed_over"]
 
-    write_predictions(open_engine(model), files, tmp_path / "whole.parquet", Wanted(0.25))
+    write_predictions(open_engine(model), files, tmp_path / "whole.parquet", TableOptions(0.25))
     tables = [parquet.read_table(part_table(folder, part)) for part in range(3)]
     found = [row for table in tables for row in table.to_pylist()]
     assert found == parquet.read_table(tmp_path / "whole.parquet").to_pylist()
@@ -135,9 +135,10 @@ def test_as_on_one_machine_and_gone_on_with(
     assert not failed_path(part_table(folder, 1)).exists()
 
     with pytest.raises(InputError) as caught:
-        predict(model, files, folder, wanted=Wanted(0.5))
+        predict(model, files, folder, wanted=TableOptions(0.5))
     assert str(caught.value) == (
-        f"{folder}: holds parts of a run with other settings (threshold); wanted the same command, or another `output`"
+        f"{folder}: holds parts of a run with other settings (threshold); "
+        "expected the same command, or another `output`"
     )
 
 
@@ -146,13 +147,14 @@ def test_what_a_worker_fails_over(
     model: Path, files: ImageFiles, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "parts"
-    settings = cluster.settings_of(read_model(model).origin, RECORD, Wanted(0.25), "none")
+    settings = cluster.settings_of(read_model(model).origin, RECORD, TableOptions(0.25), "none")
     cluster._require_same(OwnFolder(folder, cluster.COMMAND), settings, files, 3)
     part_table(folder, 2).mkdir()
     with pytest.raises(InputError) as caught:
         predict(model, files, folder, workers=Workers("local", 1, 1))
     assert str(caught.value) == (
-        f"a worker failed: {part_table(folder, 2)}: is a folder, wanted a file name to write; the same command resumes"
+        f"a worker failed: {part_table(folder, 2)}: is a folder, expected a file name to write; "
+        "the same command resumes"
     )
     assert capfd.readouterr() == ("", "")
 
@@ -172,10 +174,10 @@ def test_whole_again_without_a_cluster(
     engine.info = replace(engine.info, provider=provider, **built)
     for first in range(0, 8, 3):
         some = files.select(range(first, min(first + 3, 8)))
-        write_predictions(engine, some, part_table(folder, first // 3), Wanted(0.25))
+        write_predictions(engine, some, part_table(folder, first // 3), TableOptions(0.25))
     with pytest.raises(InputError, match="which 'melfast predict --engine ray' did not write; "):
         predict(model, files, folder)
-    settings = cluster.settings_of(read_model(model).origin, engine.record, Wanted(0.25), "none")
+    settings = cluster.settings_of(read_model(model).origin, engine.record, TableOptions(0.25), "none")
     kept = {path: path.read_bytes() for path in folder.iterdir()}
     for path in kept:
         path.unlink()
@@ -204,21 +206,21 @@ def test_whole_again_without_a_cluster(
             "onnx-cuda",
             {"CPU": 16},
             0,
-            "16 processors and 0 GPUs; wanted for 1 workers 4 processors each and a GPU, but for `backend=onnx-cpu`",
+            "16 processors and 0 GPUs; expected for 1 workers 4 processors each and a GPU, but for `backend=onnx-cpu`",
         ),
         (
             "auto",
             {"CPU": 16, "GPU": 1},
             2,
-            "16 processors and 1 GPUs; wanted for 2 workers 4 processors each and a GPU, but for `backend=onnx-cpu`",
+            "16 processors and 1 GPUs; expected for 2 workers 4 processors each and a GPU, but for `backend=onnx-cpu`",
         ),
-        ("onnx-cpu", {"CPU": 7, "GPU": 8}, 2, "7 processors and 8 GPUs; wanted for 2 workers 4 processors each"),
+        ("onnx-cpu", {"CPU": 7, "GPU": 8}, 2, "7 processors and 8 GPUs; expected for 2 workers 4 processors each"),
     ],
 )
 def test_what_is_asked_of_a_cluster(
     tmp_path: Path, backend: Any, there: dict[str, float], wanted: int, found: Any
 ) -> None:
-    job = Job(tmp_path / "m.onnx", backend, Wanted(0.25), ONE, tmp_path)
+    job = Job(tmp_path / "m.onnx", backend, TableOptions(0.25), ONE, tmp_path)
     workers = Workers("h:1", wanted, 4)
     if not isinstance(found, str):
         assert cluster._share(there, 8, job, workers) == found

@@ -152,13 +152,13 @@ def test_with_ita_measures_what_no_table_states(
 ) -> None:
     measured = {"i0.png": "dark", "i3.png": "tan"}
     looked: list[str] = []
-    see = overlay.look_at
+    see = overlay.inspect_image
 
-    def counted(path: Path, groups: tuple[str, ...]) -> overlay.Look:
+    def counted(path: Path, groups: tuple[str, ...]) -> overlay.Inspection:
         looked.append(path.name)
         return replace(see(path, groups), group=measured.get(path.name, ""))
 
-    monkeypatch.setattr(overlay, "look_at", counted)
+    monkeypatch.setattr(overlay, "inspect_image", counted)
     predict(exported["domain_independent"], manifest, tmp_path / "p.csv", "--with-ita", "--tta", "flips")
     assert sorted(looked) == [f"i{i}.png" for i in range(8)]  # each once
     groups = ["light", "tan", "dark", "tan", "light", "tan", "dark", ""]  # a group that is stated wins

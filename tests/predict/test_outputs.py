@@ -13,7 +13,7 @@ from melfast.engines.tensorrt_file import sidecar_path
 from melfast.io.errors import InputError
 from melfast.predict.outputs import require_apart
 from melfast.predict.sources import find_images
-from melfast.predict.writer import Wanted, write_predictions
+from melfast.predict.writer import TableOptions, write_predictions
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def refused(engine: OnnxEngine, images: Path | str, output: Path, overlay: Path 
     root = output.parent
     before = {p: p.read_bytes() for p in root.rglob("*") if p.is_file()}
     with pytest.raises(InputError) as caught:
-        write_predictions(engine, find_images(str(images)), output, Wanted(0.5, overlay=overlay))
+        write_predictions(engine, find_images(str(images)), output, TableOptions(0.5, overlay=overlay))
     assert {p: p.read_bytes() for p in root.rglob("*") if p.is_file()} == before
     return str(caught.value)
 
@@ -45,7 +45,7 @@ def test_pictures_do_not_replace_the_images(engine: OnnxEngine, photos: Path, tm
     for overlay in (photos, photos / "seen", tmp_path / "photos" / ".." / "photos"):
         assert refused(engine, photos, output, overlay) == (
             f"`overlay={overlay}`: lies in {photos}, so the next run would predict the pictures; "
-            "wanted a folder elsewhere"
+            "expected a folder elsewhere"
         )
     linked.symlink_to(photos)
     for images, overlay in (
@@ -55,7 +55,7 @@ def test_pictures_do_not_replace_the_images(engine: OnnxEngine, photos: Path, tm
         (f"{photos}/*.jpg", tmp_path),
     ):
         assert refused(engine, images, output, overlay) == (
-            f"`overlay={overlay}`: images that are predicted lie there, in {photos}; wanted a "
+            f"`overlay={overlay}`: images that are predicted lie there, in {photos}; expected a "
             "folder for the pictures alone"
         )
 
@@ -65,14 +65,14 @@ def test_pictures_do_not_replace_images_that_links_lead_to(engine: OnnxEngine, p
     (tmp_path / "links" / "a.jpg").symlink_to(photos / "a.jpg")
     assert refused(engine, tmp_path / "links", tmp_path / "p.csv", photos) == (
         f"`overlay`: {photos / 'a.jpg'} is {tmp_path / 'links' / 'a.jpg'}, an image that is "
-        "predicted; wanted another folder"
+        "predicted; expected another folder"
     )
 
 
 def test_a_folder_of_pictures_may_be_used_again(engine: OnnxEngine, photos: Path, tmp_path: Path) -> None:
     for _ in range(2):
         files = find_images(str(photos))
-        write_predictions(engine, files, tmp_path / "p.csv", Wanted(0.5, overlay=tmp_path / "o"))
+        write_predictions(engine, files, tmp_path / "p.csv", TableOptions(0.5, overlay=tmp_path / "o"))
     assert sorted(p.name for p in (tmp_path / "o").iterdir()) == [".melfast.json", "a.jpg", "b.jpg"]
 
 
@@ -119,7 +119,7 @@ def test_a_table_does_not_replace_the_list_of_images(
         os.link(table, tmp_path / "p.csv.partial")
         table = tmp_path / "p.csv.partial"
     assert refused(engine, tmp_path / images, tmp_path / output, None) == (
-        f"{table}: would be replaced, but is read as {tmp_path / images}; wanted another `output`"
+        f"{table}: would be replaced, but is read as {tmp_path / images}; expected another `output`"
     )
 
 
@@ -141,9 +141,9 @@ def test_csv_and_parquet_side_by_side(engine: OnnxEngine, photos: Path, tmp_path
     (photos / "c.jpg").write_bytes(b"")
     folder = tmp_path / "out"
     for name, threshold in (("p.csv", 0.1), ("p.parquet", 0.9)):
-        write_predictions(engine, find_images(str(photos)), folder / name, Wanted(threshold))
+        write_predictions(engine, find_images(str(photos)), folder / name, TableOptions(threshold))
     (photos / "c.jpg").unlink()
-    write_predictions(engine, find_images(str(photos)), folder / "p.parquet", Wanted(0.9))
+    write_predictions(engine, find_images(str(photos)), folder / "p.parquet", TableOptions(0.9))
     assert {path.name for path in folder.iterdir()} == {
         "p.csv",
         "p.json",

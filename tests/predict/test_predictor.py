@@ -30,9 +30,9 @@ from melfast.io.folders import list_images
 from melfast.models.record import ModelRecord
 from melfast.models.running import InferenceSettings
 from melfast.predict import overlay as look
-from melfast.predict.predictor import Predictor, choose_threshold, predictions
+from melfast.predict.predictor import Predictor, model_threshold, predictions
 from melfast.predict.sources import ImageFiles, find_images
-from melfast.predict.writer import Stopped, Summary, Wanted, write_predictions
+from melfast.predict.writer import Stopped, Summary, TableOptions, write_predictions
 
 RedModel = Callable[..., Path]
 
@@ -68,8 +68,8 @@ def table(path: Path) -> list[list[str]]:
 
 
 def write(engine: Engine, images: Path, output: Path, **options: object) -> Summary:
-    names = Wanted.__dataclass_fields__
-    wanted = Wanted(**{"threshold": 0.25} | {k: v for k, v in options.items() if k in names})  # type: ignore[arg-type]
+    names = TableOptions.__dataclass_fields__
+    wanted = TableOptions(**{"threshold": 0.25} | {k: v for k, v in options.items() if k in names})  # type: ignore[arg-type]
     rest = {k: v for k, v in options.items() if k in ("resume", "progress")}
     given = {k: v for k, v in options.items() if k in InferenceSettings.__dataclass_fields__}
     settings = InferenceSettings(**{"batch_size": 4, "threads": 2, "on_error": "skip"} | given)  # type: ignore[arg-type]
@@ -120,7 +120,7 @@ def test_digits_give_back_every_float32(tmp_path: Path) -> None:
     wanted = bits.view(np.float32)  # of any size in 0..1
     png = str(write_png(tmp_path / "a.png", 0))
     files = ImageFiles([png] * 200, [str(i) for i in range(200)])
-    write_predictions(FixedEngine(wanted), files, tmp_path / "p.csv", Wanted(0.5))
+    write_predictions(FixedEngine(wanted), files, tmp_path / "p.csv", TableOptions(0.5))
     rows = table(tmp_path / "p.csv")[1:]
     found = np.array([row[2] for row in rows]).astype(np.float32)
     np.testing.assert_array_equal(found.view(np.uint32), bits)
@@ -132,7 +132,7 @@ def test_threshold_is_not_rounded_to_float32(tmp_path: Path) -> None:
     files = ImageFiles([str(write_png(tmp_path / "a.png", 0))], ["a"])
     for threshold, called in ((0.30000001, 1), (0.30000002, 0)):
         assert np.float32(threshold) == p[0]
-        summary = write_predictions(FixedEngine(p), files, tmp_path / "p.csv", Wanted(threshold))
+        summary = write_predictions(FixedEngine(p), files, tmp_path / "p.csv", TableOptions(threshold))
         assert summary.malignant == called
 
 
@@ -148,7 +148,10 @@ def test_bad_images_are_listed_and_the_rest_answered(
     assert rows[0] == ["image_name", "path", "reason"]
     names = ["bad_cmyk", "bad_empty", "bad_grey", "bad_huge", "bad_sixteen", "bad_truncated"]
     assert [row[0] for row in rows[1:]] == names
-    assert rows[2][1:] == [str(photos / "bad_empty.jpg"), "found an empty file, wanted a JPEG, PNG, WebP, BMP or TIFF"]
+    assert rows[2][1:] == [
+        str(photos / "bad_empty.jpg"),
+        "found an empty file, expected a JPEG, PNG, WebP, BMP or TIFF",
+    ]
     assert [str(failure) for failure in summary.failures] == [f"{r[1]}: {r[2]}" for r in rows[1:]]
 
 
@@ -178,7 +181,7 @@ def test_nothing_readable(engine: OnnxEngine, tmp_path: Path) -> None:
         write(engine, folder, tmp_path / "p.csv")
     assert str(caught.value) == (
         f"none of 2 images could be predicted, see {tmp_path / 'p.failed.csv'}; the first: "
-        f"{folder / 'a.jpg'}: found an empty file, wanted a JPEG, PNG, WebP, BMP or TIFF"
+        f"{folder / 'a.jpg'}: found an empty file, expected a JPEG, PNG, WebP, BMP or TIFF"
     )
     assert (tmp_path / "p.csv").read_text() == "as it was"
     assert len(table(tmp_path / "p.failed.csv")) == 3
@@ -221,7 +224,7 @@ def test_images_without_a_probability_fail_alone(photos: Path, tmp_path: Path, w
     assert [row[0] for row in table(tmp_path / "p.csv")[1:]] == ["p0", "p1", "p2", "p3"]
     assert table(tmp_path / "p.failed.csv")[1:] == [
         ["p4", str(photos / "p4.png"), f"the model's output is {np.float32(wrong)}, expected 0 to 1"],
-        ["p5", str(photos / "p5.png"), "found an empty file, wanted a JPEG, PNG, WebP, BMP or TIFF"],
+        ["p5", str(photos / "p5.png"), "found an empty file, expected a JPEG, PNG, WebP, BMP or TIFF"],
     ]
     (photos / "p5.png").unlink()
     with pytest.raises(ImageError, match=r"p4\.png: the model's output is"):
@@ -233,14 +236,14 @@ def test_images_without_a_probability_fail_alone(photos: Path, tmp_path: Path, w
 def test_an_image_that_goes_after_it_was_decoded(
     engine: OnnxEngine, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int
 ) -> None:
-    see = look.look_at
+    see = look.inspect_image
 
-    def gone(path: Path, groups: tuple[str, ...]) -> look.Look:
+    def gone(path: Path, groups: tuple[str, ...]) -> look.Inspection:
         if path.name in ("p1.png", "p5.png"):
             raise ImageError(path, "no such file")
         return see(path, groups)
 
-    monkeypatch.setattr(look, "look_at", gone)
+    monkeypatch.setattr(look, "inspect_image", gone)
     options: dict[str, Any] = {"ita": True, "batch_size": batch_size}
     summary = write(engine, photos, tmp_path / "p.csv", **options)
     assert [row[0] for row in table(tmp_path / "p.csv")[1:]] == ["p0", "p2", "p3", "p4"]
@@ -274,9 +277,9 @@ def test_output_that_cannot_be_written(engine: OnnxEngine, photos: Path, tmp_pat
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         write(engine, photos, tmp_path / "file" / "p.csv")
-    with pytest.raises(InputError, match="is a folder, wanted a file name to write"):
+    with pytest.raises(InputError, match="is a folder, expected a file name to write"):
         write(engine, photos, photos)
-    with pytest.raises(InputError, match="is a folder, wanted a file name to write"):
+    with pytest.raises(InputError, match="is a folder, expected a file name to write"):
         write(engine, photos, Path())
 
 
@@ -319,14 +322,14 @@ def test_a_name_that_is_not_utf8(engine: OnnxEngine, tmp_path: Path) -> None:
 
 def test_choose_threshold() -> None:
     record = ModelRecord("red", Preprocess(4, 6))
-    assert choose_threshold(record, None) == (0.5, "the model has none")
-    assert choose_threshold(record, 0.0) == (0.0, "as asked for")
+    assert model_threshold(record, None) == (0.5, "the model has none")
+    assert model_threshold(record, 0.0) == (0.0, "as asked for")
     record = record.replace(threshold=0.1, threshold_rule="f1")
-    assert choose_threshold(record, None) == (0.1, "the model's, by f1")
-    assert choose_threshold(record, 1.0) == (1.0, "as asked for")
+    assert model_threshold(record, None) == (0.1, "the model's, by f1")
+    assert model_threshold(record, 1.0) == (1.0, "as asked for")
     for wrong, shown in ((-0.1, "-0.1"), (1.01, "1.01"), (float("nan"), "nan")):
         with pytest.raises(InputError) as caught:
-            choose_threshold(record, wrong)
+            model_threshold(record, wrong)
         assert str(caught.value) == f"`threshold` must be in 0..1, got {shown}"
 
 

@@ -116,5 +116,5 @@ def test_shards_are_apart_and_together_all() -> None:
     for text in ("0/4", "5/4", "4", "a/b", "-1/4", "1/0"):
         with pytest.raises(InputError, match=f"`shard` must be K/N as 3/64, K from 1 to N, got '{text}"):
             files.shard(text)
-    with pytest.raises(InputError, match="`shard=1/11`: there are 10 images, wanted 11"):
+    with pytest.raises(InputError, match="`shard=1/11`: there are 10 images, expected 11"):
         files.shard("1/11")

@@ -28,10 +28,10 @@ from melfast.models.record import ModelRecord
 from melfast.models.running import InferenceSettings
 from melfast.predict import partial
 from melfast.predict.outputs import about_path
-from melfast.predict.overlay import look_at, outline, scale_of
+from melfast.predict.overlay import inspect_image, outline, scale_of
 from melfast.predict.partial import Partial
 from melfast.predict.sources import ImageFiles, find_images
-from melfast.predict.writer import Stopped, Wanted, group_probabilities, write_predictions
+from melfast.predict.writer import Stopped, TableOptions, group_probabilities, write_predictions
 from melfast.prepare.ita import read_tone
 from melfast.prepare.synth.draw import draw_sample
 
@@ -80,7 +80,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 def test_json_beside_the_table(red_model: Callable[..., Path], photos: ImageFiles, tmp_path: Path) -> None:
     engine = OnnxEngine(red_model(tmp_path / "m.onnx"))
-    write_predictions(engine, photos, tmp_path / "p.csv", Wanted(0.25))
+    write_predictions(engine, photos, tmp_path / "p.csv", TableOptions(0.25))
     found = json.loads((tmp_path / "p.json").read_text())
     digest = sha256((tmp_path / "m.onnx").read_bytes()).hexdigest()
     assert found["model"] == found["engine"]["sha256"] == digest
@@ -94,15 +94,17 @@ def test_json_beside_the_table(red_model: Callable[..., Path], photos: ImageFile
 
 def test_stopped_and_gone_on_with(photos: ImageFiles, tmp_path: Path) -> None:
     whole, output = tmp_path / "whole.csv", tmp_path / "p.csv"
-    write_predictions(Engine(), photos, whole, Wanted(0.5), settings=TWO)
+    write_predictions(Engine(), photos, whole, TableOptions(0.5), settings=TWO)
     with pytest.raises(Stopped):
-        write_predictions(Engine(stop_after=4), photos, output, Wanted(0.5), settings=TWO)
+        write_predictions(Engine(stop_after=4), photos, output, TableOptions(0.5), settings=TWO)
     assert not output.exists()
     # A row that was being written when the machine went down.
     with open(tmp_path / "p.csv.partial", "a") as file:
         file.write('["p4", "1", "0.8", "/photos/p')
     engine, done = Engine(), []
-    summary = write_predictions(engine, photos, output, Wanted(0.5), settings=TWO, resume=True, progress=done.append)
+    summary = write_predictions(
+        engine, photos, output, TableOptions(0.5), settings=TWO, resume=True, progress=done.append
+    )
     assert (engine.seen, summary.resumed, summary.predicted, summary.malignant) == (2, 4, 6, 3)
     assert done == [4, 2]
     assert output.read_bytes() == whole.read_bytes()
@@ -112,18 +114,18 @@ def test_stopped_and_gone_on_with(photos: ImageFiles, tmp_path: Path) -> None:
 def test_rows_that_are_kept_are_not_lost_without_resume(photos: ImageFiles, tmp_path: Path) -> None:
     output, kept = tmp_path / "p.csv", tmp_path / "p.csv.partial"
     with pytest.raises(Stopped):
-        write_predictions(Engine(stop_after=4), photos, output, Wanted(0.5), settings=TWO)
+        write_predictions(Engine(stop_after=4), photos, output, TableOptions(0.5), settings=TWO)
     before, engine = kept.read_bytes(), Engine()
     with pytest.raises(InputError) as caught:
-        write_predictions(engine, photos, output, Wanted(0.5))
+        write_predictions(engine, photos, output, TableOptions(0.5))
     assert str(caught.value) == (
-        f"{kept}: keeps 4 rows of a run that ended early; wanted `resume=True`, which goes on from "
+        f"{kept}: keeps 4 rows of a run that ended early; expected `resume=True`, which goes on from "
         "them, or the file deleted, to begin anew"
     )
     assert (engine.seen, kept.read_bytes()) == (0, before)
     # The first line alone, of a run that was killed before its first row, is nothing to keep.
     kept.write_bytes(before.split(b"\n")[0] + b"\n")
-    write_predictions(engine, photos, output, Wanted(0.5))
+    write_predictions(engine, photos, output, TableOptions(0.5))
     assert engine.seen == 6
 
 
@@ -142,13 +144,13 @@ def test_what_is_kept_is_told_whatever_ends_the_run(
             return super().run(images_bhw3, group_b)
 
     with pytest.raises(RuntimeError, match="CUDA error") as failed:
-        write_predictions(Broken(), photos, output, Wanted(0.5), settings=TWO)
+        write_predictions(Broken(), photos, output, TableOptions(0.5), settings=TWO)
     assert failed.value.__notes__ == [NOTE.format(output, 2)]
 
     good = png.read_bytes()
     png.write_bytes(b"")
     with pytest.raises(ImageError, match=r"p5\.png: found an empty file") as unreadable:
-        write_predictions(Engine(), photos, output, Wanted(0.5), replace(TWO, on_error="raise"), resume=True)
+        write_predictions(Engine(), photos, output, TableOptions(0.5), replace(TWO, on_error="raise"), resume=True)
     assert unreadable.value.__notes__ == [NOTE.format(output, 4)]
     png.write_bytes(good)
 
@@ -158,10 +160,10 @@ def test_what_is_kept_is_told_whatever_ends_the_run(
     with monkeypatch.context() as patch:
         patch.setattr(Partial, "_write_parquet", full)
         with pytest.raises(InputError) as caught:
-            write_predictions(Engine(), photos, output, Wanted(0.5), TWO, resume=True)
+            write_predictions(Engine(), photos, output, TableOptions(0.5), TWO, resume=True)
     assert one_line(caught.value) == (f"{output}: cannot be written: No space left on device; {NOTE.format(output, 6)}")
     engine = Engine()
-    assert write_predictions(engine, photos, output, Wanted(0.5), resume=True).resumed == 6
+    assert write_predictions(engine, photos, output, TableOptions(0.5), resume=True).resumed == 6
     assert engine.seen == 0
 
 
@@ -182,10 +184,10 @@ def test_a_full_disk_keeps_the_rows_before(photos: ImageFiles, tmp_path: Path, m
     with monkeypatch.context() as patch:
         patch.setattr(journal, "_write", write)
         with pytest.raises(InputError) as caught:
-            write_predictions(Engine(), photos, output, Wanted(0.5), settings=TWO)
+            write_predictions(Engine(), photos, output, TableOptions(0.5), settings=TWO)
     assert one_line(caught.value) == (f"{output}.partial: cannot be written: File too large; {NOTE.format(output, 2)}")
     assert Path(f"{output}.partial").read_text().count("\n") == 3
-    summary = write_predictions(Engine(), photos, output, Wanted(0.5), resume=True)
+    summary = write_predictions(Engine(), photos, output, TableOptions(0.5), resume=True)
     assert (summary.resumed, summary.predicted) == (2, 6)
 
 
@@ -199,9 +201,9 @@ def test_nothing_is_lost_before_the_json_is_there(
     with monkeypatch.context() as patch:
         patch.setattr(partial, "write_json", full)
         with pytest.raises(InputError, match=r"p\.json: cannot be written"):
-            write_predictions(Engine(), photos, output, Wanted(0.5))
+            write_predictions(Engine(), photos, output, TableOptions(0.5))
     engine = Engine()
-    assert write_predictions(engine, photos, output, Wanted(0.5), resume=True).resumed == 6
+    assert write_predictions(engine, photos, output, TableOptions(0.5), resume=True).resumed == 6
     assert (engine.seen, output.exists()) == (0, True)
 
 
@@ -209,13 +211,13 @@ def test_parquet_and_names_that_it_cannot_hold(photos: ImageFiles, tmp_path: Pat
     wrong, engine = os.fsdecode(b"caf\xe9"), Engine()
     files = ImageFiles(photos.paths[:2], ["a", wrong])
     with pytest.raises(InputError) as caught:
-        write_predictions(engine, files, tmp_path / "p.parquet", Wanted(0.5))
+        write_predictions(engine, files, tmp_path / "p.parquet", TableOptions(0.5))
     assert str(caught.value) == (
         f"{tmp_path / 'p.parquet'}: Parquet cannot hold b'caf\\xe9', a name that is not UTF-8; "
-        "wanted a .csv, or another name"
+        "expected a .csv, or another name"
     )
     assert engine.seen == 0
-    write_predictions(engine, files, tmp_path / "p.csv", Wanted(0.5))
+    write_predictions(engine, files, tmp_path / "p.csv", TableOptions(0.5))
 
 
 def test_parquet_of_files_in_a_folder_that_is_not_utf8(tmp_path: Path) -> None:
@@ -224,7 +226,7 @@ def test_parquet_of_files_in_a_folder_that_is_not_utf8(tmp_path: Path) -> None:
     folder = tmp_path / os.fsdecode(b"caf\xe9")
     folder.mkdir()
     Image.new("RGB", (6, 4)).save(folder / 'a,b\n"c.png')
-    write_predictions(Engine(), find_images(str(folder)), tmp_path / "p.parquet", Wanted(0.5))
+    write_predictions(Engine(), find_images(str(folder)), tmp_path / "p.parquet", TableOptions(0.5))
     assert parquet.read_table(tmp_path / "p.parquet")["image_name"].to_pylist() == ['a,b\n"c']
 
 
@@ -240,7 +242,7 @@ def test_engines_are_told_with_their_rows(photos: ImageFiles, tmp_path: Path, na
                 engine,
                 photos.select(range(count)),
                 output,
-                Wanted(0.5),
+                TableOptions(0.5),
                 settings=InferenceSettings(batch_size=1, on_error="skip"),
                 resume=True,
             )
@@ -262,12 +264,12 @@ def test_engines_are_told_with_their_rows(photos: ImageFiles, tmp_path: Path, na
 @pytest.mark.parametrize("name", ["p.csv", "p.parquet"])
 def test_resume_of_a_finished_table_does_what_is_new(photos: ImageFiles, tmp_path: Path, name: str) -> None:
     output = tmp_path / name
-    write_predictions(Engine(), photos.select(range(4)), output, Wanted(0.5))
+    write_predictions(Engine(), photos.select(range(4)), output, TableOptions(0.5))
     engine = Engine()
-    summary = write_predictions(engine, photos, output, Wanted(0.5), resume=True)
+    summary = write_predictions(engine, photos, output, TableOptions(0.5), resume=True)
     assert (engine.seen, summary.resumed, summary.predicted) == (2, 4, 6)
     whole = tmp_path / f"whole_{name}"
-    write_predictions(Engine(), photos, whole, Wanted(0.5))
+    write_predictions(Engine(), photos, whole, TableOptions(0.5))
     assert output.read_bytes() == whole.read_bytes()
 
 
@@ -276,35 +278,35 @@ def test_resume_with_other_images_of_the_same_names(photos: ImageFiles, tmp_path
     output, other = tmp_path / "p.csv", tmp_path / "other"
     stop = 10**9 if finished else 4
     with contextlib.suppress(Stopped):
-        write_predictions(Engine(stop_after=stop), photos, output, Wanted(0.5), settings=TWO)
+        write_predictions(Engine(stop_after=stop), photos, output, TableOptions(0.5), settings=TWO)
     other.mkdir()
     for path in photos.paths:
         Image.new("RGB", (6, 4), (0, 0, 0)).save(other / Path(path).name)
     with pytest.raises(InputError) as caught:
-        write_predictions(Engine(), find_images(str(other)), output, Wanted(0.5), resume=True)
-    message = f"{output}: was made of other images; wanted the same ones and more, or none of `resume=True`"
+        write_predictions(Engine(), find_images(str(other)), output, TableOptions(0.5), resume=True)
+    message = f"{output}: was made of other images; expected the same ones and more, or none of `resume=True`"
     if not finished:
         message = (
             f"{output}.partial: p0 is of {photos.paths[0]}, which now is {other}/p0.png; "
-            "wanted the same images, or the file deleted, to begin anew"
+            "expected the same images, or the file deleted, to begin anew"
         )
     assert str(caught.value) == message
     with pytest.raises(InputError, match=r"was made of other images|p0 is of .* not among the images"):
-        write_predictions(Engine(), photos.select([1, 2]), output, Wanted(0.5), resume=True)
+        write_predictions(Engine(), photos.select([1, 2]), output, TableOptions(0.5), resume=True)
 
 
 def test_names_that_lead_out_of_the_folder_of_pictures(photos: ImageFiles, tmp_path: Path) -> None:
     files = ImageFiles([photos.paths[0]], ["../p0"])
     with pytest.raises(InputError, match=r"`overlay`: image_name '\.\./p0' leads out of the folder"):
-        write_predictions(Engine(), files, tmp_path / "p.csv", Wanted(0.5, overlay=tmp_path / "o"))
-    write_predictions(Engine(), files, tmp_path / "p.csv", Wanted(0.5))
+        write_predictions(Engine(), files, tmp_path / "p.csv", TableOptions(0.5, overlay=tmp_path / "o"))
+    write_predictions(Engine(), files, tmp_path / "p.csv", TableOptions(0.5))
 
 
 def test_resume_with_other_settings(photos: ImageFiles, tmp_path: Path) -> None:
     with pytest.raises(Stopped):
-        write_predictions(Engine(stop_after=4), photos, tmp_path / "p.csv", Wanted(0.5), settings=TWO)
+        write_predictions(Engine(stop_after=4), photos, tmp_path / "p.csv", TableOptions(0.5), settings=TWO)
     with pytest.raises(InputError) as caught:
-        write_predictions(Engine(), photos, tmp_path / "p.csv", Wanted(0.4, logits=True), resume=True)
+        write_predictions(Engine(), photos, tmp_path / "p.csv", TableOptions(0.4, logits=True), resume=True)
     assert str(caught.value) == (
         f"{tmp_path / 'p.csv.partial'}: keeps 4 results made with other settings (columns, threshold); expected "
         "the same command, or the file deleted to start anew"
@@ -312,22 +314,22 @@ def test_resume_with_other_settings(photos: ImageFiles, tmp_path: Path) -> None:
 
 
 def test_the_published_submission_form(photos: ImageFiles, tmp_path: Path) -> None:
-    write_predictions(Engine(GROUPED), photos, tmp_path / "p.csv", Wanted(0.5))
-    write_predictions(Engine(GROUPED), photos, tmp_path / "s.csv", Wanted(0.5, submission=True))
+    write_predictions(Engine(GROUPED), photos, tmp_path / "p.csv", TableOptions(0.5))
+    write_predictions(Engine(GROUPED), photos, tmp_path / "s.csv", TableOptions(0.5, submission=True))
     header, *rows = ((tmp_path / "p.csv").read_text()).splitlines()
     assert header == "image_name,prediction,probability"
     calls = [",".join(row.split(",")[:2]) for row in rows]
     assert (tmp_path / "s.csv").read_text().splitlines() == ["image_name,target", *calls]
     message = "--format submission: holds image_name and target alone; drop the --with- options"
     with pytest.raises(InputError, match=f"^{message}$"):
-        write_predictions(Engine(GROUPED), photos, tmp_path / "t.csv", Wanted(0.5, logits=True, submission=True))
+        write_predictions(Engine(GROUPED), photos, tmp_path / "t.csv", TableOptions(0.5, logits=True, submission=True))
 
 
 def test_parquet(photos: ImageFiles, tmp_path: Path) -> None:
     from pyarrow import parquet
 
     output = tmp_path / "p.parquet"
-    write_predictions(Engine(GROUPED), photos, output, Wanted(0.5, logits=True, groups=True))
+    write_predictions(Engine(GROUPED), photos, output, TableOptions(0.5, logits=True, groups=True))
     table = parquet.read_table(output)
     assert table.column_names == [
         "image_name",
@@ -347,14 +349,14 @@ def test_parquet(photos: ImageFiles, tmp_path: Path) -> None:
 
 
 def test_other_formats_are_refused(photos: ImageFiles, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"p\.xlsx: wanted a name that ends in \.csv or \.parquet"):
-        write_predictions(Engine(), photos, tmp_path / "p.xlsx", Wanted(0.5))
+    with pytest.raises(InputError, match=r"p\.xlsx: expected a name that ends in \.csv or \.parquet"):
+        write_predictions(Engine(), photos, tmp_path / "p.xlsx", TableOptions(0.5))
 
 
 def test_parquet_without_pyarrow(photos: ImageFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
     with pytest.raises(InputError, match=r"needs pyarrow: pip install pyarrow"):
-        write_predictions(Engine(), photos, tmp_path / "p.parquet", Wanted(0.5))
+        write_predictions(Engine(), photos, tmp_path / "p.parquet", TableOptions(0.5))
 
 
 def test_group_probabilities_by_hand_and_by_decode() -> None:
@@ -373,7 +375,7 @@ def test_group_probabilities_by_hand_and_by_decode() -> None:
 
 def test_groups_of_a_plain_head(photos: ImageFiles, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="`with_groups`: the model's head is plain, which knows"):
-        write_predictions(Engine(), photos, tmp_path / "p.csv", Wanted(0.5, groups=True))
+        write_predictions(Engine(), photos, tmp_path / "p.csv", TableOptions(0.5, groups=True))
 
 
 @pytest.fixture
@@ -389,7 +391,7 @@ def skins(tmp_path: Path) -> ImageFiles:
 
 
 def test_tone_and_thresholds_by_group(skins: ImageFiles, tmp_path: Path) -> None:
-    wanted = Wanted(1.0, {"very light": 0.0, "dark": 1.0}, ita=True)
+    wanted = TableOptions(1.0, {"very light": 0.0, "dark": 1.0}, ita=True)
     summary = write_predictions(Engine(), skins, tmp_path / "p.csv", wanted)
     rows = rows_of(tmp_path / "p.csv")
     for row, path in zip(rows, skins.paths, strict=True):
@@ -402,7 +404,7 @@ def test_tone_and_thresholds_by_group(skins: ImageFiles, tmp_path: Path) -> None
 
 
 def test_overlay(skins: ImageFiles, tmp_path: Path) -> None:
-    write_predictions(Engine(), skins, tmp_path / "p.csv", Wanted(0.5, overlay=tmp_path / "o"))
+    write_predictions(Engine(), skins, tmp_path / "p.csv", TableOptions(0.5, overlay=tmp_path / "o"))
     assert sorted(path.name for path in (tmp_path / "o").glob("*")) == [".melfast.json", "a.jpg", "b.jpg", "c.jpg"]
     with Image.open(tmp_path / "o" / "a.jpg") as picture:
         pixels = np.asarray(picture).astype(int)
@@ -412,7 +414,7 @@ def test_overlay(skins: ImageFiles, tmp_path: Path) -> None:
     assert (pixels[384:] < 90).any()  # the words
     assert (pixels[384:, -20:] > 200).all()  # to their end
     # The table is what it is without pictures.
-    write_predictions(Engine(), skins, tmp_path / "q.csv", Wanted(0.5))
+    write_predictions(Engine(), skins, tmp_path / "q.csv", TableOptions(0.5))
     assert (tmp_path / "p.csv").read_text() == (tmp_path / "q.csv").read_text()
 
 
@@ -431,6 +433,6 @@ def test_scale_by_the_names_of_the_models_groups() -> None:
 
 
 def test_look_at_an_image_without_skin(skins: ImageFiles) -> None:
-    look = look_at(Path(skins.paths[2]))
+    look = inspect_image(Path(skins.paths[2]))
     assert look.group == ""
     assert look.cells[2] == ""

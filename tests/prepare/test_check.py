@@ -10,7 +10,7 @@ from PIL import Image
 from melfast.data.manifest import Manifest
 from melfast.io.colour_profiles import chromatic_profile
 from melfast.prepare import check
-from melfast.prepare.check import check_manifest, remarks
+from melfast.prepare.check import check_manifest, manifest_remarks
 from melfast.prepare.picture import Picture
 from melfast.prepare.sweep import Result, write_quarantine
 
@@ -45,7 +45,7 @@ def test_every_bad_image_is_named(tmp_path: Path, bad_images: dict[str, Path]) -
     assert [name for name, _, _ in checked.bad] == list(bad_images)
     assert [path for _, path, _ in checked.bad] == [str(path) for path in bad_images.values()]
     reasons = {name: reason for name, _, reason in checked.bad}
-    assert reasons["cmyk.jpg"] == "found a CMYK JPEG, wanted 8-bit RGB"
+    assert reasons["cmyk.jpg"] == "found a CMYK JPEG, expected 8-bit RGB"
     assert reasons["missing.jpg"] == "no such file"
 
 
@@ -61,9 +61,9 @@ def test_masks_are_checked_too(tmp_path: Path) -> None:
     checked = check_manifest(manifest)
     assert checked.good.image_names == ["none", "good"]
     assert [(name, reason) for name, _, reason in checked.bad] == [
-        ("size", f"mask {tmp_path}/size_mask.png: found 6 x 8 pixels, wanted 8 x 6 as the image"),
+        ("size", f"mask {tmp_path}/size_mask.png: found 6 x 8 pixels, expected 8 x 6 as the image"),
         ("gone", f"mask {tmp_path}/gone_mask.png: no such file"),
-        ("broken", f"mask {tmp_path}/broken_mask.png: found an empty file, wanted a JPEG, PNG, WebP, BMP or TIFF"),
+        ("broken", f"mask {tmp_path}/broken_mask.png: found an empty file, expected a JPEG, PNG, WebP, BMP or TIFF"),
     ]
 
 
@@ -94,9 +94,9 @@ def test_an_interrupted_check_does_not_go_on(tmp_path: Path, monkeypatch: pytest
 
 def test_quarantine_table(tmp_path: Path) -> None:
     path = tmp_path / "quarantine.csv"
-    write_quarantine([("a", "x/a.jpg", "found 1, wanted 2")], path)
+    write_quarantine([("a", "x/a.jpg", "found 1, expected 2")], path)
     with open(path, newline="") as file:
-        assert list(csv.reader(file)) == [["image_name", "path", "reason"], ["a", "x/a.jpg", "found 1, wanted 2"]]
+        assert list(csv.reader(file)) == [["image_name", "path", "reason"], ["a", "x/a.jpg", "found 1, expected 2"]]
     write_quarantine([], path)  # no stale table is left from an earlier check
     assert path.read_text() == "image_name,path,reason\n"
 
@@ -108,7 +108,7 @@ def test_colour_profiles_are_counted(tmp_path: Path) -> None:
     image.save(tmp_path / "d.jpg")
     checked = check_manifest(manifest_of(tmp_path, {name: f"{name}.jpg" for name in "abcd"}))
     assert checked.profiles == {"Display P3": 2, "Adobe RGB (1998)": 1}
-    assert remarks(checked.good, checked.profiles)[0] == (
+    assert manifest_remarks(checked.good, checked.profiles)[0] == (
         "colour profiles, converted to sRGB as images are read: 2 Display P3, 1 Adobe RGB (1998)"
     )
 
@@ -116,8 +116,8 @@ def test_colour_profiles_are_counted(tmp_path: Path) -> None:
 def test_remarks(tmp_path: Path) -> None:
     paths = {"a": "a", "b": "b", "c": "c"}
     one = manifest_of(tmp_path, paths, target=["1", "1", ""], lesion_id=["L", "", ""])
-    assert remarks(one) == ["unlabelled images: 1 of 3", "one class only: all 2 labelled images are malignant"]
+    assert manifest_remarks(one) == ["unlabelled images: 1 of 3", "one class only: all 2 labelled images are malignant"]
     two = manifest_of(tmp_path, paths, target=["1", "0", "0"])
-    assert remarks(two) == ["neither patient_id nor lesion_id: a split can only go by image"]
+    assert manifest_remarks(two) == ["neither patient_id nor lesion_id: a split can only go by image"]
     three = manifest_of(tmp_path, paths, target=["1", "0", "0"], patient_id=["P", "", ""])
-    assert remarks(three) == []
+    assert manifest_remarks(three) == []

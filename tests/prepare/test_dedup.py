@@ -12,7 +12,14 @@ from PIL import Image
 from melfast.data.manifest import Manifest
 from melfast.io.errors import InputError
 from melfast.io.journal import Journal
-from melfast.prepare.dedup import contradictions, find_copies, rows_kept, summary, table_pairs, with_copies
+from melfast.prepare.dedup import (
+    contradictions,
+    duplicates_summary,
+    find_duplicates,
+    rows_kept,
+    table_pairs,
+    with_duplicates,
+)
 from melfast.prepare.split import connected_parts
 from melfast.prepare.sweep import Bar
 from melfast.prepare.synth import SynthSettings, synthesize
@@ -97,7 +104,7 @@ def recall_and_precision(manifest: Manifest) -> tuple[float, float]:
     """Of the planted pairs those that were found; of the pairs found those that were planted."""
     half = len(manifest) // 2
     steps: dict[str, list[int]] = {}
-    pairs = list(find_copies(manifest, threads=2, bar=counting(steps)).pairs)
+    pairs = list(find_duplicates(manifest, threads=2, bar=counting(steps)).pairs)
     assert list(steps) == ["reading", "searching", "comparing"]
     assert all(taken == announced > 0 for announced, taken in steps.values())
     found = sum(other - one == half for one, other in pairs)
@@ -128,21 +135,27 @@ def test_bytes_pixels_and_who_is_kept(drawn, tmp_path):
     paths = [drawn[1], drawn[0], tmp_path / "bytes.jpg", tmp_path / "pixels.png"]
     paths += [tmp_path / "large.jpg", tmp_path / "broken.jpg", drawn[2], drawn[3]]
     manifest = manifest_of(tmp_path, paths, target=["0", "0", "", "1", "", "0", "0", "0"])
-    copies = find_copies(manifest)
+    copies = find_duplicates(manifest)
     assert [(name, reason) for name, _, reason in copies.bad] == [
-        ("i5", "found an empty file, wanted a JPEG, PNG, WebP, BMP or TIFF")
+        ("i5", "found an empty file, expected a JPEG, PNG, WebP, BMP or TIFF")
     ]
     assert copies.pairs[1, 2] == "bytes"
     assert copies.pairs[1, 3] == "pixels"
     assert "near" in (copies.pairs.get((1, 4)), copies.pairs.get((3, 4)))
-    marked = with_copies(manifest, copies, listed=[(6, 7)])
+    marked = with_duplicates(manifest, copies, listed=[(6, 7)])
     # Labelled first: row 4 has the most pixels, but no target.
     assert marked.column("duplicate_of").tolist() == ["", "", "i1", "i1", "i1", "", "", "i6"]
     assert marked.column("duplicate_group").tolist() == ["", "1", "1", "1", "1", "", "2", "2"]
     assert marked.column("duplicate_kind").tolist() == ["", "", "bytes", "pixels", "near", "", "", "table"]
     assert rows_kept(marked).image_names == ["i0", "i1", "i5", "i6"]
     assert contradictions(marked) == ["group 1: i1 has target 0, i3 has target 1"]
-    assert summary(marked) == ["bytes        1", "pixels       1", "near         1", "table        1", "groups       2"]
+    assert duplicates_summary(marked) == [
+        "bytes        1",
+        "pixels       1",
+        "near         1",
+        "table        1",
+        "groups       2",
+    ]
     parts = connected_parts(marked)
     assert len(set(parts[1:5])) == 1
     assert len(set(parts)) == 4
@@ -152,7 +165,7 @@ def test_the_largest_is_kept_where_all_are_labelled(drawn, tmp_path):
     with Image.open(drawn[0]) as image:
         scaled(image, 2).save(tmp_path / "large.jpg", quality=95)
     manifest = manifest_of(tmp_path, [drawn[0], tmp_path / "large.jpg"], target=["1", "1"])
-    marked = with_copies(manifest, find_copies(manifest))
+    marked = with_duplicates(manifest, find_duplicates(manifest))
     assert marked.column("duplicate_of").tolist() == ["i1", ""]
     assert contradictions(marked) == []
 
@@ -163,12 +176,12 @@ def test_plain_pictures_are_copies_only_by_their_pixels(tmp_path):
     for number, colour in enumerate(colours):
         paths.append(tmp_path / f"{number}.png")
         Image.new("RGB", (20, 10), colour).save(paths[-1], compress_level=number)
-    assert find_copies(manifest_of(tmp_path, paths)).pairs == {(0, 1): "pixels"}
+    assert find_duplicates(manifest_of(tmp_path, paths)).pairs == {(0, 1): "pixels"}
 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_few_images(drawn, tmp_path, count):
-    assert find_copies(manifest_of(tmp_path, drawn[:count])).pairs == {}
+    assert find_duplicates(manifest_of(tmp_path, drawn[:count])).pairs == {}
 
 
 def test_second_photographs_of_a_lesion_are_no_copies(real_data, tmp_path):
@@ -177,7 +190,7 @@ def test_second_photographs_of_a_lesion_are_no_copies(real_data, tmp_path):
     twice = labels[labels.duplicated("lesion_id", keep=False)].sort_values("lesion_id")[:200]
     folder = real_data / "ham10000" / "images"
     manifest = manifest_of(tmp_path, [folder / f"{name}.jpg" for name in twice["image_name"]])
-    near = find_copies(manifest, threads=2).pairs
+    near = find_duplicates(manifest, threads=2).pairs
     lesions = twice["lesion_id"].tolist()
     assert all(lesions[one] == lesions[other] for one, other in near)
     assert len(near) < 40
@@ -186,8 +199,8 @@ def test_second_photographs_of_a_lesion_are_no_copies(real_data, tmp_path):
 def test_an_interrupted_search_goes_on(drawn, tmp_path):
     manifest = manifest_of(tmp_path, [*drawn[:5], drawn[0]])
     journal = Journal(tmp_path / "out.partial", {"dedup": 1})
-    first = find_copies(manifest, journal=journal)
-    again = find_copies(manifest, journal=journal)
+    first = find_duplicates(manifest, journal=journal)
+    again = find_duplicates(manifest, journal=journal)
     assert (first.resumed, again.resumed) == (0, 6)
     assert first.pairs == again.pairs == {(0, 5): "bytes"}
 
@@ -216,5 +229,5 @@ def test_pairs_are_equal_in_both_orders(drawn, tmp_path):
         crop(image, 0.05, 0, 0, 0.05).save(tmp_path / "c.jpg", quality=90)
     for paths in ([drawn[0], tmp_path / "c.jpg"], [tmp_path / "c.jpg", drawn[0]]):
         manifest = manifest_of(tmp_path, [*paths, *drawn[1:4]])
-        assert find_copies(manifest).pairs == {(0, 1): "near"}
-        assert np.count_nonzero(find_copies(manifest).sizes) == 5
+        assert find_duplicates(manifest).pairs == {(0, 1): "near"}
+        assert np.count_nonzero(find_duplicates(manifest).sizes) == 5

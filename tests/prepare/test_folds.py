@@ -59,5 +59,5 @@ def test_one_class_in_a_fold() -> None:
     with pytest.raises(InputError) as caught:
         fold_manifest(manifest, "1/3")
     assert str(caught.value) == (
-        "m.csv: fold 3/3 has 0 malignant and 2 benign images; wanted both classes in each: fewer folds"
+        "m.csv: fold 3/3 has 0 malignant and 2 benign images; expected both classes in each: fewer folds"
     )

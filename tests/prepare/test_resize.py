@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from melfast.data.manifest import Manifest, read_manifest, write_manifest
 from melfast.io.images import check_image, read_image, read_mask
 from melfast.io.journal import Journal
-from melfast.prepare.resize import copy_files, read_small, resize_images, with_copies
+from melfast.prepare.resize import copy_files, read_small, resize_images, with_resized
 from melfast.prepare.synth import SynthSettings, synthesize
 
 SIDE, QUALITY = 100, 95
@@ -97,12 +97,12 @@ def test_files_are_spread_and_no_two_names_meet(tmp_path):
 
 def test_the_manifest_points_to_the_copies(drawn, tmp_path):
     swept = run(drawn, tmp_path / "copies")
-    moved = write_manifest(with_copies(drawn, swept), tmp_path / "small.csv")
+    moved = write_manifest(with_resized(drawn, swept), tmp_path / "small.csv")
     again = read_manifest(moved.path)
     assert [check_image(path).height for path in again.image_paths] == [100] * 6
     assert [read_mask(path).shape for path in again.mask_paths] == [(100, 133)] * 6
     assert again.column("height").tolist() == ["100"] * 6
-    originals = [drawn.path.parent / cell for cell in with_copies(drawn, swept).column("original_path")]
+    originals = [drawn.path.parent / cell for cell in with_resized(drawn, swept).column("original_path")]
     assert [path.resolve() for path in originals] == [p.resolve() for p in drawn.image_paths]
 
 
@@ -116,7 +116,7 @@ def test_bad_images_and_masks_are_put_aside(drawn, tmp_path):
     swept = run(manifest, tmp_path / "copies")
     assert [name for name, _, _ in swept.bad] == [drawn.image_names[1], drawn.image_names[2]]
     assert swept.bad[1][2].startswith(f"mask {tmp_path}/bad.jpg: found ")
-    kept = with_copies(manifest, swept)
+    kept = with_resized(manifest, swept)
     assert len(kept) == 4
     assert [bool(cell) for cell in kept.column("mask_path")] == [True, False, True, True]
 

@@ -6,9 +6,9 @@ import pytest
 from melfast.data.manifest import Manifest, read_manifest, write_manifest
 from melfast.io.errors import InputError
 from melfast.io.images import read_image, read_mask
-from melfast.prepare.datasets import recognise as recognise_table
+from melfast.prepare.datasets import recognise_dataset as recognise_table
 from melfast.prepare.importers import image_stem
-from melfast.prepare.sources import import_dataset, import_source, summary
+from melfast.prepare.sources import import_dataset, import_source, import_summary
 
 HAM = """lesion_id,image_id,dx,dx_type,age,sex,localization
 HAM_1,ISIC_1,mel,histo,80.0,male,scalp
@@ -396,7 +396,7 @@ def test_folder_layout_gone_wrong(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         import_dataset(tmp_path)
     assert str(caught.value) == (
-        f"{tmp_path}/train/naevus/b.jpg: lies in a split's folder but in no class's, wanted benign or malignant, "
+        f"{tmp_path}/train/naevus/b.jpg: lies in a split's folder but in no class's, expected benign or malignant, "
         "or a diagnosis (for other words: `positive=WORD,WORD`)"
     )
     (tmp_path / "train/naevus/b.jpg").unlink()
@@ -445,14 +445,14 @@ def test_table_beside_class_folders(tmp_path: Path) -> None:
 def test_sources_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nowhere: no such file or folder$"):
         import_dataset(tmp_path / "nowhere")
-    with pytest.raises(InputError, match=r"nothing known found \(it holds nothing\); wanted labels\.csv or another"):
+    with pytest.raises(InputError, match=r"nothing known found \(it holds nothing\); expected labels\.csv or another"):
         import_dataset(tmp_path)
-    with pytest.raises(InputError, match=r"nothing to import, wanted class folders with images$"):
+    with pytest.raises(InputError, match=r"nothing to import, expected class folders with images$"):
         import_dataset(tmp_path, "folder")
     with pytest.raises(InputError, match="unknown kind 'ham'; kinds are auto, isic2020-full, "):
         import_dataset(tmp_path, "ham")
     path = table(tmp_path, "image_name,target\na,0\n")
-    with pytest.raises(InputError, match="is a file, wanted a folder for kind 'folder'"):
+    with pytest.raises(InputError, match="is a file, expected a folder for kind 'folder'"):
         import_dataset(path, "folder")
     with pytest.raises(InputError, match=r"no column 'dx'; columns are image_name, target$"):
         import_dataset(path, "ham10000")
@@ -484,7 +484,7 @@ def test_recognised_by_header() -> None:
 
 def test_summary(tmp_path: Path) -> None:
     found = import_dataset(table(tmp_path, FULL), require_images=False)
-    assert summary(found, found.manifest) == [
+    assert import_summary(found, found.manifest) == [
         ("images", "2"),
         ("target", "'target': 1 1, 0 1"),
         ("patients", "2"),

@@ -150,7 +150,7 @@ def test_require_disjoint_names_who_stands_on_both_sides() -> None:
     with pytest.raises(InputError) as caught:
         require_disjoint(manifest)
     assert str(caught.value) == (
-        "m.csv: 7 patients (P0, P1, P2, P3, P4, …) in more than one split; wanted each in one: "
+        "m.csv: 7 patients (P0, P1, P2, P3, P4, …) in more than one split; expected each in one: "
         "split with 'melfast prepare split --force', or set data.allow_overlap"
     )
     both = manifest_of(2, patient_id=["P", "P"], lesion_id=["L", "L"], split=["valid", "test"])

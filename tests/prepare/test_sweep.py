@@ -14,7 +14,7 @@ from melfast.data.manifest import Manifest
 from melfast.io import journal as journal_module
 from melfast.io.errors import ImageError, InputError
 from melfast.io.journal import Journal
-from melfast.prepare.sweep import Swept, sweep, write_quarantine
+from melfast.prepare.sweep import SweepResult, sweep, write_quarantine
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_as_many_at_a_time_as_threads(rows):
     assert sweep(rows, lambda row: {"met": meet.wait() < 3}, threads=3).bad == []
 
 
-def resumed(rows: Manifest, journal: Journal, **options) -> tuple[Swept, list[int]]:
+def resumed(rows: Manifest, journal: Journal, **options) -> tuple[SweepResult, list[int]]:
     worker = Worker(rows)
     return sweep(rows, worker, journal=journal, **options), worker.asked
 

@@ -200,7 +200,7 @@ def test_folders_in_use(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         synthesize(folder, settings(images=9, seed=1), workers=1)
     assert str(caught.value) == (
-        f"{folder}: drawn with another images, seed, wanted an empty folder, or `overwrite=True`"
+        f"{folder}: drawn with another images, seed, expected an empty folder, or `overwrite=True`"
     )
     assert contents(folder) == before
     synthesize(folder, settings(images=9, seed=1), workers=1, overwrite=True)
@@ -211,7 +211,7 @@ def test_folders_in_use(tmp_path: Path) -> None:
     (other / "thesis.txt").write_text("mine")
     with pytest.raises(InputError) as caught:
         synthesize(other, settings(), workers=1)
-    assert str(caught.value) == f"{other}: holds other files, wanted an empty folder, or `overwrite=True`"
+    assert str(caught.value) == f"{other}: holds other files, expected an empty folder, or `overwrite=True`"
     synthesize(other, settings(images=1), workers=1, overwrite=True)
     assert (other / "thesis.txt").read_text() == "mine"
 
@@ -253,7 +253,7 @@ def test_bad_places(tmp_path: Path) -> None:
     file.write_text("")
     with pytest.raises(InputError) as caught:
         synthesize(file, settings(), workers=1)
-    assert str(caught.value) == f"{file}: is a file, wanted a folder"
+    assert str(caught.value) == f"{file}: is a file, expected a folder"
     with pytest.raises(InputError, match=r"file.*cannot be written: Not a directory"):
         synthesize(file / "d", settings(), workers=1)
     with pytest.raises(InputError, match="`workers` must be 1 or more, got 0"):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from melfast.cli.measured import table
-from melfast.report.measures import Scored, measure, write_metrics, write_predictions
+from melfast.cli.measured import results_table
+from melfast.report.measures import Scored, measure, write_metrics, write_scored
 
 SCORED = Scored(
     names=["a", "b", "c", "d", "e", "f"],
@@ -54,7 +54,7 @@ def test_at_the_threshold_is_malignant() -> None:
 def test_table_shows_every_number() -> None:
     console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     with console.file:
-        console.print(table(measure(SCORED, 0.5), "title"))
+        console.print(results_table(measure(SCORED, 0.5), "title"))
     text = console.export_text()
     (line,) = (line for line in text.splitlines() if line.startswith("│ all"))
     assert line.replace("│", " ").split() == [
@@ -89,7 +89,7 @@ def test_json_is_json(tmp_path: Path) -> None:
 
 
 def test_predictions(tmp_path: Path) -> None:
-    write_predictions(tmp_path / "p.csv", SCORED, 0.5)
+    write_scored(tmp_path / "p.csv", SCORED, 0.5)
     assert (tmp_path / "p.csv").read_text().splitlines() == [
         "image_name,probability,prediction,target,group",
         "a,0.100000001,0,0,light",

@@ -15,7 +15,7 @@ BINS = [
 
 def test_names_in_any_script_are_drawn_without_a_warning(tmp_path: Path) -> None:
     counts = {"tn": 5, "fp": 1, "fn": 2, "tp": 3}
-    figure = plots.confusions({"all": counts, "東京 병원": counts, "العربية": counts, "हिन्दी": counts})
+    figure = plots.confusion_matrices({"all": counts, "東京 병원": counts, "العربية": counts, "हिन्दी": counts})
     plots.save(figure, tmp_path / "c.png")
     with Image.open(tmp_path / "c.png") as image:
         assert np.ptp(np.asarray(image.convert("L"))) > 200

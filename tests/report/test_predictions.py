@@ -186,7 +186,7 @@ def test_threshold_between_the_calls(tmp_path: Path) -> None:
             "image,score\nx,0.1\ny,1\nx,0.2\ny,0\n",
             ":4: image must name each image once, got 'x'; 2 such rows: lines 4 'x', 5 'y'",
         ),
-        ("image,score\nx,0.1\ny,1,5\n", ":3: found 3 cells, wanted 2 as in the header"),
+        ("image,score\nx,0.1\ny,1,5\n", ":3: found 3 cells, expected 2 as in the header"),
         ('image,score\nx,0.1\ny,"0,5"\n', ":3: score must be a number in 0..1, got '0,5'"),
         (
             "image,score\na,2\nb,-1\nc,nan\nd,\ne,x\nf,1e9\ng,0.5\n",

@@ -22,7 +22,7 @@ from melfast.metrics.shares import USUAL_PAIRS
 from melfast.report.analysis import Images, Model, Settings, analyse
 from melfast.report.page import METRICS, number, write_page
 from melfast.report.predictions import Predictions, read_predictions
-from melfast.report.writing import Data, Wanted, align, read_any_manifest, seen_in_training
+from melfast.report.writing import Data, ReportOptions, align, read_any_manifest, seen_in_training
 
 
 def report(*arguments: object) -> Result:
@@ -357,7 +357,7 @@ def test_a_rate_without_a_miss_counts_patients() -> None:
 
 
 def aligned(tables: list[Predictions], manifest: Path | None = None, **wanted: Any) -> tuple[Data, list[Predictions]]:
-    return align(tables, None if manifest is None else read_any_manifest(manifest), Wanted(**wanted))
+    return align(tables, None if manifest is None else read_any_manifest(manifest), ReportOptions(**wanted))
 
 
 def table(path: Path, text: str) -> Predictions:
@@ -507,7 +507,7 @@ def bad_cases(data: Path) -> list[tuple[list[object], str]]:
             f"{good}: has no truth (target, truth, label, y_true, ground_truth, benign_malignant) beside the model's "
             "answers; expected --manifest, or --truth-column",
         ),
-        ([good, "--by", "sex", "--output", "r"], "--by and --cross name columns of a manifest; wanted --manifest"),
+        ([good, "--by", "sex", "--output", "r"], "--by and --cross name columns of a manifest; expected --manifest"),
         ([other, "--manifest", manifest, "--output", "r"], f"{manifest}: lacks 1 of the 1 images of {other}: zz"),
         (
             [good, other, "--manifest", manifest, "--output", "r"],
@@ -520,7 +520,7 @@ def bad_cases(data: Path) -> list[tuple[list[object], str]]:
         ),
         (
             [good, "--manifest", manifest, "--cross", "group", "--output", "r"],
-            "--cross group: wanted two columns as group,sex",
+            "--cross group: expected two columns as group,sex",
         ),
         (
             [good, good, "--manifest", manifest, "--name", "a", "--output", "r"],

@@ -10,7 +10,7 @@ from melfast.config.schema import Config
 from melfast.data.manifest import is_manifest, read_manifest
 from melfast.io.errors import InputError
 from melfast.prepare.synth import SynthSettings, synthesize
-from melfast.train.data import MANIFEST, take_in, training_data
+from melfast.train.data import MANIFEST, training_data, write_run_manifest
 from melfast.train.logging import TextLog
 
 MakeConfig = Callable[..., Config]
@@ -20,7 +20,7 @@ def taken_in(config: Config, tmp_path: Path, *set_by_user: str) -> list[str]:
     """What is reported while the data of a config are taken in."""
     (tmp_path / "run").mkdir(exist_ok=True)
     with TextLog() as log:
-        take_in(config, tmp_path / "run", set(set_by_user))
+        write_run_manifest(config, tmp_path / "run", set(set_by_user))
     return [line.split(" ", 2)[2] for line in log.early]  # after date and time
 
 
@@ -97,9 +97,9 @@ def test_patient_on_both_sides(tiny_config: MakeConfig, tiny_data: Path, tmp_pat
 @pytest.mark.parametrize(
     ("split", "target", "message"),
     [
-        ("train", "0", "split 'train' has 0 malignant and 32 benign images; wanted both classes"),
-        ("valid", "1", "split 'valid' has 24 malignant and 0 benign images; wanted both classes"),
-        ("valid", "", "split 'valid' has 0 malignant and 0 benign images; wanted both classes"),
+        ("train", "0", "split 'train' has 0 malignant and 32 benign images; expected both classes"),
+        ("valid", "1", "split 'valid' has 24 malignant and 0 benign images; expected both classes"),
+        ("valid", "", "split 'valid' has 0 malignant and 0 benign images; expected both classes"),
     ],
 )
 def test_one_class_only(
@@ -152,7 +152,7 @@ def test_missing_files(tiny_config: MakeConfig, tiny_data: Path, tmp_path: Path)
 
 
 def test_no_data(tiny_config: MakeConfig, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"data.path is empty; wanted a manifest or a data set"):
+    with pytest.raises(InputError, match=r"data.path is empty; expected a manifest or a data set"):
         taken_in(tiny_config(data__path=""), tmp_path)
     with pytest.raises(InputError, match=r"nowhere.csv: no such file or folder"):
         taken_in(tiny_config(data__path=str(tmp_path / "nowhere.csv")), tmp_path)

@@ -15,8 +15,8 @@ from melfast.models.classifier import build_classifier
 from melfast.models.infer import Inference
 from melfast.models.record import ModelRecord
 from melfast.train import loop
-from melfast.train.features import Backbone, Features, sees_the_same
-from melfast.train.learner import head_of
+from melfast.train.features import FeatureExtractor, Features, sees_the_same
+from melfast.train.learner import classifier_head
 from melfast.train.run import run_training
 from tests.train.test_loop import log_of, weights_of
 
@@ -37,7 +37,7 @@ def test_head_of_features_is_the_classifier(backbone: str, options: dict[str, An
     model = build_classifier(ModelRecord(backbone, Preprocess(64, 64), options)).eval()
     images = torch.randn(3, 3, 64, 64)
     with torch.inference_mode():
-        found = head_of(model)(Backbone(model)(images))
+        found = classifier_head(model)(FeatureExtractor(model)(images))
         torch.testing.assert_close(found, model(images))
 
 

@@ -102,5 +102,5 @@ def test_without_a_split_all_of_it_is_trained_on(tiny_data: Path, tmp_path: Path
     assert draw_preview(manifest, config_of(**SMALL), tmp_path / "s.png", images=99)[0] == 80
     with pytest.raises(InputError, match="no image in split 'test'"):
         draw_preview(manifest, config_of(**SMALL), tmp_path / "s.png", split="test")
-    with pytest.raises(InputError, match=r"s\.gif: wanted a name that ends in"):
+    with pytest.raises(InputError, match=r"s\.gif: expected a name that ends in"):
         draw_preview(manifest, config_of(**SMALL), tmp_path / "s.gif")

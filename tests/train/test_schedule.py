@@ -52,7 +52,7 @@ def test_warmup(warmup: float, unit: Any, steps: int) -> None:
 def test_warmup_that_never_ends() -> None:
     with pytest.raises(InputError) as caught:
         warmup_steps(OptimConfig(warmup=5, warmup_unit="epochs"), total_steps=40, epochs=5)
-    assert str(caught.value) == ("optim.warmup 5 epochs: 40 steps of a run of 40 (5 epochs); wanted fewer")
+    assert str(caught.value) == ("optim.warmup 5 epochs: 40 steps of a run of 40 (5 epochs); expected fewer")
     with pytest.raises(InputError, match=r"^OptimConfig: warmup must be < 1, a fraction of all steps, got 5"):
         OptimConfig(warmup=5)
     with pytest.raises(InputError, match=r"^OptimConfig: warmup must be >= 0, got -1"):

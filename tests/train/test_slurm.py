@@ -83,7 +83,7 @@ def test_options() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("partition", "--slurm partition: wanted KEY=VALUE, as in --slurm partition=gpu"),
+        ("partition", "--slurm partition: expected KEY=VALUE, as in --slurm partition=gpu"),
         ("partitoin=gpu", "--slurm: slurm.partitoin: unknown key, did you mean 'slurm.partition'?"),
         ("nodes=two", "--slurm: slurm.nodes must be a whole number, got 'two'"),
         ("nodes=0", "--slurm: slurm.nodes must be >= 1, got 0"),

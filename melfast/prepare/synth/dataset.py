@@ -94,7 +94,7 @@ def synthesize(
     if workers is not None and workers < 1:
         raise InputError(f"`workers` must be 1 or more, got {workers}")
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: is a file, wanted a folder")
+        raise InputError(f"{folder}: is a file, expected a folder")
     # Its record says what the folder is.
     with own_folder(folder, "melfast synth", known=True):
         _claim(folder, settings, overwrite)
@@ -134,7 +134,7 @@ def _claim(folder: Path, settings: SynthSettings, overwrite: bool) -> None:
 
 
 def _require_same(folder: Path, settings: SynthSettings) -> None:
-    hint = "wanted an empty folder, or `overwrite=True`"
+    hint = "expected an empty folder, or `overwrite=True`"
     record = folder / RECORD
     if not record.is_file():
         raise InputError(f"{folder}: holds other files, {hint}")

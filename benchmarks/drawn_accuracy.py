@@ -1,4 +1,4 @@
-"""python benchmarks/drawn.py [--count N]: evaluate masks and skin tone on synthetic images.
+"""python benchmarks/drawn_accuracy.py [--count N]: evaluate masks and skin tone on synthetic images.
 
 Prints the figures for synthetic images in docs/methods/masks.md and docs/methods/ita.md.
 """

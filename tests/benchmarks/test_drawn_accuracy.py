@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.drawn import SEED, SIZE, main, mean_and_median, overlap
+from benchmarks.drawn_accuracy import SEED, SIZE, main, mean_and_median, overlap
 from melfast.prepare.synth import draw_sample
 from melfast.skin.ita import estimate_tone
 from melfast.skin.masks import make_mask
