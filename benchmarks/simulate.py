@@ -1,6 +1,6 @@
 """python benchmarks/simulate.py: how fast the pipeline goes where it has not run, and why.
 
-Each plant (benchmarks/planted_copies.py) is described by constants (benchmarks/constants.py) as a pipeline
+Each plant (benchmarks/machine_models.py) is described by constants (benchmarks/constants.py) as a pipeline
 of stages, and paced twice (benchmarks/pipeline.py): by a formula, and by a simulation. What was
 measured is predicted from other measurements in the same way, and held against them.
 """
@@ -16,8 +16,7 @@ from rich.table import Table
 
 from benchmarks.constants import PUBLIC, Results
 from benchmarks.machine import ROOT
-from benchmarks.pipeline import closed_form
-from benchmarks.planted_copies import (
+from benchmarks.machine_models import (
     BATCH,
     COPIES,
     GPUS,
@@ -35,6 +34,7 @@ from benchmarks.planted_copies import (
     plants,
     worst,
 )
+from benchmarks.pipeline import closed_form
 from benchmarks.tables import number
 from melfast.io.files import atomic_path
 

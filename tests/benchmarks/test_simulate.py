@@ -8,11 +8,10 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import planted_copies as plants
-from benchmarks import simulate
+from benchmarks import machine_models, simulate
 from benchmarks.constants import PUBLIC, RESULTS, Constant, Results
+from benchmarks.machine_models import best, middle, worst
 from benchmarks.pipeline import Pipeline, Resource, Stage, closed_form
-from benchmarks.planted_copies import best, middle, worst
 
 
 @pytest.fixture(scope="module")
@@ -24,11 +23,11 @@ def measured() -> tuple[Results, dict[str, Results]]:
 
 
 def test_all_reduce_by_hand():
-    assert plants.all_reduce(1, middle) == 0
+    assert machine_models.all_reduce(1, middle) == 0
     # Half of: 2 (n - 1) / n of 28 million float32 over the link, and 20 us a doubling.
-    assert plants.all_reduce(8, middle) == pytest.approx((2 * 7 / 8 * 112e6 / 380e9 + 3 * 20e-6) / 2)
+    assert machine_models.all_reduce(8, middle) == pytest.approx((2 * 7 / 8 * 112e6 / 380e9 + 3 * 20e-6) / 2)
     # Eight ports of 47 GB/s a node, less than NVLink.
-    assert plants.all_reduce(16, middle) == pytest.approx((2 * 15 / 16 * 112e6 / 376e9 + 4 * 20e-6) / 2)
+    assert machine_models.all_reduce(16, middle) == pytest.approx((2 * 15 / 16 * 112e6 / 376e9 + 4 * 20e-6) / 2)
 
 
 def test_all_reduce_over_nodes_goes_as_fast_as_published(monkeypatch):
@@ -43,20 +42,20 @@ def test_all_reduce_over_nodes_goes_as_fast_as_published(monkeypatch):
         ("share of the all-reduce behind the backward pass", 0),
     ):
         monkeypatch.setitem(PUBLIC, name, dataclasses.replace(PUBLIC[name], value=value))
-    bus = 2 * 15 / 16 * 112e6 / plants.all_reduce(16, middle)
+    bus = 2 * 15 / 16 * 112e6 / machine_models.all_reduce(16, middle)
     assert bus == pytest.approx(192e9, rel=0.05)
     # More ports than NVLink can feed are no help.
-    monkeypatch.setitem(PUBLIC, "InfiniBand, one port", plants.published(1e12, "", ""))
-    assert 2 * 15 / 16 * 112e6 / plants.all_reduce(16, middle) == pytest.approx(380e9)
+    monkeypatch.setitem(PUBLIC, "InfiniBand, one port", machine_models.published(1e12, "", ""))
+    assert 2 * 15 / 16 * 112e6 / machine_models.all_reduce(16, middle) == pytest.approx(380e9)
 
 
 def test_gpu_training_by_hand(measured):
     results, _ = measured
-    read, decode, step = plants.gpu_training(results, plants.COPIES)(middle).stages
+    read, decode, step = machine_models.gpu_training(results, machine_models.COPIES)(middle).stages
     compute = 64 * 6 * 4.5e9 / 98.94e12
     assert step.work == pytest.approx(compute + 64 * 224 * 224 * 6 / 51.2e9)
     assert decode.width == 14
-    rate = results.rate("scaling", "copies of 288 px: one core", plants.NATIVE).value
+    rate = results.rate("scaling", "copies of 288 px: one core", machine_models.NATIVE).value
     assert decode.work == pytest.approx(64 / rate / 0.8)
     num_bytes = results.measurement("scaling", "copies of 288 px: mean bytes a file").value
     assert read.work == pytest.approx(64 * num_bytes / (8 * 3.4e9))
@@ -65,7 +64,7 @@ def test_gpu_training_by_hand(measured):
 def test_network_and_files_on_the_same_cores():
     rates = [dataclasses.replace(PUBLIC["drives of a node"], value=value) for value in (30, 60)]
     both, apart = (
-        closed_form(plants.on_cores(2, decode=rates[0], compute=rates[1], threads=n)(middle)) for n in (2, 1)
+        closed_form(machine_models.on_cores(2, decode=rates[0], compute=rates[1], threads=n)(middle)) for n in (2, 1)
     )
     assert both.images == pytest.approx(20)  # 1 / (1/30 + 1/60)
     assert apart.images == pytest.approx(30)  # one core each: the slower of the two
@@ -77,7 +76,7 @@ def test_what_follows_is_said_to_be_undecided_where_ranges_meet(monkeypatch):
             stages = (Stage("decode", "cores", 1), Stage("compute", "gpu", 1 / pick(rate)))
             return Pipeline(stages, {"cores": Resource(1), "gpu": Resource(1)}, 10)
 
-        return plants.Plant(name, 10, build, plan)
+        return machine_models.Plant(name, 10, build, plan)
 
     slow, unsure = Constant(0.5, 0.4, 0.8, "", ""), Constant(0.8, 0.5, 2, "", "")
     found = [plant("a", slow, lambda pick: 3), plant("b", unsure)]
@@ -92,7 +91,7 @@ def test_what_follows_is_said_to_be_undecided_where_ranges_meet(monkeypatch):
 
 
 def test_only_training_draws_the_plan_of_an_epoch(measured):
-    predict, train, *on_gpus = plants.plants(measured[0])
+    predict, train, *on_gpus = machine_models.plants(measured[0])
     assert predict.plan is None
     assert on_gpus[0].plan(middle) == pytest.approx(train.plan(middle) / 0.8)
     assert on_gpus[0].plan(worst) > on_gpus[0].plan(middle) > on_gpus[0].plan(best)
@@ -119,29 +118,29 @@ def test_constants_say_where_they_are_from():
 
 
 def test_plants_by_formula_and_by_simulation(measured):
-    for plant in plants.plants(measured[0]):
-        by_hand, played = plants.pace_both(plant.build(middle), plant.images)
-        assert played.images == pytest.approx(by_hand.images, rel=plants.AGREE), plant.name
+    for plant in machine_models.plants(measured[0]):
+        by_hand, played = machine_models.pace_both(plant.build(middle), plant.images)
+        assert played.images == pytest.approx(by_hand.images, rel=machine_models.AGREE), plant.name
         assert played.bottleneck == by_hand.bottleneck, plant.name
 
 
 def test_a_better_machine_is_no_slower(measured):
-    for plant in plants.plants(measured[0]):
+    for plant in machine_models.plants(measured[0]):
         rates = [closed_form(plant.build(pick)).images for pick in (worst, middle, best)]
         assert rates == sorted(rates), plant.name
 
 
 def test_predictions_hold_against_what_was_measured(measured):
-    done = [check for check in plants.checks(*measured) if check.sure]
+    done = [check for check in machine_models.checks(*measured) if check.sure]
     assert len(done) >= 6
     for check in done:
-        for pace in plants.pace_both(check.pipe, 10_000):
+        for pace in machine_models.pace_both(check.pipe, 10_000):
             assert pace.images == pytest.approx(check.measured.value, rel=check.within), check.name
 
 
 def test_a_prediction_from_a_wrong_constant_does_not_hold(measured):
     """Half a stage's work, and every prediction is off by more than it may be."""
-    for check in plants.checks(*measured):
+    for check in machine_models.checks(*measured):
         stages = check.pipe.stages
         slowest = max(stages, key=lambda stage: stage.work / stage.width)
         halved = tuple(dataclasses.replace(s, work=s.work / 2) if s is slowest else s for s in stages)
@@ -153,7 +152,7 @@ def test_a_prediction_from_a_wrong_constant_does_not_hold(measured):
 def test_unsure_figures_are_not_held_against_each_other():
     rate = dataclasses.replace(PUBLIC["drives of a node"], value=10, low=9, high=11)
     noisy = dataclasses.replace(rate, low=7)
-    check = plants.Check("a", plants.on_cores(1, decode=rate, compute=None)(middle), rate, (), 0.1)
+    check = machine_models.Check("a", machine_models.on_cores(1, decode=rate, compute=None)(middle), rate, (), 0.1)
     assert check.spread == pytest.approx(0.1)
     assert check.sure
     assert not dataclasses.replace(check, measured=noisy).sure
@@ -161,16 +160,16 @@ def test_unsure_figures_are_not_held_against_each_other():
 
 
 def test_every_prediction_says_what_it_is_made_of(measured):
-    assert all(check.of for check in plants.checks(*measured))
+    assert all(check.of for check in machine_models.checks(*measured))
 
 
 def test_figures_of_two_machines_are_not_mixed(measured):
     _, others = measured
-    names = [check.name for check in plants.across_files(others)]
+    names = [check.name for check in machine_models.across_files(others)]
     record = json.loads(json.dumps(others["inference"].record))
     record["hardware"]["isa"] = "another"
     other = others | {"inference": Results("inference-cpu.json", record)}
-    left = [check.name for check in plants.across_files(other)]
+    left = [check.name for check in machine_models.across_files(other)]
     assert set(names) - set(left) == {"melfast predict, from suites loader and inference"}
 
 

@@ -112,14 +112,14 @@ def recall_and_precision(manifest: Manifest) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("edit", EDITS)
-def test_planted_copies_are_found_and_nothing_else(drawn, tmp_path, edit):
+def test_machine_models_are_found_and_nothing_else(drawn, tmp_path, edit):
     recall, precision = recall_and_precision(planted(tmp_path, drawn, edit))
     assert recall >= 0.95
     assert precision >= 0.99
 
 
 @pytest.mark.parametrize("edit", ["quarter turn", "-5 degrees", "quality 50", "5 % off each side"])
-def test_planted_copies_of_real_images(real_data, tmp_path, edit):
+def test_machine_models_of_real_images(real_data, tmp_path, edit):
     files = sorted((real_data / "ham10000" / "images").iterdir())[::90]
     recall, precision = recall_and_precision(planted(tmp_path, files, edit))
     assert recall >= 0.95
