@@ -73,7 +73,7 @@ class Chaos:
     @cached_property
     def data(self) -> Path:
         """A drawn data set: 240 small images with masks and a table."""
-        self.run("synth", "data", "--images", 240, "--size", "120x90")
+        self.run("synth", "data", "--images", 240, "--size", "240x180")
         return self.folder / "data"
 
     @cached_property
@@ -105,7 +105,8 @@ TRAIN = [
 
 def check_end(words: object, code: int, said: str, ends: tuple[int, ...] = ENDS) -> None:
     assert code in ends, f"{words}: ended with {code}, expected {ends}\n{said[-2000:]}"
-    assert "Traceback (most recent call last)" not in said, f"{words}: a traceback\n{said[-3000:]}"
+    for sign in ("Traceback (most recent call last)", "melfast: unexpected"):
+        assert sign not in said, f"{words}: {sign}\n{said[-3000:]}"
 
 
 def contents(*places: Path) -> dict[str, bytes]:
@@ -114,122 +115,113 @@ def contents(*places: Path) -> dict[str, bytes]:
     return {str(file): file.read_bytes() for file in files if file.is_file()}
 
 
-def killed(chaos: Chaos, resume: Argv, start: Argv, outputs: list[str]) -> str:
+def killed(chaos: Chaos, start: Argv, resume: Argv, outputs: list[str], begun: str, kept: str = "") -> str:
     """Kills a command KILLS times at random moments, each time resuming; compares the end with that of a whole run.
 
-    A run that ends before it is killed is compared, thrown away and begun anew.
+    A run that ends before it is killed is compared, thrown away and started anew.
+
+    Args:
+        outputs: files and folders that the command writes.
+        begun: pattern of a file that is there once there is something to resume; three of four kills come after it.
+        kept: pattern of the files that must be the same; by default all of the outputs.
     """
     places = [chaos.folder / output for output in outputs]
 
     def clear() -> None:
-        for place in places:
-            shutil.rmtree(place, ignore_errors=True) if place.is_dir() else place.unlink(missing_ok=True)
+        for place in (*places, *chaos.folder.glob(begun)):
+            shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
+
+    def is_begun() -> bool:
+        return any(True for _ in chaos.folder.glob(begun))
+
+    def end() -> dict[str, bytes]:
+        return {path: data for path, data in contents(*places).items() if Path(path).match(kept or "*")}
+
+    def wait_until(deadline: float, condition: Callable[[], bool] = lambda: False) -> None:
+        while process.poll() is None and time.monotonic() < deadline and not condition():
+            time.sleep(0.005)
 
     clear()
     began = time.monotonic()
-    chaos.run(*start)
-    duration = time.monotonic() - began
-    expected = contents(*places)
-    assert expected
+    process = chaos.start(*start)
+    wait_until(began + LONGEST, is_begun)
+    starting = time.monotonic() - began
+    wait_until(began + LONGEST)
+    working = time.monotonic() - began - starting
+    check_end(start, process.wait(), process.communicate()[0], (0,))
+    expected = end()
+    assert expected, f"{start}: wrote nothing"
     clear()
-    kills, ended, command = 0, 0, start
-    while kills < KILLS:
-        process = chaos.start(*command)
-        try:
-            said, _ = process.communicate(timeout=chaos.random.uniform(0.1, 1.05) * duration)
-        except subprocess.TimeoutExpired:
+    kills = late = ends = 0
+    while kills < KILLS or ends == 0:
+        resumes = is_begun()
+        process = chaos.start(*(resume if resumes else start))
+        now = time.monotonic()
+        if kills >= KILLS:
+            wait_until(now + LONGEST)
+            assert process.poll() is not None, f"{start}: hangs after {kills} kills"
+        elif chaos.random.random() < 0.25:
+            wait_until(now + chaos.random.uniform(0.1, 1) * starting)
+        else:
+            # What was there before does not count: the work goes on some time after the command has started.
+            wait_until(now + (0.8 * starting if resumes else LONGEST), is_begun if not resumes else lambda: False)
+            wait_until(time.monotonic() + chaos.random.uniform(0, 0.7) * working)
+        if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
-            kills, command = kills + 1, resume if any(place.exists() for place in places) else start
+            kills, late = kills + 1, late + is_begun()
             continue
-        if command == resume and process.returncode != 0 and "--resume" in resume:
-            check_end(command, process.returncode, said)  # killed before there was anything to resume
-            clear()
-            command = start
-            continue
-        check_end(command, process.returncode, said, (0,))
-        assert contents(*places) == expected, f"{command}: other bytes after {kills} kills"
+        check_end(start, process.returncode, process.communicate()[0], (0,))
+        assert end() == expected, f"{start}: other bytes after {kills} kills"
+        names = [path.name for place in places for path in (place.parent.iterdir() if place.exists() else ())]
+        left = [name for name in names if name.endswith((".partial", ".tmp", ".lock"))]
+        assert not left, f"{start}: left behind: {left}"
         clear()
-        ended, command = ended + 1, start
-    said = chaos.run(*command, ends=ENDS)
-    if contents(*places) != expected:  # nothing to resume was there: from the start
-        clear()
-        chaos.run(*start)
-    assert contents(*places) == expected, f"{command}: other bytes at the end\n{said[-1000:]}"
-    left = [path for path in chaos.folder.rglob("*") if ".partial" in path.name or ".tmp" in path.name]
-    assert not left, f"{start}: left behind: {left}"
-    return f"{kills} kills, {ended + 1} ends with the same bytes ({duration:.1f} s unhindered)"
+        ends += 1
+    return f"{kills} kills, {late} of them with work to resume, {ends} ends the same ({starting + working:.1f} s alone)"
 
 
 @scenario
 def kill_ita(chaos: Chaos) -> str:
     chaos.manifest.exists()
-    command = ["prepare", "ita", "manifest.csv", "--output", "toned.csv"]
-    return killed(chaos, command, command, ["toned.csv"])
+    command = ["prepare", "ita", "manifest.csv", "--output", "toned.csv", "--force"]
+    return killed(chaos, command, command, ["toned.csv", "toned.bad.csv"], "toned.csv.*.partial")
 
 
 @scenario
 def kill_masks(chaos: Chaos) -> str:
     chaos.manifest.exists()
     command = ["prepare", "masks", "manifest.csv", "--output", "masked.csv", "--force"]
-    return killed(chaos, command, command, ["masked.csv", "masks-lesion"])
+    return killed(chaos, command, command, ["masked.csv", "masked.bad.csv", "masks-lesion"], "masked.csv.*.partial")
 
 
 @scenario
 def kill_resize(chaos: Chaos) -> str:
     chaos.manifest.exists()
     command = ["prepare", "resize", "manifest.csv", "--output", "small.csv", "--size", "48"]
-    return killed(chaos, command, command, ["small.csv", "resized-48"])
+    return killed(chaos, command, command, ["small.csv", "small.bad.csv", "resized-48"], "small.csv.*.partial")
 
 
 @scenario
 def kill_dedup(chaos: Chaos) -> str:
     chaos.manifest.exists()
     command = ["prepare", "dedup", "manifest.csv", "--output", "unique.csv"]
-    return killed(chaos, command, command, ["unique.csv"])
+    return killed(chaos, command, command, ["unique.csv", "unique.bad.csv"], "unique.csv.*.partial")
 
 
 @scenario
 def kill_predict(chaos: Chaos) -> str:
     chaos.model.exists()
     command = ["predict", "--model", "model.onnx", "--images", "data/images", "--output", "p.csv", "--batch-size", "8"]
-    return killed(chaos, [*command, "--resume"], command, ["p.csv"])
+    return killed(chaos, command, [*command, "--resume"], ["p.csv"], "p.csv*.partial")
 
 
 @scenario
 def kill_train(chaos: Chaos) -> str:
     chaos.manifest.exists()
-    weights = "killed/checkpoints/epoch-003/model.safetensors"
-    places = ["killed"]
-
-    def end() -> bytes:
-        return (chaos.folder / weights).read_bytes()
-
     start, resume = [*TRAIN, "--output-dir", "killed"], ["train", "--resume", "--output-dir", "killed"]
-    began = time.monotonic()
-    chaos.run(*start)
-    duration, expected = time.monotonic() - began, end()
-    shutil.rmtree(chaos.folder / places[0])
-    kills, ends, command = 0, 0, start
-    while kills < KILLS or ends == 0:
-        process = chaos.start(*command)
-        patience = LONGEST if kills >= KILLS else chaos.random.uniform(0.3, 1.05) * duration
-        try:
-            said, _ = process.communicate(timeout=patience)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-            kills += 1
-            begun = (chaos.folder / "killed" / "checkpoints" / "index.json").is_file()
-            if not begun:
-                shutil.rmtree(chaos.folder / "killed", ignore_errors=True)
-            command = resume if begun else start
-            continue
-        check_end(command, process.returncode, said, (0,))
-        assert end() == expected, f"other weights after {kills} kills"
-        shutil.rmtree(chaos.folder / "killed")
-        ends, command = ends + 1, start
-    return f"{kills} kills, {ends} ends with the same weights ({duration:.1f} s unhindered)"
+    weights = "epoch-003*/model.safetensors"
+    return killed(chaos, start, resume, ["killed"], "killed/checkpoints/index.json", weights)
 
 
 @scenario
@@ -259,7 +251,7 @@ def torchrun(chaos: Chaos) -> str:
     victim = next(line.split(",")[0] for line in text.splitlines() if ",train" in line)
     (file,) = (chaos.folder / "bad" / "images").glob(f"{victim}.*")
     file.write_bytes(file.read_bytes()[:200])
-    words = [word if word != "manifest.csv" else "bad.csv" for word in TRAIN]
+    words = ["bad.csv" if word == "manifest.csv" else word for word in TRAIN]
     said = chaos.run(*words, "--output-dir", "bad-run", program=[*launcher, "-m", "melfast"], ends=(1,))
     assert victim in said, said[-2000:]
     return "killed rank restarted, SIGTERM to the launcher answered, bad image named"
@@ -383,6 +375,7 @@ def in_process(chaos: Chaos, table: Path, command: Callable[[int], Argv], count:
     from click.testing import CliRunner
 
     from melfast.cli import main
+    from melfast.io.errors import InputError
 
     whole, ends = table.read_bytes(), Counter[int]()
     slowest = 0.0
@@ -392,7 +385,7 @@ def in_process(chaos: Chaos, table: Path, command: Callable[[int], Argv], count:
         began = time.monotonic()
         done = CliRunner().invoke(main, command(number))
         slowest = max(slowest, time.monotonic() - began if number else 0)
-        if done.exit_code not in ENDS or not isinstance(done.exception, SystemExit | None | click.ClickException):
+        if done.exit_code not in ENDS or not isinstance(done.exception, SystemExit | InputError | None):
             shutil.copy("mutant.csv", ROOT / "build" / "chaos-mutant.csv")
             raise AssertionError(f"{command(number)}: {done.exception!r}\n{done.output[-2000:]}")
         ends[done.exit_code] += 1
@@ -414,7 +407,7 @@ def mutated_report(chaos: Chaos) -> str:
             "manifest.csv",
             "--output",
             f"reports/{number}",
-            "--replicates",
+            "--permutations",
             "100",
         ],
         500,

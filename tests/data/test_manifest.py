@@ -250,3 +250,10 @@ def test_group_names_are_printable(tmp_path: Path) -> None:
     path.write_text('image_name,path,group,group_str\na,a.jpg,0,"li\x1b[2Jght"\n')
     with pytest.raises(InputError, match=r"m.csv:2: group_str must be printable text or empty, got 'li\\x1b\[2Jght'$"):
         read_manifest(path)
+
+
+def test_a_name_with_a_carriage_return_comes_back(tmp_path: Path) -> None:
+    table = pd.DataFrame({"image_name": ["a\rb"], "path": ["a\rb.jpg"]})
+    assert read_manifest(write_manifest(Manifest(tmp_path / "m.csv", table), tmp_path / "n.csv").path).image_names == [
+        "a\rb"
+    ]
