@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from melfast.cli.say import say
 from melfast.prepare.datasets import DATASETS
 
 FOLDER = click.Path(path_type=Path)
@@ -15,10 +16,10 @@ def show_data_sets(context: click.Context, parameter: click.Parameter, value: bo
     if not value or context.resilient_parsing:
         return
     for kind, data_set in DATASETS.items():
-        click.echo(f"{kind:<18} {data_set.title}")
+        say(f"{kind:<18} {data_set.title}")
         if data_set.header:
             target = {"target": "its own column", "": "its own labels"}.get(data_set.target, data_set.target)
-            click.echo(f"{'':<18} table with {', '.join(data_set.header)}; target: {target}")
+            say(f"{'':<18} table with {', '.join(data_set.header)}; target: {target}")
     context.exit()
 
 
@@ -75,7 +76,6 @@ def command(source: Path, output: Path, no_images: bool, **options: Any) -> None
              melfast prepare import labels.csv --images photos --target dx --positive mel --output m.csv
     """
     from melfast.data.manifest import write_manifest
-    from melfast.io.errors import printable
     from melfast.io.files import require_other, require_own_table, require_writable
     from melfast.prepare.importers import Choice
     from melfast.prepare.sources import MISSING_COLUMNS, import_dataset, summary, write_missing
@@ -98,9 +98,9 @@ def command(source: Path, output: Path, no_images: bool, **options: Any) -> None
         write_missing(found.dropped, listed)
     write_manifest(found.manifest, output)
     for note in found.notes:
-        click.echo(printable(note if note.startswith("warning: ") else f"note: {note}"), err=True)
+        say(note if note.startswith("warning: ") else f"note: {note}", err=True)
     if found.dropped:
-        click.echo(f"note: they are listed in {listed}", err=True)
-    click.echo(f"{output}: imported {source} as {found.kind}")
+        say(f"note: they are listed in {listed}", err=True)
+    say(f"{output}: imported {source} as {found.kind}")
     for what, counts in figures:
-        click.echo(f"  {what:<9} {counts}")
+        say(f"  {what:<9} {counts}")
