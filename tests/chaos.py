@@ -170,6 +170,10 @@ def killed(chaos: Chaos, start: Argv, resume: Argv, outputs: list[str], begun: s
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
             kills, late = kills + 1, late + is_begun()
+            if not is_begun():  # nothing to resume: too early, or after the end
+                found = {path: data for path, data in end().items() if not Path(path).name.startswith(".")}
+                assert found in ({}, expected), f"{start}: half-written, and nothing to resume: {sorted(found)}"
+                clear()
             continue
         check_end(start, process.returncode, process.communicate()[0], (0,))
         assert end() == expected, f"{start}: other bytes after {kills} kills"

@@ -310,7 +310,7 @@ def write_manifest(manifest: Manifest, path: str | Path) -> Manifest:
     others = [name for name in moved.table if name not in COLUMNS]
     with atomic_path(path) as temporary:
         table = moved.table[first + others]
-        write_csv(temporary, table.columns, table.itertuples(index=False, name=None))
+        write_csv(temporary, list(table.columns), table.itertuples(index=False, name=None))
     return moved
 
 
