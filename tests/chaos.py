@@ -14,9 +14,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,7 +23,7 @@ import click
 
 ROOT = Path(__file__).resolve().parents[1]
 MELFAST = [sys.executable, "-m", "melfast"]
-LONGEST = 120.0  # seconds of any command here; more is a hang
+LONGEST = 240.0  # seconds of any command here; more is a hang
 KILLS = 20
 # What a command may end with: done, refused, interrupted by SIGTERM.
 ENDS = (0, 1, 2, 143)
@@ -40,10 +39,10 @@ def scenario(function: Callable[["Chaos"], str]) -> Callable[["Chaos"], str]:
 
 
 class Chaos:
-    """A folder to work in, the draws, and what several scenarios start from."""
+    """A folder to work in, and the draws, which depend on its name."""
 
     def __init__(self, folder: Path, seed: int) -> None:
-        self.folder, self.random = folder, random.Random(seed)
+        self.folder, self.random = folder, random.Random(f"{seed} {folder.name}")
         self.environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 
     def start(self, *words: object, program: Argv = MELFAST) -> "subprocess.Popen[str]":
@@ -70,31 +69,13 @@ class Chaos:
         check_end(words, process.returncode, said, ends)
         return said
 
-    @cached_property
-    def data(self) -> Path:
-        """A drawn data set: 240 small images with masks and a table."""
+    def prepare(self) -> None:
+        """What the scenarios start from: drawn images, `manifest.csv` with skin tones and masks, a run, a model."""
         self.run("synth", "data", "--images", 240, "--size", "240x180")
-        return self.folder / "data"
-
-    @cached_property
-    def manifest(self) -> Path:
-        """Imported and split, with skin tones and masks."""
-        self.data.exists()
         self.run("prepare", "import", "data", "--output", "imported.csv")
         self.run("prepare", "split", "imported.csv", "--output", "manifest.csv")
-        return self.folder / "manifest.csv"
-
-    @cached_property
-    def run_folder(self) -> Path:
-        self.manifest.exists()
         self.run(*TRAIN, "--output-dir", "run")
-        return self.folder / "run"
-
-    @cached_property
-    def model(self) -> Path:
-        self.run_folder.exists()
         self.run("export", "--checkpoint", "run", "--format", "onnx", "--output", "model.onnx")
-        return self.folder / "model.onnx"
 
 
 TRAIN = [
@@ -187,42 +168,36 @@ def killed(chaos: Chaos, start: Argv, resume: Argv, outputs: list[str], begun: s
 
 @scenario
 def kill_ita(chaos: Chaos) -> str:
-    chaos.manifest.exists()
     command = ["prepare", "ita", "manifest.csv", "--output", "toned.csv", "--force"]
     return killed(chaos, command, command, ["toned.csv", "toned.bad.csv"], "toned.csv.*.partial")
 
 
 @scenario
 def kill_masks(chaos: Chaos) -> str:
-    chaos.manifest.exists()
     command = ["prepare", "masks", "manifest.csv", "--output", "masked.csv", "--force"]
     return killed(chaos, command, command, ["masked.csv", "masked.bad.csv", "masks-lesion"], "masked.csv.*.partial")
 
 
 @scenario
 def kill_resize(chaos: Chaos) -> str:
-    chaos.manifest.exists()
     command = ["prepare", "resize", "manifest.csv", "--output", "small.csv", "--size", "48"]
     return killed(chaos, command, command, ["small.csv", "small.bad.csv", "resized-48"], "small.csv.*.partial")
 
 
 @scenario
 def kill_dedup(chaos: Chaos) -> str:
-    chaos.manifest.exists()
     command = ["prepare", "dedup", "manifest.csv", "--output", "unique.csv"]
     return killed(chaos, command, command, ["unique.csv", "unique.bad.csv"], "unique.csv.*.partial")
 
 
 @scenario
 def kill_predict(chaos: Chaos) -> str:
-    chaos.model.exists()
     command = ["predict", "--model", "model.onnx", "--images", "data/images", "--output", "p.csv", "--batch-size", "8"]
     return killed(chaos, command, [*command, "--resume"], ["p.csv"], "p.csv*.partial")
 
 
 @scenario
 def kill_train(chaos: Chaos) -> str:
-    chaos.manifest.exists()
     start, resume = [*TRAIN, "--output-dir", "killed"], ["train", "--resume", "--output-dir", "killed"]
     weights = "epoch-003*/model.safetensors"
     return killed(chaos, start, resume, ["killed"], "killed/checkpoints/index.json", weights)
@@ -231,7 +206,6 @@ def kill_train(chaos: Chaos) -> str:
 @scenario
 def torchrun(chaos: Chaos) -> str:
     """A killed rank is restarted, a stopped launcher leaves a checkpoint, a bad image of one rank stops both."""
-    chaos.manifest.exists()
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     launch = [*launcher, "--max-restarts", "2", "-m", "melfast"]
     process = chaos.start(*TRAIN, "--output-dir", "ranks", program=launch)
@@ -243,14 +217,14 @@ def torchrun(chaos: Chaos) -> str:
     check_end("a killed rank", process.returncode, said, (0,))
     assert (chaos.folder / "ranks" / "checkpoints" / "epoch-003").is_dir(), said[-2000:]
 
-    process = chaos.start(*TRAIN, "--epochs", 40, "--output-dir", "stopped", program=launch)
+    process = chaos.start(*TRAIN, "--epochs", 8, "--output-dir", "stopped", program=launch)
     wait_for((chaos.folder / "stopped" / "checkpoints" / "index.json").is_file, process)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=LONGEST)
-    said = chaos.run("train", "--resume", "--output-dir", "stopped", "--epochs", 40, ends=ENDS)
+    said = chaos.run("train", "--resume", "--output-dir", "stopped")
 
-    text = chaos.manifest.read_text().replace("data/images/", "bad/images/")
-    shutil.copytree(chaos.data / "images", chaos.folder / "bad" / "images")
+    text = (chaos.folder / "manifest.csv").read_text().replace("data/images/", "bad/images/")
+    shutil.copytree(chaos.folder / "data" / "images", chaos.folder / "bad" / "images")
     (chaos.folder / "bad.csv").write_text(text)
     victim = next(line.split(",")[0] for line in text.splitlines() if ",train" in line)
     (file,) = (chaos.folder / "bad" / "images").glob(f"{victim}.*")
@@ -263,7 +237,6 @@ def torchrun(chaos: Chaos) -> str:
 
 @scenario
 def awkward_training(chaos: Chaos) -> str:
-    chaos.manifest.exists()
     said = chaos.run(*TRAIN, "--batch-size", 5000, "--output-dir", "large", ends=(1, 2))
     assert "5000" in said or "5,000" in said, said
     said = chaos.run(*TRAIN, "--batch-size", 1, "--epochs", 1, "--output-dir", "one", ends=ENDS)
@@ -274,7 +247,6 @@ def awkward_training(chaos: Chaos) -> str:
 @scenario
 def read_only_folder(chaos: Chaos) -> str:
     """Outputs into a folder that cannot be written; root may write anywhere, so there it is a file in the way."""
-    chaos.model.exists()
     place = chaos.folder / "closed"
     if os.geteuid() == 0:
         place.write_text("in the way")
@@ -302,8 +274,7 @@ def read_only_folder(chaos: Chaos) -> str:
 @scenario
 def replaced_files(chaos: Chaos) -> str:
     """Images are replaced, cut off and deleted while commands read them."""
-    chaos.model.exists()
-    shutil.copytree(chaos.data, chaos.folder / "moving" / "data")
+    shutil.copytree(chaos.folder / "data", chaos.folder / "moving" / "data")
     images = sorted((chaos.folder / "moving" / "data" / "images").iterdir())
     spare = [file.read_bytes() for file in images[:8]]
     for command in (
@@ -400,7 +371,6 @@ def in_process(chaos: Chaos, table: Path, command: Callable[[int], Argv], count:
 
 @scenario
 def mutated_report(chaos: Chaos) -> str:
-    chaos.model.exists()
     chaos.run("predict", "--model", "model.onnx", "--images", "data/images", "--output", "whole.csv")
     return in_process(
         chaos,
@@ -421,7 +391,6 @@ def mutated_report(chaos: Chaos) -> str:
 
 @scenario
 def mutated_split(chaos: Chaos) -> str:
-    chaos.manifest.exists()
     return in_process(
         chaos,
         chaos.folder / "imported.csv",
@@ -433,9 +402,10 @@ def mutated_split(chaos: Chaos) -> str:
 @scenario
 def mutated_train(chaos: Chaos) -> str:
     """Up to the first step: `--print-config` reads no data, so one epoch of a network of one batch."""
-    chaos.manifest.exists()
     tiny = [*TRAIN[:3], "--data-path", "mutant.csv", "--epochs", "1", "--input-size", "32x32", "--batch-size", "64"]
-    return in_process(chaos, chaos.manifest, lambda number: [*tiny, "--output-dir", f"mutants/{number}"], 500)
+    return in_process(
+        chaos, chaos.folder / "manifest.csv", lambda number: [*tiny, "--output-dir", f"mutants/{number}"], 500
+    )
 
 
 def mutated_pictures(chaos: Chaos, folder: Path, count: int) -> None:
@@ -443,7 +413,7 @@ def mutated_pictures(chaos: Chaos, folder: Path, count: int) -> None:
     from PIL import Image
 
     folder.mkdir()
-    sources = sorted((chaos.data / "images").iterdir())[:20]
+    sources = sorted((chaos.folder / "data" / "images").iterdir())[:20]
     formats = {
         ".jpg": "JPEG",
         ".jpeg": "JPEG",
@@ -481,7 +451,6 @@ def mutated_pictures(chaos: Chaos, folder: Path, count: int) -> None:
 
 @scenario
 def mutated_images(chaos: Chaos) -> str:
-    chaos.model.exists()
     folder, count = chaos.folder / "pictures", 5000
     mutated_pictures(chaos, folder, count)
     said = chaos.run("predict", "--model", "model.onnx", "--images", "pictures", "--output", "pictures.csv")
@@ -498,7 +467,6 @@ def mutated_images(chaos: Chaos) -> str:
 @scenario
 def two_at_once(chaos: Chaos) -> str:
     """Two of the same command on one output: one works, the other says who does."""
-    chaos.model.exists()
     predict = [
         "predict",
         "--model",
@@ -538,31 +506,35 @@ def wait_for(condition: Callable[[], bool], process: "subprocess.Popen[str]") ->
         time.sleep(0.01)
 
 
-def chosen(names: tuple[str, ...]) -> Iterator[tuple[str, Callable[[Chaos], str]]]:
-    for name in names or SCENARIOS:
-        if name not in SCENARIOS:
-            raise click.UsageError(f"no scenario {name!r}; there are: {', '.join(SCENARIOS)}")
-        yield name, SCENARIOS[name]
+def attempt(name: str, prepared: Path, seed: int) -> tuple[bool, str]:
+    """Whether a scenario holds, in a copy of the prepared folder, and a line on it."""
+    start = time.monotonic()
+    folder = prepared.with_name(name)
+    shutil.copytree(prepared, folder)
+    try:
+        outcome, holds = SCENARIOS[name](Chaos(folder, seed)), True
+    except (AssertionError, subprocess.TimeoutExpired) as error:
+        outcome, holds = f"FAILED: {error}", False
+    return holds, f"{name}: {outcome} [{time.monotonic() - start:.0f} s]"
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("names", nargs=-1, metavar="[SCENARIO]...")
+@click.argument("names", nargs=-1, metavar="[SCENARIO]...", type=click.Choice(list(SCENARIOS)))
 @click.option("--seed", type=int, default=0, show_default=True, help="Draw other kills and mutations.")
-def main(names: tuple[str, ...], seed: int) -> None:
+@click.option("--jobs", type=click.IntRange(min=1), default=2, show_default=True, help="Scenarios at a time.")
+def main(names: tuple[str, ...], seed: int, jobs: int) -> None:
     """Try to break melfast: all scenarios, or those named."""
     (ROOT / "build").mkdir(exist_ok=True)
     failures, began = 0, time.monotonic()
-    with TemporaryDirectory(prefix="melfast-chaos-") as folder:
-        chaos = Chaos(Path(folder), seed)
-        for name, function in chosen(names):
-            start = time.monotonic()
-            try:
-                outcome = function(chaos)
-            except AssertionError as error:
-                failures, outcome = failures + 1, f"FAILED: {error}"
-            click.echo(f"{name}: {outcome} [{time.monotonic() - start:.0f} s]")
+    with TemporaryDirectory(prefix="melfast-chaos-") as root, ProcessPoolExecutor(jobs) as pool:
+        prepared = Path(root) / "prepared"
+        prepared.mkdir()
+        Chaos(prepared, seed).prepare()
+        for done in as_completed([pool.submit(attempt, name, prepared, seed) for name in names or SCENARIOS]):
+            holds, line = done.result()
+            failures += not holds
+            click.echo(line)
             sys.stdout.flush()
-        os.chdir(ROOT)
     click.echo(f"{failures} failed, {time.monotonic() - began:.0f} s")
     sys.exit(1 if failures else 0)
 
