@@ -1,4 +1,4 @@
-# `make demo` and `make test` are the two commands; each makes .venv itself.
+# `make demo` and `make test` are the two main commands; each creates .venv if necessary.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,7 +10,7 @@ CORE_SOURCES := setup.py CMakeLists.txt $(shell find csrc -type f 2>/dev/null)
 
 setup: $(VENV)/.ready
 
-# uv when it is at hand, else the one that pip puts into the environment.
+# Uses uv if it is installed, otherwise the one that pip installs into the environment.
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else f"melfast needs Python 3.11 to 3.13, found {v[0]}.{v[1]}: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
@@ -21,7 +21,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt $(CORE_SOURCES) | $(BIN)/python
 	  --constraint constraints.txt --build-constraint constraints.txt --reinstall-package melfast --editable '.[test,lint,docs]'
 	@touch $@
 
-# The main job, each step as a user would type it (make prints the commands).
+# The main workflow, each step as a user would type it (make prints the commands).
 demo: setup
 	rm -rf demo
 	$(MELFAST) synth demo/data --images 2000 --size 300x225 --sheet demo/sheet.png
@@ -33,18 +33,18 @@ demo: setup
 	$(MELFAST) export --checkpoint demo/run --format onnx --output demo/model.onnx
 	$(MELFAST) predict --model demo/model.onnx --images demo/data/images --output demo/predictions.csv
 	@echo "Look at: demo/sheet.png (the images), demo/run (checkpoints, logs, curves.png),"
-	@echo "         demo/run/evaluation/test/report/report.html (how good, for whom),"
+	@echo "         demo/run/evaluation/test/report/report.html (performance by group),"
 	@echo "         demo/model.onnx (the classifier, self-contained), demo/predictions.csv"
-	@echo "For melfast on the path: . $(BIN)/activate"
+	@echo "To put melfast on the path: . $(BIN)/activate"
 
 test: setup
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
-# Lines of melfast/ that the tests run, those that a test starts as a command among them.
+# Lines of melfast/ that the tests run, including commands that a test starts.
 coverage: setup
 	$(BIN)/python -m pytest -n auto --dist loadfile --cov=melfast --cov-report=term-missing:skip-covered --cov-fail-under=90
 
-# Spoils one expression of the tone table, decode, losses, metrics or plan at a time: is it seen?
+# Breaks one expression of the tone table, decode, losses, metrics or plan at a time; a test must fail.
 mutations: setup
 	$(BIN)/python tests/mutations.py
 

@@ -1,4 +1,4 @@
-"""python benchmarks/compare.py OLD.json NEW.json: what became slower or faster beyond noise."""
+"""python benchmarks/compare.py OLD.json NEW.json: show what became slower or faster beyond noise."""
 
 import json
 import sys
@@ -17,10 +17,10 @@ from rich.table import Table
 
 from benchmarks.harness import Comparison, Timing
 
-# A change counts where the interquartile ranges do not overlap and the medians are so far apart.
+# A change counts if the interquartile ranges do not overlap and the medians differ by this much.
 LEAST_CHANGE = 0.03
 SLOWER, COULD_NOT = 1, 2  # exit codes
-# Rates say nothing about each other where one of these differs.
+# Rates are not comparable if one of these differs.
 SAME = [
     *(("hardware", key) for key in ("cpu", "cores", "gpus", "isa")),
     *(("settings", key) for key in ("threads", "data")),
@@ -51,7 +51,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Row:
-    """A comparison that both files hold: the subject's rate, and its ratio to each peer."""
+    """A comparison in both files: the rate of the subject, and its ratio to each peer."""
 
     suite: str
     title: str
@@ -105,7 +105,7 @@ def unlike(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
 
 
 def rows(old: dict[str, Any], new: dict[str, Any]) -> Iterator[Row | str]:
-    """What both files hold; of the rest, the reason why it is not compared."""
+    """Comparisons in both files; for the rest, the reason why it is not compared."""
     before, after = comparisons(old), comparisons(new)
     for suite, title in before | after:
         where = f"{suite}: {title}"
@@ -147,11 +147,11 @@ def table(compared: list[Row]) -> Table:
 @click.argument("old", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("new", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def main(old: Path, new: Path) -> None:
-    """What became slower or faster between two files of benchmarks/run.py --json.
+    """Show what became slower or faster between two files of benchmarks/run.py --json.
 
-    A change counts where the interquartile ranges of the rate do not overlap, the medians are 3 %
-    apart, and the ratios to at least half of the peers say the same. The exit code is 1 where
-    something became slower or a suite fails now, 2 where nothing could be compared.
+    A change counts if the interquartile ranges of the rate do not overlap, the medians differ by 3 %,
+    and the ratios to at least half of the peers agree. The exit code is 1 if something became slower
+    or a suite now fails, and 2 if nothing could be compared.
 
     \b
     Example: python benchmarks/compare.py benchmarks/results/loader-cpu.json loader.json

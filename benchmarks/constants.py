@@ -1,6 +1,6 @@
-"""Constants of the scaling plan: what was measured here, and what others publish of what was not.
+"""Constants of the scaling plan: our measurements, and published figures for what we could not measure.
 
-Every one has its unit, its source, and a range; that of a measured one is its interquartile range.
+Each has a unit, a source and a range; the range of a measurement is its interquartile range.
 """
 
 import json
@@ -15,7 +15,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 @dataclass(frozen=True)
 class Constant:
-    """A number, the range it is believed to lie in, and where it is from."""
+    """A number, its plausible range and its source."""
 
     value: float
     low: float
@@ -25,7 +25,7 @@ class Constant:
 
 
 def published(value: float, unit: str, source: str) -> Constant:
-    """A figure of a data sheet, which is what it is."""
+    """A figure from a data sheet, without a range."""
     return Constant(value, value, value, unit, source)
 
 
@@ -120,7 +120,7 @@ class Results:
 
     @property
     def machine(self) -> tuple[Any, ...]:
-        """Figures of different ones say nothing about each other."""
+        """The machine; figures of different machines are not comparable."""
         return tuple(self.record["hardware"][key] for key in ("cpu", "cores", "isa"))
 
     @property
@@ -128,10 +128,10 @@ class Results:
         return int(self.record["hardware"]["cores"])
 
     def rate(self, suite: str, title: str, contestant: str) -> Constant:
-        """Of the comparison whose title begins so.
+        """The rate in the comparison whose title starts like this.
 
         Raises:
-            LookupError: there is not one such comparison and contestant.
+            LookupError: there is not exactly one such comparison and contestant.
         """
         found = [
             line["rate"]
@@ -151,7 +151,7 @@ class Results:
         )
 
     def measurement(self, suite: str, title: str) -> Constant:
-        """Raises LookupError where it is not there."""
+        """A measurement; raises LookupError if it does not exist."""
         for found in self.record["suites"][suite]["measurements"]:
             if found["title"] == title:
                 value = found["value"]

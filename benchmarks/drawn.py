@@ -1,6 +1,6 @@
-"""python benchmarks/drawn.py [--count N]: masks and skin tone of drawn images against their truth.
+"""python benchmarks/drawn.py [--count N]: evaluate masks and skin tone on synthetic images.
 
-Prints the figures that docs/methods/masks.md and docs/methods/ita.md give for drawn images.
+Prints the figures for synthetic images in docs/methods/masks.md and docs/methods/ita.md.
 """
 
 import sys
@@ -33,7 +33,7 @@ def mean_and_median(values: Sequence[float]) -> str:
 @click.command()
 @click.option("--count", type=click.IntRange(min=1), default=300, show_default=True)
 def main(count: int) -> None:
-    """Masks and skin tone of COUNT drawn images against their truth."""
+    """Evaluate masks and skin tone on COUNT synthetic images against their truth."""
     lesion, published, errors, right = [], [], [], []
     for index in range(count):
         sample = draw_sample(SEED, index, SIZE)

@@ -9,7 +9,7 @@ A suite is a function that takes a Run. It checks its contestants' results, then
         peers = [Contestant("melfast", f), Contestant("PIL", g, target=3.5)]
         run.compare("to 224 px", "images/s", peers)
 
-Contestants take turns (A B C A B C ...), so that what the machine does meanwhile hits all alike.
+Contestants take turns (A B C A B C ...), so that other load on the machine affects all alike.
 """
 
 import gc
@@ -38,7 +38,7 @@ class Contestant:
     """One line of a comparison.
 
     Attributes:
-        run: one timed run; returns how many items it did.
+        run: one timed run; returns the number of items processed.
         target: the first contestant should be at least this many times as fast as this one.
     """
 
@@ -49,7 +49,7 @@ class Contestant:
 
 @dataclass
 class Timing:
-    """What was measured of one contestant: `items` in each of `seconds`."""
+    """Timing of one contestant: `items` in each of `seconds`."""
 
     name: str
     target: float | None
@@ -62,7 +62,7 @@ class Timing:
         return self.items / np.array(self.seconds)
 
 
-# Where on a curve something stands, by axis: {"threads": 2}.
+# Position on a curve, by axis: {"threads": 2}.
 Place = Mapping[str, float]
 
 
@@ -71,7 +71,7 @@ class Comparison:
     """Timings of contestants that took turns; the first one is the subject.
 
     Attributes:
-        at: of a point of a curve; empty: it is none.
+        at: position on a curve; empty: not part of a curve.
     """
 
     title: str
@@ -84,7 +84,7 @@ class Comparison:
         return self.timings[0].rates / timing.rates
 
     def met(self, timing: Timing) -> bool | None:
-        """Whether the median ratio reaches the target; None where there is none."""
+        """Whether the median ratio reaches the target; None if there is no target."""
         return None if timing.target is None else bool(np.median(self.ratios(timing)) >= timing.target)
 
     def to_dict(self) -> dict[str, Any]:
@@ -99,7 +99,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Measurement:
-    """A number that is no rate, such as the memory that something takes."""
+    """A number that is not a rate, such as memory use."""
 
     title: str
     unit: str
@@ -109,7 +109,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Check:
-    """A number that says whether a result is right."""
+    """A number that shows whether a result is correct."""
 
     what: str
     found: float
@@ -131,12 +131,12 @@ class Check:
 
 @dataclass
 class Run:
-    """One run of a suite: the settings it is given, and what it finds.
+    """One run of a suite: its settings and results.
 
     Attributes:
-        data: a folder of images, or `drawn`; None: real ones if at hand, else drawn.
-        threads: for each contestant.
-        repeats: timed runs of each contestant.
+        data: a folder of images, or `drawn`; None: real images if available, otherwise drawn ones.
+        threads: number of threads per contestant.
+        repeats: number of timed runs per contestant.
     """
 
     data: Data
@@ -150,7 +150,7 @@ class Run:
     notes: list[str] = field(default_factory=list)
 
     def check(self, what: str, found: float, *, at_least: float | None = None, at_most: float | None = None) -> None:
-        """Records a result; raises CheckFailedError where it is out of the limits."""
+        """Records a result; raises CheckFailedError if it is outside the limits."""
         check = Check(what, float(found), at_least, at_most)
         self.checks.append(check)
         if not check.passed:
@@ -158,27 +158,27 @@ class Run:
         self.console.print(f"  checked: {check}", highlight=False)
 
     def miss(self, line: str, reason: str) -> None:
-        """Says that a line of the suite could not be measured, and why."""
+        """Notes that a line of the suite could not be measured, and why."""
         self.missing[line] = reason
         self.console.print(f"  [yellow]missing[/]: {line}: {reason}", highlight=False)
 
     def note(self, text: str) -> None:
-        """Something the reader of the figures must know."""
+        """Adds a note for the reader of the figures."""
         self.notes.append(text)
         self.console.print(f"  {text}", highlight=False)
 
     def measured(self, title: str, unit: str, value: float, at: Place | None = None) -> None:
-        """Keeps a number that is no rate; `at` as of a comparison."""
+        """Records a number that is not a rate; `at` as in a comparison."""
         self.measurements.append(Measurement(title, unit, float(value), dict(at or {})))
         self.console.print(f"  {title}: {value:.4g} {unit}", highlight=False)
 
     def compare(self, title: str, unit: str, contestants: Sequence[Contestant], at: Place | None = None) -> Comparison:
-        """Times the contestants by turns, prints the table and keeps it.
+        """Times the contestants in turn, and prints and records the table.
 
         Args:
-            unit: of the rates, such as `images/s`.
+            unit: unit of the rates, such as `images/s`.
             contestants: the subject, then its peers.
-            at: where on a curve the comparison stands.
+            at: position of the comparison on a curve.
         Raises:
             CheckFailedError: a contestant did not do the same number of items in each run.
         """
@@ -221,10 +221,10 @@ APART: set[str] = set()
 def suite(name: str, *, needs_gpu: bool = False, apart: bool = False) -> Callable[[Suite], Suite]:
     """Registers a function as a suite; the first line of its docstring is its description.
 
-    `all` leaves out suites that need a GPU where there is none.
+    `all` skips suites that need a GPU if there is none.
 
     Args:
-        apart: `all` leaves it out; it takes long, and is run by its name.
+        apart: `all` skips it because it takes long; run it by its name.
     """
 
     def register(function: Suite) -> Suite:
@@ -246,7 +246,7 @@ def quartiles(values: NDArray[np.float64]) -> dict[str, float]:
 
 
 def table(comparison: Comparison) -> Table:
-    """The comparison for people; a ratio above 1 means that the subject is faster."""
+    """The comparison as a table; a ratio above 1 means that the subject is faster."""
     subject, *peers = comparison.timings
     grid = Table(title=comparison.title, title_justify="left")
     grid.add_column("", no_wrap=True)

@@ -1,4 +1,4 @@
-"""Images to measure with: the user's, the project's real ones, or drawn ones, grouped by size."""
+"""Images for benchmarks: those of the user, real images of the project, or drawn ones, grouped by size."""
 
 import os
 from collections.abc import Iterator
@@ -18,6 +18,7 @@ from melfast.io.folders import list_images
 Data = Path | Literal["drawn"] | None  # a folder; drawn images; real ones if at hand, else drawn
 
 LARGE_WIDTH = 1500
+DRAWN_SOURCE = "drawn images"
 LARGE, SMALL = f"at least {LARGE_WIDTH} px wide", f"under {LARGE_WIDTH} px wide"
 REAL = {LARGE: "isic_fullres/images", SMALL: "lesion_masks/ham10000_native_pairs/images"}
 DRAWN = {LARGE: (24, 1536, 2048), SMALL: (48, 450, 600)}  # number, height, width
@@ -25,7 +26,7 @@ MOST = 100  # files a group: what fits into the page cache and into a minute
 
 
 def real(data: Data) -> Path | None:
-    """The folder of the project's real images, where it is there and nothing else is asked for."""
+    """The folder with real images of the project, if it exists and no other images are requested."""
     folder = Path(os.environ.get("MELFAST_TEST_DATA", ROOT.parent / "shared" / "data"))
     return folder if data is None and folder.is_dir() else None
 
@@ -43,7 +44,7 @@ def groups(data: Data) -> Iterator[tuple[str, dict[str, list[Path]]]]:
         yield ("real dermoscopic images", {name: jpegs(list_images(folder / each)) for name, each in REAL.items()})
     else:
         with TemporaryDirectory(prefix="melfast-bench-") as place:
-            yield "drawn images", {name: draw(Path(place), *size) for name, size in DRAWN.items()}
+            yield DRAWN_SOURCE, {name: draw(Path(place), *size) for name, size in DRAWN.items()}
 
 
 def jpegs(paths: list[Path]) -> list[Path]:

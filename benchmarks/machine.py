@@ -1,4 +1,4 @@
-"""What the figures were measured with: commit, versions, hardware."""
+"""Describe the environment of a measurement: commit, versions, hardware."""
 
 import importlib.metadata
 import platform
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = [
     *("melfast", "numpy", "simplejpeg", "pillow", "torch", "torchvision", "timm"),
     *("nvidia-dali-cuda130", "opencv-python-headless"),
-    *("scikit-learn", "scipy"),
+    *("numba", "scikit-learn", "scipy"),
     *("onnx", "onnxruntime", "onnxruntime-gpu", "tensorrt-cu13"),
 ]
 
@@ -34,14 +34,14 @@ def describe() -> dict[str, Any]:
             "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
             "gpus": gpus(),
             "isa": core.isa(),
-            # Not the load average, in which a run just before this one still stands.
+            # Not the load average, which still contains an earlier run.
             "busy_percent": psutil.cpu_percent(interval=1),
         },
     }
 
 
 def commit() -> str | None:
-    """The commit, with `+changes` where tracked files differ from it; None outside a repository."""
+    """The commit, with `+changes` if tracked files differ from it; None outside a repository."""
     try:
         head = git("rev-parse", "HEAD")
         return head + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")

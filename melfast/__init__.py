@@ -3,23 +3,23 @@
 Each name loads when it is first used, so `import melfast` itself is quick.
 
 ======================  ============================================================================
-read_image              an image file as a uint8 sRGB array [H, W, 3]
-estimate_ita            skin tone of images: ITA in degrees, how far to trust it
-lesion_mask             where the lesion is, bool [H, W]
-shift_skin              images with their skin moved to another ITA
-read_manifest           a manifest (the table of images), checked
+read_image              read an image file as a uint8 sRGB array [H, W, 3]
+estimate_ita            estimate skin tone: ITA in degrees and its quality
+lesion_mask             segment the lesion, bool [H, W]
+shift_skin              move the skin of images to another ITA
+read_manifest           read and check a manifest (the table of images)
 MelanomaDataset         a manifest as a torch Dataset
-train                   a classifier from a config; returns its run folder
-evaluate                a run measured on a split; returns its metrics
+train                   train a classifier from a config; returns its run folder
+evaluate                evaluate a run on a split; returns its metrics
 load_model              the network of a run, an nn.Module
 Predictor               P(malignant) of images with an exported model or a run
-load_predictor          the same as Predictor, the name beside load_model
-metrics                 AUC, sensitivity, calibration, fairness, intervals on arrays
+load_predictor          another name for Predictor, to match load_model
+metrics                 AUC, sensitivity, calibration, fairness and intervals for arrays
 ======================  ============================================================================
 
-Images are paths, PIL images, uint8 arrays or uint8 tensors, one or a sequence of them. Errors that a
-user can fix are InputError and ImageError. What the library reports goes to the logger "melfast":
-`logging.basicConfig(level="INFO")` shows it.
+Images may be paths, PIL images, uint8 arrays or uint8 tensors, either one or a sequence of them. Errors
+that a user can fix are InputError and ImageError. The library logs to the logger "melfast";
+`logging.basicConfig(level="INFO")` shows its messages.
 """
 
 import importlib
@@ -56,17 +56,17 @@ __all__ = [
 ]
 
 
-# ONNX Runtime 1.32 reports its use over the network, from a thread that lets forked processes hang or abort
-# when they end. It reads this when it is imported; who wants the reports sets it to 0.
+# ONNX Runtime 1.32 sends telemetry from a thread that makes forked processes hang or abort when they end.
+# It reads this variable when it is imported; set it to 0 to keep the telemetry.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def lazily(package: str, places: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """`__getattr__` and `__dir__` of a package that imports what it offers when it is first used.
+    """`__getattr__` and `__dir__` for a package whose names are imported when they are first used.
 
     Args:
-        package: its name.
-        places: where each name is: `module:name`, or `module` of a submodule.
+        package: name of the package.
+        places: the location of each name: `module:name`, or `module` for a submodule.
     """
 
     def get(name: str) -> Any:

@@ -1,6 +1,6 @@
 """The compiled core: resize, warp, colour, masks and clustering of uint8 images, without the GIL.
 
-The docstrings stand with the bindings, in csrc/bindings.
+The docstrings are in the bindings, csrc/bindings.
 """
 
 from melfast._core import (

@@ -1,4 +1,4 @@
-"""Processes of a run: one alone, or those that torchrun started."""
+"""Processes of a run: a single one, or those that torchrun started."""
 
 import logging
 import os
@@ -22,12 +22,12 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class World:
-    """The processes that work together, seen from one of them.
+    """The processes that work together, from the view of one of them.
 
     Attributes:
-        rank: this process; 0 alone writes and prints.
-        size: how many there are.
-        local_size: how many of them share this machine's cores.
+        rank: this process; only rank 0 writes and prints.
+        size: number of processes.
+        local_size: number of processes that share this machine's cores.
         device: where this process computes.
     """
 
@@ -41,7 +41,7 @@ class World:
         return self.rank == 0
 
     def gather(self, value: Any) -> list[Any]:
-        """Every process's value, by rank, in every process; any object that pickles."""
+        """The values of all processes by rank, returned in every process; any object that can be pickled."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
@@ -49,15 +49,15 @@ class World:
         return values
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The sum of every process's tensor, in every process."""
+        """The sum of the tensors of all processes, returned in every process."""
         if self.size > 1:
             distributed.all_reduce(tensor)
         return tensor
 
     def first_does(self, work: Callable[[], Value]) -> Value:
-        """What the first process's work returns; the others wait for it.
+        """Runs a function in the first process; all processes wait and return its result.
 
-        Its InputError or OSError is raised there and ends the others.
+        The first process raises its InputError or OSError, which ends the others.
         """
         value: Value | None = None
         error: Exception | None = None
@@ -70,18 +70,18 @@ class World:
         if error is not None:
             raise error
         if failed:
-            sys.exit(1)  # without a word: the first process has said it
+            sys.exit(1)  # silently: the first process has reported the error
         return cast(Value, value)
 
     def refuse(self, error: InputError) -> NoReturn:
-        """Ends all processes by an error that each of them has found; the first alone tells it."""
+        """Ends all processes with an error that each of them found; only the first reports it."""
         if self.first:
             raise error
         sys.exit(1)
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Says in a line what it means when an exchange with the other processes breaks off.
+        """Raises a one-line error if communication with the other processes fails.
 
         Raises:
             InputError: another process has ended.
@@ -94,11 +94,11 @@ class World:
                 raise
             raise InputError(
                 "another process of the run has ended, so this one cannot go on; what that one "
-                "said or the system's log tells why; `resume=True` goes on from the last checkpoint"
+                "said or the system's log tells why; `resume=True` resumes from the last checkpoint"
             ) from error
 
     def share_buffers(self, model: torch.nn.Module) -> None:
-        """The first process's buffers to all: batch norm's averages differ between processes."""
+        """Copies the buffers of the first process to all, since batch-norm averages differ between processes."""
         if self.size > 1:
             for buffer in model.buffers():
                 distributed.broadcast(buffer, 0)
@@ -107,12 +107,12 @@ class World:
 @check_words
 @contextmanager
 def start_world(device: Literal["auto", "cpu", "cuda"] = "auto") -> Iterator[World]:
-    """The world as torchrun's environment says: gloo on the CPU, nccl on CUDA; alone without it.
+    """The world of torchrun's environment (gloo on the CPU, nccl on CUDA), or a single process.
 
-    Of several processes the first alone reports to the log.
+    If there are several processes, only the first writes to the log.
 
     Raises:
-        InputError: CUDA is asked for and there is none, or torchrun's variables are not whole.
+        InputError: CUDA is requested but missing, or torchrun's variables are incomplete.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("train.device is 'cuda', but torch sees no CUDA device here")
@@ -147,11 +147,11 @@ def start_world(device: Literal["auto", "cpu", "cuda"] = "auto") -> Iterator[Wor
 
 
 def _store(rank: int, size: int) -> distributed.Store:
-    """Where the processes find each other.
+    """The store through which the processes find each other.
 
-    torchrun's own outlives the processes, and those that are started again would find the addresses
-    of the dead (pytorch/pytorch#135712). Each machine counts its restarts alone; on several,
-    TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 makes torchrun open a new one instead.
+    torchrun's own store outlives the processes, so restarted processes would find the addresses of
+    dead ones (pytorch/pytorch#135712). Each machine counts its restarts separately; with several
+    machines, TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 makes torchrun open a new store instead.
     """
     store: distributed.Store = next(distributed.rendezvous("env://", rank, size))[0]
     if started_again() and _variable("LOCAL_WORLD_SIZE", size) == size:
@@ -160,15 +160,15 @@ def _store(rank: int, size: int) -> distributed.Store:
 
 
 def launch_id() -> str:
-    """What torchrun's processes share, those it starts again among them, and no others; empty
+    """An id shared by the processes of one torchrun, including restarted ones, and by no others; empty
     without torchrun."""
     run_id = os.environ.get("TORCHELASTIC_RUN_ID", "")
-    # Without a rendezvous of their own all launches are called so; their agent tells them apart.
+    # Launches without their own rendezvous all have this id; their agent distinguishes them.
     return run_id if run_id != "none" else f"{socket.gethostname()} {os.getppid()}"
 
 
 def started_again() -> bool:
-    """Whether torchrun has started these processes anew after one had died."""
+    """Whether torchrun has restarted these processes after one died."""
     return _variable("TORCHELASTIC_RESTART_COUNT", 0) > 0
 
 

@@ -36,7 +36,7 @@ MODULES = {
     "melfast/data/sampler.py": ["tests/data/test_sampler.py"],
 }
 # Loaded once, before the mutants' processes are forked: they take longer than most tests.
-PRELOADED = ["onnxruntime", "pandas", "pytest", "sklearn.metrics", "timm", "torch"]
+PRELOADED = ["numba", "onnxruntime", "pandas", "pytest", "sklearn.metrics", "timm", "torch"]
 MOST_SECONDS = 300
 
 NEVER = "a draw is never that very number"

@@ -120,7 +120,7 @@ def test_train_evaluate_and_load(
     with pytest.raises(melfast.InputError) as caught:
         melfast.train("small.yaml", {**TINY, "data.path": str(tiny_data)})
     assert str(caught.value) == (
-        "runs/small: holds a run already; `resume=True` goes on with it, or choose another `output.dir`"
+        "runs/small: holds a run already; `resume=True` resumes it, or choose another `output.dir`"
     )
     with pytest.raises(melfast.InputError, match=r"^settings: optim\.rate: unknown key"):
         melfast.train(settings={"optim.rate": 1})

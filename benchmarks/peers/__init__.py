@@ -1,1 +1,1 @@
-"""What others would use for the same work, each at its best for the same number of threads."""
+"""Other libraries for the same work, each in its best configuration for the same number of threads."""

@@ -24,7 +24,7 @@ Engine = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 @contextmanager
 def torch_engine(exported: "torch.nn.Module", device: str) -> Iterator[Engine]:
-    """The module that the file was made of, in torch."""
+    """The original torch module of the file."""
     import torch
 
     module = exported.to(device, memory_format=torch.channels_last)
@@ -39,7 +39,7 @@ def torch_engine(exported: "torch.nn.Module", device: str) -> Iterator[Engine]:
 
 @contextmanager
 def bf16_engine(exported: "ExportedClassifier", device: str, *, compiled: bool) -> Iterator[Engine]:
-    """The same with the network's weights and products in bfloat16, by torch.compile or as it is.
+    """The same with the network's weights and products in bfloat16, with torch.compile or without.
 
     Colours and decoding stay in float32, as in a file of fp16.
     """
@@ -74,7 +74,7 @@ def tensorrt_engine(path: Path, batch: int) -> Iterator[Engine]:
 
 @contextmanager
 def onnx_engine(path: Path, device: Literal["cpu", "cuda"]) -> Iterator[Engine]:
-    """ONNX Runtime; on CUDA only where it really works there, for it falls back in silence."""
+    """ONNX Runtime; on CUDA only where it really works there, because it falls back silently."""
     from melfast.engines.onnx_runtime import OnnxEngine
 
     engine = OnnxEngine(path, device=device)

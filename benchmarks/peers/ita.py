@@ -12,7 +12,7 @@ CLUSTERS = range(3, 10)
 
 
 def opencv_published(path: Path) -> float:
-    """The published method as it was published: its numbers are not ITA.
+    """The published method, unchanged; its results are not true ITA.
 
     Returns:
         Degrees; NaN where the published index misses (elbows of 7 and more).

@@ -1,4 +1,4 @@
-"""The melfast command: one file a subcommand, loaded when it is asked for."""
+"""The melfast command: one file per subcommand, imported only when it is called."""
 
 import importlib
 import io
@@ -11,19 +11,19 @@ import click
 from melfast.cli.flags import with_flags
 from melfast.io.errors import InputError, printable
 
-# name: (module, one line of help). Help is kept here so that `melfast --help` imports no command.
+# name: (module, one line of help). The help is kept here so that `melfast --help` imports no command.
 COMMANDS = {
     "synth": ("melfast.cli.synth", "Draw a synthetic dermoscopy data set with known truth."),
     "prepare": ("melfast.cli.prepare", "Import, check and split images into a manifest."),
-    "show": ("melfast.cli.show", "Draw what the model will see of an epoch, as a sheet."),
+    "show": ("melfast.cli.show", "Draw a contact sheet of the images that the model will see in one epoch."),
     "train": ("melfast.cli.train", "Train a classifier."),
-    "evaluate": ("melfast.cli.evaluate", "Measure a trained classifier on a split."),
-    "report": ("melfast.cli.report", "Say how good, for whom and how sure, from predictions."),
-    "explain": ("melfast.cli.explain", "Show where in images the evidence for malignant lies."),
-    "ensemble": ("melfast.cli.ensemble", "Combine several models or tables of predictions."),
+    "evaluate": ("melfast.cli.evaluate", "Evaluate a trained classifier on one split."),
+    "report": ("melfast.cli.report", "Report from predictions how well models perform, overall and by group."),
+    "explain": ("melfast.cli.explain", "Show which parts of an image led the model to its answer."),
+    "ensemble": ("melfast.cli.ensemble", "Combine several models, or several tables of predictions."),
     "export": ("melfast.cli.export", "Write a classifier as ONNX, torch, transformers, TensorRT or Triton files."),
-    "predict": ("melfast.cli.predict", "Predict images with an exported model."),
-    "doctor": ("melfast.cli.doctor", "Say what is there to work with, and mend what is missing."),
+    "predict": ("melfast.cli.predict", "Predict images with an exported model or a run."),
+    "doctor": ("melfast.cli.doctor", "Show what was detected and how to fix what is missing."),
 }
 
 # --data-path and --data_path are the same option everywhere.
@@ -31,7 +31,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "token_normalize_func": lambda
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when they run; each module calls its `command`."""
+    """A group that imports a command when it runs; each module defines its `command`."""
 
     def __init__(self, *args: object, commands: dict[str, tuple[str, str]], **kwargs: object) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
@@ -47,7 +47,7 @@ class LazyGroup(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> object:
-        """Runs the command; an error that names parameters comes out with their flags."""
+        """Runs the command; parameters named in an error are shown as their flags."""
         try:
             return super().invoke(ctx)
         except (InputError, OSError) as error:
@@ -69,7 +69,7 @@ class LazyGroup(click.Group):
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.pass_context
 def main(ctx: click.Context, debug: bool) -> None:
-    """Melanoma classifiers on dermoscopic images, fast, and fair across skin tones.
+    """Train, evaluate and run melanoma classifiers on dermoscopic images, fairly across skin tones.
 
     Example: melfast synth data --images 800 && melfast train --config configs/quickstart.yaml
     --data-path data
@@ -80,13 +80,13 @@ def main(ctx: click.Context, debug: bool) -> None:
 
 
 def run() -> None:
-    """Entry point: an error is one line on stderr and exit code 1.
+    """Entry point. An error prints one line on stderr.
 
-    2 is wrong usage, 130 Ctrl-C.
+    The exit code is 1 after an error, 2 after wrong usage and 130 after Ctrl-C.
     """
     calm_openmp()
     debug = "--debug" in sys.argv
-    # --debug may stand anywhere on the line; click knows it on the group alone.
+    # --debug may stand anywhere on the line, but click accepts it only before the subcommand.
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
     try:
         code = main.main(arguments, prog_name="melfast", standalone_mode=False)
@@ -99,7 +99,7 @@ def run() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("melfast: stopped by Ctrl-C", err=True)
         sys.exit(130)
-    except Exception as error:  # the border to the user: one line, whatever happened
+    except Exception as error:  # the last place before the user: one line, whatever happened
         if debug:
             traceback.print_exc()
         elif isinstance(error, (InputError, OSError)):
@@ -112,18 +112,18 @@ def run() -> None:
 
 
 def calm_openmp() -> None:
-    """Bounds how long torch's threads spin at the end of a loop for the slowest of them.
+    """Limits how long torch's threads spin at the end of a loop while they wait for the slowest one.
 
-    GNU OpenMP spins for milliseconds by default: as fast on an idle machine, but where another
-    process holds one core, training on four was seen to fall from 280 images/s to 6, and to 130 to
-    280 with the bound. It is read when torch is loaded, so before that.
+    GNU OpenMP spins for milliseconds by default. On an idle machine that costs nothing, but when
+    another process used one core, training on four cores fell from 280 images/s to 6; with this
+    limit it stayed between 130 and 280. The variable is read when torch is loaded, so set it before.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 
 def one_line(error: BaseException) -> str:
-    """The message without line breaks, with its notes; an OSError as `FILE: reason`."""
+    """The message and its notes on one line; an OSError as `FILE: reason`."""
     message = str(error)
     if isinstance(error, OSError) and error.filename is not None:
         message = f"{error.filename}: {error.strerror}"

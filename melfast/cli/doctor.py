@@ -7,13 +7,13 @@ from melfast.cli.say import say
 
 
 @click.command("doctor", context_settings=CONTEXT)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object, when all is looked at.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 @click.pass_context
 def command(ctx: click.Context, as_json: bool) -> None:
-    """Say what is there to work with, what would be used, and how to mend what is missing.
+    """Show what was detected, what would be used, and how to fix what is missing.
 
-    Each library is put to a small use in a process of its own. The exit code is 0 when training
-    and prediction on the CPU would work, whatever else is missing, and 1 otherwise.
+    Each library is tried out in its own process. The exit code is 0 if training and prediction
+    work on the CPU, even if other parts are missing, and 1 otherwise.
 
     \b
     Example: melfast doctor

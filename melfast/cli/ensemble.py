@@ -11,17 +11,21 @@ from melfast.cli.options import inference_options
 
 @click.command("ensemble", context_settings=CONTEXT)
 @click.argument("sources", nargs=-1, required=True, type=Path)
-@click.option("--output-dir", required=True, type=Path, help="Where metrics.json and predictions.csv go.")
+@click.option("--output-dir", required=True, type=Path, help="Write metrics.json and predictions.csv to this folder.")
 @click.option(
     "--method",
     type=click.Choice(["mean", "rank-mean"]),
     default="mean",
     show_default=True,
-    help="Mean of the probabilities, or of the ranks among these images.",
+    help="Average the probabilities, or the ranks within these images.",
 )
-@click.option("--threshold", type=float, help="That calls an image malignant.  [default: by the members']")
-@click.option("--data-path", type=Path, help="Of checkpoints: manifest, or data set.")
-@click.option("--split", default="test", show_default=True, help="train, valid, test or all.")
+@click.option(
+    "--threshold",
+    type=float,
+    help="Call an image malignant from this value upwards.  [default: derived from the members' thresholds]",
+)
+@click.option("--data-path", type=Path, help="Evaluate checkpoints on this manifest or data set.")
+@click.option("--split", default="test", show_default=True, help="Evaluate on this split: train, valid, test or all.")
 @inference_options
 def command(
     sources: tuple[Path, ...],
@@ -32,10 +36,10 @@ def command(
     split: str,
     **settings: Any,
 ) -> None:
-    """Combine SOURCES into one answer an image.
+    """Combine SOURCES into one prediction per image.
 
-    SOURCES are tables of predictions, of melfast evaluate or predict, or runs and checkpoints,
-    which are run over a split first. Prints a table and writes metrics.json and predictions.csv.
+    SOURCES are tables written by melfast evaluate or predict, or runs and checkpoints, which are
+    evaluated on a split first. Prints a table and writes metrics.json and predictions.csv.
 
     \b
     Examples:

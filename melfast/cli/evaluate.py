@@ -14,22 +14,22 @@ from melfast.cli.options import inference_options
     "--checkpoint",
     required=True,
     type=Path,
-    help="Run folder (its best checkpoint), checkpoint folder, or model.safetensors in one.",
+    help="Evaluate this run folder (its best checkpoint), checkpoint folder, or model.safetensors in one.",
 )
-@click.option("--data-path", type=Path, help="Manifest, or data set; the run's own manifest without it.")
-@click.option("--split", default="test", show_default=True, help="train, valid, test or all.")
-@click.option("--output-dir", type=Path, help="Without it, RUN/evaluation/SPLIT.")
+@click.option("--data-path", type=Path, help="Evaluate on this manifest or data set.  [default: the run's manifest]")
+@click.option("--split", default="test", show_default=True, help="Evaluate on this split: train, valid, test or all.")
+@click.option("--output-dir", type=Path, help="Write results to this folder.  [default: RUN/evaluation/SPLIT]")
 @click.option(
     "--report/--no-report",
     default=True,
     show_default=True,
-    help="End with what melfast report writes, in OUTPUT_DIR/report.",
+    help="Also write the report of `melfast report` to OUTPUT_DIR/report.",
 )
 @inference_options
 def command(
     checkpoint: Path, data_path: Path | None, split: str, output_dir: Path | None, report: bool, **settings: Any
 ) -> None:
-    """Measure a trained classifier on a split.
+    """Evaluate a trained classifier on one split.
 
     Prints a table and writes metrics.json, predictions.csv and a report.
 

@@ -13,21 +13,27 @@ from melfast.cli.say import say
     "--checkpoint",
     required=True,
     type=Path,
-    help="Run folder (its best checkpoint), checkpoint folder, or model.safetensors in one.",
+    help="Explain this run folder (its best checkpoint), checkpoint folder, or model.safetensors in one.",
 )
-@click.option("--images", help="Folder, one file, or a quoted pattern; else those of a split.")
-@click.option("--data-path", type=Path, help="Manifest, or data set; the run's own without it.")
-@click.option("--split", default="test", show_default=True, help="train, valid, test or all.")
-@click.option("--name", "names", multiple=True, help="An image_name; may be given again.")
+@click.option(
+    "--images", help="Explain these images: a folder, one file, or a quoted pattern.  [default: images of --split]"
+)
+@click.option(
+    "--data-path", type=Path, help="Take the images from this manifest or data set.  [default: the run's manifest]"
+)
+@click.option(
+    "--split", default="test", show_default=True, help="Take the images of this split: train, valid, test or all."
+)
+@click.option("--name", "names", multiple=True, help="Explain the image with this image_name; may be repeated.")
 @click.option(
     "--n",
     "count",
     type=click.IntRange(min=1),
     default=24,
     show_default=True,
-    help="At most so many images, half of them malignant.",
+    help="Explain at most this number of images, half of them malignant.",
 )
-@click.option("--output", required=True, type=Path, help="Folder of the overlaid pictures.")
+@click.option("--output", required=True, type=Path, help="Write the overlaid images to this folder.")
 def command(
     checkpoint: Path,
     images: str | None,
@@ -37,11 +43,11 @@ def command(
     count: int,
     output: Path,
 ) -> None:
-    """Show where in images the evidence for malignant lies.
+    """Show which parts of an image led the model to its answer.
 
-    Writes each image with a map laid over it, and sheet.png of all, with P(malignant) and the
-    truth. Grad-CAM of convolutional networks, a map of gradients by token of vision transformers.
-    A map says what moved this model's answer, not what is malignant.
+    Writes each image with a heat map on top, and sheet.png with all of them, P(malignant) and the
+    truth. Convolutional networks use Grad-CAM, vision transformers the gradients of their tokens.
+    A map shows what influenced this model, not what is malignant.
 
     \b
     Examples:

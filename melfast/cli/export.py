@@ -21,31 +21,38 @@ FORMATS = ("onnx", "torchscript", "torch-export", "hf", "tensorrt", "triton")
     "--checkpoint",
     required=True,
     type=Path,
-    help="Run folder (its best checkpoint), checkpoint folder, or model.safetensors in one.",
+    help="Export this run folder (its best checkpoint), checkpoint folder, or model.safetensors in one.",
 )
-@click.option("--format", "kind", type=click.Choice(FORMATS), default="onnx", show_default=True)
+@click.option(
+    "--format", "kind", type=click.Choice(FORMATS), default="onnx", show_default=True, help="Write this format."
+)
 @click.option(
     "--precision",
     type=click.Choice(["fp32", "fp16", "int8"]),
     default="fp32",
     show_default=True,
-    help="fp16: half the size; colours, norms and probabilities stay in float32. int8: onnx, for "
-    "CPUs; kept where the validation AUC is the same within 0.005.",
+    help="Store weights in this format. fp16 halves the size; colours, norms and probabilities stay in float32. int8 "
+    "is for onnx on CPUs, and is used only if the validation AUC stays within 0.005.",
 )
-@click.option("--output", required=True, type=Path, help="What to write; hf, triton: a new folder.")
+@click.option("--output", required=True, type=Path, help="Write this file, or for hf and triton this new folder.")
 @click.option(
     "--images",
     type=Path,
-    help="Manifest or folder of images to compare with torch on, besides drawn ones.  "
-    "[default: the run's, where its files are there]",
+    help="Compare the exported model with torch on these images (manifest or folder) as well as on synthetic ones.  "
+    "[default: the run's images, if they are available]",
 )
 @click.option(
     "--data-path",
     type=Path,
-    help="int8: manifest whose training images calibrate and whose validation images judge.  [default: the run's]",
+    help="Calibrate int8 on the training images of this manifest and check it on the validation images.  "
+    "[default: the run's manifest]",
 )
-@click.option("--card", type=Path, help="hf: model_card.md of evaluate --report, for README.md.")
-@click.option("--runtime", type=click.Choice(["onnx", "tensorrt"]), help="triton: what runs it.  [onnx]")
+@click.option("--card", type=Path, help="Use this model_card.md, written by evaluate --report, in the README.md of hf.")
+@click.option(
+    "--runtime",
+    type=click.Choice(["onnx", "tensorrt"]),
+    help="Run the triton model with this runtime.  [default: onnx]",
+)
 def command(
     checkpoint: Path,
     kind: str,
@@ -66,9 +73,9 @@ def command(
     tensorrt      engine for this machine's kind of GPU
     triton        model repository for NVIDIA's Triton server
 
-    All but hf take uint8 RGB images at the model's size and give the probability of malignancy
-    and the logits; colour conversion, normalisation, decoding and calibration are inside. The
-    numbers are compared with torch's before anything gets its name.
+    All formats except hf take uint8 RGB images at the model's input size and return the probability
+    of malignancy and the logits; colour conversion, normalisation, decoding and calibration are
+    built in. The outputs are compared with those of torch before any file is put in place.
 
     \b
     Example: melfast export --checkpoint runs/first --format onnx --output model.onnx
@@ -129,7 +136,7 @@ def int8_split(checkpoint: Path, data_path: Path | None) -> "Split":
 
 
 def run_manifest(checkpoint: Path) -> Path:
-    """Where the run that a checkpoint is of keeps its manifest."""
+    """Path of the manifest in the run that a checkpoint belongs to."""
     from melfast.evaluate.run import run_of
     from melfast.models.checkpoint import find_checkpoint
     from melfast.train.data import MANIFEST
@@ -138,7 +145,7 @@ def run_manifest(checkpoint: Path) -> Path:
 
 
 def default_pictures(manifest: Path, record: "ModelRecord") -> "tuple[Pictures | None, str]":
-    """Images of the run for the check; where there are none, why."""
+    """Images of the run for the check, or None and the reason why there are none."""
     from melfast.export.check import pictures_at_hand
     from melfast.io.errors import InputError
 
@@ -149,7 +156,7 @@ def default_pictures(manifest: Path, record: "ModelRecord") -> "tuple[Pictures |
 
 
 def told_of_int8(found: "Quantised") -> list[str]:
-    """What quantisation came to, for people."""
+    """The result of quantisation as lines to print."""
     from melfast.export.int8 import MAX_AUC_LOSS
 
     numbers = (
@@ -185,7 +192,7 @@ def told(
     *,
     engine: bool,
 ) -> list[str]:
-    """What was written and how it compares, for people."""
+    """What was written and how it compares with torch, as lines to print."""
     from melfast.export.check import CHECK_BATCHES
 
     files = [f for f in output.rglob("*") if f.is_file()] if output.is_dir() else [output]

@@ -1,4 +1,4 @@
-"""Parameters that the library names, as the flags of a command."""
+"""Translate parameter names in the library's messages to the flags of a command."""
 
 import re
 
@@ -6,10 +6,10 @@ import click
 
 
 def with_flags(message: str, command: click.Command) -> str:
-    """A library's message in the words of a command: `name` as --name, `name=value` as --name value.
+    """A library's message with the flags of a command: `name` becomes --name, `name=value` --name value.
 
-    A name is that of one of the command's options or of its parameter, or the key of the config that
-    it sets; what the command has no option for stays as it is.
+    A name may be that of an option, of its parameter, or of the config key that it sets. Names
+    without an option stay as they are.
     """
     flags: dict[str, str] = {}
     for parameter in command.params:

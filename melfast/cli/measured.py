@@ -1,4 +1,4 @@
-"""What `melfast evaluate` and `ensemble` print."""
+"""The output of `melfast evaluate` and `ensemble`."""
 
 import math
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ PERCENT_COLUMNS = ("recall", "precision", "f1", "balanced_accuracy")
 
 
 def show(evaluation: "Evaluation | None") -> None:
-    """The table, whole even where the terminal is narrow or none, the remarks and the files; nothing for None."""
+    """Prints the table (140 columns wide where there is no terminal), the remarks and the files; nothing for None."""
     from rich.console import Console
 
     if evaluation is None:
@@ -31,7 +31,7 @@ def show(evaluation: "Evaluation | None") -> None:
 
 
 def table(measured: dict[str, Any], title: str) -> "Table":
-    """The metrics for the terminal: AUC and average precision as fractions, others in percent."""
+    """The metrics as a table: AUC and average precision as fractions, the others in percent."""
     from rich.table import Table
 
     from melfast.report.measures import OVERALL

@@ -9,7 +9,7 @@ import click
 
 FILE = click.Path(path_type=Path)
 
-# Of the published system's flags (melfast.config.published_flags) those that no option of ours is called like.
+# Flags of the published system (melfast.config.published_flags) that share no name with our own options.
 PUBLISHED_ONLY = (
     "skin_color_csv",
     "num_classes",
@@ -46,17 +46,21 @@ PUBLISHED_ONLY = (
     "dist_url",
 )
 
-# Option with its other names, config key, type, help. Each is the short form of `--set KEY=VALUE`.
+# Option with its aliases, config key, type, help. Each is the short form of `--set KEY=VALUE`.
 Shorthand = tuple[str, str, Any, str]
 
 
 def sweep_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Of commands that go over every image: --quarantine and --threads."""
-    function = click.option("--threads", type=click.IntRange(min=1), help="Images at a time.  [default: all cores]")(
-        function
-    )
+    """--quarantine and --threads, for commands that process every image."""
+    function = click.option(
+        "--threads",
+        type=click.IntRange(min=1),
+        help="Number of images processed at the same time.  [default: all cores]",
+    )(function)
     return click.option(
-        "--quarantine", type=FILE, help="Table of the bad images with reasons.  [default: OUTPUT with .bad.csv]"
+        "--quarantine",
+        type=FILE,
+        help="Table to write of the bad images and what is wrong with them.  [default: OUTPUT with .bad.csv]",
     )(function)
 
 
@@ -65,26 +69,47 @@ tta_option = click.option(
     type=click.Choice(["none", "flips", "rotations"]),
     default="none",
     show_default=True,
-    help="Mean over mirror images, and quarter turns of square inputs: 4 or 8 times the time.",
+    help="Average the predictions over mirror images (flips, 4 times the work) and also over quarter turns of square "
+    "inputs (rotations, 8 times the work).",
 )
 
 
 def inference_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Of commands that run checkpoints over images: the fields of melfast.models.running.InferenceSettings."""
+    """The fields of melfast.models.running.InferenceSettings, for commands that run checkpoints on images."""
     for option in reversed(
         [
-            click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto"),
-            click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32"),
-            click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True),
+            click.option(
+                "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Run on this device."
+            ),
+            click.option(
+                "--precision",
+                type=click.Choice(["fp32", "bf16", "fp16"]),
+                default="fp32",
+                help="Compute in this floating-point format.",
+            ),
+            click.option(
+                "--batch-size",
+                type=click.IntRange(min=1),
+                default=64,
+                show_default=True,
+                help="Number of images per batch.",
+            ),
             click.option(
                 "--loader",
                 default="auto",
-                help="What makes the batches.",
+                help="Load images with this backend.",
                 type=click.Choice(["auto", "native", "dali-cpu", "dali-gpu"]),
             ),
             tta_option,
-            click.option("--threads", type=click.IntRange(min=0), default=0, help="Loader threads; 0: auto."),
-            click.option("--on-error", type=click.Choice(["raise", "skip"]), default="raise"),
+            click.option(
+                "--threads", type=click.IntRange(min=0), default=0, help="Number of loader threads; 0 chooses it."
+            ),
+            click.option(
+                "--on-error",
+                type=click.Choice(["raise", "skip"]),
+                default="raise",
+                help="Stop at an unreadable image, or skip it and count it.",
+            ),
         ]
     ):
         function = option(function)
@@ -92,10 +117,10 @@ def inference_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def config_options(*shorthands: Shorthand, published: bool = False) -> Callable[..., Any]:
-    """Of commands that have a config: --config, --set, --input-size and the shorthands.
+    """--config, --set, --input-size and the shorthands, for commands that have a config.
 
-    The command is called with `config_path`, and with all that the user set as `overrides`. With
-    `published`, the published system's flags are known as well and come as `published`.
+    The command receives `config_path`, and everything that the user set as `overrides`. With
+    `published`, it also accepts the published system's flags and receives them as `published`.
     """
     names = PUBLISHED_ONLY if published else ()
 
@@ -119,15 +144,21 @@ def config_options(*shorthands: Shorthand, published: bool = False) -> Callable[
             return function(overrides=overrides, **given)
 
         decorators = [
-            click.option("--config", "config_path", type=Path, help="YAML file; see configs/."),
+            click.option("--config", "config_path", type=Path, help="Read settings from this YAML file; see configs/."),
             *(
                 click.option(*option.split(), key.replace(".", "__"), type=kind, help=f"{text} [{key}]")
                 for option, key, kind, text in shorthands
             ),
-            click.option("--input-size", metavar="WxH", help="Model input, 128x96. [preprocess.width, height]"),
-            click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any key of the config."),
+            click.option(
+                "--input-size",
+                metavar="WxH",
+                help="Resize images to this size for the model, for example 128x96. [preprocess.width, height]",
+            ),
+            click.option(
+                "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Set any key of the config; may be repeated."
+            ),
             *(
-                # Bare, as --cielab, a flag is on.
+                # A flag without a value, such as --cielab, is on.
                 click.option(f"--{name.replace('_', '-')}", name, is_flag=False, flag_value="true", hidden=True)
                 for name in names
             ),

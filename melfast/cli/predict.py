@@ -21,42 +21,55 @@ KNOW_GROUPS = "--with-ita measures them, or --images TABLE.csv with a column gro
     "model",
     required=True,
     type=Path,
-    help="File that melfast export wrote, or a run folder; other ONNX files with --input-size.",
+    help="Use this model: a file written by melfast export, or a run folder. Any other ONNX file needs --input-size.",
 )
 @click.option(
     "--images",
     "--image-folder",
     "images",
     required=True,
-    help="Folder (with the folders in it), one file, a quoted pattern as 'data/*/*.jpg', a table "
-    "(.csv) with a column path, or - for a list of files on standard input.",
+    help="Predict these images: a folder (with its subfolders), one file, a quoted pattern such as 'data/*/*.jpg', "
+    "a .csv table with a column path, or - for a list of files on standard input.",
 )
 @click.option(
-    "--output", "--output-csv", "output", required=True, type=Path, help="The table to write: .csv or .parquet."
+    "--output",
+    "--output-csv",
+    "output",
+    required=True,
+    type=Path,
+    help="Write the predictions to this table: .csv or .parquet.",
 )
 @click.option(
     "--backend",
     type=click.Choice(["auto", "tensorrt", "onnx-cuda", "onnx-cpu", "torch"]),
     default="auto",
     show_default=True,
-    help="auto: the first of these that can run the model here.",
+    help="Run the model with this backend; auto takes the first in the list that can run it here.",
 )
-@click.option("--input-size", metavar="WxH", help="Of an ONNX file that melfast did not write.")
-@click.option("--colour", type=click.Choice(["rgb", "cielab"]), help="Its input, likewise.")
-@click.option("--model-output", type=click.Choice(["logits", "probability"]), help="Likewise.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
-@click.option("--threads", type=click.IntRange(min=1), help="Cores to use.  [default: all]")
-@click.option("--threshold", type=float, help="P(malignant) that makes prediction 1.  [default: the model's]")
-@tta_option
-@click.option("--with-logits", is_flag=True, help="The network's outputs as well.")
+@click.option("--input-size", metavar="WxH", help="State the input size of an ONNX file that melfast did not write.")
 @click.option(
-    "--with-groups", is_flag=True, help="P(malignant) in each tone group as well, of a model with heads of groups."
+    "--colour", type=click.Choice(["rgb", "cielab"]), help="State the colour space that such an ONNX file takes."
+)
+@click.option(
+    "--model-output", type=click.Choice(["logits", "probability"]), help="State what such an ONNX file returns."
+)
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Number of images per batch."
+)
+@click.option("--threads", type=click.IntRange(min=1), help="Number of cores to use.  [default: all]")
+@click.option("--threshold", type=float, help="Predict 1 from this P(malignant) upwards.  [default: the model's]")
+@tta_option
+@click.option("--with-logits", is_flag=True, help="Also write the logits of the network.")
+@click.option(
+    "--with-groups",
+    is_flag=True,
+    help="Also write P(malignant) for each tone group, if the model has one head per group.",
 )
 @click.option(
     "--with-ita",
     is_flag=True,
-    help="Skin tone (ITA) and tone group of each image as well. Models that use the tone group get it, where the "
-    "table of images states none.",
+    help="Also estimate and write the skin tone (ITA) and tone group of each image. A model that takes the tone group "
+    "uses the estimate where the table of images gives no group.",
 )
 @click.option(
     "--format",
@@ -64,34 +77,39 @@ KNOW_GROUPS = "--with-ita measures them, or --images TABLE.csv with a column gro
     type=click.Choice(["predictions", "submission"]),
     default="predictions",
     show_default=True,
-    help="Columns image_name, prediction and probability; or the published form of a submission, image_name and "
-    "target, where target is the call.",
+    help="Write the columns image_name, prediction and probability; or the published submission format, image_name "
+    "and target, where target is the prediction.",
 )
 @click.option(
-    "--overlay", type=Path, metavar="DIR", help="Draw each image with the outline of its lesion, P(malignant) and ITA."
+    "--overlay",
+    type=Path,
+    metavar="DIR",
+    help="Save each image to this folder with the outline of its lesion, P(malignant) and ITA.",
 )
-@click.option("--shard", default="", metavar="K/N", help="The K-th of N parts of the images.")
+@click.option("--shard", default="", metavar="K/N", help="Predict only the K-th of N parts of the images.")
 @click.option(
     "--engine",
     type=click.Choice(["here", "ray"]),
     default="here",
     show_default=True,
-    help="ray: spread the images over a Ray cluster; --output is then a folder that all see, and "
-    "the same command always goes on.",
+    help="Run here, or distribute the images over a Ray cluster. With ray, --output is a folder that all machines "
+    "share, and the same command always resumes.",
 )
-@click.option("--address", help="Of the Ray cluster: HOST:PORT, local, or auto.  [default: auto]")
+@click.option(
+    "--address", help="Connect to the Ray cluster at this address: HOST:PORT, local, or auto.  [default: auto]"
+)
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
-    help="Of the Ray cluster, --threads (4) each, and a GPU where it has some.  [default: all]",
+    help="Number of Ray workers; each uses --threads cores (4), and a GPU if the cluster has any.  [default: all]",
 )
-@click.option("--resume", is_flag=True, help="Keep what a stopped run has done, and do the rest.")
+@click.option("--resume", is_flag=True, help="Resume a stopped run: keep its rows and predict the rest.")
 @click.option(
     "--on-error",
     type=click.Choice(["skip", "raise"]),
     default="skip",
     show_default=True,
-    help="Images that get no row: list them and go on, or stop at the first.",
+    help="Skip images that cannot be predicted and list them, or stop at the first one.",
 )
 def command(
     model: Path,
@@ -117,13 +135,13 @@ def command(
     resume: bool,
     on_error: str,
 ) -> None:
-    """Predict images with an exported model.
+    """Predict images with an exported model or a run.
 
-    Writes image_name, prediction (0 or 1) and probability, one row an image, and beside it NAME.json,
-    which says how. Images that cannot be read, or that the model gives no probability for, are
-    listed with reasons in NAME.failed.csv, which is a table of images itself; the exit code is 0 as
-    long as there is any row. Stopped half-way, the rows stay in OUTPUT.partial and --resume goes
-    on. Beside NAME.parquet stand NAME.parquet.json and NAME.parquet.failed.csv.
+    Writes one row per image with image_name, prediction (0 or 1) and probability, and NAME.json,
+    which describes the model and the settings. Images that cannot be read or predicted are listed
+    in NAME.failed.csv with the reasons; --images accepts that table. The exit code is 0 if at least
+    one image was predicted. If the command is stopped, the rows stay in OUTPUT.partial and --resume
+    continues. For NAME.parquet the files are NAME.parquet.json and NAME.parquet.failed.csv.
 
     \b
     Examples:
@@ -176,7 +194,7 @@ def command(
     if assumed:
         say(f"note: melfast did not write the model: {assumed}", err=True)
     if engine == "ray" and resume:
-        say("note: --engine ray always goes on; --resume changes nothing", err=True)
+        say("note: --engine ray always resumes; --resume has no effect", err=True)
     if tta != "none" and threshold is None:
         say("note: the threshold was chosen without --tta", err=True)
     for note in files.notes:
@@ -215,11 +233,14 @@ def command(
             else:
                 summary = write_predictions(runner, files, output, wanted, settings, resume=resume, progress=progress)
     except Stopped as stop:
-        say(f"{stop.path} keeps {stop.rows:,} of {len(files):,} rows; the same command with --resume goes on", err=True)
+        say(
+            f"{stop.path} keeps {stop.rows:,} of {len(files):,} rows; the same command with --resume continues",
+            err=True,
+        )
         raise
     except KeyboardInterrupt:
         if engine == "ray":
-            say(f"{output} keeps the parts that are done; the same command goes on", err=True)
+            say(f"{output} keeps the parts that are done; the same command resumes", err=True)
         raise
     for failure in summary.failures[:SHOWN_FAILURES]:
         say(f"failed: {failure}", err=True)

@@ -1,12 +1,16 @@
 """melfast prepare import."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from melfast.cli.say import say
 from melfast.prepare.datasets import DATASETS
+
+if TYPE_CHECKING:
+    from melfast.prepare.sources import Imported
 
 FOLDER = click.Path(path_type=Path)
 
@@ -23,42 +27,92 @@ def show_data_sets(context: click.Context, parameter: click.Parameter, value: bo
     context.exit()
 
 
+def import_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Of commands that import."""
+    for option in reversed(
+        [
+            click.option(
+                "--kind",
+                type=click.Choice(("auto", *DATASETS)),
+                metavar="KIND",
+                default="auto",
+                show_default=True,
+                help="Name the data set (see import --list); auto goes by header and folders.",
+            ),
+            click.option(
+                "--images", type=FOLDER, help="Look for the images of a table in this folder.  [default: beside it]"
+            ),
+            click.option(
+                "--on-missing",
+                type=click.Choice(("error", "drop")),
+                default="error",
+                show_default=True,
+                help="Choose what happens to listed images that have no file.",
+            ),
+            click.option(
+                "--target",
+                "--target-column",
+                metavar="melanoma|malignant|COLUMN|MAP.yaml",
+                help="Choose what the target is: a class by diagnosis, a column, or a YAML file of DIAGNOSIS: 0 or 1.",
+            ),
+            click.option("--positive", metavar="WORD,WORD", help="Name the words of the target's column that mean 1."),
+            click.option(
+                "--patient-column",
+                metavar="COLUMN",
+                help="Name the column of patients.  [default: patient_id, Patient, …]",
+            ),
+            click.option(
+                "--lesion-column", metavar="COLUMN", help="Name the column of lesions.  [default: lesion_id, Lesion, …]"
+            ),
+            click.option("--unlabelled", is_flag=True, help="Import images without labels, for prediction."),
+        ]
+    ):
+        function = option(function)
+    return function
+
+
+def as_note(text: str) -> str:
+    """A line for stderr."""
+    return text if text.startswith("warning: ") else f"note: {text}"
+
+
+def import_from(source: Path, output: Path, options: dict[str, Any]) -> "Imported":
+    """Imports by the options, for an output, and says what the user should know; lists images without a file."""
+    from melfast.io.files import require_other, require_own_table, require_writable
+    from melfast.prepare.importers import Choice
+    from melfast.prepare.sources import MISSING_COLUMNS, import_dataset, write_missing
+
+    choice = Choice(
+        options.pop("target"),
+        tuple(word.strip() for word in (options.pop("positive") or "").split(",") if word.strip()),
+        options.pop("patient_column"),
+        options.pop("lesion_column"),
+        options.pop("unlabelled"),
+    )
+    unpack = output.with_name(f"{output.stem}.images")
+    found = import_dataset(source, choice=choice, unpack=unpack, **options)
+    require_other(output, found.manifest.path)
+    require_writable(output)
+    listed = output.with_name(f"{output.stem}.missing.csv")
+    if found.dropped:
+        require_own_table(listed, MISSING_COLUMNS)
+        write_missing(found.dropped, listed)
+    for note in found.notes:
+        say(as_note(note), err=True)
+    if found.dropped:
+        say(f"note: they are listed in {listed}", err=True)
+    return found
+
+
 @click.command("import")
 @click.argument("source", type=FOLDER)
 @click.option("--output", type=FOLDER, required=True, help="The manifest to write.")
 @click.option(
-    "--kind",
-    type=click.Choice(("auto", *DATASETS)),
-    metavar="KIND",
-    default="auto",
-    show_default=True,
-    help="Name the data set (see --list); auto goes by header and folders.",
-)
-@click.option(
     "--list", is_flag=True, is_eager=True, expose_value=False, callback=show_data_sets, help="List the data sets known."
 )
-@click.option("--images", type=FOLDER, help="Look for the images of a table in this folder.  [default: beside it]")
 @click.option("--masks", type=FOLDER, help="Look for their lesion masks in this folder.  [default: beside them]")
 @click.option("--no-images", is_flag=True, help="Import a table alone, without paths.")
-@click.option(
-    "--on-missing",
-    type=click.Choice(("error", "drop")),
-    default="error",
-    show_default=True,
-    help="Choose what happens to listed images that have no file.",
-)
-@click.option(
-    "--target",
-    "--target-column",
-    metavar="melanoma|malignant|COLUMN|MAP.yaml",
-    help="Choose what the target is: a class by diagnosis, a column, or a YAML file of DIAGNOSIS: 0 or 1.",
-)
-@click.option("--positive", metavar="WORD,WORD", help="Name the words of the target's column that mean 1.")
-@click.option(
-    "--patient-column", metavar="COLUMN", help="Name the column of patients.  [default: patient_id, Patient, …]"
-)
-@click.option("--lesion-column", metavar="COLUMN", help="Name the column of lesions.  [default: lesion_id, Lesion, …]")
-@click.option("--unlabelled", is_flag=True, help="Import images without labels, for prediction.")
+@import_options
 def command(source: Path, output: Path, no_images: bool, **options: Any) -> None:
     """Import SOURCE, a table or a folder, as a manifest.
 
@@ -76,31 +130,11 @@ def command(source: Path, output: Path, no_images: bool, **options: Any) -> None
              melfast prepare import labels.csv --images photos --target dx --positive mel --output m.csv
     """
     from melfast.data.manifest import write_manifest
-    from melfast.io.files import require_other, require_own_table, require_writable
-    from melfast.prepare.importers import Choice
-    from melfast.prepare.sources import MISSING_COLUMNS, import_dataset, summary, write_missing
+    from melfast.prepare.sources import summary
 
-    choice = Choice(
-        options.pop("target"),
-        tuple(word.strip() for word in (options.pop("positive") or "").split(",") if word.strip()),
-        options.pop("patient_column"),
-        options.pop("lesion_column"),
-        options.pop("unlabelled"),
-    )
-    unpack = output.with_name(f"{output.stem}.images")
-    found = import_dataset(source, require_images=not no_images, choice=choice, unpack=unpack, **options)
-    require_other(output, found.manifest.path)
-    figures = summary(found, found.manifest)  # which may find fault with the table
-    require_writable(output)
-    listed = output.with_name(f"{output.stem}.missing.csv")
-    if found.dropped:
-        require_own_table(listed, MISSING_COLUMNS)
-        write_missing(found.dropped, listed)
+    found = import_from(source, output, {"require_images": not no_images, **options})
+    figures = summary(found, found.manifest)
     write_manifest(found.manifest, output)
-    for note in found.notes:
-        say(note if note.startswith("warning: ") else f"note: {note}", err=True)
-    if found.dropped:
-        say(f"note: they are listed in {listed}", err=True)
     say(f"{output}: imported {source} as {found.kind}")
     for what, counts in figures:
         say(f"  {what:<9} {counts}")

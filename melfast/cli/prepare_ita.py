@@ -67,11 +67,11 @@ def command(
     from melfast.cli.quarantine import open_output
     from melfast.data.manifest import read_manifest
     from melfast.io.errors import InputError
-    from melfast.prepare.ita import ToneSettings, estimate_tones, summary, with_tones
+    from melfast.prepare.ita import FILLED, ToneSettings, estimate_tones, summary, with_tones
 
     settings = ToneSettings(convention, tone_groups, fitzpatrick, min_quality)  # type: ignore[arg-type]
     rows = read_manifest(manifest)
-    for name in ("ita", "group", "group_str", "fitzpatrick", "skin_l"):
+    for name in FILLED:
         if (known := int((rows.column(name) != "").sum())) and not force:
             raise InputError(f"{manifest}: {known} images have {name!r} already; --force replaces it")
     with open_output(rows, output, quarantine, "ita", {"ita": convention}) as out:

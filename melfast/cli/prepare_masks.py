@@ -59,7 +59,7 @@ def command(
     require_writable(output)
     folder = masks_dir or output.with_name(f"masks-{method}")
     settings = {"masks": method, "folder": str(folder.absolute())}
-    with open_output(rows, output, quarantine, "masks", settings, folder) as out:
+    with open_output(rows, output, quarantine, "masks", settings, [folder]) as out:
         assert out.journal is not None
         if not force and not out.journal.is_started():  # else the files are ours
             require_new(folder / mask_file(name) for name in rows.image_names)

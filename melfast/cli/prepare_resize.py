@@ -51,7 +51,7 @@ def command(
     require_writable(output)
     folder = copies_dir or output.with_name(f"resized-{size}")
     settings = {"size": size, "quality": quality, "folder": str(folder.absolute())}
-    with open_output(rows, output, quarantine, "resize", settings, folder) as out:
+    with open_output(rows, output, quarantine, "resize", settings, [folder]) as out:
         assert out.journal is not None
         if not force and not out.journal.is_started():  # else the files are ours
             require_new(file for name in rows.image_names for file in copy_files(folder, name))

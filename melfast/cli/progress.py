@@ -1,4 +1,4 @@
-"""The terminal: bars, and the lines that the library reports, above them."""
+"""Terminal output: progress bars, with the library's log lines above them."""
 
 import logging
 import sys
@@ -14,9 +14,9 @@ from melfast.io.log import Progress, line_of, logger
 
 
 class Reports(logging.Handler):
-    """Shows what the library reports on stderr while it is entered, as lines above a bar where one is drawn."""
+    """Shows the library's log on stderr while it is open, above the progress bar if there is one."""
 
-    console: Any = None  # rich's, of the bar that is drawn
+    console: Any = None  # the rich console of the current bar
 
     def __enter__(self) -> "Reports":
         self.level_before = logger.level
@@ -40,10 +40,10 @@ class Reports(logging.Handler):
 
 @contextmanager
 def live_bar() -> Iterator[Progress]:
-    """A bar on stderr, drawn with the first step, gone when done and silent where stderr is no terminal.
+    """A progress bar on stderr that disappears at the end; nothing where stderr is no terminal.
 
     Yields:
-        A function to tell of (what is done, how much of it is, how much there is in all).
+        A function to call with (the task, steps done, steps in total); the first call draws the bar.
     """
     if not sys.stderr.isatty():
         yield lambda what, done, total: None
@@ -76,10 +76,10 @@ def live_bar() -> Iterator[Progress]:
 
 @contextmanager
 def progress_bar(what: str, total: int) -> Iterator[Callable[..., None]]:
-    """`live_bar` of one thing.
+    """`live_bar` for a single task of `total` steps.
 
     Yields:
-        A function to call with how many more of the `total` things are done, by default 1.
+        A function to call with the number of further steps done, by default 1.
     """
     done = 0
     with live_bar() as progress:

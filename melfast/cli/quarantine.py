@@ -1,6 +1,6 @@
-"""What the commands that go over every image write: a manifest, and the table of the bad images."""
+"""Output of the commands that process every image: a manifest and the table of bad images."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +20,10 @@ SHOWN = 5
 class Output:
     """
     Attributes:
-        rows: the manifest that is read.
-        path: of the manifest that is written; None: none.
+        rows: input manifest.
+        path: path of the output manifest; None if no manifest is written.
         quarantine: path of the table of bad images.
-        journal: of the results so far, if the command can resume.
+        journal: journal of the results so far, if the command can resume.
     """
 
     rows: Manifest
@@ -32,10 +32,10 @@ class Output:
     journal: Journal | None = None
 
     def put_aside(self, bad: list[Bad]) -> None:
-        """Writes the table of the bad images and names the first of them on stderr.
+        """Writes the table of bad images and lists the first few on stderr.
 
         Raises:
-            InputError: all are bad.
+            InputError: all images are bad.
         """
         write_quarantine(bad, self.quarantine)
         for name, _, reason in bad[:SHOWN]:
@@ -48,7 +48,7 @@ class Output:
             raise InputError(f"{self.rows.path}: no image is good, see {self.quarantine}")
 
     def finish(self, bad: list[Bad], manifest: Manifest, title: str, lines: Iterable[str], resumed: int) -> None:
-        """Writes both files and prints what the manifest holds.
+        """Writes both files and prints a summary of the manifest.
 
         Raises:
             InputError: all images are bad, or a file cannot be written.
@@ -74,18 +74,18 @@ def open_output(
     quarantine: Path | None,
     command: str = "",
     settings: dict[str, Any] | None = None,
-    folder: Path | None = None,
+    folders: Sequence[Path] = (),
 ) -> Iterator[Output]:
-    """Tries before the work whether all can be written, by this process alone.
+    """Checks before the work that all files can be written, and locks them for this process.
 
     Args:
-        path: may be that of `rows`.
-        quarantine: as the user gave it; None: beside `path`, else the manifest, by its name and .bad.csv.
-        command, settings: of the journal; none without.
-        folder: that the command writes images to as well.
+        path: output manifest; may be the path of `rows`.
+        quarantine: path given by the user; None: NAME.bad.csv beside `path`, or beside the input manifest.
+        command, settings: identify the journal; without them no journal is kept.
+        folders: folders that the command also writes images to.
     Raises:
-        InputError: a file cannot be written, would take the place of another, or is being written
-            by another process.
+        InputError: a file cannot be written, would replace another one, or is being written by another
+            process.
     """
     if path is not None:
         require_writable(path)
@@ -100,7 +100,7 @@ def open_output(
         if path is not None:
             stack.enter_context(locked(path))
         stack.enter_context(locked(table))
-        if folder is not None:
+        for folder in folders:
             stack.enter_context(_filling(folder))
         journal = Journal.beside(path, command, settings or {}) if path is not None and command else None
         yield Output(rows, path, table, journal)
@@ -108,7 +108,7 @@ def open_output(
 
 @contextmanager
 def _filling(folder: Path) -> Iterator[None]:
-    """Makes a folder that this process alone fills; one that stays empty goes."""
+    """Creates a folder and locks it for this process; it is removed if it stays empty."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

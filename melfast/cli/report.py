@@ -10,43 +10,56 @@ from melfast.cli.say import say
 
 @click.command("report", context_settings=CONTEXT)
 @click.argument("predictions", nargs=-1, required=True, type=Path)
-@click.option("--manifest", type=Path, help="Truth, groups and patients: manifest, or data set.")
-@click.option("--output", required=True, type=Path, help="The folder to write.")
-@click.option("--name", "names", multiple=True, help="Of each model.  [default: the file's]")
+@click.option("--manifest", type=Path, help="Read the truth, groups and patients from this manifest or data set.")
+@click.option("--output", required=True, type=Path, help="Write the report to this folder.")
 @click.option(
-    "--by", multiple=True, help="Column to compare by; may be given again.  [default: tone group, sex, age, site]"
+    "--name", "names", multiple=True, help="Name of each model; give it once per model.  [default: the file name]"
 )
-@click.option("--cross", "crossed", multiple=True, metavar="A,B", help="Two columns to compare by, crossed.")
+@click.option(
+    "--by",
+    multiple=True,
+    help="Compare the groups in this column; may be repeated.  [default: tone group, sex, age, site]",
+)
+@click.option(
+    "--cross",
+    "crossed",
+    multiple=True,
+    metavar="A,B",
+    help="Compare the combinations of two columns, for example group,sex; may be repeated.",
+)
 @click.option(
     "--threshold",
     type=click.FloatRange(0, 1),
-    help="On P(malignant), chosen on other images.  [default: the tables' own calls]",
+    help="Call images malignant from this P(malignant) upwards; choose it on other images.  "
+    "[default: the calls in the tables]",
 )
 @click.option(
     "--level",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=0.95,
     show_default=True,
-    help="Of the intervals.",
+    help="Set the confidence level of the intervals.",
 )
 @click.option(
     "--permutations",
     type=click.IntRange(min=100),
     default=10_000,
     show_default=True,
-    help="Of the groups, to test the gaps.",
+    help="Number of random permutations of the groups in the tests of the gaps.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--title", default="", help="Of the page.")
-@click.option("--image-column", default="", help="Column of image names.  [default: by its usual name]")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the permutations.")
+@click.option("--title", default="", help="Set the title of the page.")
+@click.option("--image-column", default="", help="Column with the image names.  [default: found by its usual names]")
 @click.option(
     "--score-column",
     "score_columns",
     multiple=True,
-    help="Column of P(malignant); may be given again, one model each.  [default: by its usual name]",
+    help="Column with P(malignant); may be repeated, one per model.  [default: found by its usual names]",
 )
-@click.option("--call-column", default="", help="Column of the model's calls, 0 or 1.  [default: by its usual name]")
-@click.option("--truth-column", default="", help="Column of the truth, 0 or 1.  [default: by its usual name]")
+@click.option(
+    "--call-column", default="", help="Column with the model's calls, 0 or 1.  [default: found by its usual names]"
+)
+@click.option("--truth-column", default="", help="Column with the truth, 0 or 1.  [default: found by its usual names]")
 def command(
     predictions: tuple[Path, ...],
     manifest: Path | None,
@@ -64,12 +77,12 @@ def command(
     call_column: str,
     truth_column: str,
 ) -> None:
-    """Say how good models are, for whom and how sure, from PREDICTIONS.
+    """Report from PREDICTIONS how well models perform, overall and by group, with confidence intervals.
 
-    PREDICTIONS are anybody's tables: image_name and probability, prediction (the model's calls) or both.
-    The truth is their column target, or that of the manifest. Probabilities without calls and without
-    --threshold give AUC, average precision and calibration alone. The threshold is never chosen on the
-    reported images. Writes report.html, metrics.json, tables.csv and the pictures.
+    PREDICTIONS are tables from any model: image_name with probability, prediction (the model's calls)
+    or both. The truth is their column target, or that of the manifest. Probabilities without calls and
+    without --threshold give only AUC, average precision and calibration. The threshold is never chosen
+    on the reported images. Writes report.html, metrics.json, tables.csv and the figures.
 
     \b
     Examples:
@@ -92,7 +105,7 @@ def command(
     if manifest is not None and not manifest.exists():
         raise InputError(f"{manifest}: no such file")
     tables = []
-    for path in predictions:  # before all that is slow to import
+    for path in predictions:  # before the slow imports
         cells = read_cells(path)
         tables += [
             predictions_of(cells, Columns(image_column, score, call_column, truth_column))

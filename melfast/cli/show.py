@@ -12,20 +12,29 @@ from melfast.config.loading import Override
 
 @click.command("show", context_settings=CONTEXT)
 @click.argument("manifest", type=Path)
-@click.option("--output", type=Path, required=True, help="The picture to write: PNG or JPEG.")
-@click.option("--epoch", type=click.IntRange(min=0), default=0, show_default=True, help="The first is 0.")
-@click.option("--n", "images", type=click.IntRange(min=1), default=64, show_default=True, help="Images at most.")
-@click.option("--columns", type=click.IntRange(min=1), default=8, show_default=True)
+@click.option("--output", type=Path, required=True, help="Write the contact sheet to this file: PNG or JPEG.")
+@click.option(
+    "--epoch", type=click.IntRange(min=0), default=0, show_default=True, help="Show this epoch; the first is 0."
+)
+@click.option(
+    "--n",
+    "images",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="Show at most this number of images.",
+)
+@click.option("--columns", type=click.IntRange(min=1), default=8, show_default=True, help="Number of images per row.")
 @click.option(
     "--split",
     type=click.Choice(["train", "valid", "test"]),
     default="train",
     show_default=True,
-    help="train is sampled and augmented; the others are shown as they are measured.",
+    help="Show this split; train is sampled and augmented, the others are shown as in evaluation.",
 )
 @config_options(
-    ("--batch-size", "train.batch_size", int, "Images a step, over all processes."),
-    ("--seed", "train.seed", int, "Of order and augmentation."),
+    ("--batch-size", "train.batch_size", int, "Number of images per step, over all processes."),
+    ("--seed", "train.seed", int, "Seed of the image order and the augmentation."),
 )
 def command(
     manifest: Path,
@@ -37,10 +46,10 @@ def command(
     config_path: Path | None,
     overrides: list[Override],
 ) -> None:
-    """Show what the model will see of MANIFEST in an epoch: the images after augmentation.
+    """Draw a contact sheet of the images of MANIFEST that the model will see in one epoch.
 
-    They come in the order of training, under the same config the very same images. Under each stand
-    its class, tone group and ITA; `to` is where the skin-former has moved the skin.
+    The images are augmented and in training order, exactly as training with the same config sees
+    them. The captions give class, tone group and ITA; `to` is the ITA after the skin-former.
 
     \b
     Example: melfast show manifest.csv --config configs/ham10000.yaml --epoch 0 --output sheet.png

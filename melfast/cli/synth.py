@@ -11,9 +11,17 @@ FILE = click.Path(path_type=Path)
 
 @click.command("synth")
 @click.argument("folder", metavar="DIR", type=FILE)
-@click.option("--images", type=int, required=True, help="How many images to draw.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Another seed, other images.")
-@click.option("--size", default="600x450", show_default=True, metavar="WxH", help="Pixels, width x height.")
+@click.option("--images", type=int, required=True, help="Draw this number of images.")
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Seed of the random draws; the same seed draws the same images.",
+)
+@click.option(
+    "--size", default="600x450", show_default=True, metavar="WxH", help="Size of the images in pixels, width x height."
+)
 @click.option(
     "--malignant", type=float, default=0.3, show_default=True, help="Fraction of the lesions that are malignant."
 )
@@ -22,11 +30,11 @@ FILE = click.Path(path_type=Path)
     type=click.Choice(["six", "four"]),
     default="six",
     show_default=True,
-    help="Skin-tone groups of the table.",
+    help="Number of skin-tone groups in the table.",
 )
-@click.option("--sheet", type=FILE, help="Write a contact sheet, light skin to dark (PNG or JPEG).")
-@click.option("--threads", "--workers", type=int, help="Processes that draw.  [default: all cores]")
-@click.option("--overwrite", is_flag=True, help="Draw into a folder that holds something else.")
+@click.option("--sheet", type=FILE, help="Also draw a contact sheet from light to dark skin (PNG or JPEG).")
+@click.option("--threads", "--workers", type=int, help="Number of processes.  [default: all cores]")
+@click.option("--overwrite", is_flag=True, help="Write into a folder that contains other files.")
 def command(
     folder: Path,
     images: int,
@@ -41,8 +49,8 @@ def command(
     """Draw synthetic dermoscopic images with known truth into DIR.
 
     Writes images/*.jpg, exact lesion masks in masks/*.png, and labels.csv with class, patient,
-    lesion, true ITA and tone group of each image: a manifest, which `melfast prepare import DIR`
-    reads. Six tone groups are equally frequent. The same seed gives the same images.
+    lesion, true ITA and tone group of each image. labels.csv is a manifest, and `melfast prepare
+    import DIR` can read it. The six tone groups are equally frequent. The same seed gives the same images.
 
     \b
     Example: melfast synth data --images 800 --sheet sheet.png

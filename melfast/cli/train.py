@@ -10,29 +10,34 @@ from melfast.cli.say import say
 from melfast.config.loading import Override
 
 SHORTHANDS: tuple[Shorthand, ...] = (
-    ("--data-path", "data.path", str, "Manifest, or data set that `prepare import` knows."),
-    ("--output-dir", "output.dir", str, "Folder of the run; runs/NAME of the config without it."),
-    ("--model", "model.backbone", str, "timm backbone."),
-    ("--pretrained", "model.pretrained", bool, "Begin with timm's weights."),
-    ("--weights", "model.weights", str, "File of weights to begin with: .safetensors, .pth."),
-    ("--fold", "data.fold", str, "2/5: validate on the second of five folds, train on the others."),
-    ("--epochs", "train.epochs", int, "Epochs in all."),
-    ("--batch-size", "train.batch_size", int, "Images a step, over all processes."),
-    ("--lr", "optim.lr", float, "Highest learning rate."),
-    ("--seed", "train.seed", int, "Of weights, order and augmentation."),
-    ("--device", "train.device", str, "auto, cpu or cuda."),
-    ("--precision", "train.precision", str, "fp32, bf16 or fp16."),
-    ("--threads --num-workers", "data.threads", int, "Loader threads of each process."),
-    ("--loader", "data.loader", str, "auto, native, dali-cpu or dali-gpu."),
-    ("--on-error", "data.on_error", str, "Unreadable images: raise, or skip and count them."),
+    ("--data-path", "data.path", str, "Train on this manifest, or on a data set that `prepare import` can read."),
+    (
+        "--output-dir",
+        "output.dir",
+        str,
+        "Write the run to this folder; by default runs/NAME, where NAME is the config's.",
+    ),
+    ("--model", "model.backbone", str, "Use this timm backbone."),
+    ("--pretrained", "model.pretrained", bool, "Start from timm's pretrained weights."),
+    ("--weights", "model.weights", str, "Start from the weights in this file: .safetensors or .pth."),
+    ("--fold", "data.fold", str, "Validate on one fold and train on the others: 2/5 is the second fold of five."),
+    ("--epochs", "train.epochs", int, "Train for this number of epochs."),
+    ("--batch-size", "train.batch_size", int, "Number of images per step, over all processes."),
+    ("--lr", "optim.lr", float, "Set the peak learning rate."),
+    ("--seed", "train.seed", int, "Seed of the weights, the image order and the augmentation."),
+    ("--device", "train.device", str, "Train on this device: auto, cpu or cuda."),
+    ("--precision", "train.precision", str, "Compute in this format: fp32, bf16 or fp16."),
+    ("--threads --num-workers", "data.threads", int, "Number of loader threads per process."),
+    ("--loader", "data.loader", str, "Load images with this backend: auto, native, dali-cpu or dali-gpu."),
+    ("--on-error", "data.on_error", str, "Stop at an unreadable image (raise), or skip it and count it (skip)."),
 )
 
 
 @click.command("train", context_settings=CONTEXT)
 @config_options(*SHORTHANDS, published=True)
-@click.option("--resume", is_flag=True, help="Go on from the last checkpoint of the run.")
+@click.option("--resume", is_flag=True, help="Resume from the last checkpoint of the run.")
 @click.option(
-    "--slurm", multiple=True, metavar="KEY=VALUE", help="Submit as a Slurm job: partition, nodes, gpus_per_node, ..."
+    "--slurm", multiple=True, metavar="KEY=VALUE", help="Submit a Slurm job with this setting; may be repeated."
 )
 @click.option("--print-config", is_flag=True, help="Print the resolved config and stop.")
 def command(
@@ -45,14 +50,19 @@ def command(
 ) -> None:
     """Train a classifier.
 
-    Settings come from the defaults, then the YAML file, then --set, then the other options.
-    --resume alone needs no --config: the run has its own. The flags of the published system work by
-    their names (--cielab, --recall_ce, ...); what each becomes is printed.
+    Settings are read from the defaults, then the YAML file, then --set, then the other options. A
+    data set that is not a manifest is imported, checked, searched for copies and split, and gets
+    masks and skin tones if the config needs them; section `prepare` of the config has the settings
+    (see `melfast prepare all`).
 
-    --slurm, once a key, submits the run by submitit; pre-empted or out of time, the job is queued
-    again and goes on from its checkpoint. Keys: cluster (slurm, or local to try it), nodes,
-    gpus_per_node, tasks_per_node, cpus_per_task, mem_gb, timeout_min, max_timeouts, signal_delay_s,
-    name, partition, account, qos, constraint, setup, and more={OPTION: VALUE} of sbatch's.
+    --resume needs no --config: the run folder has its own. The flags of the published system
+    (--cielab, --recall_ce, ...) work too; the setting that each one stands for is printed.
+
+    --slurm submits the run through submitit; give it once per key. When the job is pre-empted or
+    runs out of time, it is queued again and resumes from its checkpoint. Keys: cluster (slurm, or
+    local to try it), nodes, gpus_per_node, tasks_per_node, cpus_per_task, mem_gb, timeout_min,
+    max_timeouts, signal_delay_s, name, partition, account, qos, constraint, setup, and
+    more={OPTION: VALUE} for other options of sbatch.
 
     \b
     Examples:
@@ -70,7 +80,7 @@ def command(
         if (Path(output) / "config.yaml").is_file():
             config_path = Path(output) / "config.yaml"
         elif not any(o.key == "data.path" for o in overrides):
-            raise InputError(f"{output}: holds no run to go on with; wanted --config to begin one")
+            raise InputError(f"{output}: holds no run to resume; wanted --config to start one")
     config, sources = load_config(config_path, overrides, published)
     config = with_output(config, config_path)
     if print_config:

@@ -24,7 +24,7 @@ Schema = TypeVar("Schema")
 
 @dataclass(frozen=True)
 class Override:
-    """One setting of the command line: dotted key, value, and the option that the user typed."""
+    """One setting from the command line: dotted key, value, and the option that the user typed."""
 
     key: str
     value: Any
@@ -40,9 +40,9 @@ def load(
     """Defaults, then the YAML file, then the overrides; the last override of a key wins.
 
     Args:
-        document: of the file, where somebody has read it already.
+        document: content of the file, if it has already been read.
     Returns:
-        The settings, and for each key that the user set where it was set.
+        The settings, and for each key that the user set, where it was set.
     Raises:
         InputError: not YAML, a key given twice, an unknown key, a wrong type or value.
     """
@@ -64,18 +64,18 @@ def load(
             nested[section][name] = value
 
     def where(key: str) -> str:
-        """What set a key; where that was a default, what set another of its section."""
+        """What set a key; if that was a default, what set another key of its section."""
         beside = [source for name, source in sources.items() if name.split(".")[0] == key.split(".")[0]]
         return sources.get(".".join(key.split(".")[:2])) or [*beside, "config"][0]
 
-    try:  # as JSON, in which a list may be a tuple although types are strict
+    try:  # as JSON, where a list is accepted for a tuple although types are strict
         return TypeAdapter(schema).validate_json(json.dumps(plain(nested), default=str)), sources
     except ValidationError as error:
         raise in_words(error, where, lambda key: _hint(key, schema)) from None
 
 
 def parse_setting(text: str, option: str = "--set", example: str = "optim.lr=1e-4") -> Override:
-    """`optim.lr=1e-4`, the argument of --set or its like; the value is read as YAML."""
+    """Parses `optim.lr=1e-4`, the argument of --set; the value is read as YAML."""
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise InputError(f"{option} {text}: wanted KEY=VALUE, as in {option} {example}")
@@ -105,7 +105,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def plain(value: object) -> Any:
-    """Dataclasses to dicts and tuples to lists, all the way down: what YAML and JSON can hold."""
+    """Converts dataclasses to dicts and tuples to lists, recursively, for YAML and JSON."""
     if dataclasses.is_dataclass(value):
         return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, dict):
@@ -114,7 +114,7 @@ def plain(value: object) -> Any:
 
 
 def dotted(settings: object) -> dict[str, Any]:
-    """`{"optim.lr": 0.001, ...}` of every key, values as in the YAML."""
+    """`{"optim.lr": 0.001, ...}` with every key; values as in the YAML."""
     return {f"{name}.{key}": value for name, section in plain(settings).items() for key, value in section.items()}
 
 
@@ -133,7 +133,7 @@ def key_types(schema: type) -> dict[str, Any]:
 
 
 def _dotted(document: Mapping[Any, Any], source: str) -> dict[str, Any]:
-    """Dotted keys of a document; keys that come dotted are taken as they are."""
+    """Dotted keys of a document; keys that are already dotted stay as they are."""
     values: dict[str, Any] = {}
     for name, body in document.items():
         if "." in str(name) or not isinstance(body, Mapping | None):
@@ -148,12 +148,14 @@ def _dotted(document: Mapping[Any, Any], source: str) -> dict[str, Any]:
 
 
 def _hint(key: str, schema: type) -> str:
-    """What is said of an unknown key: the nearest one, where one is near."""
-    known, name = key_types(schema), key.rpartition(".")[2]
+    """The hint for an unknown key: the nearest valid key, first in its own section, if one is close."""
+    known, (section, _, name) = key_types(schema), key.rpartition(".")
     by_name = {each.partition(".")[2]: each for each in reversed(known)}  # `train.lr` means `optim.lr`
-    close = difflib.get_close_matches(name, [*by_name, *get_type_hints(schema)], 1, 0.7)
+    own = {each.partition(".")[2]: each for each in known if each.startswith(f"{section}.")}
+    close = difflib.get_close_matches(name, own, 1, 0.7)
+    close = close or difflib.get_close_matches(name, [*by_name, *get_type_hints(schema)], 1, 0.7)
     if close:
-        return f"unknown key, did you mean '{by_name.get(close[0], close[0])}'?"
+        return f"unknown key, did you mean '{(by_name | own).get(close[0], close[0])}'?"
     return f"unknown key, the sections are {', '.join(get_type_hints(schema))}"
 
 
@@ -162,7 +164,7 @@ def _problem(error: yaml.YAMLError) -> str:
 
 
 class Loader(yaml.SafeLoader):
-    """SafeLoader that takes a repeated key for the mistake it is; YAML would keep the last."""
+    """SafeLoader that refuses a repeated key; YAML would silently keep the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()

@@ -1,7 +1,7 @@
-"""The published system's flags, by name, as keys of the config.
+"""Translate the flags of the published system to keys of the config.
 
-They work on the command line (dash or underscore) and as top-level keys of a YAML file. What each
-became is printed.
+They work on the command line (dash or underscore) and as top-level keys of a YAML file. The setting
+that each one stands for is printed.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ from melfast.io.errors import InputError
 
 Known = Mapping[str, Any]
 Keys = dict[str, Any]
-# Of a value and of the config as it is without the flags: the keys that the flag sets.
+# Takes a value and the config without the flags; returns the keys that the flag sets.
 Translation = Callable[[Any, Known], Keys]
 
 
@@ -23,7 +23,7 @@ def _to(key: str) -> Translation:
 
 
 def _if_on(**keys: Any) -> Translation:
-    """Keys (`loss__name`) that a flag sets when it is on; off, it changes nothing."""
+    """Keys (`loss__name`) that a flag sets when it is on; when off, it changes nothing."""
     dotted = {key.replace("__", "."): value for key, value in keys.items()}
     return lambda value, known: dict(dotted) if value else {}
 
@@ -48,7 +48,7 @@ def _inverse_weights(value: Any, known: Known) -> Keys:
 
 
 def _no_key(value: Any, known: Known) -> Keys:
-    """Of a flag that changes nothing here; NEEDLESS says why."""
+    """For a flag that changes nothing here; NEEDLESS says why."""
     return {}
 
 
@@ -58,7 +58,7 @@ def _test(value: Any, known: Known) -> Keys:
     return {}
 
 
-# Taken, since old command lines have them, and what becomes of them is said.
+# Accepted because old command lines contain them; a line says what they become.
 NEEDLESS = {
     "log_dir": "the run's folder, output_dir, holds its logs",
     "distributed": "torchrun starts the processes",
@@ -67,7 +67,7 @@ NEEDLESS = {
 }
 
 
-# In this order: what a flag looks up has been translated before.
+# The order matters: a flag may look up keys that an earlier one has set.
 PUBLISHED: dict[str, Translation] = {
     "data_path": _to("data.path"),
     "skin_color_csv": _table,
@@ -116,16 +116,16 @@ PUBLISHED: dict[str, Translation] = {
 }
 
 
-# These say more of a key that another has set.
+# These refine a key that another flag has set.
 REFINES = {"update_freq": "batch_size", "skin_color_csv": "data_path"}
 
 
 def translate(flags: Mapping[str, tuple[Any, str]], known: Known) -> list[Override]:
-    """The keys of the config that published flags set.
+    """The keys of the config that the given flags set.
 
     Args:
-        flags: of each name its value and where it was given; text is read as YAML.
-        known: dotted keys of the config without them.
+        flags: for each name its value and where it was given; text is read as YAML.
+        known: dotted keys of the config without the flags.
     Raises:
         InputError: a flag has no counterpart here, or two of them contradict each other.
     """

@@ -19,18 +19,13 @@ from melfast.metrics.threshold import ThresholdRule
 from melfast.metrics.validation import BestMetric
 from melfast.models.record import Backbone, CalibrationName, Count, Head, Inference, Options, Share
 from melfast.prepare.folds import parse_fold
+from melfast.prepare.settings import PrepareConfig, whole_split
 
 Positive = Annotated[int, Field(ge=1)]
 Amount = Annotated[float, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Part = Annotated[float, Field(gt=0, le=1)]
-
-
-def _whole(split: tuple[float, ...]) -> tuple[float, ...]:
-    if abs(sum(split) - 1) > 1e-6:  # 0.7 + 0.15 + 0.15 is not 1 in floating point
-        raise refused("fractions that add up to 1", list(split))
-    return split
 
 
 def _fold(text: str) -> str:
@@ -43,23 +38,23 @@ class DataConfig:
     """Where the images are and how they are read.
 
     Attributes:
-        path: a manifest, or anything `melfast prepare import` knows.
-        kind: what `path` is, as `melfast prepare import --kind`; for imports only.
-        images: folder of the images, where the import needs one.
-        split: fractions of train, valid and test; for data that comes without a split.
+        path: a manifest, or any data set that `melfast prepare import` can read.
+        kind: kind of data set at `path`, as for `melfast prepare import --kind`; only for imports.
+        images: folder of the images, if the import needs one.
+        split: fractions of train, valid and test, for data without a split.
         split_seed: seed of that split.
         fold: `2/5`: the second of five folds is the validation split, see melfast.prepare.folds;
             empty: no cross-validation.
-        allow_overlap: train although a patient or lesion stands on both sides of the split.
-        on_error: an unreadable image stops the run (`raise`) or is left out and counted (`skip`).
-        loader: what makes the batches: `native`, `dali-cpu`, `dali-gpu`, or `auto`.
-        threads: loader threads of each process; 0: chosen by the number of cores.
+        allow_overlap: train even if a patient or lesion is in more than one split.
+        on_error: an unreadable image stops the run (`raise`) or is skipped and counted (`skip`).
+        loader: backend that loads the images: `native`, `dali-cpu`, `dali-gpu`, or `auto`.
+        threads: loader threads per process; 0: chosen from the number of cores.
     """
 
     path: str = ""
     kind: str = "auto"
     images: str = ""
-    split: Annotated[tuple[Share, Share, Share], AfterValidator(_whole)] = (0.7, 0.15, 0.15)
+    split: Annotated[tuple[Share, Share, Share], AfterValidator(whole_split)] = (0.7, 0.15, 0.15)
     split_seed: int = 0
     fold: Annotated[str, AfterValidator(_fold)] = ""
     allow_overlap: bool = False
@@ -87,20 +82,20 @@ class PreprocessConfig:
 
 @checked()
 class ModelConfig:
-    """A timm backbone, and how its outputs relate to classes and tone groups.
+    """A timm backbone, and how its outputs map to classes and tone groups.
 
     Attributes:
-        backbone: a published name, see melfast.models.backbones, or timm's.
+        backbone: a published name (see melfast.models.backbones) or a timm model.
         backbone_options: passed to timm.create_model.
-        pretrained: begin with timm's weights, fetched once.
-        in_22k: with those that have seen ImageNet-22k; implies `pretrained`.
-        weights: a .safetensors or .pth file to begin with, tensors only.
-        freeze: train the head alone, on what the backbone sees of an image (linear probing).
-        drop_path: rate of stochastic depth.
-        num_groups: tone groups that the data must have; 0: as many as they have.
+        pretrained: start from timm's pretrained weights, downloaded once.
+        in_22k: use weights pretrained on ImageNet-22k; implies `pretrained`.
+        weights: a .safetensors or .pth file with tensors to start from.
+        freeze: train only the head, on the features of the frozen backbone (linear probing).
+        drop_path: stochastic depth rate.
+        num_groups: number of tone groups that the data must have; 0: any number.
         head: `plain`, `domain_discriminative` or `domain_independent`, see melfast.models.heads.
-        inference: of a domain_independent head: `sum` over the groups, or `group_conditional`,
-            by the image's own group where it is known.
+        inference: for a domain_independent head: `sum` over the groups, or `group_conditional`, which
+            uses the image's own group if it is known.
     """
 
     backbone: Backbone = "resnet18"
@@ -117,20 +112,20 @@ class ModelConfig:
 
 @checked()
 class LossConfig:
-    """See melfast.losses; every loss goes with every head and all weights.
+    """See melfast.losses; every loss works with every head and all weights.
 
     Attributes:
         name: `ce`: cross-entropy. `focal`: hard images count more. `ohem`: only the hardest images
-            of a batch count. `recall_ce`: a class counts more while it is missed more often.
-            `group_dro`: a tone group counts more while its loss is higher.
-        label_smoothing: share of the target spread evenly over the classes, within the tone group.
+            of a batch count. `recall_ce`: a class counts more when it is missed more often.
+            `group_dro`: a tone group counts more when its loss is higher.
+        label_smoothing: fraction of the target spread evenly over the classes, within the tone group.
         weights: inverse frequency: `ifw_class`, every class counts the same in total;
             `ifw_class_group`, every pair of class and tone group.
-        focal_gamma: 0: cross-entropy.
-        ohem_fraction: of a process's batch; 1: cross-entropy.
-        recall_strength: 0: cross-entropy; 1: in proportion to the false-negative rate.
-        recall_momentum: part of the running counts that is kept at each step.
-        dro_rate: how fast the groups' weights follow their losses; 0: cross-entropy.
+        focal_gamma: exponent of the focal loss; 0: cross-entropy.
+        ohem_fraction: fraction of a process's batch that counts; 1: cross-entropy.
+        recall_strength: 0: cross-entropy; 1: weights proportional to the false-negative rate.
+        recall_momentum: fraction of the running counts that is kept at each step.
+        dro_rate: how fast the group weights follow the losses; 0: cross-entropy.
     """
 
     name: Literal["ce", "focal", "ohem", "recall_ce", "group_dro"] = "ce"
@@ -145,20 +140,20 @@ class LossConfig:
 
 @checked()
 class OptimConfig:
-    """The rate rises in a line, then falls along a cosine to `min_lr_ratio * lr`.
+    """The learning rate rises linearly, then falls along a cosine to `min_lr_ratio * lr`.
 
     Attributes:
-        name: `adamw`, `sgd`, `lamb` or another of timm's.
-        lr: the highest learning rate.
-        weight_decay: on matrices and kernels only, not on norms and biases.
-        weight_decay_end: where it goes along a cosine; None: it stays.
-        betas, momentum: of the optimizers that have them.
-        layer_decay: each layer below the head learns so many times as fast as the one above.
-        warmup: over which the rate rises: a fraction of all steps, epochs or steps, as
-            `warmup_unit` says.
-        clip_norm: largest norm of the gradient; 0: no clipping.
-        sam_rho: sharpness-aware minimisation (Foret et al. 2021): each step takes the gradient so
-            far uphill of the weights, for twice the time; 0: off.
+        name: `adamw`, `sgd`, `lamb` or another optimizer of timm.
+        lr: peak learning rate.
+        weight_decay: applied to matrices and kernels, not to norms and biases.
+        weight_decay_end: final weight decay, reached along a cosine; None: it stays constant.
+        betas, momentum: for the optimizers that have them.
+        layer_decay: the learning rate of each layer, as a factor of that of the layer above it.
+        warmup: length of the rise, in the unit `warmup_unit`: a fraction of all steps, epochs or
+            steps.
+        clip_norm: maximum norm of the gradient; 0: no clipping.
+        sam_rho: radius of sharpness-aware minimisation (Foret et al. 2021), which doubles the time of
+            a step; 0: off.
     """
 
     name: str = "adamw"
@@ -175,7 +170,9 @@ class OptimConfig:
     sam_rho: Amount = 0.0
 
     def __post_init__(self) -> None:
-        if self.weight_decay_end is not None and self.weight_decay == 0:  # the decayed groups are told by their decay
+        if (
+            self.weight_decay_end is not None and self.weight_decay == 0
+        ):  # the parameter groups with decay are recognised by it
             raise refused("> 0 where it has an end", self.weight_decay, "weight_decay")
         if self.warmup_unit == "fraction" and self.warmup >= 1:
             raise refused("< 1, a fraction of all steps", self.warmup, "warmup")
@@ -183,32 +180,32 @@ class OptimConfig:
 
 @checked()
 class TrainConfig:
-    """How long, on what and with which precision.
+    """How long to train, on which device and with which precision.
 
     Attributes:
-        batch_size: images of one optimizer step, over all processes and accumulated pieces; the
-            same number gives the same steps on any number of processes.
-        accumulate: pieces that a process works a step through in; saves memory.
-        device: `auto`: CUDA where there is a device.
+        batch_size: images per optimizer step, over all processes and accumulated pieces; the same
+            number gives the same steps on any number of processes.
+        accumulate: number of pieces in which a process computes a step; saves memory.
+        device: `auto`: CUDA if there is a device.
         precision: `fp32`, or mixed: `bf16`, `fp16`.
-        tf32: CUDA multiplies what is fp32 with 10 bits of mantissa: faster, less exact.
-        ema: decay of a running average of the weights, which is then what is measured, saved and
+        tf32: let CUDA multiply fp32 values with a 10-bit mantissa: faster, less exact.
+        ema: decay of a running average of the weights; if set, the average is evaluated, saved and
             exported; 0: none.
-        mixup, cutmix: parameter of the beta distribution of how much of another image of the batch
-            is mixed in; 0: off; both: by turns.
-        best_metric: which metric of the validation split names the best checkpoint, see
-            evaluate/validation.
+        mixup, cutmix: parameter of the beta distribution from which the mixing proportion is drawn;
+            0: off; if both are set they alternate.
+        best_metric: the validation metric that selects the best checkpoint, see
+            melfast.metrics.validation.
         threshold_rule: how the threshold is chosen on the validation split: `youden`: largest
-            recall + specificity; `f1`; `recall`: the highest with a recall of `threshold_value` at
-            least; `cost`: a missed malignant image costs `threshold_value` false alarms;
-            `equal_recall`: `recall` in each tone group by itself, so a threshold a group.
+            recall + specificity; `f1`; `recall`: the highest threshold with a recall of at least
+            `threshold_value`; `cost`: a missed malignant image costs `threshold_value` false alarms;
+            `equal_recall`: `recall` in each tone group separately, so one threshold per group.
         threshold_value: see `threshold_rule`.
         calibration: of P(malignant), fitted on the validation split and kept with the model:
-            `temperature` or `isotonic`, see evaluate/calibration.
-        checkpoint_minutes: a checkpoint also within an epoch, this often; 0: after epochs only.
-        keep_last: so many of the newest checkpoints are kept, beside the best.
-        log_every: steps between two log lines.
-        threads: torch's threads of each process on the CPU; 0: chosen by the number of cores.
+            `temperature`, `sigmoid` or `isotonic`, see melfast.metrics.calibration.
+        checkpoint_minutes: interval of additional checkpoints within an epoch; 0: only after epochs.
+        keep_last: number of newest checkpoints that are kept besides the best.
+        log_every: number of steps between log lines.
+        threads: torch threads per process on the CPU; 0: chosen from the number of cores.
     """
 
     epochs: Positive = 20
@@ -240,12 +237,12 @@ class TrainConfig:
 
 @checked()
 class OutputConfig:
-    """Where the run is written, and who else is told.
+    """Where the run is written, and which tracker logs it.
 
     Attributes:
-        dir: empty: runs/NAME, NAME the config file's.
-        tracker: `mlflow` or `wandb`, where it is installed; it takes where to write and its project
-            from its own environment variables.
+        dir: folder of the run; empty: runs/NAME, where NAME is that of the config file.
+        tracker: `mlflow` or `wandb`, if installed; its own environment variables set the server and
+            the project.
     """
 
     dir: str = ""
@@ -255,6 +252,7 @@ class OutputConfig:
 @checked()
 class Config:
     data: DataConfig = field(default_factory=DataConfig)
+    prepare: PrepareConfig = field(default_factory=PrepareConfig)
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
     augment: Augment = field(default_factory=Augment)
     sampler: Sampler = field(default_factory=Sampler)
@@ -265,7 +263,7 @@ class Config:
     output: OutputConfig = field(default_factory=OutputConfig)
 
     def __post_init__(self) -> None:
-        # The scaler would have to leave out a step whose weights have been moved already.
+        # The scaler would have to skip a step after its weights have already been moved.
         if self.optim.sam_rho > 0 and self.train.precision == "fp16":
             raise refused("0 under train.precision fp16", self.optim.sam_rho, "optim.sam_rho")
 
@@ -275,7 +273,7 @@ class Config:
 
 
 def with_output(config: Config, path: Path | None) -> Config:
-    """The config with a folder for its run: runs/NAME, of its file or its backbone, where it names none."""
+    """The config with a run folder: by default runs/NAME, named after its file or its backbone."""
     name = path.stem if path else config.model.backbone
     output = config.output.dir or str(Path("runs") / name)
     return replace(config, output=replace(config.output, dir=output))
@@ -284,11 +282,11 @@ def with_output(config: Config, path: Path | None) -> Config:
 def load_config(
     path: Path | None, overrides: Iterable[settings.Override] = (), published: Mapping[str, Any] | None = None
 ) -> tuple[Config, dict[str, str]]:
-    """Defaults, then the YAML file, then the overrides (see `settings.load`).
+    """Defaults, then the YAML file, then the overrides (see `melfast.config.loading.load`).
 
     Args:
-        published: flags of the published system from the command line; they may also stand in the
-            file, as top-level keys.
+        published: flags of the published system from the command line; the file may also contain
+            them, as top-level keys.
     """
     overrides = list(overrides)
     document = settings.read_yaml(path) if path is not None else {}

@@ -1,4 +1,4 @@
-"""Augmentation of training images, drawn for all records of an epoch at once."""
+"""Random augmentation of training images, drawn at once for all records of an epoch."""
 
 from dataclasses import field
 from typing import Annotated, Literal
@@ -10,10 +10,10 @@ from pydantic import AfterValidator, Field
 from melfast.io.schema import checked, refused
 
 Geometry = Literal["random", "published"]
-# Of published geometry, the variants of a malignant image; the others have the first alone.
+# The variants of a malignant image under published geometry; benign images have only the first.
 VARIANTS = ("original", "horizontal flip", "vertical flip", "rotation", "translation")
 IDENTITY = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], dtype=np.float32)
-# Rec. 601 luma, which saturation and hue turn about, and the chroma axes of YIQ.
+# Rec. 601 luma, the axis of saturation and hue, and the chroma axes of YIQ.
 _YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 _ERASE_RATIO = 0.3  # height over width of an erased box: from this to its inverse
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -29,27 +29,27 @@ def _rising(pair: tuple[float, float]) -> tuple[float, float]:
 
 @checked()
 class Augment:
-    """Random changes to training images; a strength of 0 switches a part off.
+    """Random changes to training images; a strength of 0 switches one off.
 
     Attributes:
-        geometry: `random`: every image, each part below drawn anew. `published`: a malignant image
-            has five variants (original, both flips, rotation, translation) and the epoch grows
-            accordingly, a benign one has the original alone; flips, scale and crops are not used.
-        hflip, vflip: probability of a mirror image.
-        rotation_deg: largest rotation either way, degrees.
+        geometry: `random`: every change below is drawn anew for every image. `published`: a malignant
+            image has five variants (original, both flips, rotation, translation), so the epoch grows;
+            a benign image has only the original; flips, scale and crops are not used.
+        hflip, vflip: probability of mirroring.
+        rotation_deg: largest rotation in either direction, degrees.
         translation: largest shift, as a fraction of the side.
-        scale: largest zoom either way, as a fraction (0.1: 0.9 to 1.1).
-        crop: least part of the image's area that a random crop keeps; 1: no crops.
-        crop_ratio: largest width over height of the crop over that of the image, and least by its
-            inverse.
+        scale: largest zoom in either direction, as a fraction (0.1: 0.9 to 1.1).
+        crop: smallest fraction of the image's area that a random crop keeps; 1: no crops.
+        crop_ratio: largest aspect ratio of the crop relative to that of the image; its inverse is the
+            smallest.
         brightness, contrast, saturation: largest change of the factor (0.2: 0.8 to 1.2); contrast
             is about mid grey.
-        hue: largest turn either way, as a fraction of the circle.
+        hue: largest shift in either direction, as a fraction of the colour circle.
         erase: probability that a box is filled with the mean colour.
-        erase_area: least and largest part of the image that it takes.
-        mask: probability that all but the lesion is made black.
-        skin_former: probability by name of the tone group that the skin is moved to another ITA.
-        skin_former_ita: the range, in degrees, that it is drawn from.
+        erase_area: smallest and largest fraction of the image that the box covers.
+        mask: probability that everything outside the lesion is made black.
+        skin_former: probability, per tone group name, that the skin is moved to another ITA.
+        skin_former_ita: range of the new ITA, in degrees.
     """
 
     geometry: Geometry = "random"
@@ -58,7 +58,7 @@ class Augment:
     rotation_deg: Annotated[float, Field(ge=0, le=180)] = 15.0
     translation: Share = 0.1
     scale: Annotated[float, Field(ge=0, le=0.9)] = 0.1
-    # Decoding keeps the detail of crops of up to four times the sides' zoom.
+    # Decoding keeps enough detail for crops of up to four times zoom per side.
     crop: Annotated[float, Field(ge=0.05, le=1)] = 1.0
     crop_ratio: Annotated[float, Field(ge=1, le=4)] = 4 / 3
     brightness: Share = 0.0
@@ -73,7 +73,7 @@ class Augment:
 
     @property
     def changes(self) -> bool:
-        """Whether any image may come out changed."""
+        """Whether any image may be changed."""
         strengths = (
             self.hflip,
             self.vflip,
@@ -94,12 +94,12 @@ class Augment:
 
 
 def draw_affine(rng: np.random.Generator, count: int, augment: Augment, aspect: float) -> NDArray[np.float32]:
-    """Crop, shift, scale, rotation and flip composed into one matrix a record, float32 [N, 2, 3].
+    """Crop, shift, scale, rotation and flip composed into one matrix per record, float32 [N, 2, 3].
 
     Args:
-        aspect: width / height of the model's input; rotations turn circles into circles.
+        aspect: width / height of the model's input, so that rotations keep circles round.
     """
-    # Every number is drawn whether used or not: switching one part off leaves the others alone.
+    # Every number is drawn even if unused, so switching one change off does not alter the others.
     flip_x = np.where(rng.random(count) < augment.hflip, -1.0, 1.0)
     flip_y = np.where(rng.random(count) < augment.vflip, -1.0, 1.0)
     angle = np.deg2rad(augment.rotation_deg) * rng.uniform(-1, 1, count)
@@ -119,7 +119,7 @@ def draw_affine(rng: np.random.Generator, count: int, augment: Augment, aspect: 
 def draw_variants(
     rng: np.random.Generator, variant: NDArray[np.int64], augment: Augment, aspect: float
 ) -> NDArray[np.float32]:
-    """The published matrix of each record, float32 [N, 2, 3]; `variant` counts in VARIANTS."""
+    """The published matrix of each record, float32 [N, 2, 3]; `variant` indexes VARIANTS."""
     count = len(variant)
     flip_x, flip_y = np.where(variant == 1, -1.0, 1.0), np.where(variant == 2, -1.0, 1.0)
     angle = np.deg2rad(augment.rotation_deg) * rng.uniform(-1, 1, count) * (variant == 3)
@@ -141,7 +141,7 @@ def draw_jitter(rng: np.random.Generator, count: int, augment: Augment) -> NDArr
     chroma[:, 1, 2] = -chroma[:, 2, 1]
     jitter = np.empty((count, 3, 4))
     jitter[:, :, :3] = np.linalg.inv(_YIQ) @ chroma @ _YIQ * (brightness * contrast)[:, None, None]
-    jitter[:, :, 3] = (0.5 * (1 - contrast))[:, None]  # grey: chroma leaves it as it is
+    jitter[:, :, 3] = (0.5 * (1 - contrast))[:, None]  # grey, which chroma does not change
     return jitter.astype(np.float32)
 
 

@@ -1,4 +1,4 @@
-"""Batch: what every executor hands to the model."""
+"""Batch: what every loader hands to the model."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,15 +11,15 @@ from melfast.io.errors import ImageError
 
 @dataclass(frozen=True)
 class Batch:
-    """Images in the order of the plan; failed ones are left out and named.
+    """Images in the order of the plan; those that failed are left out and listed.
 
     Attributes:
-        images: [B, H, W, 3] C-contiguous: uint8 sRGB, or float32/float16 normalised as Preprocess
-            says. The memory is the executor's: valid until the next batch is asked for. Where it
-            is a GPU's (DaliLoader), a torch tensor stands in for the array.
-        index: int64 [B], row of the manifest (or place in the list of files) of each image.
+        images: [B, H, W, 3] C-contiguous: uint8 sRGB, or float32/float16 normalised by Preprocess. The
+            memory belongs to the loader and is valid until the next batch is requested. On a GPU
+            (DaliLoader) it is a torch tensor instead of an array.
+        index: int64 [B], row of each image in the manifest (or in the list of files).
         failures: images of this batch that could not be read; always empty under `on_error=raise`.
-        group: int16 [B], tone group as the plan has it, -1 unknown; None: the plan has none.
+        group: int16 [B], tone group from the plan, -1 unknown; None: the plan has none.
     """
 
     images: NDArray[Any]

@@ -1,8 +1,8 @@
 """DaliLoader: files to batches with NVIDIA DALI, on the CPU or on a GPU.
 
 threads:   read the files ahead and check those not seen before (melfast.data.dali_feed)
-DALI:      decodes and carries out the records in its own threads (melfast.data.dali_graph)
-consumer:  hands DALI the next files, takes the oldest batch
+DALI:      decodes and processes the records in its own threads (melfast.data.dali_graph)
+consumer:  gives DALI the next files and takes the oldest batch
 """
 
 import importlib.util
@@ -26,10 +26,10 @@ INSTALL = "pip install nvidia-dali-cuda130"
 
 
 class DaliLoader(PlanLoader):
-    """The batches of NativeLoader but for what DALI decodes and resamples otherwise.
+    """The same batches as NativeLoader, except that DALI decodes and resamples slightly differently.
 
-    On the GPU a batch's images are a torch tensor there, on torch's current device and stream; on
-    the CPU a NumPy array. Either is DALI's own memory, without a copy.
+    On the GPU the images of a batch are a torch tensor on torch's current device and stream; on the
+    CPU they are a NumPy array. Both use DALI's own memory without a copy.
     """
 
     @check_words
@@ -44,9 +44,9 @@ class DaliLoader(PlanLoader):
     ) -> None:
         """
         Args:
-            device: where DALI works; `gpu`: torch's current CUDA device.
-            images: those of an ImageList that are `checked` are not checked again.
-            others: as PlanLoader; there are `threads` to read and as many of DALI.
+            device: where DALI runs; `gpu`: torch's current CUDA device.
+            images: images of an ImageList that are marked `checked` are not checked again.
+            others: as for PlanLoader; `threads` threads read and as many work in DALI.
         Raises:
             InputError: DALI is not installed, or there is no GPU.
         """
@@ -94,7 +94,7 @@ class DaliLoader(PlanLoader):
                     yield Batch(self._no_images(), index, work.failures, group)
         finally:
             feed.close()
-            pipe = None  # an error's traceback would keep it, and its threads, alive
+            pipe = None  # the traceback of an error would keep it and its threads alive
 
     def _device_id(self) -> int | None:
         if self.device == "cpu":
@@ -104,20 +104,20 @@ class DaliLoader(PlanLoader):
         return torch.cuda.current_device()
 
     def _run(self, pipe: Any) -> Any:
-        """The images of the next batch that has any; None after the last."""
+        """The images of the next non-empty batch; None after the last."""
         try:
             if self.device == "cpu":
                 (images,) = pipe.run()
                 return np.asarray(images.as_tensor())
             import torch
 
-            # Bound to torch's stream: the host waits for nothing, and DALI takes the memory back
-            # only after what torch has queued on it.
+            # Bound to torch's stream: the host does not wait, and DALI reuses the memory
+            # only after the work that torch has queued on it.
             (images,) = pipe.run(cuda_stream=torch.cuda.current_stream())
             return torch.from_dlpack(images.as_tensor())
         except StopIteration:
             return None
-        except RuntimeError as error:  # a file that changed after its check; which one, it hides
+        except RuntimeError as error:  # a file changed after its check; DALI does not say which
             first = str(error).strip().splitlines()[0]
             raise InputError(f"DALI cannot go on: {first}; `loader=native` names the file") from None
 
@@ -148,5 +148,5 @@ def require_dali(device: Device) -> None:
 def _installed(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # its parent package is not there either
+    except ModuleNotFoundError:  # its parent package is not installed either
         return False

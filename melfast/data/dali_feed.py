@@ -1,7 +1,7 @@
-"""What DALI is fed with: checked files, and the records' arrays as its operators take them.
+"""Input of DALI: checked files, and the arrays of the records in the form that its operators take.
 
-DALI cannot skip a bad image and applies no colour profile, so neither may reach it: each file is decoded once before,
-at an eighth of its size, which reads all of it. What was found whole is remembered by its content.
+DALI cannot skip a bad image and applies no colour profile, so each file is decoded once beforehand at an eighth of its
+size, which reads all of it. Files that were intact are remembered by their content.
 """
 
 import zlib
@@ -26,19 +26,19 @@ from melfast.io.formats import read_header
 from melfast.io.headers import Header, require_few_scans, without_stray
 from melfast.io.images import decode_image, read_bytes, read_resized
 
-# (length, CRC-32) of contents found whole by this process; every epoch has a loader of its own.
+# (length, CRC-32) of the contents that this process found intact; every epoch has its own loader.
 _whole: set[tuple[int, int]] = set()
 
 
 def read_whole(path: str | Path, size: tuple[int, int], *, checked: bool = False) -> NDArray[np.uint8]:
     """An image as an encoded file that DALI decodes to the same pixels as melfast.
 
-    That is the file itself where DALI is tested with its coding and its colours are sRGB; else the picture that melfast
-    decodes, as a PPM.
+    That is the file itself if DALI has been tested with its coding and its colours are sRGB; otherwise the
+    image decoded by melfast, as a PPM.
 
     Args:
-        size: (height, width) that are needed; a picture is shrunk to no less than twice as much.
-        checked: the file is known to be whole; its header is looked at all the same.
+        size: (height, width) that are needed; an image is shrunk to at least twice that size.
+        checked: the file is known to be intact; its header is still read.
     Raises:
         ImageError: as melfast.io.images.read_image.
     """
@@ -72,18 +72,18 @@ def _as_ppm(path: str | Path, size: tuple[int, int]) -> bytes:
 
 
 def record_arrays(plan: EpochPlan, records: NDArray[np.int64], height: int, width: int) -> dict[str, NDArray[Any]]:
-    """The arrays of a batch beside its files and masks; those that no record of the plan uses are
+    """The arrays of a batch besides its files and masks; arrays that no record of the plan uses are
     left out.
 
     Returns:
         working: float32 [B, 2], height and width before the warp;
-        start, inner: int32 [B, 2], y and x, height and width of the part of it that is warped: not
-            the outermost pixels where they would be repeated;
+        start, inner: int32 [B, 2], y and x, height and width of the part that is warped: without the
+            outermost pixels if they would be repeated;
         matrix: float32 [B, 2, 3], pixels of the output to pixels of that part, counted from its
             corner;
-        end, k, m: float32 [B, 3], curves of the skin-former, the identity where there is none;
+        end, k, m: float32 [B, 3], curves of the skin-former; the identity if there are none;
         jitter: float32 [B, 3, 4], on levels;
-        floor: uint8 [B, 1], what the mask is raised to: 255 where the record is not masked;
+        floor: uint8 [B, 1], minimum value of the mask: 255 if the record is not masked;
         anchor, shape: float32 [B, 2], y and x of the erased box.
     """
     arrays: dict[str, NDArray[Any]] = {}
@@ -125,7 +125,7 @@ def pixel_matrices(
 
 @dataclass(frozen=True)
 class Work:
-    """A batch as it was read: the records that go on, and the images that failed."""
+    """A batch after reading: the records that were read, and the images that failed."""
 
     records: NDArray[np.int64]
     failures: tuple[ImageError, ...]
@@ -138,13 +138,13 @@ class _Read:
 
 
 class Feed:
-    """DALI's external source: each call gives the next batch that has an image.
+    """External source of DALI: each call returns the next batch that contains an image.
 
-    DALI calls it in the consumer's thread; threads of its own read ahead.
+    DALI calls it in the consumer's thread; its own threads read ahead.
 
     Attributes:
-        names: of the arrays that it gives, in this order.
-        given: batches read and not yet taken by the consumer, those without an image among them.
+        names: names of the arrays that it returns, in this order.
+        given: batches that are read but not yet taken by the consumer, including those without an image.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ class Feed:
     ) -> None:
         """
         Args:
-            stop_at_failure: the batch with the first image that fails is the last of `given`.
+            stop_at_failure: stop after the batch with the first image that fails.
         """
         self.images, self.preprocess, self.plan = images, preprocess, plan
         self.prefetch, self.stop_at_failure = prefetch, stop_at_failure
@@ -186,7 +186,7 @@ class Feed:
                 return self._arrays(work, images)
 
     def close(self) -> None:
-        """Ends the threads, each after the file it is at."""
+        """Ends the threads, each after its current file."""
         self._pool.shutdown(cancel_futures=True)
 
     def _read_ahead(self) -> None:
@@ -208,8 +208,8 @@ class Feed:
     def _finished(self, records: slice, jobs: list[Future[_Read]]) -> tuple[Work, list[_Read]]:
         kept, images, failures = [], [], []
         for record, job in enumerate(jobs, records.start):
-            # To raise it here would tie the error to this frame, and with it, until the garbage
-            # collector comes by, the pipeline and its threads.
+            # Raising it here would tie the error to this frame and so keep alive, until the garbage
+            # collector runs, the pipeline and its threads.
             error = job.exception()
             if error is None:
                 images.append(job.result())

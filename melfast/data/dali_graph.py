@@ -1,7 +1,7 @@
 """The steps of a record as a graph of DALI's stock operators, the same on the CPU and on a GPU.
 
-A plan's inputs say which parts the graph has: there is a part for each array that is fed. Every
-step gives uint8, as in the native executor, up to the colour conversion.
+The inputs of a plan decide which parts the graph has: one part for each array that is fed. Every
+step returns uint8, as in the native loader, up to the colour conversion.
 """
 
 from collections.abc import Callable
@@ -41,11 +41,11 @@ def build_pipeline(
     """A pipeline with one output, images [B, H, W, 3].
 
     Args:
-        source: gives the next batch of each input, or raises StopIteration.
-        names: of these inputs, see melfast.data.dali_feed.
+        source: returns the next batch of each input, or raises StopIteration.
+        names: names of these inputs, see melfast.data.dali_feed.
         device_id: GPU; None: the graph runs on the CPU.
-        batch_size: of the largest batch.
-        prefetch: batches in the making, the one that is waited for among them.
+        batch_size: size of the largest batch.
+        prefetch: number of batches in progress, including the one that is waited for.
     """
     device: Device = "cpu" if device_id is None else "gpu"
     pipe = Pipeline(batch_size, threads, device_id, prefetch_queue_depth=prefetch)
@@ -60,11 +60,11 @@ def build_pipeline(
 
 @check_words
 def levels(inputs: dict[str, Node], preprocess: Preprocess, device: Device) -> Node:
-    """From the encoded files to uint8 sRGB [H, W, 3], all records carried out."""
+    """Converts the encoded files to uint8 sRGB [H, W, 3] and applies all records."""
     size = [preprocess.height, preprocess.width]
 
     def placed(name: str) -> Node:
-        """An input where the images are; arguments of operators stay on the CPU."""
+        """An input on the device of the images; arguments of operators stay on the CPU."""
         return inputs[name].gpu() if device == "gpu" else inputs[name]
 
     image = fn.decoders.image(
@@ -93,7 +93,7 @@ def levels(inputs: dict[str, Node], preprocess: Preprocess, device: Device) -> N
 
 
 def moved(image: Node, plane: Node, end: Node, k: Node, m: Node) -> Node:
-    """The skin-former: curves of linear light outside of the lesion's mask."""
+    """The skin-former: curves of linear light outside the lesion mask."""
     light = looked_up(image, LIGHT_OF_LEVEL)
     light = math.clamp(end * light / (k + m * light), 0.0, 1.0)
     level = looked_up(fn.cast(light * float(FINEST), dtype=types.UINT16), LEVEL_OF_LIGHT)

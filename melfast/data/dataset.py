@@ -1,4 +1,4 @@
-"""MelanomaDataset: a manifest as a torch data set, for a training loop of one's own."""
+"""MelanomaDataset: a manifest as a torch data set, for your own training loop."""
 
 from pathlib import Path
 
@@ -15,18 +15,18 @@ Item = tuple[torch.Tensor, int, int]
 
 
 class MelanomaDataset(Dataset[Item]):
-    """Item i is (image, label, group): the pixels that NativeLoader gives for the same record.
+    """Item i is (image, label, group), with the same pixels as from NativeLoader.
 
-    image: float32 [3, H, W], normalised as `preprocess` says;
+    image: float32 [3, H, W], normalised by `preprocess`;
     label: 1 malignant, 0 benign, -1 unlabelled;
     group: tone group, -1 unknown; see `group_names`.
 
-    Images are read when an item is asked for, in the thread or worker process that asks.
+    Images are read when an item is requested, in the thread or worker process that requests it.
 
         dataset = MelanomaDataset("manifest.csv", Preprocess(224, 224), split="train")
         loader = DataLoader(dataset, batch_size=32, shuffle=True, num_workers=4)
 
-    Augmented images come from a plan, one record an item; each epoch has another:
+    Augmented images come from a plan with one record per item; each epoch needs its own plan:
 
         rows = Rows.of(read_manifest("manifest.csv").split("train"))
         plan = training_plan(rows, Augment(), batch_size=32, seed=0, epoch=3, height=224, width=224)
@@ -43,14 +43,14 @@ class MelanomaDataset(Dataset[Item]):
     ) -> None:
         """
         Args:
-            manifest: or its file.
-            preprocess: size, colour and normalisation; the record of a checkpoint has its own.
+            manifest: a manifest, or the path of one.
+            preprocess: size, colour and normalisation; `record.preprocess` of a checkpoint has them.
             split: train, valid or test; None: all rows.
-            plan: whose records are the items, drawn from the rows of that split; None: each image
-                once, as it is.
+            plan: its records are the items, drawn from the rows of that split; None: each image once,
+                unchanged.
         Raises:
             InputError: the manifest cannot be used, or has no such split.
-            ValueError: the plan is of more rows than there are.
+            ValueError: the plan has more rows than there are.
         """
         if not isinstance(manifest, Manifest):
             manifest = read_manifest(manifest)
@@ -73,8 +73,8 @@ class MelanomaDataset(Dataset[Item]):
     def __getitem__(self, item: int) -> Item:
         """
         Raises:
-            ImageError: the image cannot be read. (Out of a DataLoader's worker process it comes as
-                a RuntimeError that ends with the same line.)
+            ImageError: the image cannot be read. (A worker process of a DataLoader raises it as a
+                RuntimeError that ends with the same line.)
             IndexError: there is no such item.
         """
         record = range(len(self))[item]
@@ -84,7 +84,7 @@ class MelanomaDataset(Dataset[Item]):
         return channels_first, self._labels[record], self._groups[record]
 
     def get_labels(self) -> list[int]:
-        """The label of each item, with no image read: what samplers ask for."""
+        """The label of each item, without reading images; for samplers."""
         return list(self._labels)
 
     def get_groups(self) -> list[int]:

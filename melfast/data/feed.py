@@ -1,4 +1,4 @@
-"""From files to the device: the loader with this machine's settings, and its batches as tensors."""
+"""Load files to the device: the loader with this machine's settings, and its batches as tensors."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -25,21 +25,21 @@ AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16
 
 @check_words
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
-    """Mixed precision as named; does nothing under `fp32`."""
+    """Mixed precision of the given name; `fp32` does nothing."""
     enabled = precision != "fp32"
     return torch.autocast(device.type, dtype=AUTOCAST[precision], enabled=enabled)
 
 
 def set_tf32(wanted: bool) -> None:
-    """Whether CUDA may multiply what is fp32 as TF32; torch lets convolutions by default."""
+    """Sets whether CUDA may multiply fp32 values as TF32; torch allows it for convolutions by default."""
     torch.backends.cuda.matmul.allow_tf32 = wanted
     torch.backends.cudnn.allow_tf32 = wanted
 
 
 def set_threads(threads: int, world: World) -> None:
-    """Torch's threads of this process; 0: its share of the cores.
+    """Sets the number of torch threads of this process; 0: its share of the cores.
 
-    Said in full because torchrun sets OMP_NUM_THREADS=1 for each of several processes.
+    Set explicitly because torchrun sets OMP_NUM_THREADS=1 for each of several processes.
     """
     torch.set_num_threads(threads or max(1, available_cores() // world.local_size))
 
@@ -51,7 +51,7 @@ def choose_loader(loader: LoaderName, device: str) -> tuple[LoaderName, str]:
     Args:
         device: "cpu" or "cuda", where the model runs.
     Raises:
-        InputError: the one asked for cannot be used here.
+        InputError: the requested one cannot be used here.
     """
     if loader == "native":
         return "native", "as asked for"
@@ -76,7 +76,7 @@ def open_loader(
     *,
     start: int = 0,
 ) -> PlanLoader:
-    """A loader for `feed`; raises InputError where the one asked for cannot be used."""
+    """A loader for `feed`; raises InputError if the requested one cannot be used."""
     name, _ = choose_loader(settings.loader, world.device.type)
     cuda = world.device.type == "cuda"
     options: dict[str, Any] = {
@@ -95,9 +95,9 @@ def open_loader(
 
 
 def feed(loader: PlanLoader, device: torch.device) -> Iterator[tuple[torch.Tensor, Batch]]:
-    """Each batch's images [B, 3, H, W] on the device, channels last, and the batch itself.
+    """Yields the images of each batch [B, 3, H, W] on the device, channels last, and the batch itself.
 
-    Valid until the next batch is asked for, as the batch is.
+    Both are valid until the next batch is requested.
     """
     copies = torch.cuda.Stream(device) if device.type == "cuda" else None
     for batch in loader:
@@ -108,7 +108,7 @@ def feed(loader: PlanLoader, device: torch.device) -> Iterator[tuple[torch.Tenso
         if copies is not None:
             with torch.cuda.stream(copies):
                 images = images.to(device, non_blocking=True)
-            # Host-device sync, with the copy alone: the step before is still at work meanwhile,
+            # Host-device sync with the copy only: the previous step still runs meanwhile,
             # and the loader may now write to its memory again.
             copies.synchronize()
             images.record_stream(torch.cuda.current_stream(device))

@@ -1,4 +1,4 @@
-"""ImageList: the image files of a data set, with what is known of each before it is read."""
+"""ImageList: the image files of a data set, and what is known about each before it is read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ class ImageList:
     """
     Attributes:
         paths: image files.
-        masks: lesion mask of each, None where an image has none; for plans that mask or move skin.
-        checked: bool [N], files that `melfast prepare check` has found whole.
+        masks: lesion mask of each image, None if it has none; for plans that mask or move skin.
+        checked: bool [N], files that `melfast prepare check` found intact.
     """
 
     paths: Sequence[Source]
@@ -36,5 +36,5 @@ class ImageList:
 
     @classmethod
     def of(cls, images: "Sequence[Source] | ImageList") -> Self:
-        """Paths alone as an ImageList."""
+        """An ImageList of paths only."""
         return images if isinstance(images, cls) else cls(images)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""PlanLoader: what the executors of a plan have in common; each adds how its batches are made."""
+"""PlanLoader: the common part of all loaders; each adds how it makes batches."""
 
 import os
 import weakref
@@ -23,7 +23,7 @@ DTYPES = tuple(np.dtype(name) for name in ("float32", "float16", "uint8"))
 
 
 def available_cores() -> int:
-    """Cores that this process may use; taskset or a container may allow fewer than there are."""
+    """Number of cores that this process may use; taskset or a container may allow fewer than the machine has."""
     return len(os.sched_getaffinity(0))
 
 
@@ -35,9 +35,9 @@ class LoaderSettings:
     Attributes:
         loader: see `melfast.data.feed.choose_loader`.
         threads: 0: this process's share of the cores.
-        on_error: an unreadable image stops the run (`raise`) or is left out and named (`skip`).
-        precision: of the model; under mixed precision on CUDA the images travel in float16, half the
-            bytes, which is finer than their 8 bits.
+        on_error: an unreadable image stops the run (`raise`) or is skipped and listed (`skip`).
+        precision: precision of the model; with mixed precision on CUDA the images are copied as
+            float16, which halves the bytes and is still finer than their 8 bits.
     """
 
     loader: LoaderName = "auto"
@@ -47,7 +47,7 @@ class LoaderSettings:
 
 
 class LoaderOptions(TypedDict, total=False):
-    """What every loader takes beside its images, preprocessing and plan: see PlanLoader."""
+    """Options of every loader besides its images, preprocessing and plan: see PlanLoader."""
 
     start: int
     threads: int | None
@@ -59,8 +59,8 @@ class LoaderOptions(TypedDict, total=False):
 class PlanLoader:
     """Iterates the batches of a plan; each iteration starts its own threads and ends them.
 
-    The threads stop when the loop ends, for whatever reason: the last batch, `break`, an exception,
-    Ctrl-C. `close()` and `with` stop an iterator that is kept somewhere.
+    The threads stop when the loop ends, whatever the reason: the last batch, `break`, an exception or
+    Ctrl-C. `close()` and `with` stop an iterator that is still referenced.
     """
 
     @check_words
@@ -78,18 +78,18 @@ class PlanLoader:
     ) -> None:
         """
         Args:
-            images: the files, or an ImageList with masks for plans that need them; `plan.index` counts in it.
+            images: the files, or an ImageList with masks for plans that need them; `plan.index` refers to it.
             preprocess: size, colour and normalisation of the batches.
-            start: the first batch to give; a resumed epoch begins in its middle.
-            threads: worker threads; None: one a core that the process may use.
-            on_error: what an unreadable image does. `raise`: its ImageError comes out of the
-                iterator at its batch. `skip`: its batch is shorter, down to no image at all, and
-                lists it in `failures`.
-            dtype: float32 or float16: normalised; uint8: sRGB, all but
-                colour conversion and normalisation.
-            prefetch: batches made, or being made, ahead of the one in use.
+            start: the first batch to return; a resumed epoch starts in the middle.
+            threads: worker threads; None: one per core that the process may use.
+            on_error: what happens with an unreadable image. `raise`: the iterator raises its ImageError
+                at its batch. `skip`: its batch is shorter, possibly empty, and lists it in
+                `failures`.
+            dtype: float32 or float16: normalised; uint8: sRGB, without colour conversion and
+                normalisation.
+            prefetch: number of batches prepared ahead of the one in use.
         Raises:
-            ValueError: an argument is out of its range.
+            ValueError: an argument is out of range.
         """
         self.images = ImageList.of(images)
         threads = available_cores() if threads is None else threads
@@ -108,11 +108,11 @@ class PlanLoader:
         self._running: weakref.ref[Generator[Batch]] | None = None
 
     def __len__(self) -> int:
-        """Batches that an iteration gives."""
+        """Number of batches in an iteration."""
         return self.plan.num_batches - self.start
 
     def __iter__(self) -> Iterator[Batch]:
-        """The batches from `start` on. A second iteration ends the first.
+        """Iterates the batches from `start` on. A second iteration ends the first.
 
         Raises:
             ImageError: while iterating, under `on_error="raise"`.
@@ -124,7 +124,7 @@ class PlanLoader:
         return batches
 
     def close(self) -> None:
-        """Ends the iteration under way and its threads, if there is one."""
+        """Ends the current iteration and its threads, if there is one."""
         batches = self._running() if self._running is not None else None
         if batches is not None:
             batches.close()
@@ -137,9 +137,9 @@ class PlanLoader:
 
     @property
     def largest_batch(self) -> int:
-        """Records of the largest batch that an iteration gives."""
+        """Number of records in the largest batch of an iteration."""
         return int(np.diff(self.plan.bounds)[self.start :].max(initial=0))
 
     def _batches(self) -> Generator[Batch]:
-        """One iteration; it cleans up behind itself when it is closed."""
+        """One iteration; it cleans up when it is closed."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Manifest: the one table that every stage reads and adds columns to, one row an image."""
+"""Manifest: the table that every stage reads and adds columns to, with one row per image."""
 
 import os
 import re
@@ -34,23 +34,23 @@ COLUMNS = (
     "mask_path",
 )
 PATH_COLUMNS = ("path", "mask_path")
-# Columns of melfast's own that hold numbers with a fraction.
+# melfast's own columns with fractional numbers.
 NUMBERS = ("ita", "ita_quality", "skin_l", "skin_a", "skin_b", "skin_fraction", "width", "height")
 SPLITS = ("train", "valid", "test")
 SCIENTIFIC = re.compile(r"\d([.,]\d+)?[eE]\+?\d+")
-# A patient called "unknown" is nobody; all of them together are not one patient.
+# Patients called "unknown" are not one and the same patient.
 MISSING_ID = MISSING | {"unknown", "unk", "?", "-1"}
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """Images and what is known of them.
+    """Images and what is known about them.
 
     Attributes:
-        path: the file the manifest was read from, or is to be thought of as lying at: relative
-            paths in the table are relative to its folder.
-        table: every column str, '' where unknown; index 0..N-1. See COLUMNS; others are kept as
-            they are.
+        path: the file that the manifest was read from, or where it will be written; relative paths
+            in the table are relative to its folder.
+        table: every column str, '' if unknown; index 0..N-1. See COLUMNS; other columns are kept
+            unchanged.
     """
 
     path: Path
@@ -60,13 +60,13 @@ class Manifest:
         return len(self.table)
 
     def column(self, name: str) -> NDArray[np.object_]:
-        """Cells of a column as str [N]; all '' where the manifest has no such column."""
+        """Cells of a column as str [N]; all '' if the manifest has no such column."""
         if name not in self.table:
             return np.full(len(self), "", dtype=object)
         return self.table[name].to_numpy(dtype=object)
 
     def require(self, *columns: str) -> None:
-        """Raises InputError, naming the nearest spelling, where a column is missing."""
+        """Raises InputError, naming the nearest spelling, if a column is missing."""
         require_columns(self.path, self.table.columns, columns)
 
     @property
@@ -75,12 +75,12 @@ class Manifest:
 
     @property
     def image_paths(self) -> list[Path]:
-        """Raises InputError where a row has no path (a table imported without images)."""
+        """Paths of the images; raises InputError if a row has none (a table imported without images)."""
         return self._paths("path")
 
     @property
     def mask_paths(self) -> list[Path | None]:
-        """Lesion masks; None where an image has none."""
+        """Paths of the masks; None for an image without one."""
         folder = self.path.parent
         return [folder / cell if cell else None for cell in self.column("mask_path")]
 
@@ -100,12 +100,12 @@ class Manifest:
 
     @property
     def checked(self) -> NDArray[np.bool_]:
-        """Whether `melfast prepare check` has found each image whole, and so its size."""
+        """Whether `melfast prepare check` found each image intact (and so knows its size)."""
         return (self.column("width") != "") & (self.column("height") != "")
 
     @property
     def images(self) -> ImageList:
-        """What loaders read: files, lesion masks, and which files are known to be whole."""
+        """Input of the loaders: files, lesion masks, and which files are known to be intact."""
         return ImageList(self.image_paths, self.lesion_masks, self.checked)
 
     @property
@@ -122,7 +122,7 @@ class Manifest:
 
     @property
     def group_names(self) -> tuple[str, ...]:
-        """Name of each group by index: its `group_str`, or its number where it has none.
+        """Name of each group by index: its `group_str`, or its number if it has none.
 
         Raises:
             InputError: one group has two names.
@@ -137,7 +137,7 @@ class Manifest:
         return tuple(names)
 
     def groups_by(self, names: Sequence[str]) -> NDArray[np.int16]:
-        """The groups by their place in another list of names, -1 where they are none of it."""
+        """The groups as indices into another list of names, -1 if not in it."""
         place = {name: i for i, name in enumerate(names)}
         own = [place.get(name, -1) for name in self.group_names]
         return np.array([*own, -1], np.int16)[self.groups]
@@ -160,10 +160,10 @@ class Manifest:
 
     @property
     def tone_scale(self) -> ToneScale | None:
-        """The scale of the groups: as column `tone_groups` says, else the one with their names."""
+        """The scale of the groups: from column `tone_groups`, otherwise the one that has their names."""
         named = set(self.column("tone_groups")) - {""}
         names = self.group_names
-        seen = set(self.groups.tolist()) - {-1}  # a group without an image has no name of its own
+        seen = set(self.groups.tolist()) - {-1}  # a group without images has no name
         for key, scale in TONE_GROUPS.items():
             fits = all(g < len(scale.names) and names[g] == scale.names[g] for g in seen)
             if fits and (not named or named == {key}):
@@ -189,7 +189,7 @@ class Manifest:
         return part
 
     def select(self, rows: ArrayLike) -> "Manifest":
-        """The rows of a bool mask [N], or of an index array in its order."""
+        """The rows selected by a bool mask [N], or by an index array in its order."""
         picked = np.asarray(rows)
         if picked.dtype == bool:
             picked = np.flatnonzero(picked)
@@ -209,8 +209,8 @@ class Manifest:
         """The table for analysis, with paths that can be opened from anywhere.
 
         Returns:
-            One row an image: `target` and `group` Int64, <NA> where unknown; `ita` and other columns
-            of numbers float64; `path` and `mask_path` Path, None where empty; other cells str.
+            One row per image: `target` and `group` Int64, <NA> if unknown; `ita` and other numeric
+            columns float64; `path` and `mask_path` Path, None if empty; other cells str.
         """
         frame = self.table.copy()
         folder = self.path.parent.absolute()
@@ -237,7 +237,7 @@ class Manifest:
 
 
 def is_manifest(path: Path) -> bool:
-    """Whether a path is a table with a manifest's columns."""
+    """Whether a path is a table with the columns of a manifest."""
     return path.is_file() and set(REQUIRED) <= set(read_table(path).frame.columns)
 
 
@@ -245,14 +245,14 @@ def read_manifest(path: str | Path) -> Manifest:
     """Reads and checks a manifest.
 
     Raises:
-        InputError: as read_table; or a column is missing, an image_name is empty or stands twice,
-            or a target, group, split or ita is none: with the line of the row.
+        InputError: as read_table; or a column is missing, an image_name is empty or repeated, or a
+            target, group, split or ita is invalid; with the line of the row.
     """
     return check_table(read_table(path))
 
 
 def check_table(table: Table) -> Manifest:
-    """A manifest of a table whose columns have a manifest's names; raises as read_manifest."""
+    """The manifest of a table that has the column names of one; raises as read_manifest."""
     require_columns(table.path, table.frame.columns, REQUIRED)
     for near, wanted in _misspelt_columns(list(table.frame.columns)):
         raise InputError(
@@ -275,7 +275,7 @@ def check_table(table: Table) -> Manifest:
 
 
 def _named_groups(frame: pd.DataFrame) -> pd.DataFrame:
-    """Names in column `group` as `group_str`, numbered light to dark where a tone table has them all."""
+    """Moves names in column `group` to `group_str` and numbers them, light to dark if a tone scale has them all."""
     cells = [cell.strip() for cell in frame.get("group", pd.Series(dtype=str))]
     cells = ["" if cell.lower() in MISSING_ID else cell for cell in cells]
     names = sorted(set(cells) - {""})
@@ -290,36 +290,36 @@ def _named_groups(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _misspelt_columns(columns: Sequence[str]) -> list[tuple[str, str]]:
-    """(found, meant) for each column that is nearly, but not quite, one of a manifest's own."""
+    """(found, meant) for each column whose name is close to, but not, one of a manifest's own."""
     others = [name for name in columns if name not in COLUMNS]
     pairs = [(near, wanted) for wanted in set(COLUMNS) - set(columns) if (near := nearest(wanted, others))]
     return sorted(pairs)
 
 
 def write_manifest(manifest: Manifest, path: str | Path) -> Manifest:
-    """Writes a manifest whole or not at all; relative paths are rewritten for the new folder.
+    """Writes a manifest atomically; relative paths are rewritten for the new folder.
 
     Returns:
-        The manifest as it now lies at `path`.
+        The manifest as written at `path`.
     Raises:
         InputError: the file cannot be written.
     """
     path = Path(path)
-    moved = _move(manifest, path)
-    first = [name for name in COLUMNS if name in moved.table]
-    others = [name for name in moved.table if name not in COLUMNS]
+    written = moved(manifest, path)
+    first = [name for name in COLUMNS if name in written.table]
+    others = [name for name in written.table if name not in COLUMNS]
     with atomic_path(path) as temporary:
-        table = moved.table[first + others]
+        table = written.table[first + others]
         write_csv(temporary, list(table.columns), table.itertuples(index=False, name=None))
-    return moved
+    return written
 
 
-def _move(manifest: Manifest, path: Path) -> Manifest:
-    """The same files seen from another folder.
+def moved(manifest: Manifest, path: Path) -> Manifest:
+    """Rewrites the paths for another folder.
 
     Relative paths stay relative unless only the root of the file system is shared.
     """
-    # Resolved: `..` of a folder that is a link leads elsewhere than its name says.
+    # Resolved, because `..` of a linked folder is not the parent of the link.
     old, new = manifest.path.parent.resolve(), path.parent.resolve()
     if old == new:
         return Manifest(path, manifest.table)
@@ -341,7 +341,7 @@ def _move(manifest: Manifest, path: Path) -> Manifest:
 
 
 def relative_folder(folder: str, start: Path) -> str:
-    """`folder` seen from `start`, both absolute; absolute still where only the root is shared."""
+    """`folder` relative to `start`, both absolute; stays absolute if they share only the root."""
     folder = os.path.normpath(folder)
     if os.path.commonpath([folder, start]) == os.sep:
         return folder
@@ -373,7 +373,7 @@ def _ita(cell: str) -> str | None:
         return None
 
 
-# column: (normalised cell or None where it is bad, what is wanted)
+# column: (normalised cell or None if it is invalid, what is expected)
 _CHECKS = {
     "target": (_target, "0, 1 or empty"),
     "group": (_group, "a whole number from 0 or empty"),
@@ -395,7 +395,7 @@ def _checked(table: Table, name: str, cells: list[str]) -> list[str]:
 
 
 def _require_unrounded(table: Table, name: str, cells: list[str]) -> None:
-    """Raises InputError where a spreadsheet rounded long numbers, so that different ids became one."""
+    """Raises InputError if a spreadsheet rounded long numbers, so that different ids became equal."""
     repeated = {cell for cell, count in Counter(cells).items() if count > 1 and SCIENTIFIC.fullmatch(cell)}
     if rows := [row for row, cell in enumerate(cells) if cell in repeated]:
         raise table.error(

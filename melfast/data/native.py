@@ -1,10 +1,10 @@
-"""NativeLoader: files to batches on the CPU, in threads that spend their time in compiled code.
+"""NativeLoader: load batches on the CPU, in threads that spend their time in compiled code.
 
     workers:   claim the next record -> read -> scaled JPEG decode -> core.prepare into the batch
     consumer:  wait for the oldest open batch -> use it -> give its memory back
 
-There is one task an image, so a large file holds up one thread, not one batch in `threads`. The
-batches come in the plan's order, and a batch's content does not depend on the number of threads.
+Each image is one task, so a large file delays one thread and not a whole batch. The batches come in
+the order of the plan, and their content does not depend on the number of threads.
 """
 
 import atexit
@@ -32,9 +32,9 @@ Allocate = Callable[[tuple[int, ...], np.dtype[Any]], NDArray[Any]]
 
 
 class NativeLoader(PlanLoader):
-    """Batches in memory that is reused: a batch is valid until the next one is asked for.
+    """Batches in memory that is reused: a batch is valid until the next one is requested.
 
-    Who copies it to a GPU asynchronously waits for that copy (not for the step) before asking.
+    A caller that copies it to a GPU asynchronously must wait for that copy (not for the step) first.
     """
 
     def __init__(
@@ -48,8 +48,8 @@ class NativeLoader(PlanLoader):
     ) -> None:
         """
         Args:
-            allocate: makes the `prefetch + 1` buffers, given shape and dtype (for pinned memory).
-            others: as PlanLoader.
+            allocate: makes a buffer of a shape and dtype, for pinned memory; called `prefetch + 1` times.
+            others: as for PlanLoader.
         """
         super().__init__(images, preprocess, plan, **options)
         self.allocate = allocate
@@ -70,7 +70,7 @@ class NativeLoader(PlanLoader):
             crew.dismiss()
 
     def _load(self, record: int, out: NDArray[Any]) -> None:
-        """One image into its place in a batch."""
+        """Loads one image into its place in a batch."""
         carry_out(self.plan, record, self.images, self.preprocess, out)
 
     def _batch(self, work: "_Work") -> Batch:
@@ -88,11 +88,11 @@ class NativeLoader(PlanLoader):
 
 
 def carry_out(plan: EpochPlan, record: int, images: ImageList, preprocess: Preprocess, out: NDArray[Any]) -> None:
-    """Reads the image of one record and writes it as the model sees it.
+    """Reads the image of one record and writes it as the model takes it.
 
     Args:
-        images: of all; `plan.index` counts in them.
-        out: [H, W, 3] float32 or float16: normalised; uint8: sRGB, all but colour conversion and
+        images: all images; `plan.index` refers to them.
+        out: [H, W, 3] float32 or float16: normalised; uint8: sRGB, without colour conversion and
             normalisation.
     Raises:
         ImageError: the image, or a mask that is needed, cannot be read.
@@ -116,7 +116,7 @@ def carry_out(plan: EpochPlan, record: int, images: ImageList, preprocess: Prepr
 
 @dataclass
 class _Work:
-    """A batch in the making: its records, the memory it goes to, and how far it is."""
+    """A batch in progress: its records, its memory, and how much of it is done."""
 
     records: slice
     images: NDArray[Any]
@@ -132,23 +132,23 @@ class _Work:
 class _Crew:
     """Worker threads that fill batches in order, and never more batches than there are buffers.
 
-    They do not hold the iterator they work for: when nobody else does, it goes, and dismisses them.
+    They hold no reference to their iterator, so it can be collected, which then dismisses them.
     """
 
     def __init__(
         self, load: Callable[[int, NDArray[Any]], None], batches: Iterator[slice], buffers: list[NDArray[Any]]
     ) -> None:
         self.load, self.batches, self.free = load, batches, buffers
-        self.open: deque[_Work] = deque()  # begun and not yet taken by the consumer, oldest first
+        self.open: deque[_Work] = deque()  # started and not yet taken by the consumer, oldest first
         self.crash: BaseException | None = None
         self.stopped = False
         lock = threading.Lock()
-        self.room = threading.Condition(lock)  # for workers: a buffer is free, or all is over
+        self.room = threading.Condition(lock)  # for workers: a buffer is free, or the iteration is over
         self.ready = threading.Condition(lock)  # for the consumer: a batch is done, or a crash
         self.threads: list[threading.Thread] = []
 
     def hire(self, count: int) -> None:
-        # An iterator still held when Python ends: threads must be out of compiled code by then.
+        # If an iterator still exists when Python exits, its threads must have left compiled code by then.
         atexit.register(self.dismiss)
         for number in range(count):
             thread = threading.Thread(target=self._run, name=f"melfast-loader-{number}", daemon=True)
@@ -156,7 +156,7 @@ class _Crew:
             self.threads.append(thread)
 
     def dismiss(self) -> None:
-        """Each worker ends after the image it is at; returns when all have."""
+        """Ends each worker after its current image; returns when all have ended."""
         with self.room:
             self.stopped = True
             self.room.notify_all()
@@ -165,7 +165,7 @@ class _Crew:
         atexit.unregister(self.dismiss)
 
     def finished(self) -> _Work:
-        """Waits for the oldest batch. Raises what a worker fell over, other than ImageError."""
+        """Waits for the oldest batch. Re-raises any error of a worker except ImageError."""
         with self.ready:
             while self.crash is None and not (self.open and self.open[0].done == self.open[0].size):
                 self.ready.wait()
@@ -188,14 +188,14 @@ class _Crew:
                     # Without its traceback, which would keep the file's bytes and the batch alive.
                     work.failures[row] = ImageError(error.path, error.reason)
                 self._done(work)
-        except BaseException as error:  # whatever it is, the consumer must hear of it, not hang
+        except BaseException as error:  # any error must reach the consumer, which would hang otherwise
             with self.ready:
                 self.crash, self.stopped = error, True
                 self.room.notify_all()
                 self.ready.notify()
 
     def _claim(self) -> tuple[_Work, int] | None:
-        """The next image nobody has begun; None when there is no more to do."""
+        """The next image that no worker has started; None when there is none left."""
         with self.room:
             while not self.stopped:
                 if self.open and (work := self.open[-1]).claimed < work.size:

@@ -1,8 +1,8 @@
-"""EpochPlan: everything random about an epoch, drawn once; executors only carry it out.
+"""EpochPlan: everything random in an epoch, drawn once; the loaders only carry it out.
 
-`(rows, config, seed, epoch, rank, world_size)` gives the same records on every machine. Everything
-is drawn for all ranks first and then dealt: the global batch of a step is the ranks' batches put
-together, so 1, 2 and 4 ranks see the same global batches.
+`(rows, config, seed, epoch, rank, world_size)` gives the same records on every machine. Everything is
+drawn for all ranks first and then dealt out: the batches of all ranks in a step together are the
+global batch, so 1, 2 and 4 ranks see the same global batches.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,13 +22,13 @@ from melfast.skin.tone import ToneScale, classify
 if TYPE_CHECKING:
     from melfast.data.manifest import Manifest
 
-# A zoom of so many times loses too little to be seen; up to the other, detail is kept for it. (To
-# keep it for every zoom would often take the next larger scale of the JPEG, and twice the time.)
+# A zoom up to the first value loses too little to be visible; up to the second, detail is kept for it.
+# (Keeping it for every zoom would often need the next larger scale of the JPEG, and twice the time.)
 FREE_ZOOM, MOST_ZOOM = 1.25, 4.0
 
 
 class Share(NamedTuple):
-    """Which process of how many a plan is for."""
+    """The process that a plan is for, and the number of processes."""
 
     rank: int = 0
     world_size: int = 1
@@ -39,16 +39,16 @@ ALONE = Share()
 
 @dataclass(frozen=True)
 class Rows:
-    """What a plan needs to know of the training images, N of them.
+    """What a plan needs to know about the N training images.
 
     Attributes:
         targets: int64 [N], 0 benign and 1 malignant.
         groups: int16 [N], tone group, -1 unknown.
-        group_names: of each group, by index.
-        skin_lab: float64 [N, 3], dominant skin colour in CIELAB, NaN where unknown; None: not known
-            of any.
-        has_mask: bool [N], whether the lesion's mask is known; None: of none.
-        scale: of the groups; None: not one of melfast's.
+        group_names: name of each group, by index.
+        skin_lab: float64 [N, 3], dominant skin colour in CIELAB, NaN if unknown; None: unknown for
+            all.
+        has_mask: bool [N], whether the lesion mask is known; None: for none.
+        scale: tone scale of the groups; None: not one of melfast's.
     """
 
     targets: NDArray[np.int64]
@@ -79,9 +79,9 @@ class Rows:
 
 @dataclass(frozen=True)
 class EpochPlan:
-    """One rank's sample records for one epoch, in the order they are used.
+    """The sample records of one rank for one epoch, in the order in which they are used.
 
-    The optional arrays are None where no record has such a change.
+    The optional arrays are None if no record has such a change.
 
     Attributes:
         index: int64 [N], row of the manifest.
@@ -89,12 +89,12 @@ class EpochPlan:
             from -1 to 1 over the image's width and height, input = affine @ (x, y, 1).
         bounds: int64 [steps + 1]; batch s is records bounds[s]:bounds[s + 1].
         group: int16 [N], tone group, -1 unknown: after the skin-former, that of the moved skin.
-        target_ita: float32 [N], degrees to which the skin-former moves the skin; NaN: left alone.
-        gains: float32 [N, 3, 3], curves of light that do it, see melfast.skin.curves; 0: none.
+        target_ita: float32 [N], ITA in degrees to which the skin-former moves the skin; NaN: not moved.
+        gains: float32 [N, 3, 3], the light curves that move it, see melfast.skin.curves; 0: none.
         jitter: float32 [N, 3, 4], colour matrix on sRGB in 0..1; the result is clipped.
-        masked: bool [N], whether all but the lesion is made black.
+        masked: bool [N], whether everything outside the lesion is made black.
         erase: int32 [N, 4], box y0, x0, y1, x1 in pixels of the model's input that is filled with
-            the mean colour; empty where all are 0.
+            the mean colour; all 0: none.
     """
 
     index: NDArray[np.int64]
@@ -112,16 +112,16 @@ class EpochPlan:
         return len(self.bounds) - 1
 
     def batches(self, start: int = 0) -> Iterator[slice]:
-        """Slices into the records, one a batch, from step `start` on."""
+        """Slices of the records, one per batch, from step `start` on."""
         for first, last in zip(self.bounds[start:-1], self.bounds[start + 1 :], strict=True):
             yield slice(int(first), int(last))
 
     def groups_of(self, records: slice | NDArray[np.int64]) -> NDArray[np.int16] | None:
-        """`group` of some records; None where the plan has none."""
+        """`group` of some records; None if the plan has none."""
         return None if self.group is None else self.group[records]
 
     def needs_mask(self, record: int) -> bool:
-        """Whether a record cannot be made without the lesion's mask."""
+        """Whether a record needs the lesion mask."""
         return self.is_moved(record) or (self.masked is not None and bool(self.masked[record]))
 
     def is_moved(self, record: int) -> bool:
@@ -130,20 +130,20 @@ class EpochPlan:
 
 
 def working_size(affine: NDArray[np.float32], height: int, width: int) -> tuple[int, int]:
-    """To which an image is resized before it is warped by `affine` to height x width: larger where
-    the warp zooms in, so that detail is kept."""
+    """Size to which an image is resized before `affine` warps it to height x width: larger if the warp
+    zooms in, so that detail is kept."""
     shrunk = abs(float(affine[0, 0] * affine[1, 1] - affine[0, 1] * affine[1, 0])) ** 0.5
     zoom = min(max(1 / FREE_ZOOM / max(shrunk, 1e-6), 1), MOST_ZOOM)
     return round(height * zoom), round(width * zoom)
 
 
 def reaches_out(affine: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Of each matrix [..., 2, 3], whether something of the output lies outside of the input.
+    """Whether part of the output of each matrix [..., 2, 3] lies outside the input.
 
-    The edge is repeated there: by both executors the pixels next to the outermost, for those are
-    often not of the picture, but of a drawn frame.
+    Both loaders repeat the edge there, using the pixels next to the outermost ones, because the
+    outermost often belong to a drawn frame.
     """
-    # A corner of the output is at 1 or -1 along both axes; 1e-6 is for float32.
+    # A corner of the output is at 1 or -1 along both axes; 1e-6 allows for float32 rounding.
     furthest = np.abs(affine.astype(np.float64)).sum(axis=-1).max(axis=-1)
     outside: NDArray[np.bool_] = furthest > 1 + 1e-6
     return outside
@@ -160,12 +160,12 @@ def training_plan(
     epoch: int,
     share: Share = ALONE,
 ) -> EpochPlan:
-    """Sampled, augmented records; what does not fill a last global batch waits for another epoch.
+    """Sampled, augmented records; an incomplete last global batch is dropped.
 
     Args:
-        preprocess: input size, and whether every image is masked, whatever `augment.mask` says.
-        batch_size: images a rank and step; the global batch is batch_size * share.world_size.
-        share: of which process the records are.
+        preprocess: input size, and whether every image is masked regardless of `augment.mask`.
+        batch_size: images per rank and step; the global batch is batch_size * share.world_size.
+        share: the process that the records are for.
     Raises:
         InputError: the global batch is larger than the epoch, or the rows lack what the sampler or
             the augmentation needs.
@@ -177,7 +177,7 @@ def training_plan(
         copies = np.where(rows.targets == 1, len(VARIANTS), 1)
         source = np.repeat(source, copies)
         variant = np.arange(len(source)) - np.repeat(np.cumsum(copies) - copies, copies)
-    # A stream of its own for each thing that is drawn: switching one off leaves the others alone.
+    # Each kind of draw has its own stream, so switching one off does not change the others.
     order_rng, affine_rng, jitter_rng, erase_rng, mask_rng, former_rng = (
         np.random.default_rng([seed, epoch, stream]) for stream in range(6)
     )
@@ -210,7 +210,7 @@ def training_plan(
 def evaluation_plan(num_images: int, *, batch_size: int, share: Share = ALONE, masked: bool = False) -> EpochPlan:
     """Each image exactly once over all ranks, in order, un-augmented.
 
-    Whole batches are dealt to ranks, so a batch holds the same images on any number of ranks.
+    Ranks receive whole batches, so a batch holds the same images for any number of ranks.
     """
     starts = range(share.rank * batch_size, num_images, batch_size * share.world_size)
     pieces = [np.arange(s, min(s + batch_size, num_images), dtype=np.int64) for s in starts]
@@ -245,7 +245,7 @@ def _draw_masked(
 def _draw_former(
     rng: np.random.Generator, rows: Rows, index: NDArray[np.int64], augment: Augment
 ) -> dict[str, NDArray]:
-    """The plan's `group`, and `target_ita` and `gains` where skin is moved."""
+    """`group` of the plan, and `target_ita` and `gains` if skin is moved."""
     group = rows.groups[index]
     if not any(augment.skin_former.values()):
         return {"group": group}
@@ -265,8 +265,8 @@ def _draw_former(
 
 
 def _former_chances(rows: Rows, augment: Augment) -> NDArray[np.float64]:
-    """Of each row; 0 where its tone is unknown."""
-    # A group of the scale may have no image here: configs are for more than one data set.
+    """Probability for each row; 0 if its tone is unknown."""
+    # A group of the scale may have no images here, since a config may serve several data sets.
     names = rows.scale.names if rows.scale is not None else rows.group_names
     if unknown := sorted(set(augment.skin_former) - set(names)):
         raise InputError(

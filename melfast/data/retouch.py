@@ -1,4 +1,4 @@
-"""What a record does to the pixels beside resampling them, as core.prepare takes it."""
+"""Pixel operations of a record other than resampling, as arguments of core.prepare."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ def retouch(plan: EpochPlan, record: int, images: ImageList, preprocess: Preproc
     """Keyword arguments of core.prepare for a record.
 
     Args:
-        images: of all; `plan.index` counts in them.
+        images: all images; `plan.index` refers to them.
     Raises:
         ImageError: the mask is needed and missing, or cannot be read.
     """
@@ -41,7 +41,7 @@ def retouch(plan: EpochPlan, record: int, images: ImageList, preprocess: Preproc
 
 
 def lesion_plane(plan: EpochPlan, record: int, images: ImageList, preprocess: Preprocess) -> NDArray[np.uint8] | None:
-    """The mask that a record needs, as `read_plane` gives it; None where it needs none.
+    """The mask that a record needs, as returned by `read_plane`; None if it needs none.
 
     Raises:
         ImageError: the mask is missing, or cannot be read.
@@ -59,14 +59,14 @@ def read_plane(path: Source, mask: Path, affine: NDArray[np.float32], preprocess
     """A mask as the model's input shows it: uint8 [height, width], soft at its edges.
 
     Raises:
-        ImageError: of the image, with what is wrong with its mask.
+        ImageError: names the image and what is wrong with its mask.
     """
     size = preprocess.height, preprocess.width
     height, width = working_size(affine, *size)
     plane = soft_mask(read_mask_of(path, mask), height, width)
     if (height, width) == size and np.array_equal(affine, IDENTITY):
         return plane
-    # Warped as the image is: as three channels alike.
+    # Warped like the image, as three equal channels.
     warped = np.empty((*size, 3), np.uint8)
     channels = np.repeat(plane[..., None], 3, axis=-1)
     core.prepare(channels, affine, warped, "rgb", (0, 0, 0), (1, 1, 1), working=(height, width))

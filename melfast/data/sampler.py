@@ -1,4 +1,4 @@
-"""Sampler: which records an epoch has, and in which order, over all ranks."""
+"""Sampler: which records an epoch contains, and in which order, over all ranks."""
 
 from typing import Annotated, Literal
 
@@ -17,13 +17,13 @@ class Sampler:
     """How an epoch is drawn from the training records.
 
     Attributes:
-        name: `shuffle`: each record once. `balanced_batch`: every batch has as many malignant as
-            benign ones, and so has every even share of it that a process gets; each of the larger
-            class once, the smaller class again and again. `undersample`: each malignant record
-            once, `ratio` times as many benign ones. `oversample`: as many draws as records, with
-            replacement, both classes as likely. `group_balanced`: the same, every tone group
-            (unknown is one) of either class as likely.
-        ratio: benign records for each malignant one, of `undersample`.
+        name: `shuffle`: each record once. `balanced_batch`: every batch, and every process's even
+            share of it, has as many malignant as benign records; each record of the larger class
+            once, those of the smaller class repeatedly. `undersample`: each malignant record once,
+            and `ratio` times as many benign ones. `oversample`: as many draws as records, with
+            replacement, both classes equally likely. `group_balanced`: the same, with every tone
+            group (unknown is one) of either class equally likely.
+        ratio: benign records per malignant one, for `undersample`.
     """
 
     name: SamplerName = "shuffle"
@@ -38,7 +38,7 @@ def expected_draws(
 ) -> NDArray[np.float64]:
     """How often an epoch draws each record on average, float64 [N]; see `draw_order`.
 
-    What does not fill a last batch is left out of an epoch, whichever records that hits.
+    It ignores that an incomplete last batch is dropped, whichever records that affects.
     """
     count = len(targets)
     sizes = np.bincount(targets, minlength=2)
@@ -62,14 +62,14 @@ def expected_draws(
 def draw_order(
     rng: np.random.Generator, sampler: Sampler, targets: NDArray[np.int64], groups: NDArray[np.int16], batch_size: int
 ) -> NDArray[np.int64]:
-    """Records in the order of the epoch, counted in `targets`.
+    """Records in the order of the epoch, as indices into `targets`.
 
     Args:
         targets: [N], 0 benign and 1 malignant.
         groups: [N], tone group, -1 unknown.
-        batch_size: images a step, over all processes.
+        batch_size: images per step, over all processes.
     Raises:
-        InputError: a class is missing that the sampler needs, or balanced batches are odd.
+        InputError: a class that the sampler needs is missing, or a balanced batch has an odd size.
     """
     count = len(targets)
     if sampler.name == "shuffle":
@@ -97,10 +97,10 @@ def _balanced(rng: np.random.Generator, classes: list[NDArray[np.int64]], batch_
         raise InputError(f"sampler.name balanced_batch needs an even train.batch_size, found {batch_size}")
     half = batch_size // 2
     steps = max(map(len, classes)) // half
-    # As many rounds of each class as it takes, each in another order.
+    # As many rounds of each class as needed, each in a different order.
     drawn = []
     for rows in classes:
         rounds = -(-steps * half // len(rows))
         drawn.append(np.concatenate([rng.permutation(rows) for _ in range(rounds)])[: steps * half])
-    # One of each in turn: so every even share of a batch is balanced too.
+    # One of each in turn, so every even share of a batch is balanced too.
     return np.stack(drawn, axis=1).ravel()

@@ -1,7 +1,7 @@
 """Views: test-time augmentation by mirror images and quarter turns, for any model.
 
-A dermoscopic image has no up and down, so what a model says of its mirror images and turns is as
-good an answer; the mean of P(malignant) over them is steadier than any one.
+A dermoscopic image has no up and down, so predictions for its mirror images and turns are equally
+valid; their mean P(malignant) varies less than any single one.
 """
 
 from typing import Any, Literal, NamedTuple
@@ -16,7 +16,7 @@ Tta = Literal["none", "flips", "rotations"]
 
 
 class View(NamedTuple):
-    """What is done to an image: first its diagonal is mirrored, then its axes."""
+    """A symmetry: the image is first mirrored along its diagonal, then along its axes."""
 
     transpose: bool
     flip_y: bool
@@ -36,7 +36,7 @@ VIEWS: dict[Tta, tuple[View, ...]] = {
 def require_views(tta: Tta, preprocess: Preprocess) -> tuple[View, ...]:
     """
     Raises:
-        InputError: no such word, or quarter turns of an input that is not square.
+        InputError: unknown name, or quarter turns of an input that is not square.
     """
     if tta == "rotations" and preprocess.width != preprocess.height:
         raise InputError(
@@ -47,10 +47,10 @@ def require_views(tta: Tta, preprocess: Preprocess) -> tuple[View, ...]:
 
 
 def viewed(images: Any, view: View, axes: tuple[int, int] = (1, 2)) -> Any:
-    """Images as a view has them: an array, which is then not contiguous, or a tensor.
+    """Applies a view to images: an array (the result is not contiguous) or a tensor.
 
     Args:
-        axes: of height and width.
+        axes: axes of height and width.
     """
     turned = images.swapaxes(*axes) if view.transpose else images
     flipped = [axis for axis, wanted in zip(axes, (view.flip_y, view.flip_x), strict=True) if wanted]

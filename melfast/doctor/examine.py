@@ -1,4 +1,4 @@
-"""Runs the probes, each in a process of its own with a time limit, and judges what they found."""
+"""Runs the probes, each in its own process with a time limit, and judges the results."""
 
 import json
 import os
@@ -14,9 +14,9 @@ from melfast.io.words import check_words
 
 Status = Literal["ok", "gap", "absent", "broken"]
 
-# A library that is read from a slow disk for the first time takes its time.
+# The first import of a library from a slow disk takes long.
 LIMIT_S = 180.0
-# The probes' own line among what libraries print.
+# Marks the line of the probe among the output of libraries.
 MARK = "melfast-doctor "
 
 CHILD = f"""
@@ -40,9 +40,9 @@ class Probe:
     """A function of melfast.doctor.machine or .libraries.
 
     Attributes:
-        what: what it is for, in a few words.
-        mend: the line that brings or mends it.
-        needed: training and prediction on the CPU cannot do without.
+        what: its purpose, in a few words.
+        mend: the command that installs or fixes it.
+        needed: training and prediction on the CPU do not work without it.
     """
 
     module: Literal["machine", "libraries"]
@@ -53,7 +53,7 @@ class Probe:
 
 
 TORCH = "pip install --force-reinstall torch torchvision"
-# Never by its bare name: melfast is on no package index, and another's package may come to be.
+# Never by its bare name: melfast is not on a package index, and another package might take the name.
 AGAIN = "pip install --force-reinstall --no-deps melfast-*.whl (in a clone: make clean setup)"
 MEND = f"mend what is broken above, or {AGAIN}"
 PROBES = (
@@ -65,7 +65,7 @@ PROBES = (
     Probe("libraries", "torch", "training", TORCH, True),
     Probe("libraries", "models", "backbones", f"{TORCH} timm", True),
     Probe("libraries", "onnxruntime", "prediction", "pip install --force-reinstall onnxruntime", True),
-    Probe("libraries", "statistics", "evaluation", "pip install --force-reinstall scipy scikit-learn"),
+    Probe("libraries", "statistics", "evaluation", "pip install --force-reinstall numba fairlearn scikit-learn"),
     Probe("libraries", "plots", "curves, reports", "pip install --force-reinstall matplotlib", True),
     Probe(
         "machine",
@@ -83,7 +83,7 @@ PROBES = (
     Probe("machine", "compiler", "torch.compile", "sudo apt-get install g++"),
     Probe("libraries", "slurm", "melfast train --slurm", "pip install submitit"),
 )
-# What would be used; whatever keeps a command from its start shows here.
+# What would be used; anything that keeps a command from starting shows here.
 USES = (
     Probe("libraries", "train", "melfast train", MEND, True),
     Probe("libraries", "predict", "melfast predict", MEND, True),
@@ -93,15 +93,15 @@ USES = (
 @check_words
 @dataclass(frozen=True)
 class Finding:
-    """What became of a probe.
+    """The result of a probe.
 
     Attributes:
-        status: `ok`; `gap`: works, and could be better; `absent`: not installed; `broken`: there,
-            and does not work.
+        status: `ok`; `gap`: works, but could be better; `absent`: not installed; `broken`: installed,
+            but does not work.
         text: what was found; one line.
-        mend: the line that mends it; None where it is ok.
-        needed: training and prediction on the CPU cannot do without.
-        facts: the same for programs.
+        mend: the command that fixes it; None if it is ok.
+        needed: training and prediction on the CPU do not work without it.
+        facts: the same in machine-readable form.
     """
 
     name: str
@@ -114,7 +114,7 @@ class Finding:
 
     @property
     def stops(self) -> bool:
-        """Training or prediction on the CPU would not work."""
+        """Whether training or prediction on the CPU would not work."""
         return self.needed and self.status in ("absent", "broken")
 
     def as_json(self) -> dict[str, Any]:
@@ -122,10 +122,10 @@ class Finding:
 
 
 def examine(probes: tuple[Probe, ...] = PROBES + USES, *, limit_s: float = LIMIT_S) -> Iterator[Finding]:
-    """The findings, in order, as they come; some probes run at a time.
+    """Yields the findings in order; several probes run at the same time.
 
     Args:
-        limit_s: how long one probe may take.
+        limit_s: time limit of one probe, seconds.
     """
     at_a_time = min(4, len(os.sched_getaffinity(0)))
     with ThreadPoolExecutor(at_a_time) as pool:
@@ -133,7 +133,7 @@ def examine(probes: tuple[Probe, ...] = PROBES + USES, *, limit_s: float = LIMIT
 
 
 def look(probe: Probe, *, limit_s: float = LIMIT_S) -> Finding:
-    """One probe, in a process of its own."""
+    """Runs one probe in its own process."""
     said = ask(probe, limit_s=limit_s)
     text = " ".join(str(said["text"]).split())
     mend = said.get("mend")
@@ -147,8 +147,8 @@ def look(probe: Probe, *, limit_s: float = LIMIT_S) -> Finding:
 
 
 def ask(probe: Probe, *, limit_s: float) -> dict[str, Any]:
-    """What the probe's process says; or, if it cannot any more, what became of it."""
-    # The same modules as here, and no part in a training of several processes.
+    """The answer of the probe's process or, if it died, how it ended."""
+    # The same modules as here, and not part of a distributed training.
     environment = {k: v for k, v in os.environ.items() if k not in ("WORLD_SIZE", "RANK")}
     environment["PYTHONPATH"] = os.pathsep.join(sys.path)
     command = [sys.executable, "-P", "-c", CHILD, f"melfast.doctor.{probe.module}", probe.name]

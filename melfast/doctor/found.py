@@ -1,7 +1,7 @@
-"""What a probe of `melfast doctor` says.
+"""The result of a probe of `melfast doctor`.
 
-A probe is a function that tries one thing melfast stands on. What is not there raises
-ModuleNotFoundError, and what does not work whatever it raises by itself.
+A probe is a function that tries one thing that melfast depends on. If it is missing it raises
+ModuleNotFoundError; if it does not work, its own exception is passed on.
 """
 
 from dataclasses import dataclass, field
@@ -14,8 +14,8 @@ class Found:
 
     Attributes:
         text: one line.
-        mend: the line that makes it better; None: nothing is amiss.
-        facts: the same for programs; plain JSON.
+        mend: the command that improves it; None: nothing to improve.
+        facts: the same in machine-readable form; plain JSON.
     """
 
     text: str
@@ -24,7 +24,7 @@ class Found:
 
 
 def require(holds: bool, otherwise: str) -> None:
-    """Raises RuntimeError: a library is there and gives wrong results."""
+    """Raises RuntimeError if a library gives wrong results."""
     if not holds:
         raise RuntimeError(otherwise)
 

@@ -1,4 +1,4 @@
-"""Probes of the libraries, each put to a small use, and of the two commands that stand on them."""
+"""Probes that try each library briefly, and the two commands that depend on them."""
 
 import importlib
 import io
@@ -13,9 +13,9 @@ from typing import Any
 from melfast.doctor.found import Found, named, require
 from melfast.doctor.machine import GIB, cpu_info, nvidia_hardware
 
-# What else has a distribution's modules.
+# Other distributions that provide the same modules.
 STAND_INS = {"onnxruntime": "onnxruntime-gpu"}
-# An ONNX file, y = -x of one float32: here, so that prediction is judged without the onnx package.
+# An ONNX file that computes y = -x, stored here so that prediction is tested without the onnx package.
 NEGATION = bytes.fromhex(
     "08093a320a0b0a017812017922034e65671201675a0f0a0178120a0a08080112040a020801"
     "620f0a0179120a0a08080112040a02080142040a001011"
@@ -23,7 +23,7 @@ NEGATION = bytes.fromhex(
 
 
 def core() -> Found:
-    """The compiled core, on one small image."""
+    """Runs the compiled core on a small image."""
     import numpy as np
 
     from melfast import core
@@ -42,7 +42,7 @@ def core() -> Found:
 
 
 def packages() -> Found:
-    """What pyproject.toml wants without extras, by version."""
+    """Checks the versions of the packages that pyproject.toml requires without extras."""
     from packaging.requirements import Requirement
 
     wanted = [Requirement(line) for line in metadata.requires("melfast") or []]
@@ -71,7 +71,7 @@ def version_of(distribution: str) -> str | None:
 
 
 def images() -> Found:
-    """JPEG and PNG, there and back."""
+    """Encodes and decodes a JPEG and a PNG."""
     import numpy as np
     import PIL.Image
     import simplejpeg
@@ -86,7 +86,7 @@ def images() -> Found:
 
 
 def torch() -> Found:
-    """A product on the CPU, and on each GPU."""
+    """Multiplies matrices on the CPU and on each GPU."""
     import torch
 
     with warnings.catch_warnings(record=True) as caught:
@@ -128,7 +128,7 @@ def torch() -> Found:
 
 
 def models() -> Found:
-    """The backbones; timm needs a torchvision that fits torch."""
+    """Builds a backbone; timm needs a torchvision that matches torch."""
     import timm
     import torchvision
 
@@ -138,7 +138,7 @@ def models() -> Found:
 
 
 def onnxruntime() -> Found:
-    """A session of one operator with each provider; a provider that fails does so in silence."""
+    """Runs one operator with each provider, because a provider may fail silently."""
     import numpy as np
     import onnxruntime
 
@@ -170,11 +170,20 @@ def onnxruntime() -> Found:
 
 
 def statistics() -> Found:
-    """What reports compute with."""
+    """The libraries that compute reports; numba compiles when it is first used."""
+    import fairlearn
+    import fairlearn.metrics
+    import numba
     import scipy
     import sklearn
 
-    found = {"scikit-learn": sklearn.__version__, "scipy": scipy.__version__}
+    require(numba.njit(lambda number: number + 1)(1) == 2, "numba's 1 + 1 is not 2")
+    found = {
+        "numba": numba.__version__,
+        "fairlearn": fairlearn.__version__,
+        "scikit-learn": sklearn.__version__,
+        "scipy": scipy.__version__,
+    }
     return Found(named(found), facts=found)
 
 
@@ -191,8 +200,8 @@ def plots() -> Found:
 
 
 def dali() -> Found:
-    """A pipeline on the CPU."""
-    import nvidia.dali as dali  # `from nvidia import dali` does not tell what is missing
+    """Runs a pipeline on the CPU."""
+    import nvidia.dali as dali  # `from nvidia import dali` does not say what is missing
 
     @dali.pipeline_def(batch_size=1, num_threads=1, device_id=None)
     def one() -> Any:
@@ -230,7 +239,7 @@ def slurm() -> Found:
 
 
 def train() -> Found:
-    """All that `melfast train` imports, and what it would choose."""
+    """Imports everything that `melfast train` needs; reports what it would choose."""
     importlib.import_module("melfast.train.run")
     from melfast.config.schema import TrainConfig
     from melfast.data.feed import choose_loader
@@ -248,7 +257,7 @@ def train() -> Found:
 
 
 def predict() -> Found:
-    """All that `melfast predict` imports, and what it would choose."""
+    """Imports everything that `melfast predict` needs; reports what it would choose."""
     for module in ("melfast.predict.writer", "rich.progress"):
         importlib.import_module(module)
     from melfast.data.loader import available_cores
@@ -264,7 +273,7 @@ def predict() -> Found:
 
 
 def _smallest_model(path: Path) -> Path:
-    """An ONNX file as `melfast export` writes them: mean levels as logits, a share as P."""
+    """An ONNX file like those of `melfast export`: mean levels as logits, a fraction as P."""
     import numpy as np
     import onnx
     from onnx import TensorProto, helper, numpy_helper

@@ -18,7 +18,7 @@ GIB = 2**30
 
 
 def cpu_info(path: Path) -> tuple[str, list[str]]:
-    """Name of the processor and those of CPU_FLAGS that it has; empty where Linux does not say."""
+    """Name of the processor and which CPU_FLAGS it has; empty if Linux does not say."""
     try:
         lines = path.read_text().splitlines()
     except OSError:
@@ -30,7 +30,7 @@ def cpu_info(path: Path) -> tuple[str, list[str]]:
 
 
 def system() -> Found:
-    """Cores, memory, disk; what a container allows is less than what the machine has."""
+    """Cores, memory and disk; a container may allow less than the machine has."""
     cores = len(os.sched_getaffinity(0))
     quota = cpu_quota(Path("/sys/fs/cgroup/cpu.max"))
     memory_gib = available_memory() / GIB
@@ -60,7 +60,7 @@ def system() -> Found:
 
 
 def cpu_quota(path: Path) -> float | None:
-    """Cores' worth of time that a container may use; None: all."""
+    """Number of cores whose time a container may use; None: all."""
     try:
         allowed, period = path.read_text().split()
     except OSError:
@@ -69,13 +69,15 @@ def cpu_quota(path: Path) -> float | None:
 
 
 def folders() -> Found:
-    """Where melfast and its libraries write."""
+    """Folders where melfast and its libraries write."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     hub = Path(os.environ.get("HF_HOME") or home / "huggingface") / "hub"
+    compiled = Path(os.environ.get("NUMBA_CACHE_DIR") or Path(__file__).parents[1] / "metrics")
     places = {
         "current folder": (Path.cwd(), "cd /a/writable/folder"),
         "temporary files": (Path(tempfile.gettempdir()), "export TMPDIR=/a/writable/folder"),
         "pretrained weights": (Path(os.environ.get("HF_HUB_CACHE") or hub), "export HF_HOME=/a/writable/folder"),
+        "compiled statistics": (compiled if writable(compiled) else home, "export NUMBA_CACHE_DIR=/a/writable/folder"),
     }
     closed = [name for name, (path, _) in places.items() if not writable(path)]
     facts = {name: {"path": str(path), "writable": name not in closed} for name, (path, _) in places.items()}
@@ -86,7 +88,7 @@ def folders() -> Found:
 
 
 def writable(folder: Path) -> bool:
-    """Whether a file can be made in it, or in what stands of the way to it."""
+    """Whether a file can be created in it, or in its nearest existing parent."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     try:
@@ -97,7 +99,7 @@ def writable(folder: Path) -> bool:
 
 
 def gpu() -> Found:
-    """What the NVIDIA driver says; it needs no library of ours."""
+    """GPUs reported by the NVIDIA driver; needs no Python library."""
     if shutil.which("nvidia-smi") is None:
         if not nvidia_hardware():
             raise ModuleNotFoundError("no NVIDIA GPU here: everything runs on the CPU")
@@ -127,7 +129,7 @@ def nvidia_hardware(devices: Path = Path("/sys/bus/pci/devices")) -> bool:
 
 
 def compiler() -> Found:
-    """For torch.compile on the CPU, and for building melfast."""
+    """The compiler, which torch.compile on the CPU and building melfast need."""
     path = shutil.which(os.environ.get("CXX") or "g++") or shutil.which("clang++")
     if path is None:
         raise ModuleNotFoundError("no C++ compiler")

@@ -1,4 +1,4 @@
-"""Backends: what can run a model on this machine, and which of them is taken."""
+"""Backends: which engines can run a model on this machine, and which one is used."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from melfast.io.words import check_words
 from melfast.models.record import ModelRecord
 
 Backend = Literal["auto", BackendName]
-# The fastest first; what each one runs.
+# The fastest first, and the kinds of model that each runs.
 RUNS: dict[BackendName, tuple[str, ...]] = {
     "tensorrt": ("engine", "onnx"),
     "onnx-cuda": ("onnx",),
@@ -35,18 +35,18 @@ def open_engine(
     std: Numbers | None = None,
     model_output: Output | None = None,
 ) -> Engine:
-    """Loads a model; `info` of the engine says what runs it and why nothing faster does.
+    """Loads a model; `info` of the engine tells what runs it and why nothing faster does.
 
     Args:
         model: an ONNX file, a TensorRT engine, or a run folder or checkpoint.
-        backend: `auto` takes the first of RUNS that can run the model here. It builds no TensorRT
-            engine, which may take minutes: it takes one that lies beside the ONNX file. `tensorrt`
-            builds it where it is missing or does not fit.
-        threads: on the CPU; None: one a core that the process may use.
-        input_size, colour, mean, std, model_output: of an ONNX file that melfast did not write, see
+        backend: `auto` takes the first of RUNS that can run the model here. It uses a TensorRT
+            engine beside the ONNX file but does not build one, which may take minutes. `tensorrt`
+            builds it if it is missing or does not fit.
+        threads: threads on the CPU; None: one per core that the process may use.
+        input_size, colour, mean, std, model_output: for an ONNX file that melfast did not write, see
             melfast.engines.foreign.
     Raises:
-        InputError: there is no such file, it is broken, or the backend cannot run it here.
+        InputError: the file does not exist or is broken, or the backend cannot run it here.
     """
     path, foreign = Path(model), Foreign(input_size, colour, mean, std, model_output)
     kind = _fitting_kind(path, foreign)
@@ -70,10 +70,10 @@ def open_engine(
 
 @dataclass(frozen=True)
 class ModelFile:
-    """What a model says of itself, wherever it may run.
+    """Information in a model file, independent of where it runs.
 
     Attributes:
-        origin, assumed: as of the EngineInfo of each engine that runs it.
+        origin, assumed: as in the EngineInfo of any engine that runs it.
     """
 
     record: ModelRecord
@@ -89,12 +89,12 @@ def read_model(
     colour: ColourSpace | None = None,
     model_output: Output | None = None,
 ) -> ModelFile:
-    """Reads what a model is, without the GPU or TensorRT that may be wanted to run it.
+    """Reads the information in a model file, without the GPU or TensorRT that running it may need.
 
     Args:
-        model, input_size, colour, model_output: as of open_engine.
+        model, input_size, colour, model_output: as for open_engine.
     Raises:
-        InputError: there is no such file, or it is broken.
+        InputError: the file does not exist or is broken.
     """
     path, foreign = Path(model), Foreign(input_size, colour, output=model_output)
     kind = _fitting_kind(path, foreign)
@@ -122,10 +122,10 @@ def _fitting_kind(path: Path, foreign: Foreign) -> str:
 
 
 def model_kind(path: Path) -> str:
-    """`onnx`, `engine` or `checkpoint`, by the name; whether it is one, its engine finds.
+    """`onnx`, `engine` or `checkpoint`, judged by the name; the engine checks the content.
 
     Raises:
-        InputError: there is nothing.
+        InputError: the file does not exist.
     """
     if not path.exists():
         raise InputError(f"{path}: no such file, wanted a model that melfast export wrote, or a run folder")

@@ -1,8 +1,8 @@
-"""Engine: what runs an exported model. Predictions, parity tests and benchmarks know engines only.
+"""Engine: runs an exported model. Predictions, parity tests and benchmarks use only engines.
 
 The exported file: one input `images`, uint8 sRGB [B, H, W, 3]; outputs `probability` [B] and
-`logits` [B, C], float32; the ModelRecord as JSON in the metadata under `melfast`. Where
-`record.takes_group` a second input `group`, int64 [B], -1 unknown, which an ONNX file need not be fed.
+`logits` [B, C], float32; the ModelRecord as JSON in the metadata under `melfast`. If
+`record.takes_group` there is a second input `group`, int64 [B], -1 unknown, optional in an ONNX file.
 """
 
 import hashlib
@@ -26,22 +26,22 @@ BackendName = Literal["tensorrt", "onnx-cuda", "onnx-cpu", "torch"]
 
 
 class UnusableError(InputError):
-    """A backend cannot run a file here, and another may; the message says why."""
+    """A backend cannot run a file here, but another may; the message says why."""
 
 
 @check_words
 @dataclass(frozen=True)
 class EngineInfo:
-    """What ran a model, for people and for the file beside its predictions.
+    """What ran a model, to show and to record beside its predictions.
 
     Attributes:
-        backend: the one taken.
-        provider: what it runs on, as the runtime itself says after loading.
+        backend: the one in use.
+        provider: what it runs on, as reported by the runtime after loading.
         runtime: its name and version.
         model, sha256: the file with the weights, and its hash.
-        assumed: of a file that melfast did not write, what it is taken for.
-        passed_over: backends that `auto` would rather have taken, and why it did not.
-        source_sha256: hash of the file that `model` was built from; '' where it is no other's.
+        assumed: what was assumed about a file that melfast did not write.
+        passed_over: backends that `auto` would have preferred, and why it did not use them.
+        source_sha256: hash of the file that `model` was built from; '' if it was not built from another.
     """
 
     backend: BackendName
@@ -59,7 +59,7 @@ class EngineInfo:
         return self.source_sha256 or self.sha256
 
     def identity(self) -> dict[str, str]:
-        """What tells engines apart whose rows stand in one table."""
+        """Distinguishes engines whose rows are in the same table."""
         return {
             "backend": self.backend,
             "provider": self.provider,
@@ -77,9 +77,9 @@ class Engine(Protocol):
 
     Attributes:
         record: what the model is; its `preprocess` gives the input size.
-        provider: what it runs on, as the runtime itself says after loading.
-        info: the same and more, to be written down.
-        in_flight: calls of `run`, from as many threads, that are faster together than in turn.
+        provider: what it runs on, as reported by the runtime after loading.
+        info: the same and more, to be recorded.
+        in_flight: number of simultaneous calls of `run`, each in its own thread, that is fastest.
     """
 
     record: ModelRecord
@@ -93,15 +93,15 @@ class Engine(Protocol):
         Args:
             images_bhw3: uint8 sRGB [B, H, W, 3] at the model's size, C-contiguous, B >= 1.
             group_b: int64 [B], tone group of each image by its index in `record.groups`, -1 unknown; None: all
-                unknown. Used where `record.takes_group`.
+                unknown. Used if `record.takes_group`.
         Raises:
-            ValueError: another shape or dtype.
+            ValueError: wrong shape or dtype.
         """
         ...
 
 
 def require_images(images_bhw3: NDArray[np.uint8], record: ModelRecord) -> None:
-    """Raises ValueError where an engine cannot take the images."""
+    """Raises ValueError if an engine cannot take the images."""
     size, found = record.preprocess, images_bhw3.shape
     wanted = (size.height, size.width, 3)
     if images_bhw3.dtype != np.uint8 or len(found) != 4 or found[1:] != wanted or not found[0]:
@@ -111,7 +111,7 @@ def require_images(images_bhw3: NDArray[np.uint8], record: ModelRecord) -> None:
 
 
 def groups_or_unknown(group_b: Groups, images_bhw3: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """What is fed to a model that takes the tone group of each image; raises ValueError for another shape."""
+    """The tone groups to feed to a model that takes them; raises ValueError for a wrong shape."""
     group_b = np.full(len(images_bhw3), -1) if group_b is None else np.asarray(group_b, np.int64)
     if group_b.shape != images_bhw3.shape[:1]:
         raise ValueError(f"group must be int64 [{len(images_bhw3)}], got {list(group_b.shape)}")
@@ -119,7 +119,7 @@ def groups_or_unknown(group_b: Groups, images_bhw3: NDArray[np.uint8]) -> NDArra
 
 
 def file_sha256(path: Path) -> str:
-    """Raises InputError where the file cannot be read."""
+    """SHA-256 of a file; raises InputError if it cannot be read."""
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""ONNX files that melfast did not write: what the user says of one, and what it says itself."""
+"""ONNX files that melfast did not write: what the user states about one, and what the file itself tells."""
 
 import re
 from dataclasses import dataclass, fields
@@ -17,7 +17,7 @@ from melfast.models.running import SLACK
 
 Output = Literal["logits", "probability"]
 Numbers = tuple[float, float, float]
-# ONNX Runtime's words for the types an image may come in.
+# ONNX Runtime's names of the types that an image may have.
 TYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32, "tensor(float16)": np.float16}
 TAKEN = "float [N,3,H,W], float [N,H,W,3] or uint8 [N,H,W,3]"
 
@@ -25,14 +25,14 @@ TAKEN = "float [N,3,H,W], float [N,H,W,3] or uint8 [N,H,W,3]"
 @check_words
 @dataclass(frozen=True)
 class Foreign:
-    """What the user says of an ONNX file that melfast did not write; None: not said.
+    """What the user states about an ONNX file that melfast did not write; None: not stated.
 
     Attributes:
         input_size: (width, height) in pixels.
-        colour: of the values that it takes, RGB in 0..1 or CIELAB, before mean and std.
+        colour: colour space of its input, RGB in 0..1 or CIELAB, before mean and std.
         mean, std: per channel, in the units of `colour`; None: the usual ones of `colour`.
-        output: `logits`, of which softmax or sigmoid is taken, or a `probability`; None: a
-            probability where the graph ends in a softmax or sigmoid.
+        output: `logits`, to which softmax or sigmoid is applied, or `probability`; None: a
+            probability if the graph ends in a softmax or sigmoid.
     """
 
     input_size: tuple[int, int] | None = None
@@ -43,15 +43,15 @@ class Foreign:
 
     @property
     def said(self) -> str:
-        """In words, what is said."""
+        """What is stated, in words."""
         return " and ".join(each.name.replace("_", " ") for each in fields(self) if getattr(self, each.name))
 
 
 class Adapter:
-    """Images to what a foreign file takes, and what it gives to probabilities.
+    """Converts images to the input of a foreign file, and its output to probabilities.
 
     Attributes:
-        record: what the file is taken for; the last class is the malignant one.
+        record: what is assumed about the file; the last class is the malignant one.
         assumed: the same in words.
     """
 
@@ -60,13 +60,13 @@ class Adapter:
         Args:
             session: an onnxruntime.InferenceSession.
         Raises:
-            InputError: what is said does not suffice, does not fit the file, or the file takes no
-                images or gives no answers that could be used.
+            InputError: the statements are incomplete or do not fit the file, or the file does not take
+                images or return usable outputs.
         """
         self.path = path
         self.input, self.dtype, self.planes, size = _image_input(session, path)
         count = session.get_inputs()[0].shape[0]
-        # Many a file takes one image at a time, or another fixed number.
+        # Many files take one image at a time, or another fixed number.
         self.count = count if isinstance(count, int) else None
         wanted = foreign.input_size or size
         if foreign.colour is None or wanted is None:
@@ -87,7 +87,7 @@ class Adapter:
         self.preprocess = Preprocess(*size_hw, foreign.colour, foreign.mean or usual.mean, foreign.std or usual.std)
         self.output = session.get_outputs()[0].name
         self.kind = foreign.output or _ending(path)
-        # Asked black and white: what the file says of shapes may be wrong or nothing at all.
+        # Run on a black and a white image, because the shapes in the file may be wrong or missing.
         asked = (np.full((1, *size_hw, 3), value, np.uint8) for value in (0, 255))
         answers = np.concatenate([self._columns(self._ask(session, image)) for image in asked])
         if self.kind == "probability" and not _possible(answers).all():
@@ -105,8 +105,8 @@ class Adapter:
         self.assumed = self._in_words(session, columns)
 
     def run(self, session: Any, images_bhw3: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """See Engine.run; logits [B, 1] of a file of one output are log-odds. The probability is
-        NaN where the file gives none, though it was taken for one that does."""
+        """See Engine.run; logits [B, 1] of a file with one output are log-odds. The probability is
+        NaN if the output of a file that is assumed to return probabilities is not one."""
         answers = self._columns(self._ask(session, images_bhw3))
         if self.kind == "probability":
             answers[~_possible(answers)] = np.nan
@@ -168,8 +168,8 @@ class Adapter:
 
 
 def _possible(answers: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Which rows hold nothing that no probability could be. NaN, which the file may give for some
-    image, says nothing of what its output is."""
+    """Which rows could be probabilities. NaN, which a file may return for some image, does not count
+    against it."""
     return ~np.any((answers < -SLACK) | (answers > 1 + SLACK), axis=1, keepdims=True)[:, 0]
 
 
@@ -192,7 +192,7 @@ def _ending(path: Path) -> Output:
     """Whether the graph ends in a softmax or a sigmoid."""
     import onnx
 
-    # Weights in files beside it are not needed.
+    # External weight files are not needed.
     graph = onnx.load(path, load_external_data=False).graph
     makers = {name: node for node in graph.node for name in node.output}
     node = makers.get(graph.output[0].name)

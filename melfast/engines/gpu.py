@@ -1,4 +1,4 @@
-"""The CUDA device, found without torch; and calls of CUDA's runtime."""
+"""Find the CUDA device without torch, and call CUDA's runtime."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ class Gpu:
     """A CUDA device.
 
     Attributes:
-        compute_capability: as "9.0".
+        compute_capability: for example "9.0".
     """
 
     name: str
@@ -25,7 +25,7 @@ def find_gpu() -> Gpu:
     """The first CUDA device.
 
     Raises:
-        UnusableError: there is none that can be used.
+        UnusableError: no usable device.
     """
     try:
         from cuda.bindings import runtime
@@ -41,14 +41,14 @@ def find_gpu() -> Gpu:
 
 
 class CudaError(RuntimeError):
-    """A call of CUDA's runtime failed; its name for that."""
+    """A call of CUDA's runtime failed; the message is its error name."""
 
 
 def call(answer: tuple[Any, ...]) -> Any:
-    """What a function of cuda.bindings.runtime gave besides its error code.
+    """The result of a function of cuda.bindings.runtime without its error code.
 
     Raises:
-        CudaError: the code is one.
+        CudaError: the code is an error.
     """
     code, *values = answer
     if int(code) != 0:

@@ -34,15 +34,15 @@ from melfast.models.running import in_pieces
 
 Device = Literal["cpu", "cuda"]
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-# Both packages are one module: the one installed last is the one that is there.
+# Both packages provide the same module; the one installed last wins.
 INSTALL = "pip uninstall onnxruntime, then pip install onnxruntime-gpu"
 
-# Images that one thread works through at a time: sharing every operation of a large batch among
-# four threads was seen at 0.6 to 0.7 of the images/s of ConvNeXt-Tiny.
+# Images per thread at a time. Sharing every operation of a large batch among four threads gave only
+# 0.6 to 0.7 of the images/s of ConvNeXt-Tiny.
 PIECE = 4
-# In its words on a file of an opset that it does not know.
+# Part of its error message for an unknown opset.
 NEWER = r"Opset (\d+) is under development.* is till opset (\d+)"
-# ONNX Runtime's errors have no common base of their own.
+# ONNX Runtime's errors have no common base class.
 LOAD_ERRORS = (
     errors.EPFail,
     errors.Fail,
@@ -58,7 +58,7 @@ LOAD_ERRORS = (
 class OnnxEngine:
     """See melfast.engines.base.Engine. `run` may be called from several threads."""
 
-    in_flight = 1  # one call has all the threads
+    in_flight = 1  # one call uses all threads
 
     @check_words
     def __init__(
@@ -66,13 +66,13 @@ class OnnxEngine:
     ) -> None:
         """
         Args:
-            path: a file that `melfast export` wrote; others with `foreign`.
-            threads: that one `run` uses on the CPU; None: one a core that the process may use.
-            foreign: what a file is that melfast did not write.
+            path: a file that `melfast export` wrote, or another one with `foreign`.
+            threads: threads of one `run` on the CPU; None: one per core that the process may use.
+            foreign: statements about a file that melfast did not write.
         Raises:
-            UnusableError: `device` is cuda, and there is none or ONNX Runtime cannot use it.
-            InputError: the file is missing, no whole ONNX file, or not melfast's and `foreign` does
-                not say enough.
+            UnusableError: `device` is cuda, but there is none or ONNX Runtime cannot use it.
+            InputError: the file is missing or not a complete ONNX file, or melfast did not write it
+                and `foreign` does not state enough.
         """
         path, foreign = Path(path), foreign or Foreign()
         threads = available_cores() if threads is None else threads
@@ -129,7 +129,7 @@ class OnnxEngine:
 
     @cached_property
     def whole(self) -> onnxruntime.InferenceSession:
-        """A session whose every operation all threads share: for one image, which has no pieces."""
+        """A session in which all threads share every operation, for a single image."""
         return load_session(self.path, self.threads)
 
 
@@ -139,19 +139,19 @@ def _run(session: onnxruntime.InferenceSession, *inputs: NDArray[Any]) -> Output
 
 
 def require_cuda() -> None:
-    """Raises UnusableError where ONNX Runtime has no GPU to run on or is not made for one."""
+    """Raises UnusableError if there is no GPU or ONNX Runtime is not built for one."""
     find_gpu()
     if PROVIDERS["cuda"] not in onnxruntime.get_available_providers():
         raise UnusableError(f"onnxruntime-gpu is not installed: {INSTALL}")
-    onnxruntime.preload_dlls()  # the CUDA libraries that other packages brought
+    onnxruntime.preload_dlls()  # the CUDA libraries that other packages installed
 
 
 @check_words
 def require_provider(session: onnxruntime.InferenceSession, device: Device) -> str:
-    """The provider that the session runs on, which ONNX Runtime may have changed in silence.
+    """The provider of the session, which ONNX Runtime may have changed silently.
 
     Raises:
-        UnusableError: it is another than the one asked for.
+        UnusableError: it is not the requested one.
     """
     found = session.get_providers()
     if found[:1] != [PROVIDERS[device]]:
@@ -164,17 +164,17 @@ def require_provider(session: onnxruntime.InferenceSession, device: Device) -> s
 
 @check_words
 def load_session(path: Path, threads: int, device: Device = "cpu") -> onnxruntime.InferenceSession:
-    """Raises InputError where there is no ONNX file that can be run."""
+    """Loads a session; raises InputError if the file cannot be run."""
     if not path.is_file():
         found = "is a folder" if path.is_dir() else "no such file"
         raise InputError(f"{path}: {found}, wanted a model that melfast export wrote")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    # Threads that spin while they wait take the cores from the decoder.
+    # Threads that spin while they wait would take cores from the decoder.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3  # errors; they come as exceptions as well
+    options.log_severity_level = 3  # errors only, which are also raised as exceptions
     try:
-        # No fallback: else it prints, and takes the CPU, when a run fails on the GPU.
+        # No fallback: otherwise, when a run fails on the GPU, it prints and uses the CPU.
         return onnxruntime.InferenceSession(path, options, providers=[PROVIDERS[device]], enable_fallback=0)
     except LOAD_ERRORS as error:
         reason = " ".join(str(error).replace(f"Load model from {path} failed:", "").split())
@@ -189,7 +189,7 @@ def load_session(path: Path, threads: int, device: Device = "cpu") -> onnxruntim
 
 
 def read_record(session: onnxruntime.InferenceSession, path: Path) -> ModelRecord:
-    """The model record in the metadata; InputError where the model does not fit it."""
+    """The model record in the metadata; raises InputError if the model does not fit it."""
     metadata = session.get_modelmeta().custom_metadata_map
     record = ModelRecord.from_json(metadata[METADATA_KEY], f"{path}: metadata {METADATA_KEY!r}")
     size = record.preprocess

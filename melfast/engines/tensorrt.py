@@ -1,6 +1,6 @@
-"""TensorRT: an engine from an exported ONNX file.
+"""TensorRT: build an engine from an exported ONNX file.
 
-TensorRT and TensorRT-RTX have one API. The latter builds without a GPU; neither runs without one.
+TensorRT and TensorRT-RTX share one API. TensorRT-RTX builds without a GPU; neither runs without one.
 """
 
 import importlib
@@ -12,7 +12,7 @@ from melfast.engines.base import INPUT, UnusableError
 from melfast.io.errors import InputError
 from melfast.io.files import atomic_path
 
-# The second of the RTX names is what its wheel of bindings alone installs.
+# The second RTX name is the one that its wheel with only the bindings installs.
 MODULES = ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings")
 INSTALL = (
     "pip install tensorrt-cu13 (or tensorrt-rtx-cu13-libs and tensorrt-rtx-cu13-bindings, which "
@@ -24,7 +24,7 @@ def find_tensorrt() -> ModuleType:
     """The first of MODULES that is installed.
 
     Raises:
-        UnusableError: none is.
+        UnusableError: none is installed.
     """
     for name in MODULES:
         try:
@@ -35,7 +35,7 @@ def find_tensorrt() -> ModuleType:
 
 
 def is_portable(trt: ModuleType) -> bool:
-    """Whether engines are for every GPU: those of TensorRT-RTX are finished when first loaded."""
+    """Whether engines work on every GPU: those of TensorRT-RTX are completed when first loaded."""
     return "rtx" in trt.__name__
 
 
@@ -48,17 +48,17 @@ def build_engine(
 ) -> bytes:
     """A serialized engine of a file that `melfast export` wrote.
 
-    The network is strongly typed: its precision is the file's.
+    The network is strongly typed: its precision is that of the file.
 
     Args:
-        batches: images a batch: the fewest, those it is tuned for, the most.
-        timing_cache: a file that keeps the timings of kernels for the next build. TensorRT-RTX
-            times nothing while it builds, and writes none.
-        tf32: whether float32 products may be taken in TF32, TensorRT's own default: faster, and
-            with 10 bits of mantissa, too few for what is asked of float32.
+        batches: smallest, optimal and largest number of images per batch.
+        timing_cache: a file that keeps kernel timings for the next build. TensorRT-RTX does not time
+            kernels while it builds, and writes none.
+        tf32: whether float32 products may use TF32, the default of TensorRT: faster, but with a 10-bit
+            mantissa, which is too inexact for our float32 tolerance.
     Raises:
         InputError: TensorRT is not installed, or cannot read or build the file.
-        ValueError: `batches` do not rise from 1 or more.
+        ValueError: `batches` are not rising numbers >= 1.
     """
     if not 1 <= batches[0] <= batches[1] <= batches[2]:
         raise ValueError(f"batches must rise from 1 or more, got {batches}")
@@ -69,7 +69,7 @@ def build_engine(
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     logger = make_logger(trt)
     builder = trt.Builder(logger)
-    # Typed by the ONNX file; TensorRT 11 knows no other networks, and the flag still.
+    # Typed by the ONNX file; TensorRT 11 has only such networks, but still accepts the flag.
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(content):
@@ -88,7 +88,7 @@ def build_engine(
         timing_cache = None
     if timing_cache:
         before = timing_cache.read_bytes() if timing_cache.is_file() else b""
-        # Timings of another GPU or version are refused, and taken anew.
+        # Timings of another GPU or version are refused and measured again.
         if not config.set_timing_cache(config.create_timing_cache(before), False):
             config.set_timing_cache(config.create_timing_cache(b""), False)
     engine = builder.build_serialized_network(network, config)
@@ -101,14 +101,14 @@ def build_engine(
 
 
 def without_defaults(content: bytes) -> bytes:
-    """An ONNX file whose inputs must all be given: TensorRT takes one that has a default for a constant."""
+    """An ONNX file whose inputs are all required: TensorRT treats an input with a default as a constant."""
     import onnx
     from google.protobuf.message import DecodeError
 
     try:
         model = onnx.load_from_string(content)
     except DecodeError:
-        return content  # TensorRT tells what is wrong with it
+        return content  # TensorRT reports what is wrong with it
     names = {each.name for each in model.graph.input}
     constants = [each for each in model.graph.initializer if each.name not in names]
     if len(constants) == len(model.graph.initializer):

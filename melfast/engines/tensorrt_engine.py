@@ -1,7 +1,7 @@
 """TensorRtEngine: an engine of TensorRT on a GPU, without torch.
 
 Two lanes each have a stream, an execution context and page-locked buffers, so that two threads that
-call `run`, as melfast.predict.predictor does, overlap: the one copies while the other computes.
+call `run`, as melfast.predict.predictor does, overlap: one copies while the other computes.
 """
 
 import ctypes
@@ -44,11 +44,11 @@ class TensorRtEngine:
     def __init__(self, path: str | Path, *, build: bool = False) -> None:
         """
         Args:
-            path: an engine that `melfast export` wrote, or an ONNX file of its; then the engine is
-                NAME.engine beside it.
-            build: the engine of an ONNX file where it is missing or does not fit.
+            path: an engine that `melfast export` wrote, or an ONNX file, whose engine is then NAME.engine
+                beside it.
+            build: build the engine of an ONNX file if it is missing or does not fit.
         Raises:
-            UnusableError: no GPU or no TensorRT; the engine is missing, stale, or of another
+            UnusableError: no GPU or no TensorRT; the engine is missing, outdated, or for another
                 version or GPU.
             InputError: the engine is broken, or cannot be built.
         """
@@ -105,7 +105,7 @@ class TensorRtEngine:
 
 
 def find_engine(path: Path, trt: ModuleType, gpu: Any, *, build: bool) -> tuple[Path, Sidecar]:
-    """The engine of a file, itself or NAME.engine beside it, which fits this machine.
+    """The engine for this machine: the file itself or NAME.engine beside it.
 
     Raises:
         UnusableError, InputError: as TensorRtEngine.
@@ -124,7 +124,7 @@ def find_engine(path: Path, trt: ModuleType, gpu: Any, *, build: bool) -> tuple[
             raise UnusableError(f"{engine} was not built from {path.name}")
     except InputError as error:
         if not build:
-            # Whatever ails an engine that nobody named, the model itself may be run.
+            # If an engine that the user did not name is unusable, the model itself may still run.
             raise UnusableError(str(error)) from None
         write_engine(path, engine)
         sidecar = read_sidecar(engine)
@@ -132,7 +132,7 @@ def find_engine(path: Path, trt: ModuleType, gpu: Any, *, build: bool) -> tuple[
 
 
 def require_valid(runtime: Any, content: bytes, engine: Path, trt: ModuleType) -> None:
-    """Raises UnusableError where TensorRT-RTX says that an engine is not for this GPU."""
+    """Raises UnusableError if TensorRT-RTX says that an engine is not for this GPU."""
     validity, diagnostics = runtime.get_engine_validity(content)
     if validity == trt.EngineValidity.INVALID:
         kinds = trt.EngineInvalidityDiagnostics.__members__
@@ -150,15 +150,15 @@ class RuntimeCache:
         self.saved = False
         with suppress(OSError):  # none yet
             content = self.path.read_bytes()
-            # False: of another GPU or version; then it is written anew.
+            # False: for another GPU or version; then it is written again.
             self.saved = self.cache.deserialize(content)
         self.config.set_runtime_cache(self.cache)
 
     def save(self) -> None:
-        """Once, after the first batch has had its kernels made."""
+        """Writes the cache once, after the kernels for the first batch are compiled."""
         if not self.saved:
             self.saved = True
-            # A folder that cannot be written to costs the next start some seconds, no more.
+            # If the folder is not writable, the next start only takes some seconds longer.
             with suppress(InputError), atomic_path(self.path) as temporary:
                 temporary.write_bytes(bytes(self.cache.serialize()))
 
@@ -170,8 +170,8 @@ class Lane:
         from cuda.bindings import runtime as cuda
 
         self.cuda, self.context, self.logger = cuda, context, logger
-        self.held: list[tuple[Callable[[Any], Any], Any]] = []  # how to free it, and what
-        # Not at exit: CUDA may be gone by then, and takes all of it along.
+        self.held: list[tuple[Callable[[Any], Any], Any]] = []  # the function that frees it, and its argument
+        # Not at exit: CUDA may already be gone then, and its memory with it.
         weakref.finalize(self, _release, self.held).atexit = False
         self.stream = call(cuda.cudaStreamCreateWithFlags(cuda.cudaStreamNonBlocking))
         self.held.append((cuda.cudaStreamDestroy, self.stream))
@@ -190,17 +190,17 @@ class Lane:
         self.count, self.graph, self.captures = 0, None, True
 
     def run(self, *inputs: NDArray[Any]) -> Outputs:
-        """At most as many images as there is room for."""
+        """Runs at most as many images as there is room for."""
         count = len(inputs[0])
         for host, given in zip(self.inputs.values(), inputs, strict=True):
             np.copyto(host[:count], given)
-        # What stands in the rows beyond is computed along, where the engine takes no fewer.
+        # If the engine takes no fewer rows, the remaining ones are computed and ignored.
         rows = max(count, self.fewest)
         if rows != self.count:
             self._resize(rows)
             self._enqueue()
         else:
-            # The second batch of a size and those after it: all that is enqueued in one launch.
+            # From the second batch of a size on, everything is enqueued in one launch.
             if self.graph is None and self.captures:
                 self._capture()
             if self.graph is None:
@@ -212,7 +212,7 @@ class Lane:
         return probability, logits
 
     def _resize(self, count: int) -> None:
-        # A graph holds for the shape alone that it was captured with.
+        # A graph is valid only for the shape that it was captured with.
         if self.graph is not None:
             call(self.cuda.cudaGraphExecDestroy(self.graph))
         self.graph, self.count = None, count
@@ -236,7 +236,7 @@ class Lane:
         call(self.cuda.cudaMemcpyAsync(*ends, num_bytes, kind, self.stream))
 
     def _capture(self) -> None:
-        """What `_enqueue` does as a graph; where that fails, it is enqueued each time."""
+        """Captures `_enqueue` as a graph; if that fails, it is called each time."""
         capturable = getattr(self.context, "is_stream_capturable", None)
         if capturable and not capturable(int(self.stream)):
             return  # not yet: TensorRT-RTX may still be making kernels
@@ -264,7 +264,7 @@ class Lane:
         return address
 
     def _pinned(self, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-        """A page-locked array, which copies to and from the device need to run beside others."""
+        """A page-locked array, which asynchronous copies to and from the device need."""
         num_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
         address = int(call(self.cuda.cudaHostAlloc(num_bytes, 0)))
         self.held.append((self.cuda.cudaFreeHost, address))

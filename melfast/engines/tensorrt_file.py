@@ -1,4 +1,4 @@
-"""An engine of TensorRT on disk: NAME.engine and, beside it, NAME.engine.json, its sidecar."""
+"""A TensorRT engine on disk: NAME.engine and its sidecar NAME.engine.json."""
 
 import json
 import re
@@ -47,16 +47,16 @@ Images = Annotated[int, Field(ge=1, le=65536)]
 
 @checked()
 class Sidecar:
-    """What must be known of an engine to run it, and to know that it must not be run.
+    """What must be known about an engine to run it, or to refuse to run it.
 
     Attributes:
-        source: name of the ONNX file it was built from, where that lay beside it; else ''.
-        source_sha256, engine_sha256: of the two files.
-        runtime: what built it, which alone can load it: name and version.
-        gpu: what it was built for, which alone can run it; None: built without a GPU for every one
-            that TensorRT-RTX knows.
-        batches: images a batch: the fewest, those it is tuned for, the most.
-        record: the model's.
+        source: name of the ONNX file that it was built from, if that was beside it; otherwise ''.
+        source_sha256, engine_sha256: hashes of the two files.
+        runtime: name and version of the runtime that built it; no other can load it.
+        gpu: the GPU that it was built for; no other can run it. None: built without a GPU, for every
+            GPU that TensorRT-RTX supports.
+        batches: smallest, optimal and largest number of images per batch.
+        record: record of the model.
     """
 
     source: Annotated[str, AfterValidator(_file_name)]
@@ -73,7 +73,7 @@ class Sidecar:
 
 
 def is_engine(path: Path) -> bool:
-    """Whether a file is called as one, or has the sidecar of one."""
+    """Whether a file is named like an engine, or has the sidecar of one."""
     return path.suffix in SUFFIXES or sidecar_path(path).is_file()
 
 
@@ -91,13 +91,13 @@ def write_engine(
 ) -> Path:
     """Builds the engine of a file that `melfast export` wrote, and writes it with its sidecar.
 
-    With TensorRT-RTX no GPU is needed, and the engine is for every one; TensorRT's own is for the
-    GPU that built it. Timings of the build are kept beside it, in NAME.timing, for the next.
+    TensorRT-RTX needs no GPU, and its engine is for every GPU; an engine of TensorRT is for the GPU
+    that built it. Timings of the build are kept in NAME.timing beside it, for the next build.
 
     Args:
         batches, tf32: see build_engine.
-        check: is called with the engine, its sidecar beside it, before they get their names; what
-            it raises leaves nothing behind.
+        check: called with the engine and its sidecar before they get their final names; if it raises,
+            nothing is left behind.
     Returns:
         The sidecar.
     Raises:
@@ -106,8 +106,8 @@ def write_engine(
     """
     onnx_path, output = Path(onnx_path), Path(output)
     trt = find_tensorrt()
-    # The files come first: a folder that cannot be written to is told before the work. A crash
-    # between the two names leaves a sidecar of another engine, which its hash gives away.
+    # The files come first, so an unwritable folder is reported before the work. A crash
+    # between the two renames leaves the sidecar of another engine, which its hash reveals.
     with atomic_path(output) as engine, atomic_path(sidecar_path(output)) as sidecar:
         digest, record = file_sha256(onnx_path), onnx_record(onnx_path)
         timings = output.with_suffix(".timing")
@@ -134,7 +134,7 @@ def write_engine(
 
 
 def onnx_record(path: Path) -> ModelRecord:
-    """The model record in an ONNX file's metadata; InputError where there is none."""
+    """The model record in an ONNX file's metadata; raises InputError if there is none."""
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -154,7 +154,7 @@ def read_sidecar(engine: Path) -> Sidecar:
     """The sidecar of an engine.
 
     Raises:
-        InputError: it is missing or broken, or that of another engine.
+        InputError: it is missing or broken, or belongs to another engine.
     """
     path = sidecar_path(engine)
     if not path.exists():
@@ -166,7 +166,7 @@ def read_sidecar(engine: Path) -> Sidecar:
 
 
 def require_fits(sidecar: Sidecar, engine: Path, trt: ModuleType, gpu: Gpu) -> None:
-    """Raises UnusableError where an engine is stale, or of another version or GPU."""
+    """Raises UnusableError if an engine is outdated, or for another version or GPU."""
     if sidecar.runtime != runtime_name(trt):
         raise UnusableError(f"{engine} was built by {sidecar.runtime}, installed is {runtime_name(trt)}")
     if sidecar.gpu not in (None, gpu):
@@ -177,5 +177,5 @@ def require_fits(sidecar: Sidecar, engine: Path, trt: ModuleType, gpu: Gpu) -> N
 
 
 def runtime_name(trt: ModuleType) -> str:
-    """As "tensorrt_rtx 1.7.1.116", whichever of its names the module was found by."""
+    """For example "tensorrt_rtx 1.7.1.116", whatever name the module was imported by."""
     return f"{trt.__name__.removesuffix('_bindings')} {trt.__version__}"

@@ -1,4 +1,4 @@
-"""TorchEngine: a checkpoint as it is, in torch."""
+"""TorchEngine: run a checkpoint directly in torch."""
 
 from pathlib import Path
 from typing import Literal
@@ -25,11 +25,11 @@ class TorchEngine:
     ) -> None:
         """
         Args:
-            path: a run folder, of which the best checkpoint is taken, a checkpoint or its weights.
-            device: `auto`: CUDA where there is a device.
-            threads: of the whole process' torch; None: as it is.
+            path: a run folder (its best checkpoint), a checkpoint or its weights.
+            device: `auto`: CUDA if there is a device.
+            threads: torch threads of the whole process; None: unchanged.
         Raises:
-            InputError: no checkpoint, one of masked images, or no CUDA device though asked for.
+            InputError: no checkpoint, one for masked images, or CUDA is requested but missing.
         """
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be >= 1, got {threads}")
@@ -60,7 +60,7 @@ class TorchEngine:
 
     def run(self, images_bhw3: NDArray[np.uint8], group_b: Groups = None) -> Outputs:
         require_images(images_bhw3, self.record)
-        # torch.tensor copies: arrays that cannot be written to are welcome.
+        # torch.tensor copies, so read-only arrays are accepted.
         images = torch.tensor(images_bhw3, device=self.device)
         with torch.inference_mode():
             group = torch.from_numpy(groups_or_unknown(group_b, images_bhw3)).to(self.device)

@@ -1,7 +1,7 @@
-"""Evaluation. `melfast.evaluate(run)` measures a run, and is this package as well.
+"""Evaluation. `melfast.evaluate(run)` evaluates a run; the same name is this package.
 
-A package and a function of one name are one attribute of `melfast`, whichever was imported last. So
-the package is callable: Python looks `__call__` up in a module's class, and lets it be replaced
+A package and a function with the same name share one attribute of `melfast`, so the package itself is
+callable: Python looks up `__call__` in the class of a module, which may be replaced
 (https://docs.python.org/3/reference/datamodel.html#customizing-module-attribute-access).
 """
 
@@ -22,22 +22,22 @@ class _Evaluate(ModuleType):
         report: bool = False,
         **settings: Any,
     ) -> dict[str, Any]:
-        """Measures a run on a split, as `melfast evaluate` does, and writes the same files.
+        """Evaluates a run on a split like `melfast evaluate`, and writes the same files.
 
             measured = melfast.evaluate("runs/first")
             measured["all"]["auc"], measured["groups"]["dark"]["recall"]
 
         Args:
-            run: its folder, of which the best checkpoint is taken, or a checkpoint.
+            run: a run folder (its best checkpoint) or a checkpoint.
             data_path: a manifest or a data set; None: the run's own manifest.
             split: train, valid, test or all.
             output: folder of metrics.json and predictions.csv; None: RUN/evaluation/SPLIT.
-            report: whether the report is written too, into OUTPUT/report.
+            report: also write the report, to OUTPUT/report.
             settings: device, precision, batch_size, loader, threads, on_error, tta: the fields of
                 melfast.models.running.InferenceSettings.
         Returns:
             {"all": {...}, "groups": {name: {...}}, "remarks": [...]}: `images`, `malignant` and the
-            metrics of melfast.metrics.binary_metrics of all images and of each tone group.
+            metrics of melfast.metrics.binary_metrics for all images and for each tone group.
         Raises:
             InputError: the run, the data or an image cannot be used.
         """

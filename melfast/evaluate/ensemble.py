@@ -1,4 +1,4 @@
-"""Ensembles: several models' answers for the same images as one."""
+"""Ensembles: combine the predictions of several models for the same images."""
 
 import contextlib
 from collections.abc import Sequence
@@ -38,12 +38,12 @@ COMMAND = "melfast ensemble"
 
 @dataclass(frozen=True)
 class Member:
-    """One model's answers.
+    """The predictions of one model.
 
     Attributes:
-        name: for people.
+        name: name to show.
         scored: its images and their P(malignant).
-        threshold: from which on it calls an image malignant; None: unknown.
+        threshold: it calls images malignant from this value upwards; None: unknown.
     """
 
     name: str
@@ -55,24 +55,24 @@ class Member:
 def combine(
     score_mn: NDArray[np.float64], thresholds: Sequence[float | None], method: Method
 ) -> tuple[NDArray[np.float64], float | None]:
-    """One score an image, and the threshold on it that the members' own come to.
+    """One score per image, and the threshold that follows from those of the members.
 
     Args:
         score_mn: P(malignant) of each member M and image N.
-        thresholds: of the members, None unknown.
-        method: `mean` of P(malignant); `rank-mean`: of the share of the images that a member scores
-            lower (ties count half), for members that are not calibrated alike. A rank is one among
-            these images: with others it is another.
+        thresholds: thresholds of the members, None unknown.
+        method: `mean`: mean of P(malignant). `rank-mean`: mean of the fraction of images that a member
+            scores lower (ties count half), for members with different calibration. Ranks depend on
+            the set of images.
     Returns:
-        [N]; and None where a member's threshold is unknown. It stands for an image that every
-        member scores just at its threshold.
+        Scores [N], and the score of an image that every member scores exactly at its threshold; None
+        if the threshold of a member is unknown.
     """
     if method == "mean":
         known = [t for t in thresholds if t is not None]
         threshold = float(np.mean(known)) if len(known) == len(thresholds) else None
         return score_mn.mean(axis=0), threshold
     count = score_mn.shape[1]
-    # (rank - 1/2) / N of the mean rank is the share scored lower, ties counting half.
+    # With mean ranks, (rank - 1/2) / N is the fraction scored lower, ties counting half.
     ranks = np.stack([(rankdata(score) - 0.5) / count for score in score_mn])
     lower = [None if t is None else float((score < t).mean()) for t, score in zip(thresholds, score_mn, strict=True)]
     known = [t for t in lower if t is not None]
@@ -94,16 +94,16 @@ def run_ensemble(
     """Combines predictions and writes `metrics.json` and `predictions.csv`.
 
     Args:
-        sources: all tables of predictions (of `melfast evaluate` or `melfast predict`), or all
-            runs, checkpoint folders or files in one. Those are run over `split` of `data_path`, of
-            the first one's own manifest without it; under torchrun every process calls this.
-        threshold: None: what the members' own come to.
+        sources: either tables of predictions (from `melfast evaluate` or `melfast predict`), or runs,
+            checkpoint folders or files in one. Checkpoints are evaluated on `split` of `data_path`,
+            by default the manifest of the first; under torchrun every process calls this.
+        threshold: None: derived from the thresholds of the members.
         progress: see run_evaluation.
     Returns:
-        What was found; None in all processes but the first.
+        The result; None in all processes but the first.
     Raises:
-        InputError: fewer than two sources or both kinds, other images or truths in one of them, or
-            no threshold.
+        InputError: fewer than two sources or both kinds, different images or truths in one of them,
+            or no threshold.
     """
     paths, output = [Path(source) for source in sources], Path(output)
     tables = [source.suffix.lower() == ".csv" for source in paths]
@@ -151,7 +151,7 @@ def finish(
     remarks: Sequence[str] = (),
     left_out: Sequence[str] = (),
 ) -> Evaluation:
-    """Combines members of the same images, and writes what comes out."""
+    """Combines members with the same images and writes the result."""
     images = agreed(members)
     score_mn = np.stack([member.scored.score for member in members])
     score, own = combine(score_mn, [member.threshold for member in members], method)
@@ -178,10 +178,10 @@ def finish(
 
 
 def agreed(members: Sequence[Member]) -> Scored:
-    """The images of all members, with the truth and the groups that any of them knows.
+    """The common images of the members, with the truth and groups that any of them states.
 
     Raises:
-        InputError: a member has other images, or another truth of one.
+        InputError: a member has different images, or a different truth for one.
     """
     first = members[0]
     names = first.scored.names
@@ -217,7 +217,7 @@ def _difference(one: str, names: Sequence[str], other: str, others: Sequence[str
 
 
 def seen_before(folder: Path, names: Sequence[str]) -> list[str]:
-    """A remark where a run was trained on images that it is now measured on."""
+    """A remark if a run was trained on images that it is now evaluated on."""
     path = run_of(folder) / MANIFEST
     if not path.is_file():
         return []
@@ -228,7 +228,7 @@ def seen_before(folder: Path, names: Sequence[str]) -> list[str]:
 
 
 def read_member(path: Path) -> Member:
-    """A table of predictions, its images by name.
+    """A table of predictions, sorted by image name.
 
     Raises:
         InputError: see `read_predictions`, or it has no probabilities.

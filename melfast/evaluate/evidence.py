@@ -1,11 +1,11 @@
-"""Explain: where in an image the evidence for malignant lies, by gradients.
+"""Explain: which parts of an image are evidence for malignant, from gradients.
 
-Of a convolutional backbone Grad-CAM (Selvaraju et al. 2017) at the last feature map; of a vision
-transformer its attention weighted by the gradient and followed through all blocks (Chefer, Gur and
-Wolf 2021), from the token that is read, or from all where their mean is, to the patches.
+For a convolutional backbone this is Grad-CAM (Selvaraju et al. 2017) at the last feature map. For a
+vision transformer it is the attention weighted by its gradient and followed through all blocks
+(Chefer, Gur and Wolf 2021), from the tokens that the head reads to the patches.
 
-A map says what moved this network's answer, not what is malignant. It may be trusted as far as it
-changes with the weights (Adebayo et al. 2018), which the tests look at.
+A map shows what influenced this network, not what is malignant. A trustworthy map changes with the
+weights (Adebayo et al. 2018), which the tests check.
 """
 
 from typing import Any
@@ -34,15 +34,15 @@ OPACITY = 0.45
 def evidence_maps(
     model: torch.nn.Module, record: ModelRecord, images_b3hw: torch.Tensor, group_b: torch.Tensor | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Maps of what speaks for malignant, and P(malignant).
+    """Maps of the evidence for malignant, and P(malignant).
 
     Args:
         model: in eval mode.
         images_b3hw: normalised images [B, 3, H, W] on the model's device.
-        group_b: int64 [B], tone groups for heads that are decoded by them; -1 unknown.
+        group_b: int64 [B], tone groups for heads that use them; -1 unknown.
     Returns:
-        float32 [B, H, W] in 0..1, each with its own largest value 1, all 0 where nothing speaks
-        for malignant; and float32 [B].
+        float32 [B, H, W] in 0..1, each scaled to a maximum of 1, or all 0 without evidence for
+        malignant; and P(malignant), float32 [B].
     Raises:
         InputError: the backbone has neither a feature map nor patch tokens.
     """
@@ -63,14 +63,14 @@ def evidence_maps(
 def explain_files(
     model: torch.nn.Module, record: ModelRecord, images: ImageList, groups: NDArray[np.int64] | None = None
 ) -> list[tuple[NDArray[np.uint8], float]]:
-    """Each image as the model's input shows it with its map laid over, and P(malignant).
+    """Each image at the model's input size with its map on top, and P(malignant).
 
     Args:
         model: in eval mode, on the CPU.
         images: with lesion masks, for a masked preprocess.
         groups: int64 [N], -1 unknown.
     Returns:
-        (uint8 sRGB [H, W, 3], P) of each.
+        (uint8 sRGB [H, W, 3], P) for each image.
     Raises:
         ImageError: an image cannot be read, or the model gives no probability for it.
     """
@@ -92,7 +92,7 @@ def explain_files(
 
 
 def overlay(picture_hw3: NDArray[np.uint8], map_hw: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """A picture with a map laid over it: the more evidence, the more colour."""
+    """A picture with a map on top: the more evidence, the more colour."""
     colour = colormaps["inferno"](map_hw)[..., :3] * 255
     share = (OPACITY * np.sqrt(map_hw))[..., None]
     mixed = (1 - share) * picture_hw3 + share * colour
@@ -102,7 +102,7 @@ def overlay(picture_hw3: NDArray[np.uint8], map_hw: NDArray[np.float32]) -> NDAr
 def _by_features(
     model: Any, record: ModelRecord, images_b3hw: torch.Tensor, group_b: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Grad-CAM [B, h, w] before its negative part is cut off, and P(malignant)."""
+    """Grad-CAM [B, h, w] including its negative part, and P(malignant)."""
     features = model.forward_features(images_b3hw)
     if features.ndim != 4:
         raise InputError(
@@ -119,7 +119,7 @@ def _by_features(
 def _by_attention(
     model: Any, record: ModelRecord, images_b3hw: torch.Tensor, group_b: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """How much the read tokens take from each patch [B, h, w], and P(malignant)."""
+    """How much each patch contributes to the tokens that the head reads [B, h, w], and P(malignant)."""
     attention: list[torch.Tensor] = []
 
     def catch(module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
@@ -132,7 +132,7 @@ def _by_attention(
     hooks = [layer.attn_drop.register_forward_hook(catch) for layer in layers]
     try:
         for layer in layers:
-            layer.fused_attn = False  # the fused kernel does not give the weights away
+            layer.fused_attn = False  # the fused kernel does not return the weights
         odds, probability = _odds(model(images_b3hw), record, group_b)
     finally:
         for layer, was, hook in zip(layers, fused, hooks, strict=True):
@@ -147,7 +147,7 @@ def _by_attention(
     prefix = model.num_prefix_tokens
     read = taken[:, :1] if model.global_pool == "token" else taken[:, prefix:]
     own = torch.eye(count, device=taken.device)[None, prefix:] if read.shape[1] > 1 else 0
-    # What a patch has of itself is there whatever the image shows.
+    # The contribution of a patch to itself is there for any image.
     patches = (read - own).mean(dim=1)[:, prefix:]
     high, wide = model.patch_embed.patch_size
     rows, columns = (-(-side // patch) for side, patch in zip(images_b3hw.shape[2:], (high, wide), strict=True))
@@ -155,6 +155,6 @@ def _by_attention(
 
 
 def _odds(logits: torch.Tensor, record: ModelRecord, group_b: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """The sum of the log-odds of P(malignant), for P itself is flat where it is sure; and P."""
+    """The sum of the log-odds of P(malignant), because P itself saturates; and P."""
     probability = decode(logits, record, group_b)
     return torch.logit(probability.double(), eps=1e-12).sum(), probability

@@ -1,4 +1,4 @@
-"""Maps of a checkpoint's evidence over chosen images, as files."""
+"""Write evidence maps of a checkpoint for selected images."""
 
 import itertools
 from collections.abc import Sequence
@@ -30,16 +30,16 @@ def run_explain(
     names: Sequence[str],
     count: int,
 ) -> list[str]:
-    """Writes a picture for each chosen image, and a sheet of all.
+    """Writes a picture for each selected image, and a sheet of all.
 
     Args:
-        images: files, as `melfast predict` finds them; None: those of a manifest's split.
-        names: of the images wanted; none: `count` of them, every other one malignant as far as
-            there are any.
+        images: files, as for `melfast predict`; None: images of a split of a manifest.
+        names: names of the images to show; empty: `count` of them, alternating malignant and benign
+            as far as possible.
     Returns:
-        Lines that say what was written.
+        Lines that tell what was written.
     Raises:
-        InputError: no such checkpoint, images or names, or an image cannot be read.
+        InputError: the checkpoint, images or names do not exist, or an image cannot be read.
     """
     folder = find_checkpoint(checkpoint)
     model, record = load_checkpoint(folder)
@@ -84,7 +84,7 @@ def choose(labels: Sequence[str], targets: NDArray, names: Sequence[str], count:
     """Rows of the images to show.
 
     Raises:
-        InputError: a name is of no image.
+        InputError: no image has one of the names.
     """
     if names:
         place = {name: i for i, name in enumerate(labels)}

@@ -1,4 +1,4 @@
-"""An evaluation from checkpoint and data to table and files."""
+"""Evaluate a checkpoint on data, and write the results."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -32,7 +32,7 @@ CARD, METRICS, PREDICTIONS = "model_card.md", "metrics.json", "predictions.csv"
 
 @dataclass(frozen=True)
 class Answers:
-    """What a checkpoint says of the images that could be read.
+    """Predictions of a checkpoint for the images that could be read.
 
     Attributes:
         index: int64 [N], rows of the manifest, ascending.
@@ -49,23 +49,23 @@ class Answers:
 
     @property
     def threshold(self) -> float:
-        """Of images whose tone group is unknown."""
+        """Threshold for images whose tone group is unknown."""
         return DEFAULT_THRESHOLD if self.record.threshold is None else self.record.threshold
 
     @property
     def thresholds(self) -> NDArray[np.float64]:
-        """Of each image [N]."""
+        """Threshold of each image [N]."""
         return self.record.thresholds(self.groups, self.threshold)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation found and wrote.
+    """Result of an evaluation.
 
     Attributes:
-        measured: of the images and of each tone group, see melfast.report.measures.measure.
-        title: what was measured, for people.
-        files: that were written.
+        measured: metrics of all images and of each tone group, see melfast.report.measures.measure.
+        title: title of the table.
+        files: files that were written.
     """
 
     measured: dict[str, Any]
@@ -83,19 +83,19 @@ def run_evaluation(
     report: bool = False,
     progress: Progress = no_progress,
 ) -> Evaluation | None:
-    """Measures a model and writes `metrics.json` and `predictions.csv`.
+    """Evaluates a model and writes `metrics.json` and `predictions.csv`.
 
-    Under torchrun every process calls it, and the first alone writes.
+    Under torchrun every process calls it, but only the first writes.
 
     Args:
         checkpoint: a run, a checkpoint folder or a file in one.
         data_path: a manifest or a data set; None: the run's own manifest.
         split: train, valid, test, or all.
-        output_dir: None: RUN/evaluation/SPLIT, or SPLIT-flips and the like with views.
-        report: whether `melfast report` follows, into its folder `report`.
-        progress: told of the images that this process has done.
+        output_dir: None: RUN/evaluation/SPLIT, or for example SPLIT-flips with views.
+        report: also write the report of `melfast report` to the subfolder `report`.
+        progress: called with the number of images that this process has done.
     Returns:
-        What was found; None in all processes but the first.
+        The result; None in all processes but the first.
     Raises:
         InputError: the checkpoint, the data or an image cannot be used.
     """
@@ -138,12 +138,12 @@ def run_evaluation(
 
 
 def claim_output(held: contextlib.ExitStack, output: Path, command: str) -> None:
-    """Until `held` is closed no other process writes into the folder; see own_folder."""
+    """Locks the folder for this process until `held` is closed; see own_folder."""
     held.enter_context(own_folder(output, command)).claim(METRICS, PREDICTIONS)
 
 
 def finish_with_report(output: Path, answers: Answers, manifest: Manifest, split: str) -> tuple[Path, Path]:
-    """`melfast report` of what was predicted, and the model's card."""
+    """Writes the report of the predictions and the model card."""
     from melfast.report.card import model_card
     from melfast.report.predictions import read_predictions
     from melfast.report.writing import COMMAND as REPORT
@@ -165,7 +165,7 @@ def finish_with_report(output: Path, answers: Answers, manifest: Manifest, split
 
 @contextlib.contextmanager
 def open_world(settings: InferenceSettings) -> Iterator[World]:
-    """The world of an evaluation, with its threads; reports which loader there will be."""
+    """The world of an evaluation, with its threads; reports which loader is used."""
     with start_world(settings.device) as world:
         set_threads(0, world)
         name, why = choose_loader(settings.loader, world.device.type)
@@ -174,7 +174,7 @@ def open_world(settings: InferenceSettings) -> Iterator[World]:
 
 
 def ask(folder: Path, manifest: Manifest, world: World, settings: InferenceSettings, progress: Progress) -> Answers:
-    """Runs a checkpoint over a manifest's images."""
+    """Runs a checkpoint on the images of a manifest."""
     model, record = load_checkpoint(folder)
     done = 0
 
@@ -204,7 +204,7 @@ def conclude(
     remarks: Sequence[str] = (),
     left_out: Sequence[str] = (),
 ) -> Evaluation:
-    """Measures, and writes predictions.csv and metrics.json."""
+    """Computes the metrics and writes predictions.csv and metrics.json."""
     measured = measure(scored, threshold)
     measured["remarks"] += remarks
     write_predictions(output / PREDICTIONS, scored, threshold)
@@ -214,7 +214,7 @@ def conclude(
 
 
 def read_split(folder: Path, data_path: str | Path | None, split: str) -> Manifest:
-    """The images to measure on.
+    """The images to evaluate on.
 
     Raises:
         InputError: no such split, no data, or no image with a target.
@@ -239,7 +239,7 @@ def read_split(folder: Path, data_path: str | Path | None, split: str) -> Manife
 
 
 def run_of(folder: Path) -> Path:
-    """The run that a checkpoint folder is of, or the folder itself where it stands alone."""
+    """The run that a checkpoint folder belongs to, or the folder itself if there is none."""
     return folder.parent.parent if folder.parent.name == "checkpoints" else folder
 
 

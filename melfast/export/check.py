@@ -1,4 +1,4 @@
-"""Check: how far an exported model's numbers are from torch's; one for all formats."""
+"""Check: compare the outputs of an exported model with torch; the same check for all formats."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -22,11 +22,11 @@ from melfast.models.decode import decode
 from melfast.models.deploy import Precision
 from melfast.models.record import ModelRecord
 
-# What an exported model does: see Engine.run.
+# The function of an exported model, see Engine.run.
 Run = Callable[[NDArray[np.uint8], Groups], Outputs]
 
 CHECK_BATCHES = (1, 2, 7, 32)
-# Files of a class whose being there is asked for: a run may have hundreds of thousands, far away.
+# Files of a class whose existence is checked; a run may have hundreds of thousands on slow storage.
 LOOKED_FOR = 200
 # Largest |difference| of a probability, and of a logit as a fraction of the largest logit: the
 # latter catches what a probability near 0 or 1 hides.
@@ -37,17 +37,17 @@ MAX_LOGIT_ERROR = {"fp32": 1e-4, "fp16": 2e-2}
 @check_words
 @dataclass(frozen=True)
 class Check:
-    """How far an export's numbers are from torch's in float32, over `images` images.
+    """Differences between an export and torch in float32, over `images` images.
 
     Attributes:
         probability_error: largest absolute difference of P(malignant).
         logit_error: largest absolute difference of a logit, as a fraction of the largest absolute
             logit (or of 1 where all are smaller).
-        lowest, highest: torch's P(malignant); a check on images that are all alike says little.
-        precision: of the export, which sets what is asked of it.
-        pictures: which of the images were the user's; empty: all were drawn.
-        not_run: of an engine of TensorRT that this machine cannot run, why; the numbers are then
-            those of the ONNX graph that it was built from.
+        lowest, highest: range of torch's P(malignant); similar images make a weak check.
+        precision: precision of the export, which sets the tolerance.
+        pictures: which of the images were the user's; empty: all were synthetic.
+        not_run: why this machine cannot run a TensorRT engine; the differences are then those of the
+            ONNX graph that it was built from.
     """
 
     images: int
@@ -61,14 +61,14 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        """False for NaN, too."""
+        """Whether the differences are within tolerance; False for NaN."""
         return (
             self.probability_error <= MAX_PROBABILITY_ERROR[self.precision]
             and self.logit_error <= MAX_LOGIT_ERROR[self.precision]
         )
 
     def require_passed(self, where: object) -> None:
-        """Raises InputError, naming `where`, unless it passed."""
+        """Raises InputError, naming `where`, unless the check passed."""
         if not self.passed:
             raise InputError(
                 f"{where}: the exported model differs from torch by {self.probability_error:.2g} "
@@ -84,7 +84,7 @@ class Pictures:
 
     Attributes:
         images_nhw3: uint8 sRGB at the model's size.
-        description: what they are, for people.
+        description: what they are, to show.
     """
 
     images_nhw3: NDArray[np.uint8]
@@ -92,10 +92,10 @@ class Pictures:
 
 
 def read_pictures(source: Path, record: ModelRecord) -> Pictures:
-    """As many images as a check takes, of every class (a manifest) or every folder in turn.
+    """As many images as a check needs, from every class (manifest) or every folder in turn.
 
     Raises:
-        InputError: a manifest lacks images of a class, a folder holds none, or one is unreadable.
+        InputError: a manifest lacks images of a class, a folder has no images, or one is unreadable.
     """
     if source.is_dir():
         paths = list_images(source)
@@ -111,10 +111,10 @@ def read_pictures(source: Path, record: ModelRecord) -> Pictures:
 
 
 def pictures_at_hand(source: Path, record: ModelRecord) -> Pictures:
-    """`read_pictures` of a manifest whose image files may be gone: of those that are there.
+    """`read_pictures` for a manifest whose image files may be missing; uses those that exist.
 
     Raises:
-        InputError: there is no such manifest, or of a class no image is found.
+        InputError: the manifest does not exist, or no image of a class exists.
     """
     kinds = [
         [path for path in _spread(kind, LOOKED_FOR) if path.is_file()]
@@ -132,13 +132,13 @@ def _by_class(manifest: Manifest, record: ModelRecord) -> list[list[Path]]:
 
 
 def _spread(paths: list[Path], count: int) -> list[Path]:
-    """At most `count`, from all over the list."""
+    """At most `count` items, spread over the list."""
     picked = np.random.default_rng(0).permutation(len(paths))[:count]
     return [paths[i] for i in np.sort(picked)]
 
 
 def _read(source: Path, record: ModelRecord, kinds: list[list[Path]], names: list[str]) -> Pictures:
-    """As many images as a check takes, of the kinds in turn."""
+    """As many images as a check needs, from the kinds in turn."""
     picked = _in_turn(kinds, sum(CHECK_BATCHES))
     counts = ", ".join(
         f"{len(set(picked).intersection(kind))} {name}" for kind, name in zip(kinds, names, strict=True) if name
@@ -167,13 +167,13 @@ def compare(
 
     Args:
         classifier: normalised images [B, 3, H, W] to logits [B, K]; float32, in eval mode.
-        pictures: real images to be checked as well as drawn ones.
+        pictures: real images to check in addition to synthetic ones.
     """
     size = record.preprocess
     errors, probabilities = [], []
     for images in _batches(size, pictures):
         logits = torch_logits(classifier, size, images)
-        # Every tone group and the unknown in turn; without meaning to models that do not take it.
+        # Every tone group and unknown in turn; models that take no group ignore it.
         group_b = np.arange(len(images)) % (len(record.groups) + 1) - 1
         probability = decode(logits, record, torch.from_numpy(group_b)).numpy()
         found_probability, found_logits = run(images, group_b)
@@ -211,13 +211,13 @@ def _batches(size: Preprocess, pictures: Pictures | None) -> Iterable[NDArray[np
     for count in CHECK_BATCHES:
         yield draw_images(rng, count, size.height, size.width)
     if pictures is not None:
-        order = cycle(range(len(pictures.images_nhw3)))  # a few images serve several times
+        order = cycle(range(len(pictures.images_nhw3)))  # a few images are used repeatedly
         for count in CHECK_BATCHES:
             yield pictures.images_nhw3[list(islice(order, count))]
 
 
 def draw_images(rng: np.random.Generator, count: int, height: int, width: int) -> NDArray[np.uint8]:
-    """Colourful smooth images with noise from none to much, uint8 [count, height, width, 3]."""
+    """Smooth colourful images with increasing noise, uint8 [count, height, width, 3]."""
     images = np.empty((count, height, width, 3), np.uint8)
     for image in images:
         patches = rng.integers(0, 256, (*rng.integers(1, 9, 2), 3), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""export_model: a classifier in a form that runs without melfast, checked against torch."""
+"""export_model: write a classifier in a form that runs without melfast, checked against torch."""
 
 import shutil
 import tempfile
@@ -45,22 +45,22 @@ def export_model(
     card: str | None = None,
     runtime: Runtime = "onnx",
 ) -> Check:
-    """Writes a classifier in one of the formats, and compares what was written with torch.
+    """Writes a classifier in one of the formats, and compares the result with torch.
 
-    Of an engine of TensorRT the ONNX graph is compared that it is built from, and where this
-    machine can run it, the engine itself; else Check.not_run says why not.
+    For TensorRT, the ONNX graph is compared, and also the engine if this machine can run it; otherwise
+    Check.not_run says why not.
 
     Args:
         classifier: normalised images [B, 3, H, W] to logits [B, K]; float32, on the CPU, in eval
             mode.
-        output: a file; for `hf` and `triton` a folder that is not there yet.
-        pictures: real images for the comparison, besides drawn ones.
+        output: a file; for `hf` and `triton` a new folder.
+        pictures: real images for the comparison, besides synthetic ones.
         card: for `hf`, the model card that `melfast evaluate --report` wrote.
-        runtime: for `triton`, what runs the model there.
+        runtime: for `triton`, the runtime of the model there.
     Raises:
-        InputError: the network cannot be written so, its numbers differ from torch's by more than
-            melfast.export.check allows, or `output` cannot be written. Nothing is left
-            behind, and a file that was there stays.
+        InputError: the network cannot be written in this format, its outputs differ from those of
+            torch by more than melfast.export.check allows, or `output` cannot be written. Nothing is
+            left behind, and an existing file is kept.
     """
     output = Path(output)
     require_exportable(classifier, record, output)
@@ -87,7 +87,7 @@ def export_model(
             write_engine(onnx, path, batches=PLAN_BATCHES, check=run)
         return found
 
-    # The temporary place comes first: a folder that cannot be written to is told before the work.
+    # The temporary file comes first, so an unwritable folder is reported before the work.
     if kind == "hf":
         with atomic_folder(output) as folder:
             return checked(write_hf(classifier, record, folder, precision, card))
@@ -117,7 +117,7 @@ def _scratch_folder() -> Iterator[Path]:
 
 
 def require_exportable(classifier: torch.nn.Module, record: ModelRecord, output: Path) -> None:
-    """Raises InputError, naming `output`, for a model that no exported graph can be."""
+    """Raises InputError, naming `output`, for a model that cannot be exported."""
     assert not classifier.training, "export of a model in training mode"
     tensors = (*classifier.parameters(), *classifier.buffers())
     assert all(t.device.type == "cpu" for t in tensors), "export of a model that is not on the CPU"

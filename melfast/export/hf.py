@@ -1,12 +1,12 @@
-"""A classifier as a folder that transformers loads, through its TimmWrapper.
+"""Write a classifier as a folder that transformers loads through its TimmWrapper.
 
     DIR/config.json         architecture, image processor, and the ModelRecord under `melfast`
     DIR/model.safetensors   weights under timm's names
     DIR/README.md           the model card, with the lines of Python that use it
 
-TimmWrapper knows RGB images and one softmax. What a model needs beyond these, CIELAB before the
-network and the decoding of groups or a calibration after it, stands in the card as two functions,
-`before` and `after`. The check of the export runs those very lines.
+TimmWrapper supports RGB images and one softmax. Anything else that a model needs (CIELAB before the
+network, decoding of groups or calibration after it) is in the card as two functions, `before` and
+`after`. The check of the export runs exactly this code.
 """
 
 import copy
@@ -43,11 +43,11 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 def write_hf(
     classifier: torch.nn.Module, record: ModelRecord, folder: Path, precision: Precision, card: str | None = None
 ) -> Run:
-    """Fills the folder, and opens it as TimmWrapper does: with timm, from config and weights.
+    """Fills the folder, and opens it like TimmWrapper: with timm, from config and weights.
 
     Args:
-        card: of `melfast evaluate --report`, to be README.md, with how to use the model; None: a
-            short one.
+        card: model card of `melfast evaluate --report` for README.md, to which the usage is added; None:
+            a short one.
     Raises:
         InputError: timm builds another network from the config.
     """
@@ -97,19 +97,20 @@ def timm_config(network: torch.nn.Module, record: ModelRecord, precision: Precis
 
 
 def logit_names(record: ModelRecord) -> list[str]:
-    """What each logit speaks for: a class, or a class within a tone group."""
+    """The meaning of each logit: a class, or a class within a tone group."""
     if record.by_group:
         return [f"{group} {name}" for group in record.groups for name in record.classes]
     return list(record.classes)
 
 
 def unfolded(classifier: torch.nn.Module, record: ModelRecord) -> ModelRecord:
-    """The record without the temperature, where weights divided by it do the same.
+    """The record without the temperature, if dividing the weights by it has the same effect.
 
-    That is so with two classes and one softmax: their log-odds are a difference of two logits.
+    This is the case with two classes and one softmax, whose log-odds are a difference of two logits.
+    With an offset as well, both stay.
     """
     last = classifier.get_classifier()  # type: ignore[operator]
-    if not record.by_group and len(record.classes) == 2 and isinstance(last, torch.nn.Linear):
+    if not record.by_group and len(record.classes) == 2 and not record.offset and isinstance(last, torch.nn.Linear):
         return record.replace(temperature=1.0)
     return record
 
@@ -121,15 +122,15 @@ def needs(record: ModelRecord) -> list[str]:
         found.append("before the network its RGB pixels are converted to CIELAB")
     if record.by_group:
         found.append(f"after it the logits of the tone groups are decoded ({record.head})")
-    if record.isotonic or record.temperature != 1:
-        kind = "isotonic" if record.isotonic else "temperature"
+    if record.isotonic or record.offset or record.temperature != 1:
+        kind = "isotonic" if record.isotonic else "sigmoid" if record.offset else "temperature"
         found.append(f"at the end P({record.classes[-1]}) is calibrated ({kind})")
     return found
 
 
 def code_of(record: ModelRecord) -> str:
-    """Python that defines `before(pixel_values)` and `after(logits)` -> P(malignant) [B], made of the
-    source of melfast's own functions. Of a model that takes it, `after` takes the tone group as well."""
+    """Python code that defines `before(pixel_values)` and `after(logits)` -> P(malignant) [B], from the
+    source of melfast's own functions. If the model takes the tone group, so does `after`."""
     size, head = record.preprocess, head_of(record)
     parts: list[Any] = ["import torch"]
     before = "return pixel_values"
@@ -146,9 +147,9 @@ def code_of(record: ModelRecord) -> str:
         arguments += ["PRIORS", "group"][: 2 if record.takes_group else 1]
     parts += [head.probability]
     decoded = f"{head.probability.__name__}({', '.join(arguments)})"
-    if record.temperature != 1 or record.isotonic:
+    if record.temperature != 1 or record.offset or record.isotonic:
         parts += [calibrated]
-        decoded = f"calibrated({decoded}, {record.temperature!r}, {record.isotonic!r})"
+        decoded = f"calibrated({decoded}, {record.temperature!r}, {record.isotonic!r}, {record.offset!r})"
     takes = f"Logits [B, {record.num_logits}]"
     if record.takes_group:
         takes += f" and tone group (int64 [B], {', '.join(map('{} {}'.format, range(9), record.groups))}, -1 unknown)"
@@ -158,10 +159,10 @@ def code_of(record: ModelRecord) -> str:
 
 
 def model_card(record: ModelRecord, rest: ModelRecord, card: str | None) -> str:
-    """README.md: the given card or a short one, with a section on use after its title.
+    """README.md: the given card or a short one, with a usage section after its title.
 
     Args:
-        rest: the record without what is in the weights already.
+        rest: the record without what is already in the weights.
     """
     if card is None:
         title = f"# {record.backbone} for dermoscopic images"
@@ -169,7 +170,7 @@ def model_card(record: ModelRecord, rest: ModelRecord, card: str | None) -> str:
             "pipeline_tag": "image-classification",
             "tags": ["dermoscopy", "melanoma", "skin-tone", "fairness"],
         }
-        body = "\n".join(["", "## Intended use", "", INTENDED_USE, "", "## How it was made", "", *making(record)])
+        body = "\n".join(["", "## Intended use", "", INTENDED_USE, "", "## Training", "", *making(record)])
     else:
         _, matter, text = card.split("---\n", 2)
         front = yaml.safe_load(matter)
@@ -229,10 +230,10 @@ def _use(record: ModelRecord, rest: ModelRecord) -> list[str]:
 
 
 def _open(folder: Path, rest: ModelRecord, divisor: float) -> Run:
-    """The folder as TimmWrapper reads it, with the card's `before` and `after` around it.
+    """Opens the folder like TimmWrapper, with `before` and `after` of the card around it.
 
     Args:
-        divisor: of the logits; the comparison is of those before.
+        divisor: divisor of the logits; the comparison uses the undivided ones.
     """
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     try:
@@ -241,13 +242,13 @@ def _open(folder: Path, rest: ModelRecord, divisor: float) -> Run:
         network.load_state_dict(tensors)
         dtype = getattr(torch, config["dtype"])
         network = network.to(dtype).eval()
-        with torch.inference_mode():  # some have a size of their own
+        with torch.inference_mode():  # some have their own size
             network(torch.zeros((1, *config["pretrained_cfg"]["input_size"]), dtype=dtype))
     except (RuntimeError, TypeError, AssertionError, ValueError) as error:
         raise InputError(f"model.backbone {rest.backbone!r} cannot be used by transformers: {error}") from error
     mean, std = (torch.tensor(config["pretrained_cfg"][k])[:, None, None] for k in ("mean", "std"))
     card: dict[str, Callable[..., torch.Tensor]] = {}
-    exec(code_of(rest), card)  # all that comes from the record are numbers, as Python writes them
+    exec(code_of(rest), card)  # the record contributes only numbers, as Python literals
 
     def run(images_bhw3: NDArray[np.uint8], group_b: Groups = None) -> Outputs:
         planes = torch.from_numpy(images_bhw3).permute(0, 3, 1, 2).float() / 255

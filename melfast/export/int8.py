@@ -1,4 +1,4 @@
-"""export_int8: a classifier as an ONNX file quantised for the CPU, where that is as good."""
+"""export_int8: write a classifier as an ONNX file quantised for the CPU, if its AUC stays the same."""
 
 import contextlib
 import io
@@ -32,18 +32,19 @@ from melfast.predict.predictor import open_engine, predictions
 
 CALIBRATION_IMAGES, BATCH = 256, 32
 MAX_AUC_LOSS = 0.005
-# What holds nearly all of the work; colours, norms and decoding stay in float32.
+# The operators with nearly all of the work; colours, norms and decoding stay in float32.
 QUANTISED = ["Conv", "MatMul", "Gemm"]
 
 
 @dataclass(frozen=True)
 class Quantised:
-    """What quantisation came to.
+    """Result of a quantisation.
 
     Attributes:
-        auc_fp32, auc_int8: on the validation images.
-        rate_fp32, rate_int8: images/s of the two files on those images, decoding among it.
-        images: of the validation split; `calibrated` of the training split set the ranges.
+        auc_fp32, auc_int8: AUC on the validation images.
+        rate_fp32, rate_int8: images/s of the two files on those images, including decoding.
+        images: number of validation images.
+        calibrated: number of training images that set the ranges.
     """
 
     auc_fp32: float
@@ -55,17 +56,17 @@ class Quantised:
 
     @property
     def kept(self) -> bool:
-        """False for NaN, too."""
+        """Whether the AUC is good enough; False for NaN."""
         return abs(self.auc_int8 - self.auc_fp32) <= MAX_AUC_LOSS
 
 
 @dataclass(frozen=True)
 class Split:
-    """What quantisation needs of a manifest.
+    """The images that quantisation needs from a manifest.
 
     Attributes:
         calibration: images of the training split.
-        valid: images of the validation split, both classes among them.
+        valid: images of the validation split, with both classes.
     """
 
     calibration: list[Path]
@@ -73,12 +74,12 @@ class Split:
 
 
 def read_split(manifest: Manifest, *, seed: int = 0) -> Split:
-    """The images that quantisation needs, before any work is done.
+    """The images that quantisation needs; checked before any work is done.
 
     Args:
-        seed: of which training images are taken.
+        seed: seed of the choice of training images.
     Raises:
-        InputError: a split is missing, validation has one class only, or image files are missing.
+        InputError: a split is missing, validation has only one class, or image files are missing.
     """
     valid = manifest.split("valid")
     valid = valid.select(np.flatnonzero(valid.targets >= 0))
@@ -105,13 +106,13 @@ def export_int8(
     *,
     pictures: Pictures | None = None,
 ) -> tuple[Check, Quantised]:
-    """`export_model` to ONNX in float32, then INT8; float32 is written where INT8 is worse.
+    """`export_model` to ONNX in float32, then INT8; writes float32 if INT8 is worse.
 
     Returns:
-        How far the float32 file is from torch, and what quantisation came to.
+        How far the float32 file is from torch, and the result of the quantisation.
     Raises:
-        InputError: see export_model; or an image cannot be read. Nothing is left behind, and a
-            file that was there stays.
+        InputError: see export_model; or an image cannot be read. Nothing is left behind, and an
+            existing file is kept.
     """
     output = Path(output)
     require_exportable(classifier, record, output)
@@ -126,7 +127,7 @@ def export_int8(
 
 
 def quantise(path: Path, output: Path, split: Split) -> Quantised:
-    """Writes an exported float32 file in INT8, and measures both.
+    """Writes an exported float32 file in INT8, and evaluates both.
 
     Raises:
         InputError: an image cannot be read.
@@ -139,10 +140,10 @@ def quantise(path: Path, output: Path, split: Split) -> Quantised:
 def write_int8(path: Path, output: Path, files: list[str]) -> None:
     """Writes an exported float32 file in INT8.
 
-    Static quantisation by ONNX Runtime: weights by channel, activations by the ranges that the
-    images in `files` show. Activations are unsigned: with signed ones ONNX Runtime on x86 computed
+    Static quantisation by ONNX Runtime: weights per channel, activations by their ranges on the
+    images in `files`. Activations are unsigned: with signed ones ONNX Runtime on x86 computed
     21 of ConvNeXt-Tiny's 22 convolutions in float32, between two conversions. Weights have 7 bits,
-    so that processors without VNNI, which add two products in 16 bits, do not saturate in silence:
+    so that processors without VNNI, which add two products in 16 bits, do not saturate silently:
     2 * 255 * 64 < 2**15.
     """
     from onnxruntime import quantization
@@ -173,7 +174,7 @@ def write_int8(path: Path, output: Path, files: list[str]) -> None:
 
 
 def _depthwise(path: Path) -> list[str]:
-    """Convolutions by channel group: little of the work, and ranges that differ most by channel."""
+    """Convolutions by channel group: little of the work, and ranges that differ greatly between channels."""
     graph = onnx.load(path).graph
     return [
         node.name
@@ -201,7 +202,7 @@ def _measure(path: Path, images: Manifest) -> tuple[float, float]:
 
 @contextlib.contextmanager
 def _silent(logger: logging.Logger) -> Iterator[None]:
-    """ONNX Runtime's quantiser recommends steps that this one needs not."""
+    """Silences ONNX Runtime's quantiser, which recommends steps that are not needed here."""
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:

@@ -1,4 +1,4 @@
-"""A classifier as one self-contained ONNX file, the one that melfast.engines.base describes."""
+"""Write a classifier as one self-contained ONNX file, as described in melfast.engines.base."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ from melfast.io.words import check_words
 from melfast.models.deploy import Precision, deployed
 from melfast.models.record import ModelRecord
 
-# torch's own default, and the first with Gelu as one operator; ONNX Runtime runs it from 1.17 on.
+# The default of torch, and the first with Gelu as one operator; ONNX Runtime supports it since 1.17.
 OPSET = 20
 GROUP_IN_WORDS = f"{GROUP} (may be left out): int64 [B], tone group of each image by its place in groups, -1 unknown"
 # protobuf refuses messages of 2 GiB; 64 MiB are left for the graph around the weights.
@@ -31,7 +31,7 @@ def write_onnx(
     """Writes the file, weights inside, and opens it with ONNX Runtime on the CPU.
 
     Args:
-        optional_group: whether the input `group`, where there is one, may be left out.
+        optional_group: whether the input `group`, if there is one, may be omitted.
 
     Raises:
         InputError: the network cannot be written as ONNX, or not in one file.
@@ -63,8 +63,8 @@ def build_graph(classifier: torch.nn.Module, record: ModelRecord, precision: Pre
     example = module.example()
     batch = torch.export.Dim("batch")
     try:
-        # The fused attention kernels lay their results out in memory as nothing else does, and the
-        # exporter takes views of them for granted.
+        # The fused attention kernels use a memory layout of their own, and the
+        # exporter assumes that views of it are possible.
         with sdpa_kernel(SDPBackend.MATH):
             program = torch.onnx.export(
                 module,
@@ -90,7 +90,7 @@ def build_graph(classifier: torch.nn.Module, record: ModelRecord, precision: Pre
 
 
 def metadata(record: ModelRecord) -> dict[str, str]:
-    """The record for programs under METADATA_KEY, and in plain words for people with a viewer."""
+    """The record as JSON under METADATA_KEY, and in plain words for people with a viewer."""
     size = record.preprocess
     threshold = "none" if record.threshold is None else f"{record.threshold!r}"
     if record.threshold_rule:
@@ -114,7 +114,7 @@ def metadata(record: ModelRecord) -> dict[str, str]:
 
 
 def by_group_in_words(record: ModelRecord) -> str:
-    """The thresholds of the tone groups, after the common one; '' where there are none."""
+    """The thresholds of the tone groups, to follow the common one; '' if there are none."""
     by_group = zip(record.groups, record.group_thresholds, strict=False)
     listed = ", ".join(f"{name} {threshold!r}" for name, threshold in by_group)
     return listed and f"; by tone group {listed}"
@@ -123,7 +123,7 @@ def by_group_in_words(record: ModelRecord) -> str:
 def _make_optional(graph: onnx.GraphProto) -> None:
     """Gives the input `group` a default: one -1, unknown, which all images of a batch share.
 
-    ONNX's own way, an initializer of the input's name; the batch sizes of the two inputs may then differ.
+    In ONNX a default is an initializer with the input's name; the batch sizes of the inputs may then differ.
     """
     (group,) = [each for each in graph.input if each.name == GROUP]
     group.type.tensor_type.shape.dim[0].dim_param = "group_batch"
@@ -131,7 +131,7 @@ def _make_optional(graph: onnx.GraphProto) -> None:
 
 
 def _strip(model: onnx.ModelProto) -> None:
-    """Removes what torch notes at each node: source lines, with paths."""
+    """Removes the source lines and paths that torch stores with each node."""
     graph = model.graph
     for holder in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         del holder.metadata_props[:]

@@ -1,6 +1,6 @@
-"""A classifier as torch's own files: TorchScript (.pt) and torch.export (.pt2).
+"""Write a classifier as a torch file: TorchScript (.pt) or torch.export (.pt2).
 
-Both need torch alone, and hold the ModelRecord as JSON beside the program:
+Both need only torch, and contain the ModelRecord as JSON:
 
     model = torch.jit.load("model.pt")                          # TorchScript
     model = torch.export.load("model.pt2").module()             # torch.export
@@ -11,8 +11,8 @@ Both need torch alone, and hold the ModelRecord as JSON beside the program:
     torch.export.load("model.pt2", extra_files=extra)
     threshold = json.loads(extra["melfast.json"])["threshold"]
 
-Under `model.inference: group_conditional` the tone group of each image, int64 [B], -1 unknown, comes
-second: `model(images, group)`. TorchScript may be called without it, torch.export knows no optional input.
+With `model.inference: group_conditional` the second input is the tone group of each image, int64 [B], -1
+unknown: `model(images, group)`. It is optional in TorchScript; torch.export has no optional inputs.
 """
 
 import io
@@ -36,16 +36,16 @@ RECORD_FILE = "melfast.json"
 
 @check_words
 def write_torchscript(classifier: torch.nn.Module, record: ModelRecord, path: Path, precision: Precision) -> Run:
-    """Writes what torch.jit.trace makes of the classifier, and opens it.
+    """Writes the classifier traced by torch.jit.trace, and opens it.
 
-    torch calls TorchScript deprecated; who loads it with libtorch still has nothing else.
+    torch calls TorchScript deprecated, but some users of libtorch still depend on it.
 
     Raises:
         InputError: torch cannot trace the network.
     """
     model = deployed(classifier, record, precision)
     with torch.no_grad(), warnings.catch_warnings():
-        # That it is deprecated, and that the trace is of one shape: which the check sees to.
+        # Warnings that it is deprecated, and that the trace has one shape, which the check covers.
         warnings.simplefilter("ignore")
         try:
             program = torch.jit.trace(model, model.example(), check_trace=False)
@@ -59,7 +59,7 @@ def write_torchscript(classifier: torch.nn.Module, record: ModelRecord, path: Pa
 
 @check_words
 def write_torch_export(classifier: torch.nn.Module, record: ModelRecord, path: Path, precision: Precision) -> Run:
-    """Writes what torch.export makes of the classifier, for batches of any size, and opens it.
+    """Writes the classifier as a torch.export program for any batch size, and opens it.
 
     Raises:
         InputError: torch cannot trace the network.
@@ -68,9 +68,9 @@ def write_torch_export(classifier: torch.nn.Module, record: ModelRecord, path: P
     example = module.example()
     try:
         program = torch.export.export(module, example, dynamic_shapes=({0: torch.export.Dim("batch")},) * len(example))
-    except Exception as error:  # torch.export's errors have no base of their own
+    except Exception as error:  # torch.export's errors have no common base class
         raise _untraceable(record, "torch.export", error) from error
-    # By way of memory: torch asks for a name that ends in .pt2, which the temporary file has not.
+    # Through memory: torch requires a name that ends in .pt2, and that of the temporary file does not.
     buffer = io.BytesIO()
     torch.export.save(program, buffer, extra_files={RECORD_FILE: record.to_json()})
     path.write_bytes(buffer.getvalue())
@@ -79,7 +79,7 @@ def write_torch_export(classifier: torch.nn.Module, record: ModelRecord, path: P
 
 
 class OptionalGroup(torch.nn.Module):
-    """A trace of two inputs whose second, the tone group, may be left out: all unknown."""
+    """A trace with two inputs; the second, the tone group, may be omitted (all unknown)."""
 
     def __init__(self, traced: torch.nn.Module) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-"""A classifier as a model repository for NVIDIA's Triton Inference Server.
+"""Write a classifier as a model repository for NVIDIA's Triton Inference Server.
 
 DIR/client.py                   an example of a client
 DIR/melfast/config.pbtxt        inputs, outputs, batching, threshold and ModelRecord
-DIR/melfast/labels.txt          what each logit speaks for
+DIR/melfast/labels.txt          meaning of each logit
 DIR/melfast/1/model.onnx        or model.plan
 
 tritonserver --model-repository DIR
@@ -21,7 +21,7 @@ NAME = "melfast"
 BACKENDS = {"onnx": ("onnxruntime", "model.onnx"), "tensorrt": ("tensorrt", "model.plan")}
 MAX_BATCH = 64
 
-# The [1] and its reshape: Triton knows no output of the shape [batch] alone.
+# [1] and reshape, because Triton has no output of shape [batch].
 CONFIG = """\
 name: "{name}"
 backend: "{backend}"
@@ -84,19 +84,19 @@ CLIENT_FEED = """\
 
 @check_words
 def lay_out(record: ModelRecord, folder: Path, runtime: Runtime, labels: list[str]) -> Path:
-    """Writes all of the repository but the model.
+    """Writes the repository except for the model.
 
     Args:
-        labels: what each logit speaks for.
+        labels: meaning of each logit.
     Returns:
-        The file that the model is to be written to.
+        The path to write the model to.
     """
     backend, file = BACKENDS[runtime]
     version = folder / NAME / "1"
     version.mkdir(parents=True)
     size = record.preprocess
     probability, logits = OUTPUTS
-    # The record as one line; what JSON escapes, the text format of protobuf reads alike.
+    # The record on one line; protobuf text format reads the escapes of JSON the same way.
     one_line = json.dumps(json.loads(record.to_json()))
     takes, common = record.takes_group, 0.5 if record.threshold is None else record.threshold
     asks = takes or bool(record.group_thresholds)
@@ -125,7 +125,7 @@ def lay_out(record: ModelRecord, folder: Path, runtime: Runtime, labels: list[st
         height=size.height,
         width=size.width,
         name=NAME,
-        # Those of the tone groups, and last, for -1, the common one.
+        # Thresholds of the tone groups; the last one, for -1, is the common one.
         thresholds=[*record.group_thresholds, common],
         group="arguments.group" if record.group_thresholds else -1,
         input=INPUT,

@@ -1,4 +1,4 @@
-"""MemoryBudget: how much memory the threads of a process may hold for decoding at a time."""
+"""MemoryBudget: limits the memory that the threads of a process use for decoding."""
 
 import ctypes
 import os
@@ -16,12 +16,12 @@ LEAST, UNKNOWN = 256 << 20, 1 << 30  # bytes
 
 
 class MemoryBudget:
-    """Lets threads in while their bytes fit; who would not fit waits for those inside.
+    """Admits threads while their bytes fit in the limit; the others wait.
 
     Args:
-        limit: bytes that all inside may hold together, by default MELFAST_DECODE_MEMORY, or a quarter of the memory
-            that is available at first use, shared by the processes of a machine that train together. More than that is
-            held by one alone.
+        limit: bytes that all admitted threads may hold together. Default: MELFAST_DECODE_MEMORY, or a quarter of the
+            memory available at first use, divided among the training processes of a machine. A thread that needs more
+            than the limit runs alone.
     """
 
     def __init__(self, limit: int | None = None) -> None:
@@ -30,7 +30,7 @@ class MemoryBudget:
         os.register_at_fork(after_in_child=self._empty)
 
     def _empty(self) -> None:
-        """Nobody is inside; in a forked process that is so whoever was inside of it before."""
+        """Resets the count: a forked process has none of the threads of its parent."""
         self.taken, self.room, self._inside = 0, threading.Condition(), threading.local()
 
     @cached_property
@@ -46,7 +46,7 @@ class MemoryBudget:
 
     @contextmanager
     def hold(self, count: int) -> Iterator[None]:
-        """A block in which `count` bytes are held. A thread that is inside already does not wait for itself."""
+        """A block that holds `count` bytes. A thread that is already inside one does not wait for itself."""
         count = min(count, self.limit)
         nested = getattr(self._inside, "depth", 0)
         with self.room:
@@ -67,7 +67,7 @@ class MemoryBudget:
 
 
 def _give_back() -> None:
-    """Returns freed memory to the system: glibc keeps it, for each thread its own."""
+    """Returns freed memory to the system, because glibc keeps it per thread."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
@@ -77,10 +77,10 @@ BUDGET = MemoryBudget()
 
 
 def positive_bytes(variable: str) -> int:
-    """A count of bytes in an environment variable.
+    """A number of bytes from an environment variable.
 
     Raises:
-        InputError: it is none.
+        InputError: it is not a positive integer.
     """
     text = os.environ[variable]
     if not text.isdecimal() or int(text) == 0:
@@ -89,10 +89,10 @@ def positive_bytes(variable: str) -> int:
 
 
 def available_memory(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs/cgroup")) -> float:
-    """Bytes that can be had; NaN where Linux does not say.
+    """Available bytes; NaN if Linux does not report them.
 
-    Of what a container holds, the file cache that has not been used of late (`inactive_file`) is
-    given back when memory runs short, and it grows with every image read.
+    A container's inactive file cache (`inactive_file`) counts as available: it is freed when memory runs
+    short, and it grows with every image read.
     """
     free = float("nan")
     with suppress(OSError):
@@ -106,7 +106,7 @@ def available_memory(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = Path(
 
 
 def _inactive_file(path: Path) -> int:
-    """Bytes; 0 where the container does not say."""
+    """Bytes of inactive file cache; 0 if the container does not report them."""
     try:
         lines = [line.split() for line in path.read_text().splitlines()]
     except OSError:

@@ -1,4 +1,4 @@
-"""ICC profiles: what an image's colours mean, and how they become sRGB (LittleCMS, through Pillow)."""
+"""ICC profiles: convert the colours of an image to sRGB (LittleCMS, through Pillow)."""
 
 import struct
 from functools import lru_cache
@@ -23,7 +23,7 @@ BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.03
 SRGB_CURVE = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
 # Encoders write 1/2.2 for sRGB (PNG 3, table 11).
 SRGB_GAMMA = 0.45455
-LARGEST_STEP = 1  # levels that a profile may move any colour and count as sRGB
+LARGEST_STEP = 1  # a profile that moves every colour by at most this many levels counts as sRGB
 ROWS = 256
 
 
@@ -45,13 +45,13 @@ def to_srgb(image: NDArray[np.uint8], profile: bytes) -> None:
 
 
 def is_srgb(profile: bytes) -> bool:
-    """Whether a profile, or none, leaves colours as they are; raises UnreadableError where it cannot be used."""
+    """Whether a profile (or none) leaves colours unchanged; raises UnreadableError if it cannot be used."""
     return not profile or _transform(profile) is None
 
 
 @lru_cache(64)
 def profile_name(profile: bytes) -> str:
-    """What a profile calls itself; '' for none."""
+    """The name in a profile; '' for none."""
     if not profile:
         return ""
     try:
@@ -62,7 +62,7 @@ def profile_name(profile: bytes) -> str:
 
 @lru_cache(64)
 def _transform(profile: bytes) -> ImageCms.ImageCmsTransform | None:
-    """To sRGB; None where that changes nothing. Threads may share it."""
+    """The transform to sRGB; None if it changes nothing. Threads may share it."""
     if not profile:
         return None
     found = _opened(profile)
@@ -90,15 +90,15 @@ def _opened(profile: bytes) -> ImageCms.ImageCmsProfile:
 
 @lru_cache(64)
 def chromatic_profile(name: str, corners: tuple[float, ...] | None = None, gamma: float | None = None) -> bytes:
-    """An ICC profile (version 4) of three primaries and one curve; b'' where that is sRGB.
+    """An ICC profile (version 4) with three primaries and one curve; b'' if that is sRGB.
 
     Args:
         name: its description.
-        corners: CIE x and y of white, red, green and blue; by default those of the colour space of that name, or of
+        corners: CIE x and y of white, red, green and blue; by default those of the colour space called `name`, or of
             sRGB.
-        gamma: exponent from light to level, as PNG's gAMA; by default sRGB's curve.
+        gamma: exponent from light to level, as PNG's gAMA; by default the sRGB curve.
     Raises:
-        UnreadableError: the corners are no colours.
+        UnreadableError: the corners are not valid colours.
     """
     corners = corners or COLOUR_SPACES.get(name, COLOUR_SPACES["sRGB"])
     if (gamma is None or abs(gamma - SRGB_GAMMA) < 0.002) and np.allclose(corners, COLOUR_SPACES["sRGB"], atol=0.002):

@@ -1,4 +1,4 @@
-"""Contact sheets: pictures side by side, a caption under each, for looking."""
+"""Contact sheets: pictures side by side, each with a caption."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 
 
 def check_sheet_path(path: Path) -> None:
-    """Raises InputError where the suffix names no format that a sheet can have."""
+    """Raises InputError if the suffix is not a supported format."""
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{path}: wanted a name that ends in {', '.join(SUFFIXES)}")
 
@@ -24,11 +24,11 @@ def write_grid(pictures: Sequence[tuple[NDArray[np.uint8] | Image.Image, str]], 
     """Writes pictures row by row.
 
     Args:
-        pictures: (uint8 [H, W, 3] or a Pillow image, caption), at least one; the first one's
-            proportions are the cells', and the others are fitted into them.
-        columns: pictures a row.
+        pictures: (uint8 [H, W, 3] or a Pillow image, caption), at least one; all cells have the
+            proportions of the first, and the others are fitted into them.
+        columns: pictures per row.
     Raises:
-        InputError: the suffix names no format, or the file cannot be written.
+        InputError: the suffix is not a supported format, or the file cannot be written.
     """
     check_sheet_path(path)
     first = _pillow(pictures[0][0])
@@ -49,7 +49,7 @@ def write_grid(pictures: Sequence[tuple[NDArray[np.uint8] | Image.Image, str]], 
 
 
 def _caption(draw: ImageDraw.ImageDraw, text: str) -> tuple[str, int]:
-    """A caption that does not run into the next cell: in a smaller font, and at last cut off."""
+    """A caption that fits in its cell: in a smaller font if necessary, and finally truncated."""
     room = THUMBNAIL_WIDTH - 12
     for font_size in (14, 12, 10):
         if draw.textlength(text, font_size=font_size) <= room:
@@ -64,7 +64,7 @@ def _pillow(picture: NDArray[np.uint8] | Image.Image) -> Image.Image:
 
 
 def _fitted(image: Image.Image, width: int, height: int) -> Image.Image:
-    """As large as fits, proportions kept to the pixel."""
+    """As large as fits, with the same proportions."""
     scale = min(width / image.width, height / image.height)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     return image.resize(size, Image.Resampling.LANCZOS)

@@ -1,4 +1,4 @@
-"""The bytes of one picture to uint8 sRGB, by its header."""
+"""Decode the bytes of one picture to uint8 sRGB, guided by its header."""
 
 from io import BytesIO
 from typing import BinaryIO
@@ -29,26 +29,26 @@ from melfast.io.headers import (
 
 # Orientations that are mirrored left-right, or top-bottom, after any transpose.
 MIRRORED_ACROSS, MIRRORED_DOWN = (2, 3, 6, 7), (3, 4, 7, 8)
-ROWS = 128  # that are converted at a time
-# Not Image.open: it warns, by a global limit of its own, of sizes that MAX_PIXELS allows.
+ROWS = 128  # converted at a time
+# Not Image.open: its own global limit warns about sizes that MAX_PIXELS allows.
 OPENERS = rare_formats.OPENERS | {
     "JPEG": JpegImageFile,
     "PNG": PngImageFile,
     "WebP": WebPImageFile,
     "BMP": BmpImageFile,
 }
-# Bytes a pixel at the peak of a decode, the picture returned among them; measured (tests/io/test_budget.py).
+# Bytes per pixel at the peak of a decode, including the returned picture; measured (tests/io/test_budget.py).
 COSTS = {"JPEG": 6, "PNG": 8, "WebP": 17, "BMP": 8, "TIFF": 12, "HEIF": 17, "AVIF": 14, "DICOM": 12}
-COEFFICIENTS = 6  # bytes a pixel of a progressive JPEG, whatever it is scaled to
+COEFFICIENTS = 6  # bytes per pixel of a progressive JPEG at any scale
 
 
 def decode(file: BinaryIO, header: Header, factor: int = 1, *, grey: bool = False) -> NDArray[np.uint8]:
-    """The whole picture.
+    """Decodes the whole picture.
 
     Args:
-        file: opened at the file that `header` is of.
-        factor: 1, 2, 4 or 8: the part of its size that a scalable picture is decoded at.
-        grey: a mask: [H, W, 1] of levels, whatever the profile.
+        file: the open file that `header` was read from.
+        factor: 1, 2, 4 or 8: a scalable picture is decoded at 1/factor of its size.
+        grey: decode a mask: levels [H, W, 1], ignoring the profile.
     Returns:
         uint8 [H, W, 3] sRGB, C-contiguous, upright.
     Raises:
@@ -69,7 +69,7 @@ def decode(file: BinaryIO, header: Header, factor: int = 1, *, grey: bool = Fals
                 require_whole_png(data)
             opened = OPENERS[header.format](BytesIO(data))
             image = _pixels(opened, header.format, grey)
-            if header.format == "PNG":  # its EXIF may come after the picture
+            if header.format == "PNG":  # its EXIF may follow the picture
                 orientation = tiff_orientation(opened.info.get("exif", b"").removeprefix(EXIF_MAGIC))
             del opened  # its pixels
         if header.profile and not grey:
@@ -78,14 +78,14 @@ def decode(file: BinaryIO, header: Header, factor: int = 1, *, grey: bool = Fals
 
 
 def peak_bytes(header: Header, factor: int) -> int:
-    """Memory that decoding takes at most, beside the file's own bytes."""
+    """Maximum memory that decoding needs, besides the bytes of the file."""
     pixels = header.height * header.width
     coefficients = COEFFICIENTS * pixels if header.progressive else 0
     return COSTS[header.format] * pixels // factor**2 + coefficients
 
 
 def require_whole_png(data: bytes) -> None:
-    """Raises UnreadableError where a chunk is cut short or its checksum differs: Pillow leaves those of IDAT unread."""
+    """Raises UnreadableError if a chunk is truncated or its checksum is wrong; Pillow ignores checksums of IDAT."""
     for _ in png_chunks(data, checked=True):
         pass
 
@@ -118,7 +118,7 @@ def _dicom(data: bytes, grey: bool) -> NDArray[np.uint8]:
 
 
 def _pixels(image: Image.Image, kind: str, grey: bool) -> NDArray[np.uint8]:
-    """A Pillow image as an array, converted by strips: whole, it would be there three times."""
+    """A Pillow image as an array, converted in strips; converted whole, it would be in memory three times."""
     image.load()
     _require_colour("RGB" if image.mode == "YCbCr" else rare_formats.colour_of(image.mode), kind, grey)
     transparent = "A" in image.mode or "transparency" in image.info
@@ -142,7 +142,7 @@ def upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
         return image
     if orientation >= 5:
         image = image.transpose(1, 0, 2)
-    # What is left to do after the transpose: mirror left-right, mirror top-bottom.
+    # After the transpose: mirror left-right, mirror top-bottom.
     if orientation in MIRRORED_ACROSS:
         image = image[:, ::-1]
     if orientation in MIRRORED_DOWN:

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, by one process at a time, and never over what is the user's."""
+"""Write files atomically, by one process at a time, without overwriting files of the user."""
 
 import errno
 import fcntl
@@ -17,20 +17,20 @@ from typing import Any
 from melfast.io.errors import InputError
 from melfast.io.log import logger
 
-# What a killed process may leave; nothing else is ever taken for a leftover.
+# Names that a killed process may leave behind; nothing else counts as a leftover.
 TEMPORARY = re.compile(r"\.melfast-[0-9a-f]{16}\.tmp")
 LOCK, LEDGER = ".melfast.lock", ".melfast.json"
-# Of file systems that have no locks (some network ones): the work goes on without.
+# Errors of file systems without locks (some network ones); the work continues without them.
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EINVAL}
 _tidied: set[Path] = set()
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place when the block ends well.
+    """A temporary file beside `path` that replaces it when the block succeeds.
 
-    The data is on disk before the name is: after a crash either the old file or the new one is
-    there, whole. When the block fails nothing is left behind. A link is followed.
+    The data is on disk before the file is renamed, so after a crash either the old or the new file is
+    there, complete. If the block fails nothing is left behind. Links are followed.
 
     Raises:
         InputError: the folder is missing, or cannot be written to, or the disk is full.
@@ -43,13 +43,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """A temporary folder beside `path` that takes its name when the block ends well.
+    """A temporary folder beside `path` that is renamed to it when the block succeeds.
 
-    When the block fails nothing is left behind.
+    If the block fails nothing is left behind.
 
     Raises:
-        InputError: something is at `path` already (an empty folder may be), or it cannot be
-            written.
+        InputError: `path` already exists (other than as an empty folder), or it cannot be written.
     """
     path = Path(path)
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
@@ -60,9 +59,9 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def _temporary(path: Path, target: str | Path, *, folder: bool) -> Iterator[Path]:
-    """The common part of the two; `path` is how the user calls `target`."""
+    """The common part of both; `path` is the user's name of `target`."""
     target = Path(target)
-    # Random: in containers every process may have the same number, and machines share folders.
+    # Random, because processes in containers may have equal ids, and machines share folders.
     temporary = target.with_name(f".melfast-{secrets.token_hex(8)}.tmp")
     descriptor = None
     try:
@@ -71,7 +70,7 @@ def _temporary(path: Path, target: str | Path, *, folder: bool) -> Iterator[Path
         if folder:
             temporary.mkdir()
         descriptor = os.open(temporary, os.O_RDONLY if folder else os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-        with suppress(OSError):  # held as long as it is no leftover
+        with suppress(OSError):  # held while it is in use
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield temporary
         for entry in (*(temporary.rglob("*") if folder else ()), temporary):
@@ -90,15 +89,15 @@ def _temporary(path: Path, target: str | Path, *, folder: bool) -> Iterator[Path
 
 
 def remove_leftover(path: Path) -> None:
-    """Removes a temporary file or folder, if it is there."""
+    """Removes a temporary file or folder if it exists."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
-    with suppress(OSError):  # nothing can be left behind where nothing could be made
+    with suppress(OSError):  # nothing can be left behind if nothing could be created
         path.unlink(missing_ok=True)
 
 
 def _tidy(folder: Path) -> None:
-    """Removes what killed processes have left in a folder; once a process, for it may be large."""
+    """Removes leftovers of killed processes from a folder; once per process, as it may be large."""
     if folder in _tidied:
         return
     _tidied.add(folder)
@@ -107,10 +106,10 @@ def _tidy(folder: Path) -> None:
             if not TEMPORARY.fullmatch(entry.name) or entry.is_symlink():
                 continue
             descriptor = None
-            with suppress(OSError):  # of another user, or in use: it stays
+            with suppress(OSError):  # belongs to another user, or is in use: kept
                 descriptor = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW)
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # A process locks what it has made at once, but not in the same moment.
+                # A process locks what it creates immediately afterwards, but not in the same instant.
                 if time.time() - os.fstat(descriptor).st_mtime > 1:
                     remove_leftover(Path(entry.path))
             if descriptor is not None:
@@ -118,21 +117,21 @@ def _tidy(folder: Path) -> None:
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """JSON for people and programs, whole or not at all."""
+    """Writes indented JSON atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
 @contextmanager
 def locked(path: str | Path, *, beside: bool = False) -> Iterator[None]:
-    """While the block runs, no other process (or thread) that asks for it writes to `path`.
+    """Locks `path` for this process and thread while the block runs.
 
     Args:
-        path: a file, which may not be there yet, or a folder that is there. The lock is a file
-            beside the one or in the other, which goes with it; a killed process holds it no longer.
-        beside: the lock is beside a folder as well.
+        path: a file, which may not exist yet, or an existing folder. The lock is a file beside the file
+            or in the folder, removed at the end; a killed process releases it.
+        beside: put the lock beside a folder, too.
     Raises:
-        InputError: another has it, or the folder cannot be written to.
+        InputError: another process holds the lock, or the folder is not writable.
     """
     path = Path(path)
     place = Path(os.path.realpath(path))
@@ -170,14 +169,14 @@ def _lock(path: Path, file: Path) -> int:
                 raise
             logger.warning("%s: the file system has no locks; no second process may write there", path)
             return descriptor
-        with suppress(FileNotFoundError):  # else its holder has just ended, and taken it away
+        with suppress(FileNotFoundError):  # otherwise its holder has just ended and removed it
             if os.path.samestat(os.fstat(descriptor), os.stat(file)):
                 return descriptor
         os.close(descriptor)
 
 
 def _holder(descriptor: int) -> str:
-    """What the lock says; it may have been taken in this very moment."""
+    """The text in the lock file, which may be empty if it was taken just now."""
     for _ in range(20):
         if text := os.pread(descriptor, 1000, 0).decode("utf-8", "replace").strip():
             return text
@@ -186,17 +185,17 @@ def _holder(descriptor: int) -> str:
 
 
 class OwnFolder:
-    """A folder of files that one command of melfast makes; whatever else lies in it stays.
+    """A folder of files that one command of melfast writes; other files in it are kept.
 
-    It lists its files in .melfast.json: these alone are ever replaced or removed.
+    .melfast.json lists its files; only these are ever replaced or removed.
     """
 
     def __init__(self, path: Path, command: str, *, known: bool = False) -> None:
         """
         Args:
-            known: it is the command's although nothing in it says so.
+            known: the folder belongs to the command although no list says so.
         Raises:
-            InputError: it is a file, or holds something that the command did not write.
+            InputError: it is a file, or contains something that the command did not write.
         """
         self.path, self.command = path, command
         self.files: set[str] = set()
@@ -222,9 +221,9 @@ class OwnFolder:
         """Lists files before they are written.
 
         Returns:
-            The path of the last.
+            The path of the last file.
         Raises:
-            InputError: one is there and not in the list.
+            InputError: a file exists that is not in the list.
         """
         for name in names:
             if name not in self.files and os.path.lexists(self.path / name):
@@ -238,7 +237,7 @@ class OwnFolder:
         return self.path / names[-1] if names else self.path
 
     def remove(self, names: Iterable[str]) -> None:
-        """Removes listed files, which lie in the folder itself."""
+        """Removes listed files in the folder."""
         for name in self.files.intersection(names):
             if Path(name).name == name:
                 (self.path / name).unlink(missing_ok=True)
@@ -251,14 +250,14 @@ class OwnFolder:
 
 @contextmanager
 def own_folder(path: Path, command: str, *, known: bool = False) -> Iterator[OwnFolder]:
-    """Makes a folder, or opens one that the same command has made, for this process alone.
+    """Creates a folder, or opens one that the same command created, and locks it for this process.
 
-    One that is new and stays without files goes when the block ends.
+    A new folder that stays empty is removed when the block ends.
 
     Raises:
         InputError: see OwnFolder; or another process writes to it.
     """
-    OwnFolder(path, command, known=known)  # before anything is made
+    OwnFolder(path, command, known=known)  # before anything is created
     new = not path.exists()
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -266,7 +265,7 @@ def own_folder(path: Path, command: str, *, known: bool = False) -> Iterator[Own
         raise InputError(f"{path}: cannot be written: {error.strerror}") from error
     try:
         with locked(path):
-            yield OwnFolder(path, command, known=known)  # another may have filled it meanwhile
+            yield OwnFolder(path, command, known=known)  # another process may have filled it meanwhile
     finally:
         with suppress(OSError):
             if new and {entry.name for entry in path.iterdir()} <= {LEDGER}:
@@ -275,7 +274,7 @@ def own_folder(path: Path, command: str, *, known: bool = False) -> Iterator[Own
 
 
 def require_own_table(path: Path, header: Iterable[str]) -> None:
-    """Raises InputError where a table that a command writes unasked would replace another file."""
+    """Raises InputError if a table that was not requested by name would replace another file."""
     if not path.is_file() or path.stat().st_size == 0:
         return
     with open(path, "rb") as file:
@@ -285,30 +284,30 @@ def require_own_table(path: Path, header: Iterable[str]) -> None:
 
 
 def require_writable(path: Path) -> None:
-    """Tries whether a file can be written, before the work that ends in writing it.
+    """Checks that a file can be written, before the work that produces it.
 
     Raises:
-        InputError: it cannot.
+        InputError: it cannot be written.
     """
     with suppress(_NothingYetError), atomic_path(path):
         raise _NothingYetError
 
 
 def require_new(files: Iterable[Path]) -> None:
-    """Raises InputError where a file stands that a command would replace."""
+    """Raises InputError if a command would replace an existing file."""
     for file in files:
         if file.exists():
             raise InputError(f"{file}: is there already; `force=True` replaces it")
 
 
 def require_other(output: Path, read: Path) -> None:
-    """Raises InputError where a table of fewer rows would replace what it is made of."""
+    """Raises InputError if a table with fewer rows would replace its own source."""
     if output.exists() and read.exists() and output.samefile(read):
         raise InputError(f"{output}: is what is read, and would be replaced; wanted another `output`")
 
 
 class _NothingYetError(Exception):
-    """Ends the making of a file without making it."""
+    """Aborts writing a file without creating it."""
 
 
 def _require_file_name(path: Path) -> None:
@@ -321,7 +320,7 @@ def _require_file_name(path: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Flushes a file's data, or a folder's names, to the disk."""
+    """Flushes the data of a file, or the entries of a folder, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

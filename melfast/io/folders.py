@@ -1,4 +1,4 @@
-"""The images of a folder, and what lies beside them."""
+"""Find the images in a folder, and other files beside them."""
 
 import importlib.util
 import os
@@ -14,32 +14,32 @@ from melfast.io.errors import InputError
 from melfast.io.rare_formats import AVIF_INSTALL, DICOM_INSTALL, HEIF_INSTALL
 
 PLAIN_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff")
-# Suffixes that need a library: what makes them readable.
+# Suffixes that need a library, and that library.
 RARE_SUFFIXES = {".heic": HEIF_INSTALL, ".heif": HEIF_INSTALL, ".dcm": DICOM_INSTALL, ".avif": AVIF_INSTALL}
 IMAGE_SUFFIXES = (*PLAIN_SUFFIXES, *RARE_SUFFIXES)
-# Folders of thumbnails and of archives' shadows: of Synology disks and of macOS.
+# Folders with thumbnails and archive metadata, from Synology disks and macOS.
 LITTER_FOLDERS = ("@eadir", "__macosx")
 LITTER = ("thumbs.db", "desktop.ini")
 MASK_FOLDER = re.compile(r"(^|[_\-. ])(masks?|segmentations?)($|[_\-. ])|_lesion$", re.IGNORECASE)
 MASK_SUFFIX = re.compile(r"_(mask|segmentation)$", re.IGNORECASE)
-# ISIC's superpixel maps lie beside the photographs.
+# ISIC stores superpixel maps beside the photographs.
 SUPERPIXELS = re.compile(r"_superpixels?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Scan:
-    """Files told apart by name.
+    """Files sorted by kind, judged by their names.
 
     Attributes:
         files: images, sorted.
-        others: how many files of each suffix, or maps of a kind, are not taken.
+        others: number of ignored files per suffix, or per kind of map.
     """
 
     files: list[str]
     others: Counter[str] = field(default_factory=Counter)
 
     def notes(self, *known: str) -> tuple[str, ...]:
-        """A line on what is not taken, but for files of suffixes that are `known`; none where that is nothing."""
+        """A line about the ignored files, except those with `known` suffixes; none if there are no others."""
         counts = [(kind, count) for kind, count in self.others.items() if kind not in known]
         counts.sort(key=lambda one: (-one[1], one[0]))
         if not counts:
@@ -51,7 +51,7 @@ class Scan:
 
 
 def readable_suffixes() -> tuple[str, ...]:
-    """Of the formats whose libraries are installed."""
+    """Suffixes of the formats whose libraries are installed."""
     there = {
         HEIF_INSTALL: importlib.util.find_spec("pillow_heif") is not None,
         DICOM_INSTALL: importlib.util.find_spec("pydicom") is not None,
@@ -73,18 +73,18 @@ def list_images(folder: str | Path) -> list[Path]:
 
 
 def none_found(where: str | Path, found: Scan, holds: str = "holds") -> InputError:
-    """That there is no image, and what there is."""
+    """The error that there is no image, and what there is instead."""
     suffixes = ", ".join(PLAIN_SUFFIXES)
     return InputError("; ".join((f"{where}: {holds} no image ({suffixes})", *found.notes())))
 
 
 def scan_images(folder: str | Path) -> list[str]:
-    """As list_images, but as paths relative to the folder, and an empty folder gives none."""
+    """Like list_images, but returns relative paths, and an empty list for an empty folder."""
     return scan(folder).files
 
 
 def scan(folder: str | Path) -> Scan:
-    """All files under a folder, links to folders followed, as paths relative to it.
+    """All files under a folder, as relative paths; links to folders are followed.
 
     Raises:
         InputError: the folder is missing or cannot be listed.
@@ -96,7 +96,7 @@ def scan(folder: str | Path) -> Scan:
 
 
 def sort_files(files: Iterable[str]) -> Scan:
-    """Images by suffix in any case, and the others; hidden files and the litter of operating systems are neither."""
+    """Images by suffix in any case, and other files; hidden and operating-system files are ignored."""
     readable = readable_suffixes()
     images: list[str] = []
     others: Counter[str] = Counter()
@@ -112,7 +112,7 @@ def sort_files(files: Iterable[str]) -> Scan:
 
 
 def separate_masks(files: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Parts relative paths into images and masks, by the names of folders and by suffix."""
+    """Separates relative paths into images and masks, by the names of folders and by suffix."""
     images: list[str] = []
     masks: list[str] = []
     folders: dict[str, bool] = {}
@@ -125,7 +125,7 @@ def separate_masks(files: Iterable[str]) -> tuple[list[str], list[str]]:
 
 
 def without_masks(found: Scan) -> Scan:
-    """Without the masks of other images that are there."""
+    """Drops the masks of other images in the list."""
     masks = set(separate_masks(found.files)[1])
     return _without(found, "masks", masks.__contains__)
 
@@ -137,7 +137,7 @@ def named_in_utf8(found: Scan) -> Scan:
 
 
 def _without(found: Scan, kind: str, is_map: Callable[[str], bool]) -> Scan:
-    """Without the files that are a map of another image, which has its name but for a suffix of the map's kind."""
+    """Drops maps of other images, whose names are those of the images plus a suffix."""
     maps = {file for file in found.files if is_map(file)}
     if not maps:
         return found

@@ -1,7 +1,7 @@
-"""What a picture's header says, read before any decoder sees the file.
+"""Read the header of a picture before any decoder sees the file.
 
-Decoders trust headers: libjpeg-turbo's lossless decoder, asked for half the size, writes past the end of the buffer.
-Only codings on the lists here are decoded.
+Decoders trust headers: the lossless decoder of libjpeg-turbo, for example, writes past the end of the buffer at half
+size. Only the codings listed here are decoded.
 """
 
 import re
@@ -17,13 +17,13 @@ from melfast.io.errors import UnreadableError
 
 Format = Literal["JPEG", "PNG", "WebP", "BMP", "TIFF", "HEIF", "AVIF", "DICOM"]
 
-HEAD = 1 << 24  # bytes; a JPEG's, PNG's or WebP's header with its EXIF and profile lies within
+HEAD = 1 << 24  # bytes that contain the header of a JPEG, PNG or WebP with its EXIF and profile
 MAX_PIXELS = 100_000_000
 MAX_SIDE = 65_535  # of a JPEG
 MAX_SCANS = 500  # as `djpeg -maxscans`; encoders write about ten
 MAX_SCANNED = 1_200_000_000  # pixels times scans: about ten seconds on a slow machine
 MAX_SEGMENTS = 10_000
-MAX_STRAY = 64  # bytes between two segments that are passed over
+MAX_STRAY = 64  # bytes to skip between two segments
 MAX_PROFILE = 1 << 24
 
 JPEG_MAGIC = b"\xff\xd8\xff"
@@ -34,17 +34,17 @@ ORIENTATION_TAG = 0x0112
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1", b"hevc")
 AVIF_BRANDS = (b"avif", b"avis")
 
-# Start-of-frame markers (ITU-T T.81, table B.1): what is decoded, and what is not.
+# Start-of-frame markers (ITU-T T.81, table B.1): those that are decoded, and the others.
 CODINGS = {0xC0: "baseline", 0xC1: "extended", 0xC2: "progressive", 0xC9: "arithmetic", 0xCA: "arithmetic progressive"}
 OTHER_CODINGS = {0xC3: "lossless", 0xCB: "lossless arithmetic"} | dict.fromkeys(
     (0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF, 0xDE, 0xDF), "hierarchical"
 )
-# Sampling factors of (luma, chroma) that libjpeg-turbo's API has names for; Pillow decodes the others.
+# Sampling factors of (luma, chroma) that the API of libjpeg-turbo supports; Pillow decodes the others.
 NAMED_SAMPLINGS = ((1, 1), (2, 1), (2, 2), (1, 2), (4, 1))
-# A marker, whatever is before it.
+# A marker, with anything before it.
 MARKER = re.compile(rb"\xff[^\x00\xff]", re.DOTALL)
 
-# (offset, magic, name) of what else is found under image suffixes.
+# (offset, magic, name) of other contents found under image suffixes.
 OTHER_FORMATS = (
     (0, b"GIF8", "a GIF"),
     (4, b"ftyp", "a video or an image of an unknown kind"),
@@ -60,7 +60,7 @@ WANTED_FORMAT = "wanted a JPEG, PNG, WebP, BMP or TIFF"
 
 @contextmanager
 def decoding(what: str) -> Iterator[None]:
-    """Whatever a decoder raises inside becomes UnreadableError: the fault of one file ends no run."""
+    """Turns any exception of a decoder into UnreadableError, so that one bad file does not end a run."""
     try:
         yield
     except UnreadableError:
@@ -74,16 +74,16 @@ def decoding(what: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Header:
-    """What a header says.
+    """Content of a header.
 
     Attributes:
         height, width: pixels as stored, before `orientation` (EXIF, 1..8) is applied.
-        colour: `RGB`, `greyscale`, or what else it is.
-        profile: ICC profile; b'' where there is none.
+        colour: `RGB`, `greyscale`, or another name.
+        profile: ICC profile; b'' if there is none.
         progressive: a JPEG whose decoder keeps all coefficients.
         scalable: a JPEG that can be decoded at 1/2, 1/4 or 1/8.
-        scans: offset of a JPEG's first scan where more may follow; 0: no others are read.
-        stray: of a JPEG, (start, end) of bytes between segments that belong to none.
+        scans: offset of the first scan of a JPEG if more may follow; 0: no others are read.
+        stray: (start, end) of bytes between the segments of a JPEG that belong to none.
     """
 
     format: Format
@@ -104,10 +104,10 @@ class Header:
 
 
 def recognise(data: bytes) -> Format:
-    """The format by the first bytes.
+    """The format, judged by the first bytes.
 
     Raises:
-        UnreadableError: it is none that melfast reads.
+        UnreadableError: melfast does not read this format.
     """
     if data.startswith(JPEG_MAGIC):
         return "JPEG"
@@ -131,7 +131,7 @@ def recognise(data: bytes) -> Format:
 
 
 def require_size(height: int, width: int) -> None:
-    """Raises UnreadableError where a picture is empty or too large."""
+    """Raises UnreadableError if a picture is empty or too large."""
     if height * width > MAX_PIXELS:
         raise UnreadableError(f"found {width} x {height} pixels, wanted at most {MAX_PIXELS:,} in all")
     if max(height, width) > MAX_SIDE:
@@ -145,7 +145,7 @@ def _damaged(kind: str, why: str) -> UnreadableError:
 
 
 def _jpeg(data: bytes) -> Header:
-    """Walks the segments as libjpeg does, up to the first scan."""
+    """Walks the segments like libjpeg, up to the first scan."""
     frame: tuple[int, bytes] | None = None
     orientation, adobe, jfif, stray, position = 1, -1, False, [], 2
     profile: dict[int, bytes] = {}
@@ -213,7 +213,7 @@ def _frame(marker: int, body: bytes) -> tuple[str, int, int, list[bytes]]:
     """Coding, height, width and components (id, sampling, table) of a start of frame.
 
     Raises:
-        UnreadableError: it is damaged, or a coding that is not decoded.
+        UnreadableError: it is damaged, or its coding is not supported.
     """
     if marker in OTHER_CODINGS:
         raise UnreadableError(f"found a {OTHER_CODINGS[marker]} JPEG, wanted a baseline or progressive one")
@@ -229,14 +229,14 @@ def _frame(marker: int, body: bytes) -> tuple[str, int, int, list[bytes]]:
 
 
 def _jpeg_colour(ids: list[int], adobe: int, jfif: bool) -> str:
-    """As libjpeg's default_decompress_parms guesses it; YCbCr and RGB are both `RGB` here."""
+    """The colour as guessed by default_decompress_parms of libjpeg; YCbCr and RGB are both `RGB` here."""
     if len(ids) == 4:
         return "YCCK" if adobe == 2 else "CMYK"
     return {1: "greyscale", 3: "RGB"}.get(len(ids), f"{len(ids)}-component")
 
 
 def require_few_scans(data: bytes, header: Header) -> None:
-    """Raises UnreadableError where a JPEG has so many scans that decoding takes minutes."""
+    """Raises UnreadableError if a JPEG has so many scans that decoding would take minutes."""
     scans = data.count(b"\xff\xda", header.scans) if header.scans else 1
     if scans > MAX_SCANS:
         raise UnreadableError(f"found a JPEG of {scans:,} scans, wanted at most {MAX_SCANS}")
@@ -275,7 +275,7 @@ def png_chunks(data: bytes, *, checked: bool = False) -> Iterator[tuple[bytes, i
     """(name, start of the body, its length) of each chunk up to IEND.
 
     Args:
-        checked: compares the CRCs, and wants IEND.
+        checked: compare the CRCs, and require IEND.
     """
     position = len(PNG_MAGIC)
     while position + 12 <= len(data):
@@ -295,7 +295,7 @@ def png_chunks(data: bytes, *, checked: bool = False) -> Iterator[tuple[bytes, i
 
 
 def _png_profile(chunks: dict[bytes, bytes]) -> bytes:
-    """What the first of cICP, iCCP, sRGB, gAMA and cHRM says, as an ICC profile (PNG 3, 12.1)."""
+    """The first of cICP, iCCP, sRGB, gAMA and cHRM as an ICC profile (PNG 3, 12.1)."""
     if len(cicp := chunks.get(b"cICP", b"")) == 4:
         return cicp_profile("PNG", *cicp[:2])
     if iccp := chunks.get(b"iCCP"):
@@ -316,7 +316,7 @@ def _png_profile(chunks: dict[bytes, bytes]) -> bytes:
 
 def cicp_profile(kind: str, primaries: int, transfer: int) -> bytes:
     """The ICC profile of code points (ITU-T H.273); b'' for sRGB."""
-    # 2: not specified; 1, 6, 14 and 15: the transfer of BT.709, which cameras mean as sRGB's.
+    # 2: not specified; 1, 6, 14 and 15: the transfer of BT.709, which cameras use for sRGB.
     space = {1: "sRGB", 2: "sRGB", 12: "Display P3"}.get(primaries)
     if space is None or transfer not in (1, 2, 6, 13, 14, 15):
         raise UnreadableError(f"found a {kind} of colours {primaries}, {transfer} (H.273), wanted sRGB or Display P3")
@@ -366,8 +366,8 @@ PARSERS: dict[str, Callable[[bytes], Header]] = {"JPEG": _jpeg, "PNG": _png, "We
 
 
 def tiff_orientation(tiff: bytes) -> int:
-    """The orientation tag of the first directory of a TIFF structure (Exif 2.32, 4.6.2); 1 where none can be read, as
-    viewers do."""
+    """The orientation tag of the first directory of a TIFF structure (Exif 2.32, 4.6.2); 1 if it cannot be read, as
+    in viewers."""
     order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
     if order is None or len(tiff) < 8:
         return 1
@@ -383,7 +383,7 @@ def tiff_orientation(tiff: bytes) -> int:
 
 
 def _describe(data: bytes) -> str:
-    """What bytes that are no image seem to be."""
+    """What bytes that are not an image seem to be."""
     if not data:
         return "an empty file"
     if not any(data[:4096]):

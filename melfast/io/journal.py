@@ -1,7 +1,7 @@
-"""Journal: the results of long work while they come, so that a stopped command can resume.
+"""Journal: stores the results of long work as they come, so that a stopped command can resume.
 
-A text file of one JSON value a line. The first line holds the settings: results made with others do
-not go with these. A last line that a killed process did not finish is ignored.
+A text file with one JSON value per line. The first line holds the settings; results made with other
+settings are refused. An incomplete last line, left by a killed process, is ignored.
 """
 
 import json
@@ -18,12 +18,12 @@ from melfast.io.files import atomic_path
 
 
 class Journal:
-    """Entries beside the output that they will become; `locked` keeps a second process away.
+    """Entries in a file beside the later output; `locked` keeps a second process away.
 
     Attributes:
-        path: of the file.
-        settings: of the entries, as JSON gives them back.
-        count: entries that are written, inside `writing`.
+        path: path of the file.
+        settings: settings of the entries, as read back from JSON.
+        count: number of entries written so far, inside `writing`.
     """
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
@@ -34,7 +34,7 @@ class Journal:
 
     @classmethod
     def beside(cls, output: Path, command: str, settings: dict[str, Any]) -> "Journal":
-        """The journal of the command that makes `output`, of this version of melfast."""
+        """The journal of the command that writes `output`, with this version of melfast."""
         path = output.with_name(f"{output.name}.{command}.partial")
         return cls(path, {"version": version("melfast")} | settings)
 
@@ -45,10 +45,10 @@ class Journal:
         return False
 
     def read(self) -> tuple[dict[str, Any], list[Any]]:
-        """What the first line says beside the settings, and the entries; ({}, []) without a file.
+        """The content of the first line besides the settings, and the entries; ({}, []) without a file.
 
         Raises:
-            InputError: it holds entries made with other settings, or is not a journal.
+            InputError: the entries were made with other settings, or the file is not a journal.
         """
         about, entries = self._about(), list(self.entries())
         found = about.pop("settings", {})
@@ -61,16 +61,16 @@ class Journal:
         return about, entries
 
     def entries(self) -> Iterator[Any]:
-        """One after the other, whatever they were made with."""
+        """Yields the entries, whatever their settings."""
         for line in islice(whole_lines(self.path), 1, None):
             try:
                 entry = json.loads(line)
             except ValueError:
-                return  # what a machine that went down had not written to its disk
+                return  # not written to disk before the machine went down
             yield entry
 
     def _about(self) -> dict[str, Any]:
-        """The first line; {} where there is no file, or an empty one."""
+        """The first line; {} if the file is missing or empty."""
         if not self.path.is_file() or self.path.stat().st_size == 0:
             return {}
         with suppress(ValueError, KeyError, TypeError):
@@ -83,10 +83,10 @@ class Journal:
 
     @contextmanager
     def writing(self, kept: Sequence[Any] = (), **about: Any) -> Iterator[None]:
-        """Starts the file anew with the entries that are kept; `add` works inside.
+        """Rewrites the file with the entries to keep; call `add` inside the block.
 
         Args:
-            about: what the first line says beside the settings.
+            about: content of the first line besides the settings.
         """
         with atomic_path(self.path) as temporary:
             temporary.write_bytes(_lines([{"settings": self.settings, **about}, *kept]))
@@ -99,25 +99,25 @@ class Journal:
             self._file = None
 
     def add(self, entries: Sequence[Any]) -> None:
-        """Raises InputError if they cannot be written; the entries before them stay."""
+        """Appends entries; raises InputError if they cannot be written, and keeps the earlier ones."""
         assert self._file is not None
         before, content = os.fstat(self._file).st_size, memoryview(_lines(entries))
         try:
             while content:
                 content = content[_write(self._file, content) :]
         except OSError as error:
-            with suppress(OSError):  # otherwise the line that is cut off is ignored when it is read
+            with suppress(OSError):  # otherwise the incomplete line is ignored when read
                 os.ftruncate(self._file, before)
             raise InputError(f"{self.path}: cannot be written: {error.strerror or error}") from error
         self.count += len(entries)
 
     def remove(self) -> None:
-        """Once the output holds the entries."""
+        """Removes the file; call it once the output contains the entries."""
         self.path.unlink(missing_ok=True)
 
 
 def whole_lines(path: Path) -> Iterator[str]:
-    """The lines of a text file, if it is there, but for one without an end, which a killed process leaves."""
+    """The complete lines of a text file, if it exists; a killed process may leave an incomplete last one."""
     with suppress(FileNotFoundError), open(path, "rb") as file:
         yield from (line.decode("utf-8", "replace") for line in file if line.endswith(b"\n"))
 

@@ -1,19 +1,19 @@
-"""What the library reports: lines to the logger "melfast", which programs and notebooks show as they like."""
+"""Logging: the library logs to "melfast"; programs and notebooks decide how to show it."""
 
 import logging
 from collections.abc import Callable
 
-# Told what is being done, how much of it is done, and how much there is in all.
+# Called with the task, the steps done and the steps in total.
 Progress = Callable[[str, int, int], None]
 
 logger = logging.getLogger("melfast")
 
 
 def no_progress(what: str, done: int, total: int) -> None:
-    """The Progress of who shows none."""
+    """A Progress that shows nothing."""
 
 
 def line_of(record: logging.LogRecord) -> str:
-    """A record for people: its message, which begins with `warning:` where it is one."""
+    """The line to show for a record: its message, with `warning:` in front of a warning."""
     prefix = "warning: " if record.levelno >= logging.WARNING else ""
     return prefix + record.getMessage()

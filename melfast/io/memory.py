@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class InMemory:
-    """An image without a path; takes the place of one in all that reads images.
+    """An image in memory; accepted instead of a path by everything that reads images.
 
     Attributes:
-        name: for messages, which `str` gives.
+        name: name in messages, returned by `str`.
         content: the bytes of a JPEG or PNG, or uint8 sRGB pixels [H, W, 3].
     """
 

@@ -1,4 +1,4 @@
-"""Images as people hand them over: paths, bytes, files, PIL images, arrays, tensors; one or many."""
+"""Accept images as paths, bytes, files, PIL images, arrays or tensors; one or many."""
 
 import sys
 from collections.abc import Callable, Iterable
@@ -15,20 +15,20 @@ from melfast.io.images import read_image
 from melfast.io.memory import InMemory, Source
 
 ACCEPTED = "a path, bytes, an open file, a PIL image, a uint8 array or tensor, or a sequence of these"
-# torch.Tensor as well, which is not imported for its name.
+# and torch.Tensor, which is not imported only for its name.
 Picture = str | Path | bytes | IO[bytes] | Image.Image | NDArray[np.uint8] | Any
 
 
 def sources(images: Any) -> tuple[list[Source], bool]:
-    """What was handed over as a list, and whether it was one image.
+    """The given images as a list, and whether it was a single image.
 
     Args:
-        images: see ACCEPTED; arrays are [H, W, 3], tensors [3, H, W] or [H, W, 3], with one axis more
-            for several of one size. A folder stands for its images, sorted (`list_images`).
+        images: see ACCEPTED; arrays are [H, W, 3], tensors [3, H, W] or [H, W, 3], with one more axis
+            for several of the same size. A folder stands for its images, sorted (`list_images`).
     Raises:
         InputError: a folder without images.
         ImageError: a PIL image without trustworthy 8-bit colour.
-        TypeError, ValueError: not one of these, another dtype or shape.
+        TypeError, ValueError: not one of these types, or a wrong dtype or shape.
     """
     if isinstance(images, str | Path) and Path(images).is_dir():
         return list(list_images(images)), False
@@ -59,7 +59,7 @@ def _source(image: Any, name: str) -> Source:
 
 
 def _is_array(image: Any) -> bool:
-    torch = sys.modules.get("torch")  # who hands over a tensor has imported it
+    torch = sys.modules.get("torch")  # a caller with a tensor has imported torch
     return isinstance(image, np.ndarray) or (torch is not None and isinstance(image, torch.Tensor))
 
 
@@ -67,7 +67,7 @@ def _pixels(image: Any, name: str) -> NDArray[np.uint8]:
     array: NDArray[Any] = image if isinstance(image, np.ndarray) else image.detach().cpu().numpy()
     if array.dtype != np.uint8:
         raise TypeError(f"{name} must be uint8, got {array.dtype}")
-    # torch's order; an array of three columns is taken for what it says in numpy's.
+    # Channels first is the order of torch; an array is read as channels last.
     if array is not image and array.ndim == 3 and array.shape[0] == 3 and array.shape[2] != 3:
         array = array.transpose(1, 2, 0)
     if array.ndim != 3 or array.shape[2] != 3 or not array.size:
@@ -76,7 +76,7 @@ def _pixels(image: Any, name: str) -> NDArray[np.uint8]:
 
 
 def _pil_pixels(image: Image.Image, name: str) -> NDArray[np.uint8]:
-    """Upright sRGB, by the rules that files are read by."""
+    """Upright sRGB, by the same rules as for files."""
     if image.mode in ("RGBA", "P", "PA"):
         layers = image.convert("RGBA")
         if layers.getchannel("A").getextrema() != (255, 255):
@@ -88,7 +88,7 @@ def _pil_pixels(image: Image.Image, name: str) -> NDArray[np.uint8]:
 
 
 def each(function: Callable[[NDArray[np.uint8]], Any], images: Any) -> Any:
-    """A function of the pixels of each image: its result, or a list of them where there are several."""
+    """Applies a function to the pixels of each image; returns its result, or a list for several images."""
     found, single = sources(images)
     results = [function(_decoded(source)) for source in found]
     return results[0] if single else results

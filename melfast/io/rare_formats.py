@@ -1,6 +1,6 @@
-"""TIFF, HEIF, AVIF and DICOM: their headers, and their pictures as Pillow images.
+"""Read headers and pictures of TIFF, HEIF, AVIF and DICOM files, as Pillow images.
 
-Their headers lie anywhere in the file; the readers used here look at no pixel before they are asked to.
+Their headers may be anywhere in the file; the readers used here decode pixels only on request.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from melfast.io.errors import UnreadableError
 from melfast.io.headers import WANTED, Header, cicp_profile, tiff_orientation
 
-# Of a picture's mode in Pillow; all other modes are grey or what they are called.
+# Colours of Pillow modes; other modes are grey or have their own name.
 RGB_MODES = ("RGB", "RGBA", "RGBX", "RGBa", "P", "PA")
 GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F")
 BITS_PER_SAMPLE, ICC_TAG = 258, 34675
@@ -27,7 +27,7 @@ JPEGS = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
 
 
 def colour_of(mode: str) -> str:
-    """What a header calls the colours of a Pillow mode."""
+    """The name of the colours of a Pillow mode in a header."""
     return "RGB" if mode in RGB_MODES else "greyscale" if mode in GREY_MODES else mode
 
 
@@ -58,7 +58,7 @@ def tiff_header(file: BinaryIO) -> Header:
         raise UnreadableError(f"found a TIFF coded as {coding}, wanted none, LZW, Deflate or PackBits")
     if image.tag_v2.next:
         raise UnreadableError("found a TIFF of several pictures, wanted one")
-    # Pillow turns it itself; the size is that of the upright image.
+    # Pillow applies the orientation; the size is that of the upright image.
     return _header("TIFF", image, image.info.get("icc_profile") or b"")
 
 
@@ -95,20 +95,20 @@ def dicom_header(file: BinaryIO) -> Header:
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
         colour = "palette"
     profile = bytes(dataset.get("ICCProfile") or b"").rstrip(b"\0")
-    # Padded to even length; the profile's own first four bytes tell where it ends.
+    # Padded to even length; the first four bytes of the profile are its length.
     profile = profile.ljust(int.from_bytes(profile[:4], "big"), b"\0") if profile else b""
     return Header("DICOM", dataset.Rows, dataset.Columns, colour=colour, profile=profile)
 
 
 def dicom_frame(data: bytes) -> bytes | Image.Image:
-    """The JPEG in a DICOM, or its uncompressed picture."""
+    """The JPEG in a DICOM file, or its uncompressed picture."""
     dataset = _dicom(BytesIO(data))
     photometric = dataset.PhotometricInterpretation
     if dataset.file_meta.TransferSyntaxUID in JPEGS:
         from pydicom.encaps import generate_frames
 
         jpeg = next(generate_frames(dataset.PixelData, number_of_frames=1))
-        if photometric == "RGB" and b"Adobe" not in jpeg[:4096]:  # else libjpeg takes it for YCbCr
+        if photometric == "RGB" and b"Adobe" not in jpeg[:4096]:  # otherwise libjpeg assumes YCbCr
             jpeg = jpeg[:2] + b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\0" + jpeg[2:]
         return jpeg
     mode = {"RGB": "RGB", "YBR_FULL": "YCbCr"}.get(photometric)

@@ -1,6 +1,6 @@
-"""Settings and records that check themselves: frozen dataclasses by pydantic, errors of one line.
+"""Validated settings and records: frozen pydantic dataclasses with one-line errors.
 
-Types are strict (no text for a number, no bool for an int), unknown keys are refused, numbers are finite.
+Types are strict (no text for a number, no bool for an int), unknown keys are refused, and numbers must be finite.
 """
 
 import dataclasses
@@ -18,8 +18,8 @@ from melfast.io.errors import InputError
 T = TypeVar("T")
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 LARGEST_JSON = 64 * 2**20  # bytes; a record with 100,000 isotonic knots has 5 MB
-SHOWN = 80  # characters of a wrong value
-# By pydantic's type of error.
+SHOWN = 80  # characters shown of a wrong value
+# By error type of pydantic.
 EXPECTED = {
     "greater_than": "> {gt:g}",
     "greater_than_equal": ">= {ge:g}",
@@ -44,7 +44,7 @@ EXPECTED = {
 
 @dataclass_transform(field_specifiers=(dataclasses.field,))
 def checked(*, frozen: bool = True) -> Callable[[type[T]], type[T]]:
-    """A dataclass whose values are checked when it is made; InputError for those that do not fit."""
+    """A dataclass that checks its values when created; raises InputError for invalid ones."""
 
     def decorate(cls: type[T]) -> type[T]:
         made: Any = dataclass(frozen=frozen, config=STRICT)(cls)
@@ -64,16 +64,16 @@ def checked(*, frozen: bool = True) -> Callable[[type[T]], type[T]]:
 
 
 def refused(expected: str, got: object, key: str = "") -> PydanticCustomError:
-    """What a validator raises.
+    """The error for a validator to raise.
 
     Args:
-        key: within what is validated, where that has several.
+        key: key within the validated value, if it has several.
     """
     return PydanticCustomError("refused", "{expected}", {"expected": expected, "got": described(got), "key": key})
 
 
 def from_json(schema: type[T], text: str, where: str) -> T:
-    """Values of a schema from JSON; InputError, naming `where` and the key, where they do not fit."""
+    """Reads values of a schema from JSON; raises InputError, naming `where` and the key, for invalid ones."""
     try:
         return TypeAdapter(schema).validate_json(text)
     except ValidationError as error:
@@ -84,7 +84,7 @@ def read_json(schema: type[T], path: Path) -> T:
     """`from_json` of a file.
 
     Raises:
-        InputError: as `from_json`; or it is no regular file, too large or not UTF-8.
+        InputError: as `from_json`; or it is not a regular file, too large or not UTF-8.
     """
     try:
         size = path.stat().st_size
@@ -105,14 +105,14 @@ def in_words(
     """The errors as one line, `FILE: optim.lr must be > 0, got -1.0; ...`.
 
     Args:
-        where: the place of a dotted key.
-        unknown: what to say of a key that the schema lacks.
+        where: the location of a dotted key.
+        unknown: the message for a key that is not in the schema.
     """
     found: dict[str, str] = {}
-    # In a file of another version much is wrong: that first.
+    # In a file of another version much is wrong, so report the version first.
     for each in sorted(error.errors(), key=lambda each: not str(each["loc"][-1:]).endswith("format',)")):
         key, text = _problem(each, unknown)
-        if not any(before.startswith(f"{key}.") for before in found):  # the list is wrong as its entry is
+        if not any(before.startswith(f"{key}.") for before in found):  # the list is wrong because its entry is
             found[key] = text
     places = [where(key) for key in found]
     told = [place if place != before else "" for place, before in zip(places, ["", *places], strict=False)]
@@ -122,7 +122,7 @@ def in_words(
 
 
 def described(value: object) -> str:
-    """A value as a user may have written it, shortened."""
+    """A value as the user may have written it, shortened."""
     if value is None or isinstance(value, bool):
         return {None: "nothing", True: "true", False: "false"}[value]
     text = repr(value)
@@ -130,7 +130,7 @@ def described(value: object) -> str:
 
 
 def _problem(error: ErrorDetails, unknown: Callable[[str], str]) -> tuple[str, str]:
-    """The dotted key and a sentence on what is wrong with it."""
+    """The dotted key, and a sentence about what is wrong with it."""
     kind, context, place = error["type"], error.get("ctx", {}), list(error["loc"])
     got = context.get("got", described(error["input"]))
     expected = EXPECTED.get(kind, error["msg"]).format(**context)
@@ -144,6 +144,6 @@ def _problem(error: ErrorDetails, unknown: Callable[[str], str]) -> tuple[str, s
         return key, f"{key}: {unknown(key)}"
     if kind == "missing":
         return key, f"{key} is missing"
-    if kind == "value_error":  # of a function that others call, too
+    if kind == "value_error":  # of a function that others also call
         return key, f"{key} {str(context['error']).removeprefix(f'{key} ')}"
     return key, f"{key} must be {expected}, got {got}".lstrip()

@@ -1,4 +1,4 @@
-"""Tables as people have them: CSV with any usual separator, decimal commas, byte-order marks, and Excel workbooks."""
+"""Read tables: CSV with any usual separator, decimal commas or byte-order marks, and Excel workbooks."""
 
 import codecs
 import csv
@@ -24,7 +24,7 @@ MISSING = frozenset({"", "na", "n/a", "nan", "none", "null", "<na>", "#n/a", "#n
 SEPARATORS = ",;\t|"
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".xlsx", ".xls")
 FORMULA = re.compile(r"'*[=+\-@\t\r].", re.DOTALL)
-LISTED = 5  # of the rows that are wrong in one way
+LISTED = 5  # number of rows shown that are wrong in the same way
 NUMBER = re.compile(r"[-+]?\d+([.,]\d+)?([eE][-+]?\d+)?")
 
 
@@ -34,8 +34,8 @@ class Cells:
 
     Attributes:
         path: the file.
-        columns: the cells [N] of each column, '' where one is empty.
-        lines: int64 [N], the line of the file that each row begins on (the header is line 1).
+        columns: the cells [N] of each column, '' if empty.
+        lines: int64 [N], the line of the file on which each row starts (the header is line 1).
     """
 
     path: Path
@@ -43,11 +43,11 @@ class Cells:
     lines: NDArray[np.int64]
 
     def error(self, row: int, message: str) -> InputError:
-        """An error about one row, as `FILE:LINE: message`."""
+        """An error in one row, as `FILE:LINE: message`."""
         return InputError(f"{self.path}:{self.lines[row]}: {message}")
 
     def errors(self, rows: Sequence[int], column: str, message: str) -> InputError:
-        """An error about what stands in a column of some rows: the first five, and how many."""
+        """An error about a column in several rows: the first five, and how many there are."""
         cells = [str(self.columns[column][row]) for row in rows[:LISTED]]
         message = f"{message}, got {cells[0]!r}"
         if len(rows) > 1:
@@ -62,7 +62,7 @@ class Table:
 
     Attributes:
         path: the file.
-        frame: every column str, '' where a cell is empty; index 0..N-1.
+        frame: every column str, '' for an empty cell; index 0..N-1.
         lines: see Cells.
     """
 
@@ -80,17 +80,17 @@ class Table:
 
 
 def shortened(first: Sequence[str], count: int | None = None) -> str:
-    """The first five of some words as one, `...` where there are more.
+    """The first five of some words, and `...` if there are more.
 
     Args:
-        count: how many there are, where `first` does not hold them all.
+        count: number of words, if `first` does not contain all.
     """
     count = len(first) if count is None else count
     return ", ".join(first[:LISTED]) + (", ..." if count > LISTED else "")
 
 
 def read_table(path: str | Path, header: Sequence[str] = ()) -> Table:
-    """As `read_cells`, as a data frame."""
+    """`read_cells` as a data frame."""
     import pandas as pd
 
     cells = read_cells(path, header)
@@ -100,15 +100,15 @@ def read_table(path: str | Path, header: Sequence[str] = ()) -> Table:
 def read_cells(path: str | Path, header: Sequence[str] = ()) -> Cells:
     """Reads a CSV file, JSON lines, or the first sheet of an Excel workbook (with openpyxl).
 
-    The separator is the one that Excel's line `sep=;` names, or else the most frequent of comma,
-    semicolon, tab and bar in the header. Where it is no comma, columns of nothing but numbers get
-    decimal points for commas. Columns and rows without a single value are left out.
+    The separator is the one in a line `sep=;` of Excel, or else the most frequent of comma, semicolon,
+    tab and bar in the header. If it is not a comma, numeric columns get decimal points for commas.
+    Empty columns and rows are left out.
 
     Args:
-        header: names of the columns of a file whose first line is a row already.
+        header: column names of a file without a header line.
     Raises:
-        InputError: the file is missing, empty, neither UTF-8 nor UTF-16, has no rows, a column
-            twice, or a row with more or fewer cells than the header.
+        InputError: the file is missing, empty, neither UTF-8 nor UTF-16, or has no rows, a repeated
+            column, or a row with more or fewer cells than the header.
     """
     path = Path(path)
     separator = ""
@@ -123,7 +123,7 @@ def read_cells(path: str | Path, header: Sequence[str] = ()) -> Cells:
     if header:
         rows, lines = [list(header), *rows], [0, *lines]
     rows = _filled(rows)
-    names = [" ".join(name.split()) or f"Unnamed: {i}" for i, name in enumerate(rows[0])]  # as pandas calls them
+    names = [" ".join(name.split()) or f"Unnamed: {i}" for i, name in enumerate(rows[0])]  # named as in pandas
     if twice := {name for name in names if names.count(name) > 1}:
         raise InputError(f"{path}: column {min(twice)!r} stands twice in the header")
     if len(rows) == 1:
@@ -135,7 +135,7 @@ def read_cells(path: str | Path, header: Sequence[str] = ()) -> Cells:
 
 
 def read_header(path: Path) -> list[str]:
-    """The first row of a table's cells, without reading the rest of a CSV file.
+    """The first row of cells of a table, without reading the rest of a CSV file.
 
     Raises:
         InputError: as read_table.
@@ -153,7 +153,7 @@ def read_header(path: Path) -> list[str]:
 
 
 def require_columns(path: Path, present: Iterable[str], wanted: Iterable[str]) -> None:
-    """Raises InputError naming the first missing column and the one it may be misspelt as."""
+    """Raises InputError that names the first missing column and a possible misspelling of it."""
     present = list(present)
     for name in wanted:
         if name not in present:
@@ -164,9 +164,9 @@ def require_columns(path: Path, present: Iterable[str], wanted: Iterable[str]) -
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Writes a UTF-8 CSV file with commas and quotes where they are needed.
+    """Writes a UTF-8 CSV file with commas, and quotes if needed.
 
-    File names that are not UTF-8 come out as the bytes that they are.
+    File names that are not UTF-8 keep their bytes.
     """
     with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         # Python before 3.13 quotes a lone carriage return only where lines end in one.
@@ -186,16 +186,16 @@ class _UnixLines:
 
 
 def without_formula(cell: object) -> object:
-    """A cell as spreadsheets show it and do not compute it: an apostrophe before text like `=1+1`.
+    """A cell that spreadsheets do not evaluate: an apostrophe before text such as `=1+1`.
 
-    Numbers stay as they are, `read_table` takes the apostrophe off again. OWASP, "CSV Injection".
+    Numbers are unchanged, and `read_table` removes the apostrophe. OWASP, "CSV Injection".
     """
     formula = isinstance(cell, str) and FORMULA.match(cell) and not NUMBER.fullmatch(cell)
     return f"'{cell}" if formula else cell
 
 
 def with_formula(cell: str) -> str:
-    """What `without_formula` was given."""
+    """The inverse of `without_formula`."""
     bare = cell[1:] if cell.startswith("'") else ""
     return bare if without_formula(bare) == cell else cell
 
@@ -222,24 +222,24 @@ def _encoding(data: bytes) -> str:
 
 
 def _dialect(text: str) -> tuple[str, str, int]:
-    """The text of a table alone, its separator, and how many lines were cut off before it."""
+    """The text of the table, its separator, and the number of lines removed before it."""
     first, _, rest = text.partition("\n")
     if named := re.fullmatch(r"sep=(.)\s*", first):  # Excel's own
         return rest, named[1], 1
-    if first.startswith("||"):  # a table drawn with bars (PH2), explained below it
+    if first.startswith("||"):  # a table drawn with bars (PH2), followed by an explanation
         text = "".join(line + "\n" for line in text.splitlines() if line.startswith("||"))
     first = re.split(r"[\r\n]", text, maxsplit=1)[0]
     return text, max(SEPARATORS, key=first.count), 0
 
 
 def _filled(rows: list[list[str]]) -> list[list[str]]:
-    """The rows without those columns that have neither a name nor a value, as Excel leaves behind."""
+    """The rows without columns that have neither name nor values, which Excel leaves behind."""
     kept = [i for i, name in enumerate(rows[0]) if name.strip() or any(row[i].strip() for row in rows[1:])]
     return rows if len(kept) == len(rows[0]) else [[row[i] for i in kept] for row in rows]
 
 
 def _sheet(path: Path) -> tuple[list[list[str]], list[int]]:
-    """Rows of a workbook's first sheet from the header on, which is the first of its long rows."""
+    """Rows of the first sheet of a workbook, starting with the header, its first long row."""
     try:
         import openpyxl
     except ImportError:
@@ -249,7 +249,7 @@ def _sheet(path: Path) -> tuple[list[list[str]], list[int]]:
     try:
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
         cells = [["" if cell is None else str(cell) for cell in row] for row in book.worksheets[0].values]
-    except Exception as error:  # openpyxl passes on whatever zipfile and its XML parser raise
+    except Exception as error:  # openpyxl passes on exceptions of zipfile and the XML parser
         raise InputError(f"{path}: is no Excel workbook (.xlsx) that can be read ({error}); save it as CSV") from None
     sizes = [sum(map(bool, row)) for row in cells]
     longest = max(sizes[:30], default=0)
@@ -277,10 +277,10 @@ def _json_lines(path: Path, text: str) -> tuple[list[list[str]], list[int]]:
 
 
 def _parse(path: Path, text: str, separator: str, line: int) -> tuple[list[list[str]], list[int]]:
-    """Rows of cells, header first, and the line each begins on; empty rows are left out.
+    """Rows of cells, header first, and the line on which each starts; empty rows are left out.
 
     Args:
-        line: how many lines of the file come before the text.
+        line: number of lines in the file before the text.
     """
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     rows: list[list[str]] = []

@@ -1,4 +1,4 @@
-"""Words: parameters that take one of a few, as `tta="flips"`, checked where a caller passes them."""
+"""Check parameters that accept one of a few words, such as `tta="flips"`, at the call."""
 
 import difflib
 import functools
@@ -12,7 +12,7 @@ Checked = TypeVar("Checked", bound=Callable[..., Any])
 
 
 def require_word(name: str, value: object, words: Sequence[str]) -> None:
-    """Raises InputError, naming the nearest word, where `value` is none of the words."""
+    """Raises InputError, naming the nearest word, if `value` is not one of the words."""
     if isinstance(value, str) and value in words:
         return
     near = difflib.get_close_matches(str(value), words, 1)
@@ -23,10 +23,10 @@ def require_word(name: str, value: object, words: Sequence[str]) -> None:
 
 
 def check_words(target: Checked) -> Checked:
-    """Decorates a function or class: its parameters of a Literal type are checked at each call.
+    """Decorator of a function or class: checks its parameters of a Literal type at each call.
 
     Raises:
-        InputError: when called with a word that the type does not have.
+        InputError: the call passes a word that is not in the type.
     """
     if isinstance(target, type):
         target.__init__ = check_words(target.__init__)  # type: ignore[misc]
@@ -48,7 +48,7 @@ def check_words(target: Checked) -> Checked:
 
 
 def words_of(annotation: Any) -> tuple[str, ...]:
-    """The words of a Literal, or of the one in a union with None."""
+    """The words of a Literal, or of a Literal in a union with None."""
     if get_origin(annotation) is Literal:
         return tuple(word for word in get_args(annotation) if isinstance(word, str))
     return next((found for each in get_args(annotation) if (found := words_of(each))), ())

@@ -1,7 +1,7 @@
-"""Losses: a file each, any of them with any head and any weights.
+"""Losses, one per file; each works with any head and any weights.
 
-A function gives one value an image; the module of the same file holds its parameters, and what a loss
-learns from step to step. To add one: a file here, its name in LossConfig, its line in `build_loss`.
+The function returns one value per image; the module in the same file holds the parameters and the state
+that a loss learns from step to step. To add one: a file here, its name in LossConfig, a line in `build_loss`.
 """
 
 from melfast.losses.build import build_loss

@@ -1,4 +1,4 @@
-"""build_loss: the loss of a config."""
+"""build_loss: build the loss of a config."""
 
 from typing import Any
 
@@ -21,8 +21,8 @@ from melfast.models.record import Head
 def build_loss(config: LossConfig, cells: NDArray[Any], head: Head = "plain") -> CrossEntropy:
     """
     Args:
-        cells: [G + 1, C], how many training images of each tone group and class are drawn in an
-            epoch, those of unknown group in the last row.
+        cells: [G + 1, C], number of training images of each tone group and class that are drawn in an
+            epoch; the last row is the unknown group.
     """
     counts = torch.from_numpy(cells).float()
     options: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Cross-entropy: what every loss begins with, and the base class of all."""
+"""Cross-entropy: the basis of every loss, and the base class of all."""
 
 from typing import Any, NamedTuple
 
@@ -8,11 +8,11 @@ from melfast.models.heads import PLAIN, PlainHead
 
 
 class LogLoss(NamedTuple):
-    """What losses are made of.
+    """The terms of a loss.
 
     Attributes:
-        loss_b: cross-entropy of each image, label smoothing in it, float32 [B].
-        log_likelihood_b: log P that the head is trained on, without smoothing, [B].
+        loss_b: cross-entropy of each image with label smoothing, float32 [B].
+        log_likelihood_b: log P on which the head is trained, without smoothing, [B].
     """
 
     loss_b: torch.Tensor
@@ -30,7 +30,7 @@ def log_loss(
     """(1 - e) (-ln p_c) + e mean over classes of -ln p, within the image's own group (Szegedy et al. 2016).
 
     Args:
-        logits_bk: [B, K] of the head.
+        logits_bk: [B, K], outputs of the head.
         class_b: int64 [B].
         group_b: int64 [B], -1 unknown; None: all unknown.
         label_smoothing: e, in 0..1.
@@ -57,7 +57,7 @@ def cross_entropy(
 
     Args:
         logits_bk, class_b, group_b, head, label_smoothing: see `log_loss`.
-        weights: of each group (the last: unknown) and class [G + 1, C], see `cell_weights`; None: 1.
+        weights: weight of each group (the last: unknown) and class [G + 1, C], see `cell_weights`; None: 1.
 
     >>> cross_entropy(torch.tensor([[0.0, 0.0]]), torch.tensor([1]))
     tensor([0.6931])
@@ -69,7 +69,7 @@ def cross_entropy(
 def weighted(
     loss_b: torch.Tensor, class_b: torch.Tensor, group_b: torch.Tensor | None, weights: torch.Tensor | None
 ) -> torch.Tensor:
-    """A loss times the weight of each image's group and class, [G + 1, C], or [1, C] for all groups."""
+    """Multiplies a loss by the weight of each group and class, [G + 1, C], or [1, C] for all groups."""
     if weights is None:
         return loss_b
     if len(weights) == 1:
@@ -92,8 +92,8 @@ def sums_by_cell(value_b: torch.Tensor, place_b: torch.Tensor, size: int) -> tor
 class CrossEntropy(torch.nn.Module):
     """See `cross_entropy`; the base of all losses.
 
-    Some learn from step to step: the loop adds up `statistics` over the pieces and processes of a
-    step and hands them to `update`. What they know is in `state_dict`.
+    Some losses learn from step to step: the loop sums `statistics` over the pieces and processes of a
+    step and passes them to `update`. Their state is in `state_dict`.
     """
 
     weights: torch.Tensor | None
@@ -118,13 +118,13 @@ class CrossEntropy(torch.nn.Module):
 
     @property
     def options(self) -> dict[str, Any]:
-        """What every loss function takes, by keyword."""
+        """Keyword arguments of every loss function."""
         return {"head": self.head, "weights": self.weights, "label_smoothing": self.label_smoothing}
 
     def statistics(self, logits_bk: torch.Tensor, class_b: torch.Tensor, group_b: torch.Tensor) -> torch.Tensor | None:
-        """What `update` takes of a piece, to be summed over pieces and processes; None where the
-        loss does not learn. No gradient."""
+        """Statistics of a piece for `update`, to be summed over pieces and processes; None if the loss
+        does not learn. No gradient."""
         return None
 
     def update(self, sums: torch.Tensor) -> None:
-        """Learns from the `statistics` of a whole step."""
+        """Updates the state from the `statistics` of a whole step."""

@@ -18,17 +18,17 @@ def focal_loss(
     weights: torch.Tensor | None = None,
     label_smoothing: float = 0.0,
 ) -> torch.Tensor:
-    """-w (1 - p)^gamma ln p of each image, float32 [B]; p is the probability that the head is trained on.
+    """-w (1 - p)^gamma ln p of each image, float32 [B]; p is the probability on which the head is trained.
 
     Args:
-        gamma: 0: cross-entropy.
+        gamma: exponent; 0: cross-entropy.
         Others: see `cross_entropy`.
 
     >>> focal_loss(torch.log(torch.tensor([[0.25, 0.75]])), torch.tensor([1]))  # 0.25^2 * 0.288
     tensor([0.0180])
     """
     loss_b, log_likelihood_b = log_loss(logits_bk, class_b, group_b, head=head, label_smoothing=label_smoothing)
-    # 1 - P as expm1, and not quite 0: its power below 1 has no slope there.
+    # 1 - P as expm1, kept above 0, where powers below 1 have no finite slope.
     miss_b = (-torch.expm1(log_likelihood_b)).clamp_min(1e-6)
     return weighted(loss_b * miss_b**gamma, class_b, group_b, weights)
 
@@ -37,7 +37,7 @@ class FocalLoss(CrossEntropy):
     """See `focal_loss`."""
 
     def __init__(self, gamma: float = 2.0, **options: Any) -> None:
-        """Takes what CrossEntropy takes, too."""
+        """Also takes the arguments of CrossEntropy."""
         super().__init__(**options)
         self.gamma = gamma
 

@@ -1,4 +1,4 @@
-"""Group DRO: a tone group counts more while its loss is higher, Sagawa et al. 2020, "Distributionally
+"""Group DRO: a tone group counts more when its loss is higher, Sagawa et al. 2020, "Distributionally
 robust neural networks for group shifts"."""
 
 from typing import Any
@@ -22,8 +22,8 @@ def group_dro_loss(
     """-w (q / s) ln p of each image, float32 [B].
 
     Args:
-        group_weights: q / s of each group [G + 1], the last: unknown. q follows the losses of the groups,
-            see `group_dro_step`, s is their share of the images.
+        group_weights: q / s of each group [G + 1], the last: unknown. q follows the losses of the groups
+            (see `group_dro_step`); s is their fraction of the images.
         Others: see `cross_entropy`.
 
     >>> weights = torch.tensor([0.5, 1.5, 1.0])
@@ -52,7 +52,7 @@ class GroupDroLoss(CrossEntropy):
     log_q: torch.Tensor
 
     def __init__(self, cells: torch.Tensor, rate: float = 0.01, **options: Any) -> None:
-        """Takes what CrossEntropy takes, too.
+        """Also takes the arguments of CrossEntropy.
 
         Args:
             cells: float [G + 1, C], images of each group (the last: unknown) and class in an epoch.
@@ -76,6 +76,6 @@ class GroupDroLoss(CrossEntropy):
         self.log_q.copy_(group_dro_step(self.log_q, loss / count.clamp_min(1), self.rate))
 
     def group_weights(self) -> torch.Tensor:
-        """Of each group and the unknown: its weight over its share of the images."""
+        """Weight over fraction of the images, for each group and the unknown one."""
         q = self.log_q.exp().float()
         return q / self.group_share.clamp_min(1e-12)  # of a group without images, q is 0

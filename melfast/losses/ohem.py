@@ -1,4 +1,4 @@
-"""OHEM: the hardest images of a batch alone, Shrivastava et al. 2016, "Training region-based object
+"""OHEM: train only on the hardest images of a batch, Shrivastava et al. 2016, "Training region-based object
 detectors with online hard example mining"."""
 
 from typing import Any
@@ -21,10 +21,10 @@ def ohem_loss(
 ) -> torch.Tensor:
     """Cross-entropy of the hardest images, 0 for the others; float32 [B].
 
-    Its mean over the batch is that over the hardest. Hard is a high loss before the weights.
+    Its mean over the batch equals the mean over the hardest images. Hard means a high loss before weighting.
 
     Args:
-        fraction: of the batch that counts; 1: cross-entropy.
+        fraction: fraction of the batch that counts; 1: cross-entropy.
         Others: see `cross_entropy`.
 
     >>> logits = torch.log(torch.tensor([[0.25, 0.75], [0.75, 0.25]]))
@@ -42,7 +42,7 @@ class OhemLoss(CrossEntropy):
     """See `ohem_loss`."""
 
     def __init__(self, fraction: float = 0.7, **options: Any) -> None:
-        """Takes what CrossEntropy takes, too."""
+        """Also takes the arguments of CrossEntropy."""
         super().__init__(**options)
         self.fraction = fraction
 

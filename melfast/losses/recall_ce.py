@@ -1,4 +1,4 @@
-"""Recall loss: a class counts more while it is missed more often, Tian et al. 2022, "Striking the right
+"""Recall loss: a class counts more when it is missed more often, Tian et al. 2022, "Striking the right
 balance: recall loss for semantic segmentation"."""
 
 from typing import Any
@@ -39,12 +39,12 @@ def recall_ce_loss(
 def recall_weights(found: torch.Tensor, seen: torch.Tensor, share: torch.Tensor, strength: float = 1.0) -> torch.Tensor:
     """1 - strength + strength * f / mean f, f = (seen - found + 1) / (seen + 1) the false-negative rate.
 
-    As if one image had been missed before the first was seen, so they start equal.
+    Counts start as if one image had been missed, so the weights start equal.
 
     Args:
-        found, seen: images of each cell that were called right, and in all; float64, any shape.
-        share: of each cell among the images; the weights are 1 on average over these.
-        strength: 0: all 1; 1: in proportion to the false-negative rate.
+        found, seen: correctly classified images and all images of each cell; float64, any shape.
+        share: fraction of the images in each cell; the weights average 1 over the images.
+        strength: 0: all 1; 1: proportional to the false-negative rate.
 
     >>> recall_weights(torch.tensor([1.0, 0.0]), torch.tensor([1.0, 1.0]), torch.tensor([0.5, 0.5]))
     tensor([0.6667, 1.3333])
@@ -55,18 +55,18 @@ def recall_weights(found: torch.Tensor, seen: torch.Tensor, share: torch.Tensor,
 
 
 class RecallLoss(CrossEntropy):
-    """See `recall_ce_loss`; counts by class, by class and group where the head tells groups."""
+    """See `recall_ce_loss`; counts per class, or per class and group if the head uses groups."""
 
     share: torch.Tensor
     right: torch.Tensor
     seen: torch.Tensor
 
     def __init__(self, cells: torch.Tensor, momentum: float = 0.99, strength: float = 1.0, **options: Any) -> None:
-        """Takes what CrossEntropy takes, too.
+        """Also takes the arguments of CrossEntropy.
 
         Args:
             cells: float [G + 1, C], images of each group (the last: unknown) and class in an epoch.
-            momentum: part of the running counts that is kept at each step.
+            momentum: fraction of the running counts that is kept at each step.
         """
         super().__init__(**options)
         self.momentum, self.strength = momentum, strength
@@ -90,5 +90,5 @@ class RecallLoss(CrossEntropy):
         self.seen.mul_(self.momentum).add_(seen.view_as(self.seen))
 
     def recall_weights(self) -> torch.Tensor:
-        """Of each kept cell; see the function."""
+        """Weights of the cells, see the function."""
         return recall_weights(self.right, self.seen, self.share, self.strength)

@@ -1,4 +1,4 @@
-"""Weights of images in the loss, by class or by tone group and class."""
+"""Weights of images in the loss, per class or per tone group and class."""
 
 from typing import Literal
 
@@ -11,14 +11,14 @@ Weights = Literal["none", "ifw_class", "ifw_class_group"]
 
 @check_words
 def cell_weights(scheme: Weights, cells: torch.Tensor) -> torch.Tensor:
-    """One weight a cell, 1 on average over the images.
+    """One weight per cell, averaging 1 over the images.
 
     Args:
-        scheme: inverse frequency weights: `ifw_class`, each class weighs the same in total;
-            `ifw_class_group`, each pair of tone group and class that has images; `none`: all 1.
+        scheme: inverse frequency weights: `ifw_class`: each class has the same total weight;
+            `ifw_class_group`: each pair of tone group and class with images; `none`: all 1.
         cells: float [G + 1, C], images of each tone group (the last: unknown) and class.
     Returns:
-        float32 [G + 1, C]; under `ifw_class_group` 0 for a cell without images.
+        float32 [G + 1, C]; with `ifw_class_group` 0 for a cell without images.
     """
     if scheme == "none":
         return torch.ones_like(cells)

@@ -8,7 +8,6 @@ load when they are first used; each module has more.
 from melfast import lazily
 
 _MODULES = {
-    "bootstrap": ("permutation_null",),
     "compare": ("delong", "mcnemar", "paired_difference"),
     "fairness": (
         "demographic_parity_difference",
@@ -16,10 +15,10 @@ _MODULES = {
         "disparities",
         "equal_opportunity_difference",
         "equalized_odds_difference",
-        "score_test",
     ),
+    "gaps": ("Gaps",),
     "groups": ("bands", "cross", "group_by"),
-    "intervals": ("bca_interval", "exact_interval", "percentile_interval"),
+    "intervals": ("exact_interval", "holm"),
     "metrics": (
         "accuracy",
         "average_precision",
@@ -41,6 +40,7 @@ _MODULES = {
         "specificity",
         "specificity_at_sensitivity",
     ),
+    "scores": ("Sample",),
     "threshold": ("choose_by_group", "choose_threshold"),
 }
 __getattr__, __dir__ = lazily(

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, logit
 from sklearn.isotonic import IsotonicRegression
 
@@ -19,6 +19,7 @@ from melfast.models.record import CalibrationName
 
 EPS = 1e-7  # of decode, which takes the same logarithm in float32
 SHARPEST, FLATTEST = 0.05, 20.0  # temperatures
+LARGEST_OFFSET = 20.0  # of log-odds
 BINS, FEWEST_IN_BIN = 10, 20  # of the curve
 NEWTON_STEPS = 50
 Floats = NDArray[np.float64]
@@ -30,28 +31,54 @@ def fit(name: CalibrationName, y_true: ArrayLike, score: ArrayLike) -> dict[str,
 
     Args:
         name: `temperature`: the log-odds divided by one number, that of the least log loss (Guo et
-            al. 2017); it changes no order. `isotonic`: the rising steps of least squared error
-            (Zadrozny and Elkan 2002), joined by lines; it makes ties, and wants a thousand images.
+            al. 2017); it changes no order. `sigmoid`: divided by one number and shifted by another
+            (Platt 1999), which undoes another share of malignant images than in training as well.
+            `isotonic`: the rising steps of least squared error (Zadrozny and Elkan 2002), joined by
+            lines; it makes ties, and wants a thousand images.
         y_true: 0 and 1, both present.
         score: P(malignant) before calibration.
     Raises:
         ValueError: values are none of a metric's.
     """
+    none: dict[str, Any] = {"temperature": 1.0, "offset": 0.0, "isotonic": ()}
     if name == "none":
-        return {"temperature": 1.0, "isotonic": ()}
+        return none
     malignant, probability = checked_probabilities(y_true, score)
+    odds = logit(probability.clip(EPS, 1 - EPS))
     if name == "temperature":
-        odds = logit(probability.clip(EPS, 1 - EPS))
 
         def loss(log_temperature: float) -> float:
             return log_loss(malignant.astype(int), expit(odds / np.exp(log_temperature)))
 
         bounds = (np.log(SHARPEST), np.log(FLATTEST))
         found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
-        return {"temperature": float(np.exp(found.x)), "isotonic": ()}
+        return none | {"temperature": float(np.exp(found.x))}
+    if name == "sigmoid":
+        temperature, offset = _platt(malignant, odds)
+        return none | {"temperature": temperature, "offset": offset}
     steps = IsotonicRegression(y_min=0, y_max=1).fit(probability, malignant)
     knots = zip(steps.X_thresholds_.tolist(), steps.y_thresholds_.tolist(), strict=True)
-    return {"temperature": 1.0, "isotonic": tuple(knots)}
+    return none | {"isotonic": tuple(knots)}
+
+
+def _platt(malignant: NDArray[np.bool_], odds: Floats) -> tuple[float, float]:
+    """Temperature and offset of the log-odds, of the least log loss.
+
+    Against targets a little inside 0 and 1, as Platt has them, so that it ends where the classes are
+    separated.
+    """
+    count = malignant.sum()
+    target = np.where(malignant, (count + 1) / (count + 2), 1 / (len(malignant) - count + 2))
+
+    def loss(line: Floats) -> tuple[float, Floats]:
+        moved = line[0] * odds + line[1]
+        off = expit(moved) - target
+        return float((np.logaddexp(0, moved) - target * moved).mean()), np.array([(off * odds).mean(), off.mean()])
+
+    bounds = ((1 / FLATTEST, 1 / SHARPEST), (-LARGEST_OFFSET, LARGEST_OFFSET))
+    found = minimize(loss, np.array([1.0, 0.0]), jac=True, bounds=bounds, method="L-BFGS-B", options={"ftol": 1e-14})
+    slope, offset = found.x
+    return float(1 / slope), float(offset)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Which differences between two models on the same images are real: of metrics, and of their gaps."""
 
-import itertools
 import math
 from dataclasses import dataclass
 
@@ -12,14 +11,12 @@ from melfast.metrics.gaps import Gaps
 from melfast.metrics.groups import Groups
 from melfast.metrics.intervals import Ends, Estimate, critical, mover, p_from
 from melfast.metrics.metrics import SHARES, checked_calls, checked_probabilities, gap, placements
-from melfast.metrics.scores import Sample, by_patient, influence
+from melfast.metrics.scores import Sample, by_patient, influence, patients_with
 
 METRICS = ("auc", "average_precision", "pauc_80tpr", "balanced_accuracy", "recall", "specificity", "f1", "brier")
 GAP_METRICS = ("recall", "fpr", "selection_rate", "auc")
 FEWEST_OF_A_CLASS = 3  # whose variance is more than a guess
-# Pairs of groups whose difference is less than so many standard errors below the largest one may be
-# those of the true gap.
-RIVALS_WITHIN = 1.0
+SHRINKING_PATIENTS = 10  # without correlation, by which that of few patients is shrunk
 
 
 @dataclass(frozen=True)
@@ -120,39 +117,23 @@ def paired_difference(
 
 
 def gap_difference(metric: str, gaps: tuple[Gaps, Gaps], samples: tuple[Sample, Sample]) -> Difference:
-    """The gap of the first model between groups less that of the second.
+    """The gap of the first model between groups less that of the second, from the interval of each (MOVER).
 
-    A gap is the difference of two groups, the ones that are furthest apart; others that may well be
-    are tried too, and the interval joins those of all. Without a p-value: that the interval leaves
-    out 0 is the test.
+    The two are correlated as the differences of the groups that are furthest apart. Of few patients
+    that is a guess: it is shrunk, which makes the interval wider. Without a p-value: that the
+    interval leaves out 0 is the test.
 
     Args:
         metric: of GAP_METRICS.
         gaps, samples: of the two models, the same images in the same order.
     """
-    level, groups = gaps[0].level, gaps[0].groups
-    chosen = gaps[0].eligible(metric)
-    if len(chosen) < 2:
+    found = [g.of_metric(metric) for g in gaps]
+    difference = found[0].gap - found[1].gap
+    if math.isnan(difference):
         return Difference(math.nan, math.nan, math.nan)
-    value, worth = (np.array([_of_groups(metric, g)[k][chosen] for g in gaps]) for k in (0, 1))  # [2, G]
-    # As if two images more had been seen, one of either kind (Agresti and Caffo 2000).
-    shrunk = (value * worth + 1) / (worth + 2)
-    variance = shrunk * (1 - shrunk) / (worth + 2)
-    related = np.array([_correlation(metric, _of_group(samples, groups, g)) for g in chosen])
-    covariance = related * np.sqrt(variance.prod(0))
-    low, high = math.inf, -math.inf
-    z = critical(level)
-    for i, j in _rivals(shrunk[0], variance[0]):
-        for k, m in _rivals(shrunk[1], variance[1]):
-            weight = np.zeros((2, len(chosen)))
-            weight[0, i], weight[0, j] = 1, -1
-            weight[1, k], weight[1, m] = -1, 1
-            centre = float((weight * shrunk).sum())
-            spread = float((weight**2 * variance).sum() + 2 * (weight[0] * weight[1] * covariance).sum())
-            reach = z * math.sqrt(max(spread, 0.0))
-            low, high = min(low, centre - reach), max(high, centre + reach)
-    difference = gap(value[0]) - gap(value[1])
-    return Difference(difference, max(-1.0, min(low, difference)), min(1.0, max(high, difference)))
+    ends = [(f.low, f.high) for f in found]
+    low, high = mover((1, -1), [f.gap for f in found], ends, _correlation_of_gaps(metric, gaps, samples))
+    return Difference(difference, max(-1.0, low), min(1.0, high))
 
 
 def gap_of(metric: str, gaps: Gaps) -> float:
@@ -160,21 +141,27 @@ def gap_of(metric: str, gaps: Gaps) -> float:
     return gap(_of_groups(metric, gaps)[0][gaps.eligible(metric)])
 
 
-def _rivals(value: NDArray[np.float64], variance: NDArray[np.float64]) -> list[tuple[int, int]]:
-    """The pairs of groups that may be furthest apart, the higher one first."""
-    pairs = list(itertools.permutations(range(len(value)), 2))
-    size = [value[i] - value[j] for i, j in pairs]
-    most = int(np.argmax(size))
-    a, b = pairs[most]
-    kept = []
-    for (i, j), other in zip(pairs, size, strict=True):
-        weight = np.zeros(len(value))
-        for group, sign in ((a, 1), (b, -1), (i, -1), (j, 1)):
-            weight[group] += sign
-        error = math.sqrt(float((weight**2 * variance).sum()))
-        if size[most] - other <= RIVALS_WITHIN * error:
-            kept.append((i, j))
-    return kept
+def _correlation_of_gaps(metric: str, gaps: tuple[Gaps, Gaps], samples: tuple[Sample, Sample]) -> float:
+    """Of two models' differences between their own lowest and highest group."""
+    groups, chosen = gaps[0].groups, gaps[0].eligible(metric)
+    covariance, variances = 0.0, np.zeros(2)
+    value, worth = (np.array([_of_groups(metric, g)[k][chosen] for g in gaps]) for k in (0, 1))  # [2, G]
+    sign = np.zeros(value.shape)
+    for model in range(2):
+        sign[model, value[model].argmax()] += 1
+        sign[model, value[model].argmin()] -= 1
+    # As if two images more had been seen, one of either kind (Agresti and Caffo 2000).
+    shrunk = (value * worth + 1) / (worth + 2)
+    variance = shrunk * (1 - shrunk) / (worth + 2)
+    for place, group in enumerate(chosen):
+        variances += sign[:, place] ** 2 * variance[:, place]
+        if sign[:, place].all():
+            of_group = _of_group(samples, groups, group)
+            patients = patients_with(np.ones(len(of_group[0].malignant), bool), of_group[0].patient)
+            related = _correlation(metric, of_group) * patients / (patients + SHRINKING_PATIENTS)
+            covariance += related * float(sign[:, place].prod() * np.sqrt(variance[:, place].prod()))
+    scale = math.sqrt(float(variances.prod()))
+    return covariance / scale if scale > 0 else 0.0
 
 
 def _of_groups(metric: str, gaps: Gaps) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

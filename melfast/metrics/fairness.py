@@ -1,14 +1,16 @@
 """How a classifier's metrics differ between groups of images, called as fairlearn's metrics are.
 
-`f(y_true, y_pred, *, sensitive_features)` with lists, arrays and Series alike. Where every group has
-images of both classes the numbers are fairlearn's; to a group without malignant images fairlearn
-gives a recall of 0, here it has none. A gap says nothing without what chance alone makes of it: see
-`gaps.Gaps`.
+`f(y_true, y_pred, *, sensitive_features)` with lists, arrays and Series alike. fairlearn's MetricFrame
+takes the metrics apart by group and compares the groups; the metrics are ours, since to a group
+without malignant images fairlearn's give a recall of 0, here it has none. A gap says nothing without
+what chance alone makes of it: see `gaps.Gaps`.
 """
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,11 +20,10 @@ from melfast.metrics.metrics import (
     LOWER_IS_BETTER,
     NEITHER_IS_BETTER,
     SCORE_METRICS,
+    THRESHOLD_METRICS,
     Confusion,
     checked_calls,
-    gap,
-    ratio,
-    threshold_metrics,
+    confusion,
 )
 
 SensitiveFeatures = Groups | Iterable[Any]
@@ -62,21 +63,18 @@ def disparities(
     Raises:
         ValueError: lengths differ, or values are none of a metric's.
     """
-    groups, counts = _counted(y_true, y_pred, sensitive_features)
-    found = {name: _disparity(name, values, groups.names) for name, values in threshold_metrics(counts).items()}
+    groups, malignant, called = _checked(y_true, y_pred, sensitive_features)
+    found = _by_group({name: partial(_of_calls, name) for name in THRESHOLD_METRICS}, malignant, called, groups)
     if score is not None:
-        true, scores = np.asarray(y_true), np.asarray(score, np.float64)
-        parts = [slice(None), *(groups.index == g for g in range(len(groups.names)))]
-        for name, metric in SCORE_METRICS.items():
-            values = np.array([metric(true, scores)] + [metric(true[part], scores[part]) for part in parts[1:]])
-            found[name] = _disparity(name, values, groups.names)
+        found |= _by_group(SCORE_METRICS, malignant, np.asarray(score, np.float64), groups)
     return found
 
 
 def confusions(y_true: ArrayLike, y_pred: ArrayLike, *, sensitive_features: SensitiveFeatures) -> dict[str, Confusion]:
     """Counts of images by true class and call, of each group."""
-    groups, counts = _counted(y_true, y_pred, sensitive_features)
-    return {name: Confusion(*map(int, row)) for name, row in zip(groups.names, counts[1:], strict=True)}
+    groups, malignant, called = _checked(y_true, y_pred, sensitive_features)
+    parts = ((name, groups.index == g) for g, name in enumerate(groups.names))
+    return {name: confusion(malignant[part], called[part]) for name, part in parts}
 
 
 def demographic_parity_difference(
@@ -86,69 +84,93 @@ def demographic_parity_difference(
 
     It is not 0 for a perfect classifier where the share of malignant images differs.
     """
-    return _between(gap, "selection_rate", y_true, y_pred, sensitive_features)
+    return _between("gap", "selection_rate", y_true, y_pred, sensitive_features)
 
 
 def demographic_parity_ratio(y_true: ArrayLike, y_pred: ArrayLike, *, sensitive_features: SensitiveFeatures) -> float:
     """Smallest through largest share of images that are called malignant."""
-    return _between(ratio, "selection_rate", y_true, y_pred, sensitive_features)
+    return _between("ratio", "selection_rate", y_true, y_pred, sensitive_features)
 
 
 def equal_opportunity_difference(
     y_true: ArrayLike, y_pred: ArrayLike, *, sensitive_features: SensitiveFeatures
 ) -> float:
     """Largest less smallest recall."""
-    return _between(gap, "recall", y_true, y_pred, sensitive_features)
+    return _between("gap", "recall", y_true, y_pred, sensitive_features)
 
 
 def equal_opportunity_ratio(y_true: ArrayLike, y_pred: ArrayLike, *, sensitive_features: SensitiveFeatures) -> float:
     """Smallest through largest recall."""
-    return _between(ratio, "recall", y_true, y_pred, sensitive_features)
+    return _between("ratio", "recall", y_true, y_pred, sensitive_features)
 
 
 def equalized_odds_difference(y_true: ArrayLike, y_pred: ArrayLike, *, sensitive_features: SensitiveFeatures) -> float:
     """The larger of the gaps in recall and in the false positive rate; NaN where one is."""
-    found = [_between(gap, name, y_true, y_pred, sensitive_features) for name in ("recall", "fpr")]
+    found = [_between("gap", name, y_true, y_pred, sensitive_features) for name in ("recall", "fpr")]
     return float(np.max(found))  # unlike max(), NaN of NaN
 
 
 def equalized_odds_ratio(y_true: ArrayLike, y_pred: ArrayLike, *, sensitive_features: SensitiveFeatures) -> float:
     """The smaller of the ratios of recall and of the false positive rate; NaN where one is."""
-    found = [_between(ratio, name, y_true, y_pred, sensitive_features) for name in ("recall", "fpr")]
+    found = [_between("ratio", name, y_true, y_pred, sensitive_features) for name in ("recall", "fpr")]
     return float(np.min(found))
 
 
 def _between(
-    spread: Callable[[ArrayLike], float],
+    spread: Literal["gap", "ratio"],
     metric: str,
     y_true: ArrayLike,
     y_pred: ArrayLike,
     sensitive_features: SensitiveFeatures,
 ) -> float:
-    _, counts = _counted(y_true, y_pred, sensitive_features)
-    return spread(threshold_metrics(counts[1:])[metric])
+    groups, malignant, called = _checked(y_true, y_pred, sensitive_features)
+    found = _by_group({metric: partial(_of_calls, metric)}, malignant, called, groups)
+    return float(getattr(found[metric], spread))
 
 
-def _counted(
+def _of_calls(metric: str, malignant: NDArray[np.bool_], called: NDArray[np.bool_]) -> float:
+    return THRESHOLD_METRICS[metric](confusion(malignant, called))
+
+
+def _checked(
     y_true: ArrayLike, y_pred: ArrayLike, sensitive_features: SensitiveFeatures
-) -> tuple[Groups, NDArray[np.int64]]:
-    """The groups; tn, fp, fn, tp of all images, then of each group [1 + G, 4]."""
+) -> tuple[Groups, NDArray[np.bool_], NDArray[np.bool_]]:
+    """The groups, and of each image whether it is malignant and called so [N]."""
     malignant, called = checked_calls(y_true, y_pred)
     groups = sensitive_features
     if not isinstance(groups, Groups):
         groups = groups_of_labels("group", groups)
     if len(groups) != len(malignant):
         raise ValueError(f"there are {len(malignant)} images and {len(groups)} groups")
-    kind = 2 * malignant + called
+    return groups, malignant, called
+
+
+def _by_group(
+    metrics: Mapping[str, Callable[..., float]],
+    malignant: NDArray[np.bool_],
+    predicted: NDArray[np.bool_] | NDArray[np.float64],
+    groups: Groups,
+) -> dict[str, Disparity]:
+    """Metrics of calls or of scores, over all and by group; undefined of groups without an image."""
+    overall = {name: float(metric(malignant, predicted)) for name, metric in metrics.items()}
     known = groups.known
-    by_group = np.bincount(4 * groups.index[known] + kind[known], minlength=4 * len(groups.names)).reshape(-1, 4)
-    return groups, np.concatenate([np.bincount(kind, minlength=4)[None], by_group])
+    if not known.any():
+        nothing = dict.fromkeys(groups.names, math.nan)
+        return {name: Disparity(value, nothing, math.nan, math.nan, None) for name, value in overall.items()}
+    # fairlearn brings scikit-learn with it: a second to load.
+    from fairlearn.metrics import MetricFrame
 
-
-def _disparity(metric: str, values: NDArray[np.float64], names: tuple[str, ...]) -> Disparity:
-    rates = values[1:]
-    worst = None
-    if metric not in NEITHER_IS_BETTER and not np.isnan(rates).all():
-        worst = names[int(np.nanargmax(rates) if metric in LOWER_IS_BETTER else np.nanargmin(rates))]
-    by_group = dict(zip(names, rates.tolist(), strict=True))
-    return Disparity(float(values[0]), by_group, gap(rates), ratio(rates), worst)
+    images = {"y_true": malignant[known], "y_pred": predicted[known], "sensitive_features": groups.index[known]}
+    frame = MetricFrame(metrics=dict(metrics), **images)
+    gaps, ratios = frame.difference(), frame.ratio()
+    found = {}
+    for name, value in overall.items():
+        rates = frame.by_group[name].astype(float).reindex(range(len(groups.names)))
+        worst = None
+        if name not in NEITHER_IS_BETTER and rates.notna().any():
+            worst = groups.names[int(rates.idxmax() if name in LOWER_IS_BETTER else rates.idxmin())]
+        compared = rates.count() > 1  # fairlearn gives one group alone a gap of 0
+        spread = (float(gaps[name]), float(ratios[name])) if compared else (math.nan, math.nan)
+        by_group = dict(zip(groups.names, rates.tolist(), strict=True))
+        found[name] = Disparity(value, by_group, *spread, worst)
+    return found

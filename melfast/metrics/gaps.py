@@ -5,12 +5,17 @@ of groups (Miettinen and Nurminen 1985), each group counted as the independent i
 worth. Its distribution where groups are alike comes from dealing out whole patients again among the
 groups (max-t: Westfall and Young 1993), so that the interval leaves out 0 exactly where p is at
 most 1 - level.
+
+The true gap is one pair's difference, so that the largest upper end of the pairs' own intervals lies
+above it as surely as that pair's does: no correction for many pairs is due. Its lower end is: of all
+pairs, or of those alone that may be the largest (Andrews and Soares 2010).
 """
 
 import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +30,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 EQUALIZED_ODDS = "equalized_odds"
 DIGITS = 7  # of a statistic, beyond which equal ones differ by rounding
+MOST_DEALT = 200_000_000  # images in all permutations of an AUC: 5 to 10 seconds
+FEWEST_DEALT = 999
 FEWEST = 10  # images of the kind that a metric counts; groups with fewer are left out
 
 # What each gap counts, and the columns of the counts that it needs ten of.
@@ -50,7 +57,7 @@ class Gap:
     Attributes:
         gap, ratio: largest less, and smallest through, largest value of a group; NaN where fewer
             than two groups count.
-        low, high: of the gap, holding for all pairs of groups at once.
+        low, high: of the gap.
         lowest, highest: the groups of the smallest and largest value; None as for the gap, and of
             equalized odds, whose two rates may differ in that.
         worst: which of the two fares worse; None also where neither more nor less is better.
@@ -78,36 +85,89 @@ class Gap:
 
 @dataclass(frozen=True)
 class _Null:
-    """What is observed, beside what chance makes: statistics and gaps of each permutation [B]."""
+    """What is observed of groups [G], beside what chance makes of them [B, G].
 
-    observed: float
-    statistics: Floats
-    gaps: Floats
+    Attributes:
+        value, worth: of a metric, and the independent images that a group is worth.
+    """
 
-    def p_value(self) -> float:
-        """Mid-p: permutations further off, and half of those as far off, the observed one among them.
+    value: Floats
+    worth: Floats
+    drawn: Floats
+    drawn_worth: Floats
 
-        Shares of few images take few values, and counting all of those as far off would reject 3 %
-        of equal groups at 5 % (Lancaster 1961).
-        """
-        values = np.round(self.statistics, DIGITS)
-        own = round(self.observed, DIGITS)
-        if own == 0:
-            return 1.0
-        return float((values > own).sum() + (1 + (values == own).sum()) / 2) / (1 + len(values))
+    @cached_property
+    def gaps(self) -> Floats:
+        return np.asarray(np.ptp(self.drawn, axis=1))
 
-    def critical(self, level: float) -> float:
-        """Above it p is at most 1 - level, and only there; infinite with too few permutations."""
-        values, ties = np.unique(np.round(self.statistics, DIGITS), return_counts=True)
-        above = ties.sum() - np.cumsum(ties)
-        limit = (1 - level) * (1 + ties.sum()) + 1e-9
-        if limit < 0.5:
-            return math.inf
-        first = int(np.searchsorted(-(above + (1 + ties) / 2), -limit))  # the first value with so small a p
-        # A statistic that no permutation has may lie below it, and be as improbable.
-        between = first == len(values) or (first > 0 and above[first - 1] + 0.5 <= limit)
-        edge = 0.6 * 10.0**-DIGITS
-        return float(values[first - 1] + edge if between else values[first] - edge)
+
+@dataclass(frozen=True)
+class _Pair:
+    """Two groups of a metric."""
+
+    null: _Null
+    groups: tuple[int, int]
+
+    @property
+    def observed(self) -> float:
+        return float(pair_statistics(self.null.value[[*self.groups]], self.null.worth[[*self.groups]]))
+
+    @property
+    def statistics(self) -> Floats:
+        """By chance [B]."""
+        columns = [*self.groups]
+        return pair_statistics(self.null.drawn[:, columns], self.null.drawn_worth[:, columns])
+
+    def ends(self, z: float) -> Ends:
+        i, j = self.groups
+        value, worth = self.null.value, self.null.worth
+        return pair_interval((value[i], value[j]), (worth[i], worth[j]), z)
+
+
+def _p_value(observed: float, statistics: Floats) -> float:
+    """Mid-p: permutations further off, and half of those as far off, the observed one among them.
+
+    Shares of few images take few values, and counting all of those as far off would reject 3 %
+    of equal groups at 5 % (Lancaster 1961).
+    """
+    values, own = np.round(statistics, DIGITS), round(observed, DIGITS)
+    if own == 0:
+        return 1.0
+    return float((values > own).sum() + (1 + (values == own).sum()) / 2) / (1 + len(values))
+
+
+def _critical(statistics: Floats, level: float) -> float:
+    """Above it p is at most 1 - level, and only there; infinite with too few permutations."""
+    values, ties = np.unique(np.round(statistics, DIGITS), return_counts=True)
+    above = ties.sum() - np.cumsum(ties)
+    limit = (1 - level) * (1 + ties.sum()) + 1e-9
+    if limit < 0.5:
+        return math.inf
+    first = int(np.searchsorted(-(above + (1 + ties) / 2), -limit))  # the first value with so small a p
+    # A statistic that no permutation has may lie below it, and be as improbable.
+    between = first == len(values) or (first > 0 and above[first - 1] + 0.5 <= limit)
+    edge = 0.6 * 10.0**-DIGITS
+    return float(values[first - 1] + edge if between else values[first] - edge)
+
+
+def _tested(nulls: Sequence[_Null], level: float) -> tuple[Ends, float]:
+    """Interval of the largest difference of a pair of groups in any of some metrics, and its p-value."""
+    pairs = [_Pair(n, groups) for n in nulls for groups in itertools.combinations(range(len(n.value)), 2)]
+    every, own = np.zeros(len(nulls[0].drawn)), []
+    for pair in pairs:
+        statistics = pair.statistics
+        np.maximum(every, statistics, out=every)
+        own.append(pair.ends(_critical(statistics, level)))
+    p_value = _p_value(max(pair.observed for pair in pairs), every)
+    _, high = largest_difference(own)
+    if p_value > 1 - level + 1e-12:
+        return (0.0, high), p_value
+    size = max(float(gap(null.value)) for null in nulls)
+    rivals = [pair for pair, (left, right) in zip(pairs, own, strict=True) if max(-left, right) >= size]
+    z = _critical(np.max([pair.statistics for pair in rivals], axis=0), level)
+    low, _ = largest_difference([pair.ends(z) for pair in rivals])
+    of_all, _ = largest_difference([pair.ends(_critical(every, level)) for pair in pairs])
+    return (max(low, of_all), high), p_value
 
 
 @dataclass(frozen=True)
@@ -115,17 +175,20 @@ class Gaps:
     """Everything about the gaps of one model between the groups of one grouping.
 
     Attributes:
+        sample: all images, in the order of `groups`.
         cells: see `shares.Cells`; of the images of known group.
         aucs: of each group; empty without scores.
     """
 
     groups: Groups
+    sample: Sample
     cells: Cells
     aucs: Sequence[Auc]
     permutations: int = 10_000
     seed: int = 0
     level: float = 0.95
     _nulls: dict[str, _Null] = field(default_factory=dict)
+    _found: dict[str, Gap] = field(default_factory=dict)
 
     @staticmethod
     def of(sample: Sample, groups: Groups, *, permutations: int = 10_000, seed: int = 0, level: float = 0.95) -> "Gaps":
@@ -141,7 +204,7 @@ class Gaps:
         aucs = []
         if sample.score is not None:
             aucs = [auc(sample.select(np.flatnonzero(groups.index == g))) for g in range(len(groups.names))]
-        return Gaps(groups, cells, aucs, permutations, seed, level)
+        return Gaps(groups, sample, cells, aucs, permutations, seed, level)
 
     def all(self) -> dict[str, Gap]:
         """Of each metric of COUNTED, without scores but the AUC, and of equalized odds."""
@@ -151,55 +214,51 @@ class Gaps:
 
     def of_metric(self, metric: str) -> Gap:
         """The gap of one metric of COUNTED."""
-        return self._by_estimates(metric) if metric in NOT_TESTED else self._tested(metric)
+        if metric not in self._found:
+            self._found[metric] = self._by_estimates(metric) if metric in NOT_TESTED else self._of_metric(metric)
+        return self._found[metric]
 
     def eligible(self, metric: str) -> Ints:
         """The groups with enough images for a metric."""
         sizes = np.min([self.cells.by_group[:, kind].sum(1) for kind in COUNTED[metric][1]], axis=0)
         return np.flatnonzero(sizes >= FEWEST)
 
-    def _tested(self, metric: str) -> Gap:
+    def _of_metric(self, metric: str) -> Gap:
         chosen = self.eligible(metric)
-        if len(chosen) < 2:
-            return self._gap(metric, chosen, np.full(len(self.groups.names), math.nan), (math.nan, math.nan))
         if metric == "auc":
             value = np.array([a.estimate.value for a in self.aucs])
-            worth = np.array([a.worth for a in self.aucs])[chosen]
-            null = self._null_of_aucs(value[chosen], worth)
         else:
-            shares = self.cells.share(*SHARES[metric])
-            value, of_chosen = shares.value, shares.of_groups(chosen)
-            worth = of_chosen.worth
-            null = self._null_of_shares(metric, of_chosen)
+            value = self.cells.share(*SHARES[metric]).value
+        if len(chosen) < 2:
+            return self._gap(metric, chosen, value, (math.nan, math.nan))
+        null = self._null_of_aucs(chosen) if metric == "auc" else self._null_of_shares(metric, chosen)
         self._nulls[metric] = null
-        z = null.critical(self.level)
-        pairs = [
-            pair_interval((value[chosen[i]], value[chosen[j]]), (worth[i], worth[j]), z)
-            for i, j in itertools.combinations(range(len(chosen)), 2)
-        ]
-        return self._gap(metric, chosen, value, largest_difference(pairs), null)
+        ends, p_value = _tested([null], self.level)
+        return _beside(self._gap(metric, chosen, value, ends), p_value, null.gaps)
 
-    def _null_of_shares(self, metric: str, shares: Shares) -> _Null:
+    def _null_of_shares(self, metric: str, chosen: Ints) -> _Null:
+        shares: Shares = self.cells.share(*SHARES[metric]).of_groups(chosen)
         rng = np.random.default_rng([self.seed, list(COUNTED).index(metric)])
-        share, worth = shares.permuted(self.permutations, rng)
-        observed = float(pair_statistics(shares.value, shares.worth))
-        return _Null(observed, pair_statistics(share, worth), np.ptp(share, axis=1))
+        return _Null(shares.value, shares.worth, *shares.permuted(self.permutations, rng))
 
-    def _null_of_aucs(self, value: Floats, worth: Floats) -> _Null:
-        """What normal errors make of groups alike, each with the variance of its own AUC.
+    def _null_of_aucs(self, chosen: Ints) -> _Null:
+        """Of more images than can be dealt out in seconds normal errors, each with its AUC's variance."""
+        rows = np.flatnonzero(np.isin(self.groups.index, chosen))
+        permutations = min(self.permutations, max(FEWEST_DEALT, MOST_DEALT // len(rows)))
+        if len(rows) * permutations > MOST_DEALT:
+            value = np.array([self.aucs[g].estimate.value for g in chosen])
+            worth = np.array([self.aucs[g].worth for g in chosen])
+            rng = np.random.default_rng([self.seed, list(COUNTED).index("auc")])
+            common = float(np.average(value, weights=worth))
+            errors = rng.standard_normal((self.permutations, len(value))) * np.sqrt(common * (1 - common) / worth)
+            return _Null(value, worth, np.clip(common + errors, 0, 1), np.broadcast_to(worth, errors.shape))
+        # numba takes a second to load: only where an AUC is tested.
+        from melfast.metrics.dealing import permuted_aucs
 
-        Dealing out images again would take as long as measuring a model for each permutation.
-        """
-        rng = np.random.default_rng([self.seed, list(COUNTED).index("auc")])
-        common = float(np.average(value, weights=worth))
-        error = math.sqrt(common * (1 - common))
-        drawn = common + error * rng.standard_normal((self.permutations, len(value))) / np.sqrt(worth)
-        statistics = np.zeros(self.permutations)
-        for i, j in itertools.combinations(range(len(value)), 2):
-            both = worth[i] + worth[j]
-            spread = error * math.sqrt(both**2 / (worth[i] * worth[j] * (both - 1)))
-            statistics = np.maximum(statistics, np.abs(drawn[:, i] - drawn[:, j]) / max(spread, 1e-12))
-        return _Null(float(pair_statistics(value, worth)), statistics, np.ptp(np.clip(drawn, 0, 1), axis=1))
+        group = np.searchsorted(chosen, self.groups.index[rows])
+        options = {"permutations": permutations, "seed": self.seed}
+        value, worth = permuted_aucs(self.sample.select(rows), group, len(chosen), **options)
+        return _Null(value[0], worth[0], value[1:], worth[1:])
 
     def _by_estimates(self, metric: str) -> Gap:
         """The gap of a metric that is not tested: from the interval of each group (MOVER)."""
@@ -213,10 +272,14 @@ class Gaps:
         z = critical(1 - (1 - self.level) / number)
         ends = {g: of_groups[g].at(z) for g in chosen}
         pairs = [mover((1, -1), (value[i], value[j]), (ends[i], ends[j])) for i, j in itertools.combinations(chosen, 2)]
-        low, high = largest_difference(pairs)
-        return self._gap(metric, chosen, value, (low, min(1.0, high)))
+        low, _ = largest_difference(pairs)
+        ends = {g: of_groups[g].at(critical(self.level)) for g in chosen}
+        pairs = [mover((1, -1), (value[i], value[j]), (ends[i], ends[j])) for i, j in itertools.combinations(chosen, 2)]
+        _, high = largest_difference(pairs)
+        found = self._gap(metric, chosen, value, (low, min(1.0, high)))
+        return replace(found, reason=NOT_TESTED[metric])
 
-    def _gap(self, metric: str, chosen: Ints, value: Floats, ends: Ends, null: _Null | None = None) -> Gap:
+    def _gap(self, metric: str, chosen: Ints, value: Floats, ends: Ends) -> Gap:
         counted, kinds = COUNTED[metric]
         names = self.groups.names
         sizes = np.min([self.cells.by_group[:, kind].sum(1) for kind in kinds], axis=0)
@@ -227,11 +290,8 @@ class Gaps:
         lowest, highest = (names[chosen[pick(value[chosen])]] for pick in (np.argmin, np.argmax))
         worst = None if metric in NEITHER_IS_BETTER else highest if metric in LOWER_IS_BETTER else lowest
         size = float(gap(value[chosen]))
-        low, high = min(ends[0], size), max(ends[1], size)
-        found = Gap(size, low, high, float(ratio(value[chosen])), lowest, highest, worst, left_out, counted)
-        if null is None:
-            return replace(found, reason=NOT_TESTED[metric])
-        return _beside(found, null)
+        low, high = float(min(ends[0], size)), float(max(ends[1], size))
+        return Gap(size, low, high, float(ratio(value[chosen])), lowest, highest, worst, left_out, counted)
 
     def _equalized_odds(self, recall: Gap, fpr: Gap) -> Gap:
         """The larger of two gaps, tested by the larger of their statistics."""
@@ -241,22 +301,10 @@ class Gaps:
         if math.isnan(size):
             return replace(found, reason=recall.reason or fpr.reason)
         nulls = [self._nulls[m] for m in ("recall", "fpr")]
-        null = _Null(
-            max(n.observed for n in nulls),
-            np.maximum(*(n.statistics for n in nulls)),
-            np.maximum(*(n.gaps for n in nulls)),
-        )
-        z = null.critical(self.level)
-        ends = []
-        for metric in ("recall", "fpr"):
-            chosen = self.eligible(metric)
-            shares = self.cells.share(*SHARES[metric]).of_groups(chosen)
-            for i, j in itertools.combinations(range(len(chosen)), 2):
-                ends.append(pair_interval((shares.value[i], shares.value[j]), (shares.worth[i], shares.worth[j]), z))
-        low, high = largest_difference(ends)
-        return _beside(replace(found, low=min(low, size), high=max(high, size)), null)
+        (low, high), p_value = _tested(nulls, self.level)
+        found = replace(found, low=min(low, size), high=max(high, size))
+        return _beside(found, p_value, np.maximum(*(null.gaps for null in nulls)))
 
 
-def _beside(found: Gap, null: _Null) -> Gap:
-    upper = float(np.quantile(null.gaps, 0.95))
-    return replace(found, mean=float(null.gaps.mean()), upper=upper, p_value=null.p_value())
+def _beside(found: Gap, p_value: float, gaps: Floats) -> Gap:
+    return replace(found, mean=float(gaps.mean()), upper=float(np.quantile(gaps, 0.95)), p_value=p_value)

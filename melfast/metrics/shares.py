@@ -148,13 +148,11 @@ class Shares:
         share, worth = float(self.value[group]), float(self.worth[group])
         if math.isnan(share):
             return UNDEFINED
-        clustered = self.sizes[group] > self.clusters[group]
 
         def at(z: float) -> Ends:
             return wilson(share, worth, z)
 
-        df = float(self.clusters[group]) - 1 + USUAL_PAIRS if clustered else math.inf
-        return Estimate(share, at, "wilson", df=df, note="1 image" if self.sizes[group] == 1 else "")
+        return Estimate(share, at, "wilson", note="1 image" if self.sizes[group] == 1 else "")
 
     def of_groups(self, groups: NDArray[np.int64]) -> "Shares":
         """The same of some groups."""

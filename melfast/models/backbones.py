@@ -1,6 +1,6 @@
-"""Backbones: the published names, and the timm models and weights behind them.
+"""Backbones: published names, and the timm models and weights that they stand for.
 
-Any other name is timm's own, as `convnext_tiny.dinov3_lvd1689m`, and taken as it is.
+Any other name is passed to timm, for example `convnext_tiny.dinov3_lvd1689m`.
 """
 
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from melfast.io.errors import InputError
 
 @dataclass(frozen=True)
 class Backbone:
-    """What timm calls a backbone.
+    """The timm names of a backbone.
 
     Attributes:
-        model: timm's name without a tag.
-        tag: of the weights that `pretrained` takes.
-        tag_22k: of those that have seen ImageNet-22k (21k); None: there are none.
-        patch: side of a patch in pixels; the network is made for the size that is asked for, up to
-            the next whole patch. 0: any size as it is.
+        model: timm name without a tag.
+        tag: tag of the weights for `pretrained`.
+        tag_22k: tag of weights pretrained on ImageNet-22k (21k); None: there are none.
+        patch: side of a patch in pixels; the network is built for the requested size, rounded up to
+            whole patches. 0: any size works.
     """
 
     model: str
@@ -40,7 +40,7 @@ def _efficientnetv2(size: str, tag: str = "in1k", tag_22k: str | None = "in21k")
 
 
 def _dinov2(size: str) -> Backbone:
-    """With registers, Darcet et al. 2023; trained on LVD-142M without labels."""
+    """DINOv2 with registers (Darcet et al. 2023), trained on LVD-142M without labels."""
     return Backbone(f"vit_{size}_patch14_reg4_dinov2", "lvd142m", patch=14)
 
 
@@ -58,13 +58,13 @@ BACKBONES: dict[str, Backbone] = {
 
 
 def timm_model(name: str, height: int, width: int, *, in_22k: bool = False) -> tuple[str, dict[str, Any]]:
-    """timm's name of a backbone, tag of its weights included, and options of its own.
+    """The timm name of a backbone with the tag of its weights, and its own options.
 
     Args:
-        height, width: of the input.
-        in_22k: weights that have seen ImageNet-22k.
+        height, width: pixels of the input.
+        in_22k: use weights pretrained on ImageNet-22k.
     Raises:
-        InputError: `in_22k` of a backbone that has no such weights.
+        InputError: `in_22k` for a backbone without such weights.
     """
     backbone = BACKBONES.get(name)
     if backbone is None:

@@ -1,4 +1,4 @@
-"""Checkpoints: folders of a run, each whole or not there at all.
+"""Checkpoints: folders of a run, written atomically.
 
 RUN/checkpoints/index.json          {"last": "epoch-012", "best": "epoch-009", "kept": [...], "old": [...]}
 RUN/checkpoints/epoch-012/          model.safetensors  weights
@@ -34,7 +34,7 @@ INDEX = "index.json"
 
 
 def _name(text: str) -> str:
-    if not re.fullmatch(r"epoch-[0-9]{3,9}(-step-[0-9]{6,9})?", text):  # as State.name makes them: never a path
+    if not re.fullmatch(r"epoch-[0-9]{3,9}(-step-[0-9]{6,9})?", text):  # as made by State.name: never a path
         raise refused("the name of a checkpoint, as epoch-007", text)
     return text
 
@@ -44,7 +44,7 @@ CheckpointName = Annotated[str, AfterValidator(_name)]
 
 @checked()
 class Index:
-    """The checkpoints of a run that count, and `old`: those that are being written or removed."""
+    """The valid checkpoints of a run, and `old`: those that are being written or removed."""
 
     last: CheckpointName | None = None
     best: CheckpointName | None = None
@@ -57,22 +57,22 @@ class Index:
 
 
 def _metric(value: Any) -> Any:
-    if type(value) not in (int, float):  # NaN among them: of a group without images
+    if type(value) not in (int, float):  # may contain NaN, for a group without images
         raise refused("a number", value)
     return value
 
 
 @checked(frozen=False)
 class State:
-    """Where a run is, and what it must find again to go on.
+    """The progress of a run, and what must be the same when it resumes.
 
     Attributes:
         epoch: epochs done.
-        step: optimizer steps done in all.
-        step_in_epoch: of these, in the epoch begun; 0 between epochs.
-        best: the best epoch's metrics, `epoch` among them; empty before the first.
+        step: total optimizer steps done.
+        step_in_epoch: steps done in the current epoch; 0 between epochs.
+        best: metrics of the best epoch, including `epoch`; empty before the first.
         config: the run's config as plain dicts.
-        data_digest: of names and targets of the training images, in order.
+        data_digest: hash of the names and targets of the training images, in order.
     """
 
     epoch: Count = 0
@@ -103,21 +103,21 @@ def save_checkpoint(
     best: bool,
     keep_last: int = 1,
 ) -> Path:
-    """Writes RUN/checkpoints/NAME and then points `last`, and `best` if it is, to it.
+    """Writes RUN/checkpoints/NAME, then points `last` to it, and `best` if it is the best.
 
-    Killed at any moment, the index names whole checkpoints. Those it no longer names are removed:
-    all but the best and the `keep_last` newest. Folders that it never named are not touched.
+    The index lists only complete checkpoints, even if the process is killed. Checkpoints other than the
+    best and the `keep_last` newest are removed. Folders that were never listed are not touched.
 
     Raises:
-        InputError: it cannot be written; the checkpoints before it are as they were.
+        InputError: it cannot be written; the earlier checkpoints are unchanged.
     """
     folder = run / "checkpoints"
     index = _read_index(run)
     before = index.names
     target = folder / state.name
     assert target.name not in before, f"{target} is there already"
-    # Everything is bytes before anything is written: torch and safetensors report a full disk each
-    # in its own way, Python's write does so as an OSError.
+    # Serialise everything before writing: torch and safetensors report a full disk each
+    # in their own way, Python's write as an OSError.
     buffer = io.BytesIO()
     torch.save(dict(training), buffer)
     tensors = {name: t.detach().cpu().contiguous() for name, t in weights.items()}
@@ -131,7 +131,7 @@ def save_checkpoint(
         _remove(folder, set(index.old) - before)  # of an interrupted write
         if target.exists():
             raise InputError(f"{target}: is there already and 'melfast train' did not write it; move it")
-        # Listed before it is there: whatever else lies in the folder is the user's.
+        # Listed before it exists: anything unlisted in the folder belongs to the user.
         write_json(folder / INDEX, asdict(replace(index, old=(target.name,))))
         with atomic_folder(target) as temporary:
             for name, content in files.items():
@@ -152,9 +152,9 @@ def has_checkpoint(run: Path) -> bool:
 
 @check_words
 def find_checkpoint(run_or_file: str | Path, which: Literal["last", "best"] = "best") -> Path:
-    """The checkpoint folder of a run, of a checkpoint or of a file in one.
+    """Finds the checkpoint folder for a run, a checkpoint or a file in one.
 
-    A run without a best checkpoint yet has its last one.
+    For a run it is the best checkpoint, or the last one if there is no best one yet.
 
     Raises:
         InputError: there is none.
@@ -179,11 +179,11 @@ def find_checkpoint(run_or_file: str | Path, which: Literal["last", "best"] = "b
 def load_model(run_or_file: str | Path) -> torch.nn.Module:
     """The network of a run: normalised images [B, 3, H, W] to logits [B, K], in eval mode on the CPU.
 
-    Its attribute `record`, a ModelRecord, tells the input (`record.preprocess`, which MelanomaDataset
-    takes) and how logits become P(malignant) (`melfast.models.decode`).
+    Its attribute `record`, a ModelRecord, describes the input (`record.preprocess`, for MelanomaDataset)
+    and how logits become P(malignant) (`melfast.models.decode`).
 
     Args:
-        run_or_file: a run, of which the best checkpoint is taken, a checkpoint folder or a file in one.
+        run_or_file: a run (its best checkpoint), a checkpoint folder or a file in one.
     Raises:
         InputError: as load_checkpoint.
     """
@@ -196,7 +196,7 @@ def load_checkpoint(run_or_file: str | Path) -> tuple[torch.nn.Module, ModelReco
     """The best model of a run, or the one of a checkpoint, in eval mode on the CPU.
 
     Raises:
-        InputError: no checkpoint there, a broken file, or the weights of another model.
+        InputError: no checkpoint, a broken file, or the weights of another model.
     """
     folder = find_checkpoint(run_or_file)
     record = read_record(folder)
@@ -206,7 +206,7 @@ def load_checkpoint(run_or_file: str | Path) -> tuple[torch.nn.Module, ModelReco
 
 
 def read_record(folder: Path) -> ModelRecord:
-    """The record of a checkpoint; InputError where it is broken."""
+    """The record of a checkpoint; raises InputError if it is broken."""
     return read_json(ModelRecord, folder / RECORD)
 
 
@@ -235,12 +235,12 @@ def load_weights(model: torch.nn.Module, path: Path) -> None:
 
 
 def load_state(folder: Path) -> State:
-    """The state of a checkpoint; InputError for anything `save_checkpoint` did not write."""
+    """The state of a checkpoint; raises InputError for anything that `save_checkpoint` did not write."""
     return read_json(State, folder / STATE)
 
 
 def load_training(folder: Path, wanted: Sequence[str] = ()) -> dict[str, Any]:
-    """What the optimizer and its helpers need to go on; on the CPU.
+    """The state of the optimizer and its helpers for resuming; on the CPU.
 
     Raises:
         InputError: it cannot be read, or lacks something `wanted`.
@@ -251,7 +251,7 @@ def load_training(folder: Path, wanted: Sequence[str] = ()) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError):
-        # torch's own words are long and advise to switch its guard off.
+        # The message of torch is long and suggests disabling its safeguard.
         raise InputError(f"{path}: broken, or not written by 'melfast train'") from None
     if missing := [name for name in wanted if name not in training]:
         raise InputError(f"{path}: written by an older melfast: it lacks {', '.join(missing)}; begin again")
@@ -264,7 +264,7 @@ def _read_index(run: Path) -> Index:
 
 
 def _remove(folder: Path, names: Iterable[str]) -> None:
-    """Removes checkpoints that the index has listed."""
+    """Removes checkpoints that the index listed."""
     for name in names:
         if (folder / name).is_dir() and not (folder / name).is_symlink():
             shutil.rmtree(folder / name)

@@ -14,11 +14,11 @@ def build_classifier(record: ModelRecord, *, pretrained: bool = False, in_22k: b
     """The network of a record: normalised images [B, 3, H, W] to logits [B, K].
 
     Args:
-        pretrained: with timm's weights, fetched where they are not at hand; `in_22k`: with those
-            that have seen ImageNet-22k.
+        pretrained: use timm's pretrained weights, downloaded if necessary; `in_22k`: those pretrained
+            on ImageNet-22k.
     Raises:
-        InputError: timm has no such backbone, it does not take the options, or its pretrained
-            weights cannot be had.
+        InputError: timm has no such backbone, it does not accept the options, or its pretrained
+            weights cannot be downloaded.
     """
     size = record.preprocess
     name, own = timm_model(record.backbone, size.height, size.width, in_22k=in_22k)
@@ -31,7 +31,7 @@ def build_classifier(record: ModelRecord, *, pretrained: bool = False, in_22k: b
         return model
     try:
         return _create(name, {"pretrained": True, **options})
-    except Exception as error:  # whatever the hub, the network and the disk come up with
+    except Exception as error:  # any error of the hub, the network or the disk
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise InputError(
             f"model.pretrained: the weights {name} cannot be had ({reason}); without a network: `model.weights=FILE`"
@@ -40,6 +40,6 @@ def build_classifier(record: ModelRecord, *, pretrained: bool = False, in_22k: b
 
 def _create(name: str, options: dict[str, Any]) -> torch.nn.Module:
     model: torch.nn.Module = timm.create_model(name, **options)
-    if options.get("dynamic_img_pad"):  # else it takes no size but its own
+    if options.get("dynamic_img_pad"):  # otherwise it accepts only its own size
         model.patch_embed.strict_img_size = False  # type: ignore[union-attr]
     return model

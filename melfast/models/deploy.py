@@ -1,4 +1,4 @@
-"""ExportedClassifier: everything after the resize as one torch module, for every exported form."""
+"""ExportedClassifier: everything after the resize as one torch module, for every export format."""
 
 import copy
 from typing import Any, Literal
@@ -13,14 +13,14 @@ from melfast.models.decode import decode
 from melfast.models.record import ModelRecord
 
 # IEC 61966-2-1: linear sRGB to XYZ, the D65 white, and CIE 15's break in the lightness curve. The
-# same figures as in csrc/kernels/rows.cpp.
+# same values as in csrc/kernels/rows.cpp.
 RGB_TO_XYZ = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))
 WHITE_XYZ = (0.95047, 1.0, 1.08883)
 LAB_BREAK = (6 / 29) ** 3
 LAB_SLOPE = (29 / 6) ** 2 / 3
 
 Precision = Literal["fp32", "fp16"]
-# They sum squares over pixels or channels, which float16 holds up to 65,504.
+# They sum squares over pixels or channels, which may exceed 65,504, the maximum of float16.
 SQUARING_NORMS = (
     torch.nn.LayerNorm,
     torch.nn.GroupNorm,
@@ -35,7 +35,7 @@ SQUARING_NORMS = (
 
 @check_words
 def deployed(classifier: torch.nn.Module, record: ModelRecord, precision: Precision) -> "ExportedClassifier":
-    """The classifier as it is exported, in eval mode; under fp16 its network is a copy."""
+    """The classifier to export, in eval mode; with fp16 its network is a copy."""
     network = Halved(classifier) if precision == "fp16" else classifier
     return ExportedClassifier(network, record).eval()
 
@@ -43,7 +43,7 @@ def deployed(classifier: torch.nn.Module, record: ModelRecord, precision: Precis
 class ExportedClassifier(torch.nn.Module):
     """uint8 sRGB [B, H, W, 3] to P(malignant) [B] and logits [B, K], float32.
 
-    Where `record.takes_group`, a second input is the tone group of each image, int64 [B], -1 unknown.
+    If `record.takes_group`, the second input is the tone group of each image, int64 [B], -1 unknown.
     """
 
     def __init__(self, classifier: torch.nn.Module, record: ModelRecord) -> None:
@@ -64,7 +64,7 @@ class ExportedClassifier(torch.nn.Module):
         return decode(logits_bk, self.record, group_b), logits_bk
 
     def example(self) -> tuple[torch.Tensor, ...]:
-        """Inputs to trace with; a batch of 1 would be taken for a constant."""
+        """Inputs for tracing; a batch of 1 would become a constant."""
         size = self.record.preprocess
         images = torch.zeros((2, size.height, size.width, 3), dtype=torch.uint8)
         return (images, torch.tensor([-1, 0])) if self.record.takes_group else (images,)
@@ -73,9 +73,9 @@ class ExportedClassifier(torch.nn.Module):
 class Halved(torch.nn.Module):
     """A copy of a network with weights and products in float16; float32 in, float32 out.
 
-    Normalisation layers that sum squares are computed in float32, from float32 weights. The types
-    stand in the exported graph itself: a runtime need not choose, and TensorRT's strongly typed
-    networks cannot.
+    Normalisation layers that sum squares are computed in float32, from float32 weights. The types are
+    part of the exported graph: a runtime need not choose them, and the strongly typed networks of
+    TensorRT cannot.
     """
 
     def __init__(self, network: torch.nn.Module) -> None:
@@ -114,8 +114,8 @@ class RgbInput(torch.nn.Module):
         self.register_buffer("offset", (-mean_c / std_c).float()[:, None, None])
 
     def forward(self, images_bhw3: torch.Tensor) -> torch.Tensor:
-        # Float first: TensorRT takes uint8 as an input, and does nothing with it but convert it.
-        # Contiguous, for the exporter writes out the strides of a channels-last tensor as index
+        # Float first: TensorRT accepts uint8 as an input, but can only convert it.
+        # Contiguous, because the exporter writes the strides of a channels-last tensor as index
         # arithmetic in the graph.
         planes = images_bhw3.float().permute(0, 3, 1, 2).contiguous()
         return planes * self.scale + self.offset
@@ -124,8 +124,8 @@ class RgbInput(torch.nn.Module):
 class LabInput(torch.nn.Module):
     """uint8 [B, H, W, 3] to normalised CIELAB, float32 [B, 3, H, W]; always computed in float32.
 
-    Tables of 256 rows take a channel's level to its share of XYZ / white, so the sRGB curve is
-    exact and no matrix product is left that a runtime could take to TF32. `melfast export --format hf`
+    Tables of 256 rows map the level of a channel to its part of XYZ / white, so the sRGB curve is exact
+    and no matrix product remains that a runtime could compute in TF32. `melfast export --format hf`
     copies the source into the model card.
     """
 
@@ -148,7 +148,7 @@ class LabInput(torch.nn.Module):
         self.offset = [(shift - mean) / std for _, shift, mean, std in triples]
 
     def forward(self, images_bhw3: torch.Tensor) -> torch.Tensor:
-        red, green, blue = images_bhw3.int().unbind(-1)  # int: the exporter indexes by no smaller type
+        red, green, blue = images_bhw3.int().unbind(-1)  # int: the exporter supports no smaller index type
         xyz = embedding(red, self.red) + embedding(green, self.green) + embedding(blue, self.blue)
         fx, fy, fz = lab_curve(xyz).unbind(-1)
         lab = (fy, fx - fy, fy - fz)
@@ -157,9 +157,9 @@ class LabInput(torch.nn.Module):
 
 
 def lab_curve(t: torch.Tensor) -> torch.Tensor:
-    """CIE 15: the cube root, and below LAB_BREAK the line that touches it there.
+    """CIE 15: the cube root, and below LAB_BREAK its tangent.
 
-    Since the line is the tangent, two terms add up to the curve without a branch. exp and log are
+    Because the line is the tangent, the curve is the sum of two terms without a branch. exp and log are
     vectorised in ONNX Runtime, pow is not.
     """
     above = t.clamp_min(LAB_BREAK)

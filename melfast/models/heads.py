@@ -1,10 +1,10 @@
-"""Heads: how the logits of a network relate to classes and tone groups, a class each.
+"""Heads: how the logits of a network relate to classes and tone groups, one Python class per head.
 
 After Wang et al. 2020, "Towards Fairness in Visual Recognition". To add one: a class here, its name in
 HEADS and in `melfast.models.record.Head`.
 
-In training an image of unknown group counts by what its class alone says: with a discriminative
-head the probability of its class summed over the groups, with an independent one its mean.
+In training, an image of unknown group contributes only through its class: a discriminative head uses
+the probability of the class summed over the groups, an independent head its mean.
 """
 
 import math
@@ -23,11 +23,11 @@ def plain_probability(logits: torch.Tensor) -> torch.Tensor:
 
 
 def discriminative_probability(logits: torch.Tensor, priors: tuple[tuple[float, ...], ...]) -> torch.Tensor:
-    """P(group, class) over its share of training (prior shift to equally frequent pairs), summed over the groups.
+    """P(group, class) divided by its training share (prior shift to equally frequent pairs), summed over groups.
 
     Logits [B, G * C], shares [G][C]; pairs without training images are left out.
     """
-    # Not `device=logits.device`: a trace would keep the device that it was made on.
+    # Not `device=logits.device`: a trace would keep the device on which it was made.
     share = torch.tensor(priors, dtype=torch.float32).type_as(logits)
     weights = torch.where(share > 0, 1 / share, 0.0)
     joint_bgc = logits.softmax(dim=1).view(-1, *share.shape) * weights
@@ -38,7 +38,7 @@ def discriminative_probability(logits: torch.Tensor, priors: tuple[tuple[float, 
 def independent_probability(
     logits: torch.Tensor, priors: tuple[tuple[float, ...], ...], group: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Softmax of the logits' mean over the groups, or of an image's own group where it is given.
+    """Softmax of the mean logits over the groups, or of the logits of the image's own group if it is given.
 
     Logits [B, G * C], shares [G][C], group int64 [B] or [1], -1 unknown. Groups that lacked training
     images of a class are left out.
@@ -56,11 +56,11 @@ def independent_probability(
 
 @dataclass(frozen=True)
 class PlainHead:
-    """One softmax over the C classes; knows no tone groups.
+    """One softmax over the C classes; ignores tone groups.
 
     Attributes:
         num_classes: C.
-        priors: share of each group and class [G][C] in training, for `decode` by heads of groups.
+        priors: fraction of each group and class [G][C] in training, for `decode` of group heads.
     """
 
     num_classes: int = 2
@@ -71,28 +71,28 @@ class PlainHead:
 
     def log_probabilities(self, logits_bk: torch.Tensor) -> torch.Tensor:
         """[B, G, C] in float32: log P(class) with a G of 1, log P(group, class), or
-        log P(class | group), by the head."""
+        log P(class | group), depending on the head."""
         return self._by_group(logits_bk).log_softmax(2)
 
     def log_likelihood(self, logp_bgc: torch.Tensor, class_b: torch.Tensor, group_b: torch.Tensor) -> torch.Tensor:
-        """log P of each image's class, and of its group where the head tells groups, [B].
+        """log P of the class of each image, and of its group if the head predicts groups, [B].
 
         Args:
-            logp_bgc: of `log_probabilities`.
+            logp_bgc: result of `log_probabilities`.
             class_b, group_b: int64 [B]; group -1: unknown.
         """
         return self._of_class(logp_bgc, class_b)[:, 0]
 
     def mean_log_probability(self, logp_bgc: torch.Tensor, group_b: torch.Tensor) -> torch.Tensor:
-        """Mean over the classes of log P of class and own group, [B]: what label smoothing pulls up.
+        """Mean over the classes of log P of class and own group, [B]; label smoothing raises it.
 
-        Never another group's: with a discriminative head each pair would get the same share of every
-        image, and for the rarest pairs the prior shift would make it the greater part of the result.
+        Other groups are excluded: with a discriminative head each pair would get the same share of every
+        image, and for the rarest pairs the prior shift would make that share dominate the result.
         """
         return logp_bgc.mean(2)[:, 0]
 
     def predicted_class(self, logp_bgc: torch.Tensor, group_b: torch.Tensor) -> torch.Tensor:
-        """The likeliest class of each image, int64 [B]; by its own group with an independent head."""
+        """The most likely class of each image, int64 [B]; within its own group for an independent head."""
         return logp_bgc.logsumexp(1).argmax(1)
 
     def decode(self, logits_bk: torch.Tensor, group_b: torch.Tensor | None = None) -> torch.Tensor:
@@ -100,15 +100,15 @@ class PlainHead:
         return self.probability(logits_bk)
 
     def group_probabilities(self, logits_bk: torch.Tensor) -> torch.Tensor:
-        """P(malignant | group) before calibration, float64 [B, G]: the softmax over the group's own logits,
-        with a discriminative head after the prior shift within the group.
+        """P(malignant | group) before calibration, float64 [B, G]: the softmax over the logits of the group,
+        for a discriminative head after the prior shift within the group.
 
-        NaN for a group that had no training image of one of the classes; [B, 0] of a plain head.
+        NaN for a group without training images of one of the classes; [B, 0] for a plain head.
         """
         return logits_bk.new_empty((len(logits_bk), 0), dtype=torch.float64)
 
     def required_cells(self, known_gc: torch.Tensor) -> str:
-        """What the head needs and training lacks, in words; '' where nothing is missing.
+        """What the head needs but training lacks, in words; '' if nothing is missing.
 
         Args:
             known_gc: training images of each known group and class [G, C].
@@ -123,7 +123,7 @@ class PlainHead:
 
 
 class _GroupHead(PlainHead):
-    """What heads of groups share: the image's own group where it is known, else all together."""
+    """Common part of group heads: uses the group of the image if it is known, otherwise all groups."""
 
     by_group: ClassVar[bool] = True
 
@@ -144,7 +144,7 @@ class _GroupHead(PlainHead):
         return "" if known_gc.any() else "tone groups; no training image has one: melfast prepare ita"
 
     def _over_groups(self, logp: torch.Tensor) -> torch.Tensor:
-        """log P(.) from log P by group, axis 1."""
+        """log P(.) from log P per group, axis 1."""
         raise NotImplementedError
 
     def _mean_of_unknown(self, logp_bgc: torch.Tensor) -> torch.Tensor:

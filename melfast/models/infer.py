@@ -1,4 +1,4 @@
-"""Logits of many images, each exactly once, on one process or several."""
+"""Compute logits of many images, each exactly once, in one process or several."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -24,19 +24,19 @@ from melfast.models.record import ModelRecord
 from melfast.models.running import Ask, InferenceSettings, in_pieces, run_batches, take_usable
 
 DEFAULT = InferenceSettings()
-# Images that one thread of the CPU works through at a time. A number of its own, for how many
-# threads share an operation decides its last bits: so 1, 2 and 4 processes say the same.
+# Images per CPU thread at a time. Fixed, because the number of threads that share an operation affects
+# its last bits; this way 1, 2 and 4 processes give the same result.
 PIECE = 8
 
 
 @dataclass(frozen=True)
 class Inference:
-    """What a model says of the images that could be read.
+    """Outputs of a model for the images that could be read.
 
     Attributes:
-        index: int64 [N], place in the list of files, ascending.
-        logits: float32 [N, V * K], the K logits of each of V views one after the other.
-        failures: one a file that could not be read.
+        index: int64 [N], index in the list of files, ascending.
+        logits: float32 [N, V * K], the K logits of each of V views in turn.
+        failures: one for each file that could not be read.
     """
 
     index: NDArray[np.int64]
@@ -44,11 +44,11 @@ class Inference:
     failures: tuple[ImageError, ...] = ()
 
     def probabilities(self, record: ModelRecord, groups: NDArray[np.int16]) -> NDArray[np.float64]:
-        """P(malignant) [N], the mean over the views; float64, as the threshold is: float32 would
-        round that.
+        """P(malignant) [N], the mean over the views; float64 like the threshold, which float32 would
+        round.
 
         Args:
-            groups: [N] tone groups by their index in record.groups, -1 unknown.
+            groups: tone groups [N] as indices into record.groups, -1 unknown.
         """
         group_b = torch.from_numpy(groups.astype(np.int64))
         views = torch.from_numpy(self.logits).split(record.num_logits, dim=1)
@@ -66,17 +66,17 @@ def infer(
     *,
     advance: Callable[[int], None] = lambda images: None,
 ) -> Inference:
-    """Runs a model, which stands on `world.device` in eval mode, over image files.
+    """Runs a model (in eval mode, on `world.device`) on image files.
 
-    Whole batches are dealt to the processes and their results gathered, so every process returns
-    the same whole result, on the CPU to the last bit however many processes and threads there are.
+    Each process receives whole batches and the results are gathered, so every process returns the same
+    complete result; on the CPU it is bit-identical for any number of processes and threads.
 
     Args:
         images: with lesion masks, for a masked `preprocess`.
-        advance: told how many images this process has done since it was last told.
+        advance: called with the number of images that this process has done since the last call.
     Raises:
-        ImageError: a file cannot be read or the model gives no number for it, under `on_error="raise"`.
-        InputError: that is so of all files.
+        ImageError: a file cannot be read or its result is not a number, under `on_error="raise"`.
+        InputError: this happens for all files.
     """
     files, share = ImageList.of(images), Share(world.rank, world.size)
     plan = evaluation_plan(len(files), batch_size=settings.batch_size, share=share, masked=preprocess.masked)
@@ -92,7 +92,7 @@ def infer(
                 logits.append(torch.cat([found for (found,) in by_view], dim=1))
                 index.append(batch.index)
             advance(len(batch.index) + len(batch.failures))
-    # Host-device sync, once: the logits come to the host together.
+    # Host-device sync, once: all logits are copied to the host together.
     mine = (np.concatenate(index), torch.cat(logits).cpu().numpy()) if index else None
     parts = world.gather((mine, failures))
     found = [part for part, _ in parts if part is not None]
@@ -114,12 +114,12 @@ def infer(
 def asking(model: torch.nn.Module, world: World, precision: Precision) -> Iterator[Ask]:
     """The model as a function of images [B, 3, H, W], without gradients; float32 logits [B, K].
 
-    On the CPU each thread answers for PIECE images alone, with torch's threads as many; faster,
-    too, than all threads at every operation.
+    On the CPU each thread processes PIECE images alone, which is also faster than sharing every
+    operation among all threads.
     """
 
     def whole(images: torch.Tensor) -> tuple[torch.Tensor]:
-        # Both are of the thread that enters them.
+        # Both apply only to the thread that enters them.
         with torch.inference_mode(), autocast(world.device, precision):
             return (model(images).float(),)
 
@@ -131,4 +131,4 @@ def asking(model: torch.nn.Module, world: World, precision: Precision) -> Iterat
         with ThreadPoolExecutor(threads, "infer", torch.set_num_threads, (1,)) as pool:
             yield lambda images, index: (torch.cat([part for (part,) in in_pieces(pool, whole, PIECE, images)]),)
     finally:
-        torch.set_num_threads(threads)  # of all libraries; what a worker sets is partly global
+        torch.set_num_threads(threads)  # of all libraries; some settings of a worker are global

@@ -1,7 +1,7 @@
-"""ModelRecord: what must be known of a model to use it; JSON in checkpoints and ONNX metadata.
+"""ModelRecord: everything needed to use a model; JSON in checkpoints and ONNX metadata.
 
-A record may come from a stranger. What is read is of this schema or refused: it holds numbers in bounds and printable
-names, and nothing that could name a file, a host or a URL.
+A record may come from an untrusted source, so anything outside this schema is refused: it holds bounded numbers and
+printable names, and nothing that could refer to a file, a host or a URL.
 """
 
 import dataclasses
@@ -23,9 +23,9 @@ from melfast.io.schema import STRICT, checked, from_json, refused
 
 Head = Literal["plain", "domain_discriminative", "domain_independent"]
 Inference = Literal["sum", "group_conditional"]
-CalibrationName = Literal["none", "temperature", "isotonic"]
-# What of timm.create_model's keywords shapes a network. `checkpoint_path`, `pretrained_cfg` and others that read files
-# or fetch URLs must never be among them.
+CalibrationName = Literal["none", "temperature", "sigmoid", "isotonic"]
+# The keywords of timm.create_model that shape a network. `checkpoint_path`, `pretrained_cfg` and others that read files
+# or fetch URLs must never be listed.
 _OPTIONS = """
     act_layer attn_drop_rate avg_down base_width block_size cardinality channels class_token conv_mlp depth depths dims
     down_kernel_size drop_block_rate drop_path_rate drop_rate dynamic_img_pad dynamic_img_size embed_dim fc_norm
@@ -39,7 +39,9 @@ LARGEST_OPTION = 8192
 
 
 def _architecture(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_]{1,80}(\.[A-Za-z0-9_]{1,80})?", name):  # hf-hub: and local-dir: would load more
+    if not re.fullmatch(
+        r"[A-Za-z0-9_]{1,80}(\.[A-Za-z0-9_]{1,80})?", name
+    ):  # hf-hub: and local-dir: would load other files
         raise refused("the name of an architecture, as convnext_tiny or convnext_tiny.fb_in22k", name)
     return name
 
@@ -51,7 +53,7 @@ def _printable(name: str) -> str:
 
 
 def _shaping(options: dict[str, Any]) -> dict[str, Any]:
-    """Options that are on the list, with numbers and plain words for values."""
+    """Allowed options, whose values are numbers and plain words."""
     for key, value in options.items():
         if key not in OPTIONS:
             near = get_close_matches(key, OPTIONS, 1, 0.8)
@@ -89,7 +91,7 @@ Count = Annotated[int, Field(ge=0)]
 
 @with_config(STRICT)
 class Training(TypedDict, total=False):
-    """A summary for people."""
+    """A summary to show."""
 
     train: dict[Name, Count]
     valid: dict[Name, Count]
@@ -102,26 +104,27 @@ class Training(TypedDict, total=False):
 
 @checked()
 class ModelRecord:
-    """Everything about a model but its weights.
+    """Everything about a model except its weights.
 
     Attributes:
-        backbone: a published name or timm's, see melfast.models.backbones.
-        backbone_options: passed to timm.create_model; those in OPTIONS only.
+        backbone: a published or timm name, see melfast.models.backbones.
+        backbone_options: passed to timm.create_model; only those in OPTIONS.
         head: how logits become a probability, see melfast.models.heads.
         classes: names by class index; the last is the malignant one.
-        groups: names of the tone groups by index; empty where training knew none.
-        priors: share of each tone group and class [G][C] in training; for heads of groups.
-        inference: of a domain_independent head, see melfast.config.schema.ModelConfig.
-        preprocess: what is done to an image first.
-        temperature: by which the log-odds of P(malignant) are divided; 1: not at all.
-        isotonic: calibration of P(malignant) by lines from knot (before, after) to knot, rising.
+        groups: names of the tone groups by index; empty if training had none.
+        priors: fraction of each tone group and class [G][C] in training; for group heads.
+        inference: for a domain_independent head, see melfast.config.schema.ModelConfig.
+        preprocess: preprocessing of an image.
+        temperature: divisor of the log-odds of P(malignant); 1: no change.
+        offset: added to the log-odds of P(malignant) after that (Platt scaling); 0: no change.
+        isotonic: calibration of P(malignant): rising knots (before, after) joined by lines.
         threshold: P(malignant) at or above which an image is called malignant; chosen on the
             validation split by `threshold_rule`. None until then.
         group_thresholds: the same for images of each tone group; empty: `threshold` for all.
-        training: a summary for people: data, epochs, metrics, versions.
+        training: a summary to show: data, epochs, metrics, versions.
 
     Raises:
-        InputError: a value does not fit its type and bounds, or the others.
+        InputError: a value violates its type or bounds, or contradicts another.
     """
 
     backbone: Backbone
@@ -136,6 +139,7 @@ class ModelRecord:
     priors: tuple[tuple[Share, ...], ...] = ()
     inference: Inference = "sum"
     temperature: Annotated[float, Field(ge=0.01, le=100)] = 1.0
+    offset: Annotated[float, Field(ge=-20, le=20)] = 0.0
     isotonic: Annotated[tuple[tuple[Share, Share], ...], Field(max_length=100_000), AfterValidator(_rising)] = ()
     threshold: Share | None = None
     threshold_rule: Annotated[str, Field(max_length=200), AfterValidator(_printable)] = ""
@@ -159,22 +163,24 @@ class ModelRecord:
             raise refused(f"such that head {self.head} could learn every class", self.priors, "priors")
         if self.isotonic and self.temperature != 1:
             raise refused("1 beside an isotonic calibration", self.temperature, "temperature")
+        if self.isotonic and self.offset:
+            raise refused("0 beside an isotonic calibration", self.offset, "offset")
         if self.group_thresholds and len(self.group_thresholds) != rows:
             raise refused(f"{rows} thresholds, one a group", list(self.group_thresholds), "group_thresholds")
 
     @property
     def num_logits(self) -> int:
-        """Outputs of the network: a logit a class, for heads of groups one a group and class."""
+        """Number of outputs of the network: one per class, for group heads one per group and class."""
         return len(self.classes) * (len(self.groups) if self.by_group else 1)
 
     @property
     def by_group(self) -> bool:
-        """Whether the head tells tone groups; as of melfast.models.heads, without torch."""
+        """Whether the head uses tone groups; as in melfast.models.heads, without torch."""
         return self.head != "plain"
 
     @property
     def takes_group(self) -> bool:
-        """Whether P(malignant) depends on the image's own tone group."""
+        """Whether P(malignant) depends on the tone group of the image."""
         return self.head == "domain_independent" and self.inference == "group_conditional"
 
     def to_json(self) -> str:
@@ -182,20 +188,20 @@ class ModelRecord:
 
     @classmethod
     def from_json(cls, text: str, where: str) -> "ModelRecord":
-        """Raises InputError, naming `where` and the key, for anything that is no record."""
+        """Reads a record; raises InputError, naming `where` and the key, for anything else."""
         return from_json(cls, text, where)
 
     def learnt_by(self, other: "ModelRecord") -> "ModelRecord":
-        """With what validation has found of another: threshold, calibration and summary."""
-        names = ("temperature", "isotonic", "threshold", "threshold_rule", "group_thresholds", "training")
+        """A copy with the threshold, calibration and summary of another record."""
+        names = ("temperature", "offset", "isotonic", "threshold", "threshold_rule", "group_thresholds", "training")
         return self.replace(**{name: getattr(other, name) for name in names})
 
     def thresholds(self, groups: NDArray[np.integer[Any]], otherwise: float) -> NDArray[np.float64]:
         """The threshold of each image, float64 [N].
 
         Args:
-            groups: of the images [N], index into `groups`, -1 unknown.
-            otherwise: what to take where the model has no threshold.
+            groups: tone groups of the images [N], indices into `groups`, -1 unknown.
+            otherwise: threshold to use if the model has none.
         """
         common = otherwise if self.threshold is None else self.threshold
         by_group = self.group_thresholds or (common,) * len(self.groups)

@@ -1,7 +1,7 @@
-"""Running a model over images: one loop, whatever the model is and wherever it runs.
+"""Run a model on images: one loop for all kinds of models and devices.
 
-A model here is a function `ask` of a batch of pixels; networks of torch (melfast.models.infer) and engines
-(melfast.predict.predictor) each give one.
+A model is a function `ask` of a batch of pixels; torch networks (melfast.models.infer) and engines
+(melfast.predict.predictor) provide it.
 """
 
 from collections import deque
@@ -22,20 +22,20 @@ from melfast.io.words import check_words
 
 # Always the same, so that training and `melfast evaluate` see the same batches.
 BATCH_SIZE = 64
-SLACK = 1e-3  # half precision rounds: a probability may be this far out of 0..1
-# Pixels of one view (an array [B, H, W, 3] or a tensor [B, 3, H, W]) and the place of each image in the list
-# of files, to arrays or tensors of B rows each.
+SLACK = 1e-3  # half precision rounds, so a probability may be this far outside 0..1
+# Maps pixels of one view (an array [B, H, W, 3] or a tensor [B, 3, H, W]) and the index of each image in the
+# list of files to arrays or tensors of B rows each.
 Ask = Callable[[Any, NDArray[np.int64]], tuple[Any, ...]]
 
 
 @check_words
 @dataclass(frozen=True)
 class InferenceSettings(LoaderSettings):
-    """How a model is run over images; see LoaderSettings for the rest.
+    """How a model is run on images; see LoaderSettings for the rest.
 
     Attributes:
-        device: `auto`: CUDA where there is a device.
-        tta: of which views of each image the mean is taken, see melfast.data.views.
+        device: `auto`: CUDA if there is a device.
+        tta: the views of each image to average over, see melfast.data.views.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -46,14 +46,14 @@ class InferenceSettings(LoaderSettings):
 def run_batches(
     batches: Iterable[tuple[Any, Batch]], ask: Ask, views: Sequence[View], *, in_flight: int = 1, planes: bool = False
 ) -> Iterator[tuple[Batch, list[tuple[Any, ...]]]]:
-    """Runs a model over batches, while the loader makes the next ones.
+    """Runs a model on batches, while the loader prepares the next ones.
 
     Args:
-        batches: pixels, which are their maker's again with the next batch, and what they are of.
-        in_flight: batches that the model works on at a time, each in a thread.
-        planes: pixels are [B, 3, H, W], else [B, H, W, 3].
+        batches: pixels, valid until the next batch, and the batch that they belong to.
+        in_flight: number of batches that the model processes at the same time, each in a thread.
+        planes: pixels are [B, 3, H, W], otherwise [B, H, W, 3].
     Yields:
-        Each batch in order, and what the model gives for each view of it; nothing for a batch without an image.
+        Each batch in order, with the model's result for each view; no results for a batch without images.
     """
     axes = (2, 3) if planes else (1, 2)
 
@@ -78,9 +78,9 @@ def run_batches(
 def in_pieces(
     pool: ThreadPoolExecutor, run: Callable[..., tuple[Any, ...]], size: int, *inputs: Any
 ) -> list[tuple[Any, ...]]:
-    """What `run` gives for each piece of `size` rows of the inputs, a thread a piece, in order.
+    """Results of `run` for each piece of `size` rows of the inputs, in order, one thread per piece.
 
-    Faster on a CPU than all threads at every operation.
+    On a CPU this is faster than sharing every operation among all threads.
     """
     starts = range(0, len(inputs[0]), size)
     return list(pool.map(run, *([each[first : first + size] for first in starts] for each in inputs)))
@@ -90,12 +90,12 @@ def in_pieces(
 def take_usable(
     values: NDArray[Any], paths: Sequence[str | Path], on_error: OnError, bounds: tuple[float, float] | None = None
 ) -> tuple[NDArray[np.bool_], dict[int, ImageError]]:
-    """Which rows are finite numbers, within bounds if there are any, and why the others are failures, by row.
+    """Which rows are finite numbers within the bounds (if any), and for the other rows the failure.
 
     Args:
-        values: [N] or [N, K], what a model gave for `paths`.
+        values: [N] or [N, K], results of a model for `paths`.
     Raises:
-        ImageError: for the first that is not, under `on_error="raise"`.
+        ImageError: for the first invalid row, under `on_error="raise"`.
     """
     low, high = bounds or (-np.inf, np.inf)
     good = np.isfinite(values) & (values >= low - SLACK) & (values <= high + SLACK)

@@ -1,4 +1,4 @@
-"""Weights from a file of somebody's: tensors only, never pickled code."""
+"""Load weights from a third-party file: only tensors, never pickled code."""
 
 import pickle
 from dataclasses import dataclass
@@ -11,20 +11,20 @@ import torch
 
 from melfast.io.errors import InputError
 
-# What training scripts put their tensors under, and before their names.
+# Keys under which training scripts store tensors, and prefixes of their names.
 HOLDERS = ("state_dict", "model", "model_ema", "state_dict_ema", "teacher")
 PREFIXES = ("module.", "_orig_mod.", "backbone.", "network.")
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """What became of a file's tensors.
+    """What happened to the tensors of a file.
 
     Attributes:
-        count: tensors taken over.
-        missing: of the network, not in the file: as they were.
-        unexpected: of the file, not in the network.
-        shapes: in both with another shape, as where the classes differ: as they were.
+        count: number of loaded tensors.
+        missing: tensors of the network that are not in the file; unchanged.
+        unexpected: tensors of the file that are not in the network.
+        shapes: tensors with a different shape in both, for example when the classes differ; unchanged.
     """
 
     count: int
@@ -44,10 +44,10 @@ class Loaded:
 
 
 def load_file(model: torch.nn.Module, path: str | Path) -> Loaded:
-    """Fills a network with the tensors of a .safetensors, .pth or .pt file that fit it.
+    """Fills a network with the matching tensors of a .safetensors, .pth or .pt file.
 
     Raises:
-        InputError: the file cannot be read, holds more than tensors, or nothing of it fits.
+        InputError: the file cannot be read, contains more than tensors, or nothing matches.
     """
     found = read_tensors(Path(path))
     wanted = model.state_dict()
@@ -68,7 +68,7 @@ def load_file(model: torch.nn.Module, path: str | Path) -> Loaded:
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a file by name, out of the usual holders and without the usual prefixes.
+    """The tensors of a file by name, from under the usual keys and without the usual prefixes.
 
     Raises:
         InputError: as load_file.
@@ -82,7 +82,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
     except pickle.UnpicklingError:
-        # torch's own words are long and advise to switch its guard off.
+        # The message of torch is long and suggests disabling its safeguard.
         raise InputError(
             f"{path}: holds more than tensors, or no tensors; wanted a state_dict (.safetensors or torch.save of one)"
         ) from None

@@ -1,7 +1,7 @@
-"""Cluster: a list of images in parts, each predicted by one of many workers of a Ray cluster.
+"""Cluster: predict a list of images in parts, each by one worker of a Ray cluster.
 
-Every part is a table of its own in one folder that all machines see, made as `write_predictions`
-makes any, so a run that is begun again does only the parts that are not whole yet.
+Every part is a separate table in a folder that all machines share, written by `write_predictions`, so a
+run that is started again does only the incomplete parts.
 """
 
 import contextlib
@@ -40,11 +40,11 @@ THREADS_A_WORKER = 4
 class Workers:
     """
     Attributes:
-        address: of the cluster, HOST:PORT; `auto`: the one this machine is part of; `local`: a
-            new one of this machine alone.
-        count: processes, each with an engine; 0: one a GPU for backends that run on GPUs, where
-            the cluster has any, else as many as its processors suffice for.
-        threads: of each.
+        address: address of the cluster, HOST:PORT; `auto`: the one that this machine belongs to; `local`:
+            a new one on this machine.
+        count: number of processes, each with an engine; 0: one per GPU if the backend uses GPUs and the
+            cluster has any, otherwise as many as its processors allow.
+        threads: threads per process.
     """
 
     address: str = "auto"
@@ -55,10 +55,10 @@ class Workers:
 @check_words
 @dataclass(frozen=True)
 class Job:
-    """What every worker must know.
+    """The settings of every worker.
 
     Attributes:
-        model: a file that all machines see.
+        model: a file that all machines can read.
         foreign: keywords of `open_engine` for a model that melfast did not write.
     """
 
@@ -71,18 +71,18 @@ class Job:
 
 
 class Worker:
-    """An engine, and the parts that it is given."""
+    """An engine that predicts parts."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.engine: Engine | None = None  # opened with the first part, whose failure can be told
+        self.engine: Engine | None = None  # opened with the first part, where a failure can be reported
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Predicts one part: {"part": [k], "paths": [[...]], "names": [[...]], "groups": [[...]]}.
 
         Returns:
-            The part, and what went wrong in words; '' where nothing did. An exception would come
-            back wrapped in those of Ray.
+            The part, and the error message or ''. An exception would come back wrapped in those of
+            Ray.
         """
         part = int(batch["part"][0])
         paths, names, groups = (list(batch[what][0]) for what in ("paths", "names", "groups"))
@@ -94,8 +94,8 @@ class Worker:
             )
             write_predictions(self.engine, files, table, self.job.wanted, self.job.settings, resume=True)
         except NothingReadError:
-            pass  # such a part has no table, but its list of failures
-        except Exception as error:  # whatever it is, the user must hear of it
+            pass  # such a part has no table, only a list of failures
+        except Exception as error:  # any error must reach the user
             known = isinstance(error, (InputError, OSError))
             failed = f"{error}" if known else f"{type(error).__name__}: {error}"
         return {"part": [part], "failed": [failed]}
@@ -110,17 +110,17 @@ def predict_on_ray(
     images_a_part: int = IMAGES_A_PART,
     progress: Callable[[int], None] = lambda count: None,
 ) -> Summary:
-    """Predicts the files in parts, which are `part-00000.parquet` and so on in the job's folder.
+    """Predicts the files in parts, `part-00000.parquet` and so on in the folder of the job.
 
-    Images that cannot be read are listed in `failed.csv` there, all together. Begun again, the
-    parts that are not whole are done, and those with images that failed: these alone.
+    Images that cannot be read are listed in `failed.csv` there. When started again, only incomplete
+    parts and parts with failed images are done.
 
     Args:
-        model: the job's, as it was read here; each worker opens an engine of it.
-        files: as all machines see them.
-        progress: told of each part that is done how many images it had.
+        model: the model of the job, as read here; each worker opens an engine for it.
+        files: paths that are valid on all machines.
+        progress: called with the number of images of each finished part.
     Raises:
-        InputError: Ray is not installed or cannot be reached, the folder holds parts of another
+        InputError: Ray is not installed or cannot be reached, the folder contains parts of a different
             list of images, model or settings, or no image could be read.
     """
     parts = [
@@ -167,7 +167,7 @@ def _predict_parts(
     made = [about for about in found if about]
     if len(made) < len(parts):
         raise InputError(
-            f"{job.folder}: {len(parts) - len(made)} of {len(parts)} parts are not there; the same command goes on"
+            f"{job.folder}: {len(parts) - len(made)} of {len(parts)} parts are not there; the same command resumes"
         )
     return _gather(job.folder, made, files, len(done))
 
@@ -177,7 +177,7 @@ def part_table(folder: Path, part: int) -> Path:
 
 
 def _about(folder: Path, part: int, files: ImageFiles, settings: dict[str, Any]) -> dict[str, Any] | None:
-    """What the JSON beside a part says; None where the part is not done."""
+    """The JSON beside a part; None if the part is not done."""
     table = part_table(folder, part)
     unfinished = Partial(table, settings["columns"], settings, {})
     if unfinished.is_made():
@@ -234,7 +234,7 @@ def _cluster(workers: Workers) -> Iterator[Any]:
 
 
 def _require_reachable(address: str) -> None:
-    """Ray itself would try for many minutes, and say so in every one."""
+    """Checks the address first, because Ray itself would retry for many minutes."""
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdecimal() or "/" in host:
         return
@@ -245,13 +245,13 @@ def _require_reachable(address: str) -> None:
 
 
 def _answers(ray: Any, items: list[dict[str, Any]], job: Job, workers: Workers) -> Iterator[dict[str, Any]]:
-    """{"part": k} of each part, as it is done."""
+    """Yields {"part": k} for each part when it is done."""
     count, gpu = _share(ray.cluster_resources(), len(items), job, workers)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
 
     class Own(Worker):
-        """Holds the job itself: arguments kept by the cluster could be lost when it restarts."""
+        """Holds the job itself, because arguments stored in the cluster could be lost when it restarts."""
 
         def __init__(self) -> None:
             super().__init__(job)
@@ -269,13 +269,13 @@ def _answers(ray: Any, items: list[dict[str, Any]], job: Job, workers: Workers) 
     except ray.exceptions.RayError as error:
         failed = str(error).strip().splitlines()[-1]
     if failed:
-        raise InputError(f"a worker failed: {failed}; the same command goes on")
+        raise InputError(f"a worker failed: {failed}; the same command resumes")
 
 
 @contextlib.contextmanager
 def _python_alone_on_stderr() -> Iterator[None]:
-    """Keeps the lines of Ray's compiled part, which no setting turns off, and of its loggers from
-    stderr; they are in Ray's own log files as well."""
+    """Keeps the output of Ray's compiled code, which no setting turns off, and of its loggers away from
+    stderr; it is also in Ray's log files."""
     sys.stderr.flush()
     shown = os.dup(2)
     with (
@@ -292,13 +292,13 @@ def _python_alone_on_stderr() -> Iterator[None]:
 
 
 def _share(there: Mapping[str, float], parts: int, job: Job, workers: Workers) -> tuple[int, int | None]:
-    """How many workers, and how many GPUs each.
+    """Number of workers, and GPUs per worker.
 
     Raises:
-        InputError: the cluster has not as much as is wanted.
+        InputError: the cluster has too few resources.
     """
     gpus, processors = (int(there.get(what, 0)) for what in ("GPU", "CPU"))
-    # Ray hides the GPUs from a worker that did not ask for one.
+    # Ray hides the GPUs from a worker that did not request one.
     gpu = job.backend in ("onnx-cuda", "tensorrt") or (job.backend in ("auto", "torch") and gpus > 0)
     most = processors // workers.threads
     if gpu:
@@ -315,7 +315,7 @@ def _share(there: Mapping[str, float], parts: int, job: Job, workers: Workers) -
 
 
 def _gather(folder: Path, made: list[dict[str, Any]], files: ImageFiles, parts_kept: int) -> Summary:
-    """The counts and the engines together, and the lists of failures as one."""
+    """Combines the counts, the engines and the lists of failures."""
     rows: list[list[str]] = []
     for part in range(len(made)):
         path = failed_path(part_table(folder, part))

@@ -1,4 +1,4 @@
-"""Outputs: the files that predictions are written to, which may not be those they are made of."""
+"""Outputs: the files that predictions are written to; they must not be inputs."""
 
 import os
 from collections.abc import Iterable
@@ -12,12 +12,12 @@ from melfast.predict.sources import ImageFiles
 
 
 def about_path(table: Path) -> Path:
-    """NAME.json of NAME.csv; NAME.parquet.json of NAME.parquet, for both may stand side by side."""
+    """NAME.json for NAME.csv, NAME.parquet.json for NAME.parquet, since both may be in one folder."""
     return table.with_name(f"{_stem(table)}.json")
 
 
 def failed_path(table: Path) -> Path:
-    """NAME.failed.csv, likewise."""
+    """NAME.failed.csv for NAME.csv, NAME.parquet.failed.csv for NAME.parquet."""
     return table.with_name(f"{_stem(table)}.failed.csv")
 
 
@@ -30,8 +30,8 @@ def _stem(table: Path) -> str:
 
 
 def require_apart(table: Path, files: ImageFiles, engine: Engine) -> None:
-    """Raises InputError where a table, or what is written beside it, would replace an image, what
-    lists the images, or the model."""
+    """Raises InputError if a table, or a file written beside it, would replace an image, the list of
+    images, or the model."""
     written = (table, about_path(table), failed_path(table), partial_path(table))
     there = _there(written)
     if not there:
@@ -39,15 +39,15 @@ def require_apart(table: Path, files: ImageFiles, engine: Engine) -> None:
     model = Path(engine.info.model)
     read: list[str | Path] = [files.source, model, sidecar_path(model)]
     if model.suffix == ".safetensors":
-        read += model.parent.glob("*")  # the record among them
+        read += model.parent.glob("*")  # including the record
     for path in (*read, *files.paths):
         if replaced := there.get(_identity(path)):
             raise InputError(f"{replaced}: would be replaced, but is read as {path}; wanted another `output`")
 
 
 def require_overlay_apart(overlay: Path, files: ImageFiles) -> None:
-    """Raises InputError where pictures would replace images that are predicted, or would be
-    predicted themselves by the next run, or would lie out of the folder."""
+    """Raises InputError if pictures would replace predicted images, would themselves be predicted by the
+    next run, or would be outside the folder."""
     for name in files.names:
         if os.path.isabs(name) or ".." in Path(name).parts:
             raise InputError(f"`overlay`: image_name {name!r} leads out of the folder")
@@ -74,14 +74,14 @@ def overlay_path(overlay: Path, name: str) -> Path:
 
 
 def _there(paths: Iterable[Path]) -> dict[tuple[int, int] | None, Path]:
-    """Those of the paths that are there, by identity."""
+    """The existing paths by identity."""
     found = {_identity(path): path for path in paths}
     found.pop(None, None)
     return found
 
 
 def _identity(path: str | Path) -> tuple[int, int] | None:
-    """The same for all names of a file; None where there is none."""
+    """An id that is the same for all names of a file; None if it does not exist."""
     with suppress(OSError, ValueError):
         found = os.stat(path)
         return found.st_dev, found.st_ino

@@ -1,4 +1,4 @@
-"""Look: skin tone and lesion of an image that is predicted, and the picture that shows them."""
+"""Look: skin tone and lesion of a predicted image, and a picture that shows them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,18 +13,18 @@ from melfast.skin.ita import SkinTone, estimate_tone
 from melfast.skin.masks import make_mask, working_size
 from melfast.skin.tone import TONE_GROUPS, UNKNOWN_GROUP, ToneScale, classify
 
-OUTLINE = (255, 225, 0)  # seen on skin of any tone and on lesions
+OUTLINE = (255, 225, 0)  # visible on skin of any tone and on lesions
 SHOWN_WIDTH, CAPTION_HEIGHT, FONT_SIZE = 512, 26, 16  # pixels, the first at least
 ENLARGED_HEIGHT = 2048  # pixels, at most
 
 
 @dataclass(frozen=True)
 class Look:
-    """What was seen in an image.
+    """Skin tone and lesion of an image.
 
     Attributes:
-        image: uint8 sRGB [h, w, 3], at the size that skin and lesion are found at.
-        group: name of the tone group; '' where the tone cannot be told.
+        image: uint8 sRGB [h, w, 3], at the size at which skin and lesion are segmented.
+        group: name of the tone group; '' if the tone is unknown.
     """
 
     image: NDArray[np.uint8]
@@ -33,7 +33,7 @@ class Look:
 
     @property
     def cells(self) -> list[str]:
-        """Of the columns ita, ita_quality and group."""
+        """Cells of the columns ita, ita_quality and group."""
         known = np.isfinite(self.tone.ita_deg)
         quality = f"{self.tone.quality:.3f}" if known else ""
         return [f"{self.tone.ita_deg:.4f}" if known else "", quality, self.group]
@@ -49,7 +49,7 @@ class Look:
         height, width = round(height * scale), round(width * scale)
         shown = np.array(Image.fromarray(self.image).resize((width, height)))
         shown[outline(make_mask(self.image, "lesion", (height, width)) > 0)] = OUTLINE
-        # The words need room, whatever the picture's shape.
+        # The text needs room for any shape of the picture.
         picture = Image.new("RGB", (max(width, SHOWN_WIDTH), height + CAPTION_HEIGHT), "white")
         picture.paste(Image.fromarray(shown), (0, 0))
         ita = f"ITA {self.tone.ita_deg:.0f}°" if np.isfinite(self.tone.ita_deg) else "ITA unknown"
@@ -61,10 +61,10 @@ class Look:
 
 
 def look_at(path: Path, groups: tuple[str, ...] = ()) -> Look:
-    """Reads an image and finds its skin tone, as `melfast prepare ita` does.
+    """Reads an image and estimates its skin tone like `melfast prepare ita`.
 
     Args:
-        groups: of the model; where they are those of a scale, `group` is of that scale.
+        groups: groups of the model; if they are those of a scale, `group` is on that scale.
     Raises:
         ImageError: as read_image.
     """
@@ -77,13 +77,13 @@ def look_at(path: Path, groups: tuple[str, ...] = ()) -> Look:
 
 
 def scale_of(groups: tuple[str, ...]) -> ToneScale:
-    """The scale with groups of these names; six groups where there is none."""
+    """The scale with these group names; the six-group scale if there is none."""
     found = (scale for scale in TONE_GROUPS.values() if scale.names == groups)
     return next(found, TONE_GROUPS["six"])
 
 
 def outline(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Pixels of a mask's border, two wide, [H, W]."""
+    """Border of a mask, two pixels wide, [H, W]."""
     core = inside.copy()
     for _ in range(2):
         smaller = core.copy()

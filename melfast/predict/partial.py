@@ -1,4 +1,4 @@
-"""Partial: the rows of a table of predictions while they come, so that a stopped run can go on."""
+"""Partial: stores the rows of a table of predictions as they come, so that a stopped run can resume."""
 
 import csv
 import hashlib
@@ -18,31 +18,31 @@ from melfast.predict.outputs import about_path, partial_path
 
 PARQUET_SUFFIX = ".parquet"
 SUFFIXES = (".csv", PARQUET_SUFFIX)
-# Type of a column in Parquet, by how its name begins; text where nothing fits.
+# Parquet type of a column by the start of its name; otherwise text.
 INTEGERS, FLOATS = ("target",), ("probability", "logit", "ita")
 ROWS_AT_A_TIME = 65536  # of a piece of Parquet
 INSTALL_PYARROW = "pip install pyarrow"
 
 
 class Partial:
-    """A table of predictions and the journal beside it, its name with `.partial`, of its rows.
+    """A table of predictions, and the journal of its rows beside it, named `.partial`.
 
-    An entry is a row in the order in which it came, with the path of its image behind it; the first
-    line says which engines made the rows.
+    Each entry is a row, in order of arrival, followed by the path of its image; the first line lists the
+    engines that made the rows.
 
     Attributes:
-        count: rows that are written.
-        engines: what made them: of each engine what `writing` was told, and its `rows`, but for the
-            last, which made the rest.
+        count: number of rows written.
+        engines: the engines that made them, as passed to `writing`, each with its number of `rows`
+            except the last, which made the rest.
     """
 
     def __init__(self, output: Path, header: Sequence[str], settings: dict[str, Any], paths: Mapping[str, str]) -> None:
         """
         Args:
-            paths: of the images, by name (the first cell of a row).
+            paths: paths of the images, by name (the first cell of a row).
         Raises:
-            InputError: `output` ends in neither .csv nor .parquet, or Parquet cannot be written or
-                cannot hold a name.
+            InputError: `output` ends neither in .csv nor in .parquet, or Parquet cannot be written or
+                cannot store a name.
         """
         if output.suffix.lower() not in SUFFIXES and not output.is_dir():
             raise InputError(f"{output}: wanted a name that ends in {' or '.join(SUFFIXES)}")
@@ -60,20 +60,20 @@ class Partial:
         return self.journal.count
 
     def require_none(self) -> None:
-        """Raises InputError where an earlier run has left rows, which a new one would take away."""
+        """Raises InputError if an earlier run left rows, which a new one would remove."""
         if self.path.is_file() and (count := sum(1 for _ in self.journal.entries())):
             raise InputError(
                 f"{self.path}: keeps {count:,} rows of a run that ended early; wanted "
                 "`resume=True`, which goes on from them, or the file deleted, to begin anew"
             )
-        self.journal.read()  # what is no journal is not replaced
+        self.journal.read()  # never replace a file that is not a journal
 
     def rows(self) -> list[list[str]]:
-        """The whole rows that an earlier run has left; one that was cut off is not among them. Of a
-        run that came to its end those of its table.
+        """The complete rows that an earlier run left, without a truncated last one. For a finished run,
+        the rows of its table.
 
         Raises:
-            InputError: they were made with other settings, or of other images.
+            InputError: they were made with other settings, or from other images.
         """
         if self.path.is_file():
             about, kept = self.journal.read()
@@ -93,11 +93,11 @@ class Partial:
 
     @contextmanager
     def writing(self, kept: Sequence[Sequence[str]], engine: dict[str, Any]) -> Iterator[None]:
-        """Starts the journal anew, with the rows that are kept; `add` works inside. A journal
-        without any row does not stay where the block fails.
+        """Rewrites the journal with the rows to keep; call `add` inside the block. If the block fails, a
+        journal without rows is removed.
 
         Args:
-            engine: what makes the rows that come.
+            engine: the engine that makes the next rows.
         """
         self.engines = [*(each for each in self.engines if each | engine != each), engine]
         try:
@@ -109,16 +109,16 @@ class Partial:
             raise
 
     def add(self, rows: Sequence[Sequence[object]]) -> None:
-        """Raises InputError where they cannot be written; then the rows before stay alone."""
+        """Appends rows; raises InputError if they cannot be written, and keeps the earlier ones."""
         self.journal.add(self._entries(rows))
 
     def finish(self, about: Mapping[str, Any]) -> None:
-        """Makes the table of the rows and the JSON beside it, and takes the journal away.
+        """Writes the table and the JSON beside it, and removes the journal.
 
         Args:
-            about: for the JSON, beside the settings, the engines and a digest of the images.
+            about: content for the JSON besides the settings, the engines and a hash of the images.
         Raises:
-            InputError: it cannot be written, or the journal does not hold all rows any more.
+            InputError: it cannot be written, or the journal no longer contains all rows.
         """
         names: dict[str, None] = {}
 
@@ -128,7 +128,7 @@ class Partial:
                 names[row[0]] = None
                 count += 1
                 yield row
-            if not count == len(names) == self.count:  # the table does not get its name then
+            if not count == len(names) == self.count:  # then the table is not renamed to its final name
                 raise InputError(
                     f"{self.path}: holds {count:,} rows of {len(names):,} images, expected {self.count:,}: another "
                     f"program has changed it; {self.output} is not written"
@@ -144,13 +144,13 @@ class Partial:
         self.journal.remove()
 
     def is_made(self) -> bool:
-        """Whether the table that is there was made with these settings, by the JSON beside it."""
+        """Whether the JSON beside the existing table says that it was made with these settings."""
         found = read_about(self.about_path)
         return self.output.is_file() and all(found.get(key) == value for key, value in self.settings.items())
 
     def _finished(self) -> tuple[dict[str, Any], list[list[str]]]:
-        """What the JSON beside a table that is done says, and the rows, with their paths now, which
-        must be those of then."""
+        """The JSON beside a finished table, and its rows with their current paths, which must not have
+        changed."""
         rows = list(self._rows_of_table())
         there = [row for row in rows if row[0] in self.paths]
         about = read_about(self.about_path)
@@ -161,7 +161,7 @@ class Partial:
         return about, [[*row, self.paths[row[0]]] for row in rows]
 
     def _digest(self, names: Iterable[str]) -> str:
-        """Of images, by their names and paths."""
+        """Hash of the names and paths of images."""
         found = hashlib.sha256()
         for name in names:
             found.update(f"{name}\t{self.paths[name]}\n".encode("utf-8", "surrogateescape"))
@@ -209,7 +209,7 @@ def write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[object
 
 
 def read_about(path: Path) -> dict[str, Any]:
-    """What the JSON beside a table says; {} where there is none, or another file of that name."""
+    """The JSON beside a table; {} if it is missing or is another file of that name."""
     with suppress(OSError, ValueError):
         found = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(found, dict) and {"melfast", "model", "columns"} <= set(found):
@@ -218,7 +218,7 @@ def read_about(path: Path) -> dict[str, Any]:
 
 
 def require_utf8(what: str, names: Iterable[str]) -> None:
-    """Raises InputError where something can hold no name that is not UTF-8, and there is one."""
+    """Raises InputError for a name that is not UTF-8, if the format requires UTF-8."""
     for name in names:
         try:
             name.encode()
@@ -229,8 +229,7 @@ def require_utf8(what: str, names: Iterable[str]) -> None:
 
 
 def _counted(engines: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
-    """Each engine with its rows; those that the others have not made are of the last. Engines
-    without any are left out."""
+    """Each engine with its number of rows; the last made the rest. Engines without rows are left out."""
     known = sum(each.get("rows", 0) for each in engines)
     counted = [{"rows": count - known} | each for each in engines]
     return [each for each in counted if each["rows"]]

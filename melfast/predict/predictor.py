@@ -1,4 +1,4 @@
-"""Predictions of images with an exported model; the model file and the images are enough."""
+"""Predict images with an exported model; only the model file and the images are needed."""
 
 import ctypes
 import os
@@ -34,13 +34,13 @@ GroupsOf = Callable[[NDArray[np.int64]], NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model says of a batch.
+    """Predictions for a batch.
 
     Attributes:
-        index: int64 [B], place in the list of files.
+        index: int64 [B], index in the list of files.
         probability: float32 [B], P(malignant).
-        logits: float32 [B, K]; of several views their mean.
-        failures: why other images of the batch have no answer, by place in the list of files.
+        logits: float32 [B, K]; the mean over several views.
+        failures: for other images of the batch, why they failed, by index in the list of files.
     """
 
     index: NDArray[np.int64]
@@ -50,12 +50,12 @@ class Answers:
 
 
 def choose_threshold(record: ModelRecord, wanted: float | None) -> tuple[float, str]:
-    """The threshold on P(malignant) and, in words, where it is from.
+    """The threshold on P(malignant) and, in words, where it comes from.
 
     Args:
-        wanted: the user's; None: the model's, or DEFAULT_THRESHOLD where it has none.
+        wanted: the user's threshold; None: the model's, or DEFAULT_THRESHOLD if it has none.
     Raises:
-        InputError: it is outside of 0..1.
+        InputError: it is outside 0..1.
     """
     if wanted is not None:
         if not 0.0 <= wanted <= 1.0:
@@ -67,13 +67,13 @@ def choose_threshold(record: ModelRecord, wanted: float | None) -> tuple[float, 
 
 
 def group_index(names: Sequence[str], groups: Sequence[str]) -> NDArray[np.int64]:
-    """Place of each name in `groups`, -1 where it is none of them."""
+    """Index of each name in `groups`, -1 if it is not one of them."""
     place = {name: i for i, name in enumerate(groups)}
     return np.array([place.get(name, -1) for name in names], np.int64)
 
 
 def unknown_groups(count: int, total: int, record: ModelRecord) -> str:
-    """What it means that images have no tone group, in words, for a model that uses it."""
+    """A message on images without a tone group, for a model that uses it."""
     given = ["the mean over the groups"] * record.takes_group
     given += ["the threshold of all images"] * bool(record.group_thresholds)
     return (
@@ -85,18 +85,18 @@ def unknown_groups(count: int, total: int, record: ModelRecord) -> str:
 def predictions(
     engine: Engine, paths: Sequence[Source], settings: InferenceSettings = DEFAULT, groups_of: GroupsOf | None = None
 ) -> Iterator[Answers]:
-    """A model's answers for image files, while the next ones are decoded, and where the engine is
-    faster so (`in_flight`) while those before are still at work.
+    """Predictions for image files, while the next ones are decoded and, if the engine is faster that
+    way (`in_flight`), while earlier batches still run.
 
     Args:
-        settings: of these batch_size, threads, on_error and tta count; the rest is the engine's.
-        groups_of: tone group of each of some places in `paths`, by its index in the record's groups, -1
-            unknown; None: all unknown. Asked where `record.takes_group`.
+        settings: batch_size, threads, on_error and tta are used; the engine has the rest.
+        groups_of: returns the tone groups for some indices into `paths`, as indices into the groups of the
+            record, -1 unknown; None: all unknown. Used if `record.takes_group`.
     Yields:
-        A batch at a time, in order.
+        One batch at a time, in order.
     Raises:
         ImageError: an image cannot be read or the model gives no probability for it, under
-            `on_error="raise"`; under `skip` it is among the failures.
+            `on_error="raise"`; under `skip` it is listed in the failures.
     """
     plan = evaluation_plan(len(paths), batch_size=settings.batch_size)
     preprocess, on_error = engine.record.preprocess, settings.on_error
@@ -106,7 +106,7 @@ def predictions(
         pixels = ((batch.images, batch) for batch in batches)
         found = run_batches(pixels, ask_of(engine, groups_of), views, in_flight=engine.in_flight)
         for (batch, by_view), records in zip(found, plan.batches(), strict=True):
-            # The loader names them in order, without their places.
+            # The loader lists them in order, without their indices.
             missing = np.setdiff1d(plan.index[records], batch.index)
             failures = dict(zip(missing.tolist(), batch.failures, strict=True))
             probability, logits = mean_over_views(by_view, engine)
@@ -117,7 +117,7 @@ def predictions(
 
 
 def ask_of(engine: Engine, groups_of: GroupsOf | None = None) -> Ask:
-    """An engine as a model for `run_batches`."""
+    """Wraps an engine as a model for `run_batches`."""
     takes = groups_of is not None and engine.record.takes_group
 
     def ask(images_bhw3: NDArray[np.uint8], index: NDArray[np.int64]) -> Outputs:
@@ -134,17 +134,17 @@ def mean_over_views(by_view: Sequence[Outputs], engine: Engine) -> Outputs:
 
 
 class Predictor:
-    """An exported model, or a run, as a function of images; threads may share it.
+    """An exported model or a run as a function of images; threads may share it.
 
         predict = Predictor("model.onnx")
         predict("a.jpg")                                 # 0.83, P(malignant)
-        predict(["a.jpg", "b.png"]) >= predict.threshold # float32 [2] to calls
+        predict(["a.jpg", "b.png"]) >= predict.threshold # bool [2], the calls
 
-    Pickled, it is the path of its file and its options: the process that unpickles it opens the file.
-    A forked process opens the file again too, since the threads of an engine do not live on in it.
+    A pickle contains only the path of the file and the options; the process that unpickles it opens the
+    file. A forked process also opens the file again, since the threads of an engine do not survive a fork.
 
     Attributes:
-        record: what the model is, its classes and its threshold among it.
+        record: description of the model, including its classes and threshold.
         info: what runs it.
         threads: as given.
     """
@@ -162,7 +162,7 @@ class Predictor:
         std: Numbers | None = None,
         model_output: Output | None = None,
     ) -> None:
-        """Takes what `open_engine` takes."""
+        """Takes the arguments of `open_engine`."""
         self._path = Path(model).absolute()
         self._options: dict[str, Any] = {
             "backend": backend,
@@ -180,22 +180,22 @@ class Predictor:
 
     @property
     def engine(self) -> Engine:
-        """What runs the model in this process."""
+        """The engine in this process."""
         with self._lock:
             if self._engine is None:  # forked
-                # Parallel loops of GNU OpenMP wait for threads that did not live on, unless there are none.
+                # Parallel loops of GNU OpenMP would wait for threads that did not survive the fork.
                 threads = 1 if self.info.backend == "torch" else self.threads
                 self._engine = open_engine(self._path, **self._options | {"threads": threads})
             return self._engine
 
     def _forget(self) -> None:
-        """In a forked process: its engine waits for threads that are not there, and so would its end."""
+        """Drops the engine in a forked process, which would otherwise wait for missing threads when it ends."""
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._engine))
         self._engine, self._lock = None, threading.Lock()
 
     @property
     def threshold(self) -> float:
-        """P(malignant) from which on an image is called malignant: the model's, or 0.5 where it has none."""
+        """An image is called malignant from this P(malignant) upwards: the model's threshold, or 0.5 without one."""
         return choose_threshold(self.record, None)[0]
 
     def __call__(
@@ -206,20 +206,20 @@ class Predictor:
         batch_size: int = 32,
         tta: Tta = "none",
     ) -> NDArray[np.float32] | np.float32:
-        """P(malignant) of each image, all read as `melfast predict` reads files.
+        """P(malignant) of each image, read like files by `melfast predict`.
 
         Args:
             images: one or several: paths, bytes of a JPEG or PNG, open files, PIL images, uint8 sRGB
                 arrays [H, W, 3] or tensors [3, H, W] of any size, upright; a folder stands for its
                 images, sorted.
-            groups: name of each image's tone group, '' or None unknown; for models that take it
-                (`record.takes_group`), which warn where it is not known.
-            tta: of which views of each image the mean is taken, see melfast.data.views.
+            groups: name of the tone group of each image, '' or None unknown; for models that take it
+                (`record.takes_group`), which warn if it is unknown.
+            tta: the views of each image to average over, see melfast.data.views.
         Returns:
-            float32 [N]; of one image a float32.
+            float32 [N]; for one image a float32.
         Raises:
             ImageError: an image cannot be read.
-            InputError: a group is none of the model's.
+            InputError: the model has no such group.
             TypeError, ValueError: not an image.
         """
         found, single = sources(images)

@@ -1,4 +1,4 @@
-"""Images to predict: of a folder, a pattern, a table or a list, and what they are called."""
+"""Find the images to predict, from a folder, a pattern, a table or a list, and name them."""
 
 import glob
 import os
@@ -17,14 +17,14 @@ TABLE_SUFFIXES = (".csv", ".tsv")
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Image files and what they are called.
+    """Image files and their names.
 
     Attributes:
-        paths: [N] of the files.
-        names: [N] image_name of each; no two are the same.
-        notes: what should be known of the names, and of files that are not read.
-        source: the folder or table that they are from; '' where they are from neither.
-        groups: [N] name of each image's tone group as a table says, '' unknown; empty: nothing says.
+        paths: paths of the files [N].
+        names: image_name of each [N]; unique.
+        notes: notes on the names, and on files that are not read.
+        source: the folder or table that they come from; '' if neither.
+        groups: name of the tone group of each image [N] from a table, '' unknown; empty: not stated.
     """
 
     paths: Sequence[str]
@@ -37,20 +37,20 @@ class ImageFiles:
         return len(self.paths)
 
     def select(self, rows: Iterable[int]) -> "ImageFiles":
-        """Some of them, in that order."""
+        """The selected files, in that order."""
         rows = list(rows)
         groups = [self.groups[i] for i in rows] if self.groups else ()
         return replace(self, paths=[self.paths[i] for i in rows], names=[self.names[i] for i in rows], groups=groups)
 
     def absolute(self) -> "ImageFiles":
-        """The same, whatever the current folder is."""
+        """The same files with absolute paths."""
         return replace(self, paths=[os.path.abspath(path) for path in self.paths])
 
     def shard(self, text: str) -> "ImageFiles":
-        """One of several parts that are apart and together are all: `3/64` is the third of 64.
+        """One of several disjoint parts: `3/64` is the third of 64.
 
         Raises:
-            InputError: `text` names none.
+            InputError: `text` is not of this form.
         """
         match = re.fullmatch(r"(\d+)/(\d+)", text)
         part, parts = (int(match[1]), int(match[2])) if match else (0, 0)
@@ -62,13 +62,13 @@ class ImageFiles:
 
 
 def find_images(images: str, lines: Iterable[str] = ()) -> ImageFiles:
-    """The images of a folder (recursively), one file, what a glob pattern matches, the rows of a
-    table with a column `path` (relative to it), or the files that lines name.
+    """The images in a folder (recursively), a single file, the matches of a glob pattern, the rows of a
+    table with a column `path` (relative to it), or the files listed in lines.
 
     Args:
-        lines: of standard input, for `images` STDIN.
+        lines: lines of standard input, for `images` STDIN.
     Raises:
-        InputError: there are none, or two have the same name.
+        InputError: there are no images, or two have the same name.
     """
     if images == STDIN:
         return _named([line.rstrip("\r\n") for line in lines if line.strip()], "standard input")
@@ -92,8 +92,7 @@ def find_images(images: str, lines: Iterable[str] = ()) -> ImageFiles:
 
 
 def _named(paths: list[str], where: str, root: str | None = None) -> ImageFiles:
-    """Files by their stems, or where two have the same, by their paths below the folder that all
-    lie in."""
+    """Names of files: their stems or, if two are equal, their paths below the common folder."""
     if not paths:
         raise InputError(f"{where}: names no image")
     stems = [os.path.splitext(os.path.basename(path))[0] for path in paths]
@@ -131,8 +130,8 @@ def _of_table(table: Path) -> ImageFiles:
 
 
 def _groups_of(cells: dict[str, list[str]]) -> Sequence[str]:
-    """Names of the tone groups, as of a manifest: `group_str`, that of another row with the same number in
-    `group`, or what stands in `group`."""
+    """Names of the tone groups as in a manifest: `group_str`, or that of another row with the same number in
+    `group`, or the value of `group`."""
     from melfast.io.tables import MISSING
 
     known = {

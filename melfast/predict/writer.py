@@ -1,4 +1,4 @@
-"""Writer: predictions of many images to a table, with what else is asked for of each image."""
+"""Writer: write predictions of many images to a table, with optional columns and pictures."""
 
 import os
 from collections import deque
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 DEFAULT = InferenceSettings(batch_size=32, on_error="skip")
 COLUMNS = ("image_name", "prediction", "probability")
-SUBMISSION_COLUMNS = ("image_name", "target")  # the published form: the call alone, named as the truth is
+SUBMISSION_COLUMNS = ("image_name", "target")  # the published form: only the call, under the name of the truth
 TONE_COLUMNS = ("ita", "ita_quality", "group")
 FAILED_COLUMNS = ("image_name", "path", "reason")
 Row = list[object]
@@ -41,18 +41,18 @@ P = ParamSpec("P")
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a table holds, and what is made beside it.
+    """The columns of a table, and what else is written.
 
     Attributes:
         threshold: P(malignant) at or above which `prediction` is 1.
         group_thresholds: the same for images of a tone group, by name.
-        logits: columns `logit_0` ..., the network's outputs.
-        groups: columns `probability_GROUP`, see `group_probabilities` of melfast.models.heads.
-        ita: columns `ita` (degrees), `ita_quality`, `group`, as of `melfast prepare ita`; where ImageFiles
-            names a group of the model, that one.
-        overlay: folder for pictures with the outline of the lesion and what was found; None: none.
-        threshold_source: in words, for the JSON beside the table.
-        submission: the published form, SUBMISSION_COLUMNS and nothing else.
+        logits: write columns `logit_0` ..., the outputs of the network.
+        groups: write columns `probability_GROUP`, see `group_probabilities` of melfast.models.heads.
+        ita: write columns `ita` (degrees), `ita_quality`, `group` like `melfast prepare ita`; a group of
+            the model stated in ImageFiles takes precedence.
+        overlay: folder for pictures with the outline of the lesion and the results; None: none.
+        threshold_source: where the threshold comes from, for the JSON beside the table.
+        submission: write the published form, only SUBMISSION_COLUMNS.
     """
 
     threshold: float
@@ -67,15 +67,15 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Summary:
-    """What became of the images of a `write_predictions`.
+    """Result of `write_predictions`.
 
     Attributes:
-        predicted: rows of the table; `malignant` of them with `prediction` 1.
-        failures: images that have no row, and why.
-        failed_path: the table that lists them; None where there are none.
-        resumed: rows that an earlier run had left.
-        unknown_groups: of the others, images without a tone group for a model that uses it.
-        engines: of a cluster, what made the rows; `rows` and the fields of EngineInfo.
+        predicted: number of rows in the table; `malignant` of them have `prediction` 1.
+        failures: images without a row, and why.
+        failed_path: the table that lists them; None if there are none.
+        resumed: rows left by an earlier run.
+        unknown_groups: new rows whose image has no tone group although the model uses it.
+        engines: on a cluster, the engines that made the rows: `rows` and the fields of EngineInfo.
     """
 
     predicted: int
@@ -88,11 +88,11 @@ class Summary:
 
 
 class NothingReadError(InputError):
-    """None of the images has a row; the list of failures is written."""
+    """No image has a row; the list of failures is written."""
 
 
 class Stopped(KeyboardInterrupt):
-    """Ctrl-C, with what is kept: `rows` in `path`."""
+    """Ctrl-C; `rows` rows are kept in `path`."""
 
     def __init__(self, rows: int, path: Path) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ def header_of(record: ModelRecord, wanted: Wanted) -> list[str]:
     """The columns of the table.
 
     Raises:
-        InputError: the model has no groups to tell apart.
+        InputError: the model has no group outputs.
     """
     header = list(SUBMISSION_COLUMNS if wanted.submission else COLUMNS)
     if wanted.submission and (wanted.logits or wanted.groups or wanted.ita):
@@ -119,7 +119,7 @@ def header_of(record: ModelRecord, wanted: Wanted) -> list[str]:
 
 @check_words
 def settings_of(origin: str, record: ModelRecord, wanted: Wanted, tta: Tta) -> dict[str, Any]:
-    """What decides which rows go together in a table; not so what runs the model.
+    """The settings that rows in one table must share; the engine is not one of them.
 
     Args:
         origin: see EngineInfo.
@@ -135,7 +135,7 @@ def settings_of(origin: str, record: ModelRecord, wanted: Wanted, tta: Tta) -> d
 
 
 def _alone(write: Callable[P, Summary]) -> Callable[P, Summary]:
-    """No other process writes the table (the third argument) meanwhile."""
+    """Decorator: locks the table (the third argument) during the call."""
 
     @wraps(write)
     def locked_write(*args: P.args, **kwargs: P.kwargs) -> Summary:
@@ -158,31 +158,30 @@ def write_predictions(
     resume: bool = False,
     progress: Callable[[int], None] = lambda count: None,
 ) -> Summary:
-    """Writes the predictions of all files: image_name, prediction, probability and what is wanted.
+    """Writes the predictions of all files: image_name, prediction, probability and the requested columns.
 
-    The table is CSV, or Parquet where its name ends so. The probability has the digits that give
-    back its float32. Images that cannot be read, or that the model gives no probability for, are
-    listed beside the table, in NAME.failed.csv, which is there only if there are any; NAME.json
-    says how the table was made. Rows are kept in OUTPUT.partial while they come; stopped half-way,
-    it stays, and `resume` goes on from it.
+    The table is CSV, or Parquet if its name ends in .parquet. Probabilities are written so that their
+    float32 can be recovered. Images that cannot be read or predicted are listed in NAME.failed.csv
+    beside the table, which exists only if there are any; NAME.json describes how the table was made.
+    Rows are kept in OUTPUT.partial as they come; if stopped, it stays, and `resume` continues from it.
 
     Args:
         settings: see `predictions`.
-        resume: keep the rows that an earlier run with the same settings has left, and do the rest;
-            the engine may be another one of the same model. Without it such rows are refused.
-        progress: is told of each batch how many images it had.
+        resume: keep the rows left by an earlier run with the same settings, and do the rest; the engine
+            may be a different one of the same model. Without it, existing rows are refused.
+        progress: called with the number of images of each batch.
     Raises:
         NothingReadError: no image has a row.
-        InputError: a table cannot be written, another process writes it, or a file beside it is not
-            melfast's; none is left half-written.
+        InputError: a table cannot be written, another process writes it, or a file beside it was not
+            written by melfast; no file is left half-written.
         ImageError: an image has no row, under `on_error="raise"`.
-        Stopped: Ctrl-C, where there are rows to keep. Other errors have a note on them then.
+        Stopped: Ctrl-C, if there are rows to keep. Other errors then have a note.
     """
     require_apart(output, files, engine)
     require_own(output)
     if wanted.overlay is not None:
         require_overlay_apart(wanted.overlay, files)
-        # Without a lock: the workers of a cluster draw into one folder.
+        # Without a lock, because the workers of a cluster draw into one folder.
         OwnFolder(wanted.overlay, "melfast predict --overlay").claim()
     made_with = settings_of(engine.info.origin, engine.record, wanted, settings.tta)
     paths = {n: os.path.abspath(p) for n, p in zip(files.names, files.paths, strict=True)}
@@ -238,7 +237,7 @@ def write_predictions(
 
 @contextmanager
 def _telling_what_is_kept(unfinished: Partial) -> Iterator[None]:
-    """However a run ends early: where rows are kept, the user hears of them."""
+    """Reports the kept rows whenever a run ends early."""
     try:
         yield
     except KeyboardInterrupt:
@@ -248,13 +247,13 @@ def _telling_what_is_kept(unfinished: Partial) -> Iterator[None]:
     except Exception as error:
         if unfinished.count:
             kept = f"{unfinished.path} keeps {unfinished.count:,} rows"
-            error.add_note(f"{kept}; the same command with `resume=True` goes on")
+            error.add_note(f"{kept}; the same command with `resume=True` continues")
         raise
 
 
 class Observer:
-    """Rows of the table; looks at the images themselves, in threads, where tone or pictures are
-    wanted, while the model is at the next batch."""
+    """Makes rows of the table; if tone or pictures are requested, analyses the images in threads while the
+    model processes the next batch."""
 
     def __init__(self, record: ModelRecord, wanted: Wanted, files: ImageFiles, settings: InferenceSettings) -> None:
         self.record, self.wanted, self.files, self.on_error = record, wanted, files, settings.on_error
@@ -271,7 +270,7 @@ class Observer:
         self.pool.shutdown(cancel_futures=True)
 
     def groups_of(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Tone group of images as the table states it, else, with `wanted.ita`, as the image shows it."""
+        """Tone group of images as stated in the table, otherwise, with `wanted.ita`, as estimated from the image."""
         groups = self.stated[places]
         if self.wanted.ita:
             unknown = np.flatnonzero(groups < 0)
@@ -293,7 +292,7 @@ class Observer:
             return ""
 
     def rows(self, batches: Iterator[Answers]) -> Iterator[tuple[list[Row], dict[int, ImageError]]]:
-        """Each batch's rows, and its failures by place in the list of files, in order."""
+        """Yields the rows of each batch in order, and its failures by index in the list of files."""
         waiting: deque[tuple[Answers, list[Callable[[], Row]]]] = deque()
         for answers in batches:
             make: list[Callable[[], Row]] = [partial(self.row, answers, i) for i in range(len(answers.index))]
@@ -310,7 +309,7 @@ class Observer:
         for place, row in zip(answers.index.tolist(), make, strict=True):
             try:
                 rows.append(row())
-            except ImageError as error:  # the file has gone since it was decoded, or the like
+            except ImageError as error:  # for example, the file was removed after decoding
                 if self.on_error == "raise":
                     raise
                 failures[place] = error
@@ -330,7 +329,7 @@ class Observer:
         if group not in self.record.groups and (self.record.takes_group or self.wanted.group_thresholds):
             self.unknown.add(place)
         threshold = self.wanted.group_thresholds.get(group, self.wanted.threshold)
-        # float64: the threshold is one, and rounding it to float32 could move it.
+        # float64 like the threshold, which rounding to float32 could move.
         call = int(float(probability) >= threshold)
         if self.wanted.overlay is not None:
             seen.draw(overlay_path(self.wanted.overlay, name), float(probability), bool(call))
@@ -347,7 +346,7 @@ class Observer:
 
 def group_probabilities(logits_bk: NDArray[np.float32], record: ModelRecord) -> NDArray[np.float32]:
     """P(malignant | group), float32 [B, G]; see melfast.models.heads."""
-    import torch  # seconds of a start that most tables do not need
+    import torch  # takes seconds to import, and most tables do not need it
 
     from melfast.models.heads import head_of
 
@@ -355,7 +354,7 @@ def group_probabilities(logits_bk: NDArray[np.float32], record: ModelRecord) -> 
 
 
 def require_own(output: Path) -> None:
-    """Raises InputError where what stands beside the table was not written by melfast."""
+    """Raises InputError if a file beside the table was not written by melfast."""
     require_own_table(failed_path(output), FAILED_COLUMNS)
     about = about_path(output)
     if about.exists() and not read_about(about):
@@ -373,6 +372,6 @@ def _write_failures(failures: Mapping[int, ImageError], files: ImageFiles, path:
     write_rows(
         path,
         FAILED_COLUMNS,
-        # Absolute: the list may be read as a table of images, whose paths are relative to it.
+        # Absolute, because the list may be read as a table of images, whose paths are relative to it.
         ((files.names[place], os.path.abspath(files.paths[place]), error.reason) for place, error in failures.items()),
     )

@@ -1,14 +1,12 @@
-"""Check: every image and mask of a manifest decoded once, in full, in parallel."""
+"""Check: every image and mask of a manifest decoded once, to its end, in parallel."""
 
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from melfast.data.manifest import Manifest
-from melfast.io.errors import ImageError
-from melfast.io.images import check_image, read_mask_of
-from melfast.prepare.sweep import Bad, Result, sweep
+from melfast.prepare.picture import Picture, open_picture
+from melfast.prepare.sweep import Bad, Result, Swept, sweep
 
 NO_PROFILES: Counter[str] = Counter()
 
@@ -31,6 +29,9 @@ class Checked:
 def check_manifest(manifest: Manifest, *, threads: int = 1, progress: Callable[[], None] = lambda: None) -> Checked:
     """Decodes each image, and its mask where it has one, which must have the image's size.
 
+    A JPEG is decoded at a part of its size: all of its data are read for that, too, and the decoder
+    accepts no damage.
+
     Args:
         threads: images at a time.
         progress: called as each image is done.
@@ -38,7 +39,16 @@ def check_manifest(manifest: Manifest, *, threads: int = 1, progress: Callable[[
         InputError: a row has no path.
     """
     paths, masks = manifest.image_paths, manifest.mask_paths
-    swept = sweep(manifest, lambda row: _check(paths[row], masks[row]), threads=threads, progress=progress)
+
+    def work(row: int) -> Result:
+        with open_picture(paths[row], masks[row]) as picture:
+            return look_over(picture)
+
+    return checked_rows(manifest, sweep(manifest, work, threads=threads, progress=progress))
+
+
+def checked_rows(manifest: Manifest, swept: Swept) -> Checked:
+    """Of the results of `look_over`."""
     sizes = [size for size in swept.results if size is not None]
     good = manifest.select([row for row, size in enumerate(swept.results) if size is not None])
     good = good.with_columns(width=[size["width"] for size in sizes], height=[size["height"] for size in sizes])
@@ -61,15 +71,12 @@ def remarks(manifest: Manifest, profiles: Counter[str] = NO_PROFILES) -> list[st
     return notes
 
 
-def _check(path: Path, mask: Path | None) -> Result:
+def look_over(picture: Picture) -> Result:
     """The image's size; raises ImageError with what is wrong with it or its mask."""
-    info = check_image(path)
-    size = {"width": info.width, "height": info.height, "profile": info.profile}
-    if mask is None:
-        return size
-    height, width = read_mask_of(path, mask).shape
-    if (width, height) != (info.width, info.height):
-        raise ImageError(
-            path, f"mask {mask}: found {width} x {height} pixels, wanted {info.width} x {info.height} as the image"
+    height, width = picture.size
+    if picture.mask is not None and picture.mask.shape != (height, width):
+        tall, wide = picture.mask.shape
+        raise picture.bad(
+            f"mask {picture.mask_path}: found {wide} x {tall} pixels, wanted {width} x {height} as the image"
         )
-    return size
+    return {"width": width, "height": height, "profile": picture.profile}

@@ -1,6 +1,6 @@
-"""The data sets that import knows: one entry each, recognised by the columns of its table.
+"""The data sets that import recognises by the columns of their tables, one entry each.
 
-Column names are compared without regard to case, spaces and underscores.
+Column names are compared ignoring case, spaces and underscores.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ ISIC_ONE_HOT = ("MEL", "NV", "BCC", "BKL", "DF", "VASC")
 DIAGNOSIS_COLUMNS = ("diagnosis", "dx", "diagnostic", "disease", "diag", "finaldiagnosis", "histologicdiagnosis")
 LEVELS = ("diagnosis_1", "diagnosis_2", "diagnosis_3")
 
-# Column of a manifest: what others call it, the first that is there; in their canonical form.
+# Column of a manifest: its names in other tables, in canonical form; the first that exists is used.
 CASES = ("case", "caseid", "caseno", "casenr", "casenum", "casenumber")
 ALIASES: dict[str, tuple[str, ...]] = {
     "image_name": ("imagename", "imageid", "isicid", "image", "name", "imgid", "img", "imgname"),
@@ -28,7 +28,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "split": ("split",),
     "mask_path": ("maskpath",),
 }
-# Columns that may hold the label, the first all of whose cells are understood.
+# Columns that may contain the label; the first in which all cells are understood is used.
 TARGET_COLUMNS = ("target", "label", "class", "melanoma", "groundtruth", "y")
 MALIGNANT_COLUMNS = ("malignant", "benignmalignant", "malignancy", "benignormalignant")
 
@@ -47,20 +47,20 @@ SPLIT_WORDS = {
 
 @dataclass(frozen=True)
 class DataSet:
-    """What is known of a data set.
+    """Description of a data set.
 
     Attributes:
-        title: for people.
-        header: it is this one where all these columns are there; the most particular entry comes first.
-        columns: its column to a manifest's, beyond ALIASES.
-        diagnosis: column of the diagnosis; or several, the levels of the ISIC Archive's taxonomy; none
-            where the classes are columns with a 1 in one of them (one-hot) or ALIASES suffice.
-        words: diagnoses for its own labels.
+        title: name to show.
+        header: a table with all these columns is this data set; the most specific entry comes first.
+        columns: maps its columns to those of a manifest, beyond ALIASES.
+        diagnosis: column of the diagnosis, or several for the levels of the ISIC Archive taxonomy; none if
+            the classes are one-hot columns or ALIASES suffice.
+        words: diagnoses of its own labels.
         otherwise: diagnosis of a row whose one-hot columns are all 0.
-        target: what the target is: melanoma or malignant by diagnosis, or its column of that name.
-        joins: (part of the table's file name, what stands there in that of a side table), which is
-            joined by image or lesion.
-        row_splits: side tables with the numbers of the rows of train, valid and test.
+        target: definition of the target: melanoma or malignant by diagnosis, or a column of that name.
+        joins: (part of the file name of the table, its replacement in the name of a side table); the side
+            table is joined by image or lesion.
+        row_splits: side tables with the row numbers of train, valid and test.
         labelled: False for a published test set, which has no labels.
     """
 
@@ -181,12 +181,12 @@ FOLDER_KINDS = ("folder", "images")
 
 
 def recognise(columns: Sequence[str]) -> str | None:
-    """The kind of a table by its header: `csv` where no entry fits but it has images, else None."""
+    """The kind of a table by its header: `csv` if no entry matches but it lists images, otherwise None."""
     names = {canonical(name) for name in columns}
     images = names & {*ALIASES["image_name"], *ALIASES["path"]}
     if len(columns) == 2 and not images and columns[1].strip().lower() in TARGET_WORDS:
         return HEADERLESS
-    if {"path", "imagename"} <= names:  # a manifest, whatever it was made of
+    if {"path", "imagename"} <= names:  # a manifest, regardless of its source
         return "csv"
     for kind, data_set in DATASETS.items():
         if data_set.header and {canonical(name) for name in data_set.header} <= names:

@@ -3,9 +3,9 @@
 import base64
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -20,12 +20,13 @@ from scipy.sparse.csgraph import connected_components
 from melfast import core
 from melfast.data.manifest import Manifest
 from melfast.io.errors import ImageError
-from melfast.io.images import read_bytes, read_image, read_scaled
+from melfast.io.images import read_bytes, read_image
 from melfast.io.journal import Journal
 from melfast.io.tables import read_table, require_columns
 from melfast.prepare.lookalike import candidate_pairs, search_steps
+from melfast.prepare.picture import Picture, open_picture
 from melfast.prepare.registration import SIDE, lay_over
-from melfast.prepare.sweep import Bad, Result, sweep
+from melfast.prepare.sweep import Bad, Bar, Result, Swept, no_bar, sweep
 
 # From the surest to the least: a pair is called by the first that holds.
 KINDS = ("bytes", "pixels", "near", "table")
@@ -40,14 +41,6 @@ _DETAIL_ANY_COLOUR = 0.98
 _PAIRS_AT_A_TIME = 256
 
 Pair = tuple[int, int]
-# Of a stage and its number of steps: gives a function to call at each.
-Bar = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
-
-
-@contextmanager
-def no_bar(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """A Bar that shows nothing."""
-    yield lambda: None
 
 
 @dataclass(frozen=True)
@@ -80,8 +73,19 @@ def find_copies(manifest: Manifest, *, threads: int = 1, journal: Journal | None
         InputError: as sweep.
     """
     paths = manifest.image_paths
+
+    def work(row: int) -> Result:
+        with open_picture(paths[row]) as picture:
+            return thumbnail(picture)
+
     with bar("reading", len(manifest)) as advance:
-        swept = sweep(manifest, lambda row: _look(paths[row]), threads=threads, journal=journal, progress=advance)
+        swept = sweep(manifest, work, threads=threads, journal=journal, progress=advance)
+    return compare(manifest, swept, threads=threads, bar=bar)
+
+
+def compare(manifest: Manifest, swept: Swept, *, threads: int = 1, bar: Bar = no_bar) -> Copies:
+    """`find_copies` of the results of `thumbnail`."""
+    paths = manifest.image_paths
     good = [row for row, result in enumerate(swept.results) if result is not None]
     results = [result for result in swept.results if result is not None]
     sizes = np.zeros(len(manifest), np.int64)
@@ -177,9 +181,9 @@ def contradictions(manifest: Manifest) -> list[str]:
     ]
 
 
-def _look(path: Path) -> Result:
+def thumbnail(picture: Picture) -> Result:
     """The size and a small square picture, itself a JPEG: a journal holds a third as much then."""
-    image, (height, width), extent = read_scaled(path, lambda height, width: (2 * SIDE, 2 * SIDE))
+    image, (height, width), extent = picture.decoded(lambda height, width: (2 * SIDE, 2 * SIDE))
     small = np.empty((SIDE, SIDE, 3), np.uint8)
     core.resize(image, small, extent=extent)
     encoded = simplejpeg.encode_jpeg(small, quality=95, colorsubsampling="444")

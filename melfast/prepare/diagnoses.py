@@ -1,4 +1,4 @@
-"""Diagnoses: the words of any data set to the names of the ISIC Archive's taxonomy."""
+"""Diagnoses: map the words of any data set to the names in the ISIC Archive taxonomy."""
 
 import re
 from collections.abc import Sequence
@@ -10,19 +10,19 @@ import yaml
 
 from melfast.io.tables import MISSING
 
-# Of names that no list can hold: `acral nevus`, `melanoma, acral lentiginous`.
+# For names that no list can enumerate: `acral nevus`, `melanoma, acral lentiginous`.
 MELANOMA = re.compile(r"(?<!non )(?<!no )(?<!not )\bmelanomas?\b")
 NEVUS = re.compile(r"\b(nevus|nevi|naevus|naevi)\b")
 # Levels 1 and 2 of the ISIC Archive.
 ARCHIVE_CLASSES = {"Benign": "0", "Malignant": "1", "Indeterminate": "", "": ""}
 ARCHIVE_MELANOMA = "Malignant melanocytic proliferations (Melanoma)"
-# What may be a melanoma and may not; every other known diagnosis_2 is none.
+# Those that may or may not be a melanoma; every other known diagnosis_2 is not.
 ARCHIVE_UNSURE = ("", "Indeterminate melanocytic proliferations", "Collision - At least one malignant proliferation")
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """A diagnosis, and whether it is a melanoma or malignant: '1', '0', or '' where that is open."""
+    """A diagnosis, and whether it is a melanoma or malignant: '1', '0', or '' if undecided."""
 
     name: str
     melanoma: str
@@ -33,10 +33,10 @@ UNKNOWN = Diagnosis("", "", "")
 
 
 def find_diagnosis(word: str, *, exact: bool = False) -> Diagnosis | None:
-    """The diagnosis that a word of a data set stands for; UNKNOWN for `unknown`, None for no word of ours.
+    """The diagnosis for a word of a data set; UNKNOWN for `unknown`, None for an unrecognised word.
 
     Args:
-        exact: only words of the list, none that merely holds `nevus` or `melanoma`.
+        exact: accept only words in the list, not words that merely contain `nevus` or `melanoma`.
     """
     word = _plain(word)
     known = _words()
@@ -48,10 +48,10 @@ def find_diagnosis(word: str, *, exact: bool = False) -> Diagnosis | None:
 
 
 def archive_diagnosis(levels: Sequence[str]) -> Diagnosis:
-    """The diagnosis of the ISIC Archive's levels, from the general to the particular.
+    """The diagnosis for the levels of the ISIC Archive, from general to specific.
 
     Raises:
-        KeyError: the first is none of ARCHIVE_CLASSES.
+        KeyError: the first is not one of ARCHIVE_CLASSES.
     """
     general, particular, last, *_ = [*levels, "", "", ""]
     malignant = ARCHIVE_CLASSES[general]

@@ -18,7 +18,7 @@ OF_IMAGES = re.compile(r"[_\-. ](images?|pictures?|photos?|cases?)$", re.IGNOREC
 
 
 def find_classes(files: list[str]) -> list[str]:
-    """The class of each file by its folders, '' where they name none; all '' where no folders are classes."""
+    """The class of each file by its folders, '' if they name none; all '' if no folder is a class."""
     parts = _parts(files)
     words = [_class(part) for part in parts]
     if {part[-1] if part else "" for part in parts} == {"0", "1"}:
@@ -35,11 +35,11 @@ def folder_table(folder: Path, files: list[str], kind: str, any_class: bool) -> 
 
     Args:
         files: images, relative to the folder.
-        any_class: every folder with images is a class, whatever its name.
+        any_class: every folder with images is a class, regardless of its name.
     Returns:
-        The table, lying in the folder, with path, split and the class, and notes for the user.
+        The table (located in the folder) with path, split and class, and notes for the user.
     Raises:
-        InputError: no image lies in a class folder, or one in a split's folder but in no class's.
+        InputError: no image is in a class folder, or one is in a split folder but not in a class folder.
     """
     notes: list[str] = []
     parts = _parts(files)
@@ -72,7 +72,7 @@ def folder_table(folder: Path, files: list[str], kind: str, any_class: bool) -> 
 
 
 def _parts(files: list[str]) -> list[list[str]]:
-    """Folders of each file below the one that holds all, but for one that is a split or a class itself."""
+    """Folders of each file below the common one, which is kept if it is itself a split or a class."""
     parts = [file.split(os.sep)[:-1] for file in files]
     shared = parts[0][: shared_folders(parts)] if parts else []
     depth = next((i for i, name in enumerate(shared) if _split(name) or _class([name])), len(shared))

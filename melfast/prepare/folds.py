@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def parse_fold(text: str) -> tuple[int, int] | None:
-    """`2/5` as (1, 5): the second of five folds, from 0; None where there is none.
+    """`2/5` as (1, 5): the second of five folds, counted from 0; None for an empty text.
 
     Raises:
         InputError: not two numbers K/N with 1 <= K <= N and N >= 2.
@@ -29,14 +29,14 @@ def parse_fold(text: str) -> tuple[int, int] | None:
 def fold_manifest(manifest: "Manifest", fold: str, seed: int = 0) -> "Manifest":
     """The manifest with one fold as its validation split and the others as its training split.
 
-    All folds of a seed come from one draw (see melfast.prepare.split: whatever shares a patient, a
-    lesion or a duplicate group stays together), so each image is in the validation split of exactly
-    one of them. Images of a test split, where there is one, stay there and are in no fold.
+    All folds with the same seed come from one draw (see melfast.prepare.split: images that share a
+    patient, a lesion or a duplicate group stay together), so each image is in the validation split of
+    exactly one fold. Images of a test split stay there and are in no fold.
 
     Raises:
-        InputError: `fold` is no fold, or a class is missing in one of them.
+        InputError: `fold` is invalid, or a class is missing in a fold.
     """
-    from melfast.prepare.split import deal  # scipy's graphs take a while to import
+    from melfast.prepare.split import deal  # importing the graphs of scipy takes a while
 
     parsed = parse_fold(fold)
     assert parsed is not None

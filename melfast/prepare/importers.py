@@ -1,7 +1,7 @@
-"""A table as its publishers wrote it, to a manifest's columns.
+"""Convert a published table to the columns of a manifest.
 
-Columns are renamed, normalised and completed as the data set's entry says; no image file is looked
-for. Columns that a manifest does not know pass through untouched.
+Columns are renamed, normalised and completed according to the entry of the data set; image files are not
+checked. Other columns are passed through unchanged.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ from melfast.prepare.datasets import (
 from melfast.prepare.diagnoses import ARCHIVE_CLASSES, Diagnosis, archive_diagnosis, find_diagnosis
 
 MARKS = {**dict.fromkeys(("0", "0.0", "false"), "0"), **dict.fromkeys(("1", "1.0", "x", "true"), "1")}
-# Fitzpatrick types as data sets write them, with the number and the name of their group.
+# Spellings of Fitzpatrick types, with the number and name of their group.
 FITZPATRICK = {
     **{str(i + 1): (str(i), name) for i, name in enumerate(("I", "II", "III", "IV", "V", "VI"))},
     **{word: (str(i), name) for i, (word, name) in enumerate({"12": "I-II", "34": "III-IV", "56": "V-VI"}.items())},
@@ -41,13 +41,13 @@ FITZPATRICK = {
 
 @dataclass(frozen=True)
 class Choice:
-    """What the user says of a table's columns.
+    """What the user states about the columns of a table.
 
     Attributes:
-        target: melanoma, malignant, a column, or a YAML file of diagnosis: 0, 1 or nothing.
-        positive: words of the target's column that mean 1; all others mean 0.
-        patient, lesion: columns of identities.
-        unlabelled: whether a table may have no labels.
+        target: melanoma, malignant, a column, or a YAML file that maps a diagnosis to 0, 1 or nothing.
+        positive: words in the target column that mean 1; all others mean 0.
+        patient, lesion: columns with ids.
+        unlabelled: whether a table may be without labels.
     """
 
     target: str | None = None
@@ -59,13 +59,13 @@ class Choice:
 
 @dataclass
 class Draft:
-    """Columns on their way to a manifest.
+    """A manifest in preparation.
 
     Attributes:
-        table: the columns as they stand; `table.lines` tells each row's line.
-        notes: what the user should know of, a line each.
-        target: what the target is and where it comes from; '' where there is no label.
-        used: column of the manifest to the column it was made of.
+        table: the current columns; `table.lines` holds the line of each row.
+        notes: notes for the user, one line each.
+        target: definition and source of the target; '' if there are no labels.
+        used: maps columns of the manifest to their source columns.
         made: columns that the table did not have.
     """
 
@@ -85,7 +85,7 @@ class Draft:
         self.table = Table(self.table.path, frame, self.table.lines[rows])
 
     def rename(self, old: str, new: str) -> None:
-        """Renames a column; another one of the new name is kept as NEW_source."""
+        """Renames a column; an existing column with the new name is kept as NEW_source."""
         if old != new and new in self.table.frame:
             self._replace(self.table.frame.rename(columns={new: f"{new}_source"}))
         self._replace(self.table.frame.rename(columns={old: new}))
@@ -98,12 +98,12 @@ class Draft:
         return [cell.strip() for cell in self.table.frame[name].to_numpy(dtype=object)]
 
     def find(self, *names: str) -> str | None:
-        """The first of some columns that is there, in whatever spelling."""
+        """The first of some columns that exists, in any spelling."""
         present = {canonical(column): column for column in reversed(self.table.frame.columns)}
         return next((present[name] for name in map(canonical, names) if name in present), None)
 
     def require(self, name: str) -> str:
-        """As `find`; raises InputError where the column is not there."""
+        """Like `find`, but raises InputError if the column does not exist."""
         if (found := self.find(name)) is None:
             require_columns(self.table.path, self.table.frame.columns, (name,))
         return found or name
@@ -115,7 +115,7 @@ class Draft:
 
 
 def convert_table(table: Table, kind: str, choice: Choice | None = None) -> Draft:
-    """Columns of a manifest, `path` still as it was in the table, or '' where it had none.
+    """Columns of a manifest; `path` is still that of the table, or '' if it had none.
 
     Raises:
         InputError: a column that the kind needs is missing, or a cell cannot be understood.
@@ -158,7 +158,7 @@ def join_table(table: Table, side: Table) -> Table:
     """A table with the columns of another one, by image or lesion; a row that has no match gets ''.
 
     Raises:
-        InputError: the other table has neither, or has one twice.
+        InputError: the other table has neither column, or a repeated value.
     """
     left, right = Draft(table), Draft(side)
     for name in ("image_name", "lesion_id"):
@@ -201,7 +201,7 @@ def image_stem(name: str) -> str:
 
 
 def unique_names(paths: Sequence[str]) -> list[str]:
-    """Names of files: their stems, or where these repeat, the paths below the folder that all share."""
+    """Names of files: their stems or, if these repeat, their paths below the common folder."""
     stems = [image_stem(path) for path in paths]
     if len(set(stems)) == len(stems):
         return stems
@@ -212,7 +212,7 @@ def unique_names(paths: Sequence[str]) -> list[str]:
 
 
 def shared_folders(paths: Sequence[Sequence[str]]) -> int:
-    """How many of the first folders of some paths are the same in all."""
+    """Number of leading folders that all paths share."""
     return sum(1 for _ in takewhile(lambda names: len(set(names)) == 1, zip(*paths, strict=False)))
 
 
@@ -228,13 +228,13 @@ def _name_images(draft: Draft) -> None:
     stems = [image_stem(name) for name in names]
     if "path" not in frame:
         draft.set("path", names if any("/" in name or "\\" in name for name in names) else [""] * len(names))
-    # `1` in the folder of each class; the same name twice is an error of the table, found later.
+    # `1` in the folder of each class; a repeated name is an error in the table, reported later.
     repeats = len(set(stems)) < len(stems) and len(set(names)) == len(names) and any(draft.cells("path"))
     draft.set("image_name", unique_names(names) if repeats else stems)
 
 
 def _leave_repeats_out(draft: Draft, kind: str) -> None:
-    """ISIC_2020_full.csv holds an image twice, its colour measured twice."""
+    """Drops repeated rows: ISIC_2020_full.csv lists an image twice, with two colour measurements."""
     if kind != "isic2020-full":
         return
     frame = draft.table.frame
@@ -246,7 +246,7 @@ def _leave_repeats_out(draft: Draft, kind: str) -> None:
 
 
 def _label(draft: Draft, data_set: DataSet, choice: Choice) -> None:
-    """Sets `diagnosis` and `target` where they can be known, and says of what they were made."""
+    """Sets `diagnosis` and `target` if they can be derived, and notes their source."""
     source, words, found = _diagnoses(draft, data_set)
     malignant = draft.find(*MALIGNANT_COLUMNS)
     if malignant and (values := _understood(draft, malignant)) and malignant == "malignant":
@@ -264,14 +264,14 @@ def _label(draft: Draft, data_set: DataSet, choice: Choice) -> None:
     else:
         draft.set("diagnosis_source", words)
     draft.used["diagnosis"] = source
-    # Words that we do not know stay as they are.
+    # Unrecognised words are kept unchanged.
     draft.set("diagnosis", [each.name if each else word for word, each in zip(words, found, strict=True)])
     if not malignant:
         draft.set("malignant", [each.malignant if each else "" for each in found])
 
 
 def _diagnoses(draft: Draft, data_set: DataSet) -> tuple[str, list[str], list[Diagnosis | None]]:
-    """Where the diagnoses stand, their words, and what they mean; nothing where there are none."""
+    """The column of the diagnoses, their words and their meaning; nothing if there are none."""
     columns = data_set.diagnosis or (LEVELS if draft.find(LEVELS[0]) else ())
     present = [column for column in map(draft.find, columns) if column]
     if len(columns) > 1 and present:
@@ -296,7 +296,7 @@ def _diagnoses(draft: Draft, data_set: DataSet) -> tuple[str, list[str], list[Di
 
 
 def _one_hot(draft: Draft, columns: Sequence[str], data_set: DataSet) -> list[str]:
-    """The column that is 1 in each row; [] where they hold other things, as probabilities."""
+    """The column that is 1 in each row; [] if the columns contain other values, such as probabilities."""
     marks = {name: [MARKS.get(cell.lower(), None if cell else "0") for cell in draft.cells(name)] for name in columns}
     words = []
     for row in range(len(draft.table.frame)):
@@ -312,7 +312,7 @@ def _one_hot(draft: Draft, columns: Sequence[str], data_set: DataSet) -> list[st
 
 
 def _understood(draft: Draft, column: str) -> list[str]:
-    """A column as '0', '1' and '', or [] where other words stand in it, or nothing."""
+    """A column as '0', '1' and '', or [] if it contains other words or is empty."""
     words = [cell.lower() for cell in draft.cells(column)]
     if not all(word in TARGET_WORDS or word in MISSING for word in words):
         return []
@@ -321,7 +321,7 @@ def _understood(draft: Draft, column: str) -> list[str]:
 
 
 def _rule(draft: Draft, data_set: DataSet, choice: Choice, source: str, diagnosed: bool) -> str:
-    """What the target is made of: melanoma, malignant, a column or a YAML file; '' for nothing."""
+    """The source of the target: melanoma, malignant, a column or a YAML file; '' for none."""
     if choice.target:
         return choice.target
     if choice.positive:
@@ -343,7 +343,7 @@ def _rule(draft: Draft, data_set: DataSet, choice: Choice, source: str, diagnose
 def _targets(
     draft: Draft, rule: str, choice: Choice, source: str, words: list[str], found: list[Diagnosis | None]
 ) -> tuple[str, list[str]]:
-    """How to call the target, and its values."""
+    """The name of the target, and its values."""
     if rule.lower().endswith((".yaml", ".yml")):
         return f"{Path(rule).name}, of {source!r}", _mapped(draft, Path(rule), source, words, found)
     if not choice.positive and rule in ("melanoma", "malignant") and rule not in draft.table.frame and found:

@@ -10,14 +10,16 @@ import numpy as np
 from pydantic import Field
 
 from melfast.data.manifest import Manifest
-from melfast.io.images import read_resized
 from melfast.io.journal import Journal
 from melfast.io.schema import checked
 from melfast.io.words import check_words
+from melfast.prepare.picture import Picture, open_picture, whole
 from melfast.prepare.sweep import Result, Swept, sweep
 from melfast.skin.ita import Convention, SkinTone, estimate_tone
-from melfast.skin.masks import working_size
 from melfast.skin.tone import FITZPATRICK, TONE_GROUPS, UNKNOWN_GROUP, FitzpatrickMap, ToneGroups, ToneScale, classify
+
+# Columns of which none may be there before, but for --force.
+FILLED = ("ita", "group", "group_str", "fitzpatrick", "skin_l")
 
 
 @checked()
@@ -57,13 +59,12 @@ def estimate_tones(
         Results with the fields of SkinTone.
     """
     paths = manifest.image_paths
-    return sweep(
-        manifest,
-        lambda row: _result(read_tone(paths[row], convention)),
-        threads=threads,
-        journal=journal,
-        progress=progress,
-    )
+
+    def work(row: int) -> Result:
+        with open_picture(paths[row]) as picture:
+            return tone_result(picture, convention)
+
+    return sweep(manifest, work, threads=threads, journal=journal, progress=progress)
 
 
 @check_words
@@ -73,11 +74,16 @@ def read_tone(path: Path, convention: Convention = "cielab") -> SkinTone:
     Raises:
         ImageError: as read_image.
     """
-    # The published method shrinks the whole image without antialiasing: what it sees depends on
-    # the size that it starts from.
-    needed = working_size if convention == "cielab" else lambda height, width: (height, width)
-    image, _ = read_resized(path, needed)
-    return estimate_tone(image, convention=convention)
+    with open_picture(path) as picture:
+        return tone_of(picture, convention)
+
+
+def tone_of(picture: Picture, convention: Convention) -> SkinTone:
+    """The skin tone of an image."""
+    if convention == "published":
+        # It shrinks the whole image without antialiasing: what it sees depends on the size that it starts from.
+        return estimate_tone(picture.resized(whole), convention=convention)
+    return estimate_tone(picture.work, regions=picture.regions)
 
 
 def with_tones(manifest: Manifest, swept: Swept, settings: ToneSettings) -> Manifest:
@@ -130,8 +136,9 @@ def _named(ita: np.ndarray, scale: ToneScale) -> tuple[list[int | None], list[st
     return classes, [None if index is None else scale.names[index] for index in classes]
 
 
-def _result(tone: SkinTone) -> Result:
-    """As the journal keeps it: JSON's numbers, rounded to what the manifest shows."""
+def tone_result(picture: Picture, convention: Convention) -> Result:
+    """`tone_of` as the journal keeps it: JSON's numbers, rounded to what the manifest shows."""
+    tone = tone_of(picture, convention)
     known = bool(np.isfinite(tone.ita_deg))
     return {
         "ita_deg": round(float(tone.ita_deg), 4) if known else None,

@@ -1,4 +1,4 @@
-"""Lookalike: which pictures of many may show the same, whatever their turn, flip or small crop."""
+"""Lookalike: find pictures that may be copies, despite rotation, flip or a small crop."""
 
 from collections.abc import Callable
 
@@ -9,37 +9,36 @@ from torch.nn import functional
 
 from melfast.prepare.registration import blur
 
-# Pairs of a picture that are looked at more closely, at most.
+# Maximum number of candidate pairs per picture.
 NEIGHBOURS = 8
-# What describes a picture: 3 channels x 8 rings x 9 frequencies, then 64 components of them.
+# Descriptor of a picture: 3 channels x 8 rings x 9 frequencies, reduced to 64 components.
 _RINGS = 8
 _ANGLES = 64
 _FREQUENCIES = 9
 _COMPONENTS = 64
-# Of fewer pictures all pairs are looked at, and a component needs so many pictures: whitened over
-# fewer, the small differences between copies would weigh as much as those between pictures.
+# With fewer pictures all pairs are compared, and each component needs this number of pictures: whitened
+# over fewer, small differences between copies would weigh as much as those between pictures.
 _FEW = 64
 _PICTURES_A_COMPONENT = 8
 # Cosine of two descriptors, chosen low: the nearest are few anyway.
 _ALIKE = 0.4
-# (zoom, x, y) of the part of a picture that another one may be: all of it, and crops.
+# (zoom, x, y) of the part of a picture that another may show: all of it, and crops.
 _CORNERS = ((-0.05, -0.05), (-0.05, 0.05), (0.05, -0.05), (0.05, 0.05))
 _PARTS = ((1.0, 0.0, 0.0), (0.95, 0.0, 0.0), *((0.9, x, y) for x, y in _CORNERS))
 _BLOCK = 512
 
 
 def search_steps(count: int) -> int:
-    """How often `candidate_pairs` calls `progress` for so many pictures."""
+    """How often `candidate_pairs` calls `progress` for a number of pictures."""
     return len(_PARTS) + -(-count // _BLOCK) if count >= _FEW else 0
 
 
 def candidate_pairs(pictures: NDArray[np.uint8], progress: Callable[[], None] = lambda: None) -> NDArray[np.intp]:
-    """Pairs that may be the same picture: of each picture those most like it.
+    """Pairs that may be the same picture: for each picture the most similar ones.
 
-    A picture is described by the strength of the angular frequencies of rings of its luminance and
-    colour, which no turn and no mirror changes, whitened over all pictures: what most have in
-    common, a dark blob on skin, weighs little. All pairs are compared, in blocks of matrix
-    products.
+    A picture is described by the strength of the angular frequencies in rings of its luminance and
+    colour, which rotation and mirroring do not change, whitened over all pictures, so that common
+    features (a dark blob on skin) weigh little. All pairs are compared, in blocks of matrix products.
 
     Args:
         pictures: [N, 64, 64, 3] sRGB, stretched to a square.

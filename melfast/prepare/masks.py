@@ -1,25 +1,26 @@
 """Masks: a PNG for every image of a manifest."""
 
 import hashlib
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
-from PIL import Image
+from numpy.typing import NDArray
 
 from melfast.data.manifest import Manifest, relative_folder
 from melfast.io.files import atomic_path
-from melfast.io.images import read_resized
+from melfast.io.headers import PNG_MAGIC
 from melfast.io.journal import Journal
 from melfast.io.words import check_words
+from melfast.prepare.picture import Picture, open_picture, whole
 from melfast.prepare.sweep import Result, Swept, stamp, sweep
-from melfast.skin.masks import MaskMethod, make_mask, working_size
+from melfast.skin.masks import MaskMethod, make_mask, region_mask
 
 # Kept in file names as they are; what separates folders, or has a meaning in URLs, is not.
 PLAIN = " !#$&'()+,;=@[]{}~"
-# Masks are runs of two values: more effort takes longer and saves nothing to speak of.
-PNG_EFFORT = 1
 # Of a file name without its suffix; file systems take 255 bytes.
 LONGEST = 200
 
@@ -49,32 +50,54 @@ def make_masks(
     files = [folder / mask_file(name) for name in manifest.image_names]
 
     def work(row: int) -> Result:
-        mask = read_and_mask(paths[row], method)
-        with atomic_path(files[row]) as temporary:
-            Image.fromarray(mask).save(temporary, "PNG", compress_level=PNG_EFFORT)
-        area = round(float(np.mean(mask > 0)), 5)
-        return {"mask_path": str(files[row]), "mask_area": area, "mask_stamp": stamp(files[row])}
+        with open_picture(paths[row]) as picture:
+            return write_mask(picture, files[row], method)
 
     return sweep(
         manifest,
         work,
         threads=threads,
         journal=journal,
-        still_good=lambda row, result: result["mask_stamp"] == stamp(files[row]),
+        still_good=lambda row, result: mask_is_there(result, files[row]),
         progress=progress,
     )
 
 
-@check_words
-def read_and_mask(path: Path, method: MaskMethod) -> np.ndarray:
-    """The mask of an image file: uint8 [H, W], 0 or 255.
+def write_mask(picture: Picture, file: Path, method: MaskMethod) -> Result:
+    """Writes the mask of an image, which has it from then on.
 
     Raises:
-        ImageError: as read_image.
+        ImageError: the image is bad.
+        InputError: the file cannot be written.
     """
     # `published` looks at every pixel; the others work at a size of their own.
-    image, size = read_resized(path, _whole if method == "published" else working_size)
-    return make_mask(image, method, size)
+    if method == "published":
+        mask = make_mask(picture.resized(whole), method)
+    else:
+        mask = region_mask(picture.regions, method, *picture.size)
+    write_png(mask, file)
+    picture.mask_path, picture.mask = file, mask > 0
+    area = round(np.count_nonzero(mask) / mask.size, 5)
+    return {"mask_path": str(file), "mask_area": area, "mask_stamp": stamp(file)}
+
+
+def mask_is_there(result: Result, file: Path) -> bool:
+    """Whether the file is still that of a result of `write_mask`."""
+    return bool(result["mask_stamp"] == stamp(file))
+
+
+def write_png(mask: NDArray[np.uint8], file: Path) -> None:
+    """A greyscale PNG of 8 bits, packed for runs of equal values, which Pillow cannot be asked for."""
+    height, width = mask.shape
+    rows = np.zeros((height, width + 1), np.uint8)  # each begins with its filter: none
+    rows[:, 1:] = mask
+    packer = zlib.compressobj(1, strategy=zlib.Z_RLE)
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", packer.compress(rows.tobytes()) + packer.flush()), (b"IEND", b""))
+    with atomic_path(file) as temporary, open(temporary, "wb") as png:
+        png.write(PNG_MAGIC)
+        for name, body in chunks:
+            png.write(struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)))
 
 
 @check_words
@@ -108,7 +131,3 @@ def file_stem(image_name: str) -> str:
         digest = hashlib.sha256(image_name.encode()).hexdigest()
         plain = f"{plain[: LONGEST - len(digest) - 1]}-{digest}"
     return plain
-
-
-def _whole(height: int, width: int) -> tuple[int, int]:
-    return height, width

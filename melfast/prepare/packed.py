@@ -1,4 +1,4 @@
-"""Images packed in HDF5 files, as ISIC 2024 has them on Kaggle: a JPEG's bytes under each image's name."""
+"""Images packed in an HDF5 file, like ISIC 2024 on Kaggle: the bytes of a JPEG under the name of each image."""
 
 import os
 from pathlib import Path
@@ -13,10 +13,10 @@ from melfast.prepare.pairing import index_images
 
 
 def unpack_images(draft: Draft, packed: list[Path], folder: Path, root: Path) -> None:
-    """Writes those images of a table that are no files yet, and sets their `path`.
+    """Writes the images of a table that are not files yet, and sets their `path`.
 
     Raises:
-        InputError: h5py is missing, the file is none of this kind, or the folder cannot be written.
+        InputError: h5py is missing, the file is not of this kind, or the folder cannot be written.
     """
     names = draft.cells("image_name")
     paths = index_images(str(root), scan_images(root)).find(names)

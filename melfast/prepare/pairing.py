@@ -1,4 +1,4 @@
-"""Images and masks of a folder by name: pairs are made by stem, never by position."""
+"""Find images and masks in a folder by name; pairs match by stem, never by position."""
 
 import filecmp
 import os
@@ -20,12 +20,12 @@ class FileIndex:
     """Files under a folder, by stem.
 
     Attributes:
-        folder: where the files were looked for.
-        files: stem, composed (NFC) as macOS does not store it, to paths relative to `folder`; for
-            masks the stem is the image's.
+        folder: the folder that was searched.
+        files: maps stems to paths relative to `folder`; stems are composed (NFC), unlike on macOS; for
+            masks it is the stem of the image.
         what: images or masks.
-        copies: stems of which the folder holds several copies, byte for byte the same, the first of
-            which was taken; filled by `find`.
+        copies: stems with several identical files in the folder, of which the first was used; filled by
+            `find`.
     """
 
     folder: str
@@ -34,13 +34,13 @@ class FileIndex:
     copies: set[str] = field(default_factory=set)
 
     def find(self, cells: Sequence[str]) -> list[str]:
-        """The file of each name or path, relative to `folder`; '' where there is none.
+        """The file for each name or path, relative to `folder`; '' if there is none.
 
-        Of several files of a name, the one that lies in the folders of the same names is meant. A
-        file that other cells of the same stem could mean too must lie in the cell's own folder.
+        Among several files with a name, the one in folders with the same names is used. A file that also
+        matches other cells with the same stem must be in the folder that the cell states.
 
         Raises:
-            InputError: two files, which are not the same, are equally near.
+            InputError: two different files match equally well.
         """
         stems = [_stem(cell) for cell in cells]
         shared = {stem for stem, count in Counter(stems).items() if count > 1}
@@ -71,7 +71,7 @@ class FileIndex:
         return first
 
     def hint(self, cells: Sequence[str]) -> str:
-        """Why files are not found that seem to be there: the case of their names, or zeros that were lost."""
+        """Why files that seem to exist are not found: upper or lower case, or lost leading zeros."""
         folded = {stem.lower(): stem for stem in self.files}
         bare = {stem.lstrip("0"): stem for stem in self.files}
         for cell in map(_stem, cells):
@@ -82,7 +82,7 @@ class FileIndex:
         return ""
 
     def extra(self, cells: Iterable[str]) -> int:
-        """How many names of files no cell has."""
+        """Number of file names that no cell uses."""
         return len(self.files.keys() - {_stem(cell) for cell in cells})
 
 
@@ -111,11 +111,11 @@ def _stem(cell: str) -> str:
 
 
 def _folders(path: str) -> list[str]:
-    """Folders of a path from the last to the first."""
+    """Folders of a path, from last to first."""
     parts = unicodedata.normalize("NFC", path).replace("\\", "/").split("/")[:-1]
     return parts[::-1]
 
 
 def _common(wanted: list[str], folders: list[str]) -> int:
-    """How many folders from the last on are the same."""
+    """Number of equal folders, counted from the last."""
     return shared_folders([wanted, folders])

@@ -1,4 +1,4 @@
-"""Registration: whether two small pictures are one photograph, after any turn, flip, small crop."""
+"""Registration: test whether two small pictures are one photograph, despite rotation, flip or a small crop."""
 
 import math
 
@@ -10,19 +10,19 @@ from torch.nn import functional
 SIDE = 64
 _ANGLES = 128
 _RINGS = 16
-# Pairs at a time: what a core's cache holds of 64 x 64 floats.
+# Pairs at a time, so that their 64 x 64 floats fit in the cache of a core.
 _CHUNK = 128
 _LUMINANCE = (0.299, 0.587, 0.114)
-# Detail finer than this many pixels of 64 is compared: what is broader (skin, a blob in the middle)
-# looks alike in every dermoscopic image.
+# Detail finer than this many of 64 pixels is compared; broader features (skin, a blob in the middle)
+# look alike in every dermoscopic image.
 _FINE = 2.5
-# The strength of the detail is levelled over this many pixels: the border of a lesion, or of a
-# black frame, would outweigh all else. Grey levels below the noise are not raised.
+# The strength of the detail is equalised over this many pixels; otherwise the border of a lesion or a
+# black frame would dominate. Grey levels below the noise are not amplified.
 _AROUND = 3.0
 _NOISE = 2.0
-# A pair whose detail correlates less than this after the coarse steps is given up.
+# A pair whose detail correlates less than this after the coarse steps is rejected.
 _HOPELESS = 0.35
-# The same of its rings, which a crop shifts.
+# The same for its rings, which a crop shifts.
 _HOPELESS_TURN = 0.35
 # Sides may differ by this factor after the alignment, and this much must overlap.
 _STRETCH = 1.35
@@ -31,17 +31,17 @@ _DISC = 0.95
 
 
 def lay_over(pictures: NDArray[np.uint8], pairs: NDArray[np.intp]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """How alike two pictures are once one is laid over the other.
+    """Similarity of two pictures after alignment.
 
-    The turn comes from the angular correlation of rings, for the picture and its mirror image; the
+    The rotation comes from the angular correlation of rings, for the picture and its mirror image; the
     affine map is then refined by Gauss-Newton steps (inverse compositional, Baker and Matthews
     2004), first at half the resolution.
 
     Args:
         pictures: [N, 64, 64, 3] sRGB, stretched to a square.
-        pairs: [P, 2] two indices.
+        pairs: [P, 2], pairs of indices.
     Returns:
-        Correlation [P] of the fine detail where they overlap, -1..1, 0 for pairs given up; and the
+        Correlation [P] of the fine detail where they overlap, -1..1, 0 for rejected pairs; and the
         largest difference [P] of their mean red, green and blue there, 0..255.
     """
     scores, colours = [np.zeros(0, np.float32)], [np.zeros(0, np.float32)]
@@ -75,7 +75,7 @@ def _compare(one: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, torc
 
 
 def _detail(images: torch.Tensor) -> torch.Tensor:
-    """[n, 1, S, S]: what a blur of the luminance leaves out, of the same strength everywhere."""
+    """[n, 1, S, S]: fine detail of the luminance, equalised in strength."""
     luminance = (images * torch.tensor(_LUMINANCE)[:, None, None]).sum(1, keepdim=True)
     luminance = blur(luminance, 0.7)
     detail = luminance - blur(luminance, _FINE)
@@ -93,7 +93,7 @@ def blur(images: torch.Tensor, sigma: float) -> torch.Tensor:
 
 
 def _turn(one: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The rotation, mirrored or not, that lays `other` best over `one` [n, 2, 3]; how well [n]."""
+    """The rotation (mirrored or not) that best aligns `other` with `one` [n, 2, 3], and its score [n]."""
     angles = torch.arange(_ANGLES) * (2 * math.pi / _ANGLES)
     radii = torch.linspace(0.15, 0.9, _RINGS)
     rings = radii[:, None, None] * torch.stack([angles.cos(), angles.sin()], -1)[None]
@@ -104,7 +104,7 @@ def _turn(one: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, torch.T
     ]
     size = polar[0].square().sum((1, 2)).sqrt() * polar[1].square().sum((1, 2)).sqrt()
     reference, spectrum = (torch.fft.rfft(image, dim=2) for image in polar)
-    # Mirroring top to bottom turns the angles round: the spectrum is conjugated.
+    # Mirroring top to bottom reverses the angles, which conjugates the spectrum.
     straight, mirrored = (
         torch.fft.irfft((s * reference.conj()).sum(1), n=_ANGLES, dim=1) for s in (spectrum, spectrum.conj())
     )
@@ -146,7 +146,7 @@ def _refine(one: torch.Tensor, other: torch.Tensor, affine: torch.Tensor, steps:
 
 
 def _lay(other: torch.Tensor, affine: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """`other` [n, C, S, S] seen through the map, and 1.0 [n, S, S] where the discs overlap."""
+    """`other` [n, C, S, S] warped by the map, and weights [n, S, S] that are 1.0 where the discs overlap."""
     grid = functional.affine_grid(affine, list(other.shape), align_corners=False)
     still = torch.eye(3)[:2].expand(1, 2, 3)
     disc = functional.affine_grid(still, [1, *other.shape[1:]], align_corners=False)
@@ -156,7 +156,7 @@ def _lay(other: torch.Tensor, affine: torch.Tensor) -> tuple[torch.Tensor, torch
 
 
 def _normal(images: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Mean 0 and variance 1 under the weights [n, S, S]."""
+    """Normalises to mean 0 and variance 1 under the weights [n, S, S]."""
     total = weights.sum((1, 2), keepdim=True).clamp(min=1e-6)
     images = images - (images * weights).sum((1, 2), keepdim=True) / total
     variance = (images**2 * weights).sum((1, 2), keepdim=True) / total
@@ -164,7 +164,7 @@ def _normal(images: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
 
 
 def _correlation(one: torch.Tensor, other: torch.Tensor, affine: torch.Tensor) -> torch.Tensor:
-    """Correlation where both have detail; 0 for maps that no small crop or turn would make."""
+    """Correlation where both have detail; 0 for maps that a rotation or small crop cannot produce."""
     laid, inside = _lay(other, affine)
     product = (_normal(one[:, 0], inside) * _normal(laid[:, 0], inside) * inside).sum((1, 2))
     overlap = inside.sum((1, 2))

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image
 
 from melfast.data.manifest import Manifest
 from melfast.io.errors import ImageError
 from melfast.io.files import atomic_path
-from melfast.io.images import check_image, read_mask_of, read_resized, soft_mask
+from melfast.io.images import check_image, soft_mask
 from melfast.io.journal import Journal
-from melfast.prepare.masks import file_stem, seen_from
+from melfast.prepare.masks import file_stem, seen_from, write_png
+from melfast.prepare.picture import Picture, copy_size, open_picture
 from melfast.prepare.sweep import Result, Swept, stamp, sweep
 
 # Above half of the mask, a pixel is the lesion's.
@@ -51,32 +51,43 @@ def resize_images(
     places = [copy_files(folder, name) for name in manifest.image_names]
 
     def work(row: int) -> Result:
-        image = read_small(paths[row], side)
-        height, width = image.shape[:2]
-        file, mask_file = places[row]
-        with atomic_path(file) as temporary:
-            temporary.write_bytes(simplejpeg.encode_jpeg(image, quality=quality, colorsubsampling="444"))
-            _require_copy(temporary, file, width, height)
-        result = {"path": str(file), "mask_path": None, "width": width, "height": height}
-        if (mask := masks[row]) is not None:
-            levels = soft_mask(read_mask_of(paths[row], mask), height, width)
-            small = np.where(levels >= HALF, np.uint8(255), np.uint8(0))
-            with atomic_path(mask_file) as temporary:
-                Image.fromarray(small).save(temporary, "PNG")
-            result |= {"mask_path": str(mask_file), "mask_stamp": stamp(mask_file)}
-        return result | {"stamp": stamp(file)}
+        with open_picture(paths[row], masks[row]) as picture:
+            return write_copy(picture, places[row], side, quality)
 
     def still_good(row: int, result: Result) -> bool:
-        file, mask_file = places[row]
-        same = result["stamp"] == stamp(file)
-        with_mask = result["mask_path"] is not None
-        return (
-            same
-            and with_mask == (masks[row] is not None)
-            and (not with_mask or result["mask_stamp"] == stamp(mask_file))
-        )
+        return copy_is_there(result, places[row], with_mask=masks[row] is not None)
 
     return sweep(manifest, work, threads=threads, journal=journal, still_good=still_good, progress=progress)
+
+
+def write_copy(picture: Picture, files: tuple[Path, Path], side: int, quality: int) -> Result:
+    """Writes the copies of an image and, where it has one, of its mask.
+
+    Args:
+        files: of `copy_files`.
+    Raises:
+        ImageError: the image or its mask is bad.
+        InputError: a file cannot be written.
+    """
+    image = picture.resized(lambda height, width: copy_size(height, width, side))
+    height, width = image.shape[:2]
+    file, mask_file = files
+    with atomic_path(file) as temporary:
+        temporary.write_bytes(simplejpeg.encode_jpeg(image, quality=quality, colorsubsampling="444"))
+        _require_copy(temporary, file, width, height)
+    result = {"path": str(file), "mask_path": None, "width": width, "height": height}
+    if picture.mask is not None:
+        levels = soft_mask(picture.mask, height, width)
+        write_png(np.where(levels >= HALF, np.uint8(255), np.uint8(0)), mask_file)
+        result |= {"mask_path": str(mask_file), "mask_stamp": stamp(mask_file)}
+    return result | {"stamp": stamp(file)}
+
+
+def copy_is_there(result: Result, files: tuple[Path, Path], *, with_mask: bool) -> bool:
+    """Whether the files are still those of a result of `write_copy`."""
+    if result["stamp"] != stamp(files[0]) or with_mask != (result["mask_path"] is not None):
+        return False
+    return not with_mask or bool(result["mask_stamp"] == stamp(files[1]))
 
 
 def read_small(path: Path, side: int) -> NDArray[np.uint8]:
@@ -86,12 +97,8 @@ def read_small(path: Path, side: int) -> NDArray[np.uint8]:
         ImageError: as read_image.
     """
 
-    def small(height: int, width: int) -> tuple[int, int]:
-        scale = min(1.0, side / min(height, width))
-        return max(1, round(height * scale)), max(1, round(width * scale))
-
-    image, _ = read_resized(path, small)
-    return image
+    with open_picture(path) as picture:
+        return picture.resized(lambda height, width: copy_size(height, width, side))
 
 
 def with_copies(manifest: Manifest, swept: Swept) -> Manifest:

@@ -1,4 +1,4 @@
-"""Sheet: images before and after the skin-former, with what the core saw in them, for looking."""
+"""Sheet: a contact sheet of images before and after the skin-former, with their segmented regions."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from melfast.skin.former import shift_skin
 from melfast.skin.ita import estimate_tone
 from melfast.skin.masks import Region, find_regions, working_size
 
-# What each region is painted with; skin stays as it is.
+# Colour of each region; skin is not painted.
 PAINT = {
     Region.MARGIN: (150, 150, 150),
     Region.VIGNETTE: (40, 40, 40),
@@ -37,18 +37,18 @@ def draw_sheet(
     images: int = 8,
     progress: Callable[[], None] = lambda: None,
 ) -> list[Bad]:
-    """Writes a sheet of one row an image: as it is, its regions, and moved to each target.
+    """Writes a sheet with one row per image: the original, its regions, and the skin moved to each target.
 
-    Under each picture stands the ITA that was measured in it.
+    The caption of each picture is its measured ITA.
 
     Args:
         targets_deg: ITA in degrees to move the skin to.
-        images: how many, evenly over the manifest's rows.
-        progress: called as each image is done.
+        images: number of images, evenly spaced over the rows of the manifest.
+        progress: called after each image.
     Returns:
         Images that could not be read; they have no row.
     Raises:
-        InputError: none could be read, or the file cannot be written.
+        InputError: no image could be read, or the file cannot be written.
     """
     check_sheet_path(path)
     names, paths = manifest.image_names, manifest.image_paths

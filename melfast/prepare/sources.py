@@ -1,4 +1,4 @@
-"""Import: a table or a folder, of a kind recognised or named, to a manifest."""
+"""Import a table or a folder, of a recognised or stated kind, as a manifest."""
 
 import os
 from collections import Counter
@@ -25,25 +25,25 @@ from melfast.prepare.pairing import FileIndex, index_images, index_masks
 from melfast.prepare.split import unused_identities
 
 KINDS = ("auto", *DATASETS)
-# Of several tables in a folder, the one of this name is meant.
+# Among several tables in a folder, the one with this name is used.
 LABELS = "labels.csv"
 MISSING_COLUMNS = ("image_name", "reason")  # of the list of images without a file
-TABLE_DEPTH = 3  # folders below the source in which tables are looked for
+TABLE_DEPTH = 3  # depth of folders below the source that are searched for tables
 
 OnMissing = Literal["error", "drop"]
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import found.
+    """Result of an import.
 
     Attributes:
-        kind: one of KINDS but `auto`.
-        manifest: lies beside the source; paths are relative to it.
-        dropped: names of listed images that have no file (`on_missing="drop"` only).
-        notes: what the user should know of, a line each.
-        target: what the target is made of; '' where no image has one.
-        used: manifest's column to the column it was made of.
+        kind: one of KINDS except `auto`.
+        manifest: located beside the source; paths are relative to it.
+        dropped: names of listed images without a file (only with `on_missing="drop"`).
+        notes: notes for the user, one line each.
+        target: source of the target; '' if no image has one.
+        used: maps columns of the manifest to their source columns.
         unused: columns that were passed through.
     """
 
@@ -66,7 +66,7 @@ class Found:
 
 
 def import_source(source: Path, kind: str = "auto", images: Path | None = None) -> Manifest:
-    """`import_dataset`, whose notes go to the log."""
+    """`import_dataset` that logs its notes."""
     found = import_dataset(source, kind, images)
     for note in (*found.notes, *([f"target: {found.target}"] if found.target else ())):
         logger.info(f"{source}: {note}")
@@ -89,18 +89,18 @@ def import_dataset(
 
     Args:
         source: a table; a folder with one, or with class folders; or a folder of images.
-        kind: one of KINDS; `auto` goes by the header or the folders.
-        images: where the images of a table are, at any depth; by default `images/` beside the
-            table, or else anywhere beside it.
-        masks: where the lesion masks of a table are; by default `masks/` beside the table, or
-            folders and files among the images that are named so.
-        require_images: False imports a table alone, its `path` empty.
+        kind: one of KINDS; `auto` decides by the header or the folders.
+        images: folder of the images of a table, at any depth; by default `images/` beside the table, or
+            else anywhere beside it.
+        masks: folder of the lesion masks of a table; by default `masks/` beside the table, or folders
+            and files among the images with such names.
+        require_images: False imports only the table, with an empty `path`.
         on_missing: what to do with listed images that have no file.
-        choice: what the user says of the columns.
+        choice: what the user states about the columns.
         unpack: folder for images that are packed in an HDF5 file beside the table (ISIC 2024).
     Raises:
-        InputError: the kind is not plain to see, the table is wrong or has no labels, files are
-            missing, or one name stands for two files.
+        InputError: the kind is ambiguous, the table is invalid or has no labels, files are missing, or a
+            name matches two files.
     """
     choice = choice or Choice()
     if kind not in KINDS:
@@ -116,7 +116,7 @@ def import_dataset(
         draft = _table_draft(source, found, choice)
     if found.unused:
         draft.notes.append(f"tables not used: {shortened(found.unused)}")
-    check_table(draft.table)  # a bad row comes before a missing file
+    check_table(draft.table)  # report a bad row before a missing file
     _require_labels(source, found, draft, choice.unlabelled or kind == "images")
     dropped: tuple[str, ...] = ()
     if not require_images:
@@ -146,7 +146,7 @@ def _folder_draft(source: Path, found: Found, choice: Choice) -> Draft:
 
 
 def _table_draft(source: Path, found: Found, choice: Choice) -> Draft:
-    """The rows of all tables of a data set, with what lies in its side tables."""
+    """The rows of all tables of a data set, with the columns of its side tables."""
     drafts = []
     for path in found.tables:
         table = _read(path)
@@ -188,20 +188,20 @@ def _side_tables(path: Path, kind: str) -> list[Path]:
 
 
 def _beside(path: Path, names: Sequence[str]) -> list[Path]:
-    """The files of some names in a table's folder or in folders beside it; [] where one is missing."""
+    """The files with the given names in the folder of a table or beside it; [] if one is missing."""
     places = (path.parent, path.parent.parent, *sorted(path.parent.parent.glob("*/")))
     found = [next((place / name for place in places if (place / name).is_file()), None) for name in names]
     return [file for file in found if file] if all(found) else []
 
 
 def _split_of(path: Path, source: Path) -> str:
-    """The split that a table's name or folder tells, '' for none."""
+    """The split stated in the name or folder of a table, '' for none."""
     words = os.path.relpath(path.with_suffix(""), source).lower().replace(os.sep, "_").replace("-", "_").split("_")
     return next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), "")
 
 
 def _find(source: Path, kind: str, choice: Choice) -> Found:
-    """What a source is."""
+    """Determines the kind of a source."""
     if source.is_file():
         if kind in FOLDER_KINDS:
             raise InputError(f"{source}: is a file, wanted a folder for kind {kind!r}")
@@ -244,18 +244,18 @@ def _find(source: Path, kind: str, choice: Choice) -> Found:
 
 
 def _names(source: Path, tables: dict[Path, str | None], used: Sequence[Path]) -> list[str]:
-    """Tables that were not used, but for texts that are none."""
+    """Names of unused tables, without text files that are not tables."""
     left = [path for path, kind in tables.items() if path not in used and (kind or path.suffix.lower() != ".txt")]
     return [os.path.relpath(path, source) for path in left]
 
 
 def _tables(folder: Path) -> Iterator[tuple[Path, str | None]]:
-    """Tables under a folder with their kinds, by their headers alone; None where they list no images."""
+    """Tables under a folder with their kinds, judged by their headers; None for a table without images."""
     for root, folders, names in os.walk(folder):
         depth = len(Path(root).relative_to(folder).parts)
         folders[:] = sorted(name for name in folders if not name.startswith(".") and depth < TABLE_DEPTH)
         for path in (Path(root, name) for name in sorted(names)):
-            # Harvard Dataverse hands out HAM10000_metadata without a suffix.
+            # Harvard Dataverse provides HAM10000_metadata without a suffix.
             if path.suffix.lower() in TABLE_SUFFIXES or path.name == "HAM10000_metadata":
                 try:
                     yield path, recognise(read_header(path))
@@ -264,24 +264,24 @@ def _tables(folder: Path) -> Iterator[tuple[Path, str | None]]:
 
 
 def _plausible(path: Path) -> bool:
-    """Whether a table of no known data set may hold labels."""
+    """Whether a table of an unknown data set may contain labels."""
     return path.suffix.lower() != ".txt" and "submission" not in path.name.lower()
 
 
 def _one_of_each(paths: list[Path]) -> list[Path]:
-    """Without tables that lie there a second time in another format, as metadata.csv and metadata.jsonl."""
+    """Drops tables that exist again in another format, such as metadata.csv and metadata.jsonl."""
     first = {path.with_suffix(""): path for path in reversed(paths)}
     return sorted(first.values())
 
 
 def _splits(paths: list[Path], source: Path) -> bool:
-    """Whether some tables are those of a data set's splits."""
+    """Whether some tables are the splits of one data set."""
     splits = [_split_of(path, source) for path in paths]
     return len(paths) > 1 and all(splits) and len(set(splits)) == len(splits)
 
 
 def _nothing(source: Path, tables: dict[Path, str | None], images: list[str]) -> str:
-    """That nothing known was found, and what was."""
+    """The error that nothing was recognised, and what was found instead."""
     reasons = []
     for path in tables:
         try:
@@ -297,7 +297,7 @@ def _nothing(source: Path, tables: dict[Path, str | None], images: list[str]) ->
 
 
 def _require_labels(source: Path, found: Found, draft: Draft, unlabelled: bool) -> None:
-    """Raises InputError where labels seem to be missing rather than not to exist; else notes that there are none."""
+    """Raises InputError if labels seem to be missing by mistake; otherwise notes that there are none."""
     if draft.target:
         return
     if not (unlabelled or (not DATASETS[found.kind].labelled and (found.tables or not found.unused))):
@@ -363,7 +363,7 @@ def _find_images(draft: Draft, root: Path, images: Path | None, on_missing: OnMi
 
 
 def _find_masks(draft: Draft, root: Path, images: Path | None, masks: Path | None) -> None:
-    """Fills `mask_path` where there are masks and the table does not name them itself."""
+    """Fills `mask_path` if there are masks and the table does not list them itself."""
     if "mask_path" in draft.table.frame and any(draft.cells("mask_path")) and masks is None:
         _require_masks(draft)
         return
@@ -417,25 +417,25 @@ def _under(images: Path | None, folder: Path, cell: str) -> str:
 
 
 def _existing(cells: list[str], folder: Path) -> list[str]:
-    """The paths, '' for those that are no file."""
+    """The paths, '' for those that are not files."""
     start = str(folder)
     return [cell if cell and os.path.isfile(os.path.join(start, cell)) else "" for cell in cells]
 
 
 def _under_manifest(index: FileIndex, files: list[str], folder: Path) -> list[str]:
-    """Files of an index relative to the manifest's folder, '' where there is none."""
+    """Files of an index relative to the folder of the manifest, '' if there is none."""
     prefix = relative_folder(str(Path(index.folder).resolve()), folder.resolve())
     return [os.path.join(prefix, file) if file else "" for file in files]
 
 
 def write_missing(names: tuple[str, ...], path: Path) -> None:
-    """Writes the names of listed images that have no file."""
+    """Writes the names of listed images without a file."""
     with atomic_path(path) as temporary:
         write_csv(temporary, MISSING_COLUMNS, [(name, "no such file") for name in names])
 
 
 def summary(found: Imported, manifest: Manifest) -> list[tuple[str, str]]:
-    """Figures of an import as (what, counts) for people."""
+    """Counts of an import as (what, counts) to show."""
     splits, groups = manifest.splits, manifest.groups
     rows = [("images", f"{len(manifest):,}"), ("target", found.target or "none: all images are unlabelled")]
     if known := int((manifest.column("diagnosis") != "").sum()):

@@ -1,4 +1,4 @@
-"""Split: train, valid, test that share no patient, lesion or duplicate; alike in target, group."""
+"""Split: train, valid and test without shared patients, lesions or duplicates; stratified by target and group."""
 
 import hashlib
 import re
@@ -15,7 +15,7 @@ from melfast.data.manifest import COLUMNS, MISSING_ID, SPLITS, Manifest
 from melfast.io.errors import InputError
 
 FRACTIONS = (0.7, 0.15, 0.15)
-# Names of columns of identities, as `Patient`, `case no` or `Paciente`, but not `patient age` or `lesion type`.
+# Names of id columns, such as `Patient`, `case no` or `Paciente`, but not `patient age` or `lesion type`.
 IDENTITY = re.compile(
     r"\b(patient(en|in)?|paciente|pasien|pazienten?|subject|sujeto?|participant|person[ae]?|personne|proband|donor|client|"
     r"individual|case|caso|cas|fall|lesion|lesi[oó]n|läsion|mole|nevus)"
@@ -23,7 +23,7 @@ IDENTITY = re.compile(
 )
 NUMBERED = re.compile(r"[A-Za-z]+[ _-]?\d{3,}")
 FLAGS = {"0", "1", "0.0", "1.0", "yes", "no", "true", "false", "y", "n"}
-# What ties images to one split; duplicate_group is the column of 'melfast prepare dedup'.
+# Images that share one of these stay in one split; duplicate_group comes from 'melfast prepare dedup'.
 IDS = {"patient_id": "patient", "lesion_id": "lesion", "duplicate_group": "duplicate group"}
 
 
@@ -35,7 +35,7 @@ def split_manifest(manifest: Manifest, fractions: Sequence[float] = FRACTIONS, s
     Args:
         fractions: of the labelled images for train, valid and test; they sum to 1.
     Raises:
-        InputError: the fractions are none, no image is labelled, or a wanted split comes out empty.
+        InputError: the fractions are invalid, no image is labelled, or a requested split is empty.
     """
     wanted = _require_fractions(fractions)
     place = deal(manifest, wanted, seed)
@@ -51,15 +51,15 @@ def split_manifest(manifest: Manifest, fractions: Sequence[float] = FRACTIONS, s
 
 
 def deal(manifest: Manifest, fractions: NDArray[np.float64], seed: int = 0) -> NDArray[np.intp]:
-    """Deals the labelled images out, alike in target and group.
+    """Distributes the labelled images, stratified by target and group.
 
-    Images that share a patient, a lesion or a duplicate group stay together, also by way of a
-    third. These parts are dealt out greedily, those with the rarest stratum (target x group) and
-    the largest first (the order of Sechidis et al. 2011). The result depends on names, ids,
+    Images that share a patient, a lesion or a duplicate group stay together, also indirectly. These
+    parts are distributed greedily, those with the rarest stratum (target x group) and the largest first
+    (the order of Sechidis et al. 2011). The result depends on names, ids,
     targets, groups and the seed, not on the order of the rows.
 
     Args:
-        fractions: wanted of each share [K], their sum 1.
+        fractions: target fraction of each share [K]; they sum to 1.
     Returns:
         Share of each image [N], -1 for the unlabelled.
     Raises:
@@ -76,7 +76,7 @@ def deal(manifest: Manifest, fractions: NDArray[np.float64], seed: int = 0) -> N
 
 
 def connected_parts(manifest: Manifest) -> NDArray[np.intp]:
-    """Part of each row [N]: rows that share an id of IDS, directly or by others."""
+    """Part of each row [N]: rows that share an id of IDS, directly or indirectly."""
     count = len(manifest)
     rows: list[NDArray[np.intp]] = [np.arange(count)]
     nodes: list[NDArray[np.intp]] = [np.arange(count)]
@@ -91,12 +91,12 @@ def connected_parts(manifest: Manifest) -> NDArray[np.intp]:
     ends = (np.concatenate(rows), np.concatenate(nodes))
     graph = coo_array((np.ones(len(ends[0]), np.int8), ends), shape=(size, size))
     labels = connected_components(graph, directed=False)[1][:count]
-    # Numbered anew: ids without a row would leave gaps.
+    # Renumbered, because ids without a row would leave gaps.
     return np.unique(labels, return_inverse=True)[1]
 
 
 def require_disjoint(manifest: Manifest) -> None:
-    """Raises InputError when a patient, lesion or duplicate group stands in more than one split."""
+    """Raises InputError if a patient, lesion or duplicate group is in more than one split."""
     found = []
     for column, word in IDS.items():
         shared = shared_ids(manifest, column)
@@ -111,10 +111,10 @@ def require_disjoint(manifest: Manifest) -> None:
 
 
 def unused_identities(manifest: Manifest, columns: Sequence[str] | None = None) -> list[str]:
-    """A warning for each column that looks like an identity, but does not keep its images together.
+    """A warning for each column that looks like an id but is not used to keep images together.
 
     Args:
-        columns: those to look at; by default all that are none of a manifest's.
+        columns: columns to check; by default all that are not columns of a manifest.
     """
     candidates = [
         name
@@ -145,25 +145,25 @@ def unused_identities(manifest: Manifest, columns: Sequence[str] | None = None) 
 
 
 def _looks_like_identity(name: str, values: NDArray[np.object_], count: int) -> bool:
-    """By a column's name, or else by its values [K] of `count` images."""
+    """Judges a column by its name, or else by its values [K] for `count` images."""
     if not 2 <= len(values) <= count or {value.lower() for value in values[:9]} <= FLAGS | MISSING_ID:
         return False
     if IDENTITY.search(re.sub(r"(?<=[a-z])(?=[A-Z])|[^\w]+|_", " ", name).lower().strip()):
         return True
-    # Named in other words, but numbered through, as P0042 or ISIC-00231: not a device or a code of a diagnosis.
+    # Other names with running numbers, such as P0042 or ISIC-00231; not a device or a diagnosis code.
     first = values[:100]
     return len(values) >= max(10, count // 20) and sum(bool(NUMBERED.fullmatch(v)) for v in first) > len(first) / 2
 
 
 def shared_ids(manifest: Manifest, column: str, splits: Sequence[str] = SPLITS) -> list[str]:
-    """Ids of a column that stand in more than one of the splits, sorted."""
+    """Ids of a column that are in more than one split, sorted."""
     cells, names = manifest.column(column), manifest.splits
     seen = [set(cells[names == name]) - {""} for name in splits]
     return sorted({cell for i, one in enumerate(seen) for other in seen[i + 1 :] for cell in one & other})
 
 
 def balance(manifest: Manifest) -> list[str]:
-    """How each split is made up, a line each."""
+    """Composition of each split, one line each."""
     lines = []
     targets, groups, splits = manifest.targets, manifest.groups, manifest.splits
     for name in (*SPLITS, ""):
@@ -176,7 +176,7 @@ def balance(manifest: Manifest) -> list[str]:
             line += f", {known.sum():,} malignant ({known.mean():.2%})"
         for column, word in IDS.items():
             images = Counter(manifest.column(column)[rows].tolist())
-            # A group of copies of which one image is left is none any more.
+            # A group of copies with a single remaining image is no longer a group.
             least = 2 if column == "duplicate_group" else 1
             if count := sum(n >= least for name, n in images.items() if name):
                 line += f", {count:,} {word}{'s' if count > 1 else ''}"
@@ -198,7 +198,7 @@ def _require_fractions(fractions: Sequence[float]) -> NDArray[np.float64]:
 
 
 def _stratum_counts(manifest: Manifest, parts: NDArray[np.intp], labelled: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Labelled images of each part [P, S]: by target and group, by target, and in all."""
+    """Number of labelled images of each part [P, S]: by target and group, by target, and in total."""
     targets, groups = manifest.targets[labelled], manifest.groups[labelled]
     strata, inverse = np.unique(np.stack([targets, groups]), axis=1, return_inverse=True)
     counts = np.zeros((int(parts.max()) + 1, strata.shape[1]))
@@ -221,7 +221,7 @@ def _order(manifest: Manifest, parts: NDArray[np.intp], counts: NDArray[np.float
 
 
 def _deal(counts: NDArray[np.float64], order: list[int], wanted: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Split of each part [P]: the one that adds least to the distance from the wanted counts.
+    """Split of each part [P]: the one that adds least to the distance from the target counts.
 
     The distance is sum over splits k and columns s of (have - want)^2 / (fraction_k total_s^2): a
     rare stratum weighs as much as a common one, and small splits fill as evenly as large ones.

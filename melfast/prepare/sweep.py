@@ -1,10 +1,11 @@
 """Sweep: one function over every image of a manifest, in threads; bad images are put aside."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,32 @@ from melfast.data.manifest import Manifest
 from melfast.io.errors import ImageError
 from melfast.io.files import atomic_path
 from melfast.io.journal import Journal
+from melfast.io.log import Progress
 from melfast.io.tables import write_csv
 
 Result = dict[str, Any]
 # image_name, path and reason of an image that cannot be used.
 Bad = tuple[str, str, str]
 BAD_COLUMNS = ("image_name", "path", "reason")
+# Of a stage and its number of steps: gives a function to call at each.
+Bar = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
+
+
+@contextmanager
+def no_bar(what: str, total: int) -> Iterator[Callable[[], None]]:
+    """A Bar that shows nothing."""
+    yield lambda: None
+
+
+def bar_of(progress: Progress) -> Bar:
+    """A Bar that tells of each step."""
+
+    @contextmanager
+    def bar(what: str, total: int) -> Iterator[Callable[[], None]]:
+        steps = count(1)
+        yield lambda: progress(what, next(steps), total)
+
+    return bar
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The model card: what a model is, what it was made of, how good it is, for those who take it."""
+"""The model card: describes a model, its data and its performance to its users."""
 
 import math
 import re
@@ -12,7 +12,7 @@ from melfast.io.errors import printable
 from melfast.models.record import ModelRecord
 from melfast.report.shown import METRICS, number
 
-# Names of ours as the Hugging Face hub knows them.
+# Our metric names and those of the Hugging Face hub.
 HUB_METRICS = {"auc": "roc_auc", "accuracy": "accuracy", "recall": "recall", "precision": "precision", "f1": "f1"}
 SHOWN = (
     "auc",
@@ -29,23 +29,23 @@ SHOWN = (
 GROUP_SHOWN = ("recall", "specificity", "auc")
 INTENDED_USE = (
     "Research on melanoma classifiers and their fairness across skin tones. Not a medical "
-    "device: no clinical decision may rest on it. It knows dermoscopic images like those it "
-    "was trained on, and says nothing sensible of others."
+    "device: do not base clinical decisions on it. It works only for dermoscopic images like "
+    "those it was trained on."
 )
 
 
 def markdown(text: str) -> str:
-    """Text of others as Markdown that shows it: no markup, HTML, cell of a table or link of its own."""
+    """Escapes text for Markdown, so that it adds no markup, HTML, table cell or link."""
     return re.sub(r"[\\`*_\[\]<>|&#~!$:@]|(?<=www)\.", r"\\\g<0>", printable(text))
 
 
 def model_card(name: str, record: ModelRecord, manifest: Manifest, document: Mapping[str, Any], split: str) -> str:
-    """The card as Markdown with the front matter that the Hugging Face hub reads.
+    """The card as Markdown, with front matter for the Hugging Face hub.
 
     Args:
-        manifest: of the run, all its splits.
-        document: of `melfast.report.analysis.analyse`, of this one model.
-        split: that the document is of.
+        manifest: manifest of the run with all splits.
+        document: result of `melfast.report.analysis.analyse` for this one model.
+        split: the split that the document describes.
     """
     (model,) = document["models"]
     parts = [
@@ -67,12 +67,12 @@ def model_card(name: str, record: ModelRecord, manifest: Manifest, document: Map
         "",
         *_data(manifest),
         "",
-        "## How good",
+        "## Performance",
         "",
         *_overall(document, model, split),
         "",
         *_groups(model),
-        "## How it was made",
+        "## Training",
         "",
         *making(record),
         "",
@@ -174,7 +174,7 @@ def _groups(model: Mapping[str, Any]) -> list[str]:
         else:
             lines += [
                 "",
-                f"Gap in recall {number('recall', gap['gap'])}; chance alone makes "
+                f"Gap in recall {number('recall', gap['gap'])}; chance alone gives "
                 f"{number('recall', null['mean'])} on average, p = "
                 f"{'–' if _missing(null['p_value']) else format(null['p_value'], '.3f')}.",
                 "",
@@ -183,7 +183,7 @@ def _groups(model: Mapping[str, Any]) -> list[str]:
 
 
 def making(record: ModelRecord) -> list[str]:
-    """What the record tells of how the model came about, a line each."""
+    """How the model was trained, as Markdown lines from the record."""
     training = record.training
     versions = ", ".join(f"{markdown(k)} {markdown(v)}" for k, v in training.get("versions", {}).items())
     found = [f"- Backbone {record.backbone}, options {dict(record.backbone_options) or 'none'}."]
@@ -196,7 +196,7 @@ def making(record: ModelRecord) -> list[str]:
     if record.group_thresholds:
         by_group = zip(record.groups, record.group_thresholds, strict=True)
         found.append(
-            "- For images of known tone group instead: "
+            "- Thresholds for images of known tone group: "
             + ", ".join(f"{markdown(name)} {t:.4f}" for name, t in by_group)
             + "."
         )
@@ -206,9 +206,9 @@ def making(record: ModelRecord) -> list[str]:
 
 def _limits(document: Mapping[str, Any], model: Mapping[str, Any]) -> list[str]:
     lines = [
-        "- The numbers hold for images like those they were measured on; other instruments, "
-        "clinics and skin tones give others.",
-        "- P(malignant) is not the chance that a patient has melanoma: it hangs on how common "
+        "- The results apply to images like those in the evaluation; they differ for other "
+        "dermatoscopes, clinics and skin tones.",
+        "- P(malignant) is not the probability that a patient has melanoma: it depends on how common "
         "melanoma is among the images.",
     ]
     return lines + [

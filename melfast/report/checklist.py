@@ -1,7 +1,7 @@
-"""Which items of the reporting guidelines a report's page covers, and which its authors must add.
+"""Items of the reporting guidelines that the report covers, and those that authors must add.
 
 TRIPOD+AI: Collins et al., BMJ 2024;385:e078378. CLAIM 2024: Tejani et al., Radiol Artif Intell 2024;6(4):e240300.
-The items are named in our own short words; the statements hold the full text.
+The item names are our own short forms; see the statements for the full text.
 """
 
 from collections.abc import Mapping

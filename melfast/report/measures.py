@@ -1,4 +1,4 @@
-"""What `melfast evaluate` finds, over all and by skin-tone group: as JSON and CSV."""
+"""Metrics of `melfast evaluate`, overall and by skin-tone group, as JSON and CSV."""
 
 import math
 from collections.abc import Sequence
@@ -19,14 +19,14 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class Scored:
-    """Images with what is known and what a model says of them.
+    """Images with their truth, groups and predictions.
 
     Attributes:
         names: image_name [N].
         targets: int [N], 1 malignant, 0 benign, -1 unlabelled.
         score: P(malignant) [N].
         groups: int [N], index into group_names, -1 unknown.
-        group_names: names of the skin-tone groups; empty where none is known.
+        group_names: names of the skin-tone groups; empty if there are none.
     """
 
     names: Sequence[str]
@@ -37,14 +37,14 @@ class Scored:
 
 
 def measure(scored: Scored, threshold: float | NDArray[np.float64]) -> dict[str, Any]:
-    """Metrics of the labelled images, over all and by group, with a remark for each NaN.
+    """Metrics of the labelled images, overall and by group, with a remark for each NaN.
 
     Args:
-        threshold: one for all images, or one an image [N].
+        threshold: one for all images, or one per image [N].
     Returns:
         {"all": {...}, "groups": {name: {...}}, "remarks": [...]}; each {...} holds `images`,
         `malignant`, the metrics of `binary_metrics` and `confusion`. Groups without images are
-        left out; images without a group are in one called `unknown` where others have one.
+        left out; images without a group form the group `unknown` if others have one.
     """
     labelled = scored.targets >= 0
     remarks: list[str] = []
@@ -80,12 +80,12 @@ def _measure_part(
 
 
 def write_metrics(path: Path, values: dict[str, Any]) -> None:
-    """JSON, whole or not at all; NaN, which JSON does not know, becomes null."""
+    """Writes JSON atomically; NaN, which JSON does not have, becomes null."""
     write_json(path, _without_nan(values))
 
 
 def write_predictions(path: Path, scored: Scored, threshold: float | NDArray[np.float64]) -> None:
-    """CSV, whole or not at all: image_name, probability, prediction, target, group."""
+    """Writes CSV atomically: image_name, probability, prediction, target, group."""
     header = ("image_name", "probability", "prediction", "target", "group")
     called = (scored.score >= threshold).astype(int)
     rows = (

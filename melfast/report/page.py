@@ -1,4 +1,4 @@
-"""The page of a report: one HTML file that needs nothing else, from the report's document alone."""
+"""The page of a report: one self-contained HTML file, made from the document of the report."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -37,9 +37,9 @@ def write_page(document: Document, pictures: Sequence[tuple[Path, str]]) -> str:
     """The page as HTML.
 
     Args:
-        document: of `melfast.report.analysis.analyse`, NaN as None or NaN.
-        pictures: PNG files that are put into the page, and what they show. Those of groups in a row
-            (forest-...) are left out: the page draws them itself, in letters of any script.
+        document: result of `melfast.report.analysis.analyse`, NaN as None or NaN.
+        pictures: PNG files to embed, and their captions. Forest plots (forest-...) are left out, because
+            the page draws them itself, with text in any script.
     """
     models = document["models"]
     several = len(models) > 1
@@ -80,7 +80,7 @@ def _headline(document: Document) -> str:
     share = about["malignant"] / about["images"]
     return (
         f"{about['images']:,} images, {about['malignant']:,} malignant ({share:.1%}){patients}. "
-        "A research report, not a medical device: no clinical decision may rest on it."
+        "A research report, not a medical device: no clinical decision may depend on it."
     )
 
 
@@ -95,7 +95,7 @@ def _forests(model: Mapping[str, Any], several: bool, document: Document) -> str
 
 
 def _forest(grouping: Mapping[str, Any], whole: float | None, metric: str, level: str) -> str:
-    """Each group's value and interval on one axis from 0 to 1; dashed: over all images."""
+    """Value and interval of each group on one axis from 0 to 1; the dashed line is all images."""
     left_out = (grouping["gaps"].get(metric) or {}).get("left_out") or {}
     rows = []
     for group_name in grouping["names"]:
@@ -176,7 +176,7 @@ def _model_head(model: Mapping[str, Any]) -> str:
 
 
 def _operating_points(document: Document) -> str:
-    """A row a point, a column a model; models with calls alone have none."""
+    """One row per operating point, one column per model; models with only calls have none."""
     models = [model for model in document["models"] if model.get("operating_points")]
     if not models:
         return ""
@@ -197,7 +197,7 @@ def _operating_points(document: Document) -> str:
 
 
 def _calibration(models: Sequence[Mapping[str, Any]]) -> str:
-    """Whether P(malignant) may be taken at its word: a column a model."""
+    """Whether P(malignant) is well calibrated; one column per model."""
     models = [model for model in models if model.get("calibration")]
     if not models:
         return ""
@@ -361,6 +361,6 @@ def _method(document: Document) -> str:
         f"{intervals['clusters']}. Of gaps, from intervals of all differences between two groups that hold at once.",
         f"Tests of gaps: {intervals['permutations']:,} permutations of whole {intervals['clusters']} among the groups, "
         f"seed {intervals['seed']}; adjusted p by Holm over {intervals['family']:,} gaps.",
-        f"melfast {document['melfast']}; every number of this page stands in metrics.json.",
+        f"melfast {document['melfast']}; every number on this page is in metrics.json.",
     ]
     return "<ul class=soft>" + "".join(f"<li>{text(line)}</li>" for line in lines) + "</ul>"

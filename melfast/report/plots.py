@@ -3,7 +3,7 @@
 import functools
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from melfast.io.files import atomic_path
 from melfast.metrics.groups import Groups
-from melfast.metrics.metrics import ECE_BINS
+from melfast.metrics.metrics import ECE_BINS, steps
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -28,19 +28,20 @@ Bools = NDArray[np.bool_]
 # Okabe and Ito 2008: told apart by colour-blind people as well.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 BENIGN, MALIGNANT = COLOURS[0], COLOURS[1]
-BAND_REPLICATES = 500
-GRID = np.linspace(0, 1, 201)
 GRID_OF_BINS = np.linspace(0, 1, ECE_BINS + 1)
 
 
-def roc(y_true: Bools, scores: Mapping[str, Floats], *, level: float, seed: int) -> Figure:
-    """Recall over the false positive rate of each model, with pointwise bands."""
+def roc(y_true: Bools, scores: Mapping[str, Floats], overall: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Recall over the false positive rate of each model, and where its threshold is, with both intervals.
+
+    Args:
+        overall: metrics of each model, of the report's document.
+    """
     figure, (axis,) = _figure(1)
     for (name, score), colour in zip(scores.items(), _colours(), strict=False):
         fpr, tpr = roc_points(y_true, score)
         axis.plot(fpr, tpr, color=colour, label=name, linewidth=1.5)
-        low, high = band(y_true, score, roc_points, level=level, seed=seed)
-        axis.fill_between(GRID, low, high, color=colour, alpha=0.15, linewidth=0)
+        _cross(axis, overall[name], ("fpr", "recall"), colour)
     axis.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":")
     axis.set(
         xlabel="false positive rate (share of benign images)",
@@ -53,14 +54,13 @@ def roc(y_true: Bools, scores: Mapping[str, Floats], *, level: float, seed: int)
     return figure
 
 
-def precision_recall(y_true: Bools, scores: Mapping[str, Floats], *, level: float, seed: int) -> Figure:
-    """Precision over recall of each model, with pointwise bands; dotted: chance."""
+def precision_recall(y_true: Bools, scores: Mapping[str, Floats], overall: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Precision over recall of each model, as `roc`; dotted: chance."""
     figure, (axis,) = _figure(1)
     for (name, score), colour in zip(scores.items(), _colours(), strict=False):
         recall, precision = pr_points(y_true, score)
         axis.plot(recall, precision, color=colour, label=name, linewidth=1.5)
-        low, high = band(y_true, score, pr_points, level=level, seed=seed)
-        axis.fill_between(GRID, low, high, color=colour, alpha=0.15, linewidth=0)
+        _cross(axis, overall[name], ("recall", "precision"), colour)
     axis.axhline(float(y_true.mean()), color="grey", linewidth=0.8, linestyle=":")
     axis.set(
         xlabel="recall (share of malignant images)",
@@ -255,33 +255,15 @@ def threshold_sweep(y_true: Bools, score: Floats, groups: Groups, threshold: flo
 
 def roc_points(y_true: Bools, score: Floats) -> tuple[Floats, Floats]:
     """False positive rate and recall at every threshold, from (0, 0) to (1, 1)."""
-    order = np.argsort(-score, kind="stable")
-    return _roc(y_true[order], _ends(score[order]), np.ones(len(score)))
+    step = steps(y_true, score)
+    return np.append(0, step.fp / step.fp[-1]), np.append(0, step.tp / step.tp[-1])
 
 
 def pr_points(y_true: Bools, score: Floats) -> tuple[Floats, Floats]:
     """Recall and precision at every threshold, from recall 0 on."""
-    order = np.argsort(-score, kind="stable")
-    return _pr(y_true[order], _ends(score[order]), np.ones(len(score)))
-
-
-def band(
-    y_true: Bools, score: Floats, points: Callable[[Bools, Floats], tuple[Floats, Floats]], *, level: float, seed: int
-) -> tuple[Floats, Floats]:
-    """Pointwise bootstrap band of a curve over GRID; images are drawn within class."""
-    order = np.argsort(-score, kind="stable")
-    true, ends = y_true[order], _ends(score[order])
-    rng = np.random.default_rng(seed)
-    curve = _roc if points is roc_points else _pr
-    values = np.empty((BAND_REPLICATES, len(GRID)))
-    classes = [np.flatnonzero(true), np.flatnonzero(~true)]
-    for row in values:
-        weight = np.zeros(len(true))
-        for members in classes:
-            weight[members] = np.bincount(rng.integers(len(members), size=len(members)), minlength=len(members))
-        row[:] = np.interp(GRID, *curve(true, ends, weight))
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return low, high
+    step = steps(y_true, score)
+    precision = step.tp / (step.last + 1)
+    return np.append(0, step.tp / step.tp[-1]), np.append(precision[0], precision)
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -318,21 +300,14 @@ def _letters(font: str) -> frozenset[str]:
     return frozenset(map(chr, FT2Font(font).get_charmap()))
 
 
-def _ends(score: Floats) -> NDArray[np.int64]:
-    """Last place of every run of equal scores."""
-    return np.flatnonzero(np.append(score[1:] != score[:-1], True))
-
-
-def _roc(true: Bools, ends: NDArray[np.int64], weight: Floats) -> tuple[Floats, Floats]:
-    tp, fp = np.cumsum(weight * true), np.cumsum(weight * ~true)
-    return np.append(0, fp[ends] / fp[-1]), np.append(0, tp[ends] / tp[-1])
-
-
-def _pr(true: Bools, ends: NDArray[np.int64], weight: Floats) -> tuple[Floats, Floats]:
-    tp, called = np.cumsum(weight * true)[ends], np.cumsum(weight)[ends]
-    some = called > 0
-    precision = tp[some] / called[some]
-    return np.append(0, tp[some] / tp[-1]), np.append(precision[0], precision)
+def _cross(axis: Axes, overall: Mapping[str, Any], metrics: tuple[str, str], colour: str) -> None:
+    """The point of two metrics at a model's threshold, with the interval of each; nothing without calls."""
+    x, y = (overall.get(metric) for metric in metrics)
+    if x is None or y is None or _missing(x["value"]) or _missing(y["value"]):
+        return
+    axis.plot([x["low"], x["high"]], [y["value"]] * 2, color=colour, linewidth=1)
+    axis.plot([x["value"]] * 2, [y["low"], y["high"]], color=colour, linewidth=1)
+    axis.plot(x["value"], y["value"], "o", color=colour, markersize=5)
 
 
 def _figure(

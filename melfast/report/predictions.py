@@ -1,7 +1,7 @@
-"""Tables of predictions: melfast's own, the published system's and other people's.
+"""Read tables of predictions from melfast, the published system and other sources.
 
-`target` is the truth, `prediction` the model's call, `probability` its score. Kept free of pandas and
-of all that is slow to import: a bad table is refused at once.
+`target` is the truth, `prediction` the model's call, `probability` its score. Imports neither pandas nor
+other slow libraries, so that a bad table is refused at once.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from melfast.io.errors import InputError
 from melfast.io.tables import MISSING, Cells, read_cells
 
-# The first of these that a table has, in any case.
+# The first of these that a table has, in upper or lower case.
 NAME_COLUMNS = ("image_name", "image", "isic_id", "image_id", "filename", "file")
 SCORE_COLUMNS = ("probability", "prob", "score", "p_malignant", "y_score", "y_prob")
 CALL_COLUMNS = ("prediction", "predicted", "target_predicted", "predicted_label", "call", "pred", "y_pred")
 TRUTH_COLUMNS = ("target", "truth", "label", "y_true", "ground_truth", "benign_malignant")
-# Never an answer of a model, though they may hold numbers.
+# Never a prediction of a model, although they may contain numbers.
 OTHER_COLUMNS = frozenset({"group", "ita", "ita_quality", "fitzpatrick", "patient_id", "lesion_id", "age_approx"})
 LABELS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "benign": 0, "malignant": 1} | dict.fromkeys(MISSING, -1)
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".dcm"})
@@ -27,7 +27,7 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".
 
 @dataclass(frozen=True)
 class Columns:
-    """What columns of a table to take; '' the one with a usual name."""
+    """The columns of a table to use; '': the one with a usual name."""
 
     image: str = ""
     score: str = ""
@@ -40,19 +40,19 @@ USUAL = Columns()
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model says of images.
+    """Predictions of a model for images.
 
     Attributes:
         path: the table.
-        names: of the images, each once.
-        score: float64 [N], P(malignant); None: the table has calls alone.
-        called: int64 [N], 0 or 1, -1 none; None: the table has none.
+        names: names of the images, unique.
+        score: float64 [N], P(malignant); None: the table has only calls.
+        called: int64 [N], 0 or 1, -1 none; None: the table has no calls.
         truth: int64 [N], -1 unknown; None: the table has none.
-        groups: name of each image's tone group, '' unknown; None: the table has none.
+        groups: name of the tone group of each image, '' unknown; None: the table has none.
         columns: the column that each of image, probability, prediction and target was read from.
-        passed_over: columns of numbers that were not read.
+        passed_over: numeric columns that were not read.
         asked: the columns that the user named.
-        made_by: the threshold that made the calls; None: not known, see `threshold`.
+        made_by: the threshold of the calls; None: unknown, see `threshold`.
     """
 
     path: Path
@@ -71,12 +71,12 @@ class Predictions:
 
     @property
     def threshold(self) -> float | None:
-        """The one that made the calls; where it is not known, halfway between the highest score not
-        called malignant and the lowest that is; None where the table does not tell."""
+        """The threshold of the calls; if unknown, halfway between the highest score not called malignant
+        and the lowest that is; None if no threshold separates them."""
         return self.made_by if self.made_by is not None else threshold_between(self.score, self.called)
 
     def select(self, rows: Sequence[int] | NDArray[np.int64]) -> "Predictions":
-        """Some rows, in that order."""
+        """The selected rows, in that order."""
         index = np.asarray(rows, dtype=np.int64)
         return replace(
             self,
@@ -96,12 +96,13 @@ def read_predictions(path: str | Path, columns: Columns = USUAL) -> Predictions:
 def predictions_of(table: Cells, asked: Columns = USUAL) -> Predictions:
     """The predictions in a table.
 
-    Columns are known by their usual names, see NAME_COLUMNS and the others. `target`, `label` and the
-    like are the truth beside a score or a column of calls. Alone they are the answers: P(malignant) where
-    they hold fractions, as Kaggle wants it, else the calls, as in the published submission form.
+    Columns are recognised by their usual names, see NAME_COLUMNS and the others. `target`, `label` and
+    similar columns are the truth if there is also a score or a column of calls. Otherwise they are the
+    predictions: P(malignant) if they contain fractions, as on Kaggle, or else the calls, as in the
+    published submission form.
 
     Raises:
-        InputError: no column of names or none of answers, a value that is none, or an image twice.
+        InputError: no column of names or predictions, an invalid value, or a repeated image.
     """
     found = {
         "image": asked.image or _first(table, NAME_COLUMNS),
@@ -145,14 +146,14 @@ def predictions_of(table: Cells, asked: Columns = USUAL) -> Predictions:
 
 
 def settle(table: Predictions, truth: NDArray[np.int64], manifest: Path) -> tuple[Predictions, list[str]]:
-    """What is open in a table's columns, decided by the truth that a manifest knows.
+    """Decides ambiguous columns of a table, using the truth in a manifest.
 
     Args:
-        truth: int64 [N], of the table's images, -1 unknown.
+        truth: int64 [N], truth of the images in the table, -1 unknown.
     Returns:
-        The table, its calls in `called` where they looked like the truth; and remarks.
+        The table, with calls that looked like the truth moved to `called`; and remarks.
     Raises:
-        InputError: the only answers are the manifest's truth.
+        InputError: the only predictions equal the truth in the manifest.
     """
     usual = table.columns.get("prediction", "").lower() in TRUTH_COLUMNS and not table.asked.call
     if table.score is None and usual and {0, 1} <= set(truth.tolist()) and _agree(table.called, truth) == 0:
@@ -175,10 +176,10 @@ def settle(table: Predictions, truth: NDArray[np.int64], manifest: Path) -> tupl
 
 
 def odd(table: Predictions, truth: NDArray[np.int64]) -> list[str]:
-    """Remarks on answers that are hard to believe: perfect by construction, or against the scores.
+    """Remarks on implausible predictions: perfect by construction, or contradicting the scores.
 
     Args:
-        truth: int64 [N], of the table's images, -1 unknown.
+        truth: int64 [N], truth of the images in the table, -1 unknown.
     """
     remarks = []
     if table.called is None and table.score is not None and threshold_between(table.score, truth) is not None:
@@ -208,7 +209,7 @@ def odd(table: Predictions, truth: NDArray[np.int64]) -> list[str]:
 
 
 def threshold_between(score: NDArray[np.float64] | None, labels: NDArray[np.int64] | None) -> float | None:
-    """Halfway between the highest score of a 0 and the lowest of a 1; None where no threshold parts them."""
+    """Halfway between the highest score of a 0 and the lowest of a 1; None if no threshold separates them."""
     if score is None or labels is None or not {0, 1} <= set(labels.tolist()):
         return None
     below, above = score[labels == 0].max(), score[labels == 1].min()
@@ -216,12 +217,12 @@ def threshold_between(score: NDArray[np.float64] | None, labels: NDArray[np.int6
 
 
 def image_key(name: str) -> str:
-    """The name without the suffix of an image file."""
+    """The name without an image suffix."""
     return str(PurePath(name).with_suffix("")) if PurePath(name).suffix.lower() in IMAGE_SUFFIXES else name
 
 
 def _agree(labels: NDArray[np.int64] | None, truth: NDArray[np.int64]) -> int | None:
-    """How many images of known class have another label; None where none can be compared."""
+    """Number of images with known class that have a different label; None if none can be compared."""
     if labels is None:
         return None
     known = (labels >= 0) & (truth >= 0)

@@ -1,4 +1,4 @@
-"""How values, names and tables of a report's document are shown on its page."""
+"""Format values, names and tables of a report for its page."""
 
 import html
 import math
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-# Name, what it says, and whether it is shown in percent.
+# Name, meaning, and whether it is shown in percent.
 METRICS = {
     "auc": ("AUC", "chance that a malignant image scores above a benign one", False),
     "average_precision": ("Average precision", "mean precision over recall", False),
@@ -31,16 +31,16 @@ METRICS = {
     "ece": ("Calibration error", "ECE, 15 bins; less is better", False),
     "equalized_odds": ("Equalized odds", "the larger gap of sensitivity and false positive rate", True),
 }
-OF_GROUPS = ("equalized_odds",)  # defined between groups alone
+OF_GROUPS = ("equalized_odds",)  # defined only between groups
 
 
 def title_of(metric: str) -> str:
-    """The name of a metric; of one that is not in METRICS its key in words."""
+    """The name of a metric; for one that is not in METRICS, its key in words."""
     return METRICS[metric][0] if metric in METRICS else metric.replace("_", " ")
 
 
 def number(metric: str, value: float | None) -> str:
-    """A value as the page shows it: four digits, or percent with one decimal."""
+    """A formatted value: four digits, or percent with one decimal."""
     if missing(value):
         return "–"
     assert value is not None
@@ -58,7 +58,7 @@ def interval(metric: str, found: Mapping[str, Any], join: str = " to ") -> str:
 
 
 def with_interval(metric: str, found: Mapping[str, Any], key: str = "value") -> str:
-    """HTML: a value, its interval in small below, and what is to be said of it."""
+    """HTML: a value, its interval in small print below, and a note."""
     below = [interval(metric, found), found.get("note") or ""]
     return number(metric, found[key]) + "".join(f"<small>{text(line)}</small>" for line in below if line)
 
@@ -71,7 +71,7 @@ def p_value(value: float | None) -> str:
 
 
 def p_of(gap: Mapping[str, Any]) -> float | None:
-    """The p-value of a gap, adjusted for the other gaps of the page where it is."""
+    """The p-value of a gap, if possible adjusted for the other gaps of the page."""
     null = gap.get("null") or {}
     adjusted: float | None = null.get("p_adjusted")
     return null.get("p_value") if missing(adjusted) else adjusted
@@ -85,13 +85,13 @@ def p_words(gap: Mapping[str, Any]) -> str:
 
 
 def stands(gap: Mapping[str, Any]) -> bool:
-    """Whether a gap is more than chance makes."""
+    """Whether a gap is larger than expected by chance."""
     found, p = gap.get("stands"), p_of(gap)
     return bool(found) if found is not None else p is not None and not missing(p) and p < 0.05
 
 
 def extremes(grouping: Mapping[str, Any], metric: str) -> tuple[str, str] | None:
-    """The groups with the smallest and the largest value among those that are compared; None of fewer than two."""
+    """The compared groups with the smallest and the largest value; None if there are fewer than two."""
     gap = grouping["gaps"].get(metric, {})
     if gap.get("lowest_group") and gap.get("highest_group"):
         return gap["lowest_group"], gap["highest_group"]
@@ -105,7 +105,7 @@ def extremes(grouping: Mapping[str, Any], metric: str) -> tuple[str, str] | None
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> str:
-    """A table that a narrow screen shows as one block a row. Cells are HTML."""
+    """A table that narrow screens show as one block per row. Cells are HTML."""
     header = "".join(f"<th scope=col>{cell}</th>" for cell in head)
     body = "".join(
         "<tr>"
@@ -121,12 +121,12 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "")
 
 
 def plain(markup: str) -> str:
-    """A heading's words without its markup."""
+    """The text of a heading without its markup."""
     return html.unescape(re.sub("<[^>]*>", "", markup.split("<br>")[0]))
 
 
 def name(value: object) -> str:
-    """A name from the data: of any script and direction, without turning the numbers beside it round."""
+    """A name from the data in any script, isolated so that its direction does not affect the text around it."""
     return f"<bdi>{text(value)}</bdi>"
 
 

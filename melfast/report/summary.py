@@ -1,4 +1,4 @@
-"""The first screen of a report: how good, for whom, how sure, for a reader without statistics."""
+"""The first screen of a report, for readers without statistics: performance, groups, certainty."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from melfast.report.shown import extremes, interval, missing, name, number, p_of
 
 Document = Mapping[str, Any]
 TONE = "group"
-# The kinds of remarks that put the numbers themselves in doubt, the worst first.
+# The kinds of remarks that cast doubt on the results themselves, the worst first.
 DOUBTS = ("training", "tables", "scores")
 DOUBTS_SHOWN = 2
 NOTE_TITLES = {
@@ -68,7 +68,7 @@ def _good(model: Mapping[str, Any], brief: bool) -> str:
 
 
 def tone_grouping(model: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
-    """The grouping by skin tone, or the first one where there is none; None without any."""
+    """The grouping by skin tone, otherwise the first one; None without groupings."""
     groupings = model["groupings"]
     column = TONE if TONE in groupings else next(iter(groupings), None)
     return None if column is None else (column, groupings[column])
@@ -145,13 +145,13 @@ def _sure(document: Document) -> str:
 
 
 def _sentence(words: str) -> str:
-    """With a capital, unless it begins with a name and a colon."""
+    """Capitalises a sentence, unless it begins with a name and a colon."""
     first = words if words.split(" ", 1)[0].endswith(":") else f"{words[0].upper()}{words[1:]}"
     return text(f"{first}.")
 
 
 def notes(document: Document) -> str:
-    """All remarks by kind, and which columns were read as what; HTML."""
+    """All remarks by kind, and the columns that were used; HTML."""
     about = document["about"]
     lines: dict[str, list[str]] = {kind: [] for kind in NOTE_TITLES}
     for remark in about["remarks"]:

@@ -1,4 +1,4 @@
-"""A report from tables of predictions: page, document, tables and pictures in a folder."""
+"""Write a report from tables of predictions: page, document, tables and pictures in a folder."""
 
 import json
 import math
@@ -39,15 +39,14 @@ DEFAULT_SETTINGS = Settings()
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a report is to show.
+    """Content of a report.
 
     Attributes:
-        names: of the models; none: the files' names.
-        by: columns of the manifest whose values are compared; none: DEFAULT_COLUMNS, as far as they are
-            there.
-        crossed: pairs of columns that are compared crossed.
-        threshold: of all models; None: each one's own calls.
-        title: of the page.
+        names: names of the models; empty: the file names.
+        by: columns of the manifest whose groups are compared; empty: those of DEFAULT_COLUMNS that exist.
+        crossed: pairs of columns whose combinations are compared.
+        threshold: threshold of all models; None: each model's own calls.
+        title: title of the page.
     """
 
     names: Sequence[str] = ()
@@ -62,12 +61,12 @@ EVERYTHING = Wanted()
 
 @dataclass(frozen=True)
 class Data:
-    """The reported images, and what there is to draw of them.
+    """The reported images, and data for the pictures.
 
     Attributes:
         ita: [N] degrees, NaN unknown.
-        paths: of the image files, None where there is none.
-        remarks: of a kind (see `melfast.report.summary.NOTE_TITLES`) and a text each.
+        paths: paths of the image files, None if there is none.
+        remarks: pairs of a kind (see `melfast.report.summary.NOTE_TITLES`) and a text.
     """
 
     images: Images
@@ -85,16 +84,16 @@ def run_report(
     trained_on: Manifest | None = None,
     settings: Settings = DEFAULT_SETTINGS,
 ) -> dict[str, Any]:
-    """Writes a report on one model or several; see the module.
+    """Writes a report on one or several models.
 
     Args:
-        manifest: truth, groups, patients and images; None: the tables' own truth and groups.
-        trained_on: holds the training split; None: `manifest`.
+        manifest: truth, groups, patients and images; None: truth and groups of the tables.
+        trained_on: manifest with the training split; None: `manifest`.
     Returns:
         The document, as it is written to metrics.json.
     Raises:
-        InputError: the tables and the manifest do not go together, a column is missing or has too many
-            values, no image is of known class, or a threshold is asked for without probabilities.
+        InputError: the tables and the manifest do not match, a column is missing or has too many values,
+            no image has a known class, or a threshold is given without probabilities.
     """
     labels = list(wanted.names) or _model_names(tables)
     if len(labels) != len(tables) or len(set(labels)) < len(labels):
@@ -130,7 +129,7 @@ def run_report(
         document = analyse(data.images, models, settings, about)
         data.remarks.extend(line for model in document["models"] for line in _on_scores(model))
         write_metrics(output / DOCUMENT, document)
-        # The page is made of what was written: it shows what metrics.json says.
+        # The page is made from the written file, so it shows exactly what metrics.json contains.
         written: dict[str, Any] = json.loads((output / DOCUMENT).read_text(encoding="utf-8"))
         write_tables(output / TABLES, written)
         logger.info("drawing")
@@ -139,30 +138,30 @@ def run_report(
         write_metrics(output / DOCUMENT, written)
         with atomic_path(output / PAGE) as file:
             file.write_text(write_page(written, pictures), encoding="utf-8")
-        # Pictures of an earlier report, which would stand beside the new ones.
+        # Pictures of an earlier report, which would be mixed with the new ones.
         own.remove({name for name in own.files if name.endswith(".png")}.difference(written["pictures"]))
     return written
 
 
 def read_any_manifest(path: Path) -> Manifest:
-    """A manifest, or a table or folder that `melfast prepare import` knows; of a table the image
-    files need not be at hand."""
+    """Reads a manifest, or a table or folder that `melfast prepare import` can read; the image files of a
+    table need not exist."""
     if is_manifest(path):
         return read_manifest(path)
     if not path.is_file():
         return import_dataset(path).manifest
     try:
         return import_dataset(path).manifest
-    except InputError:  # what is wrong with the table itself is found again
+    except InputError:  # an error in the table itself occurs again
         return import_dataset(path, require_images=False).manifest
 
 
 def align(tables: Sequence[Predictions], manifest: Manifest | None, wanted: Wanted) -> tuple[Data, list[Predictions]]:
-    """The images of known class that all tables have, and the tables' rows in their order.
+    """The images of known class that all tables contain, and the rows of the tables in that order.
 
     Raises:
-        InputError: a table has other images than the first, or images that the manifest lacks; no image is
-            of known class; or a grouping has more than MOST_GROUPS groups.
+        InputError: a table has different images from the first, or images that the manifest lacks; no image
+            has a known class; or a grouping has more than MOST_GROUPS groups.
     """
     first = tables[0]
     aligned = [first, *(_in_order_of(first, table) for table in tables[1:])]
@@ -197,7 +196,7 @@ def align(tables: Sequence[Predictions], manifest: Manifest | None, wanted: Want
         line = f"{len(unlabelled):,} images are of unknown class: left out: {shortened(unlabelled)}"
         remarks.append(_remark("images", line))
     if not len(rows):
-        raise InputError(f"{first.path}: none of its {len(first):,} images is of known class")
+        raise InputError(f"{first.path}: none of its {len(first):,} images has a known class")
     malignant = int(truth[rows].sum())
     if malignant in (0, len(rows)):
         remarks.append(
@@ -219,7 +218,7 @@ def align(tables: Sequence[Predictions], manifest: Manifest | None, wanted: Want
 
 
 def groups_of(manifest: Manifest, by: Sequence[str], crossed: Sequence[tuple[str, str]]) -> list[Groups]:
-    """The groups of the columns, and of the pairs of columns; those without any image left out."""
+    """The groups of the columns, and of the pairs of columns; groups without images are left out."""
     columns = by or [c for c in DEFAULT_COLUMNS if c in manifest.table.columns]
     found = [group_by(manifest, column) for column in columns]
     found += [cross(group_by(manifest, a), group_by(manifest, b)) for a, b in crossed]
@@ -238,7 +237,7 @@ def _require_few(groups: Groups, path: Path) -> None:
 
 
 def with_tone_groups(manifest: Manifest) -> tuple[Manifest, list[str]]:
-    """With tone groups made of column `ita` where the manifest has no groups; and a remark on it."""
+    """The manifest with tone groups from column `ita` if it has no groups, and a remark about it."""
     cells = manifest.column("ita")
     if (manifest.column("group") != "").any() or not (cells != "").any():
         return manifest, []
@@ -253,11 +252,11 @@ def with_tone_groups(manifest: Manifest) -> tuple[Manifest, list[str]]:
 
 
 def seen_in_training(manifest: Manifest, trained_on: Manifest, names: Sequence[str]) -> list[dict[str, str]]:
-    """Remarks on reported images that are of the training split, and on patients and lesions that stand in it.
+    """Remarks on reported images, patients and lesions that are in the training split.
 
     Args:
         trained_on: a manifest with splits.
-        names: of the reported images, as the predictions have them.
+        names: names of the reported images, as in the predictions.
     """
     training = trained_on.select(trained_on.splits == "train")
     own = set(map(image_key, training.image_names))
@@ -281,7 +280,7 @@ def seen_in_training(manifest: Manifest, trained_on: Manifest, names: Sequence[s
 
 
 def _on_scores(model: dict[str, Any]) -> list[dict[str, str]]:
-    """Remarks on a model without calls or without scores, or with scores the wrong way round."""
+    """Remarks on a model without calls or without scores, or with inverted scores."""
     name, auc = model["name"], model["overall"].get("auc")
     if auc is None:
         line = f"{name}: calls alone, so no AUC, calibration or anything else that needs probabilities"
@@ -303,7 +302,7 @@ def _remark(kind: str, text: str) -> dict[str, str]:
 def draw(
     data: Data, models: Sequence[Model], document: dict[str, Any], own: OwnFolder, settings: Settings
 ) -> list[tuple[Path, str]]:
-    """Draws the pictures into the folder; file and caption of each."""
+    """Draws the pictures into the folder; returns file and caption of each."""
     malignant = data.images.y_true == 1
     both = malignant.any() and not malignant.all()
     drawn: list[tuple[Path, str]] = []
@@ -316,18 +315,15 @@ def draw(
     scores = {model.name: model.score for model in models if model.score is not None}
     level = f"{settings.level:.0%}"
     if scores and both:
-        options = {"level": settings.level, "seed": settings.seed}
-        keep(
-            "roc",
-            plots.roc(malignant, scores, **options),  # type: ignore[arg-type]
-            f"ROC curves with pointwise {level} bands.",
-        )
+        of_models = {found["name"]: found for found in document["models"]}
+        overall = {name: of_models[name]["overall"] for name in scores}
+        crosses = f"the cross: at the model's threshold, with {level} intervals"
+        keep("roc", plots.roc(malignant, scores, overall), f"ROC curves; {crosses}.")
         keep(
             "precision-recall",
-            plots.precision_recall(malignant, scores, **options),  # type: ignore[arg-type]
-            f"Precision over recall with pointwise {level} bands; dotted: chance.",
+            plots.precision_recall(malignant, scores, overall),
+            f"Precision over recall; {crosses}; dotted: chance.",
         )
-        of_models = {found["name"]: found for found in document["models"]}
         keep(
             "calibration",
             plots.calibration({name: of_models[name]["calibration"]["curve"] for name in scores}, scores),
@@ -382,9 +378,9 @@ def draw(
 
 
 def draw_worst(data: Data, model: Model, path: Path) -> int:
-    """A sheet of the malignant images that the model is surest are benign; how many it has.
+    """Draws a sheet of the malignant images with the lowest P(malignant); returns their number.
 
-    Images that are not at hand are left out.
+    Missing image files are left out.
     """
     assert model.score is not None
     called = np.zeros(len(model.score)) if model.called is None else model.called
@@ -465,7 +461,7 @@ def _model(name: str, table: Predictions, threshold: float | None) -> Model:
 
 
 def _too_few(groups: Groups, y_true: NDArray[np.int64]) -> list[str]:
-    """A line each on the groups with few malignant, with none, and without benign images."""
+    """One line each about groups with few or no malignant images, and without benign ones."""
     lines = []
     malignant = np.bincount(groups.index[(y_true == 1) & groups.known], minlength=len(groups.names))
     few = [f"{name} ({count})" for name, count in zip(groups.names, malignant, strict=True) if 0 < count < FEW]
@@ -494,7 +490,7 @@ def _in_order_of(first: Predictions, other: Predictions) -> Predictions:
 
 
 def _rows_of(table: Predictions, manifest: Manifest) -> tuple[Manifest, list[str]]:
-    """The manifest's rows in the order of the table, and the names of the others that it has."""
+    """The rows of the manifest in the order of the table, and the names of its other rows."""
     known = manifest.image_names
     rows = _places(table.names, known)
     if missing := [name for name, row in zip(table.names, rows, strict=True) if row < 0]:
@@ -508,10 +504,10 @@ def _rows_of(table: Predictions, manifest: Manifest) -> tuple[Manifest, list[str
 
 
 def _places(names: Sequence[str], known: Sequence[str]) -> list[int]:
-    """Row of each name among the known ones, -1 where it is not there.
+    """Row of each name among the known ones, -1 if not found.
 
-    What is not found is looked for without the suffix of an image file, then without its folder; a form
-    that two names share is nobody's.
+    A name that is not found is searched without its image suffix, then without its folder; a form that two
+    names share does not match.
     """
     rows = [-1] * len(names)
     taken: set[int] = set()
@@ -531,7 +527,7 @@ def _places(names: Sequence[str], known: Sequence[str]) -> list[int]:
 
 
 def _own_truth(tables: Sequence[Predictions]) -> NDArray[np.int64]:
-    """The truth that tables of the same images hold themselves."""
+    """The truth contained in tables of the same images."""
     told = [table for table in tables if table.truth is not None]
     if not told:
         raise InputError(
@@ -563,7 +559,7 @@ def _patients(manifest: Manifest) -> NDArray[np.str_] | None:
 
 
 def _model_names(tables: Sequence[Predictions]) -> list[str]:
-    """Short names: of the file, with the folder's where two are the same, and the column of a shared one."""
+    """Short names: the file name, with the folder if two are equal, and the column if a file has several models."""
     paths = [table.path for table in tables]
     stems = {path: path.stem for path in paths}
     if len(set(stems.values())) < len(stems) or set(stems.values()) == {"predictions"}:

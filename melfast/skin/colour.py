@@ -1,12 +1,12 @@
-"""sRGB and CIELAB (D65, 2 degrees), checked."""
+"""Convert between sRGB and CIELAB (D65, 2 degrees), with checked input."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from melfast import core
 
-# What no colour reaches, but a little overshoot does not leave: 8-bit CIELAB (L 0..255), and
-# numbers that are none, are refused rather than clipped.
+# Bounds beyond any colour, with room for a little overshoot: 8-bit CIELAB (L 0..255) and NaN are
+# refused rather than clipped.
 L_LIMITS = (-50.0, 150.0)
 AB_LIMITS = (-256.0, 256.0)
 
@@ -19,7 +19,7 @@ def srgb_to_lab(image: ArrayLike) -> NDArray[np.float32]:
     Returns:
         float32 [..., 3]; L in 0..100, a and b in about -108..99.
     Raises:
-        TypeError, ValueError: the dtype or shape does not fit; the message says found and wanted.
+        TypeError, ValueError: wrong dtype or shape; the message says what was found and expected.
     """
     return core.srgb_to_lab(np.asarray(image))
 
@@ -34,7 +34,7 @@ def lab_to_srgb(lab: ArrayLike) -> NDArray[np.uint8]:
         uint8 [..., 3].
     Raises:
         TypeError: not floating point numbers.
-        ValueError: the shape does not fit, or a value is NaN, infinite or out of the limits.
+        ValueError: wrong shape, or a value is NaN, infinite or outside the limits.
     """
     colours = np.asarray(lab)
     if colours.dtype.kind != "f":

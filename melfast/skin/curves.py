@@ -1,6 +1,6 @@
-"""Where a skin colour goes when its ITA changes, and the curves of light that take it there.
+"""Compute how a skin colour changes with its ITA, and the light curves that produce the change.
 
-Vectorised over images: the former moves one, a plan thousands.
+Vectorised over images: the skin-former moves one, a plan thousands.
 """
 
 import numpy as np
@@ -10,26 +10,26 @@ from melfast.skin import locus
 from melfast.skin.light import Double, lab_to_light, level_to_light, light_to_lab, light_to_level
 from melfast.skin.tone import ita_degrees
 
-# Contrast of the moved skin over contrast in proportion to its light, at most: white stays nearly
-# white.
+# Maximum contrast of the moved skin relative to contrast proportional to its light; white stays
+# nearly white.
 MOST_CONTRAST = 1.7
-# What sets a person's colour apart from the locus halves about every so many degrees of the move.
+# A person's deviation from the locus halves about every so many degrees of the move.
 FADE_DEG = 30.0
-# b* of a person over that of the locus, at most this and at least its inverse.
+# Maximum ratio of a person's b* to that of the locus; its inverse is the minimum.
 MOST_B_RATIO = 1.5
-# Skin stays within these linear lights in each channel, so that its relief has room around it.
+# Skin stays within these linear lights in each channel, so that its relief is not clipped.
 DARKEST_LIGHT, LIGHTEST_LIGHT = 0.004, 0.94
 
 
 def destinations(lab: ArrayLike, ita_deg: ArrayLike) -> Double:
-    """CIELAB of persons' skin, were its ITA another.
+    """CIELAB of the skin of each person at another ITA.
 
-    It lies on the locus of human skin, aside by what sets the person apart from it; that fades with
-    the way, and where it would leave the gamut the path bends to the locus, whose colours all are
-    within.
+    The colour follows the locus of human skin, shifted by the person's deviation from it. The deviation
+    fades with the distance moved, and further if the colour would leave the gamut, which contains the
+    whole locus.
 
     Args:
-        lab: [N, 3], the skin as it is.
+        lab: [N, 3], current skin colour.
         ita_deg: [N], within melfast.skin.locus.ITA_RANGE.
     """
     lab, target = np.asarray(lab, np.float64), np.asarray(ita_deg, np.float64)
@@ -51,12 +51,12 @@ def destinations(lab: ArrayLike, ita_deg: ArrayLike) -> Double:
 
 
 def light_gains(lab_from: ArrayLike, lab_to: ArrayLike, most_contrast: float = MOST_CONTRAST) -> NDArray[np.float32]:
-    """Curves of linear light that take skin colours [N, 3] to others.
+    """Curves of linear light that map skin colours [N, 3] to others.
 
-    In each channel x / (1 - x) is multiplied, so that black stays black, white stays white and
-    nothing is clipped: much as under more or less of a filter such as melanin. Where that would
-    raise the contrast around the skin's colour beyond `most_contrast` times that of a change in
-    proportion, as where a channel is nearly saturated, white is dimmed instead.
+    In each channel x / (1 - x) is multiplied, so black stays black, white stays white and nothing is
+    clipped, similar to more or less of a filter such as melanin. If that would raise the contrast around
+    the skin colour above `most_contrast` times that of a proportional change, for example when a channel
+    is nearly saturated, white is dimmed instead.
 
     Returns:
         float32 [N, 3 channels, 3]: (e, k, m) of the curve e x / (k + m x).
@@ -67,14 +67,14 @@ def light_gains(lab_from: ArrayLike, lab_to: ArrayLike, most_contrast: float = M
 
 
 def level_curves(gains: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The same curves over sRGB levels: gains [..., 3] to uint8 [..., 256]."""
+    """The same curves as tables of sRGB levels: gains [..., 3] to uint8 [..., 256]."""
     light = level_to_light(np.arange(256))
     end, k, m = (gains[..., i, None].astype(np.float64) for i in range(3))
     return light_to_level(end * light / (k + m * light))
 
 
 def moved_ita(lab: ArrayLike, gains: NDArray[np.float32]) -> Double:
-    """ITA in degrees [N] of skin colours [N, 3] moved by curves [N, 3, 3], as 8-bit levels."""
+    """ITA in degrees [N] of 8-bit skin colours [N, 3] after curves [N, 3, 3]."""
     level = light_to_level(lab_to_light(np.asarray(lab, np.float64)))
     moved = np.take_along_axis(level_curves(gains), level[..., None].astype(np.intp), axis=-1)
     return ita_degrees(light_to_lab(level_to_light(moved[..., 0])))

@@ -1,4 +1,4 @@
-"""Moves the visible skin of an image to another ITA; the lesion stays as it is."""
+"""Move the visible skin of an image to another ITA; the lesion is unchanged."""
 
 import math
 from dataclasses import dataclass
@@ -20,19 +20,19 @@ FormerMethod = Literal["exact", "published"]
 
 # The published step, per degree: darker skin is less light and yellower.
 PUBLISHED_L, PUBLISHED_B = -0.12, 0.5
-# Measured within so many degrees of the target, the search ends; most take 2 steps.
+# The search ends when the measured ITA is within so many degrees of the target; most take 2 steps.
 CLOSE_DEG, CLOSE_ENOUGH_DEG = 0.4, 1.5
 MOST_STEPS = 8
-# Where the search fails it is made anew with less contrast: what is called the dominant colour may
-# jump over the target between two patches of a mottled skin, which draw together then.
+# If the search fails, it is repeated with less contrast: on mottled skin the dominant colour may jump
+# across the target between two patches, which less contrast brings closer together.
 CONTRASTS = (MOST_CONTRAST, 1.0, 0.6)
-# From the lesion's border outwards to where the skin is moved in full, and inwards to where nothing
-# is, as parts of the shorter side.
+# Distances from the border of the lesion: outwards to where the skin is moved fully, and inwards to
+# where nothing is moved, as fractions of the shorter side.
 RAMP_OUT, RAMP_IN = 0.04, 0.16
 # The lesion's own colour is as far from the skin's as that of this part of its pixels at most. In
 # between, a pixel with so much of that way behind it is all lesion.
 OWN_COLOUR, ALL_LESION = 0.65, 0.85
-# Its colour is blurred over so many pixels of the working size: weights follow no texture.
+# The colour is blurred over so many pixels of the working size, so that weights ignore texture.
 BLUR_PX = 1.0
 
 
@@ -42,9 +42,9 @@ class Shifted:
 
     Attributes:
         image: uint8 sRGB [H, W, 3].
-        tone: measured on `image`, not aimed at: in the "cielab" convention, over the pixels that
-            were visible skin before the move. Its ITA is NaN where no skin is visible; then `image`
-            is the image that was given.
+        tone: the tone measured on `image` (not the target), in the "cielab" convention, over the pixels
+            that were visible skin before the move. Its ITA is NaN if no skin is visible; then `image`
+            is the unchanged input.
     """
 
     image: NDArray[np.uint8]
@@ -65,13 +65,13 @@ def shift_skin(
     Args:
         image: uint8 sRGB [H, W, 3].
         target_ita_deg: within melfast.skin.locus.ITA_RANGE.
-        method: "exact": along the colours of human skin, until what is measured is the target;
-            hair, ruler and dark corners go with the skin, black staying black.
+        method: "exact": along the colours of human skin, until the measured ITA equals the target;
+            hair, ruler and dark corners change with the skin, but black stays black.
             "published": adds 0.5 to b* and -0.12 to L* of each skin pixel for each degree that the
-            target is darker, and misses it.
-        tone, regions: of estimate_tone and find_regions on this image, where they are at hand.
+            target is darker, which does not reach the target exactly.
+        tone, regions: results of estimate_tone and find_regions for this image, if available.
     Raises:
-        TypeError, ValueError: an argument does not fit; the message says found and wanted.
+        TypeError, ValueError: an invalid argument; the message says what was found and expected.
     """
     low, high = locus.ITA_RANGE
     if not low <= target_ita_deg <= high:
@@ -113,7 +113,7 @@ def _exact(
 def _best_curves(
     small: NDArray[np.uint8], weights: NDArray[np.uint8], target_deg: float, tone: SkinTone, regions: NDArray[np.uint8]
 ) -> NDArray[np.uint8]:
-    """The curves that come nearest to the target, measured at the working size."""
+    """The curves that come closest to the target, measured at the working size."""
     least = math.inf
     for contrast in CONTRASTS:
         found, missed = _search(small, weights, target_deg, tone, regions, contrast)
@@ -132,10 +132,10 @@ def _search(
     regions: NDArray[np.uint8],
     contrast: float,
 ) -> tuple[NDArray[np.uint8], float]:
-    """The best curves of one contrast, and by how many degrees they miss; infinity: no number.
+    """The best curves with one contrast, and their error in degrees; infinity: no result.
 
-    The mean of what was moved is not quite where the mean would have been moved, so the aim is
-    corrected by what was missed; between two aims that miss to either side, if need be halfway.
+    The mean of the moved colours differs slightly from the moved mean, so the aim is corrected by the
+    error; if two aims miss on opposite sides, halfway between them if necessary.
     """
     moved = np.empty_like(small)
     below, above = locus.ITA_RANGE
@@ -159,14 +159,14 @@ def _search(
 def skin_weights(
     small: NDArray[np.uint8], regions: NDArray[np.uint8], skin_lab: tuple[float, float, float]
 ) -> NDArray[np.uint8]:
-    """How far each pixel is moved, 0..255: 0 inside of the lesion, 255 away from it.
+    """How far each pixel is moved, 0..255: 0 inside the lesion, 255 away from it.
 
-    At its border a pixel is moved as far as it is skin, told by its colour: lesions fade, and a rim
-    of the old skin would show around them.
+    At the border a pixel is moved in proportion to how much its colour is skin; lesions fade out, and
+    otherwise a rim of the old skin would remain around them.
 
     Args:
         small: the image at working size.
-        regions: of find_regions.
+        regions: result of find_regions.
         skin_lab: dominant colour of the skin.
     """
     lesion = (regions & Region.LESION) != 0
@@ -184,7 +184,7 @@ def skin_weights(
 def _pigment(
     small: NDArray[np.uint8], lesion: NDArray[np.bool_], skin_lab: tuple[float, float, float]
 ) -> NDArray[np.float64]:
-    """How far each pixel's colour is on the way from skin to lesion, 0..1."""
+    """Position of the colour of each pixel between skin (0) and lesion (1)."""
     lab = core.srgb_to_lab(small)
     skin = np.array(skin_lab)
     way = np.median(lab[lesion], axis=0) - skin
@@ -200,6 +200,6 @@ def _smooth_step(value: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _stretched(weights: NDArray[np.uint8], image: NDArray[np.uint8], filter: Image.Resampling) -> NDArray[np.uint8]:
-    """Weights of the working size as large as the image."""
+    """Weights scaled from the working size to the image."""
     height, width = image.shape[:2]
     return np.asarray(Image.fromarray(weights).resize((width, height), filter))

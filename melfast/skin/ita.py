@@ -1,11 +1,10 @@
-"""Individual typology angle of the visible skin of an image, and how far to trust it."""
+"""Individual typology angle (ITA) of the visible skin of an image, and its quality."""
 
 import math
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from kneed import KneeLocator
 from numpy.typing import NDArray
 
 from melfast import core
@@ -18,25 +17,25 @@ from melfast.skin.tone import ita_degrees
 Convention = Literal["cielab", "published"]
 
 CLUSTERS = range(3, 10)
-# Visible skin is estimated from about so many pixels, taken evenly: a third more change the angle
-# by 0.14 degrees in the median, and by 0.5 at most, over 18 real images.
+# Visible skin is estimated from about this number of evenly spaced pixels; a third more change the
+# angle by 0.14 degrees in the median, and by at most 0.5, over 18 real images.
 SAMPLED_PIXELS = 3000
-# Fewer say nothing of the skin; what is called skin in so small a place may be noise.
+# With fewer pixels the result is unreliable; such a small area of skin may be noise.
 FEWEST_PIXELS = 64
-# Pixels of the image along its shorter side: below is no picture.
+# Minimum pixels along the shorter side of an image.
 SMALLEST_SIDE = 8
-# Colours of one skin lie so near to their middle, in CIELAB: they differ by relief and mottling. At
-# 5 the angle of one in ten real images hangs on the draws of the clustering by more than a degree,
-# at 8 that of one in fifty; farther off, the border of the lesion is drawn in.
+# Maximum CIELAB distance of one skin's colours from their centre; they differ by relief and mottling.
+# At 5, the angle of one in ten real images depends on the random clustering by more than a degree, at 8
+# that of one in fifty; larger values include the border of the lesion.
 SAME_SKIN = 8.0
 PUBLISHED_ATTEMPTS = 10
-# The published clustering stops at 0.2 and so depends on its draws, by more than a degree; run to
-# the end it gives the number that the published table holds.
+# The published clustering stops at 0.2 and so depends on its random start by more than a degree; run
+# to convergence it gives the value in the published table.
 PUBLISHED_EPSILON = 0.02
-# Doubts that mean that there is no number.
+# Doubts for which there is no ITA.
 NO_SKIN, TOO_SMALL = "no skin visible", "image too small"
 NO_ELBOW = "no elbow in the published index"
-# A pixel with all channels beyond is clipped: it tells that the sensor was, not what the skin is.
+# A pixel with all channels beyond these is clipped by the sensor and does not show the skin colour.
 DARKEST, BRIGHTEST = 5, 250
 
 
@@ -45,13 +44,13 @@ class SkinTone:
     """The dominant skin colour of an image.
 
     Attributes:
-        ita_deg: individual typology angle; NaN where there is no number.
-        lab: the dominant colour in CIELAB (D65, 2 degrees); NaN where none is.
-        rgb: the same in sRGB, 0..255; None where none is.
-        skin_fraction: of the pixels, 0..1.
-        clusters: how many the skin was split into; 0 where it was not.
-        quality: 0..1, the least of the scores of melfast.skin.quality; 0 where there is no number.
-        doubts: names of the scores below 0.5, or why there is no number.
+        ita_deg: individual typology angle; NaN if it cannot be estimated.
+        lab: the dominant colour in CIELAB (D65, 2 degrees); NaN if there is none.
+        rgb: the same in sRGB, 0..255; None if there is none.
+        skin_fraction: fraction of the pixels that are skin, 0..1.
+        clusters: number of colour clusters of the skin; 0 if it was not clustered.
+        quality: 0..1, the lowest of the scores of melfast.skin.quality; 0 without an ITA.
+        doubts: names of the scores below 0.5, or why there is no ITA.
     """
 
     ita_deg: float
@@ -67,18 +66,18 @@ class SkinTone:
 def estimate_tone(
     image: NDArray[np.uint8], *, convention: Convention = "cielab", regions: NDArray[np.uint8] | None = None
 ) -> SkinTone:
-    """The dominant colour of the visible skin and its ITA; the same on every machine and thread.
+    """The dominant colour of the visible skin and its ITA; identical on all machines and threads.
 
     Args:
         image: uint8 sRGB [H, W, 3].
         convention: "cielab": skin pixels of the image at working size, clustered in CIELAB
-            (k-means, k by its elbow); the dominant colour is where they are densest around the best
-            supported cluster. "published": the published steps in 8-bit CIELAB, whose numbers are
-            not ITA but are those of published tables.
-        regions: of melfast.skin.masks.find_regions, where they are at hand, or others like them of
-            the image's size; not for "published", which has a mask of its own.
+            (k-means, k by the elbow method); the dominant colour is where they are densest around the
+            best supported cluster. "published": the published steps in 8-bit CIELAB, whose results
+            are not true ITA but match the published tables.
+        regions: result of melfast.skin.masks.find_regions, if available, or similar regions at the size
+            of the image; not for "published", which has its own mask.
     Raises:
-        TypeError, ValueError: an argument does not fit; the message says found and wanted.
+        TypeError, ValueError: an invalid argument; the message says what was found and expected.
     """
     _check_array("image", image, (3,))
     if regions is not None:
@@ -91,7 +90,7 @@ def estimate_tone(
 
 
 def require_regions(regions: NDArray[np.uint8], image: NDArray[np.uint8]) -> None:
-    """Raises TypeError, ValueError where they have neither the working size nor the image's."""
+    """Raises TypeError or ValueError if regions have neither the working size nor that of the image."""
     _check_array("regions", regions, ())
     sizes = (working_size(*image.shape[:2]), image.shape[:2])
     if regions.shape not in sizes:
@@ -133,10 +132,10 @@ def _resized(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.ui
 
 
 def _sample(image: NDArray[np.uint8], regions: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
-    """About SAMPLED_PIXELS skin pixels [n, 3], evenly over the image, and the fraction of skin."""
+    """About SAMPLED_PIXELS skin pixels [n, 3], evenly spaced over the image, and the fraction of skin."""
     count = regions.size - int(np.count_nonzero(regions))
     step = max(1, count // SAMPLED_PIXELS)
-    # A step that shares a factor with the width would see only some of the columns.
+    # A step that shares a factor with the width would sample only some columns.
     while math.gcd(step, regions.shape[1]) > 1 and step > 1:
         step += 1
     pixels = image.reshape(-1, 3)[::step][regions.reshape(-1)[::step] == 0]
@@ -152,9 +151,11 @@ def _exposed(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def _elbow(inertias: NDArray[np.float64]) -> int | None:
-    """The k where the inertia stops falling steeply; None where it falls evenly or not at all."""
+    """The k at which the inertia stops falling steeply; None if it falls evenly or not at all."""
     if inertias.min() == inertias.max():
         return None
+    from kneed import KneeLocator  # which imports scipy.signal and Matplotlib's pyplot: seconds
+
     knee = KneeLocator(CLUSTERS, inertias, S=1.0, curve="convex", direction="decreasing").elbow
     return None if knee is None else int(knee)
 
@@ -162,11 +163,11 @@ def _elbow(inertias: NDArray[np.float64]) -> int | None:
 def _dominant(
     colours: NDArray[np.float32], centres: NDArray[np.float32], counts: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Colour [3] in the middle of the skin around the best supported cluster.
+    """Colour [3] at the centre of the skin around the best supported cluster.
 
-    Which of several clusters of one skin is the most populous is chance. So a cluster is supported
-    by all those within SAME_SKIN of it; from there the colour moves to the mean of the pixels
-    within SAME_SKIN until it stays (mean shift: the nearest place where colours are densest).
+    Which of several clusters of one skin is the largest is a matter of chance, so a cluster is supported
+    by all those within SAME_SKIN of it. From there the colour moves to the mean of the pixels within
+    SAME_SKIN until it converges (mean shift: the nearest density maximum).
     """
     centres, counts = centres[counts > 0], counts[counts > 0]
     near = np.square(centres[:, None] - centres).sum(axis=2) <= SAME_SKIN**2

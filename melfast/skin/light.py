@@ -11,20 +11,20 @@ _XYZ_TO_RGB = np.linalg.inv(RGB_TO_XYZ)
 
 
 def level_to_light(level: NDArray[np.integer]) -> Double:
-    """sRGB levels 0..255 to linear light."""
+    """Converts sRGB levels 0..255 to linear light."""
     value = level / 255
     return np.where(value > 0.04045, ((value + 0.055) / 1.055) ** 2.4, value / 12.92)
 
 
 def light_to_level(light: Double) -> NDArray[np.uint8]:
-    """Linear light, clipped to 0..1, to the nearest sRGB level."""
+    """Converts linear light, clipped to 0..1, to the nearest sRGB level."""
     light = np.clip(light, 0, 1)
     value = np.where(light > 0.0031308, 1.055 * light ** (1 / 2.4) - 0.055, 12.92 * light)
     return np.rint(255 * value).astype(np.uint8)
 
 
 def lab_to_light(lab: Double) -> Double:
-    """CIELAB [..., 3] to linear red, green and blue, not clipped."""
+    """Converts CIELAB [..., 3] to linear red, green and blue, not clipped."""
     y = (lab[..., 0] + 16) / 116
     f = np.stack([y + lab[..., 1] / 500, y, y - lab[..., 2] / 200], axis=-1)
     xyz = WHITE * np.where(f > 6 / 29, f**3, (f - 4 / 29) * (3 * (6 / 29) ** 2))
@@ -33,7 +33,7 @@ def lab_to_light(lab: Double) -> Double:
 
 
 def light_to_lab(light: Double) -> Double:
-    """Linear red, green and blue [..., 3] to CIELAB."""
+    """Converts linear red, green and blue [..., 3] to CIELAB."""
     xyz = light @ RGB_TO_XYZ.T / WHITE
     f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
     y = f[..., 1]

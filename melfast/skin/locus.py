@@ -1,4 +1,4 @@
-"""Where the colours of human skin lie in CIELAB, from light to dark."""
+"""The locus of human skin colours in CIELAB, from light to dark."""
 
 from typing import Any
 
@@ -22,10 +22,10 @@ ITA_RANGE = (_ITA[0], _ITA[-1])
 
 
 def chroma(ita_deg: Any) -> tuple[Any, Any]:
-    """a* and b* of skin of an ITA, number or array; of the nearer end outside of ITA_RANGE."""
+    """a* and b* of skin with an ITA (number or array); outside ITA_RANGE those of the nearer end."""
     return np.interp(ita_deg, _ITA, _A), np.interp(ita_deg, _ITA, _B)
 
 
 def lightness(ita_deg: ArrayLike, b: ArrayLike) -> Any:
-    """L* that, with this b*, makes the ITA; within -90..90 degrees."""
+    """L* that gives the ITA with this b*; within -90..90 degrees."""
     return 50.0 + np.asarray(b) * np.tan(np.deg2rad(ita_deg))

@@ -1,4 +1,4 @@
-"""Skin tone, lesion and skin-former of images in any form, one or several."""
+"""Skin tone, lesion mask and skin-former for images of any type, one or several."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -12,7 +12,7 @@ from melfast.skin.masks import MaskMethod, make_mask
 
 
 def estimate_ita(images: Picture | Iterable[Picture], *, convention: Convention = "cielab") -> Any:
-    """The skin tone of an image: its ITA in degrees, and how far to trust it.
+    """Estimates the skin tone of an image: its ITA in degrees, and the quality of the estimate.
 
         >>> import numpy as np
         >>> from melfast import estimate_ita
@@ -33,7 +33,7 @@ def estimate_ita(images: Picture | Iterable[Picture], *, convention: Convention 
 
 
 def lesion_mask(images: Picture | Iterable[Picture], *, method: MaskMethod = "lesion") -> Any:
-    """Where the lesion of an image is (or its hair or clean skin, by `method`).
+    """Segments the lesion of an image (or its hair or clean skin, by `method`).
 
     Args:
         images: one or several, see melfast.io.pictures.sources.
@@ -48,7 +48,7 @@ def lesion_mask(images: Picture | Iterable[Picture], *, method: MaskMethod = "le
 
 
 def shift_skin(images: Picture | Iterable[Picture], target_ita_deg: float, *, method: FormerMethod = "exact") -> Any:
-    """An image with its visible skin moved to another ITA; the lesion stays as it is.
+    """Moves the visible skin of an image to another ITA; the lesion is unchanged.
 
     Args:
         images: one or several, see melfast.io.pictures.sources.

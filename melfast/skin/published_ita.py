@@ -1,8 +1,8 @@
 """The published ITA: OpenCV's 8-bit CIELAB, a 128x256 work image, truncated centres.
 
-Its numbers are not ITA (8-bit L runs to 255 and b starts at 128), but published tables hold them.
-What OpenCV does in integers is done here in integers, without OpenCV: the same bytes, but for one
-colour in ten thousand whose 8-bit CIELAB is a level off.
+The results are not true ITA (8-bit L runs to 255 and b starts at 128), but published tables contain them.
+The integer arithmetic of OpenCV is reproduced without OpenCV: the same bytes, except for one colour in ten
+thousand, whose 8-bit CIELAB differs by one level.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ WORK_HW = (256, 128)
 
 Int = NDArray[np.int64]
 
-# Of the weights of a resize, of linear light in XYZ, and of the cube roots, in bits.
+# Precision in bits of the resize weights, of linear light in XYZ, and of the cube roots.
 _WEIGHT_BITS = 11
 _XYZ_BITS = 12
 _GAMMA_BITS = 3
@@ -20,7 +20,7 @@ _ROOT_BITS = 15
 
 
 def resize_linear(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """cv2.resize with INTER_LINEAR: two taps along each axis however much the image shrinks."""
+    """cv2.resize with INTER_LINEAR: two taps along each axis, regardless of the scale."""
     if image.shape[:2] == (2 * height, 2 * width):
         return _halve(image)
     top, bottom, down = _taps(image.shape[0], height)
@@ -52,7 +52,7 @@ def _taps(size: int, wanted: int) -> tuple[Int, Int, Int]:
 
 
 def _halve(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """At exactly a half OpenCV takes the mean of four."""
+    """At a scale of exactly 1/2 OpenCV takes the mean of four pixels."""
     wide = image.astype(np.uint16)
     rows = wide[::2] + wide[1::2]
     return ((rows[:, ::2] + rows[:, 1::2] + 2) >> 2).astype(np.uint8)
@@ -97,7 +97,7 @@ _L_SHIFT = -((16 * 255 * (1 << _ROOT_BITS) + 50) // 100)
 
 
 def distinct(lab8: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """The different colours of [n, 3], sorted, as float32 [m, 3], and how often each occurs."""
+    """The distinct colours of [n, 3], sorted, as float32 [m, 3], and their counts."""
     wide = lab8.astype(np.int32)
     codes, repeats = np.unique((wide[:, 0] << 16) | (wide[:, 1] << 8) | wide[:, 2], return_counts=True)
     colours = np.stack([codes >> 16, (codes >> 8) & 255, codes & 255], axis=1)
@@ -105,7 +105,7 @@ def distinct(lab8: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.i
 
 
 def lab8_to_lab(lab8: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """CIELAB of 8-bit CIELAB."""
+    """Converts 8-bit CIELAB to CIELAB."""
     wide = lab8.astype(np.float32)
     wide[..., 0] *= np.float32(100 / 255)
     wide[..., 1:] -= 128
@@ -113,6 +113,6 @@ def lab8_to_lab(lab8: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def ita8_degrees(rgb: NDArray[np.uint8]) -> float:
-    """What the published tables call ITA of one colour: the 8-bit L and b as they stand, arctan."""
+    """The ITA of one colour as in the published tables: arctan of the unscaled 8-bit L and b."""
     lightness, _, b = srgb_to_lab8(rgb).tolist()
     return float(np.rad2deg(np.arctan((lightness - 50) / b)))  # b of a colour of sRGB is 20 or more

@@ -1,7 +1,7 @@
-"""Why an ITA should be doubted: scores of 0..1, of which below 0.5 is a doubt.
+"""Quality of an ITA estimate: scores in 0..1; a score below 0.5 is a doubt.
 
-Each score rises linearly from 0 to 1 between two values of one measure; half-way it is 0.5. The
-values were set by looking at the images of HAM10000 with the lowest and the highest ITA.
+Each score rises linearly from 0 to 1 between two values of a measure. The values were set by inspecting the
+images of HAM10000 with the lowest and the highest ITA.
 """
 
 import math
@@ -18,7 +18,7 @@ DOUBTED = 0.5
 
 @dataclass(frozen=True)
 class Score:
-    """A measure that is worth 0 at `worst`, 1 at `best`; either may be the larger."""
+    """A measure that scores 0 at `worst` and 1 at `best`; either may be the larger."""
 
     doubt: str
     worst: float
@@ -30,29 +30,29 @@ class Score:
 
 # Fraction of the image that is visible skin.
 LITTLE_SKIN = Score("little skin", 0.0, 0.1)
-# Dominant b*: human skin has 6 and more; nearer to 0 the angle is the white balance's, and below 0
-# there is no skin.
+# Dominant b*: human skin has at least 6; near 0 the angle reflects the white balance, and below 0 it
+# is not skin.
 LOW_B = Score("b* near or below 0", -4.0, 6.0)
-# Distance of (L*, b*) to (50, 0), around which the angle turns: an error of one unit turns it by
-# 57 degrees over this distance, which is 16 and more for human skin and less for dull grey images.
+# Distance of (L*, b*) from (50, 0), the centre of the angle: an error of one unit changes the angle by
+# 57 degrees divided by this distance, which is at least 16 for human skin and less for dull grey images.
 ILL_DEFINED = Score("ill-defined angle", 0.0, 16.0)
-# Root mean square distance of the skin's colours to the dominant one, in CIELAB.
+# Root mean square distance of the skin colours from the dominant one, in CIELAB.
 UNEVEN = Score("uneven skin", 20.0, 4.0)
 # Dominant L*: the darkest human skin is near 30.
 DARK = Score("under-exposed", 15.0, 35.0)
-# Distance in a* and b* to human skin of that ITA: some 25 for the red of some dermoscopes, and 15
-# for the violet of others.
+# Distance in a* and b* from human skin of that ITA: about 25 for the red light of some dermatoscopes,
+# and 15 for the violet of others.
 CAST = Score("colour cast", 40.0, 0.0)
 
 
 def judge(
     lab: NDArray[np.float64], skin_fraction: float, colours: NDArray[np.float32]
 ) -> tuple[float, tuple[str, ...]]:
-    """Quality, the least of all scores, and the names of the doubts.
+    """Quality (the lowest score) and the names of the doubts.
 
     Args:
         lab: dominant colour [3].
-        skin_fraction: of the image, 0..1.
+        skin_fraction: fraction of the image, 0..1.
         colours: CIELAB of the visible skin [n, 3], n >= 1.
     """
     squares = squared_distances(colours, lab.astype(np.float32))
@@ -70,7 +70,7 @@ def judge(
 
 
 def squared_distances(colours: NDArray[np.float32], colour: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Of colours [n, 3] to one [3]."""
+    """Squared distances of colours [n, 3] from one [3]."""
     difference = colours - colour
     difference *= difference
     sums: NDArray[np.float32] = difference[:, 0] + difference[:, 1] + difference[:, 2]

@@ -1,4 +1,4 @@
-"""The skin-tone table: ITA, its thresholds, group names and Fitzpatrick maps, named by source."""
+"""Skin-tone scales: ITA thresholds, group names and Fitzpatrick types, named by their source."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -16,9 +16,9 @@ class ToneScale:
 
     Attributes:
         lower_deg: descending thresholds; an ITA strictly above `lower_deg[i]` (and not above an
-            earlier one) belongs to class i, one above none of them to the last class.
-        names: one more than thresholds.
-        source: where the thresholds come from.
+            earlier one) belongs to class i, an ITA above none of them to the last class.
+        names: one more than the thresholds.
+        source: source of the thresholds.
     """
 
     lower_deg: tuple[float, ...]
@@ -32,7 +32,7 @@ TONE_GROUPS: dict[str, ToneScale] = {
         ("very light", "light", "intermediate", "tan", "brown", "dark"),
         "Chardon et al. 1991; Del Bino and Bernerd 2013",
     ),
-    # Tan, brown and dark as one: darker skin is too rare in ISIC 2020 for groups of their own.
+    # Tan, brown and dark combined, because darker skin is too rare in ISIC 2020 for separate groups.
     "four": ToneScale(
         (55.0, 41.0, 28.0),
         ("very light", "light", "intermediate", "tan"),
@@ -58,8 +58,8 @@ UNKNOWN_GROUP = -1
 def ita_degrees(lab: ArrayLike) -> NDArray[np.float64]:
     """Individual typology angle of CIELAB colours: atan2(L - 50, b) in degrees.
 
-    Chardon et al. 1991; atan2 and not arctan, so that bluish colours do not fold over to dark skin:
-    light ones have an angle above 90.
+    Chardon et al. 1991; atan2 instead of arctan, so that light bluish colours do not count as dark skin:
+    their angle is above 90.
 
     Args:
         lab: [..., 3]; L in 0..100.
@@ -79,10 +79,10 @@ def classify(ita_deg: ArrayLike, scale: ToneScale) -> NDArray[np.int8]:
     """Class index of each ITA on a scale, 0 the lightest.
 
     Args:
-        ita_deg: any shape, degrees; NaN where unknown.
+        ita_deg: any shape, degrees; NaN if unknown.
         scale: an entry of TONE_GROUPS or FITZPATRICK.
     Returns:
-        Same shape; UNKNOWN_GROUP where the ITA is NaN.
+        Same shape; UNKNOWN_GROUP if the ITA is NaN.
     """
     ita = np.asarray(ita_deg, dtype=np.float64)
     below = ita[..., None] <= np.asarray(scale.lower_deg)

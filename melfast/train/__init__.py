@@ -1,4 +1,4 @@
-"""Training. `melfast.train(config)` trains, and is this package as well, see melfast.evaluate for why."""
+"""Training. `melfast.train(config)` trains; the same name is this package, see melfast.evaluate for why."""
 
 import sys
 from collections.abc import Mapping
@@ -14,19 +14,19 @@ class _Train(ModuleType):
     def __call__(
         self, config: "Config | str | Path | None" = None, settings: Mapping[str, Any] = {}, *, resume: bool = False
     ) -> Path:
-        """Trains a classifier, as `melfast train` does.
+        """Trains a classifier like `melfast train`.
 
             run = melfast.train("configs/quickstart.yaml", {"data.path": "data", "train.epochs": 3})
 
         Args:
             config: a YAML file, a Config, or None for the defaults.
-            settings: keys of the config as `section.key`, over those of `config`.
-            resume: go on from the run's last checkpoint, where there is one.
+            settings: keys of the config as `section.key`; they override those of `config`.
+            resume: resume from the last checkpoint of the run, if there is one.
         Returns:
-            The run folder, `output.dir`; runs/NAME where the config names none.
+            The run folder, `output.dir`, by default runs/NAME.
         Raises:
-            InputError: the config, the data or the checkpoint cannot be used, or the folder holds a
-                run and `resume` is not asked for.
+            InputError: the config, the data or the checkpoint cannot be used, or the folder contains a
+                run and `resume` is False.
         """
         from melfast.config.loading import Override, dotted
         from melfast.config.schema import Config, load_config, with_output

@@ -1,4 +1,4 @@
-"""Cells: how many images of each tone group and class an epoch of training shows."""
+"""Cells: number of images of each tone group and class in an epoch of training."""
 
 import numpy as np
 import torch
@@ -15,17 +15,17 @@ from melfast.models.heads import HEADS
 from melfast.models.record import Head
 from melfast.train.epochs import epoch_plan
 
-# The skin-former draws anew each epoch: so many are averaged.
+# The skin-former draws differently in each epoch, so this number of epochs is averaged.
 EPOCHS = 16
 
 
 def count_cells(config: Config, rows: Rows, num_groups: int) -> NDArray[np.float64]:
-    """[G + 1, C]: images of each group (the last: unknown) and class that an epoch shows on
-    average, with what the sampler, the variants and the skin-former make of them.
+    """[G + 1, C]: average number of images of each group (the last: unknown) and class in an epoch,
+    after the sampler, the variants and the skin-former.
 
-    Weights and priors must be of what the network sees, not of what lies in the files. Where no
-    skin is moved it is the expectation; else the mean of some epochs, and a cell that none of them
-    happens to show has what it would have by its own images: it is rare, not empty.
+    Weights and priors must describe what the network sees, not the files. If no skin is moved, this is
+    the expectation; otherwise the mean over some epochs. A cell that happens to be empty in all of them
+    gets the count of its own images, since it is rare, not empty.
     """
     copies = np.ones(len(rows), np.int64)
     if config.augment.geometry == "published":
@@ -45,7 +45,7 @@ def count_cells(config: Config, rows: Rows, num_groups: int) -> NDArray[np.float
 
 
 def priors(cells: NDArray[np.float64]) -> tuple[tuple[float, ...], ...]:
-    """Share of each cell among the images of known group, [G][C]."""
+    """Fraction of each cell among the images of known group, [G][C]."""
     known = cells[:-1]
     shares = known / max(known.sum(), 1e-12)
     return tuple(tuple(row) for row in shares.tolist())
@@ -55,7 +55,7 @@ def priors(cells: NDArray[np.float64]) -> tuple[tuple[float, ...], ...]:
 def require_groups(head: Head, cells: NDArray[np.float64], loss: LossConfig | None = None) -> None:
     """
     Args:
-        loss: its groups are required, too.
+        loss: the groups that it needs are required, too.
     Raises:
         InputError: the head or the loss needs tone groups, and no class is seen in any, or, for an
             independent head, no group has both.

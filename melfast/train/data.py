@@ -2,23 +2,29 @@
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from melfast.config.schema import DataConfig
+from melfast.config.schema import Config
 from melfast.data.image_list import ImageList
-from melfast.data.manifest import Manifest, is_manifest, read_manifest, write_manifest
+from melfast.data.loader import available_cores
+from melfast.data.manifest import Manifest, is_manifest, moved, read_manifest, write_manifest
 from melfast.data.plan import Rows
 from melfast.io.errors import InputError
-from melfast.io.log import logger
+from melfast.io.journal import Journal
+from melfast.io.log import Progress, logger, no_progress
+from melfast.prepare.all import plan_steps, prepare
 from melfast.prepare.folds import fold_manifest
-from melfast.prepare.sources import import_source
+from melfast.prepare.settings import PrepareConfig
+from melfast.prepare.sources import import_dataset
 from melfast.prepare.split import require_disjoint, split_manifest, unused_identities
+from melfast.prepare.sweep import bar_of, write_quarantine
 
 MANIFEST = "manifest.csv"
+AS_IT_IS = PrepareConfig()
 
 
 @dataclass(frozen=True)
@@ -62,26 +68,30 @@ class TrainingData:
     group_names: tuple[str, ...]
 
 
-def take_in(config: DataConfig, run: Path, set_by_user: set[str]) -> None:
-    """Reads or imports `data.path`, splits it where it is not, checks it, writes RUN/manifest.csv.
+def take_in(settings: Config, run: Path, set_by_user: set[str], progress: Progress = no_progress) -> None:
+    """Reads, or imports and prepares, `data.path`, splits it where it is not, writes RUN/manifest.csv.
 
+    Args:
+        progress: told of each image that is prepared.
     Raises:
         InputError: nothing known at the path, splits or classes missing, patients or lesions on
-            both sides of the split, or image files that are not there.
+            both sides of the split, or image files that are not there or bad.
     """
+    config = settings.data
     if not config.path:
         raise InputError("data.path is empty; wanted a manifest or a data set: `data.path=PATH`")
     source = Path(config.path)
     if source.exists() and (run / MANIFEST).exists() and source.samefile(run / MANIFEST):
         raise InputError(f"{source}: is data.path and would be replaced; expected another `output.dir`")
-    unused = set_by_user & {"data.kind", "data.images"}
+    changed = {f"prepare.{name}" for name, value in vars(settings.prepare).items() if value != getattr(AS_IT_IS, name)}
+    unused = set_by_user & (changed | {"data.kind", "data.images"})
     if is_manifest(source) and config.kind == "auto":
         manifest = read_manifest(source)
         _warn_unused(unused, f"{source} is a manifest already")
     else:
-        images = Path(config.images) if config.images else None
-        manifest = import_source(source, config.kind, images)
-        logger.info(f"{source}: imported {len(manifest):,} images")
+        manifest = _prepare(settings, source, run / MANIFEST, progress)
+        unused = set_by_user & changed & {f"prepare.{name}" for name in ("split", "fractions", "seed")}
+        _warn_unused(unused, "data.split, data.split_seed and data.fold say how a run splits")
     if config.fold:
         _warn_unused(set_by_user & {"data.split"}, f"data.fold {config.fold} splits")
         manifest = fold_manifest(manifest, config.fold, config.split_seed)
@@ -102,6 +112,47 @@ def take_in(config: DataConfig, run: Path, set_by_user: set[str]) -> None:
         report_unlabelled(manifest.split(name), name)
     _require_files(data, config.on_error == "skip")
     write_manifest(manifest, run / MANIFEST)
+
+
+def _prepare(config: Config, source: Path, output: Path, progress: Progress) -> Manifest:
+    """Imports a data set and takes the steps that the run needs or the config asks for."""
+    found = import_dataset(source, config.data.kind, Path(config.data.images) if config.data.images else None)
+    plan = plan_steps(found.manifest, output, replace(config.prepare, split=False), _needed_steps(config))
+    journal = Journal.beside(output, "prepare", plan.settings)
+    prepared = prepare(plan, threads=config.data.threads or available_cores(), journal=journal, bar=bar_of(progress))
+    resumed = [f"{prepared.resumed:,} of them from an interrupted run"] if prepared.resumed else []
+    for note in found.notes + resumed + prepared.notes:
+        logger.info(f"{source}: {note}")
+    if prepared.bad:
+        table = output.with_name(f"{output.stem}.bad.csv")
+        write_quarantine(prepared.bad, table)
+        name, _, reason = prepared.bad[0]
+        message = f"{len(prepared.bad):,} of {len(plan.rows):,} images are bad, {name} first: {reason}; see {table}"
+        if config.data.on_error == "raise":
+            raise InputError(f"{message} (`data.on_error=skip` trains without them)")
+        logger.warning(f"{message}: left out")
+    journal.remove()
+    done = "; ".join(f"{step}: {text}" for step, text in prepared.summary)
+    logger.info(f"{source}: imported {len(plan.rows):,} images" + (f"; {done}" if done else ""))
+    # Errors are told of what the user gave.
+    return moved(prepared.manifest, found.manifest.path)
+
+
+def _needed_steps(config: Config) -> set[str]:
+    """Steps of preparing without which the run cannot do what its config asks for."""
+    former = any(config.augment.skin_former.values())
+    masked = former or config.preprocess.masked or config.augment.mask > 0
+    grouped = (
+        former
+        or config.model.head != "plain"
+        or config.model.num_groups > 0
+        or config.loss.name == "group_dro"
+        or config.loss.weights == "ifw_class_group"
+        or config.sampler.name == "group_balanced"
+        or config.train.best_metric.startswith("worst_group")
+        or config.train.threshold_rule == "equal_recall"
+    )
+    return {"check", "dedup"} | ({"masks"} if masked else set()) | ({"ita"} if grouped else set())
 
 
 def training_data(manifest: Manifest) -> TrainingData:

@@ -1,4 +1,4 @@
-"""Epochs of a run: the plan of each, and how many steps it has."""
+"""Epochs of a run: the plan of each, and its number of steps."""
 
 import dataclasses
 
@@ -11,11 +11,11 @@ from melfast.io.errors import InputError
 
 
 def require_steps(config: Config, rows: Rows, world: World) -> int:
-    """Optimizer steps an epoch.
+    """Number of optimizer steps per epoch.
 
     Raises:
-        InputError: the batch cannot be dealt evenly or is larger than an epoch, or the rows lack
-            what the sampler or the augmentation needs.
+        InputError: the batch cannot be divided evenly or is larger than an epoch, or the rows lack what
+            the sampler or the augmentation needs.
     """
     train = config.train
     pieces = world.size * train.accumulate
@@ -28,7 +28,7 @@ def require_steps(config: Config, rows: Rows, world: World) -> int:
 
 
 def epoch_plan(config: Config, rows: Rows, epoch: int, world: World) -> EpochPlan:
-    """The plan of an epoch for this process, its batches cut into pieces to accumulate."""
+    """The plan of an epoch for this process, with batches cut into pieces for accumulation."""
     train, preprocess = config.train, config.preprocess
     plan = training_plan(
         rows,

@@ -1,4 +1,4 @@
-"""Features: what a frozen backbone sees of images that never change, computed once."""
+"""Features: outputs of a frozen backbone for images that never change, computed once."""
 
 from collections.abc import Iterator
 
@@ -13,14 +13,14 @@ from melfast.models.infer import Inference
 
 
 def sees_the_same(config: Config) -> bool:
-    """Whether the backbone sees the same of each image in every epoch: it is frozen and nothing
-    changes the images."""
+    """Whether the features of each image are the same in every epoch: the backbone is frozen and the
+    images are not augmented."""
     mixes = config.train.mixup > 0 or config.train.cutmix > 0
     return config.model.freeze and not config.augment.changes and not mixes
 
 
 class Backbone(torch.nn.Module):
-    """A timm classifier up to what its linear head gets."""
+    """A timm classifier up to the input of its linear head."""
 
     def __init__(self, classifier: torch.nn.Module) -> None:
         super().__init__()
@@ -48,8 +48,8 @@ class Features:
         self.place[found.index] = np.arange(len(found.index))
 
     def batches(self, plan: EpochPlan, start: int = 0) -> Iterator[tuple[torch.Tensor, Batch]]:
-        """Features [B, F] in the place of images, from batch `start` of the plan on; images that
-        could not be read are left out."""
+        """Features [B, F] instead of images, from batch `start` of the plan on; images that could not be
+        read are left out."""
         for records in plan.batches(start):
             index = plan.index[records]
             known = self.place[index] >= 0
@@ -60,7 +60,7 @@ class Features:
             yield self.rows[torch.from_numpy(self.place[index[known]])], batch
 
     def logits(self, head: torch.nn.Module) -> Inference:
-        """What the head says of them."""
+        """Outputs of the head for the features."""
         with torch.inference_mode():
             logits = head(self.rows).float().cpu().numpy()
         return Inference(self.found.index, logits, self.found.failures)

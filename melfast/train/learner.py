@@ -1,4 +1,4 @@
-"""Learner: everything that training changes, in one place, so that a checkpoint holds all of it."""
+"""Learner: everything that training changes, in one place, so that checkpoints are complete."""
 
 import platform
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from melfast.train.ema import Ema
 from melfast.train.features import sees_the_same
 from melfast.train.optim import build_optimizer
 
-CHANGEABLE = ("betas", "momentum")  # the rate and the decay are set at every step
+CHANGEABLE = ("betas", "momentum")  # the learning rate and the decay are set at every step
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class Learner:
 
     Attributes:
         model: the plain network.
-        forward: the same network as it is called: compiled, under DistributedDataParallel.
+        forward: the network to call: compiled, in DistributedDataParallel.
         ema: running average of the weights.
-        frozen: the head alone is trained.
-        from_features: `forward` is the head alone, fed with what the frozen backbone has seen.
-        criterion: the loss, and what it has learnt of classes and groups.
+        frozen: only the head is trained.
+        from_features: `forward` is only the head, applied to features of the frozen backbone.
+        criterion: the loss and its state.
     """
 
     model: torch.nn.Module
@@ -54,36 +54,36 @@ class Learner:
 
     @property
     def measured(self) -> torch.nn.Module:
-        """The network that is measured, saved and exported: the average where there is one."""
+        """The network to evaluate, save and export: the average if there is one."""
         return self.model if self.ema is None else self.ema.module
 
     def set_training(self) -> None:
-        """Every part that is trained into training mode; a frozen backbone stays as it was."""
+        """Sets every trained part to training mode; a frozen backbone is unchanged."""
         self.model.train()
         if self.frozen:
             self.model.eval()
             head_of(self.model).train()
 
     def training_state(self) -> dict[str, Any]:
-        """What going on needs beside the weights.
+        """The state needed for resuming besides the weights.
 
-        No random state is among it: each step seeds itself, see `loop.seed_step`.
+        It has no random state, because each step seeds itself, see `loop.seed_step`.
         """
         return {
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "criterion": self.criterion.state_dict(),
-            # The checkpoint's own weights are the average then.
+            # Then the weights of the checkpoint are the average.
             "weights": None if self.ema is None else self.model.state_dict(),
         }
 
     def restore(self, checkpoint: Path) -> None:
-        """Takes over the weights and the training state of a checkpoint folder."""
+        """Loads the weights and the training state of a checkpoint folder."""
         training = load_training(checkpoint, list(self.training_state()))
         load_weights(self.measured, checkpoint / WEIGHTS)
         if self.ema is not None:
             self.model.load_state_dict(training["weights"] or self.ema.module.state_dict())
-        # torch would take the groups' old options with the state, but these the user may change.
+        # torch would restore the options of the groups with the state, but the user may change them.
         options = [{k: g[k] for k in CHANGEABLE if k in g} for g in self.optimizer.param_groups]
         self.optimizer.load_state_dict(training["optimizer"])
         for group, own in zip(self.optimizer.param_groups, options, strict=True):
@@ -96,13 +96,13 @@ class Learner:
 def build_learner(
     config: Config, record: ModelRecord, world: World, cells: NDArray[np.float64], *, restored: bool = False
 ) -> Learner:
-    """The network with its seeded start, optimizer and helpers, on the world's device.
+    """The network with seeded initial weights, optimizer and helpers, on the device of the world.
 
     Args:
         cells: see melfast.train.cells.
-        restored: from a checkpoint afterwards, so that no weights to begin with are wanted.
+        restored: a checkpoint will be loaded afterwards, so initial weights are not needed.
     Raises:
-        InputError: the weights to begin with cannot be had.
+        InputError: the initial weights cannot be loaded.
     """
     torch.manual_seed(config.train.seed)
     wanted = config.model
@@ -136,13 +136,13 @@ def build_learner(
 
 
 def freeze(model: torch.nn.Module) -> None:
-    """No gradient for anything but the head, and so nothing kept for one."""
+    """Disables gradients except for the head, so that no activations are kept for them."""
     model.requires_grad_(False)
     head_of(model).requires_grad_(True)
 
 
 def head_of(model: torch.nn.Module) -> torch.nn.Module:
-    """The linear layer that gives the logits."""
+    """The linear layer that returns the logits."""
     head = model.get_classifier()  # type: ignore[operator]
     if not isinstance(head, torch.nn.Module):
         raise InputError(f"model.freeze: {type(model).__name__} has {len(head)} heads; wanted a backbone of one")
@@ -155,7 +155,7 @@ def new_record(config: Config, data: TrainingData, cells: NDArray[np.float64]) -
     Args:
         cells: see melfast.train.cells.
     Raises:
-        InputError: the head needs tone groups that the data lack, or has no inference of that name.
+        InputError: the head needs tone groups that the data lack, or does not have that inference.
     """
     if config.model.inference == "group_conditional" and config.model.head != "domain_independent":
         raise InputError(

@@ -1,4 +1,4 @@
-"""What a run keeps of itself: training.log to read, log.jsonl and TensorBoard to plot."""
+"""Logs of a run: training.log to read, log.jsonl and TensorBoard to plot."""
 
 import json
 import logging
@@ -32,7 +32,7 @@ class Log(Protocol):
 
 
 class SilentLog:
-    """The log of the processes that are not the first."""
+    """The log of all processes except the first."""
 
     def record(self, kind: str, step: int, epoch: float, values: Mapping[str, float]) -> None:
         pass
@@ -45,9 +45,9 @@ class SilentLog:
 
 
 class TextLog(logging.Handler):
-    """training.log: what is reported, with the time of each line.
+    """training.log: logged messages, each with its time.
 
-    Until `begin` has opened the file, lines are kept for it: the run folder comes into being on the way.
+    Lines are buffered until `begin` opens the file, because the run folder is created later.
     """
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class TextLog(logging.Handler):
         self.file: TextIO | None = None
 
     def __enter__(self) -> Self:
-        # As a program sets it that shows the lines; one that did not hears of warnings alone, still.
+        # A program that shows the messages sets this level; otherwise it still shows only warnings.
         self.level_before = logger.level
         logger.setLevel(min(logger.getEffectiveLevel(), logging.INFO))
         logger.addHandler(self)
@@ -65,7 +65,7 @@ class TextLog(logging.Handler):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         logger.removeHandler(self)
         logger.setLevel(self.level_before)
-        # On a full disk these fail too; the error under way says more than theirs.
+        # On a full disk these fail too, but the current error is more informative.
         with suppress(OSError) if error is not None else nullcontext():
             if error is not None:
                 self._write(f"stopped by {type(error).__name__}: {' '.join(str(error).split())}")
@@ -91,13 +91,13 @@ class TextLog(logging.Handler):
 
 
 class RunLog:
-    """What a run folder keeps to plot; goes on in the files of an earlier part of the run.
+    """Data of a run to plot; continues the files of an earlier part of the run.
 
     Args:
-        step: optimizer steps done; what an interrupted part wrote after them is taken back.
-        total: steps in all.
-        tracker: is told all that is recorded, too.
-        progress: told (what is done, steps done, steps in all).
+        step: optimizer steps done; later records of an interrupted part are removed.
+        total: total number of steps.
+        tracker: also receives everything that is recorded.
+        progress: called with (the task, steps done, steps in total).
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class RunLog:
                 file.close()
 
     def record(self, kind: str, step: int, epoch: float, values: Mapping[str, float]) -> None:
-        """One object to log.jsonl and a scalar each to TensorBoard; NaN becomes null."""
+        """Writes one object to log.jsonl, and its scalars to TensorBoard; NaN becomes null."""
         entry: dict[str, object] = {"kind": kind, "step": step, "epoch": round(epoch, 4)}
         for name, value in values.items():
             entry[name] = value if math.isfinite(value) else None
@@ -134,7 +134,7 @@ class RunLog:
         self.progress(description, step, self.total)
 
     def picture(self, name: str, path: Path) -> None:
-        """A picture to TensorBoard and the tracker."""
+        """Writes a picture to TensorBoard and the tracker."""
         with Image.open(path) as image:
             self.board.add_image(name, np.array(image.convert("RGB")), dataformats="HWC")
         if self.tracker is not None:
@@ -152,7 +152,7 @@ def open_log(
     config: Mapping[str, Any] | None = None,
     progress: Progress = no_progress,
 ) -> AbstractContextManager[RunLog | SilentLog]:
-    """The log of this process; the first alone writes.
+    """The log of this process; only the first writes.
 
     Args:
         config: dotted keys, for the tracker.
@@ -171,7 +171,7 @@ def _append(file: TextIO, line: str) -> None:
 
 
 def _drop_after(path: Path, step: int) -> None:
-    """Keeps the whole lines up to a step: the steps after it are done again."""
+    """Keeps the complete lines up to a step; later steps will be repeated."""
     if not path.is_file():
         return
     kept = [line for line in whole_lines(path) if json.loads(line)["step"] <= step]

@@ -1,4 +1,4 @@
-"""The training loop. Read from top to bottom: that is the order in which things happen."""
+"""The training loop, in order of execution from top to bottom."""
 
 import contextlib
 import resource
@@ -36,16 +36,16 @@ from melfast.train.sam import uphill
 from melfast.train.schedule import learning_rate, warmup_steps, weight_decay
 from melfast.train.stop import Stop
 
-# fp16's scale is halved each time: from 65,536 that many times is far below 1.
+# The scale of fp16 is halved each time; after so many times it falls from 65,536 to far below 1.
 MOST_OVERFLOWS = 40
 
 Batches = Iterator[tuple[torch.Tensor, Batch]]
 
 
 class Trainer:
-    """Trains a learner from where its state is to the last epoch.
+    """Trains a learner from its current state to the last epoch.
 
-    Every process of the world makes one and calls `train`.
+    Every process of the world creates one and calls `train`.
     """
 
     def __init__(
@@ -67,15 +67,15 @@ class Trainer:
         self.total_steps = self.steps_per_epoch * config.train.epochs
         self.warmup_steps = warmup_steps(config.optim, self.total_steps, config.train.epochs)
         self.features: dict[str, Features] = {}
-        self.overflows = 0  # steps on end that fp16's scaler has left out
+        self.overflows = 0  # consecutive steps that the fp16 scaler has skipped
         self.saved_at = time.monotonic()
         self.left_out: set[str] = set()
 
     def train(self, stop: Stop) -> None:
-        """Epochs of training, validation and a checkpoint; `stopped` tells whether it ended early.
+        """Trains, validates and saves in each epoch; `stopped` tells whether it ended early.
 
         Args:
-            stop: once it is wanted, training ends at the next report, with a checkpoint.
+            stop: once requested, training ends at the next report, with a checkpoint.
 
         Raises:
             InputError: an image cannot be read, the loss is not finite, a checkpoint cannot be
@@ -99,7 +99,7 @@ class Trainer:
             self.save(self.record, best)
 
     def train_epoch(self) -> "Window":
-        """The steps of the epoch that are not done yet."""
+        """Runs the remaining steps of the epoch."""
         train, state = self.config.train, self.state
         totals, window = Window(), Window()
         self.learner.set_training()
@@ -126,7 +126,7 @@ class Trainer:
 
     @contextlib.contextmanager
     def open_batches(self) -> Iterator[Batches]:
-        """The batches of the epoch that are not used yet."""
+        """The remaining batches of the epoch."""
         config, state = self.config, self.state
         train = self.data.train
         plan = epoch_plan(config, train.rows, state.epoch, self.world)
@@ -164,7 +164,7 @@ class Trainer:
             learner.criterion.update(self.world.sum(learned))
 
     def pieces(self, batches: Batches, window: "Window") -> Iterator["Piece"]:
-        """What this process works a step through in, one after the other, on the device."""
+        """Yields the pieces in which this process computes a step, on the device."""
         train, device = self.config.train, self.world.device
         for number in range(train.accumulate):
             asked = time.perf_counter()
@@ -174,13 +174,13 @@ class Trainer:
             window.index.append(batch.index)
             last = number + 1 == train.accumulate
             if not len(batch.index):
-                if last and self.world.size > 1:  # the others wait for its gradient
+                if last and self.world.size > 1:  # the other processes wait for its gradient
                     yield Piece.empty(images)
                 continue
             assert batch.group is not None
             mixed = mix(images, train, (train.seed, self.state.step, self.world.rank, number))
             if self.config.optim.sam_rho and mixed.images is images and train.accumulate > 1:
-                mixed = Mixed(images.clone())  # the next batch takes the loader's memory
+                mixed = Mixed(images.clone())  # the next batch reuses the loader's memory
             yield Piece(
                 mixed,
                 self.targets[torch.from_numpy(batch.index).to(device, non_blocking=True)],
@@ -189,13 +189,13 @@ class Trainer:
             )
 
     def forward_backward(self, pieces: Iterable["Piece"]) -> tuple[torch.Tensor | None, list[torch.Tensor]]:
-        """The gradient of the mean loss of one step's images, piece by piece.
+        """Computes the gradient of the mean loss over the images of a step, piece by piece.
 
-        The sum is divided by the images a step should have, not by those of a piece: so it is the
-        same gradient however the step is dealt over processes and pieces, and whatever is left out.
+        The sum is divided by the nominal number of images in a step, so the gradient does not depend on
+        how the step is divided among processes and pieces, or on skipped images.
 
         Returns:
-            The criterion's statistics of this process, and the loss of each image by piece.
+            The statistics of the criterion in this process, and the loss of each image by piece.
         """
         losses: list[torch.Tensor] = []
         train, learner = self.config.train, self.learner
@@ -203,7 +203,7 @@ class Trainer:
         statistics: torch.Tensor | None = None
         for piece in pieces:
             classes, groups = piece.classes, piece.groups
-            # Gradients are averaged over the processes once a step, in its last backward.
+            # Gradients are averaged over the processes once per step, in its last backward pass.
             apart = self.world.size > 1 and not piece.last
             with learner.forward.no_sync() if apart else contextlib.nullcontext():
                 with autocast(self.world.device, train.precision):
@@ -223,16 +223,16 @@ class Trainer:
         return statistics, losses
 
     def gradient_norm(self) -> torch.Tensor:
-        """Of the whole gradient, which is as it is without fp16's scaler afterwards."""
+        """Norm of the whole gradient, which is unscaled afterwards (fp16)."""
         self.learner.scaler.unscale_(self.learner.optimizer)
         gradients = [p.grad for p in self.learner.model.parameters() if p.grad is not None]
         return torch.nn.utils.get_total_norm(gradients)
 
     def require_finite(self, norm: torch.Tensor, pieces: Sequence[torch.Tensor], window: "Window") -> None:
-        """Stops all processes before a step whose loss or gradient is not finite.
+        """Stops all processes before a step with a loss or gradient that is not finite.
 
         Args:
-            pieces: the losses of this process's images.
+            pieces: losses of the images of this process.
         Raises:
             InputError: in the first process; it names the images.
         """
@@ -240,11 +240,11 @@ class Trainer:
         bad_loss, bad_norm = ~losses.isfinite().all(), ~norm.isfinite()
         images = torch.tensor(len(losses), device=norm.device)
         counts = self.world.sum(torch.stack([bad_loss.double(), bad_norm.double(), images.double()]))
-        # Host-device sync, once a step: the price of stopping before the weights are spoilt.
+        # Host-device sync, once per step: the price of stopping before the weights are damaged.
         bad_losses, bad_norms, count = counts.tolist()
         if not count:
             self._refuse_without_images(window)
-        # The gradient scaler of fp16 looks for such gradients itself, and leaves their step out.
+        # The gradient scaler of fp16 detects such gradients itself and skips the step.
         if self.learner.scaler.is_enabled() and not bad_losses:
             self.overflows = self.overflows + 1 if bad_norms else 0
             if self.overflows == MOST_OVERFLOWS:
@@ -283,7 +283,7 @@ class Trainer:
         )
 
     def see_once(self) -> None:
-        """Runs the frozen backbone over the images, which no epoch changes."""
+        """Runs the frozen backbone once on the images, which are the same in every epoch."""
         backbone = Backbone(self.learner.model).eval()
         for name, part in (("train", self.data.train), ("valid", self.data.valid)):
             found = self.infer(backbone, part)
@@ -294,7 +294,7 @@ class Trainer:
         )
 
     def report(self, window: "Window", rate: float) -> None:
-        """Reads the losses since the last report and logs."""
+        """Reads the losses since the last report and logs them."""
         # Host-device sync, once every `log_every` steps.
         losses = torch.cat([torch.zeros(0), *(part.cpu() for part in window.losses)]).numpy()
         norm = torch.stack(window.gradient_norms).mean().item()
@@ -327,7 +327,7 @@ class Trainer:
         found = self.features["valid"].logits(head_of(model)) if self.features else self.infer(model, valid)
         self._leave_out(found.failures)
         targets, groups = valid.targets[found.index], valid.rows.groups[found.index]
-        # Of the answers as they are, not as an earlier epoch's fit would have them.
+        # From uncalibrated predictions, without the calibration of an earlier epoch.
         bare = self.record.replace(**fit("none", targets, targets))
         calibration = fit(train.calibration, targets, found.probabilities(bare, groups))
         calibrated = self.record.replace(**calibration)
@@ -349,7 +349,7 @@ class Trainer:
         return record.replace(training=summary), metrics
 
     def infer(self, model: torch.nn.Module, part: LabelledImages) -> Inference:
-        """What a model says of a split's images, un-augmented."""
+        """Outputs of the model for the images of a split, without augmentation."""
         settings = InferenceSettings(**vars(self.loader_settings))
         return infer(model, part.images, self.record.preprocess, self.world, settings)
 
@@ -359,7 +359,7 @@ class Trainer:
         return LoaderSettings(data.loader, data.threads, data.on_error, self.config.train.precision)
 
     def save(self, record: ModelRecord, best: bool) -> None:
-        """Writes a checkpoint; the first process alone does."""
+        """Writes a checkpoint, in the first process only."""
         self.saved_at = time.monotonic()
         if self.world.first:
             weights = self.learner.measured.state_dict()
@@ -373,7 +373,7 @@ class Trainer:
         return minutes > 0 and time.monotonic() - self.saved_at >= 60 * minutes
 
     def _leave_out(self, failures: Sequence[ImageError]) -> None:
-        """Says each image that is left out once, not once an epoch."""
+        """Reports each skipped image once, not once per epoch."""
         for failure in failures:
             if failure.path not in self.left_out:
                 self.left_out.add(failure.path)
@@ -391,13 +391,13 @@ class Trainer:
 
 @dataclass(frozen=True)
 class Piece:
-    """What a process works through at once.
+    """Images that a process computes at once.
 
     Attributes:
-        mixed: the images, or a frozen backbone's features of them.
+        mixed: the images, or their features from a frozen backbone.
         classes, groups: int64 [B]; group -1: unknown.
-        last: of its step.
-        weight: 0 of an empty piece, which only takes part in the exchange of gradients.
+        last: whether it is the last of its step.
+        weight: 0 for an empty piece, which only takes part in the exchange of gradients.
     """
 
     mixed: Mixed
@@ -408,7 +408,7 @@ class Piece:
 
     @classmethod
     def empty(cls, images: torch.Tensor) -> Self:
-        """A piece of no images, in the shape of a batch of them; the last of its step."""
+        """A dummy piece in the shape of a batch; the last of its step."""
         one = torch.zeros((1, *images.shape[1:]), device=images.device)
         label = torch.zeros(1, dtype=torch.int64, device=images.device)
         return cls(Mixed(one), label, label, last=True, weight=0.0)
@@ -416,7 +416,7 @@ class Piece:
 
 @dataclass
 class Window:
-    """Some steps: sums are over all processes, the rest is of this process."""
+    """Several steps; sums are over all processes, the rest belongs to this process."""
 
     losses: list[torch.Tensor] = field(default_factory=list)
     index: list[np.ndarray] = field(default_factory=list)
@@ -444,19 +444,19 @@ class Window:
 
 
 def rule_in_words(train: TrainConfig) -> str:
-    """`youden`, or `recall 0.9` where the rule has a value."""
+    """`youden`, or `recall 0.9` if the rule has a value."""
     bare = train.threshold_rule in BARE_RULES
     return train.threshold_rule + ("" if bare else f" {train.threshold_value:g}")
 
 
 def memory_gib(device: torch.device) -> float:
-    """The most that has been in use: of the GPU's memory, else of this process's."""
+    """Peak memory use, in GiB: of the GPU, otherwise of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # counted in KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # in KiB
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
-    """Dropout and its like are drawn anew from the step, so that a resumed run draws the same."""
+    """Seeds dropout and similar draws from the step, so that a resumed run draws the same."""
     state = np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)
     torch.manual_seed(int(state[0]))

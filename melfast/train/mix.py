@@ -10,30 +10,30 @@ from melfast.config.schema import TrainConfig
 
 @dataclass(frozen=True)
 class Mixed:
-    """A batch whose images are each mixed with that at its place from the end.
+    """A batch in which image i is mixed with image B - 1 - i.
 
     Attributes:
         images: [B, 3, H, W].
-        own: share of each picture that is its own image's, in 0.5..1: by the symmetry of the pairs
-            that leaves nothing out.
+        own: fraction of each mixed image that comes from its own image, in 0.5..1; because pairs are
+            symmetric, this covers all mixtures.
     """
 
     images: torch.Tensor
     own: float = 1.0
 
     def loss(self, own_b: torch.Tensor, others_b: torch.Tensor) -> torch.Tensor:
-        """The loss of a mixed label, from those by the own and by the others' labels, [B]."""
+        """The loss for a mixed label, from the losses for the own and the other labels, [B]."""
         return self.own * own_b + (1 - self.own) * others_b
 
 
 def mix(images: torch.Tensor, config: TrainConfig, seed: tuple[int, ...]) -> Mixed:
-    """Mixes a batch by `mixup` (Zhang et al. 2018) or `cutmix` (Yun et al. 2019), by either with
-    the same chance where both are on.
+    """Mixes a batch by `mixup` (Zhang et al. 2018) or `cutmix` (Yun et al. 2019), or by either with
+    equal probability if both are on.
 
     Args:
-        images: [B, 3, H, W]; left as they are.
+        images: [B, 3, H, W]; not modified.
         config: `mixup` and `cutmix`, the parameters of their beta distributions; 0: off.
-        seed: of everything that is drawn.
+        seed: seed of all random draws.
     """
     wanted = [name for name in ("mixup", "cutmix") if getattr(config, name) > 0]
     if not wanted:

@@ -1,4 +1,4 @@
-"""The optimizer: timm's and torch's by name, over groups that say what is decayed and how fast."""
+"""The optimizer, from timm or torch by name, with parameter groups for decay and learning rate."""
 
 from typing import Any
 
@@ -10,14 +10,14 @@ from melfast.io.errors import InputError
 
 
 def build_optimizer(model: torch.nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """An optimizer over the parameters that have a gradient.
+    """An optimizer for the parameters that have a gradient.
 
-    Norms and biases, one-dimensional all, are not decayed: a smaller scale of a norm is no simpler
-    function; nor is what the model itself names (`no_weight_decay`: position embeddings). Under
-    `layer_decay` the rate of a group is `lr * lr_scale`, see `parameter_groups`.
+    One-dimensional parameters (norms and biases) are not decayed, because a smaller norm scale is not a
+    simpler function; nor are those that the model lists (`no_weight_decay`: position embeddings). With
+    `layer_decay` the learning rate of a group is `lr * lr_scale`, see `parameter_groups`.
 
     Raises:
-        InputError: there is no such optimizer, or the model does not tell its layers.
+        InputError: unknown optimizer, or the model does not define its layers.
     """
     try:
         info = timm.optim.get_optimizer_info(config.name)
@@ -31,7 +31,7 @@ def build_optimizer(model: torch.nn.Module, config: OptimConfig) -> torch.optim.
             f"optim.name {config.name!r} needs second derivatives, which the loop does not take; "
             "wanted one of the first order"
         )
-    if info.has_betas and info.num_betas == len(config.betas):  # others keep their own
+    if info.has_betas and info.num_betas == len(config.betas):  # other optimizers keep their own
         options["betas"] = config.betas
     if info.has_momentum:
         options["momentum"] = config.momentum
@@ -46,10 +46,10 @@ def build_optimizer(model: torch.nn.Module, config: OptimConfig) -> torch.optim.
 
 
 def parameter_groups(model: torch.nn.Module, config: OptimConfig) -> list[dict[str, Any]]:
-    """Decayed and undecayed parameters, by layer where `layer_decay` is below 1.
+    """Decayed and undecayed parameters, per layer if `layer_decay` is below 1.
 
-    The head's group has an lr_scale of 1, each layer below it `layer_decay` times that of the one
-    above, Clark et al. 2020; the layers are timm's own (`group_matcher`).
+    The group of the head has an lr_scale of 1, and each layer below it `layer_decay` times that of the
+    layer above (Clark et al. 2020); the layers are defined by timm (`group_matcher`).
     """
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     told: Any = getattr(model, "no_weight_decay", None)
@@ -66,7 +66,7 @@ def parameter_groups(model: torch.nn.Module, config: OptimConfig) -> list[dict[s
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float, weight_decay: float) -> None:
-    """The rate and the decay of a step, to every group as it has its share of them."""
+    """Sets the learning rate and decay of a step in every group, scaled by the factors of the group."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group.get("lr_scale", 1.0)
         group["weight_decay"] = weight_decay if group["decayed"] else 0.0

@@ -1,4 +1,4 @@
-"""Preview: what the model will see of an epoch, as a sheet for looking."""
+"""Preview: a contact sheet of the images that the model will see in an epoch."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -30,22 +30,22 @@ def draw_preview(
     columns: int = 8,
     progress: Callable[[], None] = lambda: None,
 ) -> tuple[int, list[ImageError]]:
-    """Writes a sheet of an epoch's first records, in their order, before colour conversion.
+    """Writes a contact sheet of the first records of an epoch, in order, before colour conversion.
 
-    Under each picture stand its class, its tone group and its ITA; where the skin-former has moved
-    the skin, the ITA before and after, and the group after.
+    The captions give class, tone group and ITA; if the skin-former moved the skin, the ITA before and
+    after, and the group after.
 
     Args:
-        manifest: with a split, or none at all: then all of it is trained on.
-        split: `train`: sampled and augmented as `config` says; another: each image as it is.
-        images: at most so many.
-        columns: pictures a row.
-        progress: called as each image is done.
+        manifest: with a split; without one, all rows are training images.
+        split: `train`: sampled and augmented by `config`; others: each image unchanged.
+        images: maximum number of images.
+        columns: pictures per row.
+        progress: called after each image.
     Returns:
-        How many pictures the sheet has, and the images that could not be read.
+        The number of pictures in the sheet, and the images that could not be read.
     Raises:
-        InputError: the manifest lacks what the config asks for, no image can be read, or the file
-            cannot be written.
+        InputError: the manifest lacks something that the config needs, no image can be read, or the
+            file cannot be written.
     """
     check_sheet_path(path)
     if split != "train" or (manifest.splits != "").any():
@@ -77,7 +77,7 @@ def draw_preview(
 
 
 class Captions:
-    """One line about each record of a plan."""
+    """Caption of each record of a plan."""
 
     def __init__(self, manifest: Manifest, plan: EpochPlan) -> None:
         self.plan, self.targets, self.names = plan, manifest.targets, manifest.group_names

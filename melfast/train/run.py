@@ -1,7 +1,8 @@
-"""A run: a folder with config, manifest, logs and checkpoints, begun or gone on with."""
+"""Start or resume a run: a folder with config, manifest, logs and checkpoints."""
 
 import contextlib
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from melfast.io.log import Progress, logger, no_progress
 from melfast.metrics.threshold import require_both_classes
 from melfast.metrics.validation import require_metric, value_of
 from melfast.models.checkpoint import State, find_checkpoint, has_checkpoint, load_state, read_record
+from melfast.prepare.settings import PrepareConfig
 from melfast.train.cells import count_cells
 from melfast.train.data import MANIFEST, TrainingData, take_in, training_data
 from melfast.train.epochs import require_steps
@@ -31,9 +33,9 @@ CONFIG, SAMPLES, CURVES = "config.yaml", "samples.png", "curves.png"
 COMMAND = "melfast train"  # as the folder's list of files says it
 LAUNCH = "launch.txt"  # of torchrun's
 SHOWN = 32  # images in samples.png
-# Under other values of these a checkpoint means nothing.
+# With other values of these a checkpoint cannot be used.
 FIXED = ("preprocess.", "model.", "train.batch_size", "train.seed", "optim.name", "optim.layer_decay")
-# The run's own manifest and weights hold what these led to.
+# The manifest and weights of the run already contain the effect of these.
 SETTLED = (
     "data.path",
     "data.kind",
@@ -42,11 +44,12 @@ SETTLED = (
     "data.split_seed",
     "data.fold",
     "data.allow_overlap",
+    *(f"prepare.{key.name}" for key in fields(PrepareConfig)),
     "model.pretrained",
     "model.in_22k",
     "model.weights",
 )
-# These change where and how fast a run goes, not what comes out.
+# These change where and how fast a run is computed, not its result.
 FREE = (
     "output.dir",
     "data.threads",
@@ -62,23 +65,23 @@ FREE = (
 def run_training(config: Config, sources: dict[str, str], *, going_on: bool, progress: Progress = no_progress) -> None:
     """Trains into `config.output.dir`; under torchrun every process calls it.
 
-    Processes that torchrun starts again, after one has died (`--max-restarts`), go on from the last
-    checkpoint of the run that they had begun, whatever `going_on` says.
+    Processes that torchrun restarts after one has died (`--max-restarts`) resume from the last checkpoint
+    of the run that they started, whatever `going_on` is.
 
     Args:
         sources: where the user set the keys that are not defaults.
-        going_on: from the last checkpoint, where there is one.
-        progress: told of each step, in the first process.
+        going_on: resume from the last checkpoint, if there is one.
+        progress: called after each step, in the first process.
     Raises:
         SystemExit: 143, after SIGTERM, with a checkpoint written.
-        InputError: the data, the config or the checkpoint cannot be used, or the folder holds a
-            run and `going_on` is not asked for.
+        InputError: the data, the config or the checkpoint cannot be used, or the folder contains a run
+            and `going_on` is False.
     """
     run = Path(config.output.dir)
     require_tracker(config.output.tracker)
     with start_world(config.train.device) as world, TextLog() as text, contextlib.ExitStack() as held:
         loader, why = choose_loader(config.data.loader, world.device.type)
-        world.first_does(lambda: prepare_run(config, sources, run, going_on, held))
+        world.first_does(lambda: prepare_run(config, sources, run, going_on, held, progress))
         logger.info(f"loader: {loader} ({why})")
         set_threads(config.train.threads, world)
         set_tf32(config.train.tf32)
@@ -98,7 +101,7 @@ def run_training(config: Config, sources: dict[str, str], *, going_on: bool, pro
         if begun:
             state = go_on(config, data, run, learner)
             record = record.learnt_by(read_record(find_checkpoint(run, "last")))
-            logger.info(f"going on from {state.name}, step {state.step:,}")
+            logger.info(f"resuming from {state.name}, step {state.step:,}")
         world.first_does(lambda: write_config(config, run))
         with open_log(
             run,
@@ -120,7 +123,7 @@ def run_training(config: Config, sources: dict[str, str], *, going_on: bool, pro
             if trainer.stopped and state.epoch < config.train.epochs:
                 logger.info(
                     f"stopped by SIGTERM after step {state.step:,}; {find_checkpoint(run, 'last')} "
-                    "holds it, and `resume=True` goes on"
+                    "holds it, and `resume=True` resumes"
                 )
                 sys.exit(EXIT_CODE)
             if world.first:
@@ -129,14 +132,14 @@ def run_training(config: Config, sources: dict[str, str], *, going_on: bool, pro
 
 
 def show_samples(config: Config, run: Path, log: Log) -> None:
-    """Draws the first images as the model will see them, for looking: see `melfast show`."""
-    with contextlib.suppress(InputError):  # none can be read: training says it better
+    """Draws a sheet of the first images as the model will see them, like `melfast show`."""
+    with contextlib.suppress(InputError):  # no image can be read, which training will report
         draw_preview(read_manifest(run / MANIFEST), config, run / SAMPLES, images=SHOWN)
         log.picture("samples", run / SAMPLES)
 
 
 def sum_up(run: Path, state: State, log: Log) -> None:
-    """The curves and the table of a run that is done."""
+    """Writes the curves and the table of a finished run."""
     train, valid = read_log(run)
     if not any(record["epoch"] == state.best["epoch"] for record in valid):
         logger.warning(f"{run / 'log.jsonl'} lacks the best epoch: no curves and no table")
@@ -146,18 +149,25 @@ def sum_up(run: Path, state: State, log: Log) -> None:
     logger.info(summary_table(valid, state.best["epoch"]))
 
 
-def prepare_run(config: Config, sources: dict[str, str], run: Path, going_on: bool, held: contextlib.ExitStack) -> None:
-    """Makes the run folder with its manifest; a resumed run keeps its manifest.
+def prepare_run(
+    config: Config,
+    sources: dict[str, str],
+    run: Path,
+    going_on: bool,
+    held: contextlib.ExitStack,
+    progress: Progress = no_progress,
+) -> None:
+    """Creates the run folder with its manifest; a resumed run keeps its manifest.
 
     Args:
-        held: until it is closed no other process trains in the folder.
+        held: keeps the folder locked for this process until it is closed.
     """
     own = held.enter_context(own_folder(run, COMMAND, known=has_checkpoint(run)))
     launch = run / LAUNCH
     if started_again() and launch.is_file() and launch.read_text("utf-8") == launch_id():
         going_on = True
     if has_checkpoint(run) and not going_on:
-        raise InputError(f"{run}: holds a run already; `resume=True` goes on with it, or choose another `output.dir`")
+        raise InputError(f"{run}: holds a run already; `resume=True` resumes it, or choose another `output.dir`")
     if has_checkpoint(run):
         state = load_state(find_checkpoint(run, "last"))
         compare_configs(settings.dotted(config), state.config, run, set(sources))
@@ -165,40 +175,40 @@ def prepare_run(config: Config, sources: dict[str, str], run: Path, going_on: bo
         logger.info(f"{run}: no checkpoint yet, training begins at the beginning")
     if not has_checkpoint(run):
         own.claim()
-        take_in(config.data, run, set(sources))
+        take_in(config, run, set(sources), progress)
     if launch_id():
         with atomic_path(launch) as file:
             file.write_text(launch_id(), encoding="utf-8")
 
 
 def write_config(config: Config, run: Path) -> None:
-    """Once it is known that the run goes on with it."""
+    """Writes the config, once it is known that the run will use it."""
     with atomic_path(run / CONFIG) as file:
         file.write_text(config.to_yaml(), encoding="utf-8")
 
 
 def compare_configs(now: dict[str, Any], before: dict[str, dict[str, Any]], run: Path, set_by_user: set[str]) -> None:
-    """Reports which keys differ from those of the run's checkpoint.
+    """Reports the keys that differ from those of the checkpoint.
 
     Raises:
-        InputError: a key differs that must not.
+        InputError: a key that must not change differs.
     """
     then = {f"{name}.{key}": v for name, section in before.items() for key, v in section.items()}
     differing = [key for key in now if key not in FREE and now[key] != then.get(key)]
     changes = {key: f"{key} {then.get(key)} -> {now[key]}" for key in differing}
     fixed_keys = [key for key in differing if key.startswith(FIXED) and key not in SETTLED]
     if fixed := [changes[key] for key in fixed_keys]:
-        raise InputError(f"{run}: cannot go on with another {', another '.join(fixed)}")
+        raise InputError(f"{run}: cannot resume with another {', another '.join(fixed)}")
     if changed := [changes[key] for key in differing if key not in SETTLED]:
-        logger.warning(f"goes on with another config: {', '.join(changed)}")
+        logger.warning(f"resuming with another config: {', '.join(changed)}")
     for key in differing:
         if key in SETTLED and key in set_by_user:
-            own = MANIFEST if key.startswith("data.") else "weights"
+            own = MANIFEST if key.startswith(("data.", "prepare.")) else "weights"
             logger.warning(f"{changes[key]} is not used: the run has its own {own}")
 
 
 def go_on(config: Config, data: TrainingData, run: Path, learner: Learner) -> State:
-    """Restores the learner and the state of the run's last checkpoint."""
+    """Restores the learner and the state from the last checkpoint of the run."""
     folder = find_checkpoint(run, "last")
     state = load_state(folder)
     if state.data_digest != data.train.digest:

@@ -1,4 +1,4 @@
-"""Sharpness-aware minimisation: the gradient a little way uphill (Foret et al. 2021)."""
+"""Sharpness-aware minimisation: takes the gradient at nearby weights with a higher loss (Foret et al. 2021)."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,13 +9,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 @contextlib.contextmanager
 def uphill(model: torch.nn.Module, norm: torch.Tensor, rho: float) -> Iterator[None]:
-    """While it lasts, the weights stand `rho` further along their gradient, and the gradient is 0.
+    """In the block, the weights are moved by `rho` along their gradient, and the gradient is 0.
 
-    Afterwards they are what they were, to the last bit; the gradient is what was found meanwhile.
-    Batch norm's running statistics do not move: they have seen the batch already.
+    Afterwards the weights are restored exactly, and the gradient is the one computed in the block. Running
+    statistics of batch norm are not updated, because they have already seen the batch.
 
     Args:
-        norm: of the gradient; finite.
+        norm: norm of the gradient; finite.
     """
     moved = [p for p in model.parameters() if p.grad is not None]
     before = [p.detach().clone() for p in moved]

@@ -10,7 +10,7 @@ def warmup_steps(config: OptimConfig, total_steps: int, epochs: int) -> int:
     """Optimizer steps over which the rate rises.
 
     Raises:
-        InputError: as many as there are or more.
+        InputError: the warm-up is as long as the training or longer.
     """
     each = {"fraction": total_steps, "epochs": total_steps / epochs, "steps": 1}
     steps = round(config.warmup * each[config.warmup_unit])
@@ -23,10 +23,9 @@ def warmup_steps(config: OptimConfig, total_steps: int, epochs: int) -> int:
 
 
 def learning_rate(step: int, total_steps: int, warmup_steps: int, config: OptimConfig) -> float:
-    """Rate of step `step` (from 0): a line up to `lr`, then a cosine down to `min_lr_ratio * lr`.
+    """Learning rate of `step` (from 0): linear up to `lr`, then a cosine down to `min_lr_ratio * lr`.
 
-    The first step's rate is above 0 and the last step's above the end of the cosine, so that no
-    step is wasted.
+    The first rate is above 0 and the last one above the end of the cosine, so that no step is wasted.
     """
     if step < warmup_steps:
         return config.lr * (step + 1) / (warmup_steps + 1)
@@ -35,7 +34,7 @@ def learning_rate(step: int, total_steps: int, warmup_steps: int, config: OptimC
 
 
 def weight_decay(step: int, total_steps: int, config: OptimConfig) -> float:
-    """Of step `step` (from 0): along a cosine from `weight_decay` to `weight_decay_end`."""
+    """Weight decay of `step` (from 0): along a cosine from `weight_decay` to `weight_decay_end`."""
     if config.weight_decay_end is None:
         return config.weight_decay
     cosine = _cosine(step / max(1, total_steps))

@@ -1,4 +1,4 @@
-"""Training as a Slurm job: submitit submits it, and queues it again from its checkpoint."""
+"""Train as a Slurm job: submitit submits it, and queues it again to resume from its checkpoint."""
 
 import contextlib
 import dataclasses
@@ -24,34 +24,34 @@ from melfast.models.record import Count
 from melfast.train.run import COMMAND, CONFIG, run_training
 from melfast.train.stop import EXIT_CODE
 
-# Below Linux's ephemeral ports: nobody's outgoing connection holds one of them.
+# Below the ephemeral ports of Linux, so that no outgoing connection uses one of them.
 PORTS = range(20000, 32768)
-# Of signal_delay_s, for the checkpoint; the rest is for queueing.
+# Part of signal_delay_s for the checkpoint; the rest is for queueing.
 GRACE = 2 / 3
 LOCAL_SIGNAL_DELAY_S = 30  # of submitit's local executor, fixed
-# Under PreemptMode=REQUEUE Slurm queues a job again that is there until GraceTime is over, and not
-# one that ended before. A job cancelled is killed after KillWait, usually 30 s.
+# With PreemptMode=REQUEUE, Slurm requeues a job that is still running when GraceTime ends, but not one
+# that ended before. A cancelled job is killed after KillWait, usually 30 s.
 SIGTERM_WAIT_S = 600.0
 
 
 @checked()
 class JobOptions:
-    """What a job asks for.
+    """Resources and options of a job.
 
     Attributes:
         cluster: `slurm`, or `local`: processes on this machine without Slurm, to try a job.
         nodes: machines.
-        gpus_per_node: of each machine.
-        tasks_per_node: processes of each machine; 0: one a GPU, at least one.
-        cpus_per_task: cores of each process, and its threads where the user has not set
-            data.threads or train.threads; 0: what the cluster gives, often a single core.
-        mem_gb: of each machine; 0: what the cluster gives.
-        timeout_min: until the job is stopped and queued again.
-        max_timeouts: how often it is queued again so; pre-emptions do not count.
-        signal_delay_s: before the time-out it is told to write its checkpoint.
-        name, partition, account, qos, constraint: as sbatch knows them.
-        setup: shell command before the processes start.
-        more: sbatch's other options, as `{mail-type: END}`.
+        gpus_per_node: GPUs per machine.
+        tasks_per_node: processes per machine; 0: one per GPU, at least one.
+        cpus_per_task: cores per process, and its threads if the user has not set data.threads or
+            train.threads; 0: the default of the cluster, often a single core.
+        mem_gb: memory per machine; 0: the default of the cluster.
+        timeout_min: time until the job is stopped and queued again.
+        max_timeouts: how often it is queued again after a time-out; pre-emptions do not count.
+        signal_delay_s: how long before the time-out it is told to write its checkpoint.
+        name, partition, account, qos, constraint: as in sbatch.
+        setup: shell command to run before the processes start.
+        more: other options of sbatch, such as `{mail-type: END}`.
     """
 
     cluster: Literal["slurm", "local"] = "slurm"
@@ -86,7 +86,7 @@ class JobOptions:
 
     @property
     def grace_s(self) -> float:
-        """How long a run may take to its checkpoint, once the job is told to end."""
+        """How long a run may take to write its checkpoint once the job is told to end."""
         local = self.cluster == "local"
         return GRACE * (LOCAL_SIGNAL_DELAY_S if local else self.signal_delay_s)
 
@@ -121,7 +121,7 @@ class Schema:
 
 
 def parse_options(texts: Iterable[str]) -> JobOptions:
-    """The options in the arguments of --slurm, each KEY=VALUE."""
+    """Parses the arguments of --slurm, each KEY=VALUE."""
     hints = settings.key_types(Schema)
     overrides = []
     for text in texts:
@@ -150,8 +150,8 @@ def submit_training(config: Config, sources: dict[str, str], options: JobOptions
     Scripts, logs and submitit's own files go to RUN/slurm.
 
     Raises:
-        InputError: submitit is not installed, Slurm is not here or refuses the job, or the folder
-            holds a run or a job and `going_on` is not asked for.
+        InputError: submitit is not installed, Slurm is missing or refuses the job, or the folder contains
+            a run or a job and `going_on` is False.
     """
     submitit = find_submitit()
     run = Path(config.output.dir)
@@ -160,20 +160,20 @@ def submit_training(config: Config, sources: dict[str, str], options: JobOptions
     OwnFolder(run, COMMAND, known=has_checkpoint(run)).claim()
     config = with_threads(config, sources, options.cpus_per_task)
     limit = {f"{options.cluster}_max_num_timeout": options.max_timeouts}
-    said = io.StringIO()  # submitit prints what sbatch said, and raises it as well
-    # A job submitted from within a job would take the outer one's variables for its own.
+    said = io.StringIO()  # submitit prints the error of sbatch and also raises it
+    # A job submitted from within a job would use the variables of the outer one.
     with submitit.helpers.clean_env(), contextlib.redirect_stderr(said):
         try:
             executor = submitit.AutoExecutor(run / "slurm", cluster=options.cluster, **limit)
             executor.update_parameters(**options.parameters())
             return executor.submit(TrainJob(config, sources, going_on, options.grace_s))
-        except RuntimeError as error:  # submitit's FailedJobError among them
+        except RuntimeError as error:  # including FailedJobError of submitit
             raise InputError(f"--slurm: {error}") from error
 
 
 def with_threads(config: Config, sources: dict[str, str], cores: int) -> Config:
-    """The config with a process's cores as its threads, where the user has not set them."""
-    own = str(Path(config.output.dir) / CONFIG)  # of an earlier job, on other cores maybe
+    """The config with one thread per core of a process, unless the user has set the threads."""
+    own = str(Path(config.output.dir) / CONFIG)  # from an earlier job, perhaps with a different number of cores
     sections = {}
     for name in ("data", "train"):
         section = getattr(config, name)
@@ -184,9 +184,9 @@ def with_threads(config: Config, sources: dict[str, str], cores: int) -> Config:
 
 
 def require_unused(run: Path) -> None:
-    """Raises InputError where a folder holds a run, or a job that may be about to begin one."""
+    """Raises InputError if a folder contains a run, or a job that may be about to start one."""
     if has_checkpoint(run):
-        raise InputError(f"{run}: holds a run already; `resume=True` goes on with it, or choose another `output.dir`")
+        raise InputError(f"{run}: holds a run already; `resume=True` resumes it, or choose another `output.dir`")
     if jobs := sorted((run / "slurm").glob("*_submitted.pkl")):
         number = jobs[-1].name.partition("_")[0]
         raise InputError(
@@ -197,10 +197,10 @@ def require_unused(run: Path) -> None:
 
 @dataclass(frozen=True)
 class TrainJob:
-    """What every process of a job calls; submitit keeps it pickled, and so its place in the queue.
+    """The function that every process of a job calls; submitit pickles it to queue it.
 
     Attributes:
-        grace_s: how long the run may take to its checkpoint, once the job is told to end.
+        grace_s: how long the run may take to write its checkpoint once the job is told to end.
     """
 
     config: Config
@@ -209,14 +209,14 @@ class TrainJob:
     grace_s: float
 
     def __call__(self) -> None:
-        logging.basicConfig(level=logging.INFO, format="%(message)s")  # into the job's own log
+        logging.basicConfig(level=logging.INFO, format="%(message)s")  # to the log of the job
         place = find_submitit().JobEnvironment()
         os.environ.update(torchrun_variables(place))
-        # Slurm itself starts a job again when a node fails.
+        # Slurm itself restarts a job when a node fails.
         restarted = int(os.environ.get("SLURM_RESTART_COUNT", 0)) > 0
         with contextlib.ExitStack() as stack:
             requeue = None
-            if place.global_rank == 0:  # in the others submitit does nothing at its signal
+            if place.global_rank == 0:  # in the other processes submitit ignores its signal
                 number = signal.Signals[f"SIG{place.USR_SIG}"]
                 requeue = stack.enter_context(Requeue(number, self.grace_s))
             try:
@@ -225,7 +225,7 @@ class TrainJob:
                 if stop.code != EXIT_CODE:
                     raise
                 if requeue is None:
-                    sys.exit(0)  # srun may kill all at another code, before the first one is done
+                    sys.exit(0)  # with another exit code srun may kill all processes before the first one is done
                 if requeue.wanted:
                     requeue.now()
                 if place.cluster == "slurm":
@@ -233,16 +233,16 @@ class TrainJob:
                 raise
 
     def checkpoint(self) -> Any:
-        """What submitit queues instead: the same, going on."""
+        """The job that submitit queues instead: the same, resuming."""
         return find_submitit().helpers.DelayedSubmission(dataclasses.replace(self, going_on=True))
 
 
 class Requeue:
-    """While entered, submitit's signal is a wish to stop at a good place.
+    """In the block, the signal of submitit stops the run at a safe point.
 
-    submitit queues the job again in the signal's handler, wherever in a step it falls. Here the
-    signal is passed on as SIGTERM, at which the run saves and stops in all processes, and given
-    to submitit by `now` after that; or after `grace_s`, with the checkpoint that there is.
+    submitit would queue the job again in its signal handler, in the middle of a step. Instead, the signal is
+    passed on as SIGTERM, on which the run saves and stops in all processes; then `now` calls the handler of
+    submitit, at the latest after `grace_s`, with the last checkpoint.
     """
 
     def __init__(self, number: signal.Signals, grace_s: float) -> None:
@@ -273,7 +273,7 @@ class Requeue:
 
 
 def torchrun_variables(place: Any) -> dict[str, str]:
-    """What torchrun would set in this process.
+    """The environment variables that torchrun would set in this process.
 
     Args:
         place: submitit's JobEnvironment.

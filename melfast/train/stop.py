@@ -1,4 +1,4 @@
-"""Stop: SIGTERM, which schedulers send before they kill, as a wish to end at a good place."""
+"""Stop: end at a safe point after SIGTERM, which schedulers send before they kill a process."""
 
 import contextlib
 import signal
@@ -17,8 +17,7 @@ class Stop:
 
 @contextlib.contextmanager
 def watch_sigterm() -> Iterator[Stop]:
-    """While it lasts, SIGTERM only sets `wanted`; from any other thread than the main one, nothing
-    is changed."""
+    """In the block, SIGTERM only sets `wanted`; outside the main thread this does nothing."""
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop

@@ -1,4 +1,4 @@
-"""Summary of a run: its table of metrics and its curves, from what log.jsonl says."""
+"""Summary of a run: its table of metrics and its curves, from log.jsonl."""
 
 import io
 import json
@@ -13,14 +13,14 @@ from rich.table import Table
 
 from melfast.io.files import atomic_path
 
-# Okabe and Ito 2008: told apart by colour-blind people as well.
+# Okabe and Ito 2008: also distinguishable for colour-blind people.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 SHOWN = ("auc", "average_precision", "balanced_accuracy")
 WITHOUT_ROW = ("kind", "step", "epoch")
 
 
 def read_log(run: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The records of RUN/log.jsonl: those of training and those of validation, in order."""
+    """The records of RUN/log.jsonl, separately for training and validation, in order."""
     path = run / "log.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     records = [json.loads(line) for line in lines]
@@ -29,10 +29,10 @@ def read_log(run: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 
 
 def summary_table(valid: Sequence[dict[str, Any]], best_epoch: int) -> str:
-    """Every metric of validation, in the best epoch and in the last.
+    """Every validation metric in the best and in the last epoch.
 
     Args:
-        valid: as `read_log` gives them, one an epoch.
+        valid: validation records from `read_log`, one per epoch.
     """
     best = next(record for record in valid if record["epoch"] == best_epoch)
     last = valid[-1]
@@ -50,8 +50,8 @@ def summary_table(valid: Sequence[dict[str, Any]], best_epoch: int) -> str:
 
 
 def draw_curves(train: Sequence[dict[str, Any]], valid: Sequence[dict[str, Any]], best_epoch: int, path: Path) -> None:
-    """Writes a PNG of loss and learning rate, validation metrics, and recall by tone group, each
-    over epochs; a line marks the best one.
+    """Writes a PNG with loss and learning rate, validation metrics, and recall by tone group over the
+    epochs; a line marks the best epoch.
 
     Raises:
         InputError: the file cannot be written.

@@ -1,4 +1,4 @@
-"""Trackers: MLflow and Weights & Biases, where they are installed and asked for."""
+"""Trackers: log to MLflow or Weights & Biases, if installed and requested."""
 
 import importlib
 import importlib.util
@@ -11,12 +11,12 @@ from melfast.io.errors import InputError
 from melfast.io.words import check_words
 
 TrackerName = Literal["none", "mlflow", "wandb"]
-# The tracker's own name of the run, so that a run that goes on does so there, too.
+# The tracker's id of the run, so that a resumed run continues there, too.
 RUN_ID = "tracker.txt"
 
 
 class Tracker(Protocol):
-    """Somebody else who is told what a run logs."""
+    """An external service that receives the log of a run."""
 
     def record(self, values: Mapping[str, float], step: int) -> None: ...
     def picture(self, name: str, path: Path) -> None: ...
@@ -27,7 +27,7 @@ class Tracker(Protocol):
 def require_tracker(name: TrackerName) -> None:
     """
     Raises:
-        InputError: it is not installed.
+        InputError: the tracker is not installed.
     """
     if name != "none" and importlib.util.find_spec(name) is None:
         raise InputError(f"output.tracker is {name!r}, which is not installed: pip install {name}")
@@ -35,7 +35,7 @@ def require_tracker(name: TrackerName) -> None:
 
 @check_words
 def open_tracker(name: TrackerName, run: Path, config: Mapping[str, Any]) -> Tracker | None:
-    """Opens a tracker for a run folder, or goes on with the one it has.
+    """Opens a tracker for a run folder, or resumes the one that it has.
 
     Args:
         config: dotted keys.
@@ -50,7 +50,7 @@ def open_tracker(name: TrackerName, run: Path, config: Mapping[str, Any]) -> Tra
 
 
 class Mlflow:
-    """MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME say where."""
+    """MLflow, configured by MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME."""
 
     def __init__(self, run: Path, config: Mapping[str, Any], known: str | None) -> None:
         self.mlflow: Any = importlib.import_module("mlflow")
@@ -70,7 +70,7 @@ class Mlflow:
 
 
 class Wandb:
-    """WANDB_PROJECT, WANDB_ENTITY and WANDB_MODE say where."""
+    """Weights & Biases, configured by WANDB_PROJECT, WANDB_ENTITY and WANDB_MODE."""
 
     def __init__(self, run: Path, config: Mapping[str, Any], known: str | None) -> None:
         self.wandb: Any = importlib.import_module("wandb")
@@ -88,5 +88,5 @@ class Wandb:
 
 
 def finite(kind: str, values: Mapping[str, float]) -> dict[str, float]:
-    """Names as `train/loss`; what is no number is left out, for not every tracker takes it."""
+    """Names such as `train/loss`; NaN is left out, because not every tracker accepts it."""
     return {f"{kind}/{k}": v for k, v in values.items() if math.isfinite(v)}

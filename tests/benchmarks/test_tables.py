@@ -111,6 +111,7 @@ def test_the_page_holds_the_committed_figures():
 def test_a_wrong_figure_is_seen(tmp_path, monkeypatch):
     """The check fails where the page says something else."""
     text = (tables.ROOT / "docs" / "benchmarks.md").read_text()
+    (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "benchmarks.md").write_text(text.replace("images/s", "images/h"))
     (tmp_path / "benchmarks").symlink_to(tables.ROOT / "benchmarks")
     monkeypatch.setattr(tables, "ROOT", tmp_path)
@@ -119,3 +120,10 @@ def test_a_wrong_figure_is_seen(tmp_path, monkeypatch):
     assert "docs/benchmarks.md is out of date; run: python benchmarks/tables.py" in found.output
     assert CliRunner().invoke(tables.main, []).exit_code == 0
     assert (tmp_path / "docs" / "benchmarks.md").read_text() != text.replace("images/s", "images/h")
+
+
+def test_the_chart_leaves_out_suites_without_figures(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "CHART", [("a", "to 224", "here", ("a", "b")), ("b", "to 224", "absent", ("a",))])
+    figure = tables.chart(written(tmp_path, **{"one-cpu": record("a")}))
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert names == ["here\nvs a", "here\nvs b"]

@@ -55,6 +55,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 # Command with its output, last, which is a file or a folder.
 FILES = {
+    "all": "prepare all m.csv --no-resize --no-split --output",
     "ita": "prepare ita m.csv --output",
     "masks": "prepare masks m.csv --output",
     "resize": "prepare resize m.csv --output",
@@ -129,7 +130,7 @@ def test_a_folder_of_its_own_is_used_again(
     assert (output / "notes").read_text() == "mine"
 
 
-@pytest.mark.parametrize("name", ["ita", "masks", "resize", "dedup", "check"])
+@pytest.mark.parametrize("name", ["all", "ita", "masks", "resize", "dedup", "check"])
 def test_a_table_of_the_users_is_no_quarantine(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

@@ -186,7 +186,7 @@ def test_stopped_by_ctrl_c_and_gone_on_with(folder: Path) -> None:
     assert process.returncode == 130
     kept = partial.read_text().count("\n") - 1
     assert [line for line in errors.splitlines() if line] == [
-        f"p.csv.partial keeps {kept} of 300 rows; the same command with --resume goes on",
+        f"p.csv.partial keeps {kept} of 300 rows; the same command with --resume continues",
         "melfast: stopped by Ctrl-C",
     ]
     assert 3 <= kept < 300
@@ -238,7 +238,7 @@ def test_an_early_end_says_in_one_line_what_is_kept(folder: Path, cause: str) ->
     kept = (folder / "p.csv.partial").read_text().count("\n") - 1
     assert done.returncode == 1
     assert done.stderr == (
-        f"melfast: error: {reason}; p.csv.partial keeps {kept} rows; the same command with --resume goes on\n"
+        f"melfast: error: {reason}; p.csv.partial keeps {kept} rows; the same command with --resume continues\n"
     )
     assert kept > 0
     assert kept % 8 == 0
@@ -275,7 +275,7 @@ def test_a_ray_cluster_is_asked_by_a_machine_that_could_not_run_the_model(
     monkeypatch.chdir(folder)
     words = ["--model", "model.onnx", "--images", "photos", "--output", "parts", "--engine", "ray"]
     done = CliRunner().invoke(command, [*words, "--backend", "tensorrt", "--resume"])
-    assert (done.exit_code, done.stderr) == (0, "note: --engine ray always goes on; --resume changes nothing\n")
+    assert (done.exit_code, done.stderr) == (0, "note: --engine ray always resumes; --resume has no effect\n")
     assert done.stdout == (
         "model.onnx: red, 6x4 rgb, threshold 0.25 (the model's, by youden), on a Ray cluster\n"
         "parts: 3 images, 1 called malignant, 0 failed\n"

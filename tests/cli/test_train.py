@@ -140,7 +140,7 @@ def test_resuming_what_is_no_run_says_so(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     done = train("--output-dir", "runs/third", "--resume")
     assert done.exit_code == 1
-    message = "runs/third: holds no run to go on with; wanted --config to begin one"
+    message = "runs/third: holds no run to resume; wanted --config to start one"
     assert str(done.exception) == message
     assert not (tmp_path / "runs").exists()
 
@@ -161,7 +161,7 @@ def test_killed_and_resumed(config: Path, tiny_data: Path, tmp_path: Path) -> No
     process = melfast("train", "--resume", "--output-dir", killed, folder=tmp_path)
     _, said = process.communicate(timeout=200)
     assert process.returncode == 0
-    assert re.search(r"^going on from epoch-0\d\d, step \d+$", said, re.MULTILINE), said
+    assert re.search(r"^resuming from epoch-0\d\d, step \d+$", said, re.MULTILINE), said
 
     assert train("--config", config, *long, "--output-dir", whole).exit_code == 0
     expected, found = weights(whole), weights(killed)

@@ -11,7 +11,7 @@ from melfast.config.loading import Override, parse_setting
 from melfast.config.schema import Config, load_config
 from melfast.io.errors import InputError
 
-SECTIONS = "data, preprocess, augment, sampler, model, loss, optim, train, output"
+SECTIONS = "data, prepare, preprocess, augment, sampler, model, loss, optim, train, output"
 
 
 def load(tmp_path: Path, text: str, *overrides: Override) -> Config:

@@ -181,11 +181,11 @@ def test_paths_by_way_of_a_linked_folder(tmp_path: Path) -> None:
 
 def test_paths_that_share_only_the_root_become_absolute() -> None:
     manifest = Manifest(Path("/data/m.csv"), pd.DataFrame({"image_name": ["a"], "path": ["a.jpg"]}))
-    from melfast.data.manifest import _move
+    from melfast.data.manifest import moved
 
-    assert _move(manifest, Path("/home/n.csv")).column("path").tolist() == ["/data/a.jpg"]
-    assert _move(manifest, Path("/data/x/n.csv")).column("path").tolist() == ["../a.jpg"]
-    assert _move(manifest, Path("/n.csv")).column("path").tolist() == ["/data/a.jpg"]
+    assert moved(manifest, Path("/home/n.csv")).column("path").tolist() == ["/data/a.jpg"]
+    assert moved(manifest, Path("/data/x/n.csv")).column("path").tolist() == ["../a.jpg"]
+    assert moved(manifest, Path("/n.csv")).column("path").tolist() == ["/data/a.jpg"]
 
 
 def test_cells_that_need_quotes(tmp_path: Path) -> None:

@@ -226,7 +226,7 @@ def run_page(page: Path, folder: Path, languages: set[str]) -> None:
 def test_readme_and_features_run(stand: Path) -> None:
     run_page(README, stand, languages=set())
     run_page(FEATURES, stand, languages=set())
-    for made in ("checked.csv", "sheet.png", "runs/first/evaluation/test/report/report.html"):
+    for made in ("manifest.csv", "sheet.png", "runs/first/evaluation/test/report/report.html"):
         assert (stand / made).is_file(), made
     for made in ("small.onnx", "p.parquet", "part-3.csv"):
         assert (stand / made).is_file(), made

@@ -77,12 +77,16 @@ def test_writable(tmp_path):
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_folders_that_cannot_be_written(tmp_path, monkeypatch):
+def test_compiled_statistics_may_lie_in_the_package_or_in_the_cache(tmp_path, monkeypatch):
     blocked = write(tmp_path / "file", "") / "cache"
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(blocked))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert machine.folders().facts["compiled statistics"] == {"path": str(tmp_path), "writable": True}
     monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
     monkeypatch.delenv("HF_HOME", raising=False)
     monkeypatch.delenv("HF_HUB_CACHE", raising=False)
-    assert machine.folders().mend == "export HF_HOME=/a/writable/folder"
+    mend = "export HF_HOME=/a/writable/folder && export NUMBA_CACHE_DIR=/a/writable/folder"
+    assert machine.folders().mend == mend
 
 
 def test_nvidia_hardware(tmp_path):

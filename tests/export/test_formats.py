@@ -59,6 +59,7 @@ def model_of(head: Head, colour: ColourSpace) -> tuple[torch.nn.Module, ModelRec
         **groups,
         temperature=1.0 if isotonic else 1.7,
         isotonic=isotonic,
+        offset=0.0 if isotonic else -0.4,
         threshold=0.3,
         threshold_rule="youden",
     )

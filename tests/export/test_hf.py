@@ -28,6 +28,7 @@ ISOTONIC = ((0.1, 0.05), (0.4, 0.3), (0.4, 0.5), (0.9, 0.95))
 RECORDS: dict[str, dict[str, Any]] = {
     "plain": {},
     "plain-temperature": {"temperature": 1.7},
+    "plain-sigmoid": {"temperature": 0.8, "offset": -1.5},
     "plain-isotonic": {"isotonic": ISOTONIC},
     "three-classes": {"classes": ("naevus", "keratosis", "melanoma"), "temperature": 0.6},
     "cielab": {"preprocess": Preprocess.for_colour(24, 32, "cielab")},
@@ -164,6 +165,8 @@ def test_what_transformers_does_not_do() -> None:
     model, plain = make(temperature=1.7)
     assert needs(plain) == ["at the end P(malignant) is calibrated (temperature)"]
     assert needs(unfolded(model, plain)) == []  # it is in the weights
+    model, shifted = make(**RECORDS["plain-sigmoid"])
+    assert needs(unfolded(model, shifted)) == ["at the end P(malignant) is calibrated (sigmoid)"]
     _, everything = make(**RECORDS["all"])
     assert needs(unfolded(model, everything)) == [
         "before the network its RGB pixels are converted to CIELAB",

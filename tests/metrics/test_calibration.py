@@ -29,8 +29,8 @@ def record_of(**calibration: object) -> ModelRecord:
     return ModelRecord("resnet10t", PREPROCESS, options).replace(**calibration)
 
 
-def fit_of(record: ModelRecord) -> tuple[float, tuple[tuple[float, float], ...]]:
-    return record.temperature, record.isotonic
+def fit_of(record: ModelRecord) -> tuple[float, tuple[tuple[float, float], ...], float]:
+    return record.temperature, record.isotonic, record.offset
 
 
 def overconfident(count: int, times: float) -> tuple[np.ndarray, np.ndarray]:
@@ -61,7 +61,50 @@ def test_isotonic_by_hand() -> None:
 def test_none_changes_no_bit() -> None:
     probability = torch.rand(100)
     assert calibrated(probability, *fit_of(record_of())) is probability
-    assert fit("none", [0, 1], [0.1, 0.2]) == {"temperature": 1.0, "isotonic": ()}
+    assert fit("none", [0, 1], [0.1, 0.2]) == {"temperature": 1.0, "offset": 0.0, "isotonic": ()}
+
+
+def test_sigmoid_by_hand() -> None:
+    """Log-odds of ln 9, halved, and ln 2 more: ln 6."""
+    found = calibrated(torch.tensor([0.9, 0.5]), temperature=2.0, offset=math.log(2))
+    torch.testing.assert_close(found, torch.tensor([6 / 7, 2 / 3]))
+    torch.testing.assert_close(calibrated(torch.tensor([0.5]), offset=math.log(3)), torch.tensor([0.75]))
+
+
+def test_sigmoid_is_logistic_regression_against_platts_targets() -> None:
+    """Each image twice, weighed by its target and the rest of it."""
+    true, score = overconfident(300, 3.0)
+    found = fit("sigmoid", true, score)
+    positive, negative = true.sum(), (1 - true).sum()
+    target = np.where(true == 1, (positive + 1) / (positive + 2), 1 / (negative + 2))
+    odds = np.tile(logit(score.clip(1e-7, 1 - 1e-7)), 2)[:, None]
+    regression = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000)
+    regression.fit(odds, np.repeat([1, 0], len(true)), np.append(target, 1 - target))
+    assert 1 / found["temperature"] == pytest.approx(regression.coef_[0, 0], rel=1e-4)
+    assert found["offset"] == pytest.approx(regression.intercept_[0], abs=1e-4)
+
+
+def test_sigmoid_undoes_a_base_rate_shift_and_temperature_does_not() -> None:
+    """Trained where half are malignant, used where one in ten is: log-odds too high by ln 9."""
+    rng = np.random.default_rng(0)
+    true = (rng.random(20_000) < 0.1).astype(int)
+    score = expit(rng.normal(2 * true - 1, math.sqrt(2)))  # log-odds of the classes' densities
+    off = {}
+    for name in ("none", "temperature", "sigmoid"):
+        after = calibrated(torch.from_numpy(score), *fit_of(record_of(**fit(name, true, score)))).numpy()
+        off[name] = abs(after.mean() - true.mean())
+        assert roc_auc(true, after) == pytest.approx(roc_auc(true, score), abs=1e-9)
+    assert off["none"] > 0.15
+    assert off["temperature"] > 0.1
+    assert off["sigmoid"] < 0.002
+    assert fit("sigmoid", true, score)["offset"] == pytest.approx(-math.log(9), abs=0.1)
+
+
+def test_sigmoid_of_separated_classes_is_finite() -> None:
+    found = fit("sigmoid", [0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9])
+    record_of(**found)  # within the record's bounds
+    turned = fit("sigmoid", [1, 1, 0, 0], [0.1, 0.2, 0.8, 0.9])
+    assert turned["temperature"] == pytest.approx(20)  # it never turns the order round
 
 
 @pytest.mark.parametrize("times", [0.5, 3.0])
@@ -88,7 +131,11 @@ def test_isotonic_is_scikit_learns() -> None:
 
 
 def test_record_round_trip() -> None:
-    for calibration in ({"temperature": 1.7}, {"isotonic": ((0.1, 0.0), (0.5, 0.9))}):
+    for calibration in (
+        {"temperature": 1.7},
+        {"temperature": 0.7, "offset": -2.0},
+        {"isotonic": ((0.1, 0.0), (0.5, 0.9))},
+    ):
         record = record_of(**calibration)
         assert ModelRecord.from_json(record.to_json(), "x") == record
     old = json.loads(record_of().to_json())
@@ -97,7 +144,12 @@ def test_record_round_trip() -> None:
 
 
 @pytest.mark.parametrize(
-    "calibration", [{"temperature": 1.7}, {"isotonic": ((0.2, 0.1), (0.45, 0.3), (0.5, 0.8), (0.7, 0.9))}]
+    "calibration",
+    [
+        {"temperature": 1.7},
+        {"temperature": 0.6, "offset": -1.5},
+        {"isotonic": ((0.2, 0.1), (0.45, 0.3), (0.5, 0.8), (0.7, 0.9))},
+    ],
 )
 def test_the_exported_graph_calibrates(tmp_path: Path, calibration: dict) -> None:
     torch.manual_seed(0)

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
+from melfast.metrics.dealing import permuted_aucs
 from melfast.metrics.gaps import EQUALIZED_ODDS, FEWEST, Gap, Gaps
 from melfast.metrics.groups import Groups
 from melfast.metrics.intervals import pair_statistics
-from melfast.metrics.scores import Sample
+from melfast.metrics.metrics import roc_auc
+from melfast.metrics.scores import Sample, auc
 from melfast.metrics.shares import Cells
 
 
@@ -168,3 +170,98 @@ def test_the_same_seed_gives_the_same() -> None:
     first, again, other = (of_hits([9, 20], [10, 30], permutations=50, seed=s).all()["recall"] for s in (1, 1, 2))
     assert first == again
     assert first.mean != other.mean
+
+
+def scored(seed: int, patients: bool) -> tuple[Sample, np.ndarray]:
+    """Three groups with ties, patients of both classes, and an image that is alone of its kind."""
+    rng = np.random.default_rng(seed)
+    true, group = rng.random(240) < 0.4, rng.integers(0, 3, 240)
+    score = np.round(rng.normal(size=240) + true, 1)
+    patient = np.unique(80 * group + rng.integers(0, 40, 240), return_inverse=True)[1] if patients else None
+    return Sample(true, score > 0.5, score, patient), group
+
+
+@pytest.mark.parametrize("patients", [False, True])
+def test_compiled_aucs_are_those_of_scores(patients: bool) -> None:
+    sample, group = scored(0, patients)
+    value, worth = permuted_aucs(sample, group, 3, permutations=20, seed=0)
+    for g in range(3):
+        found = auc(sample.select(np.flatnonzero(group == g)))
+        assert value[0, g] == pytest.approx(found.estimate.value, abs=1e-12)
+        assert worth[0, g] == pytest.approx(found.worth, rel=1e-9)
+    assert len(np.unique(value[1:], axis=0)) == 20
+
+
+@pytest.mark.parametrize("patients", [False, True])
+def test_dealing_again_is_exchangeable(patients: bool) -> None:
+    """Mean and spread of the AUC of a group as by dealing in plain NumPy, within each kind of patient."""
+    sample, group = scored(1, patients)
+    assert sample.score is not None
+    value, _ = permuted_aucs(sample, group, 3, permutations=4000, seed=3)
+    number = np.arange(240) if sample.patient is None else sample.patient
+    own = np.zeros(number.max() + 1, int)
+    own[number] = group
+    kind = np.array([sample.malignant[number == p].sum() for p in range(len(own))]) > 0
+    kind = kind + 2 * np.array([(~sample.malignant[number == p]).any() for p in range(len(own))])
+    rng = np.random.default_rng(0)
+    wanted = []
+    for _ in range(1500):
+        for k in np.unique(kind):
+            own[kind == k] = rng.permutation(own[kind == k])
+        mine = own[number] == 0
+        wanted.append(roc_auc(sample.malignant[mine].astype(int), sample.score[mine]))
+    assert value[1:, 0].mean() == pytest.approx(np.mean(wanted), abs=0.006)
+    assert value[1:, 0].std() == pytest.approx(np.std(wanted), rel=0.08)
+
+
+def test_the_same_numbers_on_any_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    sample, group = scored(2, True)
+    found = []
+    for threads in (1, 3):
+        monkeypatch.setattr("melfast.metrics.dealing.available_cores", lambda n=threads: n)
+        found.append(permuted_aucs(sample, group, 3, permutations=101, seed=5))
+    np.testing.assert_array_equal(found[0], found[1])
+    other = permuted_aucs(sample, group, 3, permutations=101, seed=6)
+    assert (other[0][1:] != found[0][0][1:]).mean() > 0.9
+
+
+def test_too_many_images_to_deal_are_tested_by_normal_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    sample, index = scored(3, True)
+    groups = Groups("g", index, ("a", "b", "c"))
+    dealt = Gaps.of(sample, groups).of_metric("auc")
+    monkeypatch.setattr("melfast.metrics.gaps.MOST_DEALT", 240 * 2000)
+    fewer = Gaps.of(sample, groups).of_metric("auc")
+    assert 1 / fewer.p_value != 1 / dealt.p_value
+    monkeypatch.setattr("melfast.metrics.gaps.MOST_DEALT", 1000)
+    monkeypatch.setattr("melfast.metrics.dealing.permuted_aucs", None)
+    normal = Gaps.of(sample, groups).of_metric("auc")
+    for found in (fewer, normal):
+        assert found.gap == dealt.gap
+        assert found.p_value == pytest.approx(dealt.p_value, abs=0.06)
+        assert found.high == pytest.approx(dealt.high, abs=0.04)
+
+
+def test_the_upper_end_needs_no_correction_for_many_pairs() -> None:
+    """Of two groups the same as beside two others that lie between them; the lower end is corrected."""
+    two = of_hits([90, 40], [100, 100]).of_metric("recall")
+    four = of_hits([90, 40, 65, 65], [100, 100, 100, 100]).of_metric("recall")
+    assert four.high == pytest.approx(two.high, abs=0.01)
+    assert two.low == pytest.approx(four.low, abs=0.01)  # no other pair may be the largest
+    near = of_hits([90, 40, 89, 41], [100, 100, 100, 100]).of_metric("recall")
+    assert near.low < two.low - 0.005
+
+
+@pytest.mark.parametrize(("each", "alike"), [(1, 0.0), (4, 0.3)])
+def test_size_of_the_test_of_aucs(each: int, alike: float) -> None:
+    rng = np.random.default_rng(0)
+    true = np.tile(np.repeat([True, False], [32, 60]), 2)
+    group = np.repeat([0, 1], 92)
+    patient = np.arange(184) // each
+    rejected = []
+    for _ in range(300):
+        common = rng.normal(size=patient[-1] + 1)[patient]
+        score = true + np.sqrt(alike) * common + np.sqrt(1 - alike) * rng.normal(size=184)
+        sample = Sample(true, score > 0.5, score, patient if each > 1 else None)
+        gap = Gaps.of(sample, Groups("g", group, ("a", "b")), permutations=199).of_metric("auc")
+        rejected.append(gap.p_value <= 0.05)
+    assert 0.02 <= np.mean(rejected) <= 0.085  # 0.05 +- 2.5 standard errors

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from melfast.metrics.intervals import critical, wilson
+from melfast.metrics.intervals import wilson
 from melfast.metrics.metrics import THRESHOLD_METRICS, confusion
 from melfast.metrics.shares import USUAL_CORRELATION, USUAL_PAIRS, Cells, call_estimates
 
@@ -89,11 +89,3 @@ def test_coverage(images: int, each: int, alike: float) -> None:
         interval = cells_of(called, patient if each > 1 else None).share([3], [2, 3]).estimate().interval()
         held += interval.low <= recall <= interval.high
     assert 0.91 <= held / 400 <= 0.995
-
-
-def test_degrees_of_freedom() -> None:
-    """Fewer patients, a wider interval: t of the patients and the pairs that were added."""
-    share = cells_of(np.tile([1, 0], 10), np.repeat(np.arange(5), 4)).share([3], [2, 3])
-    estimate = share.estimate()
-    assert estimate.df == 4 + USUAL_PAIRS
-    assert estimate.interval().low == pytest.approx(wilson(0.5, share.worth[0], critical(0.95, estimate.df))[0])

@@ -152,7 +152,7 @@ def test_what_a_worker_fails_over(
     with pytest.raises(InputError) as caught:
         predict(model, files, folder, workers=Workers("local", 1, 1))
     assert str(caught.value) == (
-        f"a worker failed: {part_table(folder, 2)}: is a folder, wanted a file name to write; the same command goes on"
+        f"a worker failed: {part_table(folder, 2)}: is a folder, wanted a file name to write; the same command resumes"
     )
     assert capfd.readouterr() == ("", "")
 

@@ -127,7 +127,7 @@ def test_rows_that_are_kept_are_not_lost_without_resume(photos: ImageFiles, tmp_
     assert engine.seen == 6
 
 
-NOTE = "{}.partial keeps {} rows; the same command with `resume=True` goes on"
+NOTE = "{}.partial keeps {} rows; the same command with `resume=True` continues"
 
 
 def test_what_is_kept_is_told_whatever_ends_the_run(

@@ -9,10 +9,10 @@ from PIL import Image
 
 from melfast.data.manifest import Manifest
 from melfast.io.colour_profiles import chromatic_profile
-from melfast.io.images import ImageInfo
 from melfast.prepare import check
 from melfast.prepare.check import check_manifest, remarks
-from melfast.prepare.sweep import write_quarantine
+from melfast.prepare.picture import Picture
+from melfast.prepare.sweep import Result, write_quarantine
 
 
 def manifest_of(folder: Path, paths: dict[str, str], **columns: list[str]) -> Manifest:
@@ -74,17 +74,18 @@ def test_nothing_good(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_check_does_not_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[Path] = []
+    read: list[Picture] = []
+    picture(tmp_path / "a.png", 4, 3)
 
-    def slow_check(path: Path) -> ImageInfo:
-        read.append(path)
+    def slow_check(each: Picture) -> Result:
+        read.append(each)
         time.sleep(0.001)
-        return ImageInfo(width=4, height=3, format="PNG")
+        return {"width": 4, "height": 3, "profile": ""}
 
     def interrupt() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(check, "check_image", slow_check)
+    monkeypatch.setattr(check, "look_over", slow_check)
     manifest = manifest_of(tmp_path, {f"n{i}": "a.png" for i in range(2000)})
     with pytest.raises(KeyboardInterrupt):
         check_manifest(manifest, progress=interrupt)

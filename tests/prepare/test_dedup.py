@@ -12,8 +12,9 @@ from PIL import Image
 from melfast.data.manifest import Manifest
 from melfast.io.errors import InputError
 from melfast.io.journal import Journal
-from melfast.prepare.dedup import Bar, contradictions, find_copies, rows_kept, summary, table_pairs, with_copies
+from melfast.prepare.dedup import contradictions, find_copies, rows_kept, summary, table_pairs, with_copies
 from melfast.prepare.split import connected_parts
+from melfast.prepare.sweep import Bar
 from melfast.prepare.synth import SynthSettings, synthesize
 
 PICTURES = 40

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from sklearn import metrics as sk
 
 from melfast.report import plots
 
@@ -36,3 +37,21 @@ def test_calibration_and_decision_curves_are_those_of_the_document() -> None:
     (axis,) = plots.decision_curve({"m": curve}).axes
     assert [line.get_label() for line in axis.lines] == ["m", "treat all", "treat none"]
     assert axis.get_ylim()[0] > -0.1  # where the model is seen, not where treating all ends
+
+
+def test_curves_are_scikit_learns_and_the_threshold_has_its_intervals() -> None:
+    rng = np.random.default_rng(0)
+    true = rng.random(80) < 0.3
+    score = np.round(0.6 * rng.random(80) + 0.3 * true, 1)  # ties
+    metric = {"value": 0.5, "low": 0.3, "high": 0.8}
+    overall = {"m": {"recall": metric, "fpr": metric | {"value": 0.4}, "precision": metric}, "calls": {}}
+    curve, across, up, point, _ = plots.roc(true, {"m": score}, overall).axes[0].lines
+    fpr, tpr, _ = sk.roc_curve(true, score, drop_intermediate=False)
+    np.testing.assert_allclose(curve.get_xydata(), np.stack([fpr, tpr], axis=1))
+    assert across.get_xydata().tolist() == [[0.3, 0.5], [0.8, 0.5]]  # type: ignore[union-attr]
+    assert up.get_xydata().tolist() == [[0.4, 0.3], [0.4, 0.8]]  # type: ignore[union-attr]
+    assert point.get_xydata().tolist() == [[0.4, 0.5]]  # type: ignore[union-attr]
+    precision, recall, _ = sk.precision_recall_curve(true, score)
+    curve = plots.precision_recall(true, {"m": score}, overall).axes[0].lines[0]
+    np.testing.assert_allclose(curve.get_xydata()[1:], np.stack([recall, precision], axis=1)[-2::-1])  # type: ignore[index]
+    assert len(plots.roc(true, {"calls": score}, overall).axes[0].lines) == 2  # no threshold, no cross

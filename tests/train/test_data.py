@@ -9,6 +9,7 @@ import pytest
 from melfast.config.schema import Config
 from melfast.data.manifest import is_manifest, read_manifest
 from melfast.io.errors import InputError
+from melfast.prepare.synth import SynthSettings, synthesize
 from melfast.train.data import MANIFEST, take_in, training_data
 from melfast.train.logging import TextLog
 
@@ -19,7 +20,7 @@ def taken_in(config: Config, tmp_path: Path, *set_by_user: str) -> list[str]:
     """What is reported while the data of a config are taken in."""
     (tmp_path / "run").mkdir(exist_ok=True)
     with TextLog() as log:
-        take_in(config.data, tmp_path / "run", set(set_by_user))
+        take_in(config, tmp_path / "run", set(set_by_user))
     return [line.split(" ", 2)[2] for line in log.early]  # after date and time
 
 
@@ -75,7 +76,10 @@ def test_table_is_imported_and_split(tiny_config: MakeConfig, tiny_data: Path, t
     assert not is_manifest(table)
     config = tiny_config(data__path=str(table), data__images=str(tiny_data.parent))
     said = taken_in(config, tmp_path, "data.images")
-    assert said == [f"{table}: imported 80 images", f"{table}: split 0.7 : 0.15 : 0.15 with seed 0"]
+    assert said == [
+        f"{table}: imported 80 images; check: 80 images good, 0 bad; dedup: 0 copies marked",
+        f"{table}: split 0.7 : 0.15 : 0.15 with seed 0",
+    ]
     manifest = read_manifest(tmp_path / "run" / MANIFEST)
     assert [int((manifest.splits == name).sum()) for name in ("train", "valid", "test")] == [56, 12, 12]
 
@@ -170,3 +174,59 @@ def test_digest_is_of_names_targets_and_order(tiny_data: Path, tmp_path: Path) -
     same = digest(lambda rows: None)
     assert digest(move) == same  # a moved data set is the same data
     assert len({same, digest(swap), digest(flip)}) == 3
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> Path:
+    """A folder that no command has seen: 40 images by class, one of them twice, one cut short."""
+    truth = synthesize(tmp_path / "synth", SynthSettings(40, size=(128, 96), malignant=0.5), workers=1)
+    folder = tmp_path / "photographs"
+    for path, target in zip(truth.image_paths, truth.targets, strict=True):
+        place = folder / ("malignant" if target else "benign") / path.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(path.read_bytes())
+    (folder / "benign" / "copy.jpg").write_bytes(next((folder / "benign").iterdir()).read_bytes())
+    (folder / "benign" / "cut.jpg").write_bytes(place.read_bytes()[:2000])
+    return folder
+
+
+def test_a_data_set_is_prepared(tiny_config: MakeConfig, photographs: Path, tmp_path: Path) -> None:
+    config = tiny_config(data__path=str(photographs))
+    with pytest.raises(
+        InputError, match=r"^1 of 42 images are bad, cut first: found a .* \(`data.on_error=skip` trains wi"
+    ):
+        taken_in(config, tmp_path)
+    assert (tmp_path / "run" / "manifest.bad.csv").read_text().startswith("image_name,path,reason\ncut,")
+    assert not (tmp_path / "run" / MANIFEST).exists()
+    said = taken_in(tiny_config(data__path=str(photographs), data__on_error="skip"), tmp_path)
+    assert said[:2] == [
+        f"{photographs}: 41 of them from an interrupted run",
+        f"{photographs}: neither patient_id nor lesion_id: a split can only go by image",
+    ]
+    assert said[2].startswith("warning: 1 of 42 images are bad, cut first: found a ")
+    assert said[3:] == [
+        f"{photographs}: imported 42 images; check: 41 images good, 1 bad; dedup: 1 copies marked: bytes 1",
+        f"{photographs}: split 0.7 : 0.15 : 0.15 with seed 0",
+    ]
+    manifest = read_manifest(tmp_path / "run" / MANIFEST)
+    assert manifest.checked.all()
+    assert not {"ita", "mask_path", "original_path"} & set(manifest.table)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["manifest.bad.csv", MANIFEST]
+
+
+def test_a_run_gets_what_its_config_needs(tiny_config: MakeConfig, photographs: Path, tmp_path: Path) -> None:
+    config = tiny_config(
+        data__path=str(photographs),
+        data__on_error="skip",
+        augment__skin_former={"light": 0.5},
+        prepare__resize=True,
+        prepare__size=48,
+        prepare__seed=3,
+    )
+    said = taken_in(config, tmp_path, "prepare.resize", "prepare.size", "prepare.seed")
+    assert "warning: prepare.seed is not used: data.split, data.split_seed and data.fold say how a run splits" in said
+    manifest = read_manifest(tmp_path / "run" / MANIFEST)
+    assert (manifest.column("height") == "48").all()
+    assert (manifest.column("ita_convention") == "cielab").all()
+    assert all(path.is_relative_to(tmp_path / "run" / "resized-48") for path in manifest.lesion_masks)
+    assert set(manifest.splits) == {"train", "valid", "test"}

@@ -125,7 +125,7 @@ def test_a_process_dies_and_torchrun_starts_all_again(tiny_config: MakeConfig, t
     (tmp_path / "dies.py").write_text(DIES_ONCE)
     done = torchrun(tmp_path, 2, "--max-restarts", "1", "dies.py", "died.yaml")
     assert done.returncode == 0, done.stderr
-    assert "going on from epoch-001-step-000002, step 6" in done.stderr
+    assert "resuming from epoch-001-step-000002, step 6" in done.stderr
     done = torchrun(tmp_path, 2, "-m", "melfast", "train", "--config", "whole.yaml")
     assert done.returncode == 0, done.stderr
     expected, found = (
@@ -153,7 +153,7 @@ def test_restarts_do_not_go_on_with_a_run_of_before(tiny_config: MakeConfig, tmp
     (tmp_path / "config.yaml").write_text(tiny_config(train__epochs=2).to_yaml())
     done = torchrun(tmp_path, 2, "--max-restarts", "1", "-m", "melfast", "train", "--config", "config.yaml")
     assert done.returncode == 1
-    assert done.stderr.count("holds a run already; --resume goes on with it") == 2
+    assert done.stderr.count("holds a run already; --resume resumes it") == 2
     assert find_checkpoint(tmp_path / "run", "last").stat() == before
 
 

@@ -1,4 +1,4 @@
-"""Beginning a run and going on with it."""
+"""Starting and resuming a run."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def test_a_run_is_not_written_over(tiny_config: MakeConfig, tmp_path: Path) -> N
     with pytest.raises(InputError) as caught:
         run_training(config, {}, going_on=False)
     assert str(caught.value) == (
-        f"{tmp_path}/run: holds a run already; `resume=True` goes on with it, or choose another `output.dir`"
+        f"{tmp_path}/run: holds a run already; `resume=True` resumes it, or choose another `output.dir`"
     )
 
 
@@ -78,11 +78,11 @@ def test_going_on_with_another_config(tiny_config: MakeConfig, tmp_path: Path, c
     run_training(config, {"data.path": "--data-path"}, going_on=True)
     said = [line_of(record) for record in caplog.records]
     assert said[:2] == [
-        "warning: goes on with another config: optim.lr 0.01 -> 0.5, train.epochs 1 -> 2",
+        "warning: resuming with another config: optim.lr 0.01 -> 0.5, train.epochs 1 -> 2",
         f"warning: data.path {tiny_config().data.path} -> x is not used: the run has its own manifest.csv",
     ]
     assert said[2] == "loader: native (3 times as fast as dali-cpu where measured)"
-    assert said[3] == "going on from epoch-001, step 4"
+    assert said[3] == "resuming from epoch-001, step 4"
     state = load_state(find_checkpoint(tmp_path / "run", "last"))
     assert (state.epoch, state.config["optim"]["lr"]) == (2, 0.5)
 
@@ -93,7 +93,7 @@ def test_going_on_with_another_model(tiny_config: MakeConfig, tmp_path: Path) ->
     with pytest.raises(InputError) as caught:
         run_training(tiny_config(model__backbone="resnet18", train__batch_size=4), {}, going_on=True)
     assert str(caught.value) == (
-        f"{tmp_path}/run: cannot go on with another model.backbone resnet10t -> resnet18, "
+        f"{tmp_path}/run: cannot resume with another model.backbone resnet10t -> resnet18, "
         "another train.batch_size 8 -> 4"
     )
     assert (tmp_path / "run" / "config.yaml").read_text() == kept
@@ -102,7 +102,7 @@ def test_going_on_with_another_model(tiny_config: MakeConfig, tmp_path: Path) ->
 def test_going_on_with_another_optimizer(tiny_config: MakeConfig, tmp_path: Path) -> None:
     run_training(tiny_config(train__epochs=1), {}, going_on=False)
     for change in ({"optim__name": "sgd"}, {"optim__layer_decay": 0.7}):
-        with pytest.raises(InputError, match=r"cannot go on with another optim\.(name|layer_decay) "):
+        with pytest.raises(InputError, match=r"cannot resume with another optim\.(name|layer_decay) "):
             run_training(tiny_config(**change), {}, going_on=True)
     run_training(tiny_config(optim__betas=(0.5, 0.6)), {}, going_on=True)
     training = load_training(find_checkpoint(tmp_path / "run", "last"))
@@ -213,12 +213,13 @@ def test_best_by_the_worst_group(tiny_config: MakeConfig, tmp_path: Path) -> Non
     assert find_checkpoint(tmp_path / "run").name == f"epoch-{best['epoch']:03d}"
 
 
-@pytest.mark.parametrize("name", ["temperature", "isotonic"])
+@pytest.mark.parametrize("name", ["temperature", "sigmoid", "isotonic"])
 def test_calibration_is_kept_with_the_model(tiny_config: MakeConfig, tmp_path: Path, name: str) -> None:
     """And the metrics are of what the kept model says."""
     run_training(tiny_config(train__calibration=name), {}, going_on=False)
     model, record = load_checkpoint(tmp_path / "run")
-    assert (record.temperature != 1) == (name == "temperature")
+    assert (record.temperature != 1) == (name in ("temperature", "sigmoid"))
+    assert (record.offset != 0) == (name == "sigmoid")
     assert bool(record.isotonic) == (name == "isotonic")
     valid = read_manifest(tmp_path / "run" / "manifest.csv").split("valid")
     found = infer(model, valid.image_paths, record.preprocess, World())

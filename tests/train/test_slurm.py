@@ -127,7 +127,7 @@ def test_without_slurm(tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch)
 def test_a_run_or_a_job_is_there_already(tiny_config: MakeConfig, tmp_path: Path) -> None:
     run = tmp_path / "run"
     run_training(tiny_config(train__epochs=1), {}, going_on=False)
-    with pytest.raises(InputError, match=rf"^{run}: holds a run already; `resume=True` goes on with it"):
+    with pytest.raises(InputError, match=rf"^{run}: holds a run already; `resume=True` resumes it"):
         submit_training(tiny_config(), {}, LOCAL, going_on=False)
     (tmp_path / "other" / "slurm").mkdir(parents=True)
     (tmp_path / "other" / "slurm" / "17_submitted.pkl").touch()
@@ -473,7 +473,7 @@ def test_preempted_and_queued_again_as_if_nothing_had_been(
     assert said.count("Job completed successfully") == 1
     log = (run / "training.log").read_text()
     (stopped,) = re.findall(r"stopped by SIGTERM after step (\d+)", log)
-    assert re.findall(r"going on from \S+, step (\d+)", log) == [stopped]
+    assert re.findall(r"resuming from \S+, step (\d+)", log) == [stopped]
     assert 4 <= int(stopped) < 32
     assert whole.wait(timeout=200) == 0
     assert losses_of(run) == losses_of(tmp_path / "whole")

@@ -1,4 +1,4 @@
-"""What is neither skin nor lesion: hair, rulers, gel bubbles, the dark round border."""
+"""Artefacts: hair, rulers, gel bubbles and the dark round border."""
 
 from dataclasses import dataclass
 
@@ -35,7 +35,7 @@ def draw_artefacts(rng: np.random.Generator) -> Artefacts:
 
 @dataclass(frozen=True)
 class Layer:
-    """Something over the picture: linear rgb becomes rgb * keep + cover * colour.
+    """A layer on top of the picture: linear rgb becomes rgb * keep + cover * colour.
 
     Attributes:
         keep, cover: float32 [height, width].
@@ -52,7 +52,7 @@ class Layer:
 
     @property
     def touched(self) -> Mask:
-        """Pixels that it changes visibly."""
+        """Pixels that the layer changes visibly."""
         return self.keep < np.float32(0.997)
 
 
@@ -119,7 +119,7 @@ def _taper(spine: NDArray[np.float64], thickness: float) -> NDArray[np.float64]:
 
 
 def _ruler(rng: np.random.Generator, shape: tuple[int, int]) -> Layer:
-    """A millimetre scale: with a base line near the lower edge, or ticks alone at any edge."""
+    """A millimetre scale: with a base line near the lower edge, or only ticks at any edge."""
     height, width = shape
     unit = (height * width) ** 0.5
     canvas = Image.new("L", (width * _OVERSAMPLE, height * _OVERSAMPLE))
@@ -166,7 +166,7 @@ def _bubbles(rng: np.random.Generator, shape: tuple[int, int]) -> Layer:
 
 
 def _add_bubble(rng: np.random.Generator, layer: Layer, place: NDArray[np.float64], radius: float) -> None:
-    """A bright rim, lit from a side, dark within; and a glint."""
+    """A bubble: a bright rim lit from one side, dark inside, with a glint."""
     height, width = layer.keep.shape
     reach = 1.25 * radius + 2
     angle, strength = float(rng.uniform(0, 2 * np.pi)), float(rng.uniform(0.25, 0.65))

@@ -1,4 +1,4 @@
-"""Cohort: which patient, lesion and class each image number is, however many are drawn."""
+"""Cohort: patient, lesion and class of each image number, independent of how many are drawn."""
 
 import functools
 from dataclasses import dataclass
@@ -8,23 +8,23 @@ import numpy as np
 from melfast.skin.locus import ITA_RANGE
 from melfast.skin.tone import TONE_GROUPS
 
-# Each block of images holds this many lesions and patients, dealt at random: 1.6 images a lesion
-# and 2 lesions a patient on average. A block can be drawn without those before it.
+# Each block of images has this many lesions and patients, assigned at random: on average 1.6 images per
+# lesion and 2 lesions per patient. A block can be drawn without the earlier ones.
 BLOCK_IMAGES, BLOCK_LESIONS, BLOCK_PATIENTS = 32, 20, 10
 
-# First words of the seeds, so that no two streams are one.
+# First words of the seeds, so that the streams differ.
 _BLOCK, _TONE, _PATIENT, _LESION, _VIEW, _CLASS = range(1, 7)
 
 
 @dataclass(frozen=True)
 class Case:
-    """Who and what is in an image.
+    """Patient, lesion and class of an image.
 
     Attributes:
-        patient, lesion: numbers from 0, the same in all images of one.
+        patient, lesion: numbers from 0, the same in all their images.
         target: 1 malignant, 0 benign; the same in all images of a lesion.
-        patient_rng, lesion_rng, view_rng: fresh generators of what the patient's, the lesion's and
-            this image's own looks are drawn from.
+        patient_rng, lesion_rng, view_rng: fresh generators for the appearance of the patient, of the
+            lesion and of this image.
     """
 
     patient: int
@@ -58,7 +58,7 @@ def make_case(seed: int, index: int, malignant: float) -> Case:
 
 
 def draw_patient_ita(seed: int, patient: int, rng: np.random.Generator) -> float:
-    """ITA of a patient, degrees: even over the six tone groups, and within each.
+    """ITA of a patient, degrees: uniform over the six tone groups, and within each.
 
     Six patients in a row have the six groups in some order, so small sets hold all tones.
     """
@@ -70,7 +70,7 @@ def draw_patient_ita(seed: int, patient: int, rng: np.random.Generator) -> float
 
 @functools.lru_cache(maxsize=64)
 def _deal(seed: int, block: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Lesion of each image and patient of each lesion in a block; each has one at least."""
+    """Lesion of each image and patient of each lesion in a block; each has at least one."""
     rng = np.random.default_rng([_BLOCK, seed, block])
     lesions = np.r_[:BLOCK_LESIONS, rng.integers(BLOCK_LESIONS, size=BLOCK_IMAGES - BLOCK_LESIONS)]
     patients = np.r_[:BLOCK_PATIENTS, rng.integers(BLOCK_PATIENTS, size=BLOCK_LESIONS - BLOCK_PATIENTS)]

@@ -1,4 +1,4 @@
-"""synthesize: a folder of synthetic images, masks and the table of their truth."""
+"""synthesize: write a folder of synthetic images, masks and the table of their truth."""
 
 import json
 import multiprocessing
@@ -26,7 +26,7 @@ from melfast.skin.tone import FITZPATRICK, TONE_GROUPS, ToneGroups, classify
 
 LABELS = "labels.csv"
 RECORD = "synth.json"
-# Goes into the record: raise it when the same settings draw other images than before.
+# Stored in the record; raise it when the same settings draw different images than before.
 VERSION = 1
 SMALLEST, LARGEST = 64, 4096
 JPEG_QUALITY = 92
@@ -35,11 +35,11 @@ JPEG_QUALITY = 92
 @check_words
 @dataclass(frozen=True)
 class SynthSettings:
-    """What a synthetic data set is made by.
+    """Settings of a synthetic data set.
 
     Attributes:
         images: number of images.
-        seed: the same seed gives the same images; more images begin with the fewer.
+        seed: the same seed gives the same images; a larger set starts with those of a smaller one.
         size: (width, height) in pixels.
         malignant: fraction of the lesions that are malignant.
         groups: the tone scale of the columns `group` and `group_str`.
@@ -62,7 +62,7 @@ class SynthSettings:
             raise InputError(f"`malignant` must be a fraction in 0..1, got {self.malignant:g}")
 
     def record(self) -> dict[str, Any]:
-        """As it stands in synth.json."""
+        """The settings as stored in synth.json."""
         return {"synth_version": VERSION, **asdict(self), "size": list(self.size)}
 
 
@@ -74,21 +74,21 @@ def synthesize(
     overwrite: bool = False,
     progress: Callable[[], None] = lambda: None,
 ) -> Manifest:
-    """Writes images/, masks/ and, when all are written, labels.csv: a manifest of them.
+    """Writes images/, masks/ and, at the end, labels.csv, a manifest.
 
-    Worker processes are spawned: a script that calls this stands under `if __name__ ==
-    "__main__"`, or asks for one worker, which is this process.
+    Worker processes are spawned, so a script must call this under `if __name__ == "__main__"`, or with one
+    worker, which is this process.
 
     Args:
-        folder: new or empty, or a synthetic data set of the same settings, which is drawn again.
-        workers: processes; all cores by default. The images do not depend on it.
-        overwrite: draw over a data set of other settings, or into a folder that holds other files;
-            those that this does not write stay.
-        progress: called as each image is done.
+        folder: new or empty, or a synthetic data set with the same settings, which is drawn again.
+        workers: number of processes, all cores by default. The images do not depend on it.
+        overwrite: replace a data set with other settings, or write into a folder with other files, which
+            are kept.
+        progress: called after each image.
     Returns:
         The manifest, at folder/labels.csv.
     Raises:
-        InputError: the folder holds something else, or cannot be written to.
+        InputError: the folder contains something else, or is not writable.
     """
     folder = Path(folder)
     if workers is not None and workers < 1:
@@ -111,7 +111,7 @@ def synthesize(
 
 
 def _claim(folder: Path, settings: SynthSettings, overwrite: bool) -> None:
-    """Makes the folder ready: no labels.csv of an earlier run, the record of this one."""
+    """Prepares the folder: removes labels.csv of an earlier run, writes the record of this one."""
     record = folder / RECORD
     try:
         if not overwrite and any(entry.name != LOCK for entry in folder.iterdir()):
@@ -149,7 +149,7 @@ def _require_same(folder: Path, settings: SynthSettings) -> None:
 
 
 def _drawn_before(record: Path) -> int:
-    """Images that an earlier run has drawn, or has begun to, in the folder of a record."""
+    """Images that an earlier run wrote or started in the folder of a record."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         return int(json.loads(record.read_text(encoding="utf-8"))["images"])
     return 0
@@ -161,11 +161,11 @@ def image_name(index: int) -> str:
 
 @contextmanager
 def _drawn(folder: Path, settings: SynthSettings, workers: int) -> Iterator[Iterator[tuple[int, dict[str, Any]]]]:
-    """(index, row) of each image as it is written, in any order."""
+    """Yields (index, row) of each written image, in any order."""
     if workers == 1:
         yield ((i, _write_image(folder, settings, i)) for i in range(settings.images))
         return
-    # Spawned, not forked: the caller may hold threads (torch, a progress bar) that a fork breaks.
+    # Spawned, not forked: the caller may have threads (torch, a progress bar) that a fork breaks.
     pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_ignore_interrupt)
     try:
         yield _results(pool, folder, settings, workers)
@@ -176,7 +176,7 @@ def _drawn(folder: Path, settings: SynthSettings, workers: int) -> Iterator[Iter
 def _results(
     pool: ProcessPoolExecutor, folder: Path, settings: SynthSettings, workers: int
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Keeps a few images a worker under way, so that Ctrl-C waits for few."""
+    """Keeps only a few images per worker in progress, so that Ctrl-C waits for few."""
     pending: dict[Future[dict[str, Any]], int] = {}
     todo = iter(range(settings.images))
     while True:

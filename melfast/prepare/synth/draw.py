@@ -1,4 +1,4 @@
-"""draw_sample: one synthetic dermoscopic image and everything that is true of it."""
+"""draw_sample: draw one synthetic dermoscopic image with its complete ground truth."""
 
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ DEFAULT_MALIGNANT = 0.3
 _DEEP = (1.15, 0.95, 0.7)
 _BLOOD = (0.2, 1.0, 0.85)
 _VEIL = srgb_to_linear(120, 122, 138)
-_SURFACE = np.float32(0.005)  # what the surface reflects of any lesion, however black
+_SURFACE = np.float32(0.005)  # reflection of the surface, even over a black lesion
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Sample:
         colour: base colour of the skin, CIELAB D65.
         target: 1 malignant, 0 benign.
         patient, lesion: numbers from 0.
-        artefacts: which there are.
+        artefacts: those in the image.
     """
 
     image: NDArray[np.uint8]
@@ -61,7 +61,7 @@ class Sample:
 def draw_sample(
     seed: int, index: int, size: tuple[int, int] = DEFAULT_SIZE, malignant: float = DEFAULT_MALIGNANT
 ) -> Sample:
-    """Draws image number `index` (from 0) of the endless data set that `seed` stands for.
+    """Draws image number `index` (from 0) of the endless data set given by `seed`.
 
     Args:
         size: (width, height) in pixels.
@@ -97,13 +97,13 @@ def draw_sample(
 
 @dataclass(frozen=True)
 class _View:
-    """How a lesion's canvas lies in an image.
+    """Placement of the canvas of a lesion in an image.
 
     Attributes:
-        box: rows and columns of the image that the canvas reaches.
-        centre: of the lesion, x and y in pixels.
+        box: rows and columns of the image that the canvas covers.
+        centre: centre of the lesion, x and y in pixels.
         radius_px: lesion radius in pixels.
-        angle: of the lesion, radians.
+        angle: rotation of the lesion, radians.
     """
 
     box: tuple[slice, slice]
@@ -127,7 +127,7 @@ class _View:
 
 
 def _draw_view(rng: np.random.Generator, size: tuple[int, int], radius: float) -> _View:
-    """Any angle, some zoom, near the middle; the larger the lesion the nearer."""
+    """Any angle, some zoom, near the centre; larger lesions are closer to it."""
     width, height = size
     radius_px = (width * height) ** 0.5 * radius * float(rng.uniform(0.92, 1.08))
     room = np.maximum(np.array(size) / 2 - 0.9 * radius_px, 0.06 * np.array(size))
@@ -139,7 +139,7 @@ def _draw_view(rng: np.random.Generator, size: tuple[int, int], radius: float) -
 
 
 def _canvas_size(traits: Traits, size: tuple[int, int]) -> int:
-    """About a canvas pixel an image pixel, as far as can be afforded."""
+    """About one canvas pixel per image pixel, up to a limit."""
     pixels = 2 * REACH * lesion_radius(traits) * (size[0] * size[1]) ** 0.5
     return int(scipy.fft.next_fast_len(int(np.clip(pixels, 48, 420)), real=True))
 
@@ -154,7 +154,7 @@ def _clean_skin(colour: SkinColour, surface: tuple[Float, Float, Float], skin: N
 
 
 def _paint_pigment(rgb: Float, pigment: Pigment, view: _View, alpha: Float, lightness: float) -> None:
-    """Pigment over skin: it absorbs by Beer and Lambert, so darker skin bears darker lesions."""
+    """Pigment over skin, absorbing by the Beer-Lambert law, so lesions on darker skin are darker."""
     melanin = alpha * view.sample(pigment.melanin)
     deep = alpha * view.sample(pigment.deep)
     blood = alpha * view.sample(pigment.blood)

@@ -1,4 +1,4 @@
-"""Random fields: the noise that skin, borders and pigment are made of."""
+"""Random fields: noise for skin, borders and pigment."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""A lesion: its outline and the pigment in it, on a square canvas that every view is taken from."""
+"""A lesion: outline and pigment on a square canvas, from which every view is sampled."""
 
 from dataclasses import dataclass
 
@@ -16,10 +16,10 @@ class Lesion:
     """A lesion on its canvas; maps are float32 [n, n] over -REACH..REACH lesion radii.
 
     Attributes:
-        radius: of the lesion, in units of sqrt(height * width) of the image.
+        radius: radius of the lesion, in units of sqrt(height * width) of the image.
         outline: > 0 inside; about the distance to the border in lesion radii.
         softness: half width of the border's ramp, in lesion radii.
-        pigment: as it would be without a border.
+        pigment: pigment without the border ramp.
     """
 
     radius: float
@@ -80,7 +80,7 @@ def _add_streaks(rng: np.random.Generator, traits: Traits, theta: Float, reach: 
 
 
 def _one_piece(outline: Float) -> Float:
-    """Islands sink and holes close, by their sign, so the outline stays continuous."""
+    """Removes islands and fills holes, by changing signs, so that the outline stays continuous."""
     inside = outline > 0
     labels, count = ndimage.label(inside)
     if count > 1:
@@ -92,7 +92,7 @@ def _one_piece(outline: Float) -> Float:
 
 
 def _softness(rng: np.random.Generator, traits: Traits, x: Float, y: Float) -> Float:
-    """Border ramp: fading in most naevi, cut off sharply on a side of many melanomas."""
+    """Border ramp: gradual in most naevi, abrupt on one side of many melanomas."""
     base = float(np.clip(0.19 * np.exp(-0.45 * traits.abruptness + rng.normal(0, 0.25)), 0.04, 0.35))
     angle = float(rng.uniform(0, 2 * np.pi))
     along = (x * np.cos(angle) + y * np.sin(angle)) / REACH

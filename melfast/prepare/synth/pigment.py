@@ -8,13 +8,13 @@ from melfast.prepare.synth.canvas import REACH, blotches, canvas_field
 from melfast.prepare.synth.fields import Float, bandpass, random_field, sigmoid, smoothstep
 from melfast.prepare.synth.traits import Traits, lesion_radius
 
-# How often a patch of another colour is which.
+# Frequencies of the colours of patches.
 _PATCHES = {"dark": 0.42, "light": 0.27, "red": 0.18, "grey": 0.08, "white": 0.05}
 
 
 @dataclass(frozen=True)
 class Pigment:
-    """What colours a lesion; maps are float32 [n, n].
+    """Pigments of a lesion; maps are float32 [n, n].
 
     Attributes:
         melanin: brown pigment, a density; `hue` times it is the optical density.
@@ -36,7 +36,7 @@ def draw_pigment(rng: np.random.Generator, traits: Traits, x: Float, y: Float, r
     """Draws the pigment of a lesion.
 
     Args:
-        x, y: of the canvas, in lesion radii.
+        x, y: coordinates on the canvas, in lesion radii.
         rho: distance from the centre, 1 at the border of the lesion's ellipse.
     """
     red, green, blue = rng.uniform((0.5, 1.15, 1.7), (0.75, 1.35, 2.2))
@@ -73,7 +73,7 @@ def _melanin(rng: np.random.Generator, traits: Traits, x: Float, y: Float, rho: 
 
 
 def _network(rng: np.random.Generator, traits: Traits, x: Float, y: Float, rho: Float) -> Float:
-    """Pigment network, a factor about 1: an even honeycomb in naevi, warped, broken in melanoma."""
+    """Pigment network, a factor around 1: a regular honeycomb in naevi, warped and broken in melanoma."""
     n = len(x)
     atypia = sigmoid(1.3 * (traits.network - 0.5))
     hole = 0.016 / lesion_radius(traits) * float(rng.uniform(0.8, 1.3)) * (1 + 0.5 * atypia)
@@ -95,7 +95,7 @@ def _network(rng: np.random.Generator, traits: Traits, x: Float, y: Float, rho: 
 
 
 def _globules(rng: np.random.Generator, traits: Traits, x: Float, y: Float) -> Float:
-    """Dots and globules: alike and evenly spread in naevi, of all sizes and clustered otherwise."""
+    """Dots and globules: uniform and evenly spread in naevi, otherwise of all sizes and clustered."""
     n = len(x)
     atypia = sigmoid(1.3 * (traits.globules - 0.5))
     count = int(rng.integers(25, 110))
@@ -127,7 +127,7 @@ def _blob(rng: np.random.Generator, x: Float, y: Float, low: float, high: float,
 
 
 def _add_patches(rng: np.random.Generator, traits: Traits, x: Float, y: Float, pigment: Pigment) -> None:
-    """Patches of other browns, black, red and grey, the more the higher the colour score."""
+    """Patches of other browns, black, red and grey; more of them with a higher colour score."""
     melanin = pigment.melanin
     count = int(rng.poisson(0.35 + 3.2 * sigmoid(1.4 * (traits.colours - 0.9))))
     for _ in range(min(count, 6)):

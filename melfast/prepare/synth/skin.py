@@ -9,7 +9,7 @@ from melfast.prepare.synth.fields import Float, fractal, lowpass, oriented, rand
 
 @dataclass(frozen=True)
 class SkinType:
-    """What a patient's skin is like everywhere.
+    """Properties of the skin of a patient.
 
     Attributes:
         freckles, vessels, lines, mottling: strengths from 0.
@@ -70,7 +70,7 @@ def draw_surface(
 
 
 def _skin_lines(rng: np.random.Generator, shape: tuple[int, int], grain: float) -> Float:
-    """Furrows that cross and leave the skin in small rhombs; <= 0 in the furrows."""
+    """Crossing furrows that divide the skin into small rhombs; <= 0 in the furrows."""
     angle = float(rng.uniform(0, np.pi))
     crossing = angle + float(rng.uniform(0.9, 1.6))
     first = random_field(rng, shape, oriented(grain, 0.3, angle, 0.28), grain / 1.8)

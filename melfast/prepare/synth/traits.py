@@ -1,4 +1,4 @@
-"""Traits: the scores that a lesion is drawn by, and how the classes differ in them."""
+"""Traits: the scores from which a lesion is drawn, and how they differ between classes."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,9 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Traits:
-    """What is drawn of a lesion: standard scores, higher in malignant lesions on average.
+    """Standard scores of the features of a lesion, higher on average in malignant lesions.
 
-    None tells the classes apart alone: see SHIFT and draw_traits.
+    No single score separates the classes: see SHIFT and draw_traits.
     """
 
     asymmetry: float
@@ -50,5 +50,5 @@ def draw_traits(rng: np.random.Generator, target: int) -> Traits:
 
 
 def lesion_radius(traits: Traits) -> float:
-    """In units of sqrt(height * width) of the image, before the view's zoom."""
+    """Radius in units of sqrt(height * width) of the image, before the zoom of the view."""
     return float(np.clip(0.22 * np.exp(0.33 * traits.size), 0.08, 0.37))

@@ -1,0 +1,259 @@
+"""All: the steps from an imported table to a manifest to train from, each image decoded once.
+
+The table and the files are those that the single commands make, one after the other.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from melfast.data.manifest import Manifest, moved
+from melfast.io.files import require_new
+from melfast.io.journal import Journal
+from melfast.prepare import check, dedup, ita, masks, resize
+from melfast.prepare.picture import Picture, open_picture
+from melfast.prepare.settings import STEPS, PrepareConfig, StepName
+from melfast.prepare.split import split_manifest, unused_identities
+from melfast.prepare.sweep import Bad, Bar, Result, Swept, no_bar, sweep
+
+# Columns that a step fills, of which the table may have some already.
+FILLED: dict[str, tuple[str, ...]] = {
+    "dedup": ("duplicate_group",),
+    "masks": ("mask_path",),
+    "ita": ita.FILLED,
+    "split": ("split",),
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is done to each image.
+
+    Attributes:
+        work: of a row and its picture, to what a journal keeps of it.
+        still_good: whether the files of such a result are still there.
+    """
+
+    work: Callable[[int, Picture], Result]
+    still_good: Callable[[int, Result], bool] = lambda row, result: True
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done with a table.
+
+    Attributes:
+        rows: as they will lie beside the output.
+        steps: those that are taken, in their order.
+        notes: which are not, and why, a line each.
+    """
+
+    rows: Manifest
+    config: PrepareConfig
+    steps: tuple[StepName, ...]
+    notes: list[str]
+
+    @property
+    def masks_folder(self) -> Path:
+        beside = self.rows.path.with_name(f"masks-{self.config.mask_method}")
+        return Path(self.config.masks_dir) if self.config.masks_dir else beside
+
+    @property
+    def copies_folder(self) -> Path:
+        beside = self.rows.path.with_name(f"resized-{self.config.size}")
+        return Path(self.config.copies_dir) if self.config.copies_dir else beside
+
+    @property
+    def folders(self) -> list[Path]:
+        """That files are written to."""
+        each = {"masks": self.masks_folder, "resize": self.copies_folder}
+        return [folder for name, folder in each.items() if name in self.steps]
+
+    @property
+    def tones(self) -> ita.ToneSettings:
+        config = self.config
+        return ita.ToneSettings(config.convention, config.tone_groups, config.fitzpatrick, config.min_quality)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What results of an image depend on, for a journal."""
+        names = ("mask_method", "convention", "size", "quality")
+        steps = [name for name in self.steps if name != "split"]
+        return {
+            "steps": steps,
+            "folders": [str(folder.absolute()) for folder in self.folders],
+            **{name: value for name, value in asdict(self.config).items() if name in names},
+        }
+
+    def require_new_files(self) -> None:
+        """Raises InputError where files would be replaced."""
+        names = self.rows.image_names
+        if "masks" in self.steps:
+            require_new(self.masks_folder / masks.mask_file(name) for name in names)
+        if "resize" in self.steps:
+            require_new(file for name in names for file in resize.copy_files(self.copies_folder, name))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """
+    Attributes:
+        manifest: what is to be written.
+        bad: the images that were put aside, or, without a check, have no values.
+        resumed: images taken from the journal.
+        summary: (step, what it did) for people.
+        notes: what the user should know of, a line each.
+    """
+
+    manifest: Manifest
+    bad: list[Bad]
+    resumed: int
+    summary: list[tuple[str, str]]
+    notes: list[str]
+
+
+def plan_steps(
+    rows: Manifest, output: Path, config: PrepareConfig, default: Collection[str] = STEPS, *, force: bool = False
+) -> Plan:
+    """Which steps are taken.
+
+    Args:
+        default: those that are, where the config says nothing.
+        force: also where the table has what they give.
+    Raises:
+        InputError: the rows cannot be split.
+    """
+    chosen: list[StepName] = []
+    notes = []
+    for name in STEPS:
+        wanted = getattr(config, name)
+        if not (name in default if wanted is None else wanted):
+            continue
+        have = {column: int((rows.column(column) != "").sum()) for column in FILLED.get(name, ())}
+        column, count = next(((column, count) for column, count in have.items() if count), ("", 0))
+        if name == "split" and (rows.targets < 0).all():
+            notes.append("split left out: no image is labelled")
+        elif count and not force:
+            notes.append(f"{name} left out: {count:,} of {len(rows):,} images have {column!r} already")
+        else:
+            chosen.append(name)
+    if "split" in chosen:
+        split_manifest(rows, config.fractions, config.seed)  # what it refuses, before the work
+    return Plan(moved(rows, output), config, tuple(chosen), notes)
+
+
+def prepare(plan: Plan, *, threads: int = 1, journal: Journal | None = None, bar: Bar = no_bar) -> Prepared:
+    """Takes the steps of a plan.
+
+    Args:
+        threads: images at a time.
+        journal: images that it knows are not read again.
+        bar: as melfast.cli.progress.progress_bar, for each stage.
+    Raises:
+        InputError: a file cannot be written, or what is left of the rows cannot be split.
+    """
+    rows = plan.rows
+    steps = _steps(plan)
+    paths, given = rows.image_paths, rows.mask_paths
+
+    def work(row: int) -> Result:
+        with open_picture(paths[row], given[row]) as picture:
+            return {name: step.work(row, picture) for name, step in steps.items()}
+
+    def still_good(row: int, result: Result) -> bool:
+        return all(step.still_good(row, result[name]) for name, step in steps.items())
+
+    swept = Swept([None] * len(rows), [])
+    if steps:
+        with bar("preparing", len(rows)) as advance:
+            swept = sweep(rows, work, threads=threads, journal=journal, still_good=still_good, progress=advance)
+    return _gather(plan, swept, lambda rows, found: dedup.compare(rows, found, threads=threads, bar=bar))
+
+
+def _steps(plan: Plan) -> dict[str, Step]:
+    """What is done to each image, in the order of STEPS: a later step sees the mask of an earlier one."""
+    config, names = plan.config, plan.rows.image_names
+    given = [path is not None for path in plan.rows.mask_paths]
+    files = [plan.masks_folder / masks.mask_file(name) for name in names]
+    places = [resize.copy_files(plan.copies_folder, name) for name in names]
+    every = {
+        "check": Step(lambda row, picture: check.look_over(picture)),
+        "dedup": Step(lambda row, picture: dedup.thumbnail(picture)),
+        "masks": Step(
+            lambda row, picture: masks.write_mask(picture, files[row], config.mask_method),
+            lambda row, result: masks.mask_is_there(result, files[row]),
+        ),
+        "ita": Step(lambda row, picture: ita.tone_result(picture, config.convention)),
+        "resize": Step(
+            lambda row, picture: resize.write_copy(picture, places[row], config.size, config.quality),
+            lambda row, result: resize.copy_is_there(
+                result, places[row], with_mask=given[row] or "masks" in plan.steps
+            ),
+        ),
+    }
+    return {name: every[name] for name in plan.steps if name in every}
+
+
+def _gather(plan: Plan, swept: Swept, compare: Callable[[Manifest, Swept], dedup.Copies]) -> Prepared:
+    """The table of what was found of each image."""
+    rows, results, config, steps = plan.rows, swept.results, plan.config, plan.steps
+    summary: list[tuple[str, str]] = []
+    notes = list(plan.notes)
+
+    def of(name: str) -> Swept:
+        return Swept([result and result[name] for result in results], swept.bad, swept.resumed)
+
+    def keep(kept: Sequence[int]) -> None:
+        nonlocal rows, results
+        rows, results = rows.select(kept), [results[row] for row in kept]
+
+    if "check" in steps:
+        checked = check.checked_rows(rows, of("check"))
+        keep([row for row, result in enumerate(results) if result is not None])
+        rows = checked.good
+        notes += check.remarks(rows, checked.profiles)
+        summary.append(("check", f"{len(rows):,} images good, {len(swept.bad):,} bad"))
+    if "dedup" in steps:
+        rows = dedup.with_copies(rows, compare(rows, of("dedup")))
+        notes += [f"targets differ in {line}" for line in dedup.contradictions(rows)]
+        kinds = Counter(rows.column("duplicate_kind"))
+        told = "; ".join(f"{kind} {kinds[kind]:,}" for kind in dedup.KINDS if kinds[kind])
+        copies = [row for row, of_image in enumerate(rows.column("duplicate_of")) if of_image]
+        done = "left out" if config.drop_copies else "marked"
+        summary.append(("dedup", f"{len(copies):,} copies {done}" + (f": {told}" if told else "")))
+        if config.drop_copies:
+            for row in copies:
+                _remove_files(results[row])
+            keep([row for row, of_image in enumerate(rows.column("duplicate_of")) if not of_image])
+    if "masks" in steps:
+        rows = masks.with_masks(rows, of("masks"), config.mask_method)
+        empty = int((rows.column("mask_area") == "0.0").sum())
+        made = f"{sum(result is not None for result in results):,} {config.mask_method} masks in {plan.masks_folder}"
+        summary.append(("masks", made + (f", {empty:,} of them empty" if empty else "")))
+    if "ita" in steps:
+        rows = ita.with_tones(rows, of("ita"), plan.tones)
+        groups = Counter(rows.column("group_str"))
+        names = [*(name for name in ita.TONE_GROUPS[config.tone_groups].names if groups[name]), ""]
+        summary.append(("ita", ", ".join(f"{name or 'no group'} {groups[name]:,}" for name in names)))
+    if "resize" in steps:
+        rows = resize.with_copies(rows, of("resize"))
+        num_bytes = sum(os.path.getsize(path) for path in rows.image_paths)
+        summary.append(("resize", f"{len(rows):,} copies in {plan.copies_folder}, {num_bytes / 2**20:,.1f} MiB"))
+    if "split" in steps:
+        rows = split_manifest(rows, config.fractions, config.seed)
+        notes += [f"warning: {line}" for line in unused_identities(rows)]
+        splits = Counter(rows.splits.tolist())
+        told = ", ".join(f"{name} {splits[name]:,}" for name in ("train", "valid", "test") if splits[name])
+        summary.append(("split", told + (f", none {splits['']:,}" if splits[""] else "")))
+    return Prepared(rows, swept.bad, swept.resumed, summary, notes)
+
+
+def _remove_files(result: Result | None) -> None:
+    """Those made for an image that is left out after all."""
+    for made in (result or {}).values():
+        for name in ("path", "mask_path"):
+            if made.get(name):
+                Path(made[name]).unlink(missing_ok=True)
