@@ -191,6 +191,13 @@ def kill_dedup(chaos: Chaos) -> str:
 
 
 @scenario
+def kill_prepare_all(chaos: Chaos) -> str:
+    command = ["prepare", "all", "data", "--output", "all.csv", "--size", "48", "--force"]
+    outputs = ["all.csv", "all.bad.csv", "masks-lesion", "resized-48"]
+    return killed(chaos, command, command, outputs, "all.csv.*.partial")
+
+
+@scenario
 def kill_predict(chaos: Chaos) -> str:
     command = ["predict", "--model", "model.onnx", "--images", "data/images", "--output", "p.csv", "--batch-size", "8"]
     return killed(chaos, command, [*command, "--resume"], ["p.csv"], "p.csv*.partial")
