@@ -3,6 +3,7 @@
 import click
 
 from melfast.cli import CONTEXT
+from melfast.cli.say import say
 
 
 @click.command("doctor", context_settings=CONTEXT)
@@ -38,18 +39,18 @@ def command(ctx: click.Context, as_json: bool) -> None:
         every = [finding.as_json() for finding in findings]
         click.echo(json.dumps({**about, "findings": every}, indent=2))
         ctx.exit(0 if ok else 1)
-    click.echo(f"melfast {__version__}, Python {python}, {platform.platform()}")
+    say(f"melfast {__version__}, Python {python}, {platform.platform()}")
     width = max(len(probe.name) for probe in PROBES + USES)
     stopped = []
     for finding in examine():
         if finding.name == USES[0].name:
-            click.echo("would be used by")
-        click.echo(f"  {finding.status:<6}  {finding.name:<{width}}  {finding.text}")
+            say("would be used by")
+        say(f"  {finding.status:<6}  {finding.name:<{width}}  {finding.text}")
         if finding.mend:
-            click.echo(f"  {'':<6}  {'':<{width}}  {finding.what}: {finding.mend}")
+            say(f"  {'':<6}  {'':<{width}}  {finding.what}: {finding.mend}")
         if finding.stops:
             stopped.append(finding.name)
     if stopped:
-        click.echo(f"training or prediction would not work: see {', '.join(stopped)}", err=True)
+        say(f"training or prediction would not work: see {', '.join(stopped)}", err=True)
         ctx.exit(1)
-    click.echo("training and prediction on the CPU would work")
+    say("training and prediction on the CPU would work")

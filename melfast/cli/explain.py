@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from melfast.cli import CONTEXT
+from melfast.cli.say import say
 
 
 @click.command("explain", context_settings=CONTEXT)
@@ -56,4 +57,4 @@ def command(
     from melfast.evaluate.explain import run_explain
 
     for line in run_explain(checkpoint, output, images, data_path, split, names, count):
-        click.echo(line)
+        say(line)

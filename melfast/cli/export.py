@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from melfast.cli import CONTEXT
+from melfast.cli.say import say
 
 if TYPE_CHECKING:
     from melfast.export.check import Check, Pictures
@@ -118,15 +119,13 @@ def command(
                 runtime=runtime or "onnx",  # type: ignore[arg-type]
             )
     for line in told(output, record, check, kind, quantised, engine="tensorrt" in (kind, runtime)):
-        click.echo(line)
+        say(line)
     if none:
-        click.echo(f"  {none}")
+        say(f"  {none}")
     if kind == "hf" and (beyond := needs(unfolded(classifier, record))):
-        click.echo(
-            f"  what transformers does not do: {'; '.join(beyond)}; README.md in it holds the lines of Python that do"
-        )
+        say(f"  what transformers does not do: {'; '.join(beyond)}; README.md in it holds the lines of Python that do")
     if record.threshold is None:
-        click.echo("note: the model has no threshold; melfast predict will use 0.5", err=True)
+        say("note: the model has no threshold; melfast predict will use 0.5", err=True)
 
 
 def int8_split(checkpoint: Path, data_path: Path | None) -> "Split":

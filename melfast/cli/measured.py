@@ -3,7 +3,8 @@
 import math
 from typing import TYPE_CHECKING, Any
 
-import click
+from melfast.cli.say import say
+from melfast.io.errors import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -19,13 +20,14 @@ def show(evaluation: "Evaluation | None") -> None:
 
     if evaluation is None:
         return
-    console = Console()
-    console = console if console.is_terminal else Console(width=140)
+    # No markup: groups are named by whoever wrote the manifest.
+    console = Console(markup=False, emoji=False)
+    console = console if console.is_terminal else Console(width=140, markup=False, emoji=False)
     console.print(results_table(evaluation.measured, evaluation.title))
     for remark in evaluation.measured["remarks"]:
-        console.print(f"note: {remark}", markup=False, highlight=False, soft_wrap=True)
+        say(f"note: {remark}")
     for file in evaluation.files:
-        click.echo(file)
+        say(file)
 
 
 def results_table(measured: dict[str, Any], title: str) -> "Table":
@@ -56,7 +58,7 @@ def results_table(measured: dict[str, Any], title: str) -> "Table":
         cells += [_cell(row[key], 1, 4) for key in ("auc", "average_precision")]
         cells += [_cell(row[key], 100, 1) for key in PERCENT_COLUMNS]
         cells += [f"{row['confusion'][key]:,}" for key in ("tn", "fp", "fn", "tp")]
-        grid.add_row(name, *cells)
+        grid.add_row(printable(name), *cells)
     return grid
 
 

@@ -8,6 +8,7 @@ import click
 
 from melfast.cli import CONTEXT
 from melfast.cli.options import parse_size, tta_option
+from melfast.cli.say import say
 
 SHOWN_FAILURES = 10
 KNOW_GROUPS = "--with-ita measures them, or --images TABLE.csv with a column group states them"
@@ -156,7 +157,6 @@ def command(
         raise click.UsageError("--on-error raise goes with --engine here")
     from melfast.cli.progress import progress_bar
     from melfast.engines.backends import read_model
-    from melfast.io.errors import printable
     from melfast.models.running import InferenceSettings
     from melfast.predict.predictor import model_threshold, open_engine, unknown_groups_note
     from melfast.predict.sources import find_images
@@ -184,21 +184,21 @@ def command(
         source += "; by tone group where it is known"
     groups_known = with_ita or bool(files.groups)
     if (by_group or record.takes_group) and not groups_known:
-        click.echo(f"note: {unknown_groups_note(len(files), len(files), record)}; {KNOW_GROUPS}", err=True)
-    click.echo(
+        say(f"note: {unknown_groups_note(len(files), len(files), record)}; {KNOW_GROUPS}", err=True)
+    say(
         f"{model}: {record.backbone}, {size.width}x{size.height} {size.colour}, threshold "
         f"{limit:.6g} ({source}), on {where}"
     )
     if engine == "here" and runner.info.passed_over:
-        click.echo(f"  backend {runner.info.backend}{passed_over(runner.info.passed_over)}")
+        say(f"  backend {runner.info.backend}{passed_over(runner.info.passed_over)}")
     if assumed:
-        click.echo(f"note: melfast did not write the model: {assumed}", err=True)
+        say(f"note: melfast did not write the model: {assumed}", err=True)
     if engine == "ray" and resume:
-        click.echo("note: --engine ray always resumes; --resume has no effect", err=True)
+        say("note: --engine ray always resumes; --resume has no effect", err=True)
     if tta != "none" and threshold is None:
-        click.echo("note: the threshold was chosen without --tta", err=True)
+        say("note: the threshold was chosen without --tta", err=True)
     for note in files.notes:
-        click.echo(f"note: {printable(note)}", err=True)
+        say(f"note: {note}", err=True)
     wanted = TableOptions(
         limit,
         by_group,
@@ -233,34 +233,34 @@ def command(
             else:
                 summary = write_predictions(runner, files, output, wanted, settings, resume=resume, progress=progress)
     except Stopped as stop:
-        click.echo(
+        say(
             f"{stop.path} keeps {stop.rows:,} of {len(files):,} rows; the same command with --resume continues",
             err=True,
         )
         raise
     except KeyboardInterrupt:
         if engine == "ray":
-            click.echo(f"{output} keeps the parts that are done; the same command resumes", err=True)
+            say(f"{output} keeps the parts that are done; the same command resumes", err=True)
         raise
     for failure in summary.failures[:SHOWN_FAILURES]:
-        click.echo(f"failed: {failure}", err=True)
+        say(f"failed: {failure}", err=True)
     count = len(summary.failures)
     if count > SHOWN_FAILURES:
         more = count - SHOWN_FAILURES
-        click.echo(f"failed: and {more:,} more, see {summary.failed_path}", err=True)
+        say(f"failed: and {more:,} more, see {summary.failed_path}", err=True)
     kept = "parts" if engine == "ray" else "of them"
     resumed = f" ({summary.resumed:,} {kept} kept)" if summary.resumed else ""
-    click.echo(
+    say(
         f"{output}: {summary.predicted:,} images{resumed}, {summary.malignant:,} called "
         f"{record.classes[-1]}, {count:,} failed"
     )
     if summary.unknown_groups and groups_known:
-        click.echo(f"note: {unknown_groups_note(summary.unknown_groups, summary.predicted, record)}", err=True)
+        say(f"note: {unknown_groups_note(summary.unknown_groups, summary.predicted, record)}", err=True)
     for made in summary.engines:
         reasons = passed_over(made.get("passed_over", {}))
-        click.echo(f"  {made['rows']:,} images on {made['provider']}{reasons}")
+        say(f"  {made['rows']:,} images on {made['provider']}{reasons}")
     if summary.failed_path:
-        click.echo(f"{summary.failed_path} lists the failed ones")
+        say(f"{summary.failed_path} lists the failed ones")
 
 
 def passed_over(passed_over: dict[str, str]) -> str:

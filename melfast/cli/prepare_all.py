@@ -9,6 +9,7 @@ import click
 
 from melfast.cli.options import FILE, sweep_options
 from melfast.cli.prepare_import import as_note, import_from, import_options
+from melfast.cli.say import say
 
 # Each is a key of the config's section `prepare`.
 CHOICES = {
@@ -104,7 +105,7 @@ def command(
         count = threads or len(os.sched_getaffinity(0))
         prepared = prepare(plan, threads=count, journal=out.journal, bar=progress_bar)
         for note in prepared.notes:
-            click.echo(as_note(note), err=True)
+            say(as_note(note), err=True)
         took = time.monotonic() - begun
         imported = [("import", f"{found.kind}; {'; '.join(f'{what} {counts}' for what, counts in figures)}")]
         lines = [f"{step:<7} {text}" for step, text in imported + prepared.summary]

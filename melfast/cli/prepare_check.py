@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from melfast.cli.options import FILE, sweep_options
+from melfast.cli.say import say
 
 
 @click.command("check")
@@ -27,7 +28,6 @@ def command(
     from melfast.cli.progress import progress_bar
     from melfast.cli.quarantine import open_output
     from melfast.data.manifest import read_manifest, write_manifest
-    from melfast.io.errors import printable
     from melfast.io.files import require_other
     from melfast.prepare.check import check_manifest, manifest_remarks
 
@@ -40,12 +40,12 @@ def command(
             checked = check_manifest(rows, threads=count, progress=advance)
         out.put_aside(checked.bad)
         for note in manifest_remarks(checked.good, checked.profiles):
-            click.echo(f"note: {printable(note)}", err=True)
+            say(f"note: {note}", err=True)
         if output:
             write_manifest(checked.good, output)
     written = f"; {output} holds the good ones" if output else ""
-    click.echo(f"{manifest}: {len(checked.good):,} images good, {len(checked.bad):,} bad{written}")
+    say(f"{manifest}: {len(checked.good):,} images good, {len(checked.bad):,} bad{written}")
     if checked.bad:
-        click.echo(f"{out.quarantine} lists the bad ones")
+        say(f"{out.quarantine} lists the bad ones")
         if not output:
             ctx.exit(1)

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from melfast.cli.options import FILE, sweep_options
+from melfast.cli.say import say
 
 SHOWN = 10
 
@@ -67,10 +68,10 @@ def command(
         title = f"{len(grouped) - len(kept):,} copies among {len(grouped):,} images {done}"
         out.finish(copies.bad, kept if drop else grouped, title, lines, copies.resumed)
     if table:
-        click.echo(f"{table}: {len(listed):,} pairs joined")
+        say(f"{table}: {len(listed):,} pairs joined")
         if unknown:
-            click.echo(f"note: {table}: {unknown:,} pairs name an image that is not in {manifest}", err=True)
+            say(f"note: {table}: {unknown:,} pairs name an image that is not in {manifest}", err=True)
     for line in contrary[:SHOWN]:
-        click.echo(f"note: targets differ in {line}", err=True)
+        say(f"note: targets differ in {line}", err=True)
     if len(contrary) > SHOWN:
-        click.echo(f"note: and in {len(contrary) - SHOWN} more groups", err=True)
+        say(f"note: and in {len(contrary) - SHOWN} more groups", err=True)

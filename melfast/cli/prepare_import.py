@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from melfast.cli.say import say
 from melfast.prepare.datasets import DATASETS
 
 if TYPE_CHECKING:
@@ -19,10 +20,10 @@ def show_data_sets(context: click.Context, parameter: click.Parameter, value: bo
     if not value or context.resilient_parsing:
         return
     for kind, data_set in DATASETS.items():
-        click.echo(f"{kind:<18} {data_set.title}")
+        say(f"{kind:<18} {data_set.title}")
         if data_set.header:
             target = {"target": "its own column", "": "its own labels"}.get(data_set.target, data_set.target)
-            click.echo(f"{'':<18} table with {', '.join(data_set.header)}; target: {target}")
+            say(f"{'':<18} table with {', '.join(data_set.header)}; target: {target}")
     context.exit()
 
 
@@ -71,10 +72,8 @@ def import_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def as_note(text: str) -> str:
-    """A line for stderr; it may name files."""
-    from melfast.io.errors import printable
-
-    return printable(text if text.startswith("warning: ") else f"note: {text}")
+    """A line for stderr."""
+    return text if text.startswith("warning: ") else f"note: {text}"
 
 
 def import_from(source: Path, output: Path, options: dict[str, Any]) -> "Imported":
@@ -99,9 +98,9 @@ def import_from(source: Path, output: Path, options: dict[str, Any]) -> "Importe
         require_own_table(listed, MISSING_COLUMNS)
         write_missing(found.dropped, listed)
     for note in found.notes:
-        click.echo(as_note(note), err=True)
+        say(as_note(note), err=True)
     if found.dropped:
-        click.echo(f"note: they are listed in {listed}", err=True)
+        say(f"note: they are listed in {listed}", err=True)
     return found
 
 
@@ -136,6 +135,6 @@ def command(source: Path, output: Path, no_images: bool, **options: Any) -> None
     found = import_from(source, output, {"require_images": not no_images, **options})
     figures = import_summary(found, found.manifest)
     write_manifest(found.manifest, output)
-    click.echo(f"{output}: imported {source} as {found.kind}")
+    say(f"{output}: imported {source} as {found.kind}")
     for what, counts in figures:
-        click.echo(f"  {what:<9} {counts}")
+        say(f"  {what:<9} {counts}")

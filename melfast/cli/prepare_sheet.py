@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from melfast.cli.say import say
+
 FILE = click.Path(path_type=Path)
 
 
@@ -37,7 +39,6 @@ def command(manifest: Path, output: Path, images: int, targets: str, method: str
     """
     from melfast.cli.progress import progress_bar
     from melfast.data.manifest import read_manifest
-    from melfast.io.errors import printable
     from melfast.prepare.skin_sheet import draw_sheet
     from melfast.skin.locus import ITA_RANGE
 
@@ -54,6 +55,6 @@ def command(manifest: Path, output: Path, images: int, targets: str, method: str
     with progress_bar("moving skin", min(images, len(rows))) as advance:
         bad = draw_sheet(rows, output, degrees, method, images, advance)  # type: ignore[arg-type]
     for name, _, reason in bad:
-        click.echo(f"bad: {printable(name)}: {reason}", err=True)
+        say(f"bad: {name}: {reason}", err=True)
     shown = f" of {min(images, len(rows))}" if bad else ""
-    click.echo(f"{output}: {min(images, len(rows)) - len(bad)}{shown} images")
+    say(f"{output}: {min(images, len(rows)) - len(bad)}{shown} images")

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from melfast.cli.say import say
+
 FILE = click.Path(path_type=Path)
 
 
@@ -42,7 +44,7 @@ def command(manifest: Path, output: Path, fractions: str, seed: int, force: bool
     lines = balance(split)
     write_manifest(split, output)
     for line in unused_identities(split):
-        click.echo(f"warning: {line}", err=True)
-    click.echo(f"{output}:")
+        say(f"warning: {line}", err=True)
+    say(f"{output}:")
     for line in lines:
-        click.echo(f"  {line}")
+        say(f"  {line}")

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import click
-
+from melfast.cli.say import say
 from melfast.data.manifest import Manifest, write_manifest
-from melfast.io.errors import InputError, printable
+from melfast.io.errors import InputError
 from melfast.io.files import locked, require_own_table, require_writable
 from melfast.io.journal import Journal
 from melfast.prepare.sweep import BAD_COLUMNS, Bad, write_quarantine
@@ -40,9 +39,9 @@ class Output:
         """
         write_quarantine(bad, self.quarantine)
         for name, _, reason in bad[:SHOWN]:
-            click.echo(f"bad: {printable(name)}: {reason}", err=True)
+            say(f"bad: {name}: {reason}", err=True)
         if len(bad) > SHOWN:
-            click.echo(f"bad: and {len(bad) - SHOWN} more, see {self.quarantine}", err=True)
+            say(f"bad: and {len(bad) - SHOWN} more, see {self.quarantine}", err=True)
         if len(bad) == len(self.rows):
             if self.journal:
                 self.journal.remove()
@@ -59,13 +58,13 @@ class Output:
         self.put_aside(bad)
         write_manifest(manifest, self.path)
         self.journal.remove()
-        click.echo(f"{self.path}: {title}")
+        say(f"{self.path}: {title}")
         if resumed:
-            click.echo(f"  {resumed:,} of them from an interrupted run")
+            say(f"  {resumed:,} of them from an interrupted run")
         for line in lines:
-            click.echo(f"  {line}")
+            say(f"  {line}")
         if bad:
-            click.echo(f"{self.quarantine} lists the {len(bad):,} bad images")
+            say(f"{self.quarantine} lists the {len(bad):,} bad images")
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from melfast.cli import CONTEXT
+from melfast.cli.say import say
 
 
 @click.command("report", context_settings=CONTEXT)
@@ -89,7 +90,7 @@ def command(
       melfast report a.csv b.csv --manifest manifest.csv --cross group,sex --output both
       melfast report models.csv --score-column resnet --score-column convnext --threshold 0.3 --output r
     """
-    from melfast.io.errors import InputError, printable
+    from melfast.io.errors import InputError
     from melfast.io.tables import read_cells
     from melfast.report.predictions import Columns, predictions_of
 
@@ -122,5 +123,6 @@ def command(
         settings=settings,
     )
     for remark in document["about"]["remarks"]:
-        click.echo(f"note: {printable(remark['text'])}")
-    click.echo(f"{output / 'report.html'}\n{output / 'metrics.json'}\n{output / 'tables.csv'}")
+        say(f"note: {remark['text']}")
+    for name in ("report.html", "metrics.json", "tables.csv"):
+        say(output / name)

@@ -6,6 +6,7 @@ import click
 
 from melfast.cli import CONTEXT
 from melfast.cli.options import config_options
+from melfast.cli.say import say
 from melfast.config.loading import Override
 
 
@@ -65,5 +66,5 @@ def command(
             rows, config, output, split=split, epoch=epoch, images=images, columns=columns, progress=advance
         )
     for failure in failures:
-        click.echo(f"bad: {failure}", err=True)
-    click.echo(f"{output}: {shown} images")
+        say(f"bad: {failure}", err=True)
+    say(f"{output}: {shown} images")

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from melfast.cli.say import say
+
 FILE = click.Path(path_type=Path)
 
 
@@ -64,10 +66,10 @@ def command(
         manifest = synthesize(folder, settings, workers=threads, overwrite=overwrite, progress=advance)
     count = int(manifest.targets.sum())
     patients = len(set(manifest.column("patient_id")))
-    click.echo(f"{manifest.path}: {images:,} images of {patients:,} patients, {count:,} of them malignant")
+    say(f"{manifest.path}: {images:,} images of {patients:,} patients, {count:,} of them malignant")
     if sheet:
         write_sheet(manifest, sheet)
-        click.echo(f"{sheet}: contact sheet")
+        say(f"{sheet}: contact sheet")
 
 
 def _parse_size(text: str) -> tuple[int, int]:

@@ -6,6 +6,7 @@ import click
 
 from melfast.cli import CONTEXT
 from melfast.cli.options import Shorthand, config_options
+from melfast.cli.say import say
 from melfast.config.loading import Override
 
 SHORTHANDS: tuple[Shorthand, ...] = (
@@ -91,9 +92,7 @@ def command(
 
         options = parse_options(slurm)
         job = submit_training(config, sources, options, going_on=resume)
-        click.echo(
-            f"job {job.job_id}: {options.nodes} x {options.processes_per_node} processes, log {job.paths.stderr}"
-        )
+        say(f"job {job.job_id}: {options.nodes} x {options.processes_per_node} processes, log {job.paths.stderr}")
         return
 
     from melfast.cli.progress import live_bar

@@ -16,7 +16,7 @@ from melfast.data.image_list import ImageList
 from melfast.io.columns import nearest
 from melfast.io.errors import InputError
 from melfast.io.files import atomic_path
-from melfast.io.tables import MISSING, Table, read_table, require_columns, without_formula
+from melfast.io.tables import MISSING, Table, read_table, require_columns, write_csv
 from melfast.skin.tone import TONE_GROUPS, ToneScale
 
 REQUIRED = ("image_name", "path")
@@ -310,7 +310,7 @@ def write_manifest(manifest: Manifest, path: str | Path) -> Manifest:
     others = [name for name in written.table if name not in COLUMNS]
     with atomic_path(path) as temporary:
         table = written.table[first + others]
-        table.apply(lambda cells: cells.map(without_formula)).to_csv(temporary, index=False, lineterminator="\n")
+        write_csv(temporary, list(table.columns), table.itertuples(index=False, name=None))
     return written
 
 

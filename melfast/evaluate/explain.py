@@ -1,5 +1,6 @@
 """Write evidence maps of a checkpoint for selected images."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def run_explain(
         labels, found_images = manifest.image_names, manifest.images
         targets, groups = manifest.targets, manifest.groups_by(record.groups).astype(np.int64)
     chosen = choose(labels, targets, names, count)
-    written = {row: f"{labels[row].replace('/', '_')}.png" for row in chosen.tolist()}
+    written = dict(zip(chosen.tolist(), picture_names([labels[row] for row in chosen]), strict=True))
     with own_folder(output, "melfast explain") as own:
         own.claim(*written.values(), SHEET)
         found = explain_files(model, record, found_images.select(chosen), None if groups is None else groups[chosen])
@@ -69,6 +70,16 @@ def run_explain(
     return [f"{output}: {len(found)} pictures", str(output / SHEET)]
 
 
+def picture_names(labels: Sequence[str]) -> list[str]:
+    """A file name for each image, none twice and none that of the sheet."""
+    found: list[str] = []
+    for label in labels:
+        stem = label.replace("/", "_")
+        tries = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+        found.append(next(name for each in tries if (name := f"{each}.png") not in (SHEET, *found)))
+    return found
+
+
 def choose(labels: Sequence[str], targets: NDArray, names: Sequence[str], count: int) -> NDArray[np.int64]:
     """Rows of the images to show.
 
@@ -79,7 +90,7 @@ def choose(labels: Sequence[str], targets: NDArray, names: Sequence[str], count:
         place = {name: i for i, name in enumerate(labels)}
         if missing := [name for name in names if name not in place]:
             raise InputError(f"`names` {', '.join(missing)}: no such image among {len(labels):,}")
-        return np.array([place[name] for name in names])
+        return np.array([place[name] for name in dict.fromkeys(names)])
     malignant, others = np.flatnonzero(targets == 1), np.flatnonzero(targets != 1)
     half = min(len(malignant), max(count // 2, count - len(others)))
     return np.concatenate([malignant[:half], others[: count - half]])

@@ -130,6 +130,12 @@ def without_masks(found: Scan) -> Scan:
     return _without(found, "masks", masks.__contains__)
 
 
+def named_in_utf8(found: Scan) -> Scan:
+    """Without the files whose names are not UTF-8, which a manifest cannot hold."""
+    files = [file for file in found.files if not any("\ud800" <= c <= "\udfff" for c in file)]
+    return Scan(files, found.others + Counter({"whose names are not UTF-8": len(found.files) - len(files)}))
+
+
 def _without(found: Scan, kind: str, is_map: Callable[[str], bool]) -> Scan:
     """Drops maps of other images, whose names are those of the images plus a suffix."""
     maps = {file for file in found.files if is_map(file)}

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -164,11 +164,25 @@ def require_columns(path: Path, present: Iterable[str], wanted: Iterable[str]) -
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Writes a UTF-8 CSV file with commas, and quotes if needed."""
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
+    """Writes a UTF-8 CSV file with commas, and quotes if needed.
+
+    File names that are not UTF-8 keep their bytes.
+    """
+    with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        # Python before 3.13 quotes a lone carriage return only where lines end in one.
+        writer = csv.writer(_UnixLines(file))
         writer.writerow(map(without_formula, header))
         writer.writerows(map(without_formula, row) for row in rows)
+
+
+class _UnixLines:
+    """Ends the lines of a csv.writer, one a call, with a line feed alone."""
+
+    def __init__(self, file: TextIO) -> None:
+        self.file = file
+
+    def write(self, line: str) -> int:
+        return self.file.write(line.removesuffix("\r\n") + "\n")
 
 
 def without_formula(cell: object) -> object:

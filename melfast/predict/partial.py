@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from melfast.io.errors import InputError
 from melfast.io.files import atomic_path, write_json
 from melfast.io.journal import Journal
-from melfast.io.tables import with_formula, without_formula
+from melfast.io.tables import with_formula, write_csv
 from melfast.predict.outputs import about_path, partial_path
 
 PARQUET_SUFFIX = ".parquet"
@@ -169,7 +169,8 @@ class Partial:
 
     def _rows_of_table(self) -> Iterator[list[str]]:
         if self.output.suffix.lower() != PARQUET_SUFFIX:
-            with _open(self.output, "r") as file:
+            # surrogateescape: see write_csv
+            with open(self.output, encoding="utf-8", errors="surrogateescape", newline="") as file:
                 rows = csv.reader(file)
                 next(rows)
                 yield from (list(map(with_formula, row)) for row in rows)
@@ -202,11 +203,9 @@ class Partial:
 
 
 def write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Writes CSV atomically; file names that are not UTF-8 keep their bytes."""
-    with atomic_path(path) as temporary, _open(temporary, "w") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(map(without_formula, row) for row in rows)
+    """CSV, whole or not at all."""
+    with atomic_path(path) as temporary:
+        write_csv(temporary, header, rows)
 
 
 def read_about(path: Path) -> dict[str, Any]:
@@ -257,8 +256,3 @@ def _require_pyarrow(output: Path) -> None:
         import pyarrow.parquet  # noqa: F401
     except ModuleNotFoundError:
         raise InputError(f"{output}: Parquet needs pyarrow: {INSTALL_PYARROW}") from None
-
-
-def _open(path: Path, mode: str) -> TextIO:
-    # surrogateescape: a file name that is not UTF-8 keeps its bytes.
-    return open(path, mode, encoding="utf-8", errors="surrogateescape", newline="")  # type: ignore[return-value]

@@ -13,7 +13,7 @@ import pandas as pd
 from melfast.data.manifest import REQUIRED, Manifest, check_table, relative_folder
 from melfast.io.errors import InputError
 from melfast.io.files import atomic_path
-from melfast.io.folders import none_found, scan, scan_images, separate_masks
+from melfast.io.folders import named_in_utf8, none_found, scan, scan_images, separate_masks
 from melfast.io.log import logger
 from melfast.io.tables import TABLE_SUFFIXES, Table, read_column_names, read_table, shortened, write_csv
 from melfast.io.words import check_words
@@ -133,7 +133,7 @@ def import_dataset(
 
 
 def _folder_draft(source: Path, found: SourceLayout, choice: Choice) -> Draft:
-    scanned = scan(source)
+    scanned = named_in_utf8(scan(source))
     images, masks = separate_masks(scanned.files)
     if not images and found.kind == "images":
         raise none_found(source, scanned)

@@ -45,7 +45,7 @@ def summary_table(valid: Sequence[dict[str, Any]], best_epoch: int) -> str:
             cells = [record.get(name) for record in (best, last)]
             grid.add_row(name, *("-" if cell is None else f"{cell:.4f}" for cell in cells))
     text = io.StringIO()
-    Console(file=text, width=120).print(grid)
+    Console(file=text, width=120, markup=False, emoji=False).print(grid)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
 

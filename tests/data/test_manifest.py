@@ -181,11 +181,11 @@ def test_paths_by_way_of_a_linked_folder(tmp_path: Path) -> None:
 
 def test_paths_that_share_only_the_root_become_absolute() -> None:
     manifest = Manifest(Path("/data/m.csv"), pd.DataFrame({"image_name": ["a"], "path": ["a.jpg"]}))
-    from melfast.data.manifest import _move
+    from melfast.data.manifest import moved
 
-    assert _move(manifest, Path("/home/n.csv")).column("path").tolist() == ["/data/a.jpg"]
-    assert _move(manifest, Path("/data/x/n.csv")).column("path").tolist() == ["../a.jpg"]
-    assert _move(manifest, Path("/n.csv")).column("path").tolist() == ["/data/a.jpg"]
+    assert moved(manifest, Path("/home/n.csv")).column("path").tolist() == ["/data/a.jpg"]
+    assert moved(manifest, Path("/data/x/n.csv")).column("path").tolist() == ["../a.jpg"]
+    assert moved(manifest, Path("/n.csv")).column("path").tolist() == ["/data/a.jpg"]
 
 
 def test_cells_that_need_quotes(tmp_path: Path) -> None:
@@ -250,3 +250,10 @@ def test_group_names_are_printable(tmp_path: Path) -> None:
     path.write_text('image_name,path,group,group_str\na,a.jpg,0,"li\x1b[2Jght"\n')
     with pytest.raises(InputError, match=r"m.csv:2: group_str must be printable text or empty, got 'li\\x1b\[2Jght'$"):
         read_manifest(path)
+
+
+def test_a_name_with_a_carriage_return_comes_back(tmp_path: Path) -> None:
+    table = pd.DataFrame({"image_name": ["a\rb"], "path": ["a\rb.jpg"]})
+    assert read_manifest(write_manifest(Manifest(tmp_path / "m.csv", table), tmp_path / "n.csv").path).image_names == [
+        "a\rb"
+    ]

@@ -1,4 +1,5 @@
 import codecs
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -191,3 +192,16 @@ def test_formulas_stay_text_and_come_back(tmp_path: Path) -> None:
     ]
     table = read_table(path)
     assert list(table.frame["=head"]) == [*cells, "-0.5"]
+
+
+@pytest.mark.parametrize("cell", ["a\rb", "a\nb", "a\r\nb", 'a"b', "\r"])
+def test_cells_with_line_ends_come_back(tmp_path: Path, cell: str) -> None:
+    """A file name may hold a carriage return."""
+    write_csv(tmp_path / "a.csv", ["x", "y"], [(cell, "1"), ("plain", "2")])
+    assert read_table(tmp_path / "a.csv").frame["x"].tolist() == [cell, "plain"]
+    assert (tmp_path / "a.csv").read_bytes().endswith(b",1\nplain,2\n")
+
+
+def test_a_name_that_is_not_utf8_is_written_as_its_bytes(tmp_path: Path) -> None:
+    write_csv(tmp_path / "a.csv", ["x"], [(os.fsdecode(b"\xff.jpg"),)])
+    assert (tmp_path / "a.csv").read_bytes() == b"x\n\xff.jpg\n"

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -415,6 +416,13 @@ def test_bare_folder(tmp_path: Path) -> None:
     assert found.notes == ["images without a mask: 1", "no labels: all images are unlabelled"]
     assert cells(found.manifest, "path", "mask_path") == [("images/a.jpg", ""), ("images/b.jpg", "masks/b.png")]
     assert found.manifest.targets.tolist() == [-1, -1]
+
+
+def test_names_that_are_not_utf8_are_left_out(tmp_path: Path) -> None:
+    put(tmp_path, "a.jpg", os.fsdecode(b"n\xff.jpg"))
+    found = import_dataset(tmp_path)
+    assert found.notes == ["not read: 1 whose names are not UTF-8", "no labels: all images are unlabelled"]
+    assert cells(found.manifest, "path") == [("a.jpg",)]
 
 
 def test_source_that_could_be_two_things(tmp_path: Path) -> None:
