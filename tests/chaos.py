@@ -411,7 +411,7 @@ def mutated_train(chaos: Chaos) -> str:
     """One epoch of the first 40 rows."""
     rows = (chaos.folder / "manifest.csv").read_text().splitlines(keepends=True)[:41]
     (chaos.folder / "rows.csv").write_text("".join(rows))
-    tiny = [*TRAIN[:3], "--data-path", "mutant.csv", "--epochs", "1", "--input-size", "32x32", "--batch-size", "64"]
+    tiny = [*TRAIN[:3], "--data-path", "mutant.csv", "--epochs", "1", "--input-size", "32x32", "--batch-size", "16"]
     return in_process(
         chaos, chaos.folder / "rows.csv", lambda number: [*tiny, "--output-dir", f"mutants/{number}"], 500
     )
