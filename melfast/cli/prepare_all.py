@@ -13,14 +13,14 @@ from melfast.cli.say import say
 
 # Each is a key of the config's section `prepare`.
 CHOICES = {
-    "mask_method": (["lesion", "published", "hair", "skin"], "What to mask."),
-    "convention": (["cielab", "published"], "True ITA, or the published method's 8-bit numbers."),
-    "tone_groups": (["six", "four"], "Groups of ITA; four: tan, brown and dark are one."),
-    "fitzpatrick": (["kinyanjui_groh", "groh_empirical", "published_three"], "ITA to Fitzpatrick type, by source."),
+    "mask_method": (["lesion", "published", "hair", "skin"], "Choose what to mask."),
+    "convention": (["cielab", "published"], "Compute true ITA, or the published method's 8-bit numbers."),
+    "tone_groups": (["six", "four"], "Choose the ITA groups; four merges tan, brown and dark."),
+    "fitzpatrick": (["kinyanjui_groh", "groh_empirical", "published_three"], "Choose the map from ITA to Fitzpatrick type, by source."),
 }
 OTHERS = ("min_quality", "size", "quality", "fractions", "seed", "masks_dir", "copies_dir")
 STEPS = {
-    "check": "Put images aside that cannot be read.",
+    "check": "Set aside unreadable images.",
     "dedup": "Find copies of one picture.",
     "masks": "Make lesion masks.",
     "ita": "Estimate skin tone: ITA, group, Fitzpatrick type.",
@@ -32,17 +32,17 @@ STEPS = {
 def _options(function: Any) -> Any:
     """An option for each key, None where it is not given."""
     options = [click.option(f"--{name}/--no-{name}", default=None, help=text) for name, text in STEPS.items()]
-    options.append(click.option("--drop-copies", is_flag=True, default=None, help="Leave copies out."))
+    options.append(click.option("--drop-copies", is_flag=True, default=None, help="Leave duplicates out of the manifest."))
     for name, (words, text) in CHOICES.items():
         options.append(click.option(f"--{name.replace('_', '-')}", type=click.Choice(words), help=text))
     options += [
-        click.option("--min-quality", type=float, help="Leave group and type empty where ita_quality is lower."),
-        click.option("--size", type=int, help="Shorter side of the copies.  [default: 288]"),
-        click.option("--quality", type=int, help="Of the copies' JPEGs.  [default: 95]"),
-        click.option("--fractions", help="For train, valid and test.  [default: 0.7,0.15,0.15]"),
-        click.option("--seed", type=int, help="Another seed, another split."),
-        click.option("--masks-dir", help="Where the masks go.  [default: masks-METHOD beside the output]"),
-        click.option("--copies-dir", help="Where the copies go.  [default: resized-SIZE beside the output]"),
+        click.option("--min-quality", type=float, help="Leave group and type empty if ita_quality is lower."),
+        click.option("--size", type=int, help="Set the shorter side of the working copies in pixels.  [default: 288]"),
+        click.option("--quality", type=int, help="Set the JPEG quality of the working copies.  [default: 95]"),
+        click.option("--fractions", help="Set the fractions of train, valid and test.  [default: 0.7,0.15,0.15]"),
+        click.option("--seed", type=int, help="Set the random seed of the split."),
+        click.option("--masks-dir", help="Write the masks here.  [default: masks-METHOD beside the output]"),
+        click.option("--copies-dir", help="Write the working copies here.  [default: resized-SIZE beside the output]"),
     ]
     for option in reversed(options):
         function = option(function)
@@ -51,12 +51,12 @@ def _options(function: Any) -> Any:
 
 @click.command("all")
 @click.argument("data", type=FILE)
-@click.option("--output", type=FILE, required=True, help="The manifest to write.")
+@click.option("--output", type=FILE, required=True, help="Write this manifest.")
 @import_options
 @click.option("--config", "config_path", type=FILE, help="YAML file; its section `prepare` has these settings.")
 @_options
 @sweep_options
-@click.option("--force", is_flag=True, help="Replace what the table has, and files in the way.")
+@click.option("--force", is_flag=True, help="Overwrite existing columns and files.")
 def command(
     data: Path,
     output: Path,
@@ -68,10 +68,10 @@ def command(
 ) -> None:
     """Prepare DATA, a data set or a manifest, for training: all steps, each image decoded once.
 
-    Import, check, dedup, masks, ita, resize and split, each as the command of that name does it.
-    Each can be switched off (--no-masks), or set in the section `prepare` of a YAML file; options
-    win over the file. Steps whose columns the table has already are left out, and a note says so.
-    Bad images are listed with reasons in a table (--quarantine). The same command takes up an
+    Runs import, check, dedup, masks, ita, resize and split, exactly like the single commands. Each
+    can be switched off (--no-masks), or set in the section `prepare` of a YAML file; options
+    override the file. Steps whose columns the table already has are skipped, with a note. Bad
+    images are listed with reasons in a table (--quarantine). Rerun the command to resume an
     interrupted run.
 
     \b
