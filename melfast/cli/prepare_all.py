@@ -16,7 +16,10 @@ CHOICES = {
     "mask_method": (["lesion", "published", "hair", "skin"], "Choose what to mask."),
     "convention": (["cielab", "published"], "Compute true ITA, or the published method's 8-bit numbers."),
     "tone_groups": (["six", "four"], "Choose the ITA groups; four merges tan, brown and dark."),
-    "fitzpatrick": (["kinyanjui_groh", "groh_empirical", "published_three"], "Choose the map from ITA to Fitzpatrick type, by source."),
+    "fitzpatrick": (
+        ["kinyanjui_groh", "groh_empirical", "published_three"],
+        "Choose the map from ITA to Fitzpatrick type, by source.",
+    ),
 }
 OTHERS = ("min_quality", "size", "quality", "fractions", "seed", "masks_dir", "copies_dir")
 STEPS = {
@@ -32,7 +35,9 @@ STEPS = {
 def _options(function: Any) -> Any:
     """An option for each key, None where it is not given."""
     options = [click.option(f"--{name}/--no-{name}", default=None, help=text) for name, text in STEPS.items()]
-    options.append(click.option("--drop-copies", is_flag=True, default=None, help="Leave duplicates out of the manifest."))
+    options.append(
+        click.option("--drop-copies", is_flag=True, default=None, help="Leave duplicates out of the manifest.")
+    )
     for name, (words, text) in CHOICES.items():
         options.append(click.option(f"--{name.replace('_', '-')}", type=click.Choice(words), help=text))
     options += [
