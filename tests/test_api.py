@@ -138,7 +138,7 @@ def test_train_evaluate_and_load(
         logits = network(dataset[0][0][None])
     predict = melfast.load_predictor(str(run_folder), threads=1)
     assert predict.threshold == network.record.threshold
-    probability = predict(dataset.paths[0])
+    probability = predict(dataset.images.paths[0])
     assert probability == pytest.approx(float(logits.softmax(1)[0, 1]), abs=0.05)
     # Nothing is printed by the library itself.
     assert capsys.readouterr() == ("", "")

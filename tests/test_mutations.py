@@ -67,7 +67,7 @@ def test_what_does_the_same_is_still_there(module: str) -> None:
     """Modules and tests exist, and a mutant that is excused is one."""
     source = (ROOT / module).read_text()
     found = [mutant.place for mutant in mutants(source, module)]
-    assert len(found) > 10
+    assert len(found) > 5
     assert {place: found.count(place) for place in EQUIVALENT.get(module, {})} == dict.fromkeys(
         EQUIVALENT.get(module, {}), 1
     )

@@ -79,7 +79,7 @@ Output output_of(const py::object& object, const Image& image, const std::string
   if (!array.writeable()) throw py::value_error("out is read-only");
   const ptrdiff_t item = array.itemsize();
   if (array.strides(2) != item || (array.shape(1) > 1 && array.strides(1) != 3 * item))
-    throw py::value_error("out must have contiguous rows: wanted strides (any, " +
+    throw py::value_error("out must have contiguous rows: expected strides (any, " +
                           std::to_string(3 * item) + ", " + std::to_string(item) + "), got " +
                           std::string(py::str(array.attr("strides"))));
   if (array.shape(0) > 1 && std::abs(array.strides(0)) < 3 * item * array.shape(1))
@@ -94,7 +94,7 @@ Output output_of(const py::object& object, const Image& image, const std::string
   const Extent written =
       extent_of(data, array.shape(0), array.shape(1), array.strides(0), 3 * item, 3 * item);
   if (read.low < written.high && written.low < read.high)
-    throw py::value_error("out and image share memory; wanted separate arrays");
+    throw py::value_error("out and image share memory; expected separate arrays");
   return {data, element, array.shape(0), array.shape(1), array.strides(0)};
 }
 
@@ -104,7 +104,7 @@ void check_same_size(const Image& image, const Output& out) {
     return std::to_string(h) + " x " + std::to_string(w);
   };
   throw py::value_error("out is " + size(out.height, out.width) + ", image is " +
-                        size(image.height, image.width) + " (height x width); wanted the same");
+                        size(image.height, image.width) + " (height x width); expected the same");
 }
 
 Weights plane_of(const py::object& object, const std::string& name, ptrdiff_t height,

@@ -19,7 +19,7 @@ from melfast.predict.outputs import about_path, partial_path
 PARQUET_SUFFIX = ".parquet"
 SUFFIXES = (".csv", PARQUET_SUFFIX)
 # Parquet type of a column by the start of its name; otherwise text.
-INTEGERS, FLOATS = ("target",), ("probability", "logit", "ita")
+INTEGERS, FLOATS = ("target", "prediction"), ("probability", "logit", "ita")
 ROWS_AT_A_TIME = 65536  # of a piece of Parquet
 INSTALL_PYARROW = "pip install pyarrow"
 

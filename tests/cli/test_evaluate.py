@@ -101,7 +101,7 @@ def test_calls_by_group_where_recall_is_to_be_equal(run: Path, tiny_data: Path, 
     document = json.loads((tmp_path / "e" / "report" / "metrics.json").read_text())
     assert document["models"][0]["overall"]["recall"]["value"] == 5 / 6
     card = (tmp_path / "e" / "report" / "model_card.md").read_text()
-    assert f"instead: light {light:.4f}, dark {dark:.4f}." in card
+    assert f"Thresholds for images of known tone group: light {light:.4f}, dark {dark:.4f}." in card
 
 
 def test_valid_split_gives_what_training_said(run: Path, tmp_path: Path) -> None:

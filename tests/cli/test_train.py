@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 
 from melfast.cli import main
 from melfast.config.schema import load_config
-from melfast.models.checkpoint import find_checkpoint
+from melfast.models.checkpoint import find_checkpoint, has_checkpoint
 
 TINY = """
 preprocess: {height: 24, width: 32}
@@ -150,7 +150,7 @@ def test_killed_and_resumed(config: Path, tiny_data: Path, tmp_path: Path) -> No
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     process = melfast("train", "--config", config, *long, "--output-dir", killed, folder=tmp_path)
     deadline = time.monotonic() + 100
-    while not (killed / "checkpoints" / "index.json").is_file():
+    while not has_checkpoint(killed):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.005)

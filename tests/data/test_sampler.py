@@ -125,8 +125,8 @@ def test_odd_batches_cannot_be_balanced():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "random"}, "^sampler.name must be one of shuffle, .*, got 'random'$"),
-        ({"ratio": 0.0}, "^sampler.ratio must be > 0, got 0.0$"),
+        ({"name": "random"}, "^Sampler: name must be 'shuffle', .*, got 'random'$"),
+        ({"ratio": 0.0}, "^Sampler: ratio must be > 0, got 0.0$"),
     ],
 )
 def test_bad_options(options, message):

@@ -11,6 +11,7 @@ from PIL import Image
 from torch.nn import functional
 
 from melfast.cli import main
+from melfast.data.image_list import ImageList
 from melfast.data.preprocess import Preprocess
 from melfast.evaluate.evidence import evidence_maps, explain_files, overlay
 from melfast.evaluate.explain import choose
@@ -142,10 +143,10 @@ def test_files(tmp_path: Path) -> None:
     for i in range(3):
         paths.append(tmp_path / f"{i}.png")
         Image.fromarray(rng.integers(0, 255, (48, 64, 3), dtype=np.uint8)).save(paths[-1])
-    found = explain_files(model, record, paths)
+    found = explain_files(model, record, ImageList(paths))
     assert [picture.shape for picture, _ in found] == [(24, 32, 3)] * 3
     with pytest.raises(InputError, match=r"none.png"):
-        explain_files(model, record, [tmp_path / "none.png"])
+        explain_files(model, record, ImageList([tmp_path / "none.png"]))
 
 
 def test_choose() -> None:

@@ -76,5 +76,5 @@ def test_pretrained_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
         build_classifier(record, pretrained=True)
     assert str(raised.value) == (
         "model.pretrained: the weights convnextv2_atto.fcmae_ft_in1k cannot be had (Network is "
-        "unreachable); without a network: --weights FILE"
+        "unreachable); without a network: `model.weights=FILE`"
     )

@@ -606,8 +606,8 @@ def test_no_labels_is_a_question(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         import_dataset(path, choice=ask)
     assert str(caught.value) == (
-        f"{path}: no column 'target'; columns are image_name, age (--target COLUMN names it, "
-        "--unlabelled imports without)"
+        f"{path}: no column 'target'; columns are image_name, age (`target=COLUMN` names it, "
+        "`unlabelled=True` imports without)"
     )
     assert import_dataset(path).notes == ["no labels: all images are unlabelled"]
     path.write_text("scan,age\na,40\n")
