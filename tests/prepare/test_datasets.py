@@ -615,7 +615,7 @@ def test_no_labels_is_a_question(tmp_path: Path) -> None:
         import_dataset(tmp_path, choice=ask)
     assert str(caught.value) == (
         f"{tmp_path}: holds images without labels, and tables that were not used: t.csv; "
-        "name one as SOURCE, or say --unlabelled"
+        "name one as SOURCE, or say `unlabelled=True`"
     )
     assert import_dataset(tmp_path, "images", choice=ask).kind == "images"
     path.unlink()
