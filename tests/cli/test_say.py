@@ -23,7 +23,9 @@ def test_commands_print_by_say_alone() -> None:
     for file in sorted((ROOT / "melfast/cli").glob("*.py")):
         if file.name not in ("say.py", "progress.py", "__init__.py"):
             for call in re.findall(r"(?:click\.echo|\bprint|\bsecho)\(.*", file.read_text()):
-                assert re.match(r"click\.echo\((config\.to_yaml|json\.dumps)|print\(results_table\(", call), f"{file}: {call}"
+                assert re.match(r"click\.echo\((config\.to_yaml|json\.dumps)|print\(results_table\(", call), (
+                    f"{file}: {call}"
+                )
 
 
 def test_columns_of_a_table(tmp_path: Path) -> None:
