@@ -104,7 +104,7 @@ def command(
     plan = plan_steps(found.manifest, output, config, force=force)
     with open_output(plan.rows, output, quarantine, "all", plan.settings, plan.folders) as out:
         assert out.journal is not None
-        out.journal.read()  # what it refuses comes before files in the way
+        out.journal.read()  # refuse bad settings before files in the way
         if not force and not out.journal.is_started():  # else the files are ours
             plan.require_new_files()
         count = threads or len(os.sched_getaffinity(0))

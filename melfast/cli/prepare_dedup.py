@@ -30,7 +30,7 @@ def command(
     """Find the images of MANIFEST that are copies of one picture.
 
     Copies have the same bytes, the same pixels, or nearly the same picture: turned, mirrored,
-    rescaled, encoded anew, cropped by 5 %. Adds duplicate_group, duplicate_of (the image that is
+    rescaled, re-encoded, cropped by 5 %. Adds duplicate_group, duplicate_of (the image that is
     kept: labelled, then largest, then first) and duplicate_kind (bytes, pixels, near, table). Two
     photographs of one lesion are no copies. A split never separates a group. The same command takes
     up an interrupted run.

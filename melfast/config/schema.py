@@ -304,7 +304,7 @@ def load_config(
     for name in flags.keys() & NEEDLESS.keys():
         logger.info(f"{flags[name][1]}: {name} -> nothing: {NEEDLESS[name]}")
     if "batch_size" in flags:
-        logger.info("batch_size is that of a step over all processes here, not of each")
+        logger.info("batch_size is the size of a step over all processes here, not of each")
     for override in translated:
         logger.info(f"{override.source} -> {override.key} = {override.value}")
     return settings.load(Config, path, [*translated, *overrides], rest)

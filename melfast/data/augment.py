@@ -32,7 +32,7 @@ class Augment:
     """Random changes to training images; a strength of 0 switches one off.
 
     Attributes:
-        geometry: `random`: every change below is drawn anew for every image. `published`: a malignant
+        geometry: `random`: every change below is drawn again for every image. `published`: a malignant
             image has five variants (original, both flips, rotation, translation), so the epoch grows;
             a benign image has only the original; flips, scale and crops are not used.
         hflip, vflip: probability of mirroring.

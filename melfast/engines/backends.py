@@ -114,9 +114,9 @@ def read_model(
 
 def _fitting_kind(path: Path, foreign: Foreign) -> str:
     kind = model_kind(path)
-    if foreign.said and kind != "onnx":
+    if foreign.given and kind != "onnx":
         raise InputError(
-            f"{path}: {foreign.said} can be said of ONNX files that melfast did not write, this is {KINDS[kind]}"
+            f"{path}: {foreign.given} applies only to ONNX files that melfast did not write, this is {KINDS[kind]}"
         )
     return kind
 
@@ -145,7 +145,7 @@ def _open(name: BackendName, path: Path, kind: str, threads: int | None, foreign
     if name == "tensorrt":
         from melfast.engines.tensorrt_engine import TensorRtEngine
 
-        if foreign.said:
+        if foreign.given:
             raise UnusableError("melfast did not write the file")
         return TensorRtEngine(path, build=build)
     from melfast.engines.onnx_runtime import OnnxEngine

@@ -136,4 +136,4 @@ def make_logger(trt: ModuleType) -> Any:
 
 
 def reason(errors: list[str]) -> str:
-    return " ".join(errors[0].split()) if errors else "it does not say why"
+    return " ".join(errors[0].split()) if errors else "no reason given"

@@ -117,7 +117,7 @@ def find_engine(path: Path, trt: ModuleType, gpu: Any, *, build: bool) -> tuple[
     engine = path.with_suffix(".engine")
     try:
         if not engine.is_file():
-            raise UnusableError(f"no {engine.name} beside it: backend tensorrt builds it, once")
+            raise UnusableError(f"no {engine.name} next to it: `backend=tensorrt` builds it once")
         sidecar = read_sidecar(engine)
         require_fits(sidecar, engine, trt, gpu)
         if sidecar.source != path.name:
@@ -137,7 +137,7 @@ def require_valid(runtime: Any, content: bytes, engine: Path, trt: ModuleType) -
     if validity == trt.EngineValidity.INVALID:
         kinds = trt.EngineInvalidityDiagnostics.__members__
         found = [name for name, bit in kinds.items() if int(diagnostics) & int(bit)]
-        words = ", ".join(found).lower().replace("_", " ") or "it does not say why"
+        words = ", ".join(found).lower().replace("_", " ") or "no reason given"
         raise UnusableError(f"{engine}: not for this GPU or driver: {words}")
 
 

@@ -141,7 +141,7 @@ def onnx_record(path: Path) -> ModelRecord:
     try:
         model = onnx.load(path, load_external_data=False)
     except DecodeError:
-        raise InputError(f"{path}: cannot be read as an ONNX file; is it whole?") from None
+        raise InputError(f"{path}: cannot be read as an ONNX file; is it complete?") from None
     for entry in model.metadata_props:
         if entry.key == METADATA_KEY:
             return ModelRecord.from_json(entry.value, f"{path}: metadata {METADATA_KEY!r}")
@@ -158,17 +158,17 @@ def read_sidecar(engine: Path) -> Sidecar:
     """
     path = sidecar_path(engine)
     if not path.exists():
-        raise InputError(f"{engine}: its sidecar {path.name} is missing; expected both that melfast export wrote")
+        raise InputError(f"{engine}: its sidecar {path.name} is missing; expected both files that melfast export wrote")
     sidecar = read_json(Sidecar, path)
     if file_sha256(engine) != sidecar.engine_sha256:
-        raise InputError(f"{engine}: is not the whole engine that {path.name} is about")
+        raise InputError(f"{engine}: is not the engine that {path.name} describes, or is incomplete")
     return sidecar
 
 
 def require_fits(sidecar: Sidecar, engine: Path, trt: ModuleType, gpu: Gpu) -> None:
     """Raises UnusableError if an engine is outdated, or for another version or GPU."""
     if sidecar.runtime != runtime_name(trt):
-        raise UnusableError(f"{engine} was built by {sidecar.runtime}, installed is {runtime_name(trt)}")
+        raise UnusableError(f"{engine} was built by {sidecar.runtime}, but {runtime_name(trt)} is installed")
     if sidecar.gpu not in (None, gpu):
         raise UnusableError(f"{engine} was built for {sidecar.gpu}, found {gpu}")
     source = engine.parent / sidecar.source  # the folder itself where it is ''

@@ -40,8 +40,7 @@ class TorchEngine:
         classifier, self.record = load_checkpoint(Path(path))
         if self.record.preprocess.masked:
             raise InputError(
-                f"{path}: the model sees masked images (preprocess.masked), which are not made "
-                "here; melfast evaluate makes them"
+                f"{path}: the model was trained on masked images (preprocess.masked); only melfast evaluate makes them"
             )
         if threads is not None:
             torch.set_num_threads(threads)

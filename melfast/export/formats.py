@@ -123,8 +123,8 @@ def require_exportable(classifier: torch.nn.Module, record: ModelRecord, output:
     assert all(t.device.type == "cpu" for t in tensors), "export of a model that is not on the CPU"
     if record.preprocess.masked:
         raise InputError(
-            f"{output}: the model sees masked images (preprocess.masked), which an exported graph "
-            "cannot make; expected one trained without"
+            f"{output}: the model was trained on masked images (preprocess.masked), which an exported file cannot "
+            "make; expected a model trained without"
         )
 
 
@@ -134,6 +134,6 @@ def _require_full_tensorrt(output: Path) -> None:
     name = find_tensorrt().__name__
     if name != "tensorrt":
         raise InputError(
-            f"{output}: Triton runs engines of TensorRT itself, found {name}; "
+            f"{output}: Triton runs only engines of TensorRT itself, got {name}; "
             "pip install tensorrt-cu13, or the ONNX file: `runtime='onnx'`"
         )

@@ -168,7 +168,7 @@ def check_image(path: str | Path) -> ImageInfo:
 
 
 def profile_of(image: ImageFile) -> str:
-    """What its colour profile calls itself; '' where it has none; raises ImageError where it is damaged."""
+    """Name of the colour profile of an image file, '' without one; raises ImageError if it is damaged."""
     with _blamed(image.path):
         return profile_name(image.header.profile)
 

@@ -162,9 +162,9 @@ class ModelRecord:
         if not learnt[self.head]:
             raise refused(f"such that head {self.head} could learn every class", self.priors, "priors")
         if self.isotonic and self.temperature != 1:
-            raise refused("1 beside an isotonic calibration", self.temperature, "temperature")
+            raise refused("1 with an isotonic calibration", self.temperature, "temperature")
         if self.isotonic and self.offset:
-            raise refused("0 beside an isotonic calibration", self.offset, "offset")
+            raise refused("0 with an isotonic calibration", self.offset, "offset")
         if self.group_thresholds and len(self.group_thresholds) != rows:
             raise refused(f"{rows} thresholds, one a group", list(self.group_thresholds), "group_thresholds")
 

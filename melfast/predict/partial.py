@@ -63,8 +63,8 @@ class Partial:
         """Raises InputError if an earlier run left rows, which a new one would remove."""
         if self.path.is_file() and (count := sum(1 for _ in self.journal.entries())):
             raise InputError(
-                f"{self.path}: keeps {count:,} rows of a run that ended early; expected "
-                "`resume=True`, which goes on from them, or the file deleted, to begin anew"
+                f"{self.path}: keeps {count:,} rows of a run that ended early; `resume=True` resumes it; "
+                "to start over, delete the file"
             )
         self.journal.read()  # never replace a file that is not a journal
 
@@ -85,8 +85,8 @@ class Partial:
             if self.paths.get(name) != path:
                 now = self.paths.get(name, "not among the images")
                 raise InputError(
-                    f"{self.path}: {name} is of {path}, which now is {now}; expected the same "
-                    "images, or the file deleted, to begin anew"
+                    f"{self.path}: {name} was {path}, now it is {now}; expected the same images; "
+                    "to start over, delete the file"
                 )
         self.engines = _counted(about.get("engines", []), len(kept))
         return [row[:-1] for row in kept]
@@ -156,7 +156,8 @@ class Partial:
         about = read_about(self.about_path)
         if len(there) < len(rows) or about.get("images") != self._digest(row[0] for row in rows):
             raise InputError(
-                f"{self.output}: was made of other images; expected the same ones and more, or none of `resume=True`"
+                f"{self.output}: was made from other images; expected the same images, and possibly more; "
+                "to start over, leave out `resume=True`"
             )
         return about, [[*row, self.paths[row[0]]] for row in rows]
 

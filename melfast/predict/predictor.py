@@ -60,7 +60,7 @@ def model_threshold(record: ModelRecord, wanted: float | None) -> tuple[float, s
     if wanted is not None:
         if not 0.0 <= wanted <= 1.0:
             raise InputError(f"`threshold` must be in 0..1, got {wanted:g}")
-        return wanted, "as asked for"
+        return wanted, "as requested"
     if record.threshold is None:
         return DEFAULT_THRESHOLD, "the model has none"
     return record.threshold, f"the model's, by {record.threshold_rule or 'an unnamed rule'}"
@@ -75,7 +75,7 @@ def group_index(names: Sequence[str], groups: Sequence[str]) -> NDArray[np.int64
 def unknown_groups_note(count: int, total: int, record: ModelRecord) -> str:
     """A message on images without a tone group, for a model that uses it."""
     given = ["the mean over the groups"] * record.takes_group
-    given += ["the threshold of all images"] * bool(record.group_thresholds)
+    given += ["the threshold for all images"] * bool(record.group_thresholds)
     return (
         f"the tone group of {count:,} of {total:,} images is unknown, and the model uses it: "
         f"they get {' and '.join(given)}"

@@ -107,7 +107,7 @@ def header_of(record: ModelRecord, wanted: TableOptions) -> list[str]:
     """
     header = list(SUBMISSION_COLUMNS if wanted.submission else COLUMNS)
     if wanted.submission and (wanted.logits or wanted.groups or wanted.ita):
-        raise InputError("--format submission: holds image_name and target alone; drop the --with- options")
+        raise InputError("--format submission: holds only image_name and target; drop the --with- options")
     if wanted.logits:
         header += [f"logit_{i}" for i in range(record.num_logits)]
     if wanted.groups:
@@ -362,7 +362,7 @@ def require_own(output: Path) -> None:
     require_own_table(failed_path(output), FAILED_COLUMNS)
     about = about_path(output)
     if about.exists() and not read_about(about):
-        raise InputError(f"{about}: is there already and is not melfast's; move it, or choose another output")
+        raise InputError(f"{about}: already exists and was not written by melfast; move it, or choose another output")
 
 
 def _number(value: np.float32) -> str:

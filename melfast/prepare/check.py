@@ -1,4 +1,4 @@
-"""Check: every image and mask of a manifest decoded once, to its end, in parallel."""
+"""Check: decode every image and mask of a manifest completely, in parallel."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -16,9 +16,9 @@ class Checked:
     """What a check found.
 
     Attributes:
-        good: the rows that can be used, with their `width` and `height` in pixels.
+        good: the usable rows, with their `width` and `height` in pixels.
         bad: the others.
-        profiles: of the good ones, how many have a colour profile of each name.
+        profiles: number of good images by the name of their colour profile.
     """
 
     good: Manifest
@@ -27,14 +27,13 @@ class Checked:
 
 
 def check_manifest(manifest: Manifest, *, threads: int = 1, progress: Callable[[], None] = lambda: None) -> Checked:
-    """Decodes each image, and its mask where it has one, which must have the image's size.
+    """Decodes each image, and its mask if it has one, which must have the size of the image.
 
-    A JPEG is decoded at a part of its size: all of its data are read for that, too, and the decoder
-    accepts no damage.
+    A JPEG is decoded at a fraction of its size, which also reads all of its data and detects any damage.
 
     Args:
-        threads: images at a time.
-        progress: called as each image is done.
+        threads: number of images decoded at the same time.
+        progress: called after each image.
     Raises:
         InputError: a row has no path.
     """
@@ -48,7 +47,7 @@ def check_manifest(manifest: Manifest, *, threads: int = 1, progress: Callable[[
 
 
 def checked_rows(manifest: Manifest, swept: SweepResult) -> Checked:
-    """Of the results of `look_over`."""
+    """The outcome of a check, from the results of `look_over`."""
     sizes = [size for size in swept.results if size is not None]
     good = manifest.select([row for row, size in enumerate(swept.results) if size is not None])
     good = good.with_columns(width=[size["width"] for size in sizes], height=[size["height"] for size in sizes])
@@ -56,7 +55,7 @@ def checked_rows(manifest: Manifest, swept: SweepResult) -> Checked:
 
 
 def manifest_remarks(manifest: Manifest, profiles: Counter[str] = NO_PROFILES) -> list[str]:
-    """What a table says that training will stumble over, and the colour profiles of its images."""
+    """Properties of a table that will cause trouble in training, and the colour profiles of its images."""
     targets = manifest.targets
     listed = ", ".join(f"{count:,} {name}" for name, count in profiles.most_common())
     notes = [f"colour profiles, converted to sRGB as images are read: {listed}"] if listed else []
@@ -72,7 +71,7 @@ def manifest_remarks(manifest: Manifest, profiles: Counter[str] = NO_PROFILES) -
 
 
 def look_over(picture: Picture) -> Result:
-    """The image's size; raises ImageError with what is wrong with it or its mask."""
+    """The size of the image; raises ImageError if the image or its mask is bad."""
     height, width = picture.size
     if picture.mask is not None and picture.mask.shape != (height, width):
         tall, wide = picture.mask.shape

@@ -1,4 +1,4 @@
-"""Masks: a PNG for every image of a manifest."""
+"""Masks: make a mask (PNG) for every image of a manifest."""
 
 import hashlib
 import struct
@@ -19,9 +19,9 @@ from melfast.prepare.picture import Picture, open_picture, whole
 from melfast.prepare.sweep import Result, SweepResult, stamp, sweep
 from melfast.skin.masks import MaskMethod, make_mask, region_mask
 
-# Kept in file names as they are; what separates folders, or has a meaning in URLs, is not.
+# Kept in file names; characters that separate folders or have a meaning in URLs are escaped.
 PLAIN = " !#$&'()+,;=@[]{}~"
-# Of a file name without its suffix; file systems take 255 bytes.
+# Longest file name without its suffix; file systems allow 255 bytes.
 LONGEST = 200
 
 
@@ -38,9 +38,9 @@ def make_masks(
     """Writes folder/IMAGE_NAME.png, uint8 0 or 255, as large as the image, for each row.
 
     Args:
-        threads: images at a time.
-        journal: images whose mask it knows are not made again, unless the mask's file has changed.
-        progress: called as each image is done.
+        threads: number of images processed at the same time.
+        journal: masks that it contains are not made again, unless the file has changed.
+        progress: called after each image.
     Returns:
         Results of `mask_path` (as written) and `mask_area` (fraction of the image).
     Raises:
@@ -64,13 +64,13 @@ def make_masks(
 
 
 def write_mask(picture: Picture, file: Path, method: MaskMethod) -> Result:
-    """Writes the mask of an image, which has it from then on.
+    """Writes the mask of an image, and makes it the mask of `picture`.
 
     Raises:
         ImageError: the image is bad.
         InputError: the file cannot be written.
     """
-    # `published` looks at every pixel; the others work at a size of their own.
+    # `published` uses every pixel; the other methods work at a fixed size.
     if method == "published":
         mask = make_mask(picture.resized(whole), method)
     else:
@@ -82,14 +82,14 @@ def write_mask(picture: Picture, file: Path, method: MaskMethod) -> Result:
 
 
 def mask_is_there(result: Result, file: Path) -> bool:
-    """Whether the file is still that of a result of `write_mask`."""
+    """Whether the file still is the one that `write_mask` wrote."""
     return bool(result["mask_stamp"] == stamp(file))
 
 
 def write_png(mask: NDArray[np.uint8], file: Path) -> None:
-    """A greyscale PNG of 8 bits, packed for runs of equal values, which Pillow cannot be asked for."""
+    """Writes an 8-bit greyscale PNG with run-length compression, an option that Pillow lacks."""
     height, width = mask.shape
-    rows = np.zeros((height, width + 1), np.uint8)  # each begins with its filter: none
+    rows = np.zeros((height, width + 1), np.uint8)  # each row starts with its filter type, 0: none
     rows[:, 1:] = mask
     packer = zlib.compressobj(1, strategy=zlib.Z_RLE)
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
@@ -102,7 +102,7 @@ def write_png(mask: NDArray[np.uint8], file: Path) -> None:
 
 @check_words
 def with_masks(manifest: Manifest, swept: SweepResult, method: MaskMethod) -> Manifest:
-    """The manifest with `mask_path`, `mask_area` and `mask_method`, '' where an image is bad."""
+    """The manifest with `mask_path`, `mask_area` and `mask_method`, '' for bad images."""
     results = [result or {} for result in swept.results]
     start = manifest.path.parent.resolve()
     paths = [result.get("mask_path") for result in results]
@@ -114,7 +114,7 @@ def with_masks(manifest: Manifest, swept: SweepResult, method: MaskMethod) -> Ma
 
 
 def seen_from(path: Path, folder: Path) -> str:
-    """A path as a manifest in `folder` (resolved) names it."""
+    """A path as written in a manifest in `folder` (resolved)."""
     return str(Path(relative_folder(str(path.parent.resolve()), folder), path.name))
 
 
@@ -124,8 +124,7 @@ def mask_file(image_name: str) -> str:
 
 
 def file_stem(image_name: str) -> str:
-    """A file name, without suffix, that no other image of the manifest has, inside the folder
-    whatever the name."""
+    """A file name without suffix, unique in the manifest and safe for any image name."""
     plain = quote(image_name, safe=PLAIN)
     if len(plain) > LONGEST:
         digest = hashlib.sha256(image_name.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Resize: a working copy of each image of a manifest, small enough to be read again and again."""
+"""Resize: make a small working copy of each image of a manifest, to be read in every epoch."""
 
 import hashlib
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from melfast.prepare.masks import file_stem, seen_from, write_png
 from melfast.prepare.picture import Picture, copy_size, open_picture
 from melfast.prepare.sweep import Result, SweepResult, stamp, sweep
 
-# Above half of the mask, a pixel is the lesion's.
+# A pixel belongs to the lesion if at least half of it does.
 HALF = 128
 
 
@@ -31,17 +31,17 @@ def resize_images(
     journal: Journal | None = None,
     progress: Callable[[], None] = lambda: None,
 ) -> SweepResult:
-    """Writes folder/images/XX/IMAGE_NAME.jpg for each row, and folder/masks/XX/IMAGE_NAME.png where
-    it has a mask; XX spreads the files over 256 folders.
+    """Writes folder/images/XX/IMAGE_NAME.jpg for each row, and folder/masks/XX/IMAGE_NAME.png if it
+    has a mask; XX spreads the files over 256 folders.
 
-    The shorter side becomes `side`, larger images only; upright, antialiased, chroma at full
-    resolution. Each file is decoded again before it takes its name.
+    The shorter side becomes `side`, unless it is smaller; upright, antialiased, chroma at full
+    resolution. Each file is decoded again before it gets its final name.
 
     Args:
-        quality: of the JPEGs, 1..100.
-        threads: images at a time.
-        journal: images that it knows are not made again, unless a file of theirs has changed.
-        progress: called as each image is done.
+        quality: JPEG quality, 1..100.
+        threads: number of images processed at the same time.
+        journal: copies that it contains are not made again, unless a file has changed.
+        progress: called after each image.
     Returns:
         Results of `path`, `mask_path` (None without a mask), `width` and `height`.
     Raises:
@@ -61,10 +61,10 @@ def resize_images(
 
 
 def write_copy(picture: Picture, files: tuple[Path, Path], side: int, quality: int) -> Result:
-    """Writes the copies of an image and, where it has one, of its mask.
+    """Writes the copies of an image and of its mask, if it has one.
 
     Args:
-        files: of `copy_files`.
+        files: result of `copy_files`.
     Raises:
         ImageError: the image or its mask is bad.
         InputError: a file cannot be written.
@@ -84,14 +84,14 @@ def write_copy(picture: Picture, files: tuple[Path, Path], side: int, quality: i
 
 
 def copy_is_there(result: Result, files: tuple[Path, Path], *, with_mask: bool) -> bool:
-    """Whether the files are still those of a result of `write_copy`."""
+    """Whether the files still are the ones that `write_copy` wrote."""
     if result["stamp"] != stamp(files[0]) or with_mask != (result["mask_path"] is not None):
         return False
     return not with_mask or bool(result["mask_stamp"] == stamp(files[1]))
 
 
 def read_small(path: Path, side: int) -> NDArray[np.uint8]:
-    """An image file with its shorter side at most `side`: uint8 [H, W, 3], upright.
+    """Reads an image with its shorter side at most `side`: uint8 [H, W, 3], upright.
 
     Raises:
         ImageError: as read_image.
@@ -102,9 +102,9 @@ def read_small(path: Path, side: int) -> NDArray[np.uint8]:
 
 
 def with_resized(manifest: Manifest, swept: SweepResult) -> Manifest:
-    """The rows whose image is good, pointing to the copies; `original_path` keeps where each was.
+    """The rows with good images, with the paths of the copies; `original_path` holds the earlier ones.
 
-    `width` and `height` are those of the copy; `original_path` that is there already stays.
+    `width` and `height` are those of the copy; an existing `original_path` is kept.
     """
     rows = [row for row, result in enumerate(swept.results) if result is not None]
     results = [result for result in swept.results if result is not None]
@@ -124,14 +124,14 @@ def with_resized(manifest: Manifest, swept: SweepResult) -> Manifest:
 
 
 def copy_files(folder: Path, image_name: str) -> tuple[Path, Path]:
-    """Where the copies of an image and of its mask go."""
+    """Paths of the copies of an image and of its mask."""
     stem = file_stem(image_name)
     part = hashlib.sha256(image_name.encode()).hexdigest()[:2]
     return folder / "images" / part / f"{stem}.jpg", folder / "masks" / part / f"{stem}.png"
 
 
 def _require_copy(temporary: Path, file: Path, width: int, height: int) -> None:
-    """Raises ImageError where what was written cannot be read again as it should."""
+    """Raises ImageError if the written file cannot be read, or has another size."""
     try:
         found = check_image(temporary)
     except ImageError as error:

@@ -335,7 +335,7 @@ def _find_images(draft: Draft, root: Path, images: Path | None, on_missing: OnMi
         names = [cell or name for cell, name in zip(given, draft.cells("image_name"), strict=True)]
         found = _under_manifest(index, index.find(names), folder)
         if not any(given) and (extra := index.extra(names)):
-            draft.notes.append(f"images in {where} that stand in no row: {extra}")
+            draft.notes.append(f"images in {where} that are in no row: {extra}")
         if index.copies:
             draft.notes.append(f"images in {where} that lie there several times, alike: {len(index.copies)}")
         by_name = sum(1 for cell, here, path in zip(given, paths, found, strict=True) if cell and not here and path)

@@ -451,7 +451,7 @@ def _model(name: str, table: Predictions, threshold: float | None) -> Model:
         if table.score is None:
             raise InputError(f"{table.path}: has calls alone, for which `threshold` means nothing")
         called = (table.score >= threshold).astype(np.int64)
-        return Model(name, table.score, called, threshold, "as asked for")
+        return Model(name, table.score, called, threshold, "as requested")
     if table.called is None:
         return Model(name, table.score, None, None, "no calls and no threshold")
     if lacking := int((table.called < 0).sum()):

@@ -172,7 +172,7 @@ def prepare_run(
         state = load_state(find_checkpoint(run, "last"))
         compare_configs(settings.dotted(config), state.config, run, set(sources))
     elif going_on:
-        logger.info(f"{run}: no checkpoint yet, training begins at the beginning")
+        logger.info(f"{run}: no checkpoint yet, training starts from the beginning")
     if not has_checkpoint(run):
         own.claim()
         write_run_manifest(config, run, set(sources), progress)

@@ -190,7 +190,7 @@ def require_unused(run: Path) -> None:
     if jobs := sorted((run / "slurm").glob("*_submitted.pkl")):
         number = jobs[-1].name.partition("_")[0]
         raise InputError(
-            f"{run}: job {number} was submitted for it already; once that has ended, `resume=True` "
+            f"{run}: job {number} has already been submitted for it; once it has ended, `resume=True` "
             "submits another, or choose another `output.dir`"
         )
 

@@ -205,15 +205,16 @@ def test_errors(run: Path, tiny_data: Path, tmp_path: Path) -> None:
     )
     alone = tmp_path / "alone"
     shutil.copytree(find_checkpoint(run), alone)
-    assert message("--checkpoint", alone) == (f"{alone}: is in no run folder with a manifest.csv: expected --data-path")
+    assert message("--checkpoint", alone) == (
+        f"{alone}: is not in a run folder with a manifest.csv: expected --data-path"
+    )
     table = tmp_path / "t.csv"
     table.write_text(f"image_name,path\na,{tiny_data.parent}/t00.png\n")
     assert message("--checkpoint", run, "--data-path", table, "--split", "all") == (
         f"{table}: none of the 1 images has a target; 'melfast predict' needs none"
     )
-    assert "no image is of split 'test'; there are none: expected --split" in message(
-        "--checkpoint", run, "--data-path", table
-    )
+    wanted = f"{table}: no image in split 'test' (images by split: none: 1)"
+    assert message("--checkpoint", run, "--data-path", table) == wanted
 
 
 def test_checkpoint_without_a_threshold(run: Path, tiny_data: Path, tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_auto_says_what_it_passed_over(folder: Path) -> None:
     assert info["backend"] in ("tensorrt", "onnx-cuda", "onnx-cpu")
     if info["backend"] == "onnx-cpu":
         line = done.stdout.splitlines()[1]
-        assert line.startswith("  backend onnx-cpu; passed over: tensorrt: ")
+        assert line.startswith("  backend onnx-cpu; skipped: tensorrt: ")
         assert "; onnx-cuda: " in line
         assert list(info["passed_over"]) == ["tensorrt", "onnx-cuda"]
 
@@ -109,7 +109,7 @@ def test_model_without_a_threshold(folder: Path, red_model: RedModel) -> None:
     ("words", "message"),
     [
         (("--model", "no.onnx"), "no.onnx: no such file, expected a model that melfast export wrote"),
-        (("--model", "photos/a.png"), "photos/a.png: cannot be loaded as an ONNX file; is it whole?"),
+        (("--model", "photos/a.png"), "photos/a.png: cannot be loaded as an ONNX file; is it complete?"),
         (("--images", "no"), "no: no such file or folder of images"),
         (("--images", "*.jpg"), "*.jpg: matches no image (.jpg, .jpeg, .jpe, .jfif, .png, .webp, .bmp, .tif, .tiff)"),
         (("--threshold", "1.5"), "--threshold must be in 0..1, got 1.5"),
@@ -280,7 +280,7 @@ def test_a_ray_cluster_is_asked_by_a_machine_that_could_not_run_the_model(
         "model.onnx: red, 6x4 rgb, threshold 0.25 (the model's, by youden), on a Ray cluster\n"
         "parts: 3 images, 1 called malignant, 0 failed\n"
         "  2 images on TensorRT on H100\n"
-        "  1 images on CPU; passed over: tensorrt: no GPU\n"
+        "  1 images on CPU; skipped: tensorrt: no GPU\n"
     )
     assert [job.backend for job in jobs] == ["tensorrt"]
 
@@ -303,7 +303,7 @@ def test_thresholds_by_group_need_the_tone(folder: Path, red_model: RedModel) ->
     red_model(folder / "model.onnx", groups=("light", "dark"), group_thresholds=(0.1, 0.2))
     assert predict(folder).stderr == (
         "note: the tone group of 2 of 2 images is unknown, and the model uses it: they get the threshold of all "
-        "images; --with-ita measures them, or --images TABLE.csv with a column group states them\n"
+        "images; get them with --with-ita, or from a column group in --images TABLE.csv\n"
     )
     done = predict(folder, "--with-ita")
     assert "threshold 0.25 (the model's, by youden; by tone group where it is known)" in done.stdout

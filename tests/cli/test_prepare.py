@@ -122,7 +122,7 @@ def test_what_is_read_is_not_replaced_by_less(words: str, table: str, data: Path
     done = melfast(*words.split(), cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     output = words.split()[words.split().index("--output") + 1]
-    assert f"melfast: error: {Path(output)}: is what is read, and would be replaced" in done.stderr
+    assert f"melfast: error: {Path(output)}: is the input, and would be replaced" in done.stderr
     assert (tmp_path / table).read_text() == before
 
 

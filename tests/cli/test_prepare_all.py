@@ -165,7 +165,7 @@ def test_a_second_run_has_nothing_to_do(data: Path) -> None:
     done(*ALL)
     before = tree(data / "all")
     refused = melfast(*ALL)
-    assert str(refused.exception).endswith("is there already; --force replaces it")
+    assert str(refused.exception).endswith("already exists; --force replaces it")
     done(*ALL, "--force")
     assert tree(data / "all") == before
 
@@ -259,5 +259,5 @@ def test_images_that_cannot_be_split_are_not_read(data: Path) -> None:
         place.mkdir(parents=True)
         (place / f"{place.name[0]}.jpg").write_bytes((data / "data" / "benign" / "i02.jpg").read_bytes())
     result = melfast("all", "few", "--output", "all/manifest.csv")
-    assert "few/manifest.csv: split 'valid' comes out empty: 2 patients, lesions or images" in str(result.exception)
+    assert "few/manifest.csv: split 'valid' would be empty: 2 patients, lesions or images" in str(result.exception)
     assert not list(data.glob("all/*"))

@@ -109,7 +109,7 @@ def test_masks_are_not_replaced_unasked(data: Path) -> None:
         "--force replaces it (the files it names stay)\n"
     )
     again = melfast("masks", "m.csv", "--output", "again.csv", cwd=data)
-    assert again.stderr == ("melfast: error: masks-lesion/s1.png: is there already; --force replaces it\n")
+    assert again.stderr == ("melfast: error: masks-lesion/s1.png: already exists; --force replaces it\n")
     assert not (data / "again.csv").exists()
     forced = melfast("masks", "masked.csv", "--output", "again.csv", "--force", cwd=data)
     assert forced.returncode == 0
@@ -137,7 +137,7 @@ def test_all_bad_is_an_error(data: Path, command: str) -> None:
         ),
         (("--output", "."), ".: is a folder, expected a file name to write"),
         (("--output", "m.csv/x.csv"), "m.csv/x.csv: cannot be written: m.csv is a file"),
-        (("--output", "q.csv", "--quarantine", "pipe"), "pipe: is a device or the like, expected a file name to write"),
+        (("--output", "q.csv", "--quarantine", "pipe"), "pipe: is not a regular file, expected a file name to write"),
     ],
 )
 @pytest.mark.parametrize("command", ["masks", "ita", "check"])
@@ -280,7 +280,7 @@ def test_a_journal_of_another_method_excuses_nothing(data: Path) -> None:
     melfast("masks", "m.csv", "--output", "whole.csv", "--masks-dir", "masks", cwd=data)
     write_journal(data, "again.csv", "hair")
     done = melfast("masks", "m.csv", "--output", "again.csv", "--masks-dir", "masks", cwd=data)
-    assert done.stderr == ("melfast: error: masks/s1.png: is there already; --force replaces it\n")
+    assert done.stderr == ("melfast: error: masks/s1.png: already exists; --force replaces it\n")
 
 
 def test_a_known_type_is_not_replaced_unasked(data: Path) -> None:
@@ -327,5 +327,5 @@ def test_resize(data: Path) -> None:
     assert not list((data / "small").glob("*.partial"))
     again = melfast(*words, cwd=data)
     assert again.returncode == 1
-    assert again.stderr.endswith(".jpg: is there already; --force replaces it\n")
+    assert again.stderr.endswith(".jpg: already exists; --force replaces it\n")
     assert melfast(*words, "--force", cwd=data).returncode == 0

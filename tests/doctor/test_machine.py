@@ -53,19 +53,19 @@ def test_a_quota_is_a_gap(monkeypatch):
     monkeypatch.setattr(machine, "cpu_quota", lambda path: 0.5)
     found = machine.system()
     assert found.text.count("CPU time of 0.5 cores") == 1
-    assert found.mend == "give --threads 1 to melfast's commands, or the container more"
+    assert found.fix == "pass --threads 1 to melfast's commands, or give the container more CPU time"
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "mend"),
+    ("name", "value", "fix"),
     [
-        ("LEAST_MEMORY_GIB", 1e9, "free some memory: training wants 1e+09 GiB at least"),
-        ("LEAST_DISK_GIB", 1e9, "free some disk, or work in another folder: a run wants 1e+09 GiB"),
+        ("LEAST_MEMORY_GIB", 1e9, "free some memory: training needs at least 1e+09 GiB"),
+        ("LEAST_DISK_GIB", 1e9, "free some disk space, or work in another folder: a run needs 1e+09 GiB"),
     ],
 )
-def test_too_little_is_a_gap(monkeypatch, name, value, mend):
+def test_too_little_is_a_gap(monkeypatch, name, value, fix):
     monkeypatch.setattr(machine, name, value)
-    assert machine.system().mend == mend
+    assert machine.system().fix == fix
 
 
 def test_writable(tmp_path):
@@ -85,8 +85,8 @@ def test_compiled_statistics_may_lie_in_the_package_or_in_the_cache(tmp_path, mo
     monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
     monkeypatch.delenv("HF_HOME", raising=False)
     monkeypatch.delenv("HF_HUB_CACHE", raising=False)
-    mend = "export HF_HOME=/a/writable/folder && export NUMBA_CACHE_DIR=/a/writable/folder"
-    assert machine.folders().mend == mend
+    fix = "export HF_HOME=/a/writable/folder && export NUMBA_CACHE_DIR=/a/writable/folder"
+    assert machine.folders().fix == fix
 
 
 def test_nvidia_hardware(tmp_path):

@@ -118,7 +118,7 @@ def test_read_model_needs_no_gpu(model: Path, run: Path) -> None:
     assert (found[0].record.backbone, found[0].record.threshold) == ("red", 0.25)
     assert open_engine(model).info.origin == digest
     assert read_model(run) == ModelFile(RECORD, open_engine(run).info.origin)
-    with pytest.raises(InputError, match="colour can be said of ONNX files that melfast did not"):
+    with pytest.raises(InputError, match="colour applies only to ONNX files that melfast did not"):
         read_model(run, colour="rgb")
 
 
@@ -128,7 +128,7 @@ def test_auto_does_not_build(model: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(onnx_runtime.onnxruntime, "get_available_providers", list)
     info = open_engine(model).info
     assert info.passed_over == {
-        "tensorrt": "no model.engine beside it: backend tensorrt builds it, once",
+        "tensorrt": "no model.engine next to it: `backend=tensorrt` builds it once",
         "onnx-cuda": f"onnxruntime-gpu is not installed: {onnx_runtime.INSTALL}",
     }
     assert not model.with_suffix(".engine").exists()
@@ -154,7 +154,7 @@ def test_flags_for_other_files(run: Path) -> None:
     with pytest.raises(InputError) as caught:
         open_engine(run, input_size=(6, 4))
     assert str(caught.value) == (
-        f"{run}: input size can be said of ONNX files that melfast did not write, this is a checkpoint"
+        f"{run}: input size applies only to ONNX files that melfast did not write, this is a checkpoint"
     )
 
 
@@ -162,7 +162,7 @@ def test_masked_models_are_refused(tmp_path: Path) -> None:
     record = RECORD.replace(preprocess=Preprocess(32, 48, masked=True))
     weights = build_classifier(record).state_dict()
     save_checkpoint(tmp_path, weights, record, State(epoch=1), {}, best=True)
-    with pytest.raises(InputError, match="the model sees masked images"):
+    with pytest.raises(InputError, match="the model was trained on masked images"):
         open_engine(tmp_path)
 
 

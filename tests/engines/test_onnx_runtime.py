@@ -154,7 +154,7 @@ def test_unknown_opset_is_one_line(model: Path) -> None:
 
     edit(model, newer)
     with pytest.raises(
-        InputError, match=r"model\.onnx: is of opset 999, onnxruntime .* knows up to \d+; expected a newer"
+        InputError, match=r"model\.onnx: has opset 999, onnxruntime .* supports up to \d+; expected a newer"
     ):
         OnnxEngine(model)
 
@@ -177,7 +177,7 @@ def test_a_silent_fallback_is_found(model: Path, monkeypatch: pytest.MonkeyPatch
         OnnxEngine(model, device="cuda")
     assert str(caught.value) == (
         "ONNX Runtime took CPUExecutionProvider for CUDAExecutionProvider: the CUDA or cuDNN "
-        "libraries that it wants are missing or of another version"
+        "libraries that it needs are missing or of another version"
     )
 
 

@@ -114,7 +114,7 @@ def test_what_does_not_go_together(tmp_path: Path) -> None:
     other = table(tmp_path / "3.csv", scores, target={"a": 1, "b": 1, "c": 1, "d": 1})
     uncalled = table(tmp_path / "4.csv", scores, threshold=0.95)
     wrong: list[tuple[list[Path], dict, str]] = [
-        ([one], {}, "an ensemble needs two models at least, got 1"),
+        ([one], {}, "an ensemble needs at least two models, got 1"),
         ([one, few], {}, f"{few}: lacks 2 images of {one}: b, c"),
         ([few, one], {}, f"{few}: lacks 2 images of {one}: b, c"),
         ([one, other], {}, f"{one} and {other} disagree on the truth of 'b' (0 and 1), and of 1 more"),
@@ -124,7 +124,7 @@ def test_what_does_not_go_together(tmp_path: Path) -> None:
             [one, uncalled],
             {"method": "rank-mean"},
             "rank-mean: the members' thresholds are unknown"
-            ", for their tables hold no calls of both kinds; expected `threshold`, a share of the "
+            ", because their tables lack calls of both classes; expected `threshold`, a share of the "
             "images",
         ),
     ]

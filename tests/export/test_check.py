@@ -90,13 +90,13 @@ def test_a_class_without_pictures(tmp_path: Path) -> None:
     manifest.write_text("image_name,path,target\na,a.png,0\n")
     with pytest.raises(InputError) as caught:
         read_pictures(manifest, RECORD)
-    assert str(caught.value) == f"{manifest}: no malignant image, expected some of each class to check"
+    assert str(caught.value) == f"{manifest}: no malignant image; the check needs images of each class"
     with pytest.raises(InputError, match=r"none: (no such file|cannot be read)"):
         read_pictures(tmp_path / "none", RECORD)
 
 
 def test_pictures_that_are_there(tmp_path: Path) -> None:
-    """Of each class, from all over the table; files that are gone are passed over."""
+    """From each class, spread over the table; missing files are skipped."""
     manifest = tmp_path / "m.csv"
     lines = ["image_name,path,target"]
     for i in range(900):
@@ -111,7 +111,7 @@ def test_pictures_that_are_there(tmp_path: Path) -> None:
     manifest.write_text("\n".join([lines[0], lines[2], "x,gone.png,0"]) + "\n")
     with pytest.raises(InputError) as caught:
         pictures_at_hand(manifest, RECORD)
-    assert str(caught.value) == f"{manifest}: no file of a benign image is there"
+    assert str(caught.value) == f"{manifest}: no file of a benign image exists"
     with pytest.raises(InputError, match=r"none\.csv"):
         pictures_at_hand(tmp_path / "none.csv", RECORD)
 

@@ -280,7 +280,7 @@ def test_a_network_that_torch_export_cannot_trace(tmp_path: Path) -> None:
 def test_masked_models_stay(tmp_path: Path) -> None:
     model, record = model_of("plain", "rgb")
     masked = record.replace(preprocess=Preprocess(24, 32, masked=True))
-    with pytest.raises(InputError, match="the model sees masked images"):
+    with pytest.raises(InputError, match="the model was trained on masked images"):
         export_model(model, masked, tmp_path / "m.pt", "torchscript")
 
 
@@ -291,7 +291,7 @@ def test_a_folder_that_is_there_stays(kind: Any, tmp_path: Path) -> None:
     for output in (tmp_path, tmp_path / "file"):
         with pytest.raises(InputError) as caught:
             export_model(model, record, output, kind)
-        assert str(caught.value) == f"{output}: is there already, expected the name of a new folder"
+        assert str(caught.value) == f"{output}: already exists, expected the name of a new folder"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
@@ -310,7 +310,7 @@ def test_engines_for_triton_are_of_tensorrt_itself(tmp_path: Path, monkeypatch: 
         export_model(model, record, tmp_path / "repo", "triton", runtime="tensorrt")
     found = tensorrt.find_tensorrt().__name__
     assert str(caught.value) == (
-        f"{tmp_path / 'repo'}: Triton runs engines of TensorRT itself, found {found}; pip install "
+        f"{tmp_path / 'repo'}: Triton runs only engines of TensorRT itself, got {found}; pip install "
         "tensorrt-cu13, or the ONNX file: `runtime='onnx'`"
     )
     assert not list(tmp_path.iterdir())

@@ -298,7 +298,7 @@ def test_too_large_for_one_file(small: Small, tmp_path: Path, monkeypatch: pytes
     with pytest.raises(InputError) as caught:
         export_onnx(*small, tmp_path / "model.onnx")
     assert str(caught.value) == (
-        "model.backbone 'resnet10t' has 0.00 GiB of weights, expected at most 0.00: an ONNX file holds no more"
+        "model.backbone 'resnet10t' has 0.00 GiB of weights, expected at most 0.00: an ONNX file cannot hold more"
     )
     assert not list(tmp_path.iterdir())
 

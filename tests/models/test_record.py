@@ -42,10 +42,10 @@ PLAIN = "must be numbers up to 8,192 or plain words, got "
         ({"temperature": True}, "temperature must be a number, got true"),
         (
             {"temperature": 2, "isotonic": [[0, 0], [1, 1]]},
-            "temperature must be 1 beside an isotonic calibration, got 2.0",
+            "temperature must be 1 with an isotonic calibration, got 2.0",
         ),
         ({"offset": 30}, "offset must be <= 20, got 30"),
-        ({"offset": -1, "isotonic": [[0, 0], [1, 1]]}, "offset must be 0 beside an isotonic calibration, got -1.0"),
+        ({"offset": -1, "isotonic": [[0, 0], [1, 1]]}, "offset must be 0 with an isotonic calibration, got -1.0"),
         ({"threshold": float("nan")}, "threshold must be a finite number, got nan"),
         ({"threshold": 1e9}, "threshold must be <= 1, got 1000000000.0"),
         ({"threshold": "0.5"}, "threshold must be a number, got '0.5'"),

@@ -206,15 +206,17 @@ def test_whole_again_without_a_cluster(
             "onnx-cuda",
             {"CPU": 16},
             0,
-            "16 processors and 0 GPUs; expected for 1 workers 4 processors each and a GPU, but for `backend=onnx-cpu`",
+            "16 processors and 0 GPUs; expected 4 processors for 1 workers, and a GPU each (none with "
+            "`backend=onnx-cpu`)",
         ),
         (
             "auto",
             {"CPU": 16, "GPU": 1},
             2,
-            "16 processors and 1 GPUs; expected for 2 workers 4 processors each and a GPU, but for `backend=onnx-cpu`",
+            "16 processors and 1 GPUs; expected 4 processors for 2 workers, and a GPU each (none with "
+            "`backend=onnx-cpu`)",
         ),
-        ("onnx-cpu", {"CPU": 7, "GPU": 8}, 2, "7 processors and 8 GPUs; expected for 2 workers 4 processors each"),
+        ("onnx-cpu", {"CPU": 7, "GPU": 8}, 2, "7 processors and 8 GPUs; expected 4 processors for 2 workers"),
     ],
 )
 def test_what_is_asked_of_a_cluster(

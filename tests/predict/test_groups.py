@@ -138,7 +138,7 @@ def test_unknown_tones_are_told(exported: dict[str, Path], manifest: Path, tmp_p
     found = predict(exported["domain_independent"], manifest.parent, tmp_path / "q.csv")
     assert (
         f"note: the tone group of 8 of 8 images is unknown, and {given}; "
-        "--with-ita measures them, or --images TABLE.csv with a column group states them\n"
+        "get them with --with-ita, or from a column group in --images TABLE.csv\n"
     ) in found.output
     assert found.output.count("note: ") == 1
     # A plain head has its thresholds alone by group.

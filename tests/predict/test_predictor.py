@@ -323,10 +323,10 @@ def test_a_name_that_is_not_utf8(engine: OnnxEngine, tmp_path: Path) -> None:
 def test_choose_threshold() -> None:
     record = ModelRecord("red", Preprocess(4, 6))
     assert model_threshold(record, None) == (0.5, "the model has none")
-    assert model_threshold(record, 0.0) == (0.0, "as asked for")
+    assert model_threshold(record, 0.0) == (0.0, "as requested")
     record = record.replace(threshold=0.1, threshold_rule="f1")
     assert model_threshold(record, None) == (0.1, "the model's, by f1")
-    assert model_threshold(record, 1.0) == (1.0, "as asked for")
+    assert model_threshold(record, 1.0) == (1.0, "as requested")
     for wrong, shown in ((-0.1, "-0.1"), (1.01, "1.01"), (float("nan"), "nan")):
         with pytest.raises(InputError) as caught:
             model_threshold(record, wrong)

@@ -97,7 +97,7 @@ def test_table_with_paths(tmp_path: Path) -> None:
         ),
         ("image_name,path\na,x.jpg\nb,\n", ":3: path must name a file, got ''"),
         ("image_name,path\na,x.jpg\na,y.jpg\n", ":3: image_name must name each image once, got 'a'"),
-        ("image_name,path\n", ": holds a header and no rows"),
+        ("image_name,path\n", ": has a header but no rows"),
     ],
 )
 def test_bad_table(tmp_path: Path, text: str, message: str) -> None:

@@ -1,4 +1,4 @@
-"""The table of predictions: its columns, its formats, and runs that are stopped and go on."""
+"""The table of predictions: its columns, its formats, and runs that are stopped and resumed."""
 
 import contextlib
 import csv
@@ -119,8 +119,7 @@ def test_rows_that_are_kept_are_not_lost_without_resume(photos: ImageFiles, tmp_
     with pytest.raises(InputError) as caught:
         write_predictions(engine, photos, output, TableOptions(0.5))
     assert str(caught.value) == (
-        f"{kept}: keeps 4 rows of a run that ended early; expected `resume=True`, which goes on from "
-        "them, or the file deleted, to begin anew"
+        f"{kept}: keeps 4 rows of a run that ended early; `resume=True` resumes it; to start over, delete the file"
     )
     assert (engine.seen, kept.read_bytes()) == (0, before)
     # The first line alone, of a run that was killed before its first row, is nothing to keep.
@@ -284,14 +283,17 @@ def test_resume_with_other_images_of_the_same_names(photos: ImageFiles, tmp_path
         Image.new("RGB", (6, 4), (0, 0, 0)).save(other / Path(path).name)
     with pytest.raises(InputError) as caught:
         write_predictions(Engine(), find_images(str(other)), output, TableOptions(0.5), resume=True)
-    message = f"{output}: was made of other images; expected the same ones and more, or none of `resume=True`"
+    message = (
+        f"{output}: was made from other images; expected the same images, and possibly more; "
+        "to start over, leave out `resume=True`"
+    )
     if not finished:
         message = (
-            f"{output}.partial: p0 is of {photos.paths[0]}, which now is {other}/p0.png; "
-            "expected the same images, or the file deleted, to begin anew"
+            f"{output}.partial: p0 was {photos.paths[0]}, now it is {other}/p0.png; "
+            "expected the same images; to start over, delete the file"
         )
     assert str(caught.value) == message
-    with pytest.raises(InputError, match=r"was made of other images|p0 is of .* not among the images"):
+    with pytest.raises(InputError, match=r"was made from other images|p0 was .*, now it is not among the images"):
         write_predictions(Engine(), photos.select([1, 2]), output, TableOptions(0.5), resume=True)
 
 
@@ -309,7 +311,7 @@ def test_resume_with_other_settings(photos: ImageFiles, tmp_path: Path) -> None:
         write_predictions(Engine(), photos, tmp_path / "p.csv", TableOptions(0.4, logits=True), resume=True)
     assert str(caught.value) == (
         f"{tmp_path / 'p.csv.partial'}: keeps 4 results made with other settings (columns, threshold); expected "
-        "the same command, or the file deleted to start anew"
+        "the same command; to start over, delete the file"
     )
 
 
@@ -320,7 +322,7 @@ def test_the_published_submission_form(photos: ImageFiles, tmp_path: Path) -> No
     assert header == "image_name,prediction,probability"
     calls = [",".join(row.split(",")[:2]) for row in rows]
     assert (tmp_path / "s.csv").read_text().splitlines() == ["image_name,target", *calls]
-    message = "--format submission: holds image_name and target alone; drop the --with- options"
+    message = "--format submission: holds only image_name and target; drop the --with- options"
     with pytest.raises(InputError, match=f"^{message}$"):
         write_predictions(Engine(GROUPED), photos, tmp_path / "t.csv", TableOptions(0.5, logits=True, submission=True))
 

@@ -567,16 +567,14 @@ def test_an_identity_that_is_not_used_is_a_warning(tmp_path: Path) -> None:
     path = simple(tmp_path, "image,target,Sujeto,who,patient_age,lesion_side\n" + lines)
     found = import_dataset(path, require_images=False)
     said = (
-        "column 'Sujeto' looks like an identity and is not used: 3 of its 3 values have several images, "
-        "which a split "
-        "may part; name it with 'melfast prepare import --patient-column Sujeto' (or --lesion-column), or "
-        "rename it to "
-        "patient_id"
+        "column 'Sujeto' looks like an id but is not used: 3 of its 3 values have several images, which a split may "
+        "separate; name it with 'melfast prepare import --patient-column Sujeto' (or --lesion-column), or rename it "
+        "to patient_id"
     )
-    assert [note for note in found.notes if "identity" in note] == [f"warning: {said}"]
+    assert [note for note in found.notes if "looks like an id" in note] == [f"warning: {said}"]
     split = split_manifest(found.manifest, (0.5, 0.25, 0.25))
     assert unused_identities(split) == [
-        said.replace("have several images, which a split may part", "stand in more than one split")
+        said.replace("have several images, which a split may separate", "are in more than one split")
     ]
     found = import_dataset(path, choice=Choice(patient="Sujeto"), require_images=False)
     assert unused_identities(found.manifest) == []
@@ -638,9 +636,8 @@ def test_rounded_ids_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         import_dataset(path, require_images=False)
     assert str(caught.value) == (
-        f"{path}:2: patient_id '1.23457E+11' is in scientific notation and stands in 2 rows: a spreadsheet "
-        "rounds long "
-        "numbers, and different ids become one; export the column as text"
+        f"{path}:2: patient_id '1.23457E+11' is in scientific notation, in 2 rows: a spreadsheet "
+        "rounds long numbers, so different ids become one; export the column as text"
     )
     path.write_text("image,target,patient\na,0,1e5\nb,1,1.2E+11\n")
     assert len(import_dataset(path, require_images=False).manifest) == 2

@@ -64,8 +64,7 @@ def test_an_identity_that_is_not_used_is_a_warning(tiny_config: MakeConfig, tiny
     path = edited(tiny_data, tmp_path, who)
     (said,) = taken_in(tiny_config(data__path=path), tmp_path)
     assert said.startswith(
-        "warning: column 'Paciente' looks like an identity and is not used: 7 of its 7 values stand in more "
-        "than one split; "
+        "warning: column 'Paciente' looks like an id but is not used: 7 of its 7 values are in more than one split; "
     )
 
 

@@ -387,10 +387,10 @@ def test_loss_that_is_not_finite_stops_the_run(tiny_config: MakeConfig, tmp_path
     with pytest.raises(InputError) as caught:
         run_training(config, {}, going_on=False)
     found = str(caught.value)
-    assert found.startswith("the loss is nan in step 2, which is not taken, for 8 images: t")
+    assert found.startswith("the loss is nan in step 2, which is skipped, for 8 images: t")
     assert found.endswith(", ...; try a lower optim.lr, or train.precision fp32")
     log = (tmp_path / "run" / "training.log").read_text()
-    assert "stopped by InputError: the loss is nan in step 2, which is not taken" in log
+    assert "stopped by InputError: the loss is nan in step 2, which is skipped" in log
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
@@ -403,7 +403,7 @@ def test_gradient_that_is_not_finite_stops_before_the_step(tiny_config: MakeConf
     with (
         trainer.open_batches() as batches,
         pytest.raises(
-            InputError, match=r"^the gradient is not finite in step 1, which is not taken, for 8 images: t\d\d"
+            InputError, match=r"^the gradient is not finite in step 1, which is skipped, for 8 images: t\d\d"
         ),
     ):
         trainer.take_step(batches, Window())
@@ -464,7 +464,7 @@ def test_unreadable_images(
     run_training(config, {}, going_on=False)
     lines = [line_of(record) for record in caplog.records if "left out" in record.getMessage()]
     assert len(lines) == 1  # once, not once an epoch
-    assert lines[0].startswith("warning: left out (1 by now): ")
+    assert lines[0].startswith("warning: left out (1 so far): ")
     assert "/data/t03.png: " in lines[0]
 
 
@@ -485,7 +485,7 @@ def test_report_is_of_all_processes(tiny_config: MakeConfig, tmp_path: Path, cap
     other = Window([torch.tensor([0.0])], [np.array([2])], gradient_norms=[torch.tensor(1.0)])
     trainer.report(other, rate=0.1)
     assert (window.images, window.loss) == (4, 1.5)
-    assert [line_of(record) for record in caplog.records] == ["warning: left out (1 by now): other.png: is broken"]
+    assert [line_of(record) for record in caplog.records] == ["warning: left out (1 so far): other.png: is broken"]
     assert trainer.stopped
     assert not trainer.stop.wanted
 
@@ -523,7 +523,7 @@ def test_second_gradient_of_sam_is_checked_too(tiny_config: MakeConfig, tmp_path
     before = {k: v.clone() for k, v in trainer.learner.model.named_parameters()}
     with (
         trainer.open_batches() as batches,
-        pytest.raises(InputError, match="the gradient is not finite in step 1, which is not taken"),
+        pytest.raises(InputError, match="the gradient is not finite in step 1, which is skipped"),
     ):
         trainer.take_step(batches, Window())
     assert len(passes) == (1 if first else 2)
@@ -536,7 +536,7 @@ def test_half_precision_that_always_overflows(
     monkeypatch.setattr(loop, "MOST_OVERFLOWS", 3)
     trainer = make_trainer(tiny_config(train__precision="fp16"), tmp_path)
     trainer.learner.model.fc.weight.register_hook(lambda gradient: gradient * torch.inf)
-    with pytest.raises(InputError, match="overflowed in 3 steps on end, the last of them 3, and"):
+    with pytest.raises(InputError, match="overflowed in 3 consecutive steps, the last of them 3, and"):
         trainer.train(Stop())
 
 
@@ -548,7 +548,7 @@ def test_linear_probing_trains_the_head_alone(tiny_config: MakeConfig, tmp_path:
     run_training(tiny_config(train__epochs=1, **changes), {}, going_on=False)
     told = (tmp_path / "run" / "training.log").read_text()
     assert "a.pth: " in told
-    assert "tensors taken" in told
+    assert "tensors loaded" in told
     found, before = weights_of(tmp_path / "run"), trainer.learner.model.state_dict()
     changed = {name for name, tensor in found.items() if not torch.equal(tensor, before[name])}
     assert changed == {"fc.weight", "fc.bias"}

@@ -164,4 +164,4 @@ def test_a_loss_that_is_not_finite_stops_all(tiny_config: MakeConfig, tmp_path: 
     assert done.returncode == 1
     said = [line for line in done.stderr.splitlines() if line.startswith("melfast: ")]
     assert len(said) == 1
-    assert said[0].startswith("melfast: error: the loss is nan in step 2, which is not taken, for ")
+    assert said[0].startswith("melfast: error: the loss is nan in step 2, which is skipped, for ")

@@ -68,7 +68,7 @@ def test_what_the_user_keeps_in_a_run_stays(tiny_config: MakeConfig, tmp_path: P
 
 def test_going_on_before_the_first_checkpoint(tiny_config: MakeConfig, caplog: Capture) -> None:
     run_training(tiny_config(train__epochs=1), {}, going_on=True)
-    assert "no checkpoint yet, training begins at the beginning" in caplog.text
+    assert "no checkpoint yet, training starts from the beginning" in caplog.text
 
 
 def test_going_on_with_another_config(tiny_config: MakeConfig, tmp_path: Path, caplog: Capture) -> None:
@@ -119,7 +119,7 @@ def test_going_on_needs_no_weights_to_begin_with(tiny_config: MakeConfig, tmp_pa
     changes = {"model__weights": str(start), "model__pretrained": True, "output__dir": str(tmp_path / "other")}
     caplog.clear()
     run_training(tiny_config(train__epochs=1, **changes), {}, going_on=False)
-    assert f"{start}: instead of model.pretrained" in caplog.text
+    assert f"{start}: used instead of model.pretrained" in caplog.text
     start.unlink()
     run_training(tiny_config(train__epochs=2, **changes), {}, going_on=True)
     assert load_state(find_checkpoint(tmp_path / "other", "last")).epoch == 2

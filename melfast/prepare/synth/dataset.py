@@ -118,7 +118,7 @@ def _claim(folder: Path, settings: SynthSettings, overwrite: bool) -> None:
             _require_same(folder, settings)
         drawn = _drawn_before(record)
         if not drawn and (folder / LABELS).exists():
-            raise InputError(f"{folder / LABELS}: is there already and 'melfast synth' did not write it; move it")
+            raise InputError(f"{folder / LABELS}: already exists and 'melfast synth' did not write it; move it")
         (folder / "images").mkdir(parents=True, exist_ok=True)
         (folder / "masks").mkdir(exist_ok=True)
         (folder / LABELS).unlink(missing_ok=True)
