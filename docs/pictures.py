@@ -29,12 +29,12 @@ from melfast.metrics.calibration import fit
 from melfast.metrics.gaps import Gaps
 from melfast.metrics.groups import Groups
 from melfast.metrics.threshold import choose_by_group, choose_threshold
-from melfast.prepare.synth import Sample, draw_sample
+from melfast.prepare.synth import SynthSample, draw_sample
 from melfast.skin import locus
 from melfast.skin import published_ita as published
 from melfast.skin.colour import lab_to_srgb, srgb_to_lab
 from melfast.skin.curves import destinations, level_curves, light_gains
-from melfast.skin.former import shift_skin, skin_weights
+from melfast.skin.former import move_skin, skin_weights
 from melfast.skin.ita import estimate_tone
 from melfast.skin.masks import Region, find_regions, make_mask
 from melfast.skin.tone import TONE_GROUPS, ita_degrees
@@ -103,7 +103,7 @@ def show(axis: Axes, image: NDArray, title: str, **options) -> None:
     axis.axis("off")
 
 
-def skin_image(index: int) -> Sample:
+def skin_image(index: int) -> SynthSample:
     return draw_sample(SEED, index, SIZE)
 
 
@@ -350,7 +350,7 @@ def former_row() -> Figure:
     weights = skin_weights(sample.image, regions, tone.lab)
     show(axes[0, 1], weights, "how far a pixel is moved", cmap="gray", vmin=0, vmax=255)
     for axis, target in zip(axes.ravel()[2:], (50, 0, -20, -40), strict=True):
-        moved = shift_skin(sample.image, target, tone=tone, regions=regions)
+        moved = move_skin(sample.image, target, tone=tone, regions=regions)
         show(axis, moved.image, f"to {target}°: measured {moved.tone.ita_deg:.1f}°")
     return figure
 

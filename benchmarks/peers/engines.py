@@ -59,7 +59,7 @@ def bf16_engine(exported: "ExportedClassifier", device: str, *, compiled: bool) 
 @contextmanager
 def tensorrt_engine(path: Path, batch: int) -> Iterator[Engine]:
     """TensorRT with one profile, for batches of 1 to `batch`; the engine lies beside the file."""
-    from melfast.engines.tensorrt_engine import TensorRtEngine
+    from melfast.engines.tensorrt import TensorRtEngine
     from melfast.engines.tensorrt_file import write_engine
 
     built = path.with_suffix(".engine")

@@ -127,7 +127,7 @@ def former(run: Run) -> None:
     """Drawn images to several targets, and the pixel work of it alone."""
     from melfast.prepare.synth import draw_sample
     from melfast.skin.curves import level_curves, light_gains
-    from melfast.skin.former import shift_skin
+    from melfast.skin.former import move_skin
 
     images = [draw_sample(0, index, FORMER_SIZE).image for index in range(FORMER_IMAGES)]
     curves = level_curves(light_gains([(68, 11, 15)], [(40, 12, 14)]))[0]
@@ -138,7 +138,7 @@ def former(run: Run) -> None:
         return lambda: len([move(image) for image in images])
 
     def exact(image: Image) -> list[float]:
-        return [shift_skin(image, t).tone.ita_deg - t for t in FORMER_TARGETS]
+        return [move_skin(image, t).tone.ita_deg - t for t in FORMER_TARGETS]
 
     missed = np.abs([exact(image) for image in images])
     run.check("part of targets reached within 2 degrees", (missed <= 2).mean(), at_least=0.95)
@@ -147,8 +147,8 @@ def former(run: Run) -> None:
         f"skin-former, {height}x{width}",
         "images/s",
         [
-            Contestant("exact, all of it", every(lambda i: shift_skin(i, FORMER_TARGETS[0]))),
-            Contestant("published, all of it", every(lambda i: shift_skin(i, FORMER_TARGETS[0], method="published"))),
+            Contestant("exact, all of it", every(lambda i: move_skin(i, FORMER_TARGETS[0]))),
+            Contestant("published, all of it", every(lambda i: move_skin(i, FORMER_TARGETS[0], method="published"))),
             Contestant("curves alone", every(lambda i: core.apply_curves(i, weights, curves, out))),
             Contestant("CIELAB shift alone", every(lambda i: core.shift_lab(i, weights, -5, 0, 9, out))),
         ],

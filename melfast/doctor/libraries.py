@@ -216,7 +216,7 @@ def dali() -> ProbeResult:
 
 def tensorrt() -> ProbeResult:
     """TensorRT, or TensorRT-RTX; a builder shows whether engines can be built here."""
-    from melfast.engines.tensorrt import MODULES, make_logger
+    from melfast.engines.tensorrt_builder import MODULES, make_logger
 
     for name in MODULES:
         try:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from melfast.data.preprocess import ColourSpace
 from melfast.engines.base import BackendName, Engine, UnusableError, file_sha256
-from melfast.engines.foreign import Foreign, Numbers, Output
+from melfast.engines.foreign import Foreign, Numbers, OutputKind
 from melfast.engines.tensorrt_file import is_engine, read_sidecar
 from melfast.io.errors import InputError
 from melfast.io.words import check_words
@@ -33,7 +33,7 @@ def open_engine(
     colour: ColourSpace | None = None,
     mean: Numbers | None = None,
     std: Numbers | None = None,
-    model_output: Output | None = None,
+    model_output: OutputKind | None = None,
 ) -> Engine:
     """Loads a model; `info` of the engine tells what runs it and why nothing faster does.
 
@@ -87,7 +87,7 @@ def read_model(
     *,
     input_size: tuple[int, int] | None = None,
     colour: ColourSpace | None = None,
-    model_output: Output | None = None,
+    model_output: OutputKind | None = None,
 ) -> ModelFile:
     """Reads the information in a model file, without the GPU or TensorRT that running it may need.
 
@@ -143,7 +143,7 @@ def _open(name: BackendName, path: Path, kind: str, threads: int | None, foreign
 
         return TorchEngine(path, threads=threads)
     if name == "tensorrt":
-        from melfast.engines.tensorrt_engine import TensorRtEngine
+        from melfast.engines.tensorrt import TensorRtEngine
 
         if foreign.given:
             raise UnusableError("melfast did not write the file")

@@ -15,7 +15,7 @@ from melfast.io.words import check_words
 from melfast.models.record import ModelRecord
 from melfast.models.running import SLACK
 
-Output = Literal["logits", "probability"]
+OutputKind = Literal["logits", "probability"]
 Numbers = tuple[float, float, float]
 # ONNX Runtime's names of the types that an image may have.
 TYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32, "tensor(float16)": np.float16}
@@ -39,7 +39,7 @@ class Foreign:
     colour: ColourSpace | None = None
     mean: Numbers | None = None
     std: Numbers | None = None
-    output: Output | None = None
+    output: OutputKind | None = None
 
     @property
     def given(self) -> str:
@@ -189,7 +189,7 @@ def _image_input(session: Any, path: Path) -> tuple[str, Any, bool, tuple[int, i
     raise InputError(f"{path}: takes {told}; expected one input of images, {TAKEN}")
 
 
-def _ending(path: Path) -> Output:
+def _ending(path: Path) -> OutputKind:
     """Whether the graph ends in a softmax or a sigmoid."""
     import onnx
 

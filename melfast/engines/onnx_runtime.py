@@ -18,7 +18,7 @@ from melfast.engines.base import (
     METADATA_KEY,
     OUTPUTS,
     EngineInfo,
-    Groups,
+    OptionalGroups,
     Outputs,
     UnusableError,
     file_sha256,
@@ -112,7 +112,7 @@ class OnnxEngine:
             assumed=self.adapter.assumed if self.adapter else "",
         )
 
-    def run(self, images_bhw3: NDArray[np.uint8], group_b: Groups = None) -> Outputs:
+    def run(self, images_bhw3: NDArray[np.uint8], group_b: OptionalGroups = None) -> Outputs:
         require_images(images_bhw3, self.record)
         if self.adapter:
             return self.adapter.run(self.session, images_bhw3)

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field
 
 from melfast.engines.base import METADATA_KEY, UnusableError, file_sha256
 from melfast.engines.gpu import Gpu, find_gpu
-from melfast.engines.tensorrt import build_engine, find_tensorrt, is_portable
+from melfast.engines.tensorrt_builder import build_engine, find_tensorrt, is_portable
 from melfast.io.errors import InputError
 from melfast.io.files import atomic_path
 from melfast.io.schema import checked, read_json, refused
@@ -42,7 +42,7 @@ def _in_order(batches: tuple[int, int, int]) -> tuple[int, int, int]:
 
 
 Digest = Annotated[str, AfterValidator(_digest)]
-Images = Annotated[int, Field(ge=1, le=65536)]
+NumImages = Annotated[int, Field(ge=1, le=65536)]
 
 
 @checked()
@@ -64,7 +64,7 @@ class Sidecar:
     engine_sha256: Digest
     runtime: Name
     gpu: Gpu | None
-    batches: Annotated[tuple[Images, Images, Images], AfterValidator(_in_order)]
+    batches: Annotated[tuple[NumImages, NumImages, NumImages], AfterValidator(_in_order)]
     record: ModelRecord
     melfast_engine_format: Literal[1] = 1
 

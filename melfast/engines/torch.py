@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from melfast.engines.base import EngineInfo, Groups, Outputs, file_sha256, groups_or_unknown, require_images
+from melfast.engines.base import EngineInfo, OptionalGroups, Outputs, file_sha256, groups_or_unknown, require_images
 from melfast.io.errors import InputError
 from melfast.io.words import check_words
 from melfast.models.checkpoint import WEIGHTS, find_checkpoint, load_checkpoint
@@ -57,7 +57,7 @@ class TorchEngine:
             sha256=file_sha256(weights),
         )
 
-    def run(self, images_bhw3: NDArray[np.uint8], group_b: Groups = None) -> Outputs:
+    def run(self, images_bhw3: NDArray[np.uint8], group_b: OptionalGroups = None) -> Outputs:
         require_images(images_bhw3, self.record)
         # torch.tensor copies, so read-only arrays are accepted.
         images = torch.tensor(images_bhw3, device=self.device)

@@ -14,7 +14,7 @@ from melfast.data.manifest import Manifest, read_manifest
 from melfast.data.native import NativeLoader
 from melfast.data.plan import evaluation_plan
 from melfast.data.preprocess import Preprocess
-from melfast.engines.base import Groups, Outputs
+from melfast.engines.base import OptionalGroups, Outputs
 from melfast.io.errors import InputError
 from melfast.io.folders import list_images
 from melfast.io.words import check_words
@@ -23,7 +23,7 @@ from melfast.models.deploy import Precision
 from melfast.models.record import ModelRecord
 
 # The function of an exported model, see Engine.run.
-Run = Callable[[NDArray[np.uint8], Groups], Outputs]
+Run = Callable[[NDArray[np.uint8], OptionalGroups], Outputs]
 
 CHECK_BATCHES = (1, 2, 7, 32)
 # Files of a class whose existence is checked; a run may have hundreds of thousands on slow storage.
@@ -156,7 +156,7 @@ def _in_turn(kinds: list[list[Path]], count: int) -> list[Path]:
 
 
 @check_words
-def compare(
+def compare_outputs(
     run: Run,
     classifier: torch.nn.Module,
     record: ModelRecord,

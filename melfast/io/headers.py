@@ -15,7 +15,7 @@ from typing import Literal
 from melfast.io.colour_profiles import chromatic_profile
 from melfast.io.errors import UnreadableError
 
-Format = Literal["JPEG", "PNG", "WebP", "BMP", "TIFF", "HEIF", "AVIF", "DICOM"]
+ImageFormat = Literal["JPEG", "PNG", "WebP", "BMP", "TIFF", "HEIF", "AVIF", "DICOM"]
 
 HEAD = 1 << 24  # bytes that contain the header of a JPEG, PNG or WebP with its EXIF and profile
 MAX_PIXELS = 100_000_000
@@ -86,7 +86,7 @@ class Header:
         stray: (start, end) of bytes between the segments of a JPEG that belong to none.
     """
 
-    format: Format
+    format: ImageFormat
     height: int
     width: int
     orientation: int = 1
@@ -103,7 +103,7 @@ class Header:
         return (self.width, self.height) if self.orientation >= 5 else (self.height, self.width)
 
 
-def recognise_format(data: bytes) -> Format:
+def recognise_format(data: bytes) -> ImageFormat:
     """The format, judged by the first bytes.
 
     Raises:

@@ -19,7 +19,7 @@ from melfast.io.colour_profiles import profile_name
 from melfast.io.decoders import MIRRORED_ACROSS, MIRRORED_DOWN, decode_pixels, peak_bytes
 from melfast.io.errors import ImageError, UnreadableError
 from melfast.io.formats import read_header
-from melfast.io.headers import HEAD, Format, Header
+from melfast.io.headers import HEAD, Header, ImageFormat
 from melfast.io.memory import InMemory, Source
 
 FILE_VARIABLE = "MELFAST_MAX_FILE_BYTES"
@@ -49,7 +49,7 @@ class ImageInfo:
 
     width: int
     height: int
-    format: Format
+    format: ImageFormat
     profile: str = ""
 
 

@@ -29,7 +29,7 @@ NUMBER = re.compile(r"[-+]?\d+([.,]\d+)?([eE][-+]?\d+)?")
 
 
 @dataclass(frozen=True)
-class Cells:
+class TextTable:
     """A CSV file as text, without pandas, which takes a second to import.
 
     Attributes:
@@ -63,7 +63,7 @@ class Table:
     Attributes:
         path: the file.
         frame: every column str, '' for an empty cell; index 0..N-1.
-        lines: see Cells.
+        lines: see TextTable.
     """
 
     path: Path
@@ -71,12 +71,12 @@ class Table:
     lines: NDArray[np.int64]
 
     def error(self, row: int, message: str) -> InputError:
-        """See Cells."""
-        return Cells(self.path, {}, self.lines).error(row, message)
+        """See TextTable."""
+        return TextTable(self.path, {}, self.lines).error(row, message)
 
     def errors(self, rows: Sequence[int], column: str, message: str) -> InputError:
-        """See Cells."""
-        return Cells(self.path, {column: self.frame[column].tolist()}, self.lines).errors(rows, column, message)
+        """See TextTable."""
+        return TextTable(self.path, {column: self.frame[column].tolist()}, self.lines).errors(rows, column, message)
 
 
 def shortened(first: Sequence[str], count: int | None = None) -> str:
@@ -97,7 +97,7 @@ def read_table(path: str | Path, header: Sequence[str] = ()) -> Table:
     return Table(cells.path, pd.DataFrame(cells.columns, dtype=str), cells.lines)
 
 
-def read_cells(path: str | Path, header: Sequence[str] = ()) -> Cells:
+def read_cells(path: str | Path, header: Sequence[str] = ()) -> TextTable:
     """Reads a CSV file, JSON lines, or the first sheet of an Excel workbook (with openpyxl).
 
     The separator is the one in a line `sep=;` of Excel, or else the most frequent of comma, semicolon,
@@ -131,7 +131,7 @@ def read_cells(path: str | Path, header: Sequence[str] = ()) -> Cells:
     columns = dict(zip(names, map(list, zip(*rows[1:], strict=True)), strict=True))
     if separator not in ("", ","):
         columns = {name: _decimal_points(cells) for name, cells in columns.items()}
-    return Cells(path, columns, np.array(lines[1:], np.int64))
+    return TextTable(path, columns, np.array(lines[1:], np.int64))
 
 
 def read_column_names(path: Path) -> list[str]:

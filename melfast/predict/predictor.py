@@ -18,11 +18,11 @@ from melfast.data.preprocess import ColourSpace
 from melfast.data.views import Tta, require_views
 from melfast.engines.backends import Backend, open_engine
 from melfast.engines.base import Engine, Outputs
-from melfast.engines.foreign import Numbers, Output
+from melfast.engines.foreign import Numbers, OutputKind
 from melfast.io.errors import ImageError, InputError
 from melfast.io.log import logger
 from melfast.io.memory import Source
-from melfast.io.pictures import Picture, sources
+from melfast.io.pictures import ImageLike, sources
 from melfast.io.words import check_words, require_word
 from melfast.models.record import ModelRecord
 from melfast.models.running import Ask, InferenceSettings, run_batches, take_usable
@@ -160,7 +160,7 @@ class Predictor:
         colour: ColourSpace | None = None,
         mean: Numbers | None = None,
         std: Numbers | None = None,
-        model_output: Output | None = None,
+        model_output: OutputKind | None = None,
     ) -> None:
         """Takes the arguments of `open_engine`."""
         self._path = Path(model).absolute()
@@ -200,7 +200,7 @@ class Predictor:
 
     def __call__(
         self,
-        images: Picture | Iterable[Picture],
+        images: ImageLike | Iterable[ImageLike],
         *,
         groups: Sequence[str | None] | None = None,
         batch_size: int = 32,

@@ -170,7 +170,7 @@ def prepare(plan: Plan, *, threads: int = 1, journal: Journal | None = None, bar
     if steps:
         with bar("preparing", len(rows)) as advance:
             swept = sweep(rows, work, threads=threads, journal=journal, still_good=still_good, progress=advance)
-    return _gather(plan, swept, lambda rows, found: dedup.compare(rows, found, threads=threads, bar=bar))
+    return _gather(plan, swept, lambda rows, found: dedup.find_pairs(rows, found, threads=threads, bar=bar))
 
 
 def _steps(plan: Plan) -> dict[str, Step]:
@@ -197,7 +197,9 @@ def _steps(plan: Plan) -> dict[str, Step]:
     return {name: every[name] for name in plan.steps if name in every}
 
 
-def _gather(plan: Plan, swept: SweepResult, compare: Callable[[Manifest, SweepResult], dedup.Duplicates]) -> Prepared:
+def _gather(
+    plan: Plan, swept: SweepResult, find_pairs: Callable[[Manifest, SweepResult], dedup.Duplicates]
+) -> Prepared:
     """Combines the results of all images into the table."""
     rows, results, config, steps = plan.rows, swept.results, plan.config, plan.steps
     summary: list[tuple[str, str]] = []
@@ -217,7 +219,7 @@ def _gather(plan: Plan, swept: SweepResult, compare: Callable[[Manifest, SweepRe
         notes += check.manifest_remarks(rows, checked.profiles)
         summary.append(("check", f"{len(rows):,} images good, {len(swept.bad):,} bad"))
     if "dedup" in steps:
-        rows = dedup.with_duplicates(rows, compare(rows, of("dedup")))
+        rows = dedup.with_duplicates(rows, find_pairs(rows, of("dedup")))
         notes += [f"targets differ in {line}" for line in dedup.contradictions(rows)]
         kinds = Counter(rows.column("duplicate_kind"))
         told = "; ".join(f"{kind} {kinds[kind]:,}" for kind in dedup.KINDS if kinds[kind])

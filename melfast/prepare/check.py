@@ -12,7 +12,7 @@ NO_PROFILES: Counter[str] = Counter()
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckResult:
     """What a check found.
 
     Attributes:
@@ -26,7 +26,7 @@ class Checked:
     profiles: Counter[str]
 
 
-def check_manifest(manifest: Manifest, *, threads: int = 1, progress: Callable[[], None] = lambda: None) -> Checked:
+def check_manifest(manifest: Manifest, *, threads: int = 1, progress: Callable[[], None] = lambda: None) -> CheckResult:
     """Decodes each image, and its mask if it has one, which must have the size of the image.
 
     A JPEG is decoded at a fraction of its size, which also reads all of its data and detects any damage.
@@ -46,12 +46,12 @@ def check_manifest(manifest: Manifest, *, threads: int = 1, progress: Callable[[
     return checked_rows(manifest, sweep(manifest, work, threads=threads, progress=progress))
 
 
-def checked_rows(manifest: Manifest, swept: SweepResult) -> Checked:
+def checked_rows(manifest: Manifest, swept: SweepResult) -> CheckResult:
     """The outcome of a check, from the results of `look_over`."""
     sizes = [size for size in swept.results if size is not None]
     good = manifest.select([row for row, size in enumerate(swept.results) if size is not None])
     good = good.with_columns(width=[size["width"] for size in sizes], height=[size["height"] for size in sizes])
-    return Checked(good, swept.bad, Counter(size["profile"] for size in sizes if size["profile"]))
+    return CheckResult(good, swept.bad, Counter(size["profile"] for size in sizes if size["profile"]))
 
 
 def manifest_remarks(manifest: Manifest, profiles: Counter[str] = NO_PROFILES) -> list[str]:

@@ -23,9 +23,9 @@ from melfast.io.errors import ImageError
 from melfast.io.images import read_bytes, read_image
 from melfast.io.journal import Journal
 from melfast.io.tables import read_table, require_columns
+from melfast.prepare.alignment import SIDE, aligned_similarity
 from melfast.prepare.lookalike import candidate_pairs, search_steps
 from melfast.prepare.picture import Picture, open_picture
-from melfast.prepare.registration import SIDE, lay_over
 from melfast.prepare.sweep import Bad, Bar, Result, SweepResult, no_bar, sweep
 
 # From the most to the least certain; a pair gets the first that applies.
@@ -82,11 +82,11 @@ def find_duplicates(
 
     with bar("reading", len(manifest)) as advance:
         swept = sweep(manifest, work, threads=threads, journal=journal, progress=advance)
-    return compare(manifest, swept, threads=threads, bar=bar)
+    return find_pairs(manifest, swept, threads=threads, bar=bar)
 
 
-def compare(manifest: Manifest, swept: SweepResult, *, threads: int = 1, bar: Bar = no_bar) -> Duplicates:
-    """`find_copies` of the results of `thumbnail`."""
+def find_pairs(manifest: Manifest, swept: SweepResult, *, threads: int = 1, bar: Bar = no_bar) -> Duplicates:
+    """The copies among images, from the results of `thumbnail`."""
     paths = manifest.image_paths
     good = [row for row, result in enumerate(swept.results) if result is not None]
     results = [result for result in swept.results if result is not None]
@@ -203,7 +203,7 @@ def _near(results: list[Result], pool: ThreadPoolExecutor, bar: Bar) -> list[Pai
     chunks = np.array_split(candidates, -(-len(candidates) // _PAIRS_AT_A_TIME))
     near: list[Pair] = []
     with _one_torch_thread(), bar("comparing", len(chunks)) as advance:
-        laid = pool.map(lambda chunk: lay_over(pictures, chunk), chunks)
+        laid = pool.map(lambda chunk: aligned_similarity(pictures, chunk), chunks)
         for chunk, (detail, colour) in zip(chunks, laid, strict=True):
             same = (detail >= _DETAIL_ANY_COLOUR) | ((detail >= _DETAIL) & (colour <= _COLOUR))
             near += [(one, other) for one, other in chunk[same].tolist()]

@@ -4,14 +4,13 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from pydantic import Field
 
 from melfast.data.manifest import Manifest
 from melfast.io.journal import Journal
-from melfast.io.schema import checked
+from melfast.io.schema import Fraction, checked
 from melfast.io.words import check_words
 from melfast.prepare.picture import Picture, open_picture, whole
 from melfast.prepare.sweep import Result, SweepResult, sweep
@@ -37,7 +36,7 @@ class ToneSettings:
     ita_convention: Convention = "cielab"
     tone_groups: ToneGroups = "six"
     fitzpatrick_map: FitzpatrickMap = "kinyanjui_groh"
-    ita_min_quality: Annotated[float, Field(ge=0, le=1)] = 0.0
+    ita_min_quality: Fraction = 0.0
 
 
 @check_words

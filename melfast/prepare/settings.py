@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from melfast.io.schema import checked, refused
+from melfast.io.schema import Fraction, checked, refused
 from melfast.prepare.picture import COPY_SIDE
 from melfast.skin.ita import Convention
 from melfast.skin.masks import MaskMethod
@@ -13,7 +13,6 @@ from melfast.skin.tone import FitzpatrickMap, ToneGroups
 StepName = Literal["check", "dedup", "masks", "ita", "resize", "split"]
 # In the order in which they run.
 STEPS: tuple[StepName, ...] = ("check", "dedup", "masks", "ita", "resize", "split")
-_Share = Annotated[float, Field(ge=0, le=1)]
 
 
 def whole_split(split: tuple[float, ...]) -> tuple[float, ...]:
@@ -58,9 +57,9 @@ class PrepareConfig:
     convention: Convention = "cielab"
     tone_groups: ToneGroups = "six"
     fitzpatrick: FitzpatrickMap = "kinyanjui_groh"
-    min_quality: _Share = 0.0
+    min_quality: Fraction = 0.0
     size: Annotated[int, Field(ge=8)] = COPY_SIDE
     quality: Annotated[int, Field(ge=1, le=100)] = 95
     copies_dir: str = ""
-    fractions: Annotated[tuple[_Share, _Share, _Share], AfterValidator(whole_split)] = (0.7, 0.15, 0.15)
+    fractions: Annotated[tuple[Fraction, Fraction, Fraction], AfterValidator(whole_split)] = (0.7, 0.15, 0.15)
     seed: int = 0

@@ -333,7 +333,7 @@ def draw(
         )
         keep(
             "decision-curve",
-            plots.decision_curve({name: of_models[name]["decision_curve"] for name in scores}),
+            plots.net_benefit({name: of_models[name]["decision_curve"] for name in scores}),
             "Net benefit of acting on the model's probability (cancers found, less false alarms weighed by the odds of "
             "the threshold), beside treating all lesions or none.",
         )

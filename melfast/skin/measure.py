@@ -4,14 +4,14 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
-from melfast.io.pictures import Picture, each
+from melfast.io.pictures import ImageLike, each
 from melfast.skin import former
 from melfast.skin.former import FormerMethod
 from melfast.skin.ita import Convention, estimate_tone
 from melfast.skin.masks import MaskMethod, make_mask
 
 
-def estimate_ita(images: Picture | Iterable[Picture], *, convention: Convention = "cielab") -> Any:
+def estimate_ita(images: ImageLike | Iterable[ImageLike], *, convention: Convention = "cielab") -> Any:
     """Estimates the skin tone of an image: its ITA in degrees, and the quality of the estimate.
 
         >>> import numpy as np
@@ -32,7 +32,7 @@ def estimate_ita(images: Picture | Iterable[Picture], *, convention: Convention 
     return each(partial(estimate_tone, convention=convention), images)
 
 
-def lesion_mask(images: Picture | Iterable[Picture], *, method: MaskMethod = "lesion") -> Any:
+def lesion_mask(images: ImageLike | Iterable[ImageLike], *, method: MaskMethod = "lesion") -> Any:
     """Segments the lesion of an image (or its hair or clean skin, by `method`).
 
     Args:
@@ -47,12 +47,14 @@ def lesion_mask(images: Picture | Iterable[Picture], *, method: MaskMethod = "le
     return each(lambda image: make_mask(image, method).astype(bool), images)
 
 
-def shift_skin(images: Picture | Iterable[Picture], target_ita_deg: float, *, method: FormerMethod = "exact") -> Any:
+def shift_skin(
+    images: ImageLike | Iterable[ImageLike], target_ita_deg: float, *, method: FormerMethod = "exact"
+) -> Any:
     """Moves the visible skin of an image to another ITA; the lesion is unchanged.
 
     Args:
         images: one or several, see melfast.io.pictures.sources.
-        target_ita_deg, method: see melfast.skin.former.shift_skin.
+        target_ita_deg, method: see melfast.skin.former.move_skin.
     Returns:
         Shifted: `image`, uint8 [H, W, 3], and the `tone` measured on it; a list of them for several
         images.
@@ -60,4 +62,4 @@ def shift_skin(images: Picture | Iterable[Picture], target_ita_deg: float, *, me
         ImageError: an image cannot be read.
         TypeError, ValueError: not an image.
     """
-    return each(lambda image: former.shift_skin(image, target_ita_deg, method=method), images)
+    return each(lambda image: former.move_skin(image, target_ita_deg, method=method), images)

@@ -36,7 +36,7 @@ def run(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "output.dir": str(folder),
     }
     config, _ = load_config(None, [Override(k, v, "test") for k, v in values.items()])
-    run_training(config, {}, going_on=False)
+    run_training(config, {}, resume=False)
     return folder
 
 
@@ -81,7 +81,7 @@ def test_calls_by_group_where_recall_is_to_be_equal(run: Path, tiny_data: Path, 
         "train.epochs": 1,
     }
     config, _ = load_config(run / "config.yaml", [Override(k, v, "t") for k, v in values.items()])
-    run_training(config, {}, going_on=False)
+    run_training(config, {}, resume=False)
     record = read_record(find_checkpoint(tmp_path / "run"))
     assert record.threshold_rule == "equal_recall 0.75"
     assert len(set(record.group_thresholds)) == 2

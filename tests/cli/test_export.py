@@ -73,7 +73,7 @@ def test_export_then_predict(run: Path, tmp_path: Path, capfd: pytest.CaptureFix
     assert "checked against torch on 42 synthetic images, batches of 1" in second
     wanted = f"  not checked on images of the run: {run / 'manifest.csv'}: no such file"
     assert third.startswith(wanted)
-    assert third.endswith("; --images takes others")
+    assert third.endswith("; use --images")
 
     melfast("predict", "--model", model, "--images", photos, "--output", output)
     with open(output, newline="") as file:

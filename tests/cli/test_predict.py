@@ -70,7 +70,7 @@ def test_auto_says_what_it_passed_over(folder: Path) -> None:
 def test_options_with_dashes_and_underscores(folder: Path) -> None:
     words = ("--batch_size", 1, "--on_error", "raise", "--backend", "onnx-cpu", "--threads", 1)
     done = predict(folder, *words, "--threshold", 0.1)
-    assert "threshold 0.1 (as asked for)" in done.stdout
+    assert "threshold 0.1 (as requested)" in done.stdout
     assert (folder / "p.csv").read_text() == "image_name,prediction,probability\na,1,0.2\nb,1,0.8\n"
 
 

@@ -24,7 +24,7 @@ from melfast.data import native
 from melfast.data.augment import Augment
 from melfast.data.batch import Batch
 from melfast.data.native import NativeLoader
-from melfast.data.plan import EpochPlan, Rows, evaluation_plan, training_plan, working_size
+from melfast.data.plan import EpochPlan, Rows, evaluation_plan, size_before_warp, training_plan
 from melfast.data.preprocess import Preprocess
 from melfast.io.errors import ImageError
 from melfast.io.images import Needed, read_scaled
@@ -209,7 +209,7 @@ def test_each_image_gets_its_own_affine(colour: Literal["rgb", "cielab"], files:
     for batch in NativeLoader(files, how, plan, threads=3):
         for index, image in zip(batch.index, batch.images, strict=True):
             wanted = np.empty((12, 16, 3), np.float32)
-            size = working_size(plan.affine[record], 12, 16)
+            size = size_before_warp(plan.affine[record], 12, 16)
             pixels, _, extent = read_scaled(files[index], lambda *_, size=size: size)
             core.prepare(pixels, plan.affine[record], wanted, colour, how.mean, how.std, extent=extent, working=size)
             assert index == plan.index[record]

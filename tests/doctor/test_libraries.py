@@ -114,10 +114,10 @@ def test_no_tensorrt_of_any_name(monkeypatch):
 
 
 def test_a_tensorrt_that_complains_is_broken(monkeypatch):
-    from melfast.engines import tensorrt
+    from melfast.engines import tensorrt_builder
 
     logger = SimpleNamespace(errors=["CUDA initialization failure with error: 35"])
-    monkeypatch.setattr(tensorrt, "make_logger", lambda trt: logger)
+    monkeypatch.setattr(tensorrt_builder, "make_logger", lambda trt: logger)
     fake = SimpleNamespace(Builder=lambda logger: None, __version__="11.4")
     monkeypatch.setitem(sys.modules, "tensorrt", fake)
     with pytest.raises(RuntimeError, match=r"^CUDA initialization failure with error: 35$"):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from melfast.data.preprocess import Preprocess
-from melfast.engines import gpu, onnx_runtime, tensorrt, tensorrt_engine
+from melfast.engines import gpu, onnx_runtime, tensorrt, tensorrt_builder
 from melfast.engines.backends import ModelFile, open_engine, read_model
 from melfast.engines.base import UnusableError, file_sha256
 from melfast.engines.gpu import Gpu
@@ -30,7 +30,7 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     def find() -> Gpu:
         raise UnusableError(NO_GPU)
 
-    for module in (onnx_runtime, tensorrt_engine):
+    for module in (onnx_runtime, tensorrt):
         monkeypatch.setattr(module, "find_gpu", find)
 
 
@@ -123,7 +123,7 @@ def test_read_model_needs_no_gpu(model: Path, run: Path) -> None:
 
 
 def test_auto_does_not_build(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tensorrt_engine, "find_gpu", lambda: Gpu("drawn", "9.0"))
+    monkeypatch.setattr(tensorrt, "find_gpu", lambda: Gpu("drawn", "9.0"))
     monkeypatch.setattr(onnx_runtime, "find_gpu", lambda: Gpu("drawn", "9.0"))
     monkeypatch.setattr(onnx_runtime.onnxruntime, "get_available_providers", list)
     info = open_engine(model).info
@@ -132,9 +132,9 @@ def test_auto_does_not_build(model: Path, monkeypatch: pytest.MonkeyPatch) -> No
         "onnx-cuda": f"onnxruntime-gpu is not installed: {onnx_runtime.INSTALL}",
     }
     assert not model.with_suffix(".engine").exists()
-    monkeypatch.setattr(tensorrt, "MODULES", ("no_such_tensorrt",))
+    monkeypatch.setattr(tensorrt_builder, "MODULES", ("no_such_tensorrt",))
     reason = open_engine(model).info.passed_over["tensorrt"]
-    assert reason == f"TensorRT is not installed: {tensorrt.INSTALL}"
+    assert reason == f"TensorRT is not installed: {tensorrt_builder.INSTALL}"
 
 
 def test_what_is_broken_is_not_passed_over(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_no_torch_is_loaded(model: Path) -> None:
     code = (
         "import sys, numpy as np\n"
         "from melfast.engines.backends import open_engine\n"
-        "import melfast.engines.tensorrt_engine\n"
+        "import melfast.engines.tensorrt\n"
         f"engine = open_engine({str(model)!r})\n"
         "engine.run(np.zeros((1, 4, 6, 3), np.uint8))\n"
         "print(sorted({'torch', 'timm', 'pandas'} & set(sys.modules)))"

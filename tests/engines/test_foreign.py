@@ -188,7 +188,7 @@ def test_no_probability_is_found_for_some_images(tmp_path: Path) -> None:
 def test_what_is_lacking(tmp_path: Path, red_model: Callable[..., Path]) -> None:
     fixed = write(tmp_path / "fixed.onnx", PLANES)
     open_size = write(tmp_path / "open.onnx", ["n", 3, "h", "w"])
-    begin = "an ONNX model that melfast export did not write; to use it, say"
+    begin = "an ONNX model that melfast export did not write; to use it, give"
     cases: list[tuple[Path, Foreign, str]] = [
         (fixed, Foreign(), f"{begin} `colour` rgb or cielab"),
         (open_size, Foreign(), f"{begin} `colour` rgb or cielab and `input_size` WxH"),

@@ -77,7 +77,7 @@ def test_missing_or_folder(tmp_path: Path) -> None:
 def test_no_onnx_file(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
-    with pytest.raises(InputError, match="cannot be loaded as an ONNX file; is it whole") as caught:
+    with pytest.raises(InputError, match="cannot be loaded as an ONNX file; is it complete") as caught:
         OnnxEngine(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
@@ -102,7 +102,7 @@ def test_not_ours(model: Path) -> None:
     with pytest.raises(InputError) as caught:
         OnnxEngine(model)
     assert str(caught.value) == (
-        f"{model}: an ONNX model that melfast export did not write; to use it, say `colour` rgb or cielab"
+        f"{model}: an ONNX model that melfast export did not write; to use it, give `colour` rgb or cielab"
     )
 
 
@@ -131,7 +131,7 @@ def test_another_provider_is_no_silent_matter(model: Path, monkeypatch: pytest.M
     monkeypatch.setattr(onnxruntime.InferenceSession, "get_providers", lambda self: ["Other"])
     with pytest.raises(UnusableError) as caught:
         OnnxEngine(model)
-    assert str(caught.value) == "ONNX Runtime took Other for CPUExecutionProvider"
+    assert str(caught.value) == "ONNX Runtime uses Other instead of CPUExecutionProvider"
 
 
 def test_what_it_was_is_told(model: Path) -> None:
@@ -176,7 +176,7 @@ def test_a_silent_fallback_is_found(model: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(UnusableError) as caught:
         OnnxEngine(model, device="cuda")
     assert str(caught.value) == (
-        "ONNX Runtime took CPUExecutionProvider for CUDAExecutionProvider: the CUDA or cuDNN "
+        "ONNX Runtime uses CPUExecutionProvider instead of CUDAExecutionProvider: the CUDA or cuDNN "
         "libraries that it needs are missing or of another version"
     )
 

@@ -12,8 +12,8 @@ import pytest
 from melfast.engines import tensorrt_file
 from melfast.engines.base import UnusableError, file_sha256
 from melfast.engines.gpu import Gpu
-from melfast.engines.tensorrt import find_tensorrt
-from melfast.engines.tensorrt_engine import find_engine
+from melfast.engines.tensorrt import find_engine
+from melfast.engines.tensorrt_builder import find_tensorrt
 from melfast.engines.tensorrt_file import Sidecar, read_sidecar, require_fits, runtime_name, sidecar_path, write_engine
 from melfast.io.errors import InputError
 from melfast.io.schema import from_json
@@ -153,7 +153,7 @@ def test_engines_that_are_not_whole(engine: Path) -> None:
 def test_both_or_none(engine: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {path.name: path.read_bytes() for path in engine.parent.iterdir()}
     model.write_bytes(b"no model")
-    with pytest.raises(InputError, match="cannot be read as an ONNX file; is it whole"):
+    with pytest.raises(InputError, match="cannot be read as an ONNX file; is it complete"):
         write_engine(model, engine)
     model.write_bytes(before["model.onnx"])
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from melfast.data.preprocess import Preprocess
-from melfast.export.check import Check, compare, draw_images, pictures_at_hand, read_pictures
+from melfast.export.check import Check, compare_outputs, draw_images, pictures_at_hand, read_pictures
 from melfast.io.errors import InputError
 from melfast.models.record import ModelRecord
 
@@ -33,10 +33,10 @@ def means(images: NDArray[np.uint8], *, off: float = 0.0) -> tuple[NDArray[np.fl
 
 
 def test_by_hand() -> None:
-    check = compare(means, Means(), RECORD)
+    check = compare_outputs(means, Means(), RECORD)
     assert (check.images, check.pictures) == (42, "")
     assert check.probability_error < 1e-6
-    off = compare(lambda images: means(images, off=0.25), Means(), RECORD)
+    off = compare_outputs(lambda images: means(images, off=0.25), Means(), RECORD)
     assert off.probability_error == pytest.approx(0.25, abs=1e-5)
     assert off.logit_error == pytest.approx(1.0, abs=1e-5)
     assert not off.passed
@@ -68,7 +68,7 @@ def test_pictures_of_each_class(tiny_data: Path) -> None:
         seen.append(images)
         return means(images)
 
-    check = compare(watched, Means(), RECORD, pictures=pictures)
+    check = compare_outputs(watched, Means(), RECORD, pictures=pictures)
     assert [len(images) for images in seen] == [1, 2, 7, 32, 1, 2, 7, 32]
     np.testing.assert_array_equal(np.concatenate(seen[4:]), pictures.images_nhw3)
     assert (check.images, check.pictures) == (84, pictures.description)
@@ -81,7 +81,7 @@ def test_a_few_pictures_serve_several_times(tmp_path: Path) -> None:
     pictures = read_pictures(tmp_path, RECORD)
     assert pictures.description == f"4 of {tmp_path}"
     assert pictures.images_nhw3[:, 0, 0, 0].tolist() == [1, 4, 2, 3]  # the folders in turn
-    assert compare(means, Means(), RECORD, pictures=pictures).images == 84
+    assert compare_outputs(means, Means(), RECORD, pictures=pictures).images == 84
 
 
 def test_a_class_without_pictures(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from melfast.data.preprocess import ColourSpace, Preprocess
-from melfast.engines import tensorrt
+from melfast.engines import tensorrt_builder
 from melfast.engines.onnx_runtime import OnnxEngine
 from melfast.engines.tensorrt_file import read_sidecar, write_engine
 from melfast.export import formats as export
@@ -229,7 +229,7 @@ def test_torch_alone_runs_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["onnx", "torchscript", "torch-export", "hf", "triton", "tensorrt"])
 def test_what_differs_is_not_kept(kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, record = model_of("plain", "rgb")
-    monkeypatch.setattr(export, "compare", lambda run, *_: Check(42, 2e-5, 0.0, 0.0, 1.0, "fp32"))
+    monkeypatch.setattr(export, "compare_outputs", lambda run, *_: Check(42, 2e-5, 0.0, 0.0, 1.0, "fp32"))
     if kind in ("onnx", "triton", "tensorrt"):  # seconds, for a file that is thrown away
         monkeypatch.setattr(export, "write_onnx", lambda *_, **options: None)
     with pytest.raises(InputError) as caught:
@@ -305,10 +305,10 @@ def test_place_of_an_engine_is_tried_before_the_work(tmp_path: Path, monkeypatch
 
 def test_engines_for_triton_are_of_tensorrt_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, record = model_of("plain", "rgb")
-    monkeypatch.setattr(tensorrt, "MODULES", ("tensorrt_rtx", "tensorrt_rtx_bindings"))
+    monkeypatch.setattr(tensorrt_builder, "MODULES", ("tensorrt_rtx", "tensorrt_rtx_bindings"))
     with pytest.raises(InputError) as caught:
         export_model(model, record, tmp_path / "repo", "triton", runtime="tensorrt")
-    found = tensorrt.find_tensorrt().__name__
+    found = tensorrt_builder.find_tensorrt().__name__
     assert str(caught.value) == (
         f"{tmp_path / 'repo'}: Triton runs only engines of TensorRT itself, got {found}; pip install "
         "tensorrt-cu13, or the ONNX file: `runtime='onnx'`"
@@ -361,12 +361,14 @@ def test_the_tone_group_through_onnx_and_tensorrt(tmp_path: Path) -> None:
     np.testing.assert_allclose(session.run(None, one)[0], decode(logits, record, torch.full((5,), 1)), atol=1e-5)
     np.testing.assert_allclose(session.run(None, {"images": images})[0], decode(logits, record), atol=1e-5)
     # TensorRT would take an input with a default for a constant.
-    trt = tensorrt.find_tensorrt()
+    trt = tensorrt_builder.find_tensorrt()
     write_engine(tmp_path / "model.onnx", tmp_path / "model.plan")
-    built = trt.Runtime(tensorrt.make_logger(trt)).deserialize_cuda_engine((tmp_path / "model.plan").read_bytes())
+    built = trt.Runtime(tensorrt_builder.make_logger(trt)).deserialize_cuda_engine(
+        (tmp_path / "model.plan").read_bytes()
+    )
     if built is not None:  # None: without a GPU
         assert [built.get_tensor_name(i) for i in range(2)] == ["images", "group"]
-    content = onnx.load_from_string(tensorrt.without_defaults((tmp_path / "model.onnx").read_bytes()))
+    content = onnx.load_from_string(tensorrt_builder.without_defaults((tmp_path / "model.onnx").read_bytes()))
     assert "group" not in [each.name for each in content.graph.initializer]
     assert [each.name for each in content.graph.input] == ["images", "group"]
 

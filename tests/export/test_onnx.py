@@ -21,7 +21,7 @@ from melfast.data.plan import evaluation_plan
 from melfast.data.preprocess import ColourSpace, Preprocess
 from melfast.engines.onnx_runtime import OnnxEngine
 from melfast.export import onnx as module
-from melfast.export.check import Check, compare, draw_images
+from melfast.export.check import Check, compare_outputs, draw_images
 from melfast.export.formats import export_model, export_onnx
 from melfast.export.onnx import build_graph
 from melfast.io.errors import InputError
@@ -289,8 +289,8 @@ def test_the_comparison_feeds_torch_as_training_does(
     onnx.helper.set_model_props(graph, {"melfast": other.to_json()})
     onnx.save(graph, tmp_path / "model.onnx")
     engine = OnnxEngine(tmp_path / "model.onnx")
-    assert compare(engine.run, classifier, record).passed
-    assert not compare(engine.run, classifier, engine.record).passed
+    assert compare_outputs(engine.run, classifier, record).passed
+    assert not compare_outputs(engine.run, classifier, engine.record).passed
 
 
 def test_too_large_for_one_file(small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

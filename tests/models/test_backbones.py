@@ -43,7 +43,7 @@ def test_tags(name: str, in_22k: bool, wanted: str) -> None:
 
 
 def test_22k_where_there_is_none() -> None:
-    with pytest.raises(InputError, match="dinov2_vit_small has no weights of ImageNet-22k; there"):
+    with pytest.raises(InputError, match="dinov2_vit_small has no ImageNet-22k weights; expected one of"):
         timm_model("dinov2_vit_small", 224, 224, in_22k=True)
     with pytest.raises(InputError, match="'resnet18' is a name of timm; expected the tag"):
         timm_model("resnet18", 224, 224, in_22k=True)

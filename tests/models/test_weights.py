@@ -69,7 +69,7 @@ def test_files_that_are_no_weights(tmp_path: Path, capsys: pytest.CaptureFixture
         load_file(model, path)
     assert capsys.readouterr().out == ""
     torch.save({"epoch": 3}, path)
-    with pytest.raises(InputError, match=r"a\.pth: holds no tensors by name"):
+    with pytest.raises(InputError, match=r"a\.pth: holds no named tensors"):
         load_file(model, path)
     torch.save({"a": torch.zeros(1), "b": torch.zeros(2)}, path)
     with pytest.raises(InputError, match="none of its 2 tensors fits the network; it has a, b"):

@@ -22,7 +22,7 @@ from PIL import Image
 import melfast
 from melfast.data import native
 from melfast.data.preprocess import Preprocess
-from melfast.engines.base import Engine, EngineInfo, Groups
+from melfast.engines.base import Engine, EngineInfo, OptionalGroups
 from melfast.engines.onnx_runtime import OnnxEngine
 from melfast.io import images as images_module
 from melfast.io.errors import ImageError, InputError
@@ -107,7 +107,7 @@ class FixedEngine:
         self.probability, self.calls = probability, 0
 
     def run(
-        self, images_bhw3: NDArray[np.uint8], group_b: Groups = None
+        self, images_bhw3: NDArray[np.uint8], group_b: OptionalGroups = None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         first = self.calls
         self.calls += len(images_bhw3)
@@ -354,9 +354,9 @@ def test_predictor_of_a_file_that_melfast_did_not_write(model: Path, photos: Pat
     said: dict[str, Any] = {"input_size": (6, 4), "colour": "rgb", "model_output": "probability"}
     found = Predictor(model, **said)([photos / "p1.png", photos / "p4.png"])
     np.testing.assert_allclose(found, [0.2, 0.8], rtol=1e-6)
-    with pytest.raises(InputError, match="to use it, say `colour` rgb or cielab"):
+    with pytest.raises(InputError, match="to use it, give `colour` rgb or cielab"):
         Predictor(model)
-    with pytest.raises(InputError, match=r"colour rgb and nothing else; got colour and mean$"):
+    with pytest.raises(InputError, match=r"its colour must be rgb; got colour and mean$"):
         Predictor(model, colour="rgb", mean=(0.5, 0.5, 0.5))
 
 

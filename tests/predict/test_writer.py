@@ -19,7 +19,7 @@ from PIL import Image
 
 from melfast.cli import one_line
 from melfast.data.preprocess import Preprocess
-from melfast.engines.base import EngineInfo, Groups
+from melfast.engines.base import EngineInfo, OptionalGroups
 from melfast.engines.onnx_runtime import OnnxEngine
 from melfast.io import journal
 from melfast.io.errors import ImageError, InputError
@@ -54,7 +54,7 @@ class Engine:
         self.seen, self.stop_after = 0, stop_after
 
     def run(
-        self, images_bhw3: NDArray[np.uint8], group_b: Groups = None
+        self, images_bhw3: NDArray[np.uint8], group_b: OptionalGroups = None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         if self.seen >= self.stop_after:
             raise KeyboardInterrupt
@@ -137,7 +137,7 @@ def test_what_is_kept_is_told_whatever_ends_the_run(
     output, png = tmp_path / "p.parquet", Path(photos.paths[5])
 
     class Broken(Engine):
-        def run(self, images_bhw3: NDArray[np.uint8], group_b: Groups = None) -> Any:
+        def run(self, images_bhw3: NDArray[np.uint8], group_b: OptionalGroups = None) -> Any:
             if self.seen:
                 raise RuntimeError("CUDA error")
             return super().run(images_bhw3, group_b)

@@ -593,7 +593,7 @@ def test_an_identity_that_is_not_used_is_a_warning(tmp_path: Path) -> None:
         ("device", [f"HX-{i % 3:04}" for i in range(30)], False),
     ],
 )
-def test_what_looks_like_an_identity(column: str, values: list[str], looks: bool) -> None:
+def test_what_looks_like_an_id(column: str, values: list[str], looks: bool) -> None:
     frame = pd.DataFrame({"image_name": [str(i) for i in range(len(values))], column: values}, dtype=str)
     assert bool(unused_identities(Manifest(Path("m.csv"), frame))) == looks
 

@@ -1,4 +1,4 @@
-"""What a run refuses to train on, and what it says of what it takes in."""
+"""The data of a run: what is refused, and what is reported about the import."""
 
 import os
 from collections.abc import Callable

@@ -38,7 +38,7 @@ METHODS = {
 def test_sixty_steps(name: str, tiny_config: Callable[..., Config], tmp_path: Path) -> None:
     torch.set_num_threads(1)
     config = tiny_config(train__epochs=15, train__log_every=1, **METHODS[name])
-    run_training(config, {}, going_on=False)
+    run_training(config, {}, resume=False)
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if line["kind"] == "train"]
     assert len(losses) == 60

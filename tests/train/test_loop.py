@@ -192,7 +192,7 @@ def test_the_same_images_however_they_are_dealt(tiny_config: MakeConfig) -> None
 
 def test_a_run(tiny_config: MakeConfig, tmp_path: Path) -> None:
     config = tiny_config(train__epochs=8, optim__lr=0.03)
-    run_training(config, {}, going_on=False)
+    run_training(config, {}, resume=False)
     run = tmp_path / "run"
     assert {path.name for path in run.iterdir()} == {
         ".melfast.json",
@@ -266,7 +266,7 @@ def test_a_resumed_run_is_bitwise_the_run(
     options = {"channels": [4, 4, 8, 8], "stem_width": 4, "drop_rate": 0.5}
     changes = {"model__backbone_options": options, "train__checkpoint_minutes": 1e-9}
     changes |= method
-    run_training(tiny_config(**changes), {}, going_on=False)
+    run_training(tiny_config(**changes), {}, resume=False)
     whole, other = tmp_path / "run", tmp_path / "other"
 
     config = tiny_config(**changes, output__dir=str(other))
@@ -280,9 +280,9 @@ def test_a_resumed_run_is_bitwise_the_run(
     with monkeypatch.context() as patch:
         patch.setattr(loop, "seed_step", stop)
         with pytest.raises(StoppedError):
-            run_training(config, {}, going_on=False)
+            run_training(config, {}, resume=False)
     assert load_state(find_checkpoint(other, "last")).step == stop_at
-    run_training(config, {}, going_on=True)
+    run_training(config, {}, resume=True)
 
     expected, found = weights_of(whole), weights_of(other)
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
@@ -308,7 +308,7 @@ def test_killed_at_random_steps(
         "train__checkpoint_minutes": 1e-9,
         "train__epochs": 3,
     }
-    run_training(tiny_config(**changes, output__dir=str(tmp_path / "whole")), {}, going_on=False)
+    run_training(tiny_config(**changes, output__dir=str(tmp_path / "whole")), {}, resume=False)
     rng = np.random.default_rng([SAMPLERS.index(sampler), precision == "fp16"])
     step = loop.seed_step
     steps_left = 0
@@ -326,7 +326,7 @@ def test_killed_at_random_steps(
     for attempt in range(20):
         steps_left = int(rng.integers(1, 5))
         try:
-            run_training(config, {}, going_on=attempt > 0)
+            run_training(config, {}, resume=attempt > 0)
             break
         except StoppedError:
             kills += 1
@@ -340,7 +340,7 @@ def test_killed_at_random_steps(
 def test_killed_by_the_system(tiny_config: MakeConfig, tmp_path: Path) -> None:
     """SIGKILL at any moment of a process: what there is of the run goes on to the same end."""
     changes = {"train__checkpoint_minutes": 1e-9, "train__epochs": 30}
-    run_training(tiny_config(**changes, output__dir=str(tmp_path / "whole")), {}, going_on=False)
+    run_training(tiny_config(**changes, output__dir=str(tmp_path / "whole")), {}, resume=False)
     (tmp_path / "config.yaml").write_text(tiny_config(**changes).to_yaml())
     command = [sys.executable, "-m", "melfast", "train", "--config", "config.yaml", "--resume"]
     log = tmp_path / "run" / "log.jsonl"
@@ -352,7 +352,7 @@ def test_killed_by_the_system(tiny_config: MakeConfig, tmp_path: Path) -> None:
                     process.kill()
                 time.sleep(0.001)
         assert process.returncode == -signal.SIGKILL
-    run_training(tiny_config(**changes), {}, going_on=True)
+    run_training(tiny_config(**changes), {}, resume=True)
     expected, found = weights_of(tmp_path / "whole"), weights_of(tmp_path / "run")
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
     assert [line["step"] for line in log_of(tmp_path / "run", "train")] == list(range(1, 121))
@@ -385,7 +385,7 @@ def test_compile(tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.Mo
 def test_loss_that_is_not_finite_stops_the_run(tiny_config: MakeConfig, tmp_path: Path) -> None:
     config = tiny_config(optim__lr=1e30, optim__clip_norm=0.0, optim__warmup=0.0, train__log_every=100)
     with pytest.raises(InputError) as caught:
-        run_training(config, {}, going_on=False)
+        run_training(config, {}, resume=False)
     found = str(caught.value)
     assert found.startswith("the loss is nan in step 2, which is skipped, for 8 images: t")
     assert found.endswith(", ...; try a lower optim.lr, or train.precision fp32")
@@ -413,7 +413,7 @@ def test_gradient_that_is_not_finite_stops_before_the_step(tiny_config: MakeConf
 def test_resume_in_another_precision(tiny_config: MakeConfig, tmp_path: Path) -> None:
     before = make_trainer(tiny_config(), tmp_path / "a").learner.training_state()
     assert before["scaler"] == {}
-    run_training(tiny_config(train__epochs=1), {}, going_on=False)
+    run_training(tiny_config(train__epochs=1), {}, resume=False)
     again = tiny_config(train__epochs=1, train__precision="fp16")
     cells = np.ones((3, 2))
     build_learner(again, load_checkpoint(tmp_path / "run")[1], World(), cells).restore(
@@ -459,9 +459,9 @@ def test_unreadable_images(
     bad.write_bytes(b"no image")
     config = tiny_config(data__path=str(manifest))
     with pytest.raises(InputError, match=r"t03.png: "):
-        run_training(config, {}, going_on=False)
+        run_training(config, {}, resume=False)
     config = tiny_config(data__path=str(manifest), data__on_error="skip")
-    run_training(config, {}, going_on=False)
+    run_training(config, {}, resume=False)
     lines = [line_of(record) for record in caplog.records if "left out" in record.getMessage()]
     assert len(lines) == 1  # once, not once an epoch
     assert lines[0].startswith("warning: left out (1 so far): ")
@@ -497,7 +497,7 @@ def test_batch_without_an_image(tiny_config: MakeConfig, tiny_data: Path, tmp_pa
         (tmp_path / "data" / f"t{i:02d}.png").write_bytes(b"no image")
     config = tiny_config(data__path=str(manifest), data__on_error="skip")
     with pytest.raises(InputError, match=r"none of the 8 images of step 1 can be read: .*png: "):
-        run_training(config, {}, going_on=False)
+        run_training(config, {}, resume=False)
 
 
 def test_pieces_without_an_image(tiny_config: MakeConfig, tiny_data: Path, tmp_path: Path) -> None:
@@ -506,7 +506,7 @@ def test_pieces_without_an_image(tiny_config: MakeConfig, tiny_data: Path, tmp_p
     (tmp_path / "data" / "t03.png").unlink()
     changes = {"data__path": str(manifest), "data__on_error": "skip", "train__accumulate": 8}
     config = tiny_config(**changes, **NO_BATCH_NORM)
-    run_training(config, {}, going_on=False)
+    run_training(config, {}, resume=False)
     assert len(log_of(tmp_path / "run", "train")) == 8
 
 
@@ -545,7 +545,7 @@ def test_linear_probing_trains_the_head_alone(tiny_config: MakeConfig, tmp_path:
     trainer = make_trainer(tiny_config(), tmp_path)
     torch.save(trainer.learner.model.state_dict(), tmp_path / "a.pth")
     changes = {"model__freeze": True, "model__weights": str(tmp_path / "a.pth")}
-    run_training(tiny_config(train__epochs=1, **changes), {}, going_on=False)
+    run_training(tiny_config(train__epochs=1, **changes), {}, resume=False)
     told = (tmp_path / "run" / "training.log").read_text()
     assert "a.pth: " in told
     assert "tensors loaded" in told

@@ -113,7 +113,7 @@ def die(seed, at, rank):
 
 loop.seed_step = die
 torch.set_num_threads(1)
-run_training(load_config(Path(sys.argv[1]))[0], {}, going_on=False)
+run_training(load_config(Path(sys.argv[1]))[0], {}, resume=False)
 """
 
 
@@ -140,15 +140,15 @@ def test_a_dead_process_ends_the_run(tiny_config: MakeConfig, tmp_path: Path) ->
     (tmp_path / "dies.py").write_text(DIES_ONCE)
     done = torchrun(tmp_path, 2, "dies.py", "died.yaml")
     assert done.returncode == 1
-    assert "InputError: another process of the run has ended, so this one cannot go" in done.stderr
+    assert "InputError: another process of the run has ended, so this one stops" in done.stderr
     assert "stopped by InputError: another" in (tmp_path / "run" / "training.log").read_text()
-    run_training(config, {}, going_on=True)
+    run_training(config, {}, resume=True)
     assert find_checkpoint(tmp_path / "run", "last").name == "epoch-002"
 
 
 def test_restarts_do_not_go_on_with_a_run_of_before(tiny_config: MakeConfig, tmp_path: Path) -> None:
     config = tiny_config(train__epochs=1)
-    run_training(config, {}, going_on=False)
+    run_training(config, {}, resume=False)
     before = find_checkpoint(tmp_path / "run", "last").stat()
     (tmp_path / "config.yaml").write_text(tiny_config(train__epochs=2).to_yaml())
     done = torchrun(tmp_path, 2, "--max-restarts", "1", "-m", "melfast", "train", "--config", "config.yaml")
