@@ -318,8 +318,8 @@ def _target_line(draft: Draft, manifest: Manifest) -> str:
     if not draft.target:
         return ""
     counts = {value: int((manifest.targets == value).sum()) for value in (1, 0, -1)}
-    unknown = f", unlabelled {counts[-1]:,}" if counts[-1] else ""
-    return f"{draft.target}: 1 {counts[1]:,}, 0 {counts[0]:,}{unknown}"
+    unknown = f", {counts[-1]:,} unlabelled" if counts[-1] else ""
+    return f"{draft.target}: {counts[1]:,} positive, {counts[0]:,} negative{unknown}"
 
 
 def _find_images(draft: Draft, root: Path, images: Path | None, on_missing: OnMissing) -> tuple[str, ...]:

@@ -42,7 +42,7 @@ def test_import_check_split(data: Path, tmp_path: Path) -> None:
     assert imported.stdout == (
         "out/m.csv: imported data as csv\n"
         "  images    60\n"
-        "  target    'target': 1 15, 0 45\n"
+        "  target    'target': 15 positive, 45 negative\n"
         "  patients  20\n"
         "  masks     30\n"
         "  columns   image_name, target, patient_id\n"

@@ -126,7 +126,7 @@ def test_what_is_printed(data: Path) -> None:
     assert result.stderr.splitlines()[-1].startswith(f"bad: cut: {reason}")
     lines = result.stdout.splitlines()
     assert lines[0] == "all/manifest.csv: 16 images of data"
-    assert lines[1].startswith("  import  folder; images 17; target 'target': 1 8, 0 9; ")
+    assert lines[1].startswith("  import  folder; images 17; target 'target': 8 positive, 9 negative; ")
     assert lines[2] == "  check   16 images good, 1 bad"
     assert lines[3] == "  dedup   2 copies marked: bytes 1; near 1"
     assert lines[4] == "  masks   16 lesion masks in all/masks-lesion"

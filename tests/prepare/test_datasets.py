@@ -491,10 +491,10 @@ TABLE = "photo,dx,who,image\nx,mel,1,a\ny,psoriasis,1,b\nz,,2,c\n"
 @pytest.mark.parametrize(
     ("choice", "targets", "said"),
     [
-        (Choice(target="dx", positive=("MEL",)), ["1", "0", ""], "'dx': 1 1, 0 1, unlabelled 1"),
-        (Choice(positive=("mel", "psoriasis")), ["1", "1", ""], "'dx': 1 2, 0 0, unlabelled 1"),
-        (Choice(target="map.yaml"), ["1", "0", ""], "map.yaml, of 'dx': 1 1, 0 1, unlabelled 1"),
-        (Choice(target="who", positive=("2",)), ["0", "0", "1"], "'who': 1 1, 0 2"),
+        (Choice(target="dx", positive=("MEL",)), ["1", "0", ""], "'dx': 1 positive, 1 negative, 1 unlabelled"),
+        (Choice(positive=("mel", "psoriasis")), ["1", "1", ""], "'dx': 2 positive, 0 negative, 1 unlabelled"),
+        (Choice(target="map.yaml"), ["1", "0", ""], "map.yaml, of 'dx': 1 positive, 1 negative, 1 unlabelled"),
+        (Choice(target="who", positive=("2",)), ["0", "0", "1"], "'who': 1 positive, 2 negative"),
     ],
 )
 def test_targets_to_choose(
@@ -540,7 +540,7 @@ def test_malignant_by_diagnosis(tmp_path: Path) -> None:
     path = simple(tmp_path, "image,dx\na,bcc\nb,ak\nc,nv\n")
     found = import_dataset(path, choice=Choice(target="malignant"), require_images=False)
     assert found.manifest.targets.tolist() == [1, -1, 0]
-    assert found.target == "malignant, by 'dx': 1 1, 0 1, unlabelled 1"
+    assert found.target == "malignant, by 'dx': 1 positive, 1 negative, 1 unlabelled"
     assert found.notes == ["images unlabelled, for their diagnosis leaves malignant open: 1"]
 
 

@@ -492,7 +492,7 @@ def test_summary(tmp_path: Path) -> None:
     found = import_dataset(table(tmp_path, FULL), require_images=False)
     assert import_summary(found, found.manifest) == [
         ("images", "2"),
-        ("target", "'target': 1 1, 0 1"),
+        ("target", "'target': 1 positive, 1 negative"),
         ("patients", "2"),
         ("groups", "Light 1, Intermediate 1"),
         ("splits", "train 1, valid 1"),
