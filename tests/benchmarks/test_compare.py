@@ -99,7 +99,7 @@ def test_what_only_one_file_holds_is_said(tmp_path):
     assert found.exit_code == 2
     assert "not compared: loader: to 224 px: in the old file only" in found.output
     assert "not compared: ita: to 224 px: in the new file only" in found.output
-    assert "nothing to compare: no comparison stands in both files" in found.output
+    assert "nothing to compare: no comparison is in both files" in found.output
 
 
 def test_other_samples_are_not_compared(tmp_path):
