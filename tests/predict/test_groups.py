@@ -132,7 +132,7 @@ def test_by_hand() -> None:
 
 
 def test_unknown_tones_are_told(exported: dict[str, Path], manifest: Path, tmp_path: Path) -> None:
-    given = "the model uses it: they get the mean over the groups and the threshold of all images"
+    given = "the model uses it: they get the mean over the groups and the threshold for all images"
     found = predict(exported["domain_independent"], manifest, tmp_path / "p.csv")
     assert f"note: the tone group of 2 of 8 images is unknown, and {given}\n" in found.output
     found = predict(exported["domain_independent"], manifest.parent, tmp_path / "q.csv")
@@ -143,7 +143,7 @@ def test_unknown_tones_are_told(exported: dict[str, Path], manifest: Path, tmp_p
     assert found.output.count("note: ") == 1
     # A plain head has its thresholds alone by group.
     found = predict(exported["plain"], manifest.parent, tmp_path / "r.csv")
-    assert "the model uses it: they get the threshold of all images; --with-ita" in found.output
+    assert "the model uses it: they get the threshold for all images; --with-ita" in found.output
     assert "note: " not in predict(exported["plain"], manifest.parent, tmp_path / "r.csv", "--threshold", "0.5").output
 
 
