@@ -77,6 +77,7 @@ def read_tone(path: Path, convention: Convention = "cielab") -> SkinTone:
         return tone_of(picture, convention)
 
 
+@check_words
 def tone_of(picture: Picture, convention: Convention) -> SkinTone:
     """The skin tone of an image."""
     if convention == "published":
@@ -135,6 +136,7 @@ def _named(ita: np.ndarray, scale: ToneScale) -> tuple[list[int | None], list[st
     return classes, [None if index is None else scale.names[index] for index in classes]
 
 
+@check_words
 def tone_result(picture: Picture, convention: Convention) -> Result:
     """The result of `tone_of` as JSON for the journal, rounded as in the manifest."""
     tone = tone_of(picture, convention)

@@ -15,11 +15,14 @@ StepName = Literal["check", "dedup", "masks", "ita", "resize", "split"]
 STEPS: tuple[StepName, ...] = ("check", "dedup", "masks", "ita", "resize", "split")
 
 
-def whole_split(split: tuple[float, ...]) -> tuple[float, ...]:
+def _whole_split(split: tuple[float, ...]) -> tuple[float, ...]:
     """Validates that fractions add up to 1."""
     if abs(sum(split) - 1) > 1e-6:  # 0.7 + 0.15 + 0.15 is not 1 in floating point
         raise refused("fractions that add up to 1", list(split))
     return split
+
+
+Fractions = Annotated[tuple[Fraction, Fraction, Fraction], AfterValidator(_whole_split)]
 
 
 @checked()
@@ -61,5 +64,5 @@ class PrepareConfig:
     size: Annotated[int, Field(ge=8)] = COPY_SIDE
     quality: Annotated[int, Field(ge=1, le=100)] = 95
     copies_dir: str = ""
-    fractions: Annotated[tuple[Fraction, Fraction, Fraction], AfterValidator(whole_split)] = (0.7, 0.15, 0.15)
+    fractions: Fractions = (0.7, 0.15, 0.15)
     seed: int = 0

@@ -5,12 +5,14 @@ from functools import partial
 from typing import Any
 
 from melfast.io.pictures import ImageLike, each
+from melfast.io.words import check_words
 from melfast.skin import former
 from melfast.skin.former import FormerMethod
 from melfast.skin.ita import Convention, estimate_tone
 from melfast.skin.masks import MaskMethod, make_mask
 
 
+@check_words
 def estimate_ita(images: ImageLike | Iterable[ImageLike], *, convention: Convention = "cielab") -> Any:
     """Estimates the skin tone of an image: its ITA in degrees, and the quality of the estimate.
 
@@ -32,6 +34,7 @@ def estimate_ita(images: ImageLike | Iterable[ImageLike], *, convention: Convent
     return each(partial(estimate_tone, convention=convention), images)
 
 
+@check_words
 def lesion_mask(images: ImageLike | Iterable[ImageLike], *, method: MaskMethod = "lesion") -> Any:
     """Segments the lesion of an image (or its hair or clean skin, by `method`).
 
@@ -47,6 +50,7 @@ def lesion_mask(images: ImageLike | Iterable[ImageLike], *, method: MaskMethod =
     return each(lambda image: make_mask(image, method).astype(bool), images)
 
 
+@check_words
 def shift_skin(
     images: ImageLike | Iterable[ImageLike], target_ita_deg: float, *, method: FormerMethod = "exact"
 ) -> Any:
