@@ -50,7 +50,7 @@ SUBSTITUTES = {
 # Lines of these pages that do not run here, by how they begin, and why.
 NOT_RUN = {
     "make demo": "minutes; it is the steps below on more images",
-    "make test": "it is what runs this",
+    "make setup": "it sets up the environment that runs this",
     "pip install ": "needs a network; tests/test_wheel.py installs the wheel",
     "isic ": "needs a network, and isic-cli, which is no part of melfast",
     "torchrun --nproc-per-node 8": "eight GPUs; tests/train/test_distributed.py runs two processes",

@@ -83,7 +83,7 @@ def test_a_few_pictures_serve_several_times(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("RGB", (6, 4), (int(name[2]), 0, 0)).save(tmp_path / name)
     pictures = read_pictures(tmp_path, RECORD)
-    assert pictures.description == f"4 of {tmp_path}"
+    assert pictures.description == f"4 from {tmp_path}"
     assert pictures.images_nhw3[:, 0, 0, 0].tolist() == [1, 4, 2, 3]  # the folders in turn
     assert compare_outputs(means, Means(), RECORD, pictures=pictures).images == 84
 
@@ -109,7 +109,7 @@ def test_pictures_that_are_there(tmp_path: Path) -> None:
             Image.new("RGB", (6, 4), (i // 4, 0, i % 2)).save(tmp_path / f"{i}.png")
     manifest.write_text("\n".join(lines) + "\n")
     pictures = pictures_at_hand(manifest, RECORD)
-    assert pictures.description == f"42 of {manifest} (21 benign, 21 malignant)"
+    assert pictures.description == f"42 from {manifest} (21 benign, 21 malignant)"
     corners = pictures.images_nhw3[:, 0, 0]
     assert corners[:, 2].tolist() == [0, 1] * 21
     manifest.write_text("\n".join([lines[0], lines[2], "x,gone.png,0"]) + "\n")
