@@ -1,4 +1,4 @@
-"""The harness: turns, ratios, checks, what is printed and written; suite loader on small files."""
+"""The harness: turns, ratios, checks, output; and the suite loader on small files."""
 
 import json
 import re
@@ -37,7 +37,7 @@ def printed(found: Run) -> str:
 
 
 def test_ratio_is_taken_repeat_by_repeat() -> None:
-    """A machine that slows down by half in the middle leaves the ratios as they are."""
+    """If the machine becomes half as fast in the middle, the ratios stay the same."""
     subject = Timing("new", None, items=10, seconds=[1.0, 2.0, 4.0])
     peer = Timing("old", 2.0, items=10, seconds=[2.0, 4.0, 12.0])
     comparison = Comparison("race", "images/s", [subject, peer])
@@ -215,7 +215,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def melfast_only(wrong: Callable[[Any], Any]) -> tuple[loader.Entry, ...]:
-    """The native loader, and a peer that spoils what it gives."""
+    """The native loader, and a peer that returns wrong images."""
 
     @contextmanager
     def spoilt(*arguments: Any) -> Iterator[Epoch]:

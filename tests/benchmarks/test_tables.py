@@ -1,4 +1,4 @@
-"""The table of docs/benchmarks.md of figures: by hand, and as the committed files have it."""
+"""The table of docs/benchmarks.md: by hand, and from the committed files."""
 
 import json
 import re
@@ -111,7 +111,7 @@ def test_the_page_holds_the_committed_figures():
 
 
 def test_a_wrong_figure_is_seen(tmp_path, monkeypatch):
-    """The check fails where the page says something else."""
+    """The check fails if the page differs."""
     text = (tables.ROOT / "docs" / "benchmarks.md").read_text()
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "benchmarks.md").write_text(text.replace("images/s", "images/h"))

@@ -1,4 +1,4 @@
-"""melfast doctor, as it is called."""
+"""melfast doctor, from the command line."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""melfast evaluate, as a user types it."""
+"""melfast evaluate, from the command line."""
 
 import csv
 import json

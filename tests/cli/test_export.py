@@ -1,4 +1,4 @@
-"""melfast export, from a checkpoint to a file that melfast predict answers with."""
+"""melfast export, from a checkpoint to a file that melfast predict can use."""
 
 import csv
 from collections.abc import Callable
@@ -148,7 +148,7 @@ def test_images_of_a_manifest(run: Path, tiny_data: Path, tmp_path: Path, capfd:
 
 
 def test_images_of_the_run(run: Path, tiny_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Without --images: its manifest's, as far as the files are there."""
+    """Without --images: those of the run's manifest, if the files exist."""
     table = read_manifest(tiny_data)
     manifest, output = run / "manifest.csv", tmp_path / "model.pt"
     words = ("export", "--checkpoint", run, "--format", "torchscript", "--output", output)
@@ -263,7 +263,7 @@ def test_int8_without_the_images_it_needs(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It is found before anything is exported, and the file that was there stays."""
+    """The error comes before the export, and the existing file stays."""
     monkeypatch.setattr(export_int8, "write_onnx", None)
     table = read_manifest(tiny_data)
     rows = np.array([kept(s, str(t)) for s, t in zip(table.splits, table.targets, strict=True)])

@@ -1,4 +1,4 @@
-"""What is the user's stays, and one process writes an output at a time: asked of every command."""
+"""Files of the user stay, and only one process at a time writes an output: tested for every command."""
 
 import json
 import os

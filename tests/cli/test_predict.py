@@ -1,4 +1,4 @@
-"""melfast predict as a user sees it: what it prints, writes, imports and returns."""
+"""melfast predict from the command line: what it prints, writes, imports and returns."""
 
 import json
 import os
@@ -151,7 +151,7 @@ def test_needs_neither_torch_nor_pandas(folder: Path) -> None:
 
 
 def test_starts_within_three_seconds(folder: Path) -> None:
-    # Processor time: what the clock on the wall shows depends on what else runs.
+    # CPU time, because wall time depends on what else runs.
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert predict(folder, "--threads", 1).returncode == 0
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -224,7 +224,7 @@ def test_an_early_end_says_in_one_line_what_is_kept(folder: Path, cause: str) ->
     ]
     command = [sys.executable, "-m", "melfast", "predict", *usual, *words]
     room = 8000 if cause == "full disk" else resource.RLIM_INFINITY
-    # What coverage writes at the end would not fit on the disk either.
+    # The data of coverage would not fit on the disk either.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_")}
     done = subprocess.run(
         command,
@@ -262,7 +262,7 @@ def test_options_that_do_not_go_together(folder: Path) -> None:
 def test_a_ray_cluster_is_asked_by_a_machine_that_could_not_run_the_model(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No GPU is here; the workers may have one."""
+    """This machine has no GPU, but the workers may have one."""
     jobs: list[Job] = []
 
     def predict_on_ray(model: ModelFile, job: Job, files: ImageFiles, *_: Any, **__: Any) -> Summary:
@@ -312,7 +312,7 @@ def test_thresholds_by_group_need_the_tone(folder: Path, red_model: RedModel) ->
 
 
 def test_memory_does_not_grow_with_the_folder(folder: Path) -> None:
-    """20,000 files against 500: what is more is names and paths, no images."""
+    """20,000 files against 500: the difference is names and paths, not images."""
     code = (
         "import resource, sys\n"
         "from melfast.cli import main\n"

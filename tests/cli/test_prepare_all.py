@@ -1,4 +1,4 @@
-"""prepare all: what the single commands make, by one decode of each image."""
+"""prepare all: the same results as the single commands, decoding each image once."""
 
 import signal
 import subprocess

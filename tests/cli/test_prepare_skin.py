@@ -1,4 +1,4 @@
-"""prepare masks, ita and sheet, as typed."""
+"""melfast prepare masks, ita and sheet, from the command line."""
 
 import os
 import signal
@@ -85,7 +85,7 @@ def test_lesion_masks_meet_the_truth(data: Path, drawn: Path) -> None:
 
 
 def test_masks_pass_the_check(data: Path) -> None:
-    """`prepare check` wants masks of the images' sizes."""
+    """`prepare check` expects masks with the sizes of the images."""
     melfast("masks", "m.csv", "--output", "masked.csv", cwd=data)
     checked = melfast("check", "masked.csv", "--output", "good.csv", cwd=data)
     assert checked.stdout.startswith(f"masked.csv: {IMAGES} images good, 1 bad")
@@ -226,8 +226,8 @@ def test_truth_is_not_replaced_unasked(drawn: Path, tmp_path: Path) -> None:
     assert melfast("ita", drawn / "truth.csv", "--output", "t.csv", "--force", cwd=tmp_path).returncode == 0
 
 
-def test_an_interrupted_run_goes_on(data: Path, drawn: Path) -> None:
-    """Ctrl-C in the middle, the same command again: the same manifest as without."""
+def test_an_interrupted_run_resumes(data: Path, drawn: Path) -> None:
+    """Ctrl-C in the middle, then the same command again, gives the same manifest as an uninterrupted run."""
     lines = ["image_name,path"]
     for i in range(400):
         lines.append(f"s{i},{drawn}/data/images/SYN_{i % IMAGES + 1:07d}.jpg")
@@ -254,7 +254,7 @@ def test_an_interrupted_run_goes_on(data: Path, drawn: Path) -> None:
 
 
 def write_journal(data: Path, output: str, method: str) -> None:
-    """What an interrupted `prepare masks` leaves behind: all masks made, the manifest not yet."""
+    """The journal of a `prepare masks` that was interrupted after the last mask, before the manifest."""
     folder = data / "masks"
     journal = Journal.beside(data / output, "masks", {"masks": method, "folder": str(folder.absolute())})
     made = read_manifest(data / "whole.csv")

@@ -1,4 +1,4 @@
-"""The published system's flags: what each becomes, and what none can become."""
+"""The published system's flags: the keys that they set, and values that are refused."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""The records of a plan carried out in float64, slowly: what both executors are held to."""
+"""The records of a plan, executed slowly in float64: the reference for both executors."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""MelanomaDataset: items for a training loop of one's own."""
+"""MelanomaDataset: items for your own training loop."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Which executor is used, and the word for why."""
+"""Which executor is used, and the reason shown."""
 
 import importlib.util
 from typing import Any

@@ -1,4 +1,4 @@
-"""NativeLoader: what is in a batch, in which order, and that threads and files never leak."""
+"""NativeLoader: the content and order of batches, and that threads and files never leak."""
 
 import gc
 import os
@@ -141,7 +141,7 @@ def test_png_is_pillows_resize(files: list[Path]) -> None:
 
 
 def test_exif_orientation(tmp_path: Path) -> None:
-    """A large file, stored lying on its side, is decoded at a reduced scale and stood up."""
+    """A large file that is stored rotated is decoded at a reduced scale and turned upright."""
     y, x = np.mgrid[0:240, 0:320] / 320
     upright = Image.fromarray((np.stack([x, y, x * y], axis=-1) * 255).astype(np.uint8))
     exif = Image.Exif()
@@ -262,7 +262,7 @@ def test_memory_is_reused_and_left_alone_while_in_use(files: list[Path]) -> None
     for batch in eval_loader(files, prefetch=2):
         seen.add(batch.images.ctypes.data)
         before = batch.images.copy()
-        time.sleep(0.02)  # the workers fill what they may fill
+        time.sleep(0.02)  # the workers fill all buffers
         assert np.array_equal(batch.images, before)
     assert len(seen) == 3
 

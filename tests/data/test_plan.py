@@ -1,4 +1,4 @@
-"""EpochPlan: who sees which image when, and how it is turned."""
+"""EpochPlan: which rank sees which image when, and with which augmentation."""
 
 import re
 import sys
@@ -201,7 +201,7 @@ def test_strength_out_of_range(parts: dict[str, float], message: str) -> None:
         Augment(**parts)
 
 
-# What an epoch is made of beside geometry.
+# Other parts of an epoch than geometry.
 
 EVERYTHING = Augment(
     crop=0.3,
@@ -328,7 +328,7 @@ def test_a_masked_model_masks_every_record() -> None:
 
 
 def test_the_rows_are_not_looped_over() -> None:
-    """As few calls for 33,126 rows as for 400, with everything on."""
+    """The same number of calls for 33,126 rows as for 400, with everything on."""
 
     def calls(count: int) -> int:
         rows, counted = toned(count), 0

@@ -1,4 +1,4 @@
-"""docs/methods and docs/howto: examples run as they stand, tables are the code's, links lead on."""
+"""docs/methods and docs/howto: the examples run, the tables match the code, the links work."""
 
 import doctest
 import re
@@ -31,7 +31,7 @@ def examples(text: str) -> str:
 
 
 def failures(text: str, name: str) -> tuple[int, int, str]:
-    """How many examples fail, of how many, and what is said of them."""
+    """The number of failing examples, the number of examples, and the messages."""
     test = doctest.DocTestParser().get_doctest(examples(text), {}, name, name, 0)
     said: list[str] = []
     runner = doctest.DocTestRunner(verbose=False, optionflags=FLAGS)
@@ -108,7 +108,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @each_page
 def test_form(page: Path) -> None:
-    """One title, no page too long, and it ends with where to read on; toctrees name all pages."""
+    """One title, a limited length, a section with links at the end; toctrees name all pages."""
     text = page.read_text()
     prose = re.sub(r"^```.*?^```", "", text, flags=re.S | re.M)
     assert len(re.findall(r"^# ", prose, re.M)) == 1

@@ -16,7 +16,7 @@ BY_NAME = {probe.name: probe for probe in PROBES + USES}
 
 @pytest.fixture
 def pretend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A function that puts a package of a name and a code before the real one."""
+    """A function that puts a package with a given name and code in front of the real one."""
 
     def put(name: str, code: str) -> None:
         folder = tmp_path / "pretend" / name
@@ -40,7 +40,7 @@ def test_every_probe_is_a_function():
 
 
 def test_nothing_sends_to_a_package_index_for_melfast():
-    """It is on none: whoever takes its name there would be installed."""
+    """melfast is not on a package index; whoever takes its name there would be installed."""
     by_name = re.compile(r"pip install\b.*[\s'\"]melfast(?![\w./:*-])")
     package = Path(examine.__file__).parents[1]
     pages = [package.parent / "README.md", *(package.parent / "docs").rglob("*.md")]

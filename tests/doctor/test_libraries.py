@@ -1,4 +1,4 @@
-"""Probes of libraries where something is amiss, in this process with stand-ins."""
+"""Probes of broken libraries, in this process with stand-ins."""
 
 import sys
 import warnings

@@ -1,4 +1,4 @@
-"""What Linux says of a machine, from files of known content."""
+"""What Linux reports about a machine, from files with known content."""
 
 import math
 import shutil
@@ -41,7 +41,7 @@ def test_available_memory_is_the_least_of_machine_and_container(tmp_path):
     write(group / "memory.current", "400000\n")
     assert available_memory(meminfo, group) == 600_000
     write(group / "memory.stat", "anon 100\ninactive_anon 7\ninactive_file 300000\nactive_file 9\n")
-    assert available_memory(meminfo, group) == 900_000  # a cache of images is no gap
+    assert available_memory(meminfo, group) == 900_000  # a cache of images is not a problem
     write(group / "memory.stat", "inactive_file 500000\n")  # read later than memory.current
     assert available_memory(meminfo, group) == 1_000_000
     write(group / "memory.stat", "anon 100\n")

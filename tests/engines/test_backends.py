@@ -1,4 +1,4 @@
-"""open_engine: which backend is taken, why the others are not, and what each one loads."""
+"""open_engine: which backend is used, why the others are not, and what each one loads."""
 
 import subprocess
 import sys
@@ -178,7 +178,7 @@ def test_torch_threads(run: Path) -> None:
 
 
 def test_no_torch_is_loaded(model: Path) -> None:
-    """Seconds of every start, and gigabytes of every image of a server."""
+    """torch would cost seconds at every start, and gigabytes in every server image."""
     code = (
         "import sys, numpy as np\n"
         "from melfast.engines.backends import open_engine\n"

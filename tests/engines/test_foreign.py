@@ -1,4 +1,4 @@
-"""ONNX files that melfast did not write: by hand, what is assumed, and what is refused."""
+"""ONNX files that melfast did not write: results by hand, assumptions, and refusals."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,7 @@ PLANES = ["n", 3, 4, 6]
 def write(
     path: Path, shape: list[Any], *, dtype: int = FLOAT, channels: tuple[int, ...] = (1, 0), last: str = ""
 ) -> Path:
-    """A file whose answers are the means of some channels; `last` is a final operator."""
+    """A file whose outputs are the means of some channels; `last` is a final operator."""
     planes = shape[1] == 3
     nodes = [
         helper.make_node("Cast", ["x"], ["float"], to=FLOAT),

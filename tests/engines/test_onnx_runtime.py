@@ -1,4 +1,4 @@
-"""OnnxEngine: numbers worked by hand, and every file that is no model of ours."""
+"""OnnxEngine: numbers by hand, and files that are not models of ours."""
 
 import hashlib
 from collections.abc import Callable
@@ -171,7 +171,7 @@ def test_cuda_where_there_is_none(model: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.filterwarnings("ignore:Specified provider")
 def test_a_silent_fallback_is_found(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The CPU's ONNX Runtime, made to think that it has CUDA, takes the CPU without an error."""
+    """ONNX Runtime for the CPU, made to believe that it has CUDA, silently uses the CPU."""
     monkeypatch.setattr(onnx_runtime, "require_cuda", lambda: None)
     with pytest.raises(UnusableError) as caught:
         OnnxEngine(model, device="cuda")

@@ -1,4 +1,4 @@
-"""TensorRtEngine: its order of work on a CUDA made of host memory, and on a GPU where one is."""
+"""TensorRtEngine: its order of work on a CUDA simulated in host memory, and on a GPU if there is one."""
 
 import ctypes
 import gc
@@ -35,7 +35,7 @@ OK = 0
 
 
 class HostCuda:
-    """CUDA's runtime on the host: work is done when its stream is waited for, not before.
+    """CUDA's runtime on the host: work is done only when its stream is synchronised.
 
     Attributes:
         log: what was asked, in order.
@@ -163,7 +163,7 @@ def model(red_model: Callable[..., Path], tmp_path: Path) -> Path:
 
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> HostCuda:
-    """Stands in for CUDA and TensorRT's runtime while an engine is made."""
+    """Replaces CUDA and the runtime of TensorRT while an engine is created."""
     from cuda import bindings
 
     host, trt = HostCuda(), find_tensorrt()
@@ -253,7 +253,7 @@ def test_from_several_threads(cuda: HostCuda, model: Path) -> None:
 
 
 def test_both_lanes_work_in_predict(cuda: HostCuda, model: Path, tmp_path: Path) -> None:
-    """The second batch is at work before the answers of the first are there."""
+    """The second batch starts before the results of the first are there."""
     both, seen = threading.Barrier(2), set[int]()
     synchronize = cuda.cudaStreamSynchronize
 
@@ -337,7 +337,7 @@ class Means(torch.nn.Module):
 def test_export_compares_the_engine_where_it_runs(
     off: float, precision: Any, kind: Any, cuda: HostCuda, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The engine itself, not its graph: what it alone does wrong is found."""
+    """The engine itself is compared, not its graph, so that its own errors are found."""
     record = ModelRecord("means", Preprocess(4, 6, "rgb", (0, 0, 0), (1, 1, 1)))
     counts, flags = [], []
 

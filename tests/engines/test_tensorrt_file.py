@@ -55,7 +55,7 @@ def test_the_source_is_known_beside_the_engine_alone(model: Path, tmp_path: Path
     engine = tmp_path / "there" / "m.engine"
     sidecar = read_sidecar(engine)
     assert sidecar.source == ""
-    # As melfast export leaves it: there is nothing that it could be stale against.
+    # As written by melfast export: there is no source that it could be older than.
     require_fits(sidecar, engine, find_tensorrt(), sidecar.gpu or GPU)
 
 

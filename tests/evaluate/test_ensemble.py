@@ -1,4 +1,4 @@
-"""Ensembles: what several models come to, by hand, and tables that do not go together."""
+"""Ensembles: combined scores by hand, and tables that do not match."""
 
 import csv
 import json
@@ -38,7 +38,7 @@ def test_mean_by_hand() -> None:
 
 
 def test_rank_mean_by_hand() -> None:
-    """The second member's scores are a hundredth of the first's, and it says the same."""
+    """The scores of the second member are a hundredth of the first's, in the same order."""
     score_mn = np.array([[0.1, 0.9, 0.5, 0.5], [0.001, 0.009, 0.005, 0.003]])
     score, threshold = combine(score_mn, [0.6, 0.004], "rank-mean")
     np.testing.assert_allclose(score, [1 / 8, 7 / 8, (4 / 8 + 5 / 8) / 2, (4 / 8 + 3 / 8) / 2])

@@ -1,4 +1,4 @@
-"""The check of an export: what it finds, what passes, and which images it takes."""
+"""The check of an export: what it finds, what passes, and which images it uses."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -49,7 +49,7 @@ def test_what_passes() -> None:
     assert not Check(10, 1.1e-5, 0.0, 0.0, 1.0).passed
     assert Check(10, 5e-3, 2e-2, 0.0, 1.0, "fp16").passed
     assert not Check(10, 5.1e-3, 0.0, 0.0, 1.0, "fp16").passed
-    # What a saturated probability hides, the logits tell.
+    # The logits show what a saturated probability hides.
     assert not Check(10, 0.0, 1e-3, 1.0, 1.0).passed
     assert not Check(10, float("nan"), 0.0, 0.5, 0.5).passed
     with pytest.raises(InputError) as caught:

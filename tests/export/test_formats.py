@@ -1,4 +1,4 @@
-"""Every format: heads and colours through it and back, what it says, what it leaves behind."""
+"""Every format: heads and colours survive it; its messages; no files are left behind."""
 
 import functools
 import json
@@ -242,7 +242,7 @@ def test_what_differs_is_not_kept(kind: Any, tmp_path: Path, monkeypatch: pytest
 
 
 class Sorting(torch.nn.Module):
-    """Its answer to an image hangs on the others of the batch."""
+    """A network whose output for an image depends on the other images of the batch."""
 
     def __init__(self, inner: torch.nn.Module) -> None:
         super().__init__()
@@ -374,7 +374,7 @@ def test_the_tone_group_through_onnx_and_tensorrt(tmp_path: Path) -> None:
 
 
 def test_a_file_without_the_input_is_refused(tmp_path: Path) -> None:
-    """As an older melfast wrote it: its probabilities are of no group."""
+    """As written by an older melfast, whose probabilities do not depend on the group."""
     model, record = model_of("domain_independent", "rgb")
     export_model(model, record, tmp_path / "model.onnx")
     file = onnx.load(tmp_path / "model.onnx")

@@ -238,7 +238,7 @@ def small_graph(small: tuple[torch.nn.Module, ModelRecord]) -> onnx.ModelProto:
 
 
 def spoil(graph: onnx.ModelProto, value: float) -> onnx.ModelProto:
-    """The graph with something added to the bias of the malignant class."""
+    """The graph with a changed bias of the malignant class."""
     spoilt = onnx.ModelProto()
     spoilt.CopyFrom(graph)
     (gemm,) = (node for node in spoilt.graph.node if node.op_type == "Gemm")
@@ -354,7 +354,7 @@ def test_heads_of_groups_are_decoded_in_the_graph(head: Any, tmp_path: Path) -> 
     wanted = decode(torch.from_numpy(logits), record)
     np.testing.assert_allclose(probability, wanted, atol=1e-6)
     plain = torch.from_numpy(logits).view(5, 3, 2).softmax(2)[:, 0, 1]
-    assert np.abs(probability - plain.numpy()).max() > 0.01  # no one group's own
+    assert np.abs(probability - plain.numpy()).max() > 0.01  # not the result of any single group
 
 
 @pytest.fixture(scope="module", params=["test_convnext", "test_vit_relpos"])

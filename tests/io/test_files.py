@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, from one process at a time, and not over the user's."""
+"""Files and folders: complete or absent, written by one process at a time, and never over files of the user."""
 
 import fcntl
 import json
@@ -78,7 +78,7 @@ def test_a_file_is_written_through_a_link(tmp_path: Path) -> None:
 
 @pytest.fixture
 def untidied() -> Iterator[None]:
-    """As in a process that has just begun."""
+    """As in a process that has just started."""
     before = set(files._tidied)
     files._tidied.clear()
     yield

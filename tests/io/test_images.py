@@ -71,7 +71,7 @@ def test_png_of_two_pixels_by_hand(tmp_path: Path) -> None:
 def test_jpeg_as_pillow_decodes_it(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jpg", encode(gradient(), "JPEG", quality=95))
     want = np.asarray(Image.open(path))
-    # Two builds of one decoder: a unit apart at most.
+    # Two builds of one decoder differ by at most one level.
     assert np.abs(read_image(path).astype(int) - want).max() <= 1
     assert np.abs(read_image(path).astype(int) - gradient()).mean() < 3
 

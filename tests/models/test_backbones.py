@@ -1,4 +1,4 @@
-"""Backbones: the table against timm itself; no weights are fetched."""
+"""Backbones: the table against timm itself, without downloading weights."""
 
 import pytest
 import timm

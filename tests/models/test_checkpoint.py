@@ -1,4 +1,4 @@
-"""Checkpoints: what comes back, what an interrupted write leaves, and what is refused."""
+"""Checkpoints: round trip, interrupted writes, and refusals."""
 
 import errno
 import json
@@ -114,7 +114,7 @@ def test_what_can_be_named(tmp_path: Path, model: torch.nn.Module) -> None:
 
 @contextmanager
 def full_disk(monkeypatch: pytest.MonkeyPatch, after: int) -> Iterator[None]:
-    """Lets `after` files be written and then says that the disk is full."""
+    """Allows `after` files to be written, then reports a full disk."""
     write, count = Path.write_bytes, 0
 
     def write_bytes(path: Path, content: bytes) -> int:
@@ -166,7 +166,7 @@ def test_file_size_limit(tmp_path: Path, model: torch.nn.Module) -> None:
 
 
 class Killed(BaseException):
-    """Stands for SIGKILL: nothing may be tidied up after it."""
+    """Simulates SIGKILL, after which nothing can be cleaned up."""
 
 
 @pytest.mark.parametrize(

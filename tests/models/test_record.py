@@ -1,4 +1,4 @@
-"""Records from strangers: what is no model, names a file or a host, or is out of bounds is refused in one line."""
+"""Untrusted records: anything that names a file or a host, is out of bounds or not a model is refused in one line."""
 
 import json
 import os
@@ -84,7 +84,7 @@ PLAIN = "must be numbers up to 8,192 or plain words, got "
         ({"training.versions": "1"}, "training.versions must be a mapping by name, got '1'"),
         ({"training.more": 1}, "training.more: unknown key"),
         ({"melfast_format": 2}, "melfast_format must be 1, got 2"),
-        # What timm would take for a file, a host or a folder.
+        # Names that timm would interpret as a file, a host or a folder.
         ({"backbone": "hf-hub:someone/model"}, ARCHITECTURE + "'hf-hub:someone/model'"),
         ({"backbone": "hf_hub:someone/model"}, ARCHITECTURE + "'hf_hub:someone/model'"),
         ({"backbone": "local-dir:/tmp/model"}, ARCHITECTURE + "'local-dir:/tmp/model'"),

@@ -1,4 +1,4 @@
-"""Weights from a file: what fits is taken, the rest is told, nothing else is run."""
+"""Weights from a file: matching tensors are loaded, the others are reported, and no code is run."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Prediction on a Ray cluster: a local one with two workers."""
+"""Prediction on a local Ray cluster with two workers."""
 
 import csv
 import json
@@ -71,7 +71,7 @@ def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "all")
             self.note = folder / f"{os.getpid()} on {gpu}"
             self.note.touch()
-            # Neither takes parts before the other could.
+            # Neither starts before the other is ready.
             until = time.monotonic() + 60
             while len(list(folder.iterdir())) < 2 and time.monotonic() < until:
                 time.sleep(0.05)
@@ -166,7 +166,7 @@ RECORD = ModelRecord("red", Preprocess(4, 6))
 def test_whole_again_without_a_cluster(
     model: Path, files: ImageFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, provider: str
 ) -> None:
-    """All parts are there, whatever engine of the model made them: no cluster is asked for."""
+    """If all parts exist, whatever engine of the model made them, no cluster is needed."""
     folder = tmp_path / "parts"
     engine, files = open_engine(model), files.select([0, 1, 2, 3, 5, 6, 7, 8])
     # TensorRT's engine is another file, and every machine may build its own.

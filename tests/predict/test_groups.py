@@ -30,7 +30,7 @@ from melfast.predict.sources import find_images
 
 GROUPS = ("light", "tan", "dark")
 STATED = ["light", "tan", "dark", "", "light", "tan", "dark", ""]
-# The third group had no malignant image: its logits say nothing.
+# The third group had no malignant image, so its logits mean nothing.
 THRESHOLDS = (0.3, 0.7, 0.45)
 PRIORS = ((0.5, 0.1), (0.3, 0.05), (0.05, 0.0))
 

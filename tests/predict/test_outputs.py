@@ -1,4 +1,4 @@
-"""What predictions are written to: never the images, the list of them or the model."""
+"""Outputs of predictions never replace the images, the list of images or the model."""
 
 import json
 import os

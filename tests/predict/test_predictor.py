@@ -1,4 +1,4 @@
-"""Images to predictions.csv: by hand with a model whose probability is mean red / 255."""
+"""Images to predictions.csv, by hand with a model whose probability is mean red / 255."""
 
 import csv
 import io
@@ -96,7 +96,7 @@ def test_target_is_one_at_or_above_the_threshold(
 
 
 class FixedEngine:
-    """Gives the probabilities it is told, whatever the images."""
+    """Returns given probabilities, whatever the images."""
 
     record = ModelRecord("fixed", Preprocess(4, 6))
     provider = "none"
@@ -361,7 +361,7 @@ def test_predictor_of_a_file_that_melfast_did_not_write(model: Path, photos: Pat
 
 
 def test_predictor_takes_images_in_any_form(model: Path, photos: Path) -> None:
-    """The same JPEG, PNG or pixels give the same probability, whatever they come in; one or several."""
+    """The same JPEG, PNG or pixels give the same probability in any form, alone or with others."""
     predict = Predictor(model, threads=1)
     file = photos / "p3.png"
     array = np.array(Image.open(file))
@@ -423,7 +423,7 @@ def test_predictor_is_pickled_by_its_path(model: Path, photos: Path, monkeypatch
 
 
 def test_a_used_predictor_works_in_a_forked_process(model: Path, photos: Path) -> None:
-    """gunicorn --preload and multiprocessing fork; the threads of an engine do not live on."""
+    """gunicorn --preload and multiprocessing fork; the threads of an engine do not survive that."""
     code = f"""
 import os, sys
 from melfast import Predictor

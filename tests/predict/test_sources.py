@@ -1,4 +1,4 @@
-"""Images to predict: where they are found, and what they are called."""
+"""Images to predict: where they are found, and their names."""
 
 import os
 from pathlib import Path
@@ -18,7 +18,7 @@ def test_find_images(tmp_path: Path) -> None:
     assert files.names == ["two", "three", "one"]
     assert files.notes == ("not read: 1 .txt",)
 
-    one = find_images(str(tmp_path / "notes.txt"))  # whoever names a file means it
+    one = find_images(str(tmp_path / "notes.txt"))  # a file named explicitly is used
     assert one.names == ["notes"]
 
     matched = find_images(f"{tmp_path}/**/t*")

@@ -172,7 +172,7 @@ def test_a_full_disk_keeps_the_rows_before(photos: ImageFiles, tmp_path: Path, m
     room = 3 * row
 
     def write(descriptor: int, content: memoryview) -> int:
-        """Room for three rows of batches of two."""
+        """A disk with room for three rows, with batches of two."""
         nonlocal room
         if room <= 0:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))

@@ -1,4 +1,4 @@
-"""Every data set of the table, in small: its true columns, files and folders, with drawn pixels."""
+"""Every known data set in small: its real columns, files and folders, with synthetic pixels."""
 
 import io
 import subprocess
@@ -28,7 +28,7 @@ SIIM = "image_name,patient_id,sex,age_approx,anatom_site_general_challenge"
 
 @dataclass(frozen=True)
 class Layout:
-    """A data set as its publishers lay it out, and what of it a manifest should hold.
+    """A data set as distributed, and the expected manifest.
 
     Attributes:
         files: table or text by path; images are made for `images`.

@@ -1,4 +1,4 @@
-"""Copies of one picture: planted ones found, other pictures left alone."""
+"""Copies of one picture: planted copies are found, other pictures are not."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

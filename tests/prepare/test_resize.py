@@ -1,4 +1,4 @@
-"""Working copies: what they look like, where they go, and what is made again."""
+"""Working copies: their content, their paths, and which are made again."""
 
 import io
 from dataclasses import replace

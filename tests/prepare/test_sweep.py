@@ -1,4 +1,4 @@
-"""The walk over a manifest's images, and its journal."""
+"""The sweep over the images of a manifest, and its journal."""
 
 import errno
 import json
@@ -54,7 +54,7 @@ def test_results_by_row_and_bad_ones_aside(rows, tmp_path, threads):
 
 
 def test_as_many_at_a_time_as_threads(rows):
-    meet = threading.Barrier(3, timeout=30)  # breaks unless three rows are worked on together
+    meet = threading.Barrier(3, timeout=30)  # raises unless three rows are processed at the same time
     assert sweep(rows, lambda row: {"met": meet.wait() < 3}, threads=3).bad == []
 
 

@@ -1,4 +1,4 @@
-"""Tables of predictions as people have them."""
+"""Tables of predictions in their usual forms."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The skin-former: by hand, exactness where the truth is known, and what it leaves alone."""
+"""The skin-former: by hand, accuracy where the truth is known, and what stays unchanged."""
 
 import math
 
@@ -101,7 +101,7 @@ def test_the_lesion_is_kept():
 
 
 def test_no_rim_of_old_skin_is_left():
-    """A mask that is too large: what looks like skin at its border goes with the skin."""
+    """With a mask that is too large, pixels at its border that look like skin move with the skin."""
     image, _ = picture()
     y, x = np.mgrid[:90, :120]
     regions = (np.hypot(y - 45, x - 60) < 26).astype(np.uint8) * Region.LESION.value
@@ -161,7 +161,7 @@ def test_published_does_not_wrap_around():
     darker = move_skin(image, -60, method="published", regions=regions).image
     assert lighter[0, 0].min() > 220  # blue falls by 5 b*
     assert darker[0, 0, 2] < lighter[0, 0, 2]
-    assert np.diff(darker[0, 0].astype(int)).max() < 0  # yellow, and no channel begins anew
+    assert np.diff(darker[0, 0].astype(int)).max() < 0  # yellow, and no channel wraps around
 
 
 @pytest.mark.parametrize("method", ["exact", "published"])
@@ -205,7 +205,7 @@ def test_refuses():
 
 
 def test_synthetic_images():
-    """Targets reached on drawn images, measured over their true skin."""
+    """Accuracy on synthetic images, measured over their true skin."""
     missed = []
     for index in range(8):
         sample = draw_sample(5, index, SIZE)

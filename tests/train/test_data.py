@@ -17,7 +17,7 @@ MakeConfig = Callable[..., Config]
 
 
 def taken_in(config: Config, tmp_path: Path, *set_by_user: str) -> list[str]:
-    """What is reported while the data of a config are taken in."""
+    """Messages while the data of a config are imported."""
     (tmp_path / "run").mkdir(exist_ok=True)
     with TextLog() as log:
         write_run_manifest(config, tmp_path / "run", set(set_by_user))
@@ -177,7 +177,7 @@ def test_digest_is_of_names_targets_and_order(tiny_data: Path, tmp_path: Path) -
 
 @pytest.fixture
 def photographs(tmp_path: Path) -> Path:
-    """A folder that no command has seen: 40 images by class, one of them twice, one cut short."""
+    """An unprepared folder: 40 images by class, with one copy and one truncated file."""
     truth = synthesize(tmp_path / "synth", SynthSettings(40, size=(128, 96), malignant=0.5), workers=1)
     folder = tmp_path / "photographs"
     for path, target in zip(truth.image_paths, truth.targets, strict=True):

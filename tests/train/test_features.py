@@ -1,4 +1,4 @@
-"""Features of a frozen backbone: the same training, with the images seen once."""
+"""Features of a frozen backbone: the same training, but each image is read only once."""
 
 from collections.abc import Callable
 from pathlib import Path

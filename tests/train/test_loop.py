@@ -1,4 +1,4 @@
-"""The loop: the same as steps written out by hand, on any number of pieces, processes and parts."""
+"""The loop: the same as steps written by hand, for any number of pieces, processes and parts of a run."""
 
 import json
 import os
@@ -300,7 +300,7 @@ SAMPLERS = ("shuffle", "balanced_batch", "undersample", "oversample", "group_bal
 def test_killed_at_random_steps(
     tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: str, precision: str
 ) -> None:
-    """Again and again, with the average of the weights and mixed precision on: the same bits."""
+    """Repeatedly, with EMA and mixed precision: bitwise the same result."""
     changes = {
         "sampler__name": sampler,
         "train__precision": precision,
@@ -338,7 +338,7 @@ def test_killed_at_random_steps(
 
 
 def test_killed_by_the_system(tiny_config: MakeConfig, tmp_path: Path) -> None:
-    """SIGKILL at any moment of a process: what there is of the run goes on to the same end."""
+    """SIGKILL at any moment of a process: the run resumes to the same result."""
     changes = {"train__checkpoint_minutes": 1e-9, "train__epochs": 30}
     run_training(tiny_config(**changes, output__dir=str(tmp_path / "whole")), {}, resume=False)
     (tmp_path / "config.yaml").write_text(tiny_config(**changes).to_yaml())
@@ -443,7 +443,7 @@ def test_batch_that_does_not_fit(tiny_config: MakeConfig, changes: dict[str, Any
 
 
 def copied(tiny_data: Path, folder: Path) -> Path:
-    """The tiny data where it may be spoilt."""
+    """A copy of the tiny data that may be changed."""
     folder.mkdir()
     for file in tiny_data.parent.iterdir():
         os.link(file, folder / file.name)
@@ -501,7 +501,7 @@ def test_batch_without_an_image(tiny_config: MakeConfig, tiny_data: Path, tmp_pa
 
 
 def test_pieces_without_an_image(tiny_config: MakeConfig, tiny_data: Path, tmp_path: Path) -> None:
-    """One image of 32 cannot be read; the piece that it is all of adds nothing."""
+    """One image of 32 cannot be read; the piece that consists of it contributes nothing."""
     manifest = copied(tiny_data, tmp_path / "data")
     (tmp_path / "data" / "t03.png").unlink()
     changes = {"data__path": str(manifest), "data__on_error": "skip", "train__accumulate": 8}

@@ -1,4 +1,4 @@
-"""Several processes: the same curve on any number of them, and what becomes of a dead one."""
+"""Several processes: the same curve for any number of them, and recovery when one dies."""
 
 import json
 import subprocess
@@ -119,7 +119,7 @@ run_training(load_config(Path(sys.argv[1]))[0], {}, resume=False)
 
 
 def test_a_process_dies_and_torchrun_starts_all_again(tiny_config: MakeConfig, tmp_path: Path) -> None:
-    """From the last checkpoint; in the end all is as if nothing had happened."""
+    """They resume from the last checkpoint, and the result is the same."""
     for name in ("died", "whole"):
         config = tiny_config(output__dir=str(tmp_path / name), train__checkpoint_minutes=1e-9)
         (tmp_path / f"{name}.yaml").write_text(config.to_yaml())

@@ -1,4 +1,4 @@
-"""The configs that are shipped: each trains, made small."""
+"""The configs in the repository: each trains in a small version."""
 
 import json
 from pathlib import Path

@@ -111,7 +111,7 @@ def test_resume_with_another_optimizer(tiny_config: MakeConfig, tmp_path: Path) 
 
 
 def test_resuming_needs_no_initial_weights(tiny_config: MakeConfig, tmp_path: Path, caplog: Capture) -> None:
-    """Nor does a file of weights need those that could be fetched."""
+    """With a file of weights, no pretrained weights are downloaded either."""
     config = tiny_config(train__epochs=1)
     run_training(config, {}, resume=False)
     start = tmp_path / "start.safetensors"
@@ -215,7 +215,7 @@ def test_best_by_the_worst_group(tiny_config: MakeConfig, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", ["temperature", "sigmoid", "isotonic"])
 def test_calibration_is_kept_with_the_model(tiny_config: MakeConfig, tmp_path: Path, name: str) -> None:
-    """And the metrics are of what the kept model says."""
+    """And the metrics belong to the calibrated model."""
     run_training(tiny_config(train__calibration=name), {}, resume=False)
     model, record = load_checkpoint(tmp_path / "run")
     assert (record.temperature != 1) == (name in ("temperature", "sigmoid"))

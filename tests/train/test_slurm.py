@@ -1,4 +1,4 @@
-"""Jobs: what is asked for, what each process is told, and pre-emption, with submitit's own local
+"""Jobs: requested resources, variables of each process, and pre-emption, with submitit's local
 executor and with a Slurm that is four small scripts."""
 
 import contextlib
@@ -167,7 +167,7 @@ def test_torchruns_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Queued(BaseException):
-    """Stands for submitit's handler, which ends the process."""
+    """Simulates submitit's handler, which ends the process."""
 
 
 @contextlib.contextmanager

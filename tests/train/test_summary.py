@@ -1,4 +1,4 @@
-"""What a run leaves to look at, and who else is told."""
+"""Curves and tables of a run, and trackers."""
 
 import json
 import sys
@@ -70,7 +70,7 @@ def test_table_by_hand() -> None:
 
 
 class FakeMlflow:
-    """Stands in for the package, and remembers."""
+    """Replaces the package, and records the calls."""
 
     def __init__(self) -> None:
         self.params: dict[str, str] = {}
@@ -117,7 +117,7 @@ def test_mlflow(tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.Mon
     run_training(tiny_config(**changes), {}, resume=True)
     assert fake.calls[0] == ("start", None, "run")
     assert ("end", "FAILED") in fake.calls
-    assert ("start", "id-7", None) in fake.calls  # goes on in the same
+    assert ("start", "id-7", None) in fake.calls  # continues the same run
     assert fake.calls[-2:] == [("artifact", "curves.png"), ("end", "FINISHED")]
     assert fake.params["optim.lr"] == "0.01"
     train, valid = read_log(tmp_path / "run")
