@@ -86,10 +86,9 @@ def test_what_the_published_table_becomes(real_data: Path) -> None:
     (brown, dark), (brown_before, _) = (found[4:] for found in counts)
     text = " ".join((DOCS / "methods" / "ita.md").read_text().split())
     said = (
-        f"Of the {len(table):,} images of the published ISIC 2020 table, "
-        f"{np.mean(true != before):.0%} change their group of six when the same stored colours are "
-        f"read in true CIELAB; {brown:,} are brown and {dark} dark then, of which the table has "
-        f"{brown_before} and none."
+        f"The published ISIC 2020 table has {len(table):,} images. If its stored colours are read in true CIELAB, "
+        f"{np.mean(true != before):.0%} of the images change their group of six: {brown:,} become brown and {dark} "
+        f"dark, compared with {brown_before} and none in the table."
     )
     assert said.replace("%", " %") in text
 
