@@ -1,6 +1,5 @@
 """melfast prepare dedup."""
 
-import os
 from pathlib import Path
 
 import click
@@ -19,13 +18,7 @@ SHOWN = 10
 @sweep_options
 @click.option("--force", is_flag=True, help="Replace the duplicate_group that the manifest has.")
 def command(
-    manifest: Path,
-    output: Path,
-    table: Path | None,
-    drop: bool,
-    quarantine: Path | None,
-    threads: int | None,
-    force: bool,
+    manifest: Path, output: Path, table: Path | None, drop: bool, quarantine: Path | None, threads: int, force: bool
 ) -> None:
     """Find the images of MANIFEST that are copies of one picture.
 
@@ -44,6 +37,7 @@ def command(
     from melfast.io.errors import InputError
     from melfast.io.files import require_other
     from melfast.prepare.dedup import (
+        THUMBNAIL,
         contradictions,
         duplicates_summary,
         find_duplicates,
@@ -51,6 +45,7 @@ def command(
         table_pairs,
         with_duplicates,
     )
+    from melfast.prepare.sweep import run_step
 
     if drop:
         require_other(output, manifest)
@@ -59,8 +54,9 @@ def command(
         raise InputError(f"{manifest}: {known} images have 'duplicate_group' already; --force replaces it")
     listed, unknown = table_pairs(rows, table) if table else ([], 0)
     with open_output(rows, output, quarantine, "dedup", {"pictures": 1}) as out:
-        cores = len(os.sched_getaffinity(0))
-        copies = find_duplicates(rows, threads=threads or cores, journal=out.journal, bar=progress_bar)
+        with progress_bar("reading", len(rows)) as advance:
+            swept = run_step(rows, THUMBNAIL, threads=threads, journal=out.journal, progress=advance)
+        copies = find_duplicates(rows, swept, threads=threads, bar=progress_bar)
         grouped = with_duplicates(rows, copies, listed)
         kept = rows_kept(grouped)
         lines, contrary = duplicates_summary(grouped), contradictions(grouped)

@@ -1,6 +1,5 @@
 """melfast prepare ita."""
 
-import os
 from pathlib import Path
 
 import click
@@ -49,7 +48,7 @@ def command(
     fitzpatrick: str,
     min_quality: float,
     quarantine: Path | None,
-    threads: int | None,
+    threads: int,
     force: bool,
 ) -> None:
     """Estimate the skin tone of each image of MANIFEST: ITA, group and Fitzpatrick type.
@@ -67,7 +66,8 @@ def command(
     from melfast.cli.quarantine import open_output
     from melfast.data.manifest import read_manifest
     from melfast.io.errors import InputError
-    from melfast.prepare.ita import FILLED, ToneSettings, estimate_tones, tones_summary, with_tones
+    from melfast.prepare.ita import FILLED, ToneSettings, tone_step, tones_summary, with_tones
+    from melfast.prepare.sweep import run_step
 
     settings = ToneSettings(convention, tone_groups, fitzpatrick, min_quality)  # type: ignore[arg-type]
     rows = read_manifest(manifest)
@@ -76,13 +76,8 @@ def command(
             raise InputError(f"{manifest}: {known} images have {name!r} already; --force replaces it")
     with open_output(rows, output, quarantine, "ita", {"ita": convention}) as out:
         with progress_bar("estimating", len(rows)) as advance:
-            swept = estimate_tones(
-                rows,
-                settings.ita_convention,
-                threads=threads or len(os.sched_getaffinity(0)),
-                journal=out.journal,
-                progress=advance,
-            )
+            step = tone_step(settings.ita_convention)
+            swept = run_step(rows, step, threads=threads, journal=out.journal, progress=advance)
         toned = with_tones(rows, swept, settings)
         title = f"skin tone of {len(rows) - len(swept.bad):,} images"
         out.finish(swept.bad, toned, title, tones_summary(toned, settings), swept.resumed)

@@ -14,10 +14,9 @@ from melfast.data.manifest import Manifest, moved
 from melfast.io.files import require_new
 from melfast.io.journal import Journal
 from melfast.prepare import check, dedup, ita, masks, resize
-from melfast.prepare.picture import Picture, open_picture
 from melfast.prepare.settings import STEPS, PrepareConfig, StepName
 from melfast.prepare.split import split_manifest, unused_identities
-from melfast.prepare.sweep import Bad, Bar, Result, SweepResult, no_bar, sweep
+from melfast.prepare.sweep import Bad, Bar, Result, Step, SweepResult, no_bar, run_step
 
 # Columns that a step fills; a table that already has one of them does not need the step.
 FILLED: dict[str, tuple[str, ...]] = {
@@ -26,19 +25,6 @@ FILLED: dict[str, tuple[str, ...]] = {
     "ita": ita.FILLED,
     "split": ("split",),
 }
-
-
-@dataclass(frozen=True)
-class Step:
-    """What is done to each image.
-
-    Attributes:
-        work: maps a row and its picture to a result for the journal.
-        still_good: whether the files of such a result still exist.
-    """
-
-    work: Callable[[int, Picture], Result]
-    still_good: Callable[[int, Result], bool] = lambda row, result: True
 
 
 @dataclass(frozen=True)
@@ -157,48 +143,34 @@ def prepare(plan: Plan, *, threads: int = 1, journal: Journal | None = None, bar
     """
     rows = plan.rows
     steps = _steps(plan)
-    paths, given = rows.image_paths, rows.mask_paths
-
-    def work(row: int) -> Result:
-        with open_picture(paths[row], given[row]) as picture:
-            return {name: step.work(row, picture) for name, step in steps.items()}
-
-    def still_good(row: int, result: Result) -> bool:
-        return all(step.still_good(row, result[name]) for name, step in steps.items())
-
+    every = Step(
+        lambda row, picture: {name: step.work(row, picture) for name, step in steps.items()},
+        lambda row, result: all(step.still_good(row, result[name]) for name, step in steps.items()),
+    )
     swept = SweepResult([None] * len(rows), [])
     if steps:
         with bar("preparing", len(rows)) as advance:
-            swept = sweep(rows, work, threads=threads, journal=journal, still_good=still_good, progress=advance)
-    return _gather(plan, swept, lambda rows, found: dedup.find_pairs(rows, found, threads=threads, bar=bar))
+            swept = run_step(rows, every, threads=threads, journal=journal, progress=advance)
+    return _gather(plan, swept, lambda rows, found: dedup.find_duplicates(rows, found, threads=threads, bar=bar))
 
 
 def _steps(plan: Plan) -> dict[str, Step]:
     """The steps for each image, in the order of STEPS, because a later one uses the mask of an earlier one."""
-    config, names = plan.config, plan.rows.image_names
-    given = [path is not None for path in plan.rows.mask_paths]
-    files = [plan.masks_folder / masks.mask_file(name) for name in names]
-    places = [resize.copy_files(plan.copies_folder, name) for name in names]
+    config, rows = plan.config, plan.rows
     every = {
-        "check": Step(lambda row, picture: check.look_over(picture)),
-        "dedup": Step(lambda row, picture: dedup.thumbnail(picture)),
-        "masks": Step(
-            lambda row, picture: masks.write_mask(picture, files[row], config.mask_method),
-            lambda row, result: masks.mask_is_there(result, files[row]),
-        ),
-        "ita": Step(lambda row, picture: ita.tone_result(picture, config.convention)),
-        "resize": Step(
-            lambda row, picture: resize.write_copy(picture, places[row], config.size, config.quality),
-            lambda row, result: resize.copy_is_there(
-                result, places[row], with_mask=given[row] or "masks" in plan.steps
-            ),
+        "check": check.CHECK,
+        "dedup": dedup.THUMBNAIL,
+        "masks": masks.mask_step(rows, plan.masks_folder, config.mask_method),
+        "ita": ita.tone_step(config.convention),
+        "resize": resize.resize_step(
+            rows, plan.copies_folder, config.size, config.quality, masked="masks" in plan.steps
         ),
     }
     return {name: every[name] for name in plan.steps if name in every}
 
 
 def _gather(
-    plan: Plan, swept: SweepResult, find_pairs: Callable[[Manifest, SweepResult], dedup.Duplicates]
+    plan: Plan, swept: SweepResult, find_duplicates: Callable[[Manifest, SweepResult], dedup.Duplicates]
 ) -> Prepared:
     """Combines the results of all images into the table."""
     rows, results, config, steps = plan.rows, swept.results, plan.config, plan.steps
@@ -219,7 +191,7 @@ def _gather(
         notes += check.manifest_remarks(rows, checked.profiles)
         summary.append(("check", f"{len(rows):,} images good, {len(swept.bad):,} bad"))
     if "dedup" in steps:
-        rows = dedup.with_duplicates(rows, find_pairs(rows, of("dedup")))
+        rows = dedup.with_duplicates(rows, find_duplicates(rows, of("dedup")))
         notes += [f"targets differ in {line}" for line in dedup.contradictions(rows)]
         kinds = Counter(rows.column("duplicate_kind"))
         told = "; ".join(f"{kind} {kinds[kind]:,}" for kind in dedup.KINDS if kinds[kind])

@@ -1,12 +1,11 @@
 """Check: decode every image and mask of a manifest completely, in parallel."""
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from melfast.data.manifest import Manifest
-from melfast.prepare.picture import Picture, open_picture
-from melfast.prepare.sweep import Bad, Result, SweepResult, sweep
+from melfast.prepare.picture import Picture
+from melfast.prepare.sweep import Bad, Result, Step, SweepResult
 
 NO_PROFILES: Counter[str] = Counter()
 
@@ -24,26 +23,6 @@ class CheckResult:
     good: Manifest
     bad: list[Bad]
     profiles: Counter[str]
-
-
-def check_manifest(manifest: Manifest, *, threads: int = 1, progress: Callable[[], None] = lambda: None) -> CheckResult:
-    """Decodes each image, and its mask if it has one, which must have the size of the image.
-
-    A JPEG is decoded at a fraction of its size, which also reads all of its data and detects any damage.
-
-    Args:
-        threads: number of images decoded at the same time.
-        progress: called after each image.
-    Raises:
-        InputError: a row has no path.
-    """
-    paths, masks = manifest.image_paths, manifest.mask_paths
-
-    def work(row: int) -> Result:
-        with open_picture(paths[row], masks[row]) as picture:
-            return look_over(picture)
-
-    return checked_rows(manifest, sweep(manifest, work, threads=threads, progress=progress))
 
 
 def checked_rows(manifest: Manifest, swept: SweepResult) -> CheckResult:
@@ -71,7 +50,13 @@ def manifest_remarks(manifest: Manifest, profiles: Counter[str] = NO_PROFILES) -
 
 
 def look_over(picture: Picture) -> Result:
-    """The size of the image; raises ImageError if the image or its mask is bad."""
+    """Decodes an image, and its mask if it has one, which must have the size of the image.
+
+    A JPEG is decoded at a fraction of its size, which also reads all of its data and detects any damage.
+
+    Raises:
+        ImageError: the image or its mask is bad.
+    """
     height, width = picture.size
     if picture.mask is not None and picture.mask.shape != (height, width):
         tall, wide = picture.mask.shape
@@ -79,3 +64,6 @@ def look_over(picture: Picture) -> Result:
             f"mask {picture.mask_path}: found {wide} x {tall} pixels, expected {width} x {height} as the image"
         )
     return {"width": width, "height": height, "profile": picture.profile}
+
+
+CHECK = Step(lambda row, picture: look_over(picture))

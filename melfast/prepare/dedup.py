@@ -21,12 +21,11 @@ from melfast import core
 from melfast.data.manifest import Manifest
 from melfast.io.errors import ImageError
 from melfast.io.images import read_bytes, read_image
-from melfast.io.journal import Journal
 from melfast.io.tables import read_table, require_columns
 from melfast.prepare.alignment import SIDE, aligned_similarity
 from melfast.prepare.lookalike import candidate_pairs, search_steps
-from melfast.prepare.picture import Picture, open_picture
-from melfast.prepare.sweep import Bad, Bar, Result, SweepResult, no_bar, sweep
+from melfast.prepare.picture import Picture
+from melfast.prepare.sweep import Bad, Bar, Result, Step, SweepResult, no_bar
 
 # From the most to the least certain; a pair gets the first that applies.
 KINDS = ("bytes", "pixels", "near", "table")
@@ -60,33 +59,16 @@ class Duplicates:
     resumed: int
 
 
-def find_duplicates(
-    manifest: Manifest, *, threads: int = 1, journal: Journal | None = None, bar: Bar = no_bar
-) -> Duplicates:
+def find_duplicates(manifest: Manifest, swept: SweepResult, *, threads: int = 1, bar: Bar = no_bar) -> Duplicates:
     """Finds images with the same bytes, the same pixels, or nearly the same picture.
 
     Nearly: turned by any angle, mirrored, rescaled, re-encoded, or cropped by up to 5 % a side.
 
     Args:
-        threads: number of images processed at the same time.
-        journal: images that it contains are not read again.
+        swept: results of the step THUMBNAIL.
+        threads: number of threads.
         bar: as melfast.cli.progress.progress_bar, for each stage.
-    Raises:
-        InputError: as sweep.
     """
-    paths = manifest.image_paths
-
-    def work(row: int) -> Result:
-        with open_picture(paths[row]) as picture:
-            return thumbnail(picture)
-
-    with bar("reading", len(manifest)) as advance:
-        swept = sweep(manifest, work, threads=threads, journal=journal, progress=advance)
-    return find_pairs(manifest, swept, threads=threads, bar=bar)
-
-
-def find_pairs(manifest: Manifest, swept: SweepResult, *, threads: int = 1, bar: Bar = no_bar) -> Duplicates:
-    """The copies among images, from the results of `thumbnail`."""
     paths = manifest.image_paths
     good = [row for row, result in enumerate(swept.results) if result is not None]
     results = [result for result in swept.results if result is not None]
@@ -190,6 +172,9 @@ def thumbnail(picture: Picture) -> Result:
     core.resize(image, small, extent=extent)
     encoded = simplejpeg.encode_jpeg(small, quality=95, colorsubsampling="444")
     return {"height": height, "width": width, "picture": base64.b64encode(encoded).decode()}
+
+
+THUMBNAIL = Step(lambda row, picture: thumbnail(picture))
 
 
 def _near(results: list[Result], pool: ThreadPoolExecutor, bar: Bar) -> list[Pair]:

@@ -1,7 +1,6 @@
 """ITA: estimate the skin tone of every image of a manifest."""
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,11 +8,10 @@ from typing import Any
 import numpy as np
 
 from melfast.data.manifest import Manifest
-from melfast.io.journal import Journal
 from melfast.io.schema import Fraction, checked
 from melfast.io.words import check_words
 from melfast.prepare.picture import Picture, open_picture, whole
-from melfast.prepare.sweep import Result, SweepResult, sweep
+from melfast.prepare.sweep import Result, Step, SweepResult
 from melfast.skin.ita import Convention, SkinTone, estimate_tone
 from melfast.skin.tone import FITZPATRICK, TONE_GROUPS, UNKNOWN_GROUP, FitzpatrickMap, ToneGroups, ToneScale, classify
 
@@ -37,33 +35,6 @@ class ToneSettings:
     tone_groups: ToneGroups = "six"
     fitzpatrick_map: FitzpatrickMap = "kinyanjui_groh"
     ita_min_quality: Fraction = 0.0
-
-
-@check_words
-def estimate_tones(
-    manifest: Manifest,
-    convention: Convention,
-    *,
-    threads: int = 1,
-    journal: Journal | None = None,
-    progress: Callable[[], None] = lambda: None,
-) -> SweepResult:
-    """Estimates the skin tone of each image.
-
-    Args:
-        threads: number of images processed at the same time.
-        journal: images that it contains are not read again.
-        progress: called after each image.
-    Returns:
-        Results with the fields of SkinTone.
-    """
-    paths = manifest.image_paths
-
-    def work(row: int) -> Result:
-        with open_picture(paths[row]) as picture:
-            return tone_result(picture, convention)
-
-    return sweep(manifest, work, threads=threads, journal=journal, progress=progress)
 
 
 @check_words
@@ -149,3 +120,9 @@ def tone_result(picture: Picture, convention: Convention) -> Result:
         "lab": [round(float(value), 3) for value in tone.lab] if known else [None] * 3,
         "rgb": [int(value) for value in tone.rgb] if tone.rgb else [None] * 3,
     }
+
+
+@check_words
+def tone_step(convention: Convention) -> Step:
+    """Estimates the skin tone of each image; results have the fields of SkinTone."""
+    return Step(lambda row, picture: tone_result(picture, convention))

@@ -3,7 +3,6 @@
 import hashlib
 import struct
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,10 +12,9 @@ from numpy.typing import NDArray
 from melfast.data.manifest import Manifest, relative_folder
 from melfast.io.files import atomic_path
 from melfast.io.headers import PNG_MAGIC
-from melfast.io.journal import Journal
 from melfast.io.words import check_words
-from melfast.prepare.picture import Picture, open_picture, whole
-from melfast.prepare.sweep import Result, SweepResult, stamp, sweep
+from melfast.prepare.picture import Picture, whole
+from melfast.prepare.sweep import Result, Step, SweepResult, stamp
 from melfast.skin.masks import MaskMethod, make_mask, region_mask
 
 # Kept in file names; characters that separate folders or have a meaning in URLs are escaped.
@@ -26,47 +24,21 @@ LONGEST = 200
 
 
 @check_words
-def make_masks(
-    manifest: Manifest,
-    folder: Path,
-    method: MaskMethod,
-    *,
-    threads: int = 1,
-    journal: Journal | None = None,
-    progress: Callable[[], None] = lambda: None,
-) -> SweepResult:
-    """Writes folder/IMAGE_NAME.png, uint8 0 or 255, as large as the image, for each row.
-
-    Args:
-        threads: number of images processed at the same time.
-        journal: masks that it contains are not made again, unless the file has changed.
-        progress: called after each image.
-    Returns:
-        Results of `mask_path` (as written) and `mask_area` (fraction of the image).
-    Raises:
-        InputError: a mask cannot be written.
-    """
-    paths = manifest.image_paths
+def mask_step(manifest: Manifest, folder: Path, method: MaskMethod) -> Step:
+    """Writes folder/IMAGE_NAME.png for each row, see `write_mask`; a mask whose file has changed is made again."""
     files = [folder / mask_file(name) for name in manifest.image_names]
-
-    def work(row: int) -> Result:
-        with open_picture(paths[row]) as picture:
-            return write_mask(picture, files[row], method)
-
-    return sweep(
-        manifest,
-        work,
-        threads=threads,
-        journal=journal,
-        still_good=lambda row, result: mask_is_there(result, files[row]),
-        progress=progress,
+    return Step(
+        lambda row, picture: write_mask(picture, files[row], method),
+        lambda row, result: bool(result["mask_stamp"] == stamp(files[row])),
     )
 
 
 @check_words
 def write_mask(picture: Picture, file: Path, method: MaskMethod) -> Result:
-    """Writes the mask of an image, and makes it the mask of `picture`.
+    """Writes the mask of an image, uint8 0 or 255, as large as the image, and makes it the mask of `picture`.
 
+    Returns:
+        `mask_path` (as written), `mask_area` (fraction of the image), and the stamp of the file.
     Raises:
         ImageError: the image is bad.
         InputError: the file cannot be written.
@@ -80,11 +52,6 @@ def write_mask(picture: Picture, file: Path, method: MaskMethod) -> Result:
     picture.mask_path, picture.mask = file, mask > 0
     area = round(np.count_nonzero(mask) / mask.size, 5)
     return {"mask_path": str(file), "mask_area": area, "mask_stamp": stamp(file)}
-
-
-def mask_is_there(result: Result, file: Path) -> bool:
-    """Whether the file still is the one that `write_mask` wrote."""
-    return bool(result["mask_stamp"] == stamp(file))
 
 
 def write_png(mask: NDArray[np.uint8], file: Path) -> None:

@@ -1,7 +1,6 @@
 """Resize: make a small working copy of each image of a manifest, to be read in every epoch."""
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,59 +11,42 @@ from melfast.data.manifest import Manifest
 from melfast.io.errors import ImageError
 from melfast.io.files import atomic_path
 from melfast.io.images import check_image, soft_mask
-from melfast.io.journal import Journal
 from melfast.prepare.masks import file_stem, seen_from, write_png
 from melfast.prepare.picture import Picture, copy_size, open_picture
-from melfast.prepare.sweep import Result, SweepResult, stamp, sweep
+from melfast.prepare.sweep import Result, Step, SweepResult, stamp
 
 # A pixel belongs to the lesion if at least half of it does.
 HALF = 128
 
 
-def resize_images(
-    manifest: Manifest,
-    folder: Path,
-    side: int,
-    quality: int,
-    *,
-    threads: int = 1,
-    journal: Journal | None = None,
-    progress: Callable[[], None] = lambda: None,
-) -> SweepResult:
+def resize_step(manifest: Manifest, folder: Path, side: int, quality: int, *, masked: bool = False) -> Step:
     """Writes folder/images/XX/IMAGE_NAME.jpg for each row, and folder/masks/XX/IMAGE_NAME.png if it
     has a mask; XX spreads the files over 256 folders.
 
     The shorter side becomes `side`, unless it is smaller; upright, antialiased, chroma at full
-    resolution. Each file is decoded again before it gets its final name.
+    resolution. A copy whose files have changed is made again.
 
     Args:
         quality: JPEG quality, 1..100.
-        threads: number of images processed at the same time.
-        journal: copies that it contains are not made again, unless a file has changed.
-        progress: called after each image.
-    Returns:
-        Results of `path`, `mask_path` (None without a mask), `width` and `height`.
-    Raises:
-        InputError: a file cannot be written.
+        masked: every image has a mask, from an earlier step.
     """
-    paths, masks = manifest.image_paths, manifest.mask_paths
-    places = [copy_files(folder, name) for name in manifest.image_names]
-
-    def work(row: int) -> Result:
-        with open_picture(paths[row], masks[row]) as picture:
-            return write_copy(picture, places[row], side, quality)
-
-    def still_good(row: int, result: Result) -> bool:
-        return copy_is_there(result, places[row], with_mask=masks[row] is not None)
-
-    return sweep(manifest, work, threads=threads, journal=journal, still_good=still_good, progress=progress)
+    files = [copy_files(folder, name) for name in manifest.image_names]
+    has_mask = [masked or path is not None for path in manifest.mask_paths]
+    return Step(
+        lambda row, picture: write_copy(picture, files[row], side, quality),
+        lambda row, result: copy_is_there(result, files[row], with_mask=has_mask[row]),
+    )
 
 
 def write_copy(picture: Picture, files: tuple[Path, Path], side: int, quality: int) -> Result:
     """Writes the copies of an image and of its mask, if it has one.
 
+    Each file is decoded again before it gets its final name.
+
     Args:
         files: result of `copy_files`.
+    Returns:
+        `path`, `mask_path` (None without a mask), `width`, `height`, and the stamps of the files.
     Raises:
         ImageError: the image or its mask is bad.
         InputError: a file cannot be written.

@@ -15,6 +15,7 @@ from melfast.io.files import atomic_path
 from melfast.io.journal import Journal
 from melfast.io.log import Progress
 from melfast.io.tables import write_csv
+from melfast.prepare.picture import Picture, open_picture
 
 Result = dict[str, Any]
 # image_name, path and reason of an image that cannot be used.
@@ -116,6 +117,37 @@ def sweep(
             pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for thousands of images
     bad = [(names[row], str(paths[row]), reasons[row]) for row in sorted(reasons)]
     return SweepResult(results, bad, len(kept))
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a command does with each image of a manifest.
+
+    Attributes:
+        work: maps a row and its picture to the result of the row.
+        still_good: whether a result from the journal can still be used.
+    """
+
+    work: Callable[[int, Picture], Result]
+    still_good: Callable[[int, Result], bool] = lambda row, result: True
+
+
+def run_step(
+    manifest: Manifest,
+    step: Step,
+    *,
+    threads: int = 1,
+    journal: Journal | None = None,
+    progress: Callable[[], None] = lambda: None,
+) -> SweepResult:
+    """A sweep that opens the picture of each row, with its mask if it has one; see `sweep`."""
+    paths, masks = manifest.image_paths, manifest.mask_paths
+
+    def work(row: int) -> Result:
+        with open_picture(paths[row], masks[row]) as picture:
+            return step.work(row, picture)
+
+    return sweep(manifest, work, threads=threads, journal=journal, still_good=step.still_good, progress=progress)
 
 
 def write_quarantine(bad: list[Bad], path: Path) -> None:
