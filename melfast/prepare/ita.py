@@ -2,7 +2,6 @@
 
 from collections import Counter
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from melfast.data.manifest import Manifest
 from melfast.io.schema import Fraction, checked
 from melfast.io.words import check_words
-from melfast.prepare.picture import Picture, open_picture, whole
+from melfast.prepare.picture import Picture, whole
 from melfast.prepare.sweep import Result, Step, SweepResult
 from melfast.skin.ita import Convention, SkinTone, estimate_tone
 from melfast.skin.tone import FITZPATRICK, TONE_GROUPS, UNKNOWN_GROUP, FitzpatrickMap, ToneGroups, ToneScale, classify
@@ -35,17 +34,6 @@ class ToneSettings:
     tone_groups: ToneGroups = "six"
     fitzpatrick_map: FitzpatrickMap = "kinyanjui_groh"
     ita_min_quality: Fraction = 0.0
-
-
-@check_words
-def read_tone(path: Path, convention: Convention = "cielab") -> SkinTone:
-    """The skin tone of an image file.
-
-    Raises:
-        ImageError: as read_image.
-    """
-    with open_picture(path) as picture:
-        return tone_of(picture, convention)
 
 
 @check_words

@@ -5,14 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import simplejpeg
-from numpy.typing import NDArray
 
 from melfast.data.manifest import Manifest
 from melfast.io.errors import ImageError
 from melfast.io.files import atomic_path
 from melfast.io.images import check_image, soft_mask
 from melfast.prepare.masks import file_stem, seen_from, write_png
-from melfast.prepare.picture import Picture, copy_size, open_picture
+from melfast.prepare.picture import Picture, copy_size
 from melfast.prepare.sweep import Result, Step, SweepResult, stamp
 
 # A pixel belongs to the lesion if at least half of it does.
@@ -70,17 +69,6 @@ def copy_is_there(result: Result, files: tuple[Path, Path], *, with_mask: bool) 
     if result["stamp"] != stamp(files[0]) or with_mask != (result["mask_path"] is not None):
         return False
     return not with_mask or bool(result["mask_stamp"] == stamp(files[1]))
-
-
-def read_small(path: Path, side: int) -> NDArray[np.uint8]:
-    """Reads an image with its shorter side at most `side`: uint8 [H, W, 3], upright.
-
-    Raises:
-        ImageError: as read_image.
-    """
-
-    with open_picture(path) as picture:
-        return picture.resized(lambda height, width: copy_size(height, width, side))
 
 
 def with_resized(manifest: Manifest, swept: SweepResult) -> Manifest:

@@ -32,7 +32,8 @@ from melfast.predict.overlay import inspect_image, outline, scale_of
 from melfast.predict.partial import Partial
 from melfast.predict.sources import ImageFiles, find_images
 from melfast.predict.writer import Stopped, TableOptions, group_probabilities, write_predictions
-from melfast.prepare.ita import read_tone
+from melfast.prepare.ita import tone_of
+from melfast.prepare.picture import open_picture
 from melfast.prepare.synth.draw import draw_sample
 
 TWO = InferenceSettings(batch_size=2, on_error="skip")
@@ -397,7 +398,8 @@ def test_tone_and_thresholds_by_group(skins: ImageFiles, tmp_path: Path) -> None
     summary = write_predictions(Engine(), skins, tmp_path / "p.csv", wanted)
     rows = rows_of(tmp_path / "p.csv")
     for row, path in zip(rows, skins.paths, strict=True):
-        tone = read_tone(Path(path))
+        with open_picture(Path(path)) as picture:
+            tone = tone_of(picture, "cielab")
         known = np.isfinite(tone.ita_deg)
         assert row["ita"] == (f"{tone.ita_deg:.4f}" if known else "")
     assert [row["group"] for row in rows] == ["very light", "dark", ""]

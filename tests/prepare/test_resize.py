@@ -12,7 +12,8 @@ from PIL import Image, ImageOps
 from melfast.data.manifest import Manifest, read_manifest, write_manifest
 from melfast.io.images import check_image, read_image, read_mask
 from melfast.io.journal import Journal
-from melfast.prepare.resize import copy_files, read_small, resize_step, with_resized
+from melfast.prepare.picture import copy_size, open_picture
+from melfast.prepare.resize import copy_files, resize_step, with_resized
 from melfast.prepare.sweep import run_step
 from melfast.prepare.synth import SynthSettings, synthesize
 
@@ -33,6 +34,11 @@ def pillow(path, size):
 def drawn(tmp_path_factory) -> Manifest:
     folder = tmp_path_factory.mktemp("drawn")
     return synthesize(folder, SynthSettings(6, size=(320, 240)), workers=1)
+
+
+def read_small(path, side):
+    with open_picture(path) as picture:
+        return picture.resized(lambda height, width: copy_size(height, width, side))
 
 
 def run(manifest, folder, threads=2, **options):
