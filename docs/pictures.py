@@ -417,7 +417,7 @@ def drawn_scores(seed: int = 0) -> tuple[NDArray, NDArray, Groups]:
 
 
 def gap_by_chance() -> Figure:
-    """The gap of recall beside those of groups that are dealt out again within each class."""
+    """The gap of recall next to the gaps after reassigning the groups at random within each class."""
     y_true, score, groups = drawn_scores()
     called = (score >= choose_threshold(y_true, score, "youden")).astype(np.int64)
     gap = Gaps.of(scores.Sample(y_true == 1, called == 1, None), groups, permutations=4000).of_metric("recall")
@@ -451,7 +451,7 @@ def gap_by_chance() -> Figure:
 
 
 def equal_recall() -> Figure:
-    """One threshold for all, and one a group for the same recall."""
+    """One threshold for all, and one per group for equal recall."""
     y_true, score, groups = drawn_scores(1)
     common = choose_threshold(y_true, score, "recall", 0.8)
     own = choose_by_group(y_true, score, groups.index, 3, 0.8)
@@ -470,7 +470,7 @@ def equal_recall() -> Figure:
 
 
 def calibration() -> Figure:
-    """P(malignant) beside the share that is, before and after a temperature is fitted."""
+    """P(malignant) against the observed fraction, before and after fitting a temperature."""
     rng = np.random.default_rng(2)
     odds = rng.normal(-0.8, 1.2, 6000)
     y_true = (rng.random(6000) < 1 / (1 + np.exp(-odds))).astype(np.int64)

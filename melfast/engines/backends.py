@@ -40,7 +40,7 @@ def open_engine(
     Args:
         model: an ONNX file, a TensorRT engine, or a run folder or checkpoint.
         backend: `auto` takes the first of RUNS that can run the model here. It uses a TensorRT
-            engine beside the ONNX file but does not build one, which may take minutes. `tensorrt`
+            engine next to the ONNX file but does not build one, which may take minutes. `tensorrt`
             builds it if it is missing or does not fit.
         threads: threads on the CPU; None: one per core that the process may use.
         input_size, colour, mean, std, model_output: for an ONNX file that melfast did not write, see

@@ -32,7 +32,7 @@ class UnusableError(InputError):
 @check_words
 @dataclass(frozen=True)
 class EngineInfo:
-    """What ran a model, to show and to record beside its predictions.
+    """What ran a model, to show and to record next to its predictions.
 
     Attributes:
         backend: the one in use.

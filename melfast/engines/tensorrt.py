@@ -45,7 +45,7 @@ class TensorRtEngine:
         """
         Args:
             path: an engine that `melfast export` wrote, or an ONNX file, whose engine is then NAME.engine
-                beside it.
+                next to it.
             build: build the engine of an ONNX file if it is missing or does not fit.
         Raises:
             UnusableError: no GPU or no TensorRT; the engine is missing, outdated, or for another
@@ -105,7 +105,7 @@ class TensorRtEngine:
 
 
 def find_engine(path: Path, trt: ModuleType, gpu: Any, *, build: bool) -> tuple[Path, Sidecar]:
-    """The engine for this machine: the file itself or NAME.engine beside it.
+    """The engine for this machine: the file itself or NAME.engine next to it.
 
     Raises:
         UnusableError, InputError: as TensorRtEngine.
@@ -142,7 +142,7 @@ def require_valid(runtime: Any, content: bytes, engine: Path, trt: ModuleType) -
 
 
 class RuntimeCache:
-    """Kernels that TensorRT-RTX has made for this GPU, in NAME.cache beside the engine."""
+    """Kernels that TensorRT-RTX has made for this GPU, in NAME.cache next to the engine."""
 
     def __init__(self, engine: Any, path: Path) -> None:
         self.config, self.path = engine.create_runtime_config(), path.with_suffix(".cache")

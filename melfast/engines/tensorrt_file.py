@@ -50,7 +50,7 @@ class Sidecar:
     """What must be known about an engine to run it, or to refuse to run it.
 
     Attributes:
-        source: name of the ONNX file that it was built from, if that was beside it; otherwise ''.
+        source: name of the ONNX file that it was built from, if that was next to it; otherwise ''.
         source_sha256, engine_sha256: hashes of the two files.
         runtime: name and version of the runtime that built it; no other can load it.
         gpu: the GPU that it was built for; no other can run it. None: built without a GPU, for every
@@ -92,7 +92,7 @@ def write_engine(
     """Builds the engine of a file that `melfast export` wrote, and writes it with its sidecar.
 
     TensorRT-RTX needs no GPU, and its engine is for every GPU; an engine of TensorRT is for the GPU
-    that built it. Timings of the build are kept in NAME.timing beside it, for the next build.
+    that built it. Timings of the build are kept in NAME.timing next to it, for the next build.
 
     Args:
         batches, tf32: see build_engine.

@@ -127,7 +127,7 @@ def locked(path: str | Path, *, beside: bool = False) -> Iterator[None]:
     """Locks `path` for this process and thread while the block runs.
 
     Args:
-        path: a file, which may not exist yet, or an existing folder. The lock is a file beside the file
+        path: a file, which may not exist yet, or an existing folder. The lock is a file next to the file
             or in the folder, removed at the end; a killed process releases it.
         beside: put the lock beside a folder, too.
     Raises:

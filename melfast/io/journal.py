@@ -18,7 +18,7 @@ from melfast.io.files import atomic_path
 
 
 class Journal:
-    """Entries in a file beside the later output; `locked` keeps a second process away.
+    """Entries in a file next to the later output; `locked` keeps a second process away.
 
     Attributes:
         path: path of the file.

@@ -165,7 +165,7 @@ class ModelRecord:
         if self.isotonic and self.offset:
             raise refused("0 with an isotonic calibration", self.offset, "offset")
         if self.group_thresholds and len(self.group_thresholds) != rows:
-            raise refused(f"{rows} thresholds, one a group", list(self.group_thresholds), "group_thresholds")
+            raise refused(f"{rows} thresholds, one per group", list(self.group_thresholds), "group_thresholds")
 
     @property
     def num_logits(self) -> int:

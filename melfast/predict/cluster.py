@@ -184,7 +184,7 @@ def part_table(folder: Path, part: int) -> Path:
 
 
 def _about(folder: Path, part: int, files: ImageFiles, settings: dict[str, Any]) -> dict[str, Any] | None:
-    """The JSON beside a part; None if the part is not done."""
+    """The JSON next to a part; None if the part is not done."""
     table = part_table(folder, part)
     unfinished = Partial(table, settings["columns"], settings, {})
     if unfinished.is_made():

@@ -49,7 +49,7 @@ PLAIN = "must be numbers up to 8,192 or plain words, got "
         ({"threshold": float("nan")}, "threshold must be a finite number, got nan"),
         ({"threshold": 1e9}, "threshold must be <= 1, got 1000000000.0"),
         ({"threshold": "0.5"}, "threshold must be a number, got '0.5'"),
-        ({"group_thresholds": [0.5]}, "group_thresholds must be 0 thresholds, one a group, got [0.5]"),
+        ({"group_thresholds": [0.5]}, "group_thresholds must be 0 thresholds, one per group, got [0.5]"),
         ({"isotonic": [[0, 0, 1]]}, "isotonic.0 must be a list of at most 2, got [0, 0, 1]"),
         (
             {"isotonic": [0, 0, 1]},
