@@ -223,7 +223,7 @@ def test_int8(
     assert first == f"{output}: {size}, onnx int8, resnet10t, input uint8 RGB [B, 24, 32, 3]"
     assert second.startswith("  int8, calibrated on 32 training images: AUC 0.")
     assert " in float32 on 24 validation images; " in second
-    assert others[-1].startswith("  before that, in float32, checked against torch on 42 drawn ")
+    assert others[-1].startswith("  before that, in float32, checked against torch on 42 synthetic ")
     assert precision_of(output) == "int8"
     melfast("predict", "--model", output, "--images", tiny_data, "--output", tmp_path / "p.csv")
     assert len((tmp_path / "p.csv").read_text().splitlines()) == 81

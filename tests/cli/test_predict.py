@@ -302,7 +302,7 @@ def test_shards_of_a_table(folder: Path) -> None:
 def test_thresholds_by_group_need_the_tone(folder: Path, red_model: RedModel) -> None:
     red_model(folder / "model.onnx", groups=("light", "dark"), group_thresholds=(0.1, 0.2))
     assert predict(folder).stderr == (
-        "note: the tone group of 2 of 2 images is unknown, and the model uses it: they get the threshold of all "
+        "note: the tone group of 2 of 2 images is unknown, and the model uses it: they get the threshold for all "
         "images; get them with --with-ita, or from a column group in --images TABLE.csv\n"
     )
     done = predict(folder, "--with-ita")
