@@ -12,7 +12,6 @@ from scipy.stats import rankdata
 
 from melfast.data.manifest import read_manifest
 from melfast.evaluate.run import (
-    DEFAULT_THRESHOLD,
     Evaluation,
     claim_output,
     conclude,
@@ -27,6 +26,7 @@ from melfast.io.log import Progress, no_progress
 from melfast.io.words import check_words
 from melfast.models.checkpoint import find_checkpoint
 from melfast.models.infer import DEFAULT
+from melfast.models.record import DEFAULT_THRESHOLD
 from melfast.models.running import InferenceSettings
 from melfast.report.measures import Scored
 from melfast.report.predictions import read_predictions

@@ -20,13 +20,12 @@ from melfast.io.log import Progress, logger, no_progress
 from melfast.io.words import check_words
 from melfast.models.checkpoint import find_checkpoint, load_checkpoint
 from melfast.models.infer import DEFAULT, infer
-from melfast.models.record import ModelRecord
+from melfast.models.record import DEFAULT_THRESHOLD, ModelRecord
 from melfast.models.running import InferenceSettings
 from melfast.prepare.sources import import_source
 from melfast.report.measures import Scored, measure, write_metrics, write_scored
 from melfast.train.data import MANIFEST
 
-DEFAULT_THRESHOLD = 0.5
 CARD, METRICS, PREDICTIONS = "model_card.md", "metrics.json", "predictions.csv"
 
 

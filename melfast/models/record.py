@@ -22,6 +22,7 @@ from melfast.data.preprocess import Preprocess
 from melfast.io.schema import STRICT, Fraction, checked, from_json, refused
 
 Head = Literal["plain", "domain_discriminative", "domain_independent"]
+DEFAULT_THRESHOLD = 0.5  # of a model that has none
 GroupInference = Literal["sum", "group_conditional"]
 CalibrationName = Literal["none", "temperature", "sigmoid", "isotonic"]
 # The keywords of timm.create_model that shape a network. `checkpoint_path`, `pretrained_cfg` and others that read files

@@ -24,10 +24,9 @@ from melfast.io.log import logger
 from melfast.io.memory import Source
 from melfast.io.pictures import ImageLike, sources
 from melfast.io.words import check_words, require_word
-from melfast.models.record import ModelRecord
+from melfast.models.record import DEFAULT_THRESHOLD, ModelRecord
 from melfast.models.running import Ask, InferenceSettings, run_batches, take_usable
 
-DEFAULT_THRESHOLD = 0.5
 DEFAULT = InferenceSettings(batch_size=32)
 GroupsOf = Callable[[NDArray[np.int64]], NDArray[np.int64]]
 
