@@ -22,19 +22,16 @@ def command(ctx: click.Context, manifest: Path, output: Path | None, quarantine:
     \b
     Example: melfast prepare check manifest.csv --output good.csv
     """
-    from melfast.cli.progress import progress_bar
     from melfast.cli.quarantine import open_output
     from melfast.data.manifest import read_manifest, write_manifest
     from melfast.io.files import require_other
     from melfast.prepare.check import CHECK, checked_rows, manifest_remarks
-    from melfast.prepare.sweep import run_step
 
     if output:
         require_other(output, manifest)
     rows = read_manifest(manifest)
     with open_output(rows, output, quarantine) as out:
-        with progress_bar("checking", len(rows)) as advance:
-            checked = checked_rows(rows, run_step(rows, CHECK, threads=threads, progress=advance))
+        checked = checked_rows(rows, out.sweep(CHECK, "checking", threads))
         out.put_aside(checked.bad)
         for note in manifest_remarks(checked.good, checked.profiles):
             say(f"note: {note}", err=True)

@@ -45,7 +45,6 @@ def command(
         table_pairs,
         with_duplicates,
     )
-    from melfast.prepare.sweep import run_step
 
     if drop:
         require_other(output, manifest)
@@ -54,8 +53,7 @@ def command(
         raise InputError(f"{manifest}: {known} images have 'duplicate_group' already; --force replaces it")
     listed, unknown = table_pairs(rows, table) if table else ([], 0)
     with open_output(rows, output, quarantine, "dedup", {"pictures": 1}) as out:
-        with progress_bar("reading", len(rows)) as advance:
-            swept = run_step(rows, THUMBNAIL, threads=threads, journal=out.journal, progress=advance)
+        swept = out.sweep(THUMBNAIL, "reading", threads)
         copies = find_duplicates(rows, swept, threads=threads, bar=progress_bar)
         grouped = with_duplicates(rows, copies, listed)
         kept = rows_kept(grouped)
