@@ -60,7 +60,7 @@ class Row:
 
     @property
     def direction(self) -> int:
-        """That of the rate, where the ratios to most peers went the same way: a machine that is
+        """The direction of the rate, if the ratios to most peers went the same way: a machine that is
         slower today slows the peers, too, and a peer that became faster changes no rate."""
         same = [change.direction == self.rate.direction for change in self.ratios.values()]
         return self.rate.direction if 2 * sum(same) >= len(same) else 0
@@ -73,7 +73,7 @@ class Row:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A file of benchmarks/run.py."""
+    """Reads a file of benchmarks/run.py."""
     try:
         record = json.loads(path.read_text())
         if not all(isinstance(record[key], dict) for key in ("suites", "hardware", "settings")):
@@ -84,7 +84,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def comparisons(record: dict[str, Any]) -> dict[tuple[str, str], Comparison]:
-    """By suite and title."""
+    """The comparisons by suite and title."""
     return {
         (name, each["title"]): Comparison(
             each["title"],
@@ -105,7 +105,7 @@ def unlike(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
 
 
 def rows(old: dict[str, Any], new: dict[str, Any]) -> Iterator[Row | str]:
-    """Comparisons in both files; for the rest, the reason why it is not compared."""
+    """The comparisons in both files; for the others, the reason why they are not compared."""
     before, after = comparisons(old), comparisons(new)
     for suite, title in before | after:
         where = f"{suite}: {title}"
@@ -181,7 +181,7 @@ def main(old: Path, new: Path) -> None:
     if compared:
         console.print(table(compared))
     elif not broken:
-        raise failure("nothing to compare: no comparison stands in both files")
+        raise failure("nothing to compare: no comparison is in both files")
     slower = sum(row.direction < 0 for row in compared)
     faster = sum(row.direction > 0 for row in compared)
     console.print(f"{len(compared)} compared: {slower} slower, {faster} faster")

@@ -126,7 +126,7 @@ class Check:
     def __str__(self) -> str:
         limits = [f">= {self.at_least:g}"] if self.at_least is not None else []
         limits += [f"<= {self.at_most:g}"] if self.at_most is not None else []
-        return f"{self.what}: {self.found:.4g} (wanted {' and '.join(limits)})"
+        return f"{self.what}: {self.found:.4g} (expected {' and '.join(limits)})"
 
 
 @dataclass
@@ -134,7 +134,7 @@ class Run:
     """One run of a suite: its settings and results.
 
     Attributes:
-        data: a folder of images, or `drawn`; None: real images if available, otherwise drawn ones.
+        data: a folder of images, or `drawn`; None: real images if available, otherwise synthetic ones.
         threads: number of threads per contestant.
         repeats: number of timed runs per contestant.
     """

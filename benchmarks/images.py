@@ -1,4 +1,4 @@
-"""Images for benchmarks: those of the user, real images of the project, or drawn ones, grouped by size."""
+"""Images for benchmarks: those of the user, real images of the project, or synthetic ones, grouped by size."""
 
 import os
 from collections.abc import Iterator
@@ -15,14 +15,16 @@ from benchmarks.machine import ROOT
 from melfast.io.errors import InputError
 from melfast.io.folders import list_images
 
-Data = Path | Literal["drawn"] | None  # a folder; drawn images; real ones if at hand, else drawn
+Data = (
+    Path | Literal["drawn"] | None
+)  # a folder; `drawn`: synthetic images; None: real ones if available, otherwise synthetic
 
 LARGE_WIDTH = 1500
-DRAWN_SOURCE = "drawn images"
+DRAWN_SOURCE = "synthetic images"
 LARGE, SMALL = f"at least {LARGE_WIDTH} px wide", f"under {LARGE_WIDTH} px wide"
 REAL = {LARGE: "isic_fullres/images", SMALL: "lesion_masks/ham10000_native_pairs/images"}
 DRAWN = {LARGE: (24, 1536, 2048), SMALL: (48, 450, 600)}  # number, height, width
-MOST = 100  # files a group: what fits into the page cache and into a minute
+MOST = 100  # files per group: they fit into the page cache, and take less than a minute
 
 
 def real(data: Data) -> Path | None:
@@ -69,7 +71,7 @@ def open_image(path: Path) -> Image.Image:
 
 
 def draw(folder: Path, count: int, height: int, width: int) -> list[Path]:
-    """JPEGs with as many bytes a pixel as dermoscopic photographs: skin, a lesion, grain."""
+    """JPEGs with about as many bytes per pixel as dermoscopic photographs: skin, a lesion, grain."""
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
     paths = []
     for number in range(count):

@@ -73,7 +73,7 @@ def cpu_model() -> str:
 
 
 def gpus() -> list[str]:
-    """Names as the driver gives them; empty without a driver."""
+    """Names as reported by the driver; empty without a driver."""
     try:
         command = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
         listed = subprocess.run(command, capture_output=True, text=True, check=True)

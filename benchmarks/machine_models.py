@@ -1,4 +1,4 @@
-"""Plants: what runs where, as pipelines of constants; and what was measured, to try them on."""
+"""Models of machines: pipelines for each machine and task, and checks of them against measurements."""
 
 import dataclasses
 import math
@@ -13,7 +13,7 @@ ISIC_2020, MANY = 33_126, 10_000_000
 GPUS = 8  # of a node
 BATCH = 64  # of a GPU and step
 SIDE = 224
-MOST_STEPS, MOST_RANK_STEPS = 400, 30_000  # of a simulation; the epoch is reckoned from its pace
+MOST_STEPS, MOST_RANK_STEPS = 400, 30_000  # of a simulation, from whose pace the epoch is computed
 # Formula and simulation of the same pipeline.
 AGREE = 0.05
 
@@ -25,11 +25,11 @@ Pick = Callable[[Constant], float]
 
 @dataclass(frozen=True)
 class Plant:
-    """Something to be run: how often, and on what.
+    """A machine and a task to predict.
 
     Attributes:
-        build: the pipeline, of constants picked from their ranges.
-        plan: seconds that drawing the plan of an epoch takes first; None: there is none.
+        build: makes the pipeline from constants picked from their ranges.
+        plan: seconds for drawing the plan of an epoch beforehand; None: no plan.
     """
 
     name: str
@@ -40,11 +40,11 @@ class Plant:
 
 @dataclass(frozen=True)
 class Check:
-    """A rate that was measured, and the same predicted from other measurements.
+    """A measured rate, and its prediction from other measurements.
 
     Attributes:
-        of: the measurements that the prediction is made of.
-        within: of the measured rate.
+        of: the measurements that the prediction is based on.
+        within: allowed deviation, as a fraction of the measured rate.
     """
 
     name: str
@@ -55,12 +55,12 @@ class Check:
 
     @property
     def spread(self) -> float:
-        """Half the interquartile range of the least sure of the figures, of its median."""
+        """Half the relative interquartile range of the least certain figure."""
         return max((c.high - c.low) / 2 / c.value for c in (self.measured, *self.of))
 
     @property
     def sure(self) -> bool:
-        """Whether its figures are sure enough to be held against each other."""
+        """Whether the figures are certain enough to be compared."""
         return self.spread <= self.within
 
 
@@ -76,13 +76,13 @@ def best(constant: Constant) -> float:
     return constant.high
 
 
-# Of constants of which less is better.
+# Constants of which less is better.
 def least(pick: Pick) -> Pick:
     return {middle: middle, worst: best, best: worst}[pick]
 
 
 def pace_both(pipe: Pipeline, images: int) -> tuple[Pace, Pace]:
-    """By the formula and by the simulation."""
+    """The pace by the formula and by the simulation."""
     most = min(MOST_STEPS, max(40, MOST_RANK_STEPS // pipe.ranks))
     return closed_form(pipe), simulate(pipe, min(pipe.steps(images), most))
 
@@ -121,9 +121,9 @@ def gpu_training(
             pixels = found("mean pixels") * 1e6
             decode = Stage("decode", "decoder", BATCH * pixels / of("JPEG pixels by an A100's decoder"))
             copied = BATCH * found("mean bytes a file")
-        # Between steps: the loop asks for a batch, and waits for its copy, before it goes on.
+        # Between steps, the loop requests a batch and waits for its copy.
         copy = copied / of("copy to the GPU")
-        # Two operations a multiply-add; the backward pass takes twice the forward pass.
+        # Two operations per multiply-add; the backward pass takes twice the time of the forward pass.
         operations = 6 * BATCH * of("multiply-adds of ConvNeXt-T at 224 px")
         compute = operations / (of("bf16 peak of an H100") * of("share of the peak in training"))
         spread = least(pick)(PUBLIC["spread of a GPU's step"])
@@ -136,7 +136,7 @@ def gpu_training(
 
 
 def all_reduce(ranks: int, pick: Pick) -> float:
-    """Seconds of averaging float32 gradients in rings over all GPUs, that nothing hides.
+    """Seconds for averaging float32 gradients in rings over all GPUs, without what other work hides.
 
     NCCL's rings share a node's ports: the bandwidth between nodes is that of all of them together.
     """
@@ -159,11 +159,11 @@ def all_reduce(ranks: int, pick: Pick) -> float:
 def on_cores(
     cores: int, *, decode: Constant | None, compute: Constant | None, threads: int = 0, batch: int = BATCH
 ) -> Callable[[Pick], Pipeline]:
-    """Files to batches, and a network, both on the same cores.
+    """Files to batches, and a network, sharing the cores.
 
     Args:
-        decode, compute: images/s of each alone, on `threads` cores; None: there is no such work.
-        threads: of each; 0: one a core.
+        decode, compute: images/s of each alone, on `threads` cores; None: not part of the task.
+        threads: threads of each; 0: one per core.
     """
     threads = threads or cores
 
@@ -187,7 +187,7 @@ def plants(results: Results) -> list[Plant]:
     drawing = rate("scaling", "drawing the plan of an epoch, 1,000,000", "melfast")
 
     def plan(images: int, speed: Constant = HERE) -> Callable[[Pick], float]:
-        # Each process draws that of all images before the first step.
+        # Each process draws the plan for all images before the first step.
         return lambda pick: images / pick(drawing) / pick(speed)
 
     def on_gpus(name: str, files: str, images: int = ISIC_2020, **how: Any) -> Plant:
@@ -220,11 +220,11 @@ def plants(results: Results) -> list[Plant]:
     ]
 
 
-# Against what was measured.
+# Comparison with measurements.
 
 
 def checks(results: Results, others: dict[str, Results]) -> Iterator[Check]:
-    """Predictions from other measurements of the same machine than the one compared with."""
+    """Predictions of measured rates from other measurements on the same machine."""
     cores = results.cores
     images = results.rate("scaling", f"{LARGE}: one core", NATIVE)
     one = results.rate("scaling", f"{LARGE}, 1 threads", NATIVE)
@@ -252,7 +252,7 @@ def checks(results: Results, others: dict[str, Results]) -> Iterator[Check]:
         ),
     ):
         files, network = (results.rate(suite, title, part) for part in parts)
-        # Of one thread each there are two, and as many cores for them as there are.
+        # Two processes with one thread each share the cores.
         pipe = on_cores(cores, decode=files, compute=network, threads=threads, batch=32)(middle)
         name = f"{together}, from files and network alone, {threads} threads"
         yield Check(name, pipe, results.rate(suite, title, together), (files, network), 0.10)
@@ -260,7 +260,7 @@ def checks(results: Results, others: dict[str, Results]) -> Iterator[Check]:
 
 
 def across_files(others: dict[str, Results]) -> Iterator[Check]:
-    """From files of suites loader, inference and train, where they are of one machine."""
+    """Checks across the files of the suites loader, inference and train, if they come from one machine."""
     loader, inference, train = (others[name] for name in ("loader", "inference", "train"))
     large, small = "70 images at least 1500 px wide, to", "60 images under 1500 px wide, to"
     native = loader.rate("loader", large, NATIVE)

@@ -1,10 +1,10 @@
-"""Pipeline: batches go through stages on every rank; a formula and a simulation of their pace.
+"""Pipeline: batches pass through stages on every rank; their pace by a formula and by a simulation.
 
     read -> decode -> copy and compute -> [all ranks wait for each other, all-reduce] -> next step
 
-A stage works at one batch at a time and hands it on where there is room, else it stands still. What
+A stage processes one batch at a time and passes it on if there is room; otherwise it waits. What
 does the work (cores, a drive, a GPU) may be shared by stages and by ranks; it then serves all at
-once, each by its share. `closed_form` is what one calculates on paper; `simulate` plays the events.
+once, in equal shares. `closed_form` is a calculation on paper; `simulate` simulates every event.
 """
 
 import heapq
@@ -17,16 +17,16 @@ from typing import Literal
 import numpy as np
 
 ALL_REDUCE = "all-reduce"
-WARM_STEPS = 0.2  # share of the simulated steps that is left out of the pace
-DONE = 1e-12  # work left, in seconds, that counts as none
+WARM_STEPS = 0.2  # fraction of the simulated steps that does not count for the pace
+DONE = 1e-12  # remaining work, in seconds, that counts as none
 
 
 @dataclass(frozen=True)
 class Resource:
-    """What does the work of stages.
+    """Something that does the work of stages.
 
     Attributes:
-        units: so many unit-seconds of work it does a second: cores, or 1 for a drive or a GPU.
+        units: unit-seconds of work that it does per second: cores, or 1 for a drive or a GPU.
         of: whether each rank or each node has one.
     """
 
@@ -36,14 +36,14 @@ class Resource:
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of a batch's way.
+    """One step in the processing of a batch.
 
     Attributes:
-        resource: by name, what does it.
-        work: unit-seconds a batch, on the average.
-        width: units it can use at once; its threads.
+        resource: name of the resource that does the work.
+        work: mean unit-seconds per batch.
+        width: number of units that it can use at once, that is, its threads.
         spread: deviation / mean of the work from batch to batch.
-        room: finished batches that may wait behind it.
+        room: number of finished batches that may wait after it.
     """
 
     name: str
@@ -56,11 +56,11 @@ class Stage:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """The stages of every rank; the last one ends with the step that all ranks take together.
+    """The stages of every rank; the last one ends with the step that all ranks do together.
 
     Attributes:
-        batch: images of a rank and step.
-        all_reduce: seconds of it that no other work hides.
+        batch: images per rank and step.
+        all_reduce: seconds that no other work hides.
     """
 
     stages: tuple[Stage, ...]
@@ -76,13 +76,13 @@ class Pipeline:
 
 @dataclass(frozen=True)
 class Pace:
-    """How a pipeline goes.
+    """The speed of a pipeline.
 
     Attributes:
         step: seconds.
-        images: a second, of all ranks.
-        shares: of the time of a step that each bound takes, by name; the largest is the bottleneck.
-        fill: seconds that the first step takes longer, its batch being the first.
+        images: images per second, of all ranks.
+        shares: fraction of a step's time that each resource takes, by name; the largest is the bottleneck.
+        fill: extra seconds of the first step, until the pipeline is full.
     """
 
     step: float
@@ -95,7 +95,7 @@ class Pace:
         return max(self.shares, key=lambda name: self.shares[name])
 
     def epoch(self, steps: int) -> float:
-        """Seconds of so many steps."""
+        """Seconds for a number of steps."""
         return self.fill + steps * self.step
 
 
@@ -125,7 +125,7 @@ def closed_form(pipe: Pipeline) -> Pace:
     if len(sharing) == 1:
         bounds.pop(last.name, None)
         bounds[name] = longest
-    else:  # work of other stages goes on in the time that the all-reduce takes
+    else:  # other stages continue to work during the all-reduce
         key = " and ".join(sharing)
         bounds[key] = max(bounds[key], longest)
     step = max(bounds.values())
@@ -136,23 +136,23 @@ def closed_form(pipe: Pipeline) -> Pace:
 
 
 def _lateness(stage: Stage, largest: float) -> float:
-    """By how much the slowest rank's stage, one before the last, stretches a step of all."""
+    """How much longer a step of all ranks takes because of a stage before the last on the slowest rank."""
     late = stage.spread * largest
     return min(late, late**2 / (stage.room + 2))
 
 
 def expected_largest(count: int) -> float:
-    """Of `count` standard normal numbers, by Blom's approximation; 0 of one."""
+    """Expected maximum of `count` standard normal numbers, by Blom's approximation; 0 for one."""
     return NormalDist().inv_cdf((count - 0.375) / (count + 0.25)) if count > 1 else 0.0
 
 
 def simulate(pipe: Pipeline, steps: int, seed: int = 0) -> Pace:
-    """Plays `steps` steps of all ranks, event by event."""
+    """Simulates `steps` steps of all ranks, event by event."""
     return _Play(pipe, steps, np.random.default_rng(seed)).run()
 
 
 class _Server:
-    """A resource at work: its jobs share the units, each up to its width."""
+    """A working resource: its jobs share the units, each up to its width."""
 
     def __init__(self, play: "_Play", units: float) -> None:
         self.play, self.units = play, units
@@ -165,7 +165,7 @@ class _Server:
         self._plan()
 
     def due(self) -> None:
-        """A job is done."""
+        """Called when a job is done."""
         self._settle()
         done = [job for job in self.jobs if job.left <= DONE]
         self.jobs = [job for job in self.jobs if job.left > DONE]
@@ -193,7 +193,7 @@ class _Server:
 
             def due() -> None:
                 if version == self.version:
-                    # Rounding may leave a trace of the job whose turn it is.
+                    # Rounding may leave a tiny rest of the current job.
                     next_job = min(self.jobs, key=lambda job: job.left / job.width)
                     self._settle()
                     next_job.left = 0
@@ -210,7 +210,7 @@ class _Job:
 
 
 class _Rank:
-    """The batches of one rank: where they are, and which stages may go on."""
+    """The batches of one rank: where they are, and which stages may start."""
 
     def __init__(self, play: "_Play", servers: list[_Server]) -> None:
         count = len(servers)
@@ -219,7 +219,7 @@ class _Rank:
         self.begun = 0
 
     def go_on(self) -> None:
-        """Starts all that can start, from the last stage to the first: taking makes room."""
+        """Starts every stage that can start, from the last to the first, because each makes room for the one before."""
         stages = self.play.pipe.stages
         for i in reversed(range(len(stages))):
             if self.held[i] and self._takes(i + 1, stages[i].room):
@@ -240,7 +240,7 @@ class _Rank:
             return self.go_on()
 
     def _takes(self, i: int, room: int) -> bool:
-        """Whether another batch may come before a stage; one at rest takes it at once."""
+        """Whether a stage can receive another batch; an idle stage takes it at once."""
         at_rest = not (self.running[i] or self.held[i] or self.waiting[i])
         return self.waiting[i] < room or at_rest
 
@@ -256,7 +256,7 @@ class _Rank:
 
 
 class _Play:
-    """The clock, the ranks, and the step that they take together."""
+    """The clock, the ranks, and the step that they do together."""
 
     def __init__(self, pipe: Pipeline, steps: int, rng: np.random.Generator) -> None:
         self.pipe, self.steps, self.rng = pipe, steps, rng
@@ -280,11 +280,11 @@ class _Play:
         heapq.heappush(self.events, (time, next(self.order), what))
 
     def draw(self, spread: float) -> float:
-        """A positive number of mean 1 and that deviation: of a gamma distribution."""
+        """A positive number with mean 1 and the given deviation, from a gamma distribution."""
         return self.rng.gamma(spread**-2, spread**2) if spread else 1.0
 
     def arrive(self) -> None:
-        """A rank has done the last stage of a step."""
+        """Called when a rank has done the last stage of a step."""
         self.arrived += 1
         if self.arrived == self.pipe.ranks:
             self.at(self.now + self.pipe.all_reduce, self.step)

@@ -1,4 +1,4 @@
-"""python benchmarks/plots.py: the curves of suite scaling, drawn from a committed JSON."""
+"""python benchmarks/plots.py: draw the curves of suite scaling from a committed JSON file."""
 
 import json
 import sys
@@ -34,7 +34,7 @@ class Line:
 
 
 def lines(record: dict[str, Any], axis: str, start: str = "") -> dict[str, Line]:
-    """Of the comparisons along an axis whose titles begin with `start`, by contestant."""
+    """Lines of the comparisons along an axis whose titles begin with `start`, by contestant."""
     found: dict[str, Line] = {}
     points = [
         c
@@ -83,7 +83,7 @@ def draw(axes: Axes, curves: dict[str, Line], *, x: str, y: str) -> None:
     axes.set_xticks(subject.x, [plain(value) for value in subject.x])
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
-    # Between the powers of ten 2 and 5 alone, as room allows no more.
+    # Between powers of ten, only 2 and 5 fit.
     axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: plain(value) if f"{value:e}"[0] in "25" else ""))
     axes.margins(x=0.08, y=0.12)
     axes.grid(alpha=0.3, which="both", linewidth=0.4)
@@ -139,7 +139,7 @@ def memory(record: dict[str, Any], figure: Figure) -> None:
             name = point["title"].partition(":")[0]
             line = found.setdefault(name, Line([], [], [], []))
             line.x.append(point["at"]["rows"])
-            # The kernel counts in pages, in lots of them: less is no more than a trace.
+            # The kernel counts in blocks of pages; less than that is not reliable.
             mib = max(point["value"], 2**18) / 2**20
             for values in (line.median, line.low, line.high):
                 values.append(mib)
@@ -181,8 +181,8 @@ def figures(record: dict[str, Any]) -> Iterator[tuple[str, Figure]]:
     help="Folder for the PNG files.",
 )
 def main(file: Path, output: Path) -> None:
-    """Draws the curves of FILE, which `benchmarks/run.py scaling --json FILE` wrote; without one,
-    those of the committed one."""
+    """Draws the curves of FILE, written by `benchmarks/run.py scaling --json FILE`; by default those of
+    the committed file."""
     record = json.loads(file.read_text())
     if "scaling" not in record.get("suites", {}):
         raise click.ClickException(f"{file}: holds no suite scaling")

@@ -1,4 +1,4 @@
-"""python benchmarks/run.py SUITE: results checked, timed beside their peers, printed and kept."""
+"""python benchmarks/run.py SUITE: check the results, time them against peers, and print and save the figures."""
 
 import json
 import sys
@@ -28,7 +28,7 @@ def show_list(context: click.Context, _: click.Parameter, wanted: bool) -> None:
 
 
 class DataType(click.Path):
-    """A folder that is there, or the word `drawn`; a folder of that name is ./drawn."""
+    """An existing folder, or the word `drawn`; a folder with that name is ./drawn."""
 
     def __init__(self) -> None:
         super().__init__(exists=True, file_okay=False, path_type=Path)
@@ -52,7 +52,7 @@ class DataType(click.Path):
     "--repeats", type=click.IntRange(min=1), default=7, show_default=True, help="Timed runs of each contestant."
 )
 def main(names: tuple[str, ...], data: Data, output: Path | None, threads: int | None, repeats: int) -> None:
-    """Run a SUITE of measurements, several, or `all` but those that are run by name.
+    """Run a SUITE of measurements, several, or `all` except those that run only by name.
 
     The exit code is 1 when a result is wrong; a missed target of speed is only marked.
 
@@ -93,7 +93,7 @@ def main(names: tuple[str, ...], data: Data, output: Path | None, threads: int |
 
 
 def attempt(name: str, run: Run) -> str | None:
-    """Runs a suite; one line of what went wrong, if something did."""
+    """Runs a suite; returns a line about what went wrong, if anything."""
     try:
         SUITES[name](run)
     except (CheckFailedError, InputError) as error:

@@ -1,4 +1,4 @@
-"""python benchmarks/simulate.py: how fast the pipeline goes where it has not run, and why.
+"""python benchmarks/simulate.py: predict how fast the pipeline is on machines where it has not run, and why.
 
 Each plant (benchmarks/machine_models.py) is described by constants (benchmarks/constants.py) as a pipeline
 of stages, and paced twice (benchmarks/pipeline.py): by a formula, and by a simulation. What was
@@ -40,13 +40,14 @@ from melfast.io.files import atomic_path
 
 PAGE = ROOT / "docs" / "scaling.md"
 COPY = "numpy.copyto"
-FOLDERS = 256  # over which `melfast prepare resize` spreads its files
-# Forward an activation is written and read; backward it is read, its gradient written and read.
+FOLDERS = 256  # folders over which `melfast prepare resize` spreads its files
+# In the forward pass an activation is written and read; in the backward pass it is read, and its gradient is
+# written and read.
 FORWARD, MOVES = 2, 5
 
 
 def duration(seconds: float) -> str:
-    """Three digits of seconds, or minutes, or hours."""
+    """Seconds, minutes or hours with three digits."""
     for unit, length in (("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.3g} {unit}"
@@ -54,7 +55,7 @@ def duration(seconds: float) -> str:
 
 
 def predicted(results: Results) -> list[list[str]]:
-    """A row a plant: name, images, bound, rate, its range, simulated, plan, time, used up."""
+    """One row per machine and task: name, images, bound, rate, its range, simulated, plan, time, use of resources."""
     rows = []
     for plant in plants(results):
         pipe = plant.build(middle)
@@ -78,13 +79,13 @@ def predicted(results: Results) -> list[list[str]]:
 
 
 def steps(plant: Plant, pick: Pick) -> float:
-    """Seconds of all images, once."""
+    """Steps for processing all images once."""
     pipe = plant.build(pick)
     return closed_form(pipe).epoch(pipe.steps(plant.images))
 
 
 def follows(results: Results) -> str:
-    """What binds each plant, and whether another stage may instead, within the ranges."""
+    """What limits each machine and task, and whether another stage may, within the ranges."""
     lines = []
     for plant in plants(results):
         paces = [closed_form(plant.build(pick)) for pick in (worst, middle, best)]
@@ -127,7 +128,7 @@ def checked(results: Results, others: dict[str, Results]) -> list[list[str]]:
 
 
 def bounds(results: Results) -> list[list[str]]:
-    """What each stage could do if nothing else held it up."""
+    """How fast each stage would be alone."""
 
     def of(name: str) -> float:
         return PUBLIC[name].value
@@ -141,7 +142,7 @@ def bounds(results: Results) -> list[list[str]]:
         num_bytes, pixels = (
             results.measurement("scaling", f"{files}: {what}").value for what in ("mean bytes a file", "mean pixels")
         )
-        # The file is copied and read, all of its pixels written and read, the result written.
+        # The file is copied and read, its pixels are written and read, and the result is written.
         most = 3 * num_bytes + 2 * 3 * pixels * 1e6 + SIDE * SIDE * 3 * 4
         drive = of("sequential reads of a drive")
         decoder = of("JPEG pixels by an A100's decoder") / 1e6
@@ -228,7 +229,7 @@ def bounds(results: Results) -> list[list[str]]:
 
 
 def constants() -> list[list[str]]:
-    """Those that are not measured."""
+    """The constants that are not measured."""
     rows = []
     for name, constant in PUBLIC.items():
         low, high = sorted((constant.low, constant.high))
@@ -243,7 +244,7 @@ def markdown(headings: list[str], rows: list[list[str]]) -> str:
 
 
 def tables(results: Results, others: dict[str, Results]) -> dict[str, str]:
-    """What stands between the marks of the page, by mark."""
+    """The text between the marks of the page, by mark."""
     return {
         "bounds": markdown(BOUND_HEADINGS, bounds(results)),
         "predicted": markdown(HEADINGS, predicted(results)),
@@ -254,10 +255,10 @@ def tables(results: Results, others: dict[str, Results]) -> dict[str, str]:
 
 
 def replaced(text: str, found: dict[str, str]) -> str:
-    """The page with its tables written anew.
+    """The page with new tables.
 
     Raises:
-        click.ClickException: a mark is not there once.
+        click.ClickException: a mark does not occur exactly once.
     """
     for name, table in found.items():
         begin, end = f"<!-- {name}: python benchmarks/simulate.py --write -->", f"<!-- /{name} -->"
@@ -278,7 +279,7 @@ def read_results() -> tuple[Results, dict[str, Results]]:
 @click.option("--write", is_flag=True, help="Write the tables into docs/scaling.md.")
 @click.option("--check", is_flag=True, help="Only say whether docs/scaling.md holds them.")
 def main(write: bool, check: bool) -> None:
-    """Paces training and prediction on machines that we have not got, by formula and simulation."""
+    """Predicts training and prediction on machines that we do not have, by formula and by simulation."""
     results, others = read_results()
     if write or check:
         text = PAGE.read_text()

@@ -1,7 +1,7 @@
-"""python benchmarks/simulations.py: how often the report's tests and intervals are right.
+"""python benchmarks/simulations.py: how often the tests and intervals of a report are right.
 
 Size and power of the gap test, and coverage of the intervals of recall, AUC, gap and difference of
-gaps, for images that are independent and images that are alike within patients. The figures stand
+gaps, for images that are independent and images that are alike within patients. The figures are
 in docs/methods/fairness_simulations.md.
 """
 
@@ -26,7 +26,7 @@ from melfast.metrics.shares import call_estimates
 MALIGNANT = (5, 10, 17, 58, 137)
 ALIKE = 0.3  # the intra-class correlation of a patient's images
 DESIGNS = {"independent": 1, "2 a patient": 2, "4 a patient": 4}
-SPREAD = (0.5, 0.95)  # recalls are drawn between, so that no lucky size of a sample is tried alone
+SPREAD = (0.5, 0.95)  # recalls are drawn from this range, because coverage at a single recall can be lucky
 PERMUTATIONS = 999
 
 
@@ -57,7 +57,7 @@ def groups_of(sizes: Iterable[int]) -> Groups:
 
 
 def malignant_sample(called: list[NDArray[np.bool_]], each: int) -> Sample:
-    """Malignant images alone, of a group after another; no patient is in two."""
+    """Only malignant images, one group after the other; no patient is in two groups."""
     joined = np.concatenate(called)
     patient = None
     if each > 1:
@@ -102,7 +102,7 @@ def holds_gap(rng: np.random.Generator, sizes: list[int], each: int) -> bool:
 
 
 def holds_gap_difference(rng: np.random.Generator, sizes: list[int], each: int) -> bool:
-    """Two models whose calls on an image are correlated by a half or so."""
+    """Two models whose calls for an image have a correlation of about a half."""
     recalls = rng.uniform(*SPREAD, (2, len(sizes)))
     parts = []
     for group, size in enumerate(sizes):
@@ -120,7 +120,7 @@ def holds_gap_difference(rng: np.random.Generator, sizes: list[int], each: int) 
 
 
 def rejects_auc(rng: np.random.Generator, apart: list[float], each: int) -> bool:
-    """Groups of 50 malignant and 150 benign images; no patient is in two."""
+    """Groups of 50 malignant and 150 benign images; no patient is in two groups."""
     images, scores, patient, shift = [], [], [], 0
     for mean in apart:
         true = np.repeat([True, False], [50, 150])
@@ -136,7 +136,7 @@ def rejects_auc(rng: np.random.Generator, apart: list[float], each: int) -> bool
 
 
 def share(draw: Callable[[np.random.Generator], bool], draws: int) -> str:
-    """In percent, with its standard error."""
+    """A fraction in percent, with its standard error."""
     rng = np.random.default_rng(0)
     found = np.mean([draw(rng) for _ in range(draws)])
     return f"{100 * found:.1f} ({100 * np.sqrt(found * (1 - found) / draws):.1f})"
@@ -147,7 +147,7 @@ def share(draw: Callable[[np.random.Generator], bool], draws: int) -> str:
 def main(draws: int) -> None:
     """Prints tables of size, power and coverage, in percent (standard error), as Markdown.
 
-    Gaps of four groups and differences of gaps, which take longer, are drawn a quarter as often.
+    Gaps of four groups and differences of gaps take longer, so they are simulated a quarter as often.
     """
     tested: dict[str, tuple[list[float], list[int], int]] = {
         "size: two groups of 100": ([0.8, 0.8], [100, 100], 1),

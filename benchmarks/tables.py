@@ -17,7 +17,7 @@ from melfast.io.files import atomic_path
 from melfast.report.plots import save
 
 BEGIN, END = "<!-- measured: python benchmarks/tables.py -->", "<!-- /measured -->"
-# What README's chart shows: suite, start of the comparison's title, its label, and the peers beside melfast.
+# The bars of README's chart: suite, start of the comparison's title, label, and the peers of melfast.
 CHART = [
     ("loader", "70 images", "JPEGs ≥ 1500 px to 224 px", ("torch DataLoader, PIL", "timm create_loader", "DALI cpu")),
     ("skin", "sRGB8 to CIELAB", "sRGB to CIELAB", ("scikit-image rgb2lab", "kornia rgb_to_lab", "OpenCV float32")),
@@ -27,7 +27,7 @@ CHART = [
     ("inference", "files to probabilities", "JPEGs to probabilities", ("OpenCV and ONNX Runtime, image by image",)),
     ("train", "24 steps of ham10000.yaml: the loop", "a training step", ("timm's train.py step, the same",)),
 ]
-# Of the versions in a file, those that a reader would ask for.
+# Versions in a file that matter to readers.
 VERSIONS = [
     *("python", "torch", "timm", "onnxruntime", "nvidia-dali-cuda130", "opencv-python-headless"),
     *("pillow", "simplejpeg", "scikit-learn", "numpy"),
@@ -35,9 +35,9 @@ VERSIONS = [
 
 
 def measured(folder: Path) -> str:
-    """The table, and under it where its figures come from, of all `*.json` in a folder.
+    """The table of all `*.json` in a folder, and below it the source of its figures.
 
-    `scaling-*.json` are left out: their curves stand in docs/scaling.md.
+    `scaling-*.json` are left out: their curves are in docs/scaling.md.
 
     Raises:
         click.ClickException: two files hold the same suite.
@@ -49,7 +49,7 @@ def measured(folder: Path) -> str:
     for file, record in records.items():
         for suite, found in record["suites"].items():
             if suite in suites:
-                raise click.ClickException(f"suite {suite} stands in {suites[suite]} and {file}")
+                raise click.ClickException(f"suite {suite} is in both {suites[suite]} and {file}")
             suites[suite] = file
             lines += [row(suite, comparison) for comparison in found["comparisons"]]
     return "\n".join([*lines, "", *sources(records)])
@@ -63,10 +63,10 @@ def row(suite: str, comparison: dict[str, Any]) -> str:
 
 
 def ratio(peer: dict[str, Any]) -> str:
-    """Missed targets in bold, and what is slower than a peer that has none."""
+    """Bold for a missed target, or for being slower than a peer without a target."""
     median, met = peer["ratio"]["median"], peer["target_met"]
     factor = f"{median:.2f}x" if median < 10 else f"{median:.0f}x"
-    wanted = f" (wanted {peer['target']:g}x)" if met is False else ""
+    wanted = f" (target {peer['target']:g}x)" if met is False else ""
     bold = "**" if wanted or (met is None and median < 1) else ""
     return f"{bold}{factor} {peer['name']}{wanted}{bold}"
 
@@ -79,7 +79,7 @@ def number(value: float) -> str:
 
 
 def sources(records: dict[str, Any]) -> Iterator[str]:
-    """Which commit, when, on what, with which versions; what all files share is said once."""
+    """Commit, date, machine and versions; values that all files share appear once."""
     machines = {file: machine(record) for file, record in records.items()}
     versions = {file: record["versions"] for file, record in records.items()}
     first = next(iter(versions.values()))

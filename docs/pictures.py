@@ -29,12 +29,12 @@ from melfast.metrics.calibration import fit
 from melfast.metrics.gaps import Gaps
 from melfast.metrics.groups import Groups
 from melfast.metrics.threshold import choose_by_group, choose_threshold
-from melfast.prepare.synth import Sample, draw_sample
+from melfast.prepare.synth import SynthSample, draw_sample
 from melfast.skin import locus
 from melfast.skin import published_ita as published
 from melfast.skin.colour import lab_to_srgb, srgb_to_lab
 from melfast.skin.curves import destinations, level_curves, light_gains
-from melfast.skin.former import shift_skin, skin_weights
+from melfast.skin.former import move_skin, skin_weights
 from melfast.skin.ita import estimate_tone
 from melfast.skin.masks import Region, find_regions, make_mask
 from melfast.skin.tone import TONE_GROUPS, ita_degrees
@@ -103,7 +103,7 @@ def show(axis: Axes, image: NDArray, title: str, **options) -> None:
     axis.axis("off")
 
 
-def skin_image(index: int) -> Sample:
+def skin_image(index: int) -> SynthSample:
     return draw_sample(SEED, index, SIZE)
 
 
@@ -350,7 +350,7 @@ def former_row() -> Figure:
     weights = skin_weights(sample.image, regions, tone.lab)
     show(axes[0, 1], weights, "how far a pixel is moved", cmap="gray", vmin=0, vmax=255)
     for axis, target in zip(axes.ravel()[2:], (50, 0, -20, -40), strict=True):
-        moved = shift_skin(sample.image, target, tone=tone, regions=regions)
+        moved = move_skin(sample.image, target, tone=tone, regions=regions)
         show(axis, moved.image, f"to {target}°: measured {moved.tone.ita_deg:.1f}°")
     return figure
 
@@ -417,7 +417,7 @@ def drawn_scores(seed: int = 0) -> tuple[NDArray, NDArray, Groups]:
 
 
 def gap_by_chance() -> Figure:
-    """The gap of recall beside those of groups that are dealt out again within each class."""
+    """The gap of recall next to the gaps after reassigning the groups at random within each class."""
     y_true, score, groups = drawn_scores()
     called = (score >= choose_threshold(y_true, score, "youden")).astype(np.int64)
     gap = Gaps.of(scores.Sample(y_true == 1, called == 1, None), groups, permutations=4000).of_metric("recall")
@@ -451,7 +451,7 @@ def gap_by_chance() -> Figure:
 
 
 def equal_recall() -> Figure:
-    """One threshold for all, and one a group for the same recall."""
+    """One threshold for all, and one per group for equal recall."""
     y_true, score, groups = drawn_scores(1)
     common = choose_threshold(y_true, score, "recall", 0.8)
     own = choose_by_group(y_true, score, groups.index, 3, 0.8)
@@ -470,7 +470,7 @@ def equal_recall() -> Figure:
 
 
 def calibration() -> Figure:
-    """P(malignant) beside the share that is, before and after a temperature is fitted."""
+    """P(malignant) against the observed fraction, before and after fitting a temperature."""
     rng = np.random.default_rng(2)
     odds = rng.normal(-0.8, 1.2, 6000)
     y_true = (rng.random(6000) < 1 / (1 + np.exp(-odds))).astype(np.int64)

@@ -93,8 +93,8 @@ class World:
             if self.size == 1 or not any(word in text for word in ("gloo", "nccl", "connection")):
                 raise
             raise InputError(
-                "another process of the run has ended, so this one cannot go on; what that one "
-                "said or the system's log tells why; `resume=True` resumes from the last checkpoint"
+                "another process of the run has ended, so this one stops; its own message or the system's log says "
+                "why; `resume=True` resumes from the last checkpoint"
             ) from error
 
     def share_buffers(self, model: torch.nn.Module) -> None:

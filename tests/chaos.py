@@ -1,4 +1,4 @@
-"""python tests/chaos.py [SCENARIO...]: tries to break the commands: kills, mutated tables and pictures, bad folders.
+"""python tests/chaos.py [SCENARIO...]: tries to break the commands with kills, mutated files and bad folders.
 
 About 15 minutes on two cores. A run that was killed must end, once it is repeated, with the same bytes as one that was
 not. No command may crash, hang, print a traceback or leave a file half-written. Prints a line for each scenario, and

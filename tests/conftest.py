@@ -20,7 +20,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real images; they may not be shipped, so a clone alone does not have them."""
+    """The folder of real images, which may not be distributed, so a clone does not have them."""
     default = Path(__file__).parents[1] / ".." / "shared" / "data"
     folder = Path(os.environ.get("MELFAST_TEST_DATA", default)).resolve()
     if not folder.is_dir():
@@ -47,7 +47,7 @@ def skin_rgb(height: int = 24, width: int = 32) -> np.ndarray:
 
 @pytest.fixture
 def bad_images(tmp_path: Path) -> dict[str, Path]:
-    """Files and places under tmp_path/bad that are no image to be used, by what is wrong."""
+    """Unusable files and paths under tmp_path/bad, by what is wrong with them."""
     folder = tmp_path / "bad"
     folder.mkdir()
     picture = Image.fromarray(skin_rgb())

@@ -1,4 +1,4 @@
-"""python tests/mutations.py [MODULE...]: spoils one expression at a time; do the tests see it?
+"""python tests/mutations.py [MODULE...]: change one expression at a time; do the tests fail?
 
 The modules are those whose mistakes nobody would see in use. Each mutant is a copy of the
 package with one number, operator or condition changed; the module's tests must fail on it. Prints

@@ -1,4 +1,4 @@
-"""What `import melfast` offers: light to import, listed, and each name does its work in a line or two."""
+"""The API of `import melfast`: a light import, listed names, and each works in a line or two."""
 
 import inspect
 import json
@@ -65,7 +65,7 @@ def test_metrics_are_offered_by_name() -> None:
 
 
 def test_functions_of_one_name_with_a_package() -> None:
-    """Whichever was imported first, the package or the name, it is both."""
+    """The name works as package and as function, whichever was imported first."""
     for first in ("", "import melfast.train.stop; ", "import melfast.evaluate; "):
         code = f"{first}import melfast, inspect; print(callable(melfast.train), inspect.signature(melfast.evaluate))"
         assert run(code).startswith("True (run: ")

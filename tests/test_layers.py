@@ -1,6 +1,7 @@
 """Imports of melfast go down only: each package imports from those before it, and no two modules import each other."""
 
 import ast
+import re
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import melfast
 
 ROOT = Path(melfast.__file__).parent
-# From the lowest to the highest. A package may import itself and what stands before it.
+# From the lowest to the highest. A package may import itself and those before it.
 LAYERS = (
     "_core",
     "core",
@@ -79,3 +80,12 @@ def test_no_circle() -> None:
         if name != "melfast"
     }
     assert len(tuple(TopologicalSorter(graph).static_order())) >= len(graph)
+
+
+def test_contributing_names_files_that_exist() -> None:
+    table = "".join(
+        line for line in (ROOT.parent / "CONTRIBUTING.md").read_text().splitlines(True) if line.startswith("| ")
+    )
+    names = re.findall(r"`([\w./]+(?:\.py|\.yaml|\.cpp|/))`", table)
+    assert len(names) > 30
+    assert [name for name in names if not any((start / name).exists() for start in (ROOT, ROOT.parent))] == []

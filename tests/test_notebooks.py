@@ -1,4 +1,4 @@
-"""docs/notebooks: run from top to bottom, on drawn data; stripped as they stand."""
+"""docs/notebooks: they run from top to bottom on synthetic data, and are stripped."""
 
 import re
 from pathlib import Path
@@ -97,7 +97,7 @@ def test_skin_tone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is reported is shown, the numbers agree with each other, and the model has learnt something."""
+    """The notebook shows the results, its numbers agree, and the model has learnt something."""
     notebook = read(FOLDER / "training.ipynb")
     said = run(notebook, tmp_path, monkeypatch)
     assert pictures(notebook) == 4
@@ -112,7 +112,7 @@ def test_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_fairness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the text says of the drawn data is so; the numbers by hand it compares itself."""
+    """What the text says about the synthetic data is true; it compares the numbers by hand itself."""
     notebook = read(FOLDER / "fairness.ipynb")
     said = run(notebook, tmp_path, monkeypatch)
     assert pictures(notebook) == 7

@@ -1,4 +1,4 @@
-"""docs/serving.md: its blocks of Python, run as they stand there beside exported models."""
+"""docs/serving.md: its Python blocks run next to exported models."""
 
 import re
 import subprocess
@@ -38,7 +38,7 @@ def blocks(section: str) -> list[str]:
 
 
 def run(code: str, folder: Path, *words: object) -> str:
-    """In a process of its own that has neither melfast nor timm."""
+    """In a separate process without melfast and timm."""
     code = f"import sys; sys.modules['melfast'] = sys.modules['timm'] = None\n{code}"
     command = [sys.executable, "-W", "ignore", "-c", code, *map(str, words)]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
@@ -91,7 +91,7 @@ def test_the_bare_script_gives_the_numbers_of_predict(models: Path, tmp_path: Pa
 
 
 def test_photos_that_lie_on_their_side(models: Path, tmp_path: Path) -> None:
-    """A picture unlike its mirror images and turns: one that is not upright differs by far more."""
+    """A picture without symmetry: if it is not upright, the result differs by far more."""
     y, x = np.mgrid[0:1:300j, 0:1:401j]
     picture = Image.fromarray(np.stack([255 * x, 255 * y * (1 - x), 80 + 0 * x], -1).astype(np.uint8))
     files = [tmp_path / f"{n}.{kind}" for n in range(1, 9) for kind in ("jpg", "png")]
@@ -133,7 +133,7 @@ def differences(models: Path, files: list[Path]) -> tuple[np.ndarray, np.ndarray
 
 
 def pixels(models: Path, files: list[Path]) -> list[np.ndarray]:
-    """What the bare script gives to the model."""
+    """The pixels that the bare script passes to the model."""
     code = blocks("onnx")[0].replace("print(", "print((np.asarray(image).tobytes().hex()), ")
     lines = run(code, models, *files).splitlines()
     found = [bytes.fromhex(line.split(" ", 1)[0]) for line in lines]

@@ -1,4 +1,4 @@
-"""The files that set the project up say the same thing."""
+"""The files that set up the project agree."""
 
 import re
 import subprocess

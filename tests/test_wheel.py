@@ -28,7 +28,7 @@ def instructions(name: str) -> list[tuple[str, str]]:
 
 
 def copied(name: str) -> list[str]:
-    """What a Dockerfile's first stage takes of the repository to build the wheel of."""
+    """The files that the first stage of a Dockerfile copies to build the wheel."""
     stage = instructions(name)
     end = [index for index, (word, _) in enumerate(stage) if word == "FROM"][1]
     return [path for word, rest in stage[:end] if word == "COPY" for path in rest.split()[:-1]]
@@ -36,13 +36,13 @@ def copied(name: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def clean() -> dict[str, str]:
-    """The environment less what would let the repository, or another Python, in."""
+    """The environment without variables that would make the repository or another Python visible."""
     return {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PIP_", "MELFAST"))}
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory, clean: dict[str, str]) -> Path:
-    """Built of what Dockerfile.cpu copies, and nothing else."""
+    """The wheel, built only from the files that Dockerfile.cpu copies."""
     folder = tmp_path_factory.mktemp("source")
     junk = shutil.ignore_patterns("__pycache__", "*.so")
     for name in copied("Dockerfile.cpu"):
@@ -64,7 +64,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory, clean: dict[str, str]) -> Pa
         "dist",
         ".",
     ]
-    # cmake and ninja stand beside this interpreter.
+    # cmake and ninja are next to this interpreter.
     path = os.pathsep.join([str(Path(sys.executable).parent), clean["PATH"]])
     environment = {**clean, "PATH": path, "CMAKE_BUILD_PARALLEL_LEVEL": "2"}
     done = subprocess.run(build, cwd=folder, env=environment, capture_output=True, text=True)

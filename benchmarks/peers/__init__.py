@@ -1,1 +1,1 @@
-"""Other libraries for the same work, each in its best configuration for the same number of threads."""
+"""Other libraries doing the same work, each in its best configuration for the same number of threads."""

@@ -1,6 +1,6 @@
-"""Ways to run an exported model: each a context that gives `run(uint8 [B, H, W, 3])`.
+"""Ways to run an exported model: each is a context that yields `run(uint8 [B, H, W, 3])`.
 
-All take images from the host's memory and give P(malignant) [B] back to it.
+All take images from host memory and return P(malignant) [B] there.
 """
 
 import copy
@@ -39,9 +39,9 @@ def torch_engine(exported: "torch.nn.Module", device: str) -> Iterator[Engine]:
 
 @contextmanager
 def bf16_engine(exported: "ExportedClassifier", device: str, *, compiled: bool) -> Iterator[Engine]:
-    """The same with the network's weights and products in bfloat16, with torch.compile or without.
+    """The same with weights and products of the network in bfloat16, with or without torch.compile.
 
-    Colours and decoding stay in float32, as in a file of fp16.
+    Colours and decoding stay in float32, as in an fp16 file.
     """
     import torch
 
@@ -58,8 +58,8 @@ def bf16_engine(exported: "ExportedClassifier", device: str, *, compiled: bool) 
 
 @contextmanager
 def tensorrt_engine(path: Path, batch: int) -> Iterator[Engine]:
-    """TensorRT with one profile, for batches of 1 to `batch`; the engine lies beside the file."""
-    from melfast.engines.tensorrt_engine import TensorRtEngine
+    """TensorRT with one profile, for batches of 1 to `batch`; the engine is written next to the file."""
+    from melfast.engines.tensorrt import TensorRtEngine
     from melfast.engines.tensorrt_file import write_engine
 
     built = path.with_suffix(".engine")
@@ -74,7 +74,7 @@ def tensorrt_engine(path: Path, batch: int) -> Iterator[Engine]:
 
 @contextmanager
 def onnx_engine(path: Path, device: Literal["cpu", "cuda"]) -> Iterator[Engine]:
-    """ONNX Runtime; on CUDA only where it really works there, because it falls back silently."""
+    """ONNX Runtime; on CUDA only if it really runs there, because it falls back silently."""
     from melfast.engines.onnx_runtime import OnnxEngine
 
     engine = OnnxEngine(path, device=device)

@@ -1,4 +1,4 @@
-"""ITA of JPEG files: OpenCV and Python calling the published steps, and the decoder alone."""
+"""ITA of JPEG files: the published steps with OpenCV and Python, and the decoder alone."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ def opencv_published(path: Path) -> float:
     """The published method, unchanged; its results are not true ITA.
 
     Returns:
-        Degrees; NaN where the published index misses (elbows of 7 and more).
+        Degrees; NaN if the published index is out of range (elbows of 7 and more).
     """
     import cv2
 
@@ -31,7 +31,7 @@ def opencv_published(path: Path) -> float:
 
 
 def published_ita(pixels: NDArray[np.float32]) -> float:
-    """Of 8-bit CIELAB colours [n, 3]."""
+    """The published ITA of 8-bit CIELAB colours [n, 3]."""
     import cv2
     from kneed import KneeLocator
 
@@ -51,7 +51,7 @@ def published_ita(pixels: NDArray[np.float32]) -> float:
 
 
 def scaled_decode(paths: Sequence[Path], needed: Callable[[int, int], tuple[int, int]]) -> Callable[[], int]:
-    """simplejpeg alone, from bytes in memory, to the scale that is decoded for `needed`."""
+    """simplejpeg alone, from bytes in memory, at the scale that `needed` requires."""
     jobs = []
     for path in paths:
         data = path.read_bytes()

@@ -1,6 +1,6 @@
-"""File-to-batch loaders: each a context that gives `epoch()`, which iterates normalised batches.
+"""File-to-batch loaders: each is a context that yields `epoch()`, which iterates normalised batches.
 
-All take the same arguments and give float32 [B, H, W, 3] (or a view that looks like it): decoded,
+All take the same arguments and return float32 [B, H, W, 3] (or a view of that shape): decoded,
 resized (stretched, antialiased) and normalised with ImageNet's mean and std. Set-up, worker
 processes included, happens once, outside of what is timed.
 """
@@ -33,7 +33,7 @@ def melfast(paths: Sequence[Path], size: int, threads: int, batch: int) -> Itera
 
 
 def training_work(count: int, size: int, batch: int) -> tuple[Any, Preprocess]:
-    """A plan that turns, crops and jitters every image, and CIELAB: what training asks for."""
+    """The work of training: a plan that rotates, crops and jitters every image, and CIELAB."""
     from melfast.data.augment import Augment
     from melfast.data.plan import Rows, training_plan
 
@@ -44,7 +44,7 @@ def training_work(count: int, size: int, batch: int) -> tuple[Any, Preprocess]:
 
 
 def training_loader(executor: str) -> Callable[..., Any]:
-    """NativeLoader or DaliLoader at the work of training."""
+    """NativeLoader or DaliLoader doing the work of training."""
 
     @contextmanager
     def open_loader(paths: Sequence[Path], size: int, threads: int, batch: int) -> Iterator[Epoch]:
@@ -60,7 +60,7 @@ def training_loader(executor: str) -> Callable[..., Any]:
 
 
 class TorchTraining:
-    """The same work by Pillow and OpenCV, as a map-style dataset."""
+    """The same work with Pillow and OpenCV, as a map-style dataset."""
 
     def __init__(self, paths: Sequence[Path], size: int, batch: int) -> None:
         plan, self.preprocess = training_work(len(paths), size, batch)
@@ -104,10 +104,10 @@ def torch_training(paths: Sequence[Path], size: int, threads: int, batch: int) -
 
 
 def _epochs(dataset: Any, threads: int, batch: int) -> Iterator[Epoch]:
-    """A DataLoader's epochs; its worker processes live as long as the iterator."""
+    """Epochs of a DataLoader; its worker processes live as long as the iterator."""
     from torch.utils.data import DataLoader
 
-    # Not fork: the threads of the other contestants would be copied in mid-air.
+    # Not fork, which would copy the threads of the other contestants in an undefined state.
     loader: DataLoader[Any] = DataLoader(
         dataset, batch_size=batch, num_workers=threads, persistent_workers=True, multiprocessing_context="forkserver"
     )
@@ -115,7 +115,7 @@ def _epochs(dataset: Any, threads: int, batch: int) -> Iterator[Epoch]:
 
 
 class TorchImages:
-    """A map-style dataset. At the top of a module: worker processes must find it by name."""
+    """A map-style dataset. At module level, because worker processes must find it by name."""
 
     def __init__(self, paths: Sequence[Path], size: int, decoder: str) -> None:
         self.paths, self.size, self.decoder = [str(path) for path in paths], size, decoder
@@ -157,7 +157,7 @@ def torch_loader(decoder: str) -> Callable[..., Any]:
 
 
 class ListReader:
-    """Paths as timm's ImageDataset reads them. At the top of a module, as TorchImages is."""
+    """Paths as timm's ImageDataset reads them; at module level like TorchImages."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.paths = [str(path) for path in paths]
@@ -171,7 +171,7 @@ class ListReader:
 
 @contextmanager
 def timm_loader(paths: Sequence[Path], size: int, threads: int, batch: int) -> Iterator[Epoch]:
-    """timm.data.create_loader as timm's validate.py calls it on the CPU, images stretched."""
+    """timm.data.create_loader, called as in timm's validate.py on the CPU; images are stretched."""
     import timm.data
     import torch
 
@@ -231,7 +231,7 @@ def opencv(paths: Sequence[Path], size: int, threads: int, batch: int) -> Iterat
     """OpenCV in a pool of threads: imread, area resize, normalise."""
     import cv2
 
-    cv2.setNumThreads(0)  # the parallelism is ours; two levels of it would fight for the cores
+    cv2.setNumThreads(0)  # we start the threads; a second level of threads would compete for the cores
     scale = (1 / (255 * np.array(RGB_STD))).astype(np.float32)
     offset = (-np.array(RGB_MEAN) / RGB_STD).astype(np.float32)
 
@@ -242,7 +242,7 @@ def opencv(paths: Sequence[Path], size: int, threads: int, batch: int) -> Iterat
         np.multiply(small, scale, out=out)
         out += offset
 
-    # Memory for the whole epoch, made once: no back-pressure, no page faults.
+    # Memory for the whole epoch, allocated once: no waiting for buffers, no page faults.
     images = np.zeros((len(paths), size, size, 3), np.float32)
     with ThreadPoolExecutor(threads) as pool:
 
@@ -260,7 +260,7 @@ def opencv(paths: Sequence[Path], size: int, threads: int, batch: int) -> Iterat
 def scaled_decode(paths: Sequence[Path], size: int, threads: int) -> Iterator[Callable[[], int]]:
     """simplejpeg's scaled decode alone, from bytes in memory, to an image at least `size` large.
 
-    No batches come out: it is the limit of what any loader with this decoder can reach.
+    It produces no batches: this is the limit for any loader with this decoder.
     """
     import simplejpeg
 

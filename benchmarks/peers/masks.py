@@ -1,4 +1,4 @@
-"""The published mask as its authors make it: one call of OpenCV a step."""
+"""The published mask as its authors compute it: one OpenCV call per step."""
 
 import cv2
 import numpy as np
@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 
 def published_opencv(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """255 where the published method takes a pixel for lesion or hair, else 0."""
+    """255 for pixels that the published method classifies as lesion or hair, otherwise 0."""
     lab = cv2.cvtColor(rgb, cv2.COLOR_RGB2LAB)
     clahe = cv2.createCLAHE(clipLimit=2.0, tileGridSize=(8, 8))
     lab[..., 0] = clahe.apply(np.ascontiguousarray(lab[..., 0]))

@@ -1,4 +1,4 @@
-"""The report's statistics as they are usually written: loops over NumPy, SciPy and scikit-learn."""
+"""The statistics of a report as usually written: loops over NumPy, SciPy and scikit-learn."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ Ints = NDArray[np.int64]
 def dealt_aucs(
     true: NDArray[np.bool_], score: Floats, group: Ints, patient: Ints, permutations: int, rng: np.random.Generator
 ) -> Floats:
-    """AUC of each group with whole patients dealt out again among those with the same classes [B, G]."""
+    """AUC of each group after reassigning whole patients among those with the same classes [B, G]."""
     person, number = np.unique(patient, return_inverse=True)
     own = np.empty(len(person), np.int64)
     own[number] = group
@@ -29,7 +29,7 @@ def dealt_aucs(
 
 
 def aucs_and_worths(sample: Sample, group: Ints) -> NDArray[np.float64]:
-    """Of each group [G, 2], by `scores.auc`, NumPy alone."""
+    """AUC and worth of each group [G, 2], by `scores.auc`, with NumPy only."""
     parts = [auc(sample.select(np.flatnonzero(group == g))) for g in range(group.max() + 1)]
     return np.array([(part.estimate.value, part.worth) for part in parts])
 
@@ -37,7 +37,7 @@ def aucs_and_worths(sample: Sample, group: Ints) -> NDArray[np.float64]:
 def analyse_by_bootstrap(
     true: NDArray[np.bool_], called: NDArray[np.bool_], score: Floats, group: Ints, replicates: int
 ) -> dict[str, Floats]:
-    """AUC, recall and specificity over all and by group, each with a percentile interval [1 + G, 3]."""
+    """AUC, recall and specificity for all images and by group, each with a percentile interval [1 + G, 3]."""
     rng = np.random.default_rng(0)
     parts = [np.arange(len(true)), *(np.flatnonzero(group == g) for g in range(group.max() + 1))]
     measured: dict[str, list[list[float]]] = {"auc": [], "recall": [], "specificity": []}

@@ -1,4 +1,4 @@
-"""Suite gpu: all that a GPU does, in one run; the tests run it small, on the CPU."""
+"""Suite gpu: everything that runs on a GPU, in one run; the tests run a small version on the CPU."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -36,13 +36,13 @@ COMPILED_TARGET = 1.3  # TensorRT in fp16 against torch.compile in bf16
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is measured, and on what."""
+    """Amount and kind of data that is measured."""
 
     device: str = "cuda"
     backbone: str = "convnext_tiny"
     size: int = 224
     batch: int = 64
-    images: int = 2000  # at least, of a timed epoch of a loader
+    images: int = 2000  # minimum number of images in a timed epoch of a loader
     steps: int = 30  # of a timed epoch of training
     compiled: tuple[bool, ...] = (False, True)
 
@@ -74,7 +74,7 @@ def measure(run: Run, scale: Scale) -> None:
             run.miss("DALI", "no module nvidia.dali")
         for name, files in found:
             loading(run, scale, name, files)
-        # Of the small images, which a GPU need wait least for; and copies of them.
+        # Small images load fastest; and copies of them.
         name, files = found[-1]
         copies = resized_copies(files, Path(folder), run.threads)
         for compiled in scale.compiled:
@@ -83,13 +83,13 @@ def measure(run: Run, scale: Scale) -> None:
 
 
 def parity(run: Run, scale: Scale, group: str, files: list[Path]) -> None:
-    """What DALI makes of a plan beside what the native executor does."""
+    """Compares the images of DALI with those of the native executor, for the same plan."""
     files = files[:: -(-len(files) // PARITY_IMAGES)]
     for colour in ("rgb", "cielab"):
         preprocess = Preprocess.for_colour(scale.size, scale.size, colour)  # type: ignore[arg-type]
         for kind, plan in plans(len(files), preprocess, scale.batch).items():
             made = [all_images(name, files, preprocess, plan, scale, run.threads) for name in ("native", scale.dali)]
-            # A level of CIELAB is a 255th of the range that each channel has in images.
+            # A level of CIELAB is 1/255 of the range of each channel in images.
             unit = 255.0 if colour == "rgb" else np.array([2.55, 1.0, 1.0])
             apart = np.abs((made[0] - made[1]) * preprocess.std * unit).mean(axis=(1, 2, 3))
             what = f"{scale.dali} and native, {kind} {colour}, {group}"
@@ -113,7 +113,7 @@ def plans(count: int, preprocess: Preprocess, batch: int) -> "dict[str, EpochPla
 def all_images(
     loader: LoaderName, files: list[Path], preprocess: Preprocess, plan: "EpochPlan", scale: Scale, threads: int
 ) -> NDArray[np.float32]:
-    """[N, H, W, 3] on the host, as they came to the device."""
+    """All images [N, H, W, 3] on the host, as they arrived on the device."""
     from melfast.data.feed import feed, open_loader
 
     world = world_of(scale)
@@ -124,7 +124,7 @@ def all_images(
 
 
 def loading(run: Run, scale: Scale, group: str, files: list[Path]) -> None:
-    """Files to batches on the device, at the work of training."""
+    """Files to batches on the device, with the work of training."""
     repeats = -(-scale.images // len(files))
     paths = files * repeats
     run.note(f"{len(files)} images {group}, each {repeats} times an epoch")
@@ -143,7 +143,7 @@ def loading(run: Run, scale: Scale, group: str, files: list[Path]) -> None:
 
 
 def loading_epoch(loader: LoaderName, paths: list[Path], scale: Scale, threads: int) -> Callable[[], int]:
-    """One epoch to the device, in float16 where that is CUDA; images done."""
+    """One epoch to the device, in float16 on CUDA; returns the number of images."""
     from melfast.data.feed import feed, open_loader
 
     plan, preprocess = loaders.training_work(len(paths), scale.size, scale.batch)
@@ -160,7 +160,7 @@ def loading_epoch(loader: LoaderName, paths: list[Path], scale: Scale, threads: 
 
 
 def to_device(batches: loaders.Epoch, scale: Scale) -> Callable[[], int]:
-    """The same of a loader that stays on the host."""
+    """The same for a loader on the host."""
     import torch
 
     def run() -> int:
@@ -174,7 +174,7 @@ def to_device(batches: loaders.Epoch, scale: Scale) -> Callable[[], int]:
 
 
 def training(run: Run, scale: Scale, group: str, files: list[Path], copies: list[Path], compiled: bool) -> None:
-    """`melfast train`'s loop on files, on copies of 288 px and on a batch on the device."""
+    """The training loop on files, on copies of 288 px, and on a batch on the device."""
     sources: dict[str, tuple[LoaderName, list[Path]]] = {
         "native": ("native", files),
         "native, copies": ("native", copies),
@@ -182,7 +182,7 @@ def training(run: Run, scale: Scale, group: str, files: list[Path], copies: list
     if installed("nvidia.dali"):
         sources[scale.dali] = (scale.dali, files)
         sources[f"{scale.dali}, copies"] = (scale.dali, copies)
-    # One network for all: what they are trained on does not matter to the clock.
+    # One network for all, because the time does not depend on the data.
     memory = make_trainer(training_config(scale, "native", run.threads, compiled), files, scale.steps)
     memory.open_batches = lambda: in_memory_batches(memory)  # type: ignore[method-assign]
     contestants = [Contestant("one batch on the device", epoch(memory))]
@@ -276,7 +276,7 @@ def half_precision(
     pixels: NDArray[np.uint8],
     wanted: NDArray[np.float32],
 ) -> None:
-    """TensorRT in fp16 beside what torch does best, at the largest batch."""
+    """TensorRT in fp16 against the fastest way of torch, with the largest batch."""
     batch = len(pixels)
     subject = "TensorRT, fp16"
     ways = {
@@ -304,7 +304,7 @@ def half_precision(
 
 
 def opened(run: Run, name: str, way: AbstractContextManager[Engine], stack: ExitStack) -> Engine | None:
-    """The engine; None, and a word about it, where it cannot run here."""
+    """The engine; None, with a note, if it cannot run here."""
     try:
         return stack.enter_context(way)
     except InputError as error:
@@ -317,7 +317,7 @@ def predictions(engine: Engine, pixels: NDArray[np.uint8], times: int) -> Callab
 
 
 def export(scale: Scale, files: list[Path], folder: Path) -> "tuple[Path, Path, ExportedClassifier]":
-    """A network of random weights that tells the images apart: as fp32, as fp16, and its module."""
+    """Exports a network with random weights and different outputs for the images: fp32 file, fp16 file, and module."""
     import torch
 
     from melfast.export.formats import export_onnx
@@ -337,8 +337,8 @@ def export(scale: Scale, files: list[Path], folder: Path) -> "tuple[Path, Path, 
         last.bias.sub_(logits.mean(dim=0)).div_(logits.std(dim=0))
     path, half = folder / "model.onnx", folder / "half.onnx"
     export_onnx(classifier, record, path)
-    # Not by export_model, whose limit for fp16 is for networks of less wild weights than random
-    # ones: the suite has its own check.
+    # Not with export_model, whose tolerance for fp16 is too small for random
+    # weights; the suite has its own check.
     write_onnx(classifier, record, half, "fp16")
     return path, half, exported
 
@@ -356,7 +356,7 @@ def host_images(files: list[Path], scale: Scale, count: int) -> NDArray[np.uint8
 
 @contextmanager
 def tf32(torch: Any) -> Iterator[None]:
-    """What ONNX Runtime and TensorRT take by default, for torch as well."""
+    """Allows TF32 in torch as well, the default of ONNX Runtime and TensorRT."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high")
     try:

@@ -1,4 +1,4 @@
-"""Suite inference: JPEG files to probabilities on the CPU, as `melfast predict` does it."""
+"""Suite inference: JPEG files to probabilities on the CPU, as in `melfast predict`."""
 
 import subprocess
 import sys
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 BACKBONE, SIDE = "convnext_tiny", 224
 BATCH = 32
 PLAIN_TARGET, ALONE_TARGET, TORCH_TARGET = 4, 0.95, 1.2
-# OpenCV's decoder and resampling are others, and so are products of 8 bits: near, not the same.
+# OpenCV decodes and resamples differently, and INT8 rounds: results are close, not equal.
 SAME_ORDER, INT8_SAME_ORDER = 0.9, 0.9
 MOST_SECONDS = 3  # from the start of the command to its first prediction
 
 
 @suite("inference")
 def inference(run: Run) -> None:
-    """Files to P(malignant): beside a plain script, beside the model alone, and beside torch."""
+    """Files to P(malignant), compared with a plain script, with the model alone, and with torch."""
     with images.groups(run.data) as (source, groups), TemporaryDirectory() as folder:
         files = groups.get(images.LARGE)
         if not files:
@@ -38,7 +38,7 @@ def inference(run: Run) -> None:
 
 
 def measure(run: Run, source: str, files: list[Path], folder: Path, backbone: str, side: int) -> None:
-    """The suite, of any network."""
+    """Runs the suite for a network."""
     from melfast.predict.predictor import open_engine
 
     classifier, record = network(backbone, side)
@@ -74,7 +74,7 @@ def measure(run: Run, source: str, files: list[Path], folder: Path, backbone: st
 
 
 def network(backbone: str, side: int) -> "tuple[torch.nn.Module, ModelRecord]":
-    """A classifier with random weights whose answers differ from image to image."""
+    """A classifier with random weights whose outputs differ between images."""
     import torch
 
     from melfast.data.preprocess import Preprocess
@@ -101,7 +101,7 @@ def predict(engine: "Engine", files: list[Path], threads: int) -> np.ndarray:
 
 
 def plain_script(path: Path, files: list[Path], threads: int) -> Callable[[], np.ndarray]:
-    """What one writes in five minutes; ONNX Runtime as it comes but for the threads."""
+    """A script as one writes it in five minutes; ONNX Runtime with defaults except for the threads."""
     import cv2
     import onnxruntime
 
@@ -139,7 +139,7 @@ def int8(run: Run, path: Path, engine: "Engine", files: list[Path]) -> "Engine":
 
 
 def alone(engine: "Engine", count: int, batch_size: int = BATCH) -> Callable[[], int]:
-    """The engine on one random batch over and over, `count` images in all."""
+    """Runs the engine repeatedly on one random batch, `count` images in total."""
     size = engine.record.preprocess
     batch = np.random.default_rng(0).integers(0, 256, (batch_size, size.height, size.width, 3), dtype=np.uint8)
 
@@ -154,7 +154,7 @@ def alone(engine: "Engine", count: int, batch_size: int = BATCH) -> Callable[[],
 def eager(
     classifier: "torch.nn.Module", record: "ModelRecord", count: int, threads: int, batch_size: int = BATCH
 ) -> Callable[[], int]:
-    """The same graph in torch, colour conversion and decode with it."""
+    """The same graph in torch, including colour conversion and decode."""
     import torch
 
     from melfast.models.deploy import ExportedClassifier
@@ -174,19 +174,19 @@ def eager(
 
 
 def check(run: Run, engine: "Engine", files: list[Path], plain: Callable[[], np.ndarray]) -> None:
-    """The plain script says the same of the images, but for its decoder and its resampling."""
+    """Checks that the plain script gives the same results, up to its decoder and resampling."""
     mine, theirs = predict(engine, files, run.threads), plain()
     run.check("images answered", len(mine), at_least=len(files), at_most=len(files))
     run.check("correlation with the plain script's logits", agreement(mine, theirs), at_least=SAME_ORDER)
 
 
 def agreement(*logits: np.ndarray) -> float:
-    """Correlation of two models' margins between the classes, over the images."""
+    """Correlation of the log-odds of two models over the images."""
     return float(np.corrcoef(*(each[:, 1] - each[:, 0] for each in logits))[0, 1])
 
 
 def start(run: Run, path: Path, file: Path) -> None:
-    """The command on one image, from its start to its end, beside the time that it may take."""
+    """The whole command for one image, compared with the time limit."""
     output = path.parent / "predictions.csv"
     words = [
         sys.executable,
@@ -212,8 +212,5 @@ def start(run: Run, path: Path, file: Path) -> None:
         time.sleep(MOST_SECONDS)
         return 1
 
-    contestants = [
-        Contestant("melfast predict", command),
-        Contestant(f"{MOST_SECONDS} s, the most that is wanted", limit, 1),
-    ]
+    contestants = [Contestant("melfast predict", command), Contestant(f"{MOST_SECONDS} s, the limit", limit, 1)]
     run.compare("start to the end of one image's prediction", "starts/s", contestants)

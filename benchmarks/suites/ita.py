@@ -12,9 +12,9 @@ from benchmarks import images
 from benchmarks.harness import Contestant, Run, suite
 from benchmarks.peers import ita as peers
 
-# Drawn images, whose ITA is known, on which the estimate must be right before it is timed.
+# Synthetic images, whose ITA is known, on which the estimate must be right before it is timed.
 DRAWN, MEAN_ERROR_DEG, MOST_ERROR_DEG, SHARE = 40, 1.5, 4, 0.95
-# The published method takes more than a second an image; its numbers vary with its random draws.
+# The published method takes more than a second per image; its results depend on random draws.
 PUBLISHED_IMAGES, PUBLISHED_TOLERANCE_DEG = 6, 1.5
 PUBLISHED_TARGET, DECODE_TARGET = 40, 0.6
 THREADS = (1, 2, 4)
@@ -36,7 +36,7 @@ def ita(run: Run) -> None:
 
 
 def some_of(files: list[Path]) -> list[Path]:
-    """PUBLISHED_IMAGES of them, taken evenly."""
+    """PUBLISHED_IMAGES of the files, evenly spaced."""
     return files[:: -(-len(files) // PUBLISHED_IMAGES)]
 
 
@@ -50,7 +50,7 @@ def tone_of(path: Path, **how: Any) -> Any:
 
 
 def check_drawn(run: Run) -> None:
-    """The ITA of drawn images, through JPEG."""
+    """Checks the ITA of synthetic images after JPEG compression."""
     from melfast.prepare.synth.draw import draw_sample
     from melfast.skin.ita import estimate_tone
 
@@ -66,7 +66,7 @@ def check_drawn(run: Run) -> None:
 
 
 def check_published(run: Run, files: list[Path]) -> None:
-    """melfast's `published` against the peer that it is timed beside."""
+    """Checks melfast's `published` convention against the peer."""
     from melfast.io.images import read_image
     from melfast.skin.ita import estimate_tone
 
@@ -80,7 +80,7 @@ def check_published(run: Run, files: list[Path]) -> None:
 
 
 def race_published(run: Run, files: list[Path]) -> None:
-    """One thread against the published method as OpenCV and Python run it."""
+    """One thread against the published method with OpenCV and Python."""
     import cv2
 
     from melfast.io.images import read_image
@@ -98,7 +98,7 @@ def race_published(run: Run, files: list[Path]) -> None:
 
 
 def race_decoder(run: Run, files: list[Path]) -> None:
-    """One thread against the decoder alone: what is left is the ITA."""
+    """One thread against the decoder alone; the difference is the ITA."""
     from melfast.skin.masks import working_size
 
     contestants = [
@@ -109,7 +109,7 @@ def race_decoder(run: Run, files: list[Path]) -> None:
 
 
 def race_threads(run: Run, files: list[Path]) -> None:
-    """How the estimate scales; the first line is the most threads."""
+    """How the estimate scales with threads; the first line has the most."""
     contestants = []
     for threads in sorted({*THREADS, run.threads}, reverse=True):
         if threads <= run.threads:

@@ -21,16 +21,16 @@ from melfast.data.preprocess import RGB_MEAN, RGB_STD
 
 SIZE, BATCH = 224, 32
 COPY_SIDE = 288
-IMAGES_PER_RUN = 200  # at least: shorter runs would measure how an epoch begins and ends
+IMAGES_PER_RUN = 200  # minimum; shorter runs would measure the start and the end of an epoch
 
 # Against a full decode and a resize in floating point, per image, over 8-bit units. Half a pixel of
-# shift costs a detailed image 20 dB; wrong order, channels or normalisation end below 20 dB.
+# shift costs a detailed image 20 dB; wrong order, channels or normalisation give less than 20 dB.
 MEDIAN_PSNR_DB, LEAST_PSNR_DB = 40, 25
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A loader in the race: the module it needs, and the target where images are large."""
+    """A loader to compare: the module it needs, and the target for large images."""
 
     name: str
     open: Callable[..., AbstractContextManager[Epoch]]
@@ -85,7 +85,7 @@ def race(run: Run, group: str, files: list[Path]) -> None:
         run.compare(f"{len(files)} images {group}, to {SIZE} px", "images/s", contestants)
 
 
-# At the work of training: module that is needed, targets where images are large and small.
+# With the work of training: the module needed, and the targets for large and small images.
 TRAINING = {
     "torch DataLoader, PIL and OpenCV": (loaders.torch_training, ("torch", "cv2"), 4.0, 2.0),
     "DALI cpu": (loaders.training_loader("dali"), ("nvidia.dali",), 4.0, None),
@@ -96,7 +96,7 @@ MOST_APART = 0.05
 
 
 def train(run: Run, group: str, files: list[Path]) -> None:
-    """The same with what training asks for: CIELAB, turned, jittered, in the plan's order."""
+    """The same with the work of training: CIELAB, rotated, jittered, in the order of the plan."""
     paths = files * -(-IMAGES_PER_RUN // len(files))
     large = group == images.LARGE
     with ExitStack() as stack:
@@ -137,7 +137,7 @@ def train(run: Run, group: str, files: list[Path]) -> None:
 
 
 def resized_copies(files: list[Path], folder: Path, threads: int) -> list[Path]:
-    """JPEGs whose shorter side is COPY_SIDE, as `melfast prepare resize` makes them."""
+    """JPEGs whose shorter side is COPY_SIDE, as made by `melfast prepare resize`."""
 
     def copy(number: int) -> Path:
         path = folder / f"{number}.jpg"
@@ -178,7 +178,7 @@ def references(files: list[Path], threads: int) -> list[NDArray[np.float32]]:
 
 
 def check(run: Run, name: str, epoch: Epoch, count: int, wanted: list[NDArray[np.float32]]) -> None:
-    """One epoch against the references, which repeat: the right images, in the right order."""
+    """Checks an epoch against the references, which repeat: the right images in the right order."""
     psnr_db, done = [], 0
     for batch in epoch():
         for image in batch:
@@ -186,7 +186,7 @@ def check(run: Run, name: str, epoch: Epoch, count: int, wanted: list[NDArray[np
                 psnr_db.append(psnr(255 * (image * RGB_STD + RGB_MEAN), wanted[done]))
             done += 1
     if done != count:
-        raise CheckFailedError(f"{name} gave {done} images, wanted {count}")
+        raise CheckFailedError(f"{name} gave {done} images, expected {count}")
     run.check(f"{name}: median PSNR in dB", float(np.median(psnr_db)), at_least=MEDIAN_PSNR_DB)
     run.check(f"{name}: least PSNR in dB", min(psnr_db), at_least=LEAST_PSNR_DB)
 

@@ -41,7 +41,7 @@ def masks(run: Run) -> None:
 
 
 def race(run: Run, image: Image) -> None:
-    """Compares the masks, then times the making of them."""
+    """Compares the masks, then times them."""
     from benchmarks.peers.masks import published_opencv
 
     height, width = image.shape[:2]
@@ -61,7 +61,7 @@ def race(run: Run, image: Image) -> None:
 
 
 def largest(data: images.Data) -> tuple[str, Image]:
-    """A photograph of 24 million pixels where there is one, else a drawing."""
+    """A photograph with 24 million pixels if there is one, otherwise a synthetic image."""
     if (folder := images.real(data)) and (path := folder / PHOTOGRAPH).is_file():
         return "a dermoscopic photograph", read_image(path)
     return "a drawing", draw(*SIZES[0])

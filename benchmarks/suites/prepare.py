@@ -1,4 +1,4 @@
-"""Suite prepare: full-size images to a manifest to train from, by one command and by seven."""
+"""Suite prepare: full-size images to a manifest for training, with one command and with seven."""
 
 import os
 import shutil
@@ -16,12 +16,12 @@ from benchmarks.machine import ROOT
 
 SMALL, LARGE = (512, 384), (2048, 1536)  # of drawn images
 STEPS = ("check", "dedup", "masks", "ita", "resize", "split")
-SEVEN_TARGET, ITA_TARGET = 3.0, 0.8  # all in at most 1.25 times the time
+SEVEN_TARGET, ITA_TARGET = 3.0, 0.8  # the one command takes at most 1.25 times as long
 
 
 @suite("prepare")
 def prepare(run: Run) -> None:
-    """JPEG files at least 1500 px wide to a manifest, masks and copies; start-up included."""
+    """JPEG files at least 1500 px wide to a manifest, masks and copies; includes the start of the commands."""
     with images.groups(run.data) as (source, groups), TemporaryDirectory(prefix="melfast-bench-") as place:
         files = groups.get(images.LARGE)
         if not files:
@@ -39,7 +39,7 @@ def prepare(run: Run) -> None:
 
 
 def draw(folder: Path, count: int) -> list[Path]:
-    """Photographs that are no copies of each other, as discs on skin would be."""
+    """Photographs that are not copies of each other, unlike plain discs on skin."""
     from melfast.prepare.synth import draw_sample
 
     folder.mkdir()
@@ -70,7 +70,7 @@ def compare(run: Run, folder: Path, count: int, threads: list[str]) -> None:
     seven()
     run.check("files that differ from those of seven commands", differing(folder / "all", folder / "seven"), at_most=0)
 
-    def anew(name: str, work: Callable[[], None]) -> Callable[[], int]:
+    def fresh(name: str, work: Callable[[], None]) -> Callable[[], int]:
         def timed() -> int:
             shutil.rmtree(folder / name, ignore_errors=True)
             work()
@@ -79,15 +79,15 @@ def compare(run: Run, folder: Path, count: int, threads: list[str]) -> None:
         return timed
 
     contestants = [
-        Contestant("prepare all", anew("all", all_steps)),
-        Contestant("seven commands", anew("seven", seven), SEVEN_TARGET),
-        Contestant("prepare ita and resize", anew("two", ita_and_copies), ITA_TARGET),
+        Contestant("prepare all", fresh("all", all_steps)),
+        Contestant("seven commands", fresh("seven", seven), SEVEN_TARGET),
+        Contestant("prepare ita and resize", fresh("two", ita_and_copies), ITA_TARGET),
     ]
     run.compare(f"{count} images to a manifest", "images/s", contestants)
 
 
 def differing(one: Path, other: Path) -> int:
-    """How many files are not the same: the manifest, the masks and the copies."""
+    """Number of files that differ: the manifest, the masks and the copies."""
     pairs = [(one / "manifest.csv", other / "split.csv")]
     pairs += [(path, other / path.relative_to(one)) for path in one.rglob("*") if path.suffix in (".png", ".jpg")]
     return sum(not second.is_file() or first.read_bytes() != second.read_bytes() for first, second in pairs)

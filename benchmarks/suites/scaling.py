@@ -1,8 +1,8 @@
-"""Suite scaling: how rates and memory grow with threads, image size, batch and rows.
+"""Suite scaling: how rates and memory grow with threads, image size, batch size and rows.
 
-Each comparison says at which point of which curve it stands (`at`); benchmarks/plots.py draws the
-curves, and benchmarks/simulate.py takes its constants from here. Last come the stages of predicting
-and of training, alone and together: what the simulation is held against.
+Each comparison states its position on a curve (`at`); benchmarks/plots.py draws the
+curves, and benchmarks/simulate.py takes its constants from here. Finally come the stages of prediction
+and of training, alone and together, to check the simulation.
 """
 
 import gc
@@ -32,27 +32,27 @@ if TYPE_CHECKING:
     from melfast.engines.base import Engine
     from melfast.models.record import ModelRecord
 
-SIDE = 224  # of what comes out of the loaders
+SIDE = 224  # pixels of the output of the loaders
 BATCH = 8  # small, so that an epoch of a few large images has several
 # Width, height, images drawn, images a run: runs of the slowest peer take a second or two.
 SIZES = ((600, 450, 16, 160), (1024, 768, 16, 96), (2048, 1536, 8, 32), (3072, 2304, 8, 16), (6000, 4000, 4, 8))
 MOST_FILES, THREADS_RUN = 24, 48  # at the curve over threads
 BATCHES = (1, 4, 16, 64)
-TRAINED, PREDICTED = 256, 16  # images a run at least
+TRAINED, PREDICTED = 256, 16  # minimum number of images per run
 BACKBONE = inference.BACKBONE
 ROWS = (1_000, 10_000, 100_000, 1_000_000)
 STEPS, TOGETHER_IMAGES = 8, 24
 COPIED = 2**29  # bytes, far more than any cache holds
-MALIGNANT, GROUPS = 0.02, 4  # of the drawn tables; the first as in ISIC 2020, about
+MALIGNANT, GROUPS = 0.02, 4  # rows of the synthetic tables; the first is about the size of ISIC 2020
 
-# Peers that do all of it, by module; the last two decode every pixel, as PIL does without `draft`.
+# Peers that do the whole work, by module; the last two decode every pixel, like PIL without `draft`.
 PEERS = {
     "torch DataLoader, PIL draft": (loaders.torch_loader("draft"), "torchvision"),
     "DALI cpu": (loaders.dali_cpu, "nvidia.dali"),
     "OpenCV threads": (loaders.opencv, "cv2"),
 }
 NATIVE, DECODE = "melfast native", "simplejpeg scaled decode alone"
-STRANGE = 1e-9  # seconds or spread that no measurement falls below
+STRANGE = 1e-9  # lower limit of the spread
 
 
 @suite("scaling", apart=True)
@@ -76,7 +76,7 @@ def scaling(run: Run) -> None:
 
 
 def copies(run: Run) -> None:
-    """The bandwidth of the memory: bytes read and bytes written, of a plain copy."""
+    """Memory bandwidth of a plain copy: bytes read plus bytes written."""
     source = np.arange(COPIED // 8)
     target = np.zeros_like(source)
     for threads in sorted({1, run.threads}):
@@ -94,7 +94,7 @@ def copies(run: Run) -> None:
 
 
 def over_threads(run: Run, source: str, files: list[Path]) -> None:
-    """The loaders at 1, 2, ... threads, as many as there are cores, and at twice as many."""
+    """The loaders with 1, 2, ... threads, up to the number of cores, and with twice as many."""
     run.note(f"over threads: {len(files)} of {source}, {images.LARGE}, to {SIDE} px")
     services(run, f"images {images.LARGE}", files)
     with TemporaryDirectory(prefix="melfast-bench-") as folder:
@@ -106,7 +106,7 @@ def over_threads(run: Run, source: str, files: list[Path]) -> None:
 
 
 def over_sizes(run: Run) -> None:
-    """The loaders on drawn JPEGs of one size after the other."""
+    """The loaders on synthetic JPEGs of increasing size."""
     run.note(f"over image sizes: drawn images, to {SIDE} px, {run.threads} threads")
     for width, height, number, count in SIZES:
         with TemporaryDirectory(prefix="melfast-bench-") as folder:
@@ -136,7 +136,7 @@ def race(run: Run, files: list[Path], paths: list[Path], threads: int, what: str
 
 
 def services(run: Run, what: str, files: list[Path]) -> None:
-    """From the page cache into the batch on one core, image by image."""
+    """Time from the page cache to the batch on one core, for each image."""
     from melfast.data.image_list import ImageList
     from melfast.data.native import load_record
     from melfast.data.plan import evaluation_plan
@@ -186,7 +186,7 @@ def steps_over_batches(run: Run) -> None:
 
 @dataclass(frozen=True)
 class Network:
-    """One in torch and, exported, in ONNX Runtime."""
+    """A network in torch and, exported, in ONNX Runtime."""
 
     classifier: "torch.nn.Module"
     record: "ModelRecord"
@@ -221,7 +221,7 @@ def in_memory(trainer: Any) -> None:
 
 
 def over_rows(run: Run) -> None:
-    """Tables of ever more images: rate and memory."""
+    """Rate and memory for tables of increasing size."""
     with TemporaryDirectory(prefix="melfast-bench-") as folder:
         for rows in ROWS:
             draw_tables(Path(folder), rows)
@@ -236,13 +236,13 @@ def over_rows(run: Run) -> None:
 
 
 def apart(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What a function returns in a fresh process, where nothing freed hides what is taken anew."""
+    """Runs a function in a fresh process, where no freed memory is reused."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(function, arguments)
 
 
 def draw_tables(folder: Path, rows: int) -> None:
-    """manifest-ROWS.csv and predictions-ROWS.csv of drawn images."""
+    """Writes manifest-ROWS.csv and predictions-ROWS.csv of synthetic images."""
     rng = np.random.default_rng(rows)
     target = rng.random(rows) < MALIGNANT
     score = 1 / (1 + np.exp(-(1.5 * rng.normal(size=rows) + 2.4 * target - 1.5)))
@@ -265,10 +265,10 @@ Job = Callable[[], int]
 
 
 def table_jobs(folder: Path, rows: int) -> dict[str, tuple[Job, dict[str, Job]]]:
-    """What is done with tables of `rows` images, and its peers; each returns the rows it did.
+    """Jobs on tables of `rows` images, and their peers; each returns the number of rows.
 
     Raises:
-        CheckFailedError: in the job, a table that was read is not what was written.
+        CheckFailedError: raised by a job that reads something else than was written.
     """
     import pandas as pd
 
@@ -315,14 +315,14 @@ def require(right: bool, what: str) -> None:
 
 
 def peaks(folder: Path, sizes: Sequence[int]) -> list[tuple[str, int, float]]:
-    """Bytes that each job took at its peak above what the process held before, smallest first."""
+    """Peak memory of each job above that of the process before it, in bytes, smallest first."""
     found = []
-    for name in table_jobs(folder, sizes[0]):  # what a first call imports
+    for name in table_jobs(folder, sizes[0]):  # the imports of the first call
         table_jobs(folder, sizes[0])[name][0]()
     for rows in sizes:
         for name, (job, _) in table_jobs(folder, rows).items():
             gc.collect()
-            Path("/proc/self/clear_refs").write_text("5")  # the peak becomes what is held now
+            Path("/proc/self/clear_refs").write_text("5")  # resets the peak to the current value
             before = held("VmRSS")
             job()
             found.append((name, rows, held("VmHWM") - before))
@@ -330,7 +330,7 @@ def peaks(folder: Path, sizes: Sequence[int]) -> list[tuple[str, int, float]]:
 
 
 def held(key: str) -> float:
-    """Bytes of a line of /proc/self/status."""
+    """The value of a line of /proc/self/status, in bytes."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{key}:"):
             return 1024 * float(line.split()[1])
@@ -340,7 +340,7 @@ def held(key: str) -> float:
 def predict_together(run: Run, source: str, files: list[Path], network: Network) -> None:
     """Decoding, the network, and both at once."""
     run.note(f"predicting: {len(files)} of {source}, {BACKBONE} at {SIDE} px")
-    files, engine = files * 2, network.engine  # decoding has something to do meanwhile
+    files, engine = files * 2, network.engine  # decoding continues meanwhile
     answers = inference.predict(engine, files, run.threads)
     run.check("images answered", len(answers), at_least=len(files), at_most=len(files))
 
@@ -359,7 +359,7 @@ def predict_together(run: Run, source: str, files: list[Path], network: Network)
 
 
 def uint8_batches(files: list[Path], threads: int) -> Iterator[Any]:
-    """What `melfast predict` gives its engine."""
+    """Batches as `melfast predict` passes them to its engine."""
     from melfast.data.native import NativeLoader
     from melfast.data.plan import evaluation_plan
     from melfast.data.preprocess import Preprocess
@@ -371,7 +371,7 @@ def uint8_batches(files: list[Path], threads: int) -> Iterator[Any]:
 
 
 def train_together(run: Run) -> None:
-    """Files to batches, steps on batches in memory, and both at once; 1, 2, ... threads."""
+    """Files to batches, steps on batches in memory, and both together, with 1, 2, ... threads."""
     with train.small_images(run.data) as (source, files):
         for threads in sorted({1, run.threads}):
             config = train.recipe(threads)
@@ -389,7 +389,7 @@ def train_together(run: Run) -> None:
 
 
 def batches_alone(trainer: Any) -> Job:
-    """An epoch's batches of files, and no step."""
+    """The batches of an epoch from files, without steps."""
 
     def run() -> int:
         with trainer.open_batches() as batches:

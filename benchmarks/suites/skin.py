@@ -1,4 +1,4 @@
-"""Suite skin: colour conversion and the skin-former, each on one core."""
+"""Suite skin: colour conversion and the skin-former, on one core."""
 
 import warnings
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from benchmarks.harness import Contestant, Run, suite
 from melfast import core
 
 HEIGHT, WIDTH = 1024, 1024
-# Of the checks: what melfast promises, and what shows that a peer computes the same thing.
+# Tolerances of the checks: for melfast, and for a peer that computes the same.
 LAB_ERROR, PEER_ERROR = 0.001, 0.5
 FORMER_IMAGES = 12
 FORMER_SIZE = (224, 224)
@@ -22,7 +22,7 @@ Lab = NDArray[np.float32]
 
 @suite("skin")
 def skin(run: Run) -> None:
-    """CIELAB there and back, and the skin-former; one core each."""
+    """sRGB to CIELAB and back, and the skin-former; one core each."""
     set_one_thread()
     run.note("one core for each contestant, whatever --threads says")
     image = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
@@ -87,7 +87,7 @@ def to_srgb(run: Run, image: Image) -> None:
 
     def scikit_image() -> Image:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a Z below 0 by the last bit
+            warnings.simplefilter("ignore")  # Z may be slightly below 0
             return rounded(lab2rgb(lab))
 
     def with_kornia() -> Image:
@@ -111,7 +111,7 @@ def to_srgb(run: Run, image: Image) -> None:
 
 
 def rounded(rgb: NDArray[np.floating]) -> Image:
-    """0..1 to levels."""
+    """Converts 0..1 to levels."""
     return np.rint(rgb * 255).astype(np.uint8)
 
 
@@ -124,10 +124,10 @@ def pixels(convert: Callable[[], object]) -> Callable[[], int]:
 
 
 def former(run: Run) -> None:
-    """Drawn images to several targets, and the pixel work of it alone."""
+    """Moves synthetic images to several targets, and times the pixel work alone."""
     from melfast.prepare.synth import draw_sample
     from melfast.skin.curves import level_curves, light_gains
-    from melfast.skin.former import shift_skin
+    from melfast.skin.former import move_skin
 
     images = [draw_sample(0, index, FORMER_SIZE).image for index in range(FORMER_IMAGES)]
     curves = level_curves(light_gains([(68, 11, 15)], [(40, 12, 14)]))[0]
@@ -138,7 +138,7 @@ def former(run: Run) -> None:
         return lambda: len([move(image) for image in images])
 
     def exact(image: Image) -> list[float]:
-        return [shift_skin(image, t).tone.ita_deg - t for t in FORMER_TARGETS]
+        return [move_skin(image, t).tone.ita_deg - t for t in FORMER_TARGETS]
 
     missed = np.abs([exact(image) for image in images])
     run.check("part of targets reached within 2 degrees", (missed <= 2).mean(), at_least=0.95)
@@ -147,8 +147,8 @@ def former(run: Run) -> None:
         f"skin-former, {height}x{width}",
         "images/s",
         [
-            Contestant("exact, all of it", every(lambda i: shift_skin(i, FORMER_TARGETS[0]))),
-            Contestant("published, all of it", every(lambda i: shift_skin(i, FORMER_TARGETS[0], method="published"))),
+            Contestant("exact, all of it", every(lambda i: move_skin(i, FORMER_TARGETS[0]))),
+            Contestant("published, all of it", every(lambda i: move_skin(i, FORMER_TARGETS[0], method="published"))),
             Contestant("curves alone", every(lambda i: core.apply_curves(i, weights, curves, out))),
             Contestant("CIELAB shift alone", every(lambda i: core.shift_lab(i, weights, -5, 0, 9, out))),
         ],

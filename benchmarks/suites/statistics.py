@@ -1,4 +1,4 @@
-"""Suite statistics: the permutation test of a gap of AUCs, and the analysis of a large table."""
+"""Suite statistics: the permutation test of a gap in AUC, and the analysis of a large table."""
 
 from typing import TYPE_CHECKING
 
@@ -20,13 +20,13 @@ TARGET = 50
 
 @suite("statistics")
 def statistics(run: Run) -> None:
-    """Permutations/s of the AUC by group, and images/s of a whole analysis, beside scikit-learn."""
+    """Permutations/s of the AUC by group, and images/s of a whole analysis, compared with scikit-learn."""
     permutation(run)
     analysis(run)
 
 
 def permutation(run: Run) -> None:
-    """Whole patients dealt out again; a loop over scikit-learn does the same without the variances."""
+    """Reassigns whole patients; a loop over scikit-learn does the same without the variances."""
     from benchmarks.peers.statistics import aucs_and_worths, dealt_aucs
     from melfast.metrics.dealing import permuted_aucs
 
@@ -58,7 +58,7 @@ def permutation(run: Run) -> None:
 
 
 def analysis(run: Run) -> None:
-    """Everything in a report's document, of which the peer bootstraps three metrics."""
+    """Everything in the document of a report; the peer bootstraps three metrics of it."""
     from benchmarks.peers.statistics import analyse_by_bootstrap
     from melfast.metrics.groups import Groups
     from melfast.report.analysis import Images, Model, Settings, analyse
@@ -94,7 +94,7 @@ def analysis(run: Run) -> None:
 
 
 def draw(sizes: "tuple[tuple[int, int], ...] | list[tuple[int, int]]") -> "tuple[Sample, NDArray[np.int64]]":
-    """Scores of a classifier of AUC 0.86 or so, rounded so that some are the same; three images a patient."""
+    """Scores of a classifier with an AUC of about 0.86, rounded so that there are ties; three images per patient."""
     from melfast.metrics.scores import Sample
 
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Suite train: what do the loop, the files and a second process cost of a bare training step?"""
+"""Suite train: how much the loop, the files and a second process cost compared with a bare training step."""
 
 import contextlib
 import dataclasses
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 calm_openmp()  # as the melfast command does, before torch is loaded
 
 RECIPE = ROOT / "configs" / "ham10000.yaml"
-STEPS = 24  # an epoch; one of a few seconds
-FILES_TARGET = 0.95  # of the rate with batches in memory
-LOOP_TARGET = 0.97  # of the rate of a step written out by hand
-PROCESSES_TARGET = 0.9  # of the rate of one process with all the threads
+STEPS = 24  # steps per epoch, which takes a few seconds
+FILES_TARGET = 0.95  # fraction of the rate with batches in memory
+LOOP_TARGET = 0.97  # fraction of the rate of a step written by hand
+PROCESSES_TARGET = 0.9  # fraction of the rate of one process with all threads
 DRAWN = (64, 150, 200)  # number, height, width
 
 
 @suite("train")
 def train(run: Run) -> None:
-    """Images/s of training: the loop beside a step by hand, files beside memory, two processes."""
+    """Images/s of training: the loop against a step by hand, files against memory, and two processes."""
     with small_images(run.data) as (source, files):
         config = recipe(run.threads)
         on_files, in_memory, bare, timms = (make_trainer(config, files, STEPS) for _ in range(4))
@@ -67,7 +67,7 @@ def train(run: Run) -> None:
 
 @contextlib.contextmanager
 def small_images(data: images.Data) -> Iterator[tuple[str, list[Path]]]:
-    """Files of the size that the recipe is for: the user's, HAM10000's or drawn ones."""
+    """Files of the size that the recipe is for: the user's, HAM10000's or synthetic ones."""
     if isinstance(data, Path):
         yield str(data), images.jpegs(list_images(data))
     elif (real := images.real(data)) and (folder := real / "ham10000" / "images").is_dir():
@@ -78,18 +78,18 @@ def small_images(data: images.Data) -> Iterator[tuple[str, list[Path]]]:
 
 
 def recipe(threads: int, **more: object) -> "Config":
-    """The recipe on so many threads; `more`: further keys of section `train`."""
+    """The recipe with a number of threads; `more`: further keys of section `train`."""
     from melfast.config.loading import Override
     from melfast.config.schema import load_config
 
-    # The files are of no tone group, which the recipe's own loss needs; it is not what is measured.
+    # The files have no tone groups, which the loss of the recipe needs; the loss is not measured here.
     settings = {"data.threads": threads, "train.threads": threads, "train.device": "cpu", "loss.name": "ce"}
     settings |= {f"train.{key}": value for key, value in more.items()}
     return load_config(RECIPE, [Override(k, v, "suite") for k, v in settings.items()])[0]
 
 
 def make_trainer(config: "Config", files: list[Path], steps: int, world: "World | None" = None) -> "Trainer":
-    """A trainer with an epoch of `steps` steps on these files, repeated if need be."""
+    """A trainer with an epoch of `steps` steps on these files, repeated if necessary."""
     import torch
 
     from melfast.data.feed import set_threads
@@ -118,7 +118,7 @@ def make_trainer(config: "Config", files: list[Path], steps: int, world: "World 
 
 @contextlib.contextmanager
 def in_memory_batches(trainer: "Trainer") -> "Iterator[Batches]":
-    """One random batch over and over, on the device: no loader is faster."""
+    """One random batch on the device, repeatedly: no loader is faster."""
     import torch
 
     size = trainer.config.train.batch_size // trainer.world.size
@@ -132,10 +132,10 @@ def in_memory_batches(trainer: "Trainer") -> "Iterator[Batches]":
 
 @contextlib.contextmanager
 def processes(size: int, threads: int) -> Iterator[Callable[[], int]]:
-    """So many processes that train together, each with so many threads.
+    """Processes that train together, each with a number of threads.
 
     Yields:
-        An epoch of all of them; images done.
+        A function that runs an epoch in all of them and returns the number of images.
     """
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -149,7 +149,7 @@ def processes(size: int, threads: int) -> Iterator[Callable[[], int]]:
     for worker in workers:
         worker.start()
     for _, theirs in pipes:
-        theirs.close()  # so that a dead worker's pipe ends
+        theirs.close()  # so that the pipe of a dead worker ends
 
     def run() -> int:
         for mine, _ in pipes:
@@ -168,7 +168,7 @@ def processes(size: int, threads: int) -> Iterator[Callable[[], int]]:
 
 
 def work(rank: int, size: int, threads: int, steps: int, port: int, orders: "Connection") -> None:
-    """One of several processes: an epoch for every order, until None comes."""
+    """One of several processes: runs an epoch for each order, until it receives None."""
     os.environ |= {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
@@ -188,7 +188,7 @@ def work(rank: int, size: int, threads: int, steps: int, port: int, orders: "Con
 
 
 def check(run: Run, on_files: "Trainer", in_memory: "Trainer") -> None:
-    """The model gets the same kind of tensors from both, and training on files works."""
+    """Checks that both give the model the same kind of tensors, and that training on files works."""
     with on_files.open_batches() as files, in_memory_batches(in_memory) as memory:
         (mine, batch), (other, _) = next(files), next(memory)
         same = mine.shape == other.shape and mine.stride() == other.stride()
@@ -199,7 +199,7 @@ def check(run: Run, on_files: "Trainer", in_memory: "Trainer") -> None:
 
 
 def epoch(trainer: "Trainer") -> Callable[[], int]:
-    """One epoch of the loop as `melfast train` runs it; images done."""
+    """One epoch of the loop as in `melfast train`; returns the number of images."""
     from melfast.models.checkpoint import State
 
     def run() -> int:
@@ -210,7 +210,7 @@ def epoch(trainer: "Trainer") -> Callable[[], int]:
 
 
 def epoch_by_hand(trainer: "Trainer") -> Callable[[], int]:
-    """As many steps of forward, backward and optimizer, and nothing else."""
+    """The same number of steps with only forward, backward and optimizer."""
     import torch
     from torch.nn import functional
 
@@ -233,7 +233,7 @@ def epoch_by_hand(trainer: "Trainer") -> Callable[[], int]:
 
 
 def epoch_as_timm(trainer: "Trainer") -> Callable[[], int]:
-    """As many steps as timm's train.py takes them: task, optimizer, clipping, meter, schedule."""
+    """The same number of steps as in timm's train.py: task, optimizer, clipping, meter, schedule."""
     import timm.optim
     import timm.scheduler
     import timm.task

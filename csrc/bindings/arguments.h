@@ -1,4 +1,4 @@
-// Checks of what Python hands over; each error says found and wanted.
+// Checks of the arguments from Python; each error says what was found and what is expected.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -14,7 +14,7 @@ namespace melfast::bindings {
 
 namespace py = pybind11;
 
-// Coordinates are float32, which counts no further in steps of one; pixels are counted in int32.
+// Coordinates are float32, which cannot count further in steps of one; pixels are counted in int32.
 inline constexpr ptrdiff_t kLongestSide = 1 << 24, kMostPixels = INT32_MAX;
 
 std::string type_name(const py::handle& object);

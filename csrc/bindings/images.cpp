@@ -108,7 +108,7 @@ void normalize(const py::object& image, const py::object& out, const std::string
   melfast::normalize(source, how, target);
 }
 
-// What prepare does beside resampling, with the memory it points to.
+// The operations of prepare other than resampling, with the memory they use.
 struct Changes {
   Retouch retouch{};
   py::array_t<uint8_t, py::array::c_style> curves;
@@ -181,7 +181,7 @@ Args:
     extent: y0, x0, y1, x1 of the picture within `image`, in its pixels; None: all of it.
 Raises:
     TypeError: something is not an array, or of another dtype.
-    ValueError: a shape, strides or memory that do not fit; the message says found and wanted.)");
+    ValueError: a shape, strides or memory that do not fit; the message says what was found and what is expected.)");
 
   m.def("warp_affine", &warp_affine, py::arg("image"), py::arg("affine"), py::arg("out"),
         R"(Samples an image through an affine map: bilinear, edges clamped.

@@ -1,4 +1,4 @@
-// What hides the skin.
+// The published mask of lesion and hair.
 #include "arguments.h"
 #include "published.h"
 

@@ -1,10 +1,10 @@
-// The Python face of the core: check the arguments, release the GIL, call.
+// The Python interface of the core: check the arguments, release the GIL, call.
 #include "arguments.h"
 #include "dispatch.h"
 
 PYBIND11_MODULE(_core, m) {
   m.doc() = "melfast's compiled core: uint8 images, without the GIL.";
-  melfast::isa();  // a wrong MELFAST_ISA is an error of the import, not of the first image
+  melfast::isa();  // a wrong MELFAST_ISA fails at import, not at the first image
 
   m.def("isa", &melfast::isa, R"(The instruction set in use: "baseline", "avx2" or "avx512".
 

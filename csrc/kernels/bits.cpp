@@ -20,8 +20,8 @@ void Bits::erode(int times) { spread<false>(times); }
 // they read are in the cache. An iteration overwrites its row, which its next row still reads:
 // `above` keeps one row for each.
 //
-// What lies right of the image begins as what has no say. Later iterations change it, and that does
-// no harm: from a pixel to another of a rectangle, no way through the outside is shorter.
+// Pixels right of the image start as neutral values. Later iterations change them, which does
+// no harm: no path between two pixels of a rectangle is shorter through the outside.
 template <bool kAny>
 void Bits::spread(int times) {
   const uint64_t outside = kAny ? 0 : ~uint64_t{0};

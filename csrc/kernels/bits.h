@@ -1,4 +1,4 @@
-// Binary images, 64 pixels a word, and their morphology by the cross of 3x3.
+// Binary images with 64 pixels per word, and their morphology with a cross of 3x3.
 #pragma once
 
 #include <cstddef>
@@ -7,7 +7,8 @@
 
 namespace melfast {
 
-// Pixel x of a row is bit x % 64 of its word x / 64. A word stands before and after each row.
+// Pixel x of a row is bit x % 64 of its word x / 64. There is an extra word before and after each
+// row.
 class Bits {
  public:
   // All 0.
@@ -18,7 +19,7 @@ class Bits {
   uint64_t* row(ptrdiff_t y) { return words_.data() + y * stride_ + 1; }
   const uint64_t* row(ptrdiff_t y) const { return words_.data() + y * stride_ + 1; }
 
-  // Each `times` times; pixels outside have no say, as with OpenCV's default border.
+  // Each `times` times; pixels outside are ignored, as with OpenCV's default border.
   void dilate(int times);
   void erode(int times);
   void open(int times) { erode(times), dilate(times); }

@@ -6,7 +6,7 @@
 namespace melfast::MELFAST_NAMESPACE {
 namespace {
 
-constexpr float kFar = 3e38f;  // beyond the square of any distance that is allowed
+constexpr float kFar = 3e38f;  // larger than the square of any allowed distance
 
 void assign(const ColourPlanes& colours, const float* centres, int k, int32_t* __restrict labels,
             float* __restrict squares) {

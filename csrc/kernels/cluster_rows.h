@@ -1,4 +1,4 @@
-// The inner loops of clustering, compiled once per instruction set as rows.h says.
+// The inner loops of clustering, compiled once per instruction set (see rows.h).
 #pragma once
 
 #include <stddef.h>
@@ -19,7 +19,7 @@ struct ColourPlanes {
 
 struct ClusterRows {
   // The nearest of k centres (x, y, z each) of every colour, the first of several equally near, and
-  // the squared distance to it. A NaN centre is nearest to nothing; k >= 1 and one is no NaN.
+  // the squared distance to it. A NaN centre is never nearest; k >= 1, and at least one is not NaN.
   void (*assign)(const ColourPlanes& colours, const float* centres, int k, int32_t* labels,
                  float* squares);
   // nearer[i] = the lesser of squares[i] and the squared distance of colour i to one colour;

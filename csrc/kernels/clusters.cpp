@@ -13,8 +13,8 @@ namespace {
 
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 
-// Candidates for each seed, of which the best is kept: k-means++ is greedy so in OpenCV and
-// scikit-learn too.
+// Number of candidates for each seed, of which the best is kept, as in the greedy k-means++ of
+// OpenCV and scikit-learn.
 constexpr int kTrials = 3;
 
 const ClusterRows& cluster_rows() {
@@ -46,7 +46,7 @@ double sum_of(const double* values, ptrdiff_t count) {
   return sum;
 }
 
-// Squared distances to the nearest of the seeds, and how much each block of them weighs.
+// Squared distances to the nearest seed, and their sum in each block.
 struct Nearest {
   float* squares;
   double* sums;
@@ -109,7 +109,7 @@ class Clusterer {
   }
 
  private:
-  // The candidate that leaves the least inertia; best_ holds what it leaves.
+  // The candidate with the lowest inertia; best_ holds the distances after it.
   void choose_seed(Random& random, double total, float* seed) {
     double least = std::numeric_limits<double>::infinity();
     for (int trial = 0; trial < kTrials; ++trial) {
@@ -123,12 +123,12 @@ class Clusterer {
     }
   }
 
-  // A colour, each with a chance as its share of now_.
+  // Draws a colour with a probability proportional to its part of now_.
   const float* draw(Random& random, double total) const {
     double share = random.next() * total;
     ptrdiff_t block = 0;
     while (block + 1 < blocks_ && share >= now_.sums[block]) share -= now_.sums[block++];
-    // Rounding may leave a share beyond the block: then the last colour that has a chance.
+    // Rounding may overshoot the block: then the last colour with a probability above 0.
     while (block > 0 && now_.sums[block] == 0) --block;
     ptrdiff_t chosen = 0;
     for (ptrdiff_t i = block * kColourBlock; i < std::min((block + 1) * kColourBlock, count_);
@@ -147,7 +147,7 @@ class Clusterer {
       out.counts[labels_[i]] += static_cast<int64_t>(planes_.repeats[i]);
   }
 
-  // Puts every centre into the mean of its colours; returns how far the one moved that moved most.
+  // Moves every centre to the mean of its colours; returns the largest move.
   double move_centres(int k, Clusters& out) {
     double sums[kMostClusters][3] = {};
     for (ptrdiff_t i = 0; i < count_; ++i) {
@@ -175,7 +175,7 @@ class Clusterer {
     return std::sqrt(most);
   }
 
-  // Puts a centre that lost all its colours on the colour that is farthest from any centre, once.
+  // Moves a centre without colours to the colour that is farthest from any centre, once.
   bool revive(float* centre) {
     float* farthest = std::max_element(now_.squares, now_.squares + count_);
     if (*farthest == 0) return false;
@@ -223,7 +223,7 @@ void mean_shift(const float* colours, ptrdiff_t count, float radius, int iterati
     for (ptrdiff_t i = 0; i < count; ++i) {
       const float* other = colours + 3 * i;
       const float dx = other[0] - colour[0], dy = other[1] - colour[1], dz = other[2] - colour[2];
-      // Weights of 0 and 1: a branch would be guessed wrong at every other pixel.
+      // Weights of 0 and 1, because a branch would be mispredicted at every other pixel.
       const bool within = dx * dx + dy * dy + dz * dz <= radius * radius;
       near += within;
       for (int j = 0; j < 3; ++j) sum[j] += within ? static_cast<double>(other[j]) : 0;

@@ -1,4 +1,4 @@
-// Colours clustered: k-means++ seeds, Lloyd's iterations.
+// Clustering of colours: k-means++ seeds, Lloyd's iterations.
 #pragma once
 
 #include <cstddef>
@@ -10,12 +10,12 @@ inline constexpr int kFewestClusters = 3, kMostClusters = 9;
 
 struct Clustering {
   uint64_t seed;
-  int attempts;    // the least inertia of so many seedings is kept
+  int attempts;    // number of seedings, of which the one with the lowest inertia is kept
   int iterations;  // at most
   double epsilon;  // converged when no centre moves farther than this
 };
 
-// One clustering; the first k places are used. A cluster that no colour is left for has a count of
+// One clustering; the first k places are used. An empty cluster has a count of
 // 0 and a centre of NaN.
 struct Clusters {
   double inertia;  // sum of the squared distances to the nearest centre
@@ -32,7 +32,7 @@ void cluster_colours(const float* colours, const int32_t* repeats, ptrdiff_t cou
 
 // Mean shift: moves `colour` to the mean of the colours within `radius` of it, from there again,
 // and so on until it moves no farther than `epsilon`, `iterations` times at most. Where none is
-// within the radius it stays.
+// within the radius, it stays.
 void mean_shift(const float* colours, ptrdiff_t count, float radius, int iterations, double epsilon,
                 float* colour);
 

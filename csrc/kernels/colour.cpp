@@ -31,7 +31,7 @@ const SrgbTable& srgb_table() {
     SrgbTable made{};
     for (int level = 0; level < 256; ++level)
       made.threshold[level] = static_cast<float>(light_of(level + 0.5));
-    made.threshold[255] = 2;  // nothing is lighter than white
+    made.threshold[255] = 2;  // no colour is lighter than white
     int level = 0;
     for (int bin = 0; bin <= kLightBins; ++bin) {
       const float begin = static_cast<float>(bin) / kLightBins;

@@ -17,8 +17,8 @@ struct Isa {
 };
 
 #ifdef MELFAST_X86
-// What the avx2 build is compiled for. __builtin_cpu_supports asks the operating system too whether
-// it saves the wide registers; Clang's does not know f16c.
+// The features that the avx2 build needs. __builtin_cpu_supports also checks whether the operating
+// system saves the wide registers; Clang's does not know f16c.
 bool has_avx2() {
   unsigned a = 0, b = 0, c = 0, d = 0;
   return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C) && __builtin_cpu_supports("avx2") &&

@@ -6,8 +6,8 @@
 
 namespace melfast {
 
-// The best that the machine has, or what MELFAST_ISA names.
-// Throws std::runtime_error where that is unknown or the machine lacks it.
+// The best of this machine, or the one that MELFAST_ISA names.
+// Throws std::runtime_error if that is unknown or the machine lacks it.
 const char* isa();
 
 const Rows& rows();

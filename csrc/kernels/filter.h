@@ -7,11 +7,12 @@
 
 namespace melfast {
 
-// The triangle's support grows with the reduction, and never falls below one input pixel. Where it
-// reaches past an edge, the weights inside are scaled up to 1. As Pillow's BILINEAR.
+// The triangle's support grows with the reduction, and is at least one input pixel. Where it
+// reaches past an edge, the weights inside are scaled to add up to 1. Like Pillow's BILINEAR.
 class Filter {
  public:
-  // From begin to end of the in_size pixels; a pixel counts by the part of it that is in between.
+  // From begin to end of the in_size pixels; a pixel at an end counts by the part of it that is
+  // inside.
   Filter(ptrdiff_t in_size, double begin, double end, ptrdiff_t out_size);
 
   ptrdiff_t count() const { return count_; }
@@ -19,9 +20,9 @@ class Filter {
   // The weights are written to `weight`, which must outlive the taps; so must this filter.
   Taps<float> taps_f32(std::vector<float>& weight) const;
 
-  // In 1/65536, those of one output adding up to it, so that a plain image stays as it is; a lone 1
-  // becomes 65535. `steps` is the number of steps to a level in the input: 1 for
-  // an image, 256 for the sums of another pass.
+  // In 1/65536; the weights of an output add up to it, so that a uniform image stays the same; a
+  // single 1 becomes 65535. `steps` is the number of steps to a level in the input: 1 for an image,
+  // 256 for the sums of another pass.
   TapsU16 taps_u16(int steps, std::vector<uint16_t>& weight, std::vector<uint16_t>& start) const;
 
  private:

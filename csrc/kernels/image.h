@@ -1,4 +1,4 @@
-// Views of pixels that somebody else owns: a pointer, counts and strides.
+// Views of pixels owned by the caller: a pointer, counts and strides.
 #pragma once
 
 #include <cstddef>
@@ -16,8 +16,8 @@ struct Image {
   const uint8_t* row(ptrdiff_t y) const { return data + y * row_stride; }
 };
 
-// Of an image, the part that holds the picture, in pixels: where a JPEG is decoded at 1/4, the last
-// row and column may be so but for a fraction.
+// The part of an image that contains the picture, in pixels: if a JPEG is decoded at 1/4, the last
+// row and column may be only partly picture.
 struct Extent {
   double top, left, bottom, right;
 

@@ -1,4 +1,4 @@
-// Everything the core can do. Arguments are taken as checked; the caller owns all the memory.
+// All functions of the core. Arguments must have been checked; the caller owns all memory.
 #pragma once
 
 #include <cmath>
@@ -26,7 +26,8 @@ struct Affine {
     return m[0] == 1 && m[1] == 0 && m[2] == 0 && m[3] == 0 && m[4] == 1 && m[5] == 0;
   }
 
-  // Whether a corner of the output lies outside of the input; 1e-6 is for matrices of float32.
+  // Whether a corner of the output lies outside the input; 1e-6 allows for the rounding of float32
+  // matrices.
   bool reaches_out() const {
     const auto furthest = [](const double* row) {
       return std::abs(row[0]) + std::abs(row[1]) + std::abs(row[2]);
@@ -58,21 +59,21 @@ struct Weights {
 // and the weights.
 void shift_lab(const Image& image, const Weights& weights, const float* offset, const Output& out);
 
-// Mixes each pixel, weight / 255, with what `curves` (256 levels for each channel) make of it.
+// Mixes each pixel, by weight / 255, with its colour after `curves` (256 levels for each channel).
 void apply_curves(const Image& image, const Weights& weights, const uint8_t* curves,
                   const Output& out);
 
 // `out` is float32 or float16 and as large as the image.
 void normalize(const Image& image, const Normalization& how, const Output& out);
 
-// What else happens to the pixels of an image, in this order; see prepare.
+// Further operations on the pixels of an image, in this order; see prepare.
 struct Retouch {
   Weights mask;           // of the lesion, as large as the output; no data: none
-  const uint8_t* curves;  // 256 levels for each channel, for what is not the lesion; null: none
+  const uint8_t* curves;  // 256 levels for each channel, applied outside the lesion; null: none
   const float* jitter;    // 3 x 4 on levels, row-major, the result clipped; null: none
-  bool masked;            // all but the lesion made black
+  bool masked;            // everything outside the lesion is made black
   ptrdiff_t erase[4];     // y0, x0, y1, x1
-  uint8_t fill[3];        // what it is erased with
+  uint8_t fill[3];        // colour of the erased box
 };
 
 // resize of `extent` to `working` size, warp_affine to the output's unless that is the same and the

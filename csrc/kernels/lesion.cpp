@@ -9,16 +9,16 @@ namespace {
 
 // Chosen on HAM10000 images that are not among those the tests measure with, for a longer side of
 // kLesionSide; the intersection over union is flat around all of them.
-constexpr ptrdiff_t kHairRadius = 2;     // lines up to 4 pixels wide vanish, dark and bright ones
+constexpr ptrdiff_t kHairRadius = 2;     // dark and bright lines up to 4 pixels wide vanish
 constexpr int kSmoothing = 3;            // passes of (1 2 1) / 4
 constexpr ptrdiff_t kRing = 2;           // width of the rings on both sides of a border
 constexpr double kLeastVisible = 0.05;   // of the picture, to look for a lesion at all
 constexpr double kLeastLesion = 0.0005;  // of the picture
-constexpr double kMostFilled = 0.8;      // of what is visible, by a lesion; more is unlikely
+constexpr double kMostFilled = 0.8;  // of the visible area, covered by a lesion; more is unlikely
 constexpr double kDarkerLevels[] = {0, 0.25, 0.5};  // thresholds, from Otsu's towards the skin
 constexpr int kShadingRounds = 2;
 
-// Otsu 1979: the level that parts the histogram into the two most different classes, and their
+// Otsu 1979: the level that divides the histogram into the two most different classes, and their
 // means; values up to the level are the darker class.
 struct Split {
   int level = 0;
@@ -55,7 +55,7 @@ Raster at_most(const Raster& values, double level, const Raster& visible) {
 }
 
 // How central each pixel is, 1 in the middle of the picture and 1/9 in the middle of its sides,
-// summed along each row: what a run of pixels weighs is the difference of two sums.
+// summed along each row, so that the weight of a run of pixels is the difference of two sums.
 class Centrality {
  public:
   Centrality(ptrdiff_t height, ptrdiff_t width) : stride_(width + 1) {
@@ -82,7 +82,7 @@ class Centrality {
   std::vector<double> sums_;
 };
 
-// The part that weighs most, filled; its size is 0 where there is none.
+// The part with the largest weight, filled; its size is 0 if there is none.
 Shape heaviest_part(const Raster& mask, const Centrality& weights) {
   const Components found = components_of(mask);
   if (found.parts.empty()) return {Raster(mask.height, mask.width, 0), {}};
@@ -111,7 +111,7 @@ bool fit_surface(const Raster& values, const Raster& used, double* surface) {
   }
   for (int r = 0; r < n; ++r)
     for (int c = 0; c < r; ++c) a[r][c] = a[c][r];
-  // Gauss elimination; the matrix is symmetric and positive, so that no pivot need be sought.
+  // Gaussian elimination without pivoting, because the matrix is symmetric and positive definite.
   for (int r = 0; r < n; ++r) {
     if (a[r][r] < 1e-6) return false;
     for (int below = r + 1; below < n; ++below) {
@@ -146,7 +146,7 @@ Raster without_surface(const Raster& values, const double* s) {
   return flat;
 }
 
-// Takes the shading of the skin off: the surface is fitted around what seems to be the lesion,
+// Removes the shading of the skin: the surface is fitted around the apparent lesion,
 // twice.
 Raster flattened(const Raster& values, const Raster& visible, const Centrality& weights) {
   Raster flat = values;
@@ -163,7 +163,7 @@ Raster flattened(const Raster& values, const Raster& visible, const Centrality& 
   return flat;
 }
 
-// How much brighter it is just outside of a shape than just inside.
+// How much brighter the picture is just outside a shape than just inside.
 double edge_contrast(const Shape& shape, const Raster& visible, const Raster& values) {
   const Raster inner = erode(shape.mask, kRing), outer = dilate(shape.mask, kRing);
   const Components::Part& part = shape.part;
@@ -183,7 +183,7 @@ double edge_contrast(const Shape& shape, const Raster& visible, const Raster& va
   return counts[0] > 0 && counts[1] > 0 ? sums[1] / counts[1] - sums[0] / counts[0] : 0;
 }
 
-// How much a shape is like a lesion; the weights were chosen with the constants above.
+// How much a shape resembles a lesion; the weights were chosen together with the constants above.
 double score(const Shape& shape, const Raster& visible, const Raster& values) {
   const ptrdiff_t height = visible.height, width = visible.width;
   const Components::Part& part = shape.part;
@@ -244,7 +244,7 @@ Lesion find_lesion(const Raster& green_channel, const Raster& blue_channel,
       if (found > most) most = found, best = {std::move(shape.mask), dark};
     }
   }
-  best.mask = dilate(best.mask, 1);  // experts draw around the border, not along its middle
+  best.mask = dilate(best.mask, 1);  // experts draw around the border, not on it
   return best;
 }
 

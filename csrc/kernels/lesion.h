@@ -11,9 +11,9 @@ struct Lesion {
 };
 
 // Finds the lesion among the shapes that thresholds of the blue and green channels cut out, with
-// and without the shading of the skin taken off: the most compact, sharply bordered and central
-// one. The rasters have one size; what `excluded` marks is neither lesion nor skin. Both masks are
-// empty where too little of the picture is left.
+// and without removing the shading of the skin: the most compact, sharply bordered and central
+// one. The rasters have one size; pixels in `excluded` are neither lesion nor skin. Both masks are
+// empty if too little of the picture is left.
 Lesion find_lesion(const Raster& green, const Raster& blue, const Raster& excluded);
 
 }  // namespace melfast

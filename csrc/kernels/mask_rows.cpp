@@ -1,4 +1,4 @@
-// Compiled once per instruction set; the rules of rows.cpp hold here too.
+// Compiled once per instruction set; the rules of rows.cpp apply here, too.
 #include "mask_rows.h"
 
 #include "simd.h"
@@ -162,7 +162,7 @@ inline Floats round_to_even(Floats values) {
   return (values + kLarge) - kLarge;
 }
 
-// Whether some value is so near to a tie that the order of its sums decides how it is rounded.
+// Whether a value is so close to a tie that the order of summation decides how it is rounded.
 inline bool is_near_tie(Floats values) {
   const Floats rest = values - round_to_even(values), square = rest * rest;
   constexpr float kNear = 0.4999f * 0.4999f;
@@ -178,7 +178,7 @@ inline bool is_near_tie(Floats values) {
 #endif
 }
 
-// The same in the order of OpenCV's sums, columns before rows.
+// The same in OpenCV's order of summation, columns before rows.
 void interpolate_in_order(const Place* places, const LabTables& tables, const Equalized& how,
                           const Between* weights, Floats& light) {
   for (int i = 0; i < kWords; ++i) {
@@ -319,7 +319,7 @@ inline uint64_t bits_of(const uint8_t* bytes) {
 #endif
 }
 
-// The other way round, eight at a time: each byte keeps its own bit, which then fills it.
+// The reverse, eight at a time: each byte keeps its own bit, which then fills it.
 inline void bytes_of(uint64_t bits, uint8_t* bytes) {
   for (int i = 0; i < 8; ++i, bits >>= 8) {
     const uint64_t own = (bits & 255) * 0x0101010101010101 & 0x8040201008040201;

@@ -1,5 +1,5 @@
-// The inner loops of published_mask, a row at a time; compiled once per instruction set as rows.cpp
-// is, and the same bits from each.
+// The inner loops of published_mask, one row at a time; compiled once per instruction set like
+// rows.cpp, with the same bits from each.
 #pragma once
 
 #include <stddef.h>
@@ -18,12 +18,12 @@ inline constexpr int kCrossLength = 2 * kCrossRadius + 1;
 // Y in steps of 1/2040.
 inline constexpr int kLuminances = 2041;
 
-// Counters of one level, side by side, that neighbours take in turn: adding to what has just been
+// Several counters per level, used in turn by neighbouring pixels, because adding to a value just
 // written is slow.
 inline constexpr int kCounters = 2;
 
-// What the 8-bit CIELAB of OpenCV looks up. X, Y and Z are over the white of D65, 2 degrees; their
-// places in the tables are in steps of 1/2040.
+// The tables of OpenCV's 8-bit CIELAB. X, Y and Z are relative to the white of D65, 2 degrees;
+// their places in the tables are in steps of 1/2040.
 struct LabTables {
   // Each channel's share of X, Y and Z times 2^12; red's rounds the sum.
   alignas(16) uint32_t red[256][4], green[256][4], blue[256][4];

@@ -22,8 +22,8 @@ struct Pixels {
   }
 };
 
-// Hands out pixels some at a time: a pointer into the memory itself where it is contiguous, else a
-// copy of those few, so that a view costs no copy of the whole.
+// Provides pixels in pieces: a pointer into the memory itself if it is contiguous, otherwise a
+// copy of the piece, so that a view is never copied as a whole.
 template <class T>
 class PixelReader {
  public:
@@ -42,7 +42,7 @@ class PixelReader {
     if (!contiguous_) copy_.resize(3 * kMost);
   }
 
-  // The next pixels and how many they are; 0 at the end.
+  // The next pixels and their number; 0 at the end.
   const T* next(ptrdiff_t* count) {
     *count = left_ < kMost ? left_ : kMost;
     left_ -= *count;

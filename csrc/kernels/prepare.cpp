@@ -12,9 +12,9 @@
 namespace melfast {
 namespace {
 
-// The outermost pixels of an RGBx image become those next to them. A warp that uncovers what lies
-// beyond the edge repeats them, and they are often not of the picture: a drawn frame of one pixel,
-// or what the encoder left there.
+// Replaces the outermost pixels of an RGBx image by those next to them. A warp that reaches
+// beyond the edge repeats them, and they often do not belong to the picture: a drawn frame of one
+// pixel, or padding of the encoder.
 void trim(uint8_t* rgbx, ptrdiff_t height, ptrdiff_t width) {
   if (width >= 3) {
     for (ptrdiff_t y = 0; y < height; ++y) {
@@ -32,8 +32,8 @@ void trim(uint8_t* rgbx, ptrdiff_t height, ptrdiff_t width) {
 
 }  // namespace
 
-// Rows are normalised as soon as they are made, while they are in the cache; only a warp needs the
-// whole resized image.
+// Rows are normalised as soon as they are computed, while they are in the cache; only a warp needs
+// the whole resized image.
 void prepare(const Image& image, const Extent& extent, ptrdiff_t working_height,
              ptrdiff_t working_width, const Affine& affine, const Retouch& retouch,
              const Normalization& how, const Output& out) {

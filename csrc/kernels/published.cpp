@@ -1,4 +1,5 @@
-// A few rows at a time, so that what one step writes is in the cache when the next one reads it:
+// Works on a few rows at a time, so that the output of a step is in the cache when the next one
+// reads it:
 //
 //   1. CLAHE of OpenCV's 8-bit L, clip limit 2, 8 x 8 tiles; back to RGB.
 //   2. Hair: grey, black-hat by the cross of 9 x 9, 3 x 3 blur with sigma 4, above 20.
@@ -7,12 +8,12 @@
 //   5. The mask is either.
 //
 // A first pass over the image counts lightness for CLAHE, a second does the rest up to the blurred
-// channel, which waits in the mask itself for its threshold. Beside the mask, memory is two bits a
-// pixel and some rows.
+// channel, which is stored in the mask itself until the threshold is known. In addition to the
+// mask, this takes two bits per pixel and some rows.
 //
-// CLAHE mixes rows of tiles before columns, once a row; only where that might tip a tie it goes the
-// other way round, as OpenCV does: ties are frequent in small images, and a few pixels may move
-// Otsu's threshold.
+// CLAHE mixes rows of tiles before columns, once per row; only where that might change the rounding
+// of a tie, it uses OpenCV's order, the reverse: ties are frequent in small images, and a few
+// pixels may move Otsu's threshold.
 #include "published.h"
 
 #include <algorithm>
@@ -49,8 +50,8 @@ LabTables make_tables() {
   share({1541, 2929, 448}, 0, tables.green);
   share({778, 296, 3575}, 0, tables.blue);
   for (int i = 0; i < kLuminances; ++i) {
-    // Of the number that float32 makes of it, as OpenCV; the root itself is not rounded to float32,
-    // which would tip a tie.
+    // The root of the number after rounding to float32, as in OpenCV; the root itself is not
+    // rounded to float32, which would change a tie.
     const auto t = static_cast<double>((1 / 2040.0f) * static_cast<float>(i));
     const double root = t < 216 / 24389.0 ? t * (841 / 108.0) + 16 / 116.0 : std::cbrt(t);
     tables.root[i] = static_cast<uint16_t>(std::lrint(32768 * root));
@@ -69,7 +70,7 @@ const LabTables& lab_tables() {
   return tables;
 }
 
-// The pixel that stands for one outside: the edge is a mirror and shows itself once.
+// The pixel that replaces one outside: the image is mirrored at its edge, which is not repeated.
 ptrdiff_t mirrored(ptrdiff_t i, ptrdiff_t size) {
   if (size == 1) return 0;
   const ptrdiff_t period = 2 * (size - 1);
@@ -100,7 +101,7 @@ class Clahe {
   Histogram count(ptrdiff_t tile_y, ptrdiff_t tile_x) const;
   void equalize(Histogram counts, uint8_t* levels) const;
   void mix_levels(ptrdiff_t y);
-  // The tiles whose centres stand beside the columns before the centre of `tile`.
+  // The tiles on both sides of the columns before the centre of `tile`.
   static ptrdiff_t left_of(ptrdiff_t tile) { return std::max<ptrdiff_t>(tile - 1, 0); }
   static ptrdiff_t right_of(ptrdiff_t tile) { return std::min(tile, kTiles - 1); }
   // Where the columns end that have the centre of `tile` on their right.
@@ -111,7 +112,7 @@ class Clahe {
   const Image& image_;
   ptrdiff_t tile_height_, tile_width_;
   uint8_t levels_[kTiles][kTiles][kLevels];
-  // Of the row at hand: the tiles' levels above and below, their weights, and both mixed.
+  // For the current row: the levels of the tiles above and below, their weights, and the mixture.
   const uint8_t (*above_)[kLevels];
   const uint8_t (*below_)[kLevels];
   float up_, down_;
@@ -121,7 +122,7 @@ class Clahe {
 
 Clahe::Clahe(const Image& image)
     : image_(image), weights_(static_cast<size_t>(image.width + kMaskPadding)) {
-  // As OpenCV: where either side does not divide, both grow, by a whole 8 if need be.
+  // Like OpenCV: if either side is not divisible, both grow, even by a whole 8.
   const bool whole = image.height % kTiles == 0 && image.width % kTiles == 0;
   tile_height_ = image.height / kTiles + (whole ? 0 : 1);
   tile_width_ = image.width / kTiles + (whole ? 0 : 1);
@@ -153,7 +154,7 @@ Histogram Clahe::count(ptrdiff_t tile_y, ptrdiff_t tile_x) const {
   return histogram;
 }
 
-// Clips the counts, spreads what was clipped over all levels, and sums.
+// Clips the counts, distributes the excess over all levels, and accumulates.
 void Clahe::equalize(Histogram counts, uint8_t* levels) const {
   const int total = static_cast<int>(tile_height_ * tile_width_);
   const int limit = std::max(static_cast<int>(kClipLimit * static_cast<float>(total) / kLevels), 1);

@@ -5,8 +5,8 @@
 
 namespace melfast {
 
-// 255 where the published method takes a pixel for lesion or hair, else 0. `mask` is [height,
-// width], contiguous.
+// 255 for pixels that the published method classifies as lesion or hair, otherwise 0. `mask` is
+// [height, width], contiguous.
 void published_mask(const Image& image, uint8_t* mask);
 
 }  // namespace melfast

@@ -9,7 +9,7 @@ namespace {
 
 using Buffer = std::vector<uint8_t, Recycled<uint8_t>>;
 
-// Blocks that rasters of this thread gave back, the last one last.
+// Blocks that rasters of this thread have released, the last one last.
 class Store {
  public:
   uint8_t* take(size_t size) {
@@ -28,7 +28,7 @@ class Store {
     if (size > kMostBytes) return;
     blocks_.push_back({std::move(block), size});
     total_ += size;
-    while (total_ > kMostBytes) {  // those of an image of another size
+    while (total_ > kMostBytes) {  // blocks for images of other sizes
       total_ -= blocks_.front().size;
       blocks_.erase(blocks_.begin());
     }
@@ -65,7 +65,7 @@ void combine(const uint8_t* a, const uint8_t* b, ptrdiff_t n, uint8_t* __restric
 }
 
 // Each value becomes the extreme of `count` values that are `step` apart, itself the first; values
-// for which there are fewer ahead become worthless. The reach doubles with each pass.
+// with fewer ahead become invalid. The range doubles with each pass.
 template <class Extreme>
 void look_ahead(Buffer& values, Buffer& other, ptrdiff_t step, ptrdiff_t count) {
   for (ptrdiff_t reach = 1; reach < count;) {
@@ -105,7 +105,7 @@ const uint8_t* find(const uint8_t* begin, const uint8_t* end, int value) {
   return found ? static_cast<const uint8_t*>(found) : end;
 }
 
-// Labels that turned out to be one are joined: each points to another, the least to itself.
+// Equivalent labels are joined: each points to another, the smallest to itself.
 int32_t root_of(std::vector<int32_t>& parent, int32_t label) {
   while (parent[static_cast<size_t>(label)] != label) {
     int32_t& up = parent[static_cast<size_t>(label)];
@@ -199,7 +199,7 @@ Components components_of(const Raster& mask) {
 Shape filled(const Components& components, int32_t label, ptrdiff_t height, ptrdiff_t width) {
   Shape shape{Raster(height, width, 0), components.parts[static_cast<size_t>(label)]};
   Components::Part& part = shape.part;
-  // What is not the part, in a frame one pixel wide, which joins all that lies outside.
+  // The complement of the part, in a frame one pixel wide, which connects everything outside.
   const ptrdiff_t top = part.top - 1, left = part.left - 1;
   Raster others(part.bottom - part.top + 3, part.right - part.left + 3, 1);
   for (const Components::Run& run : components.runs)

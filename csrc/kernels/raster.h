@@ -1,5 +1,5 @@
-// Single-channel bytes and what is done to them while a picture is taken apart: small pictures, so
-// that a plane may be made for each step.
+// Single-channel images and operations on them for segmentation: the pictures are small, so
+// each step can have its own plane.
 #pragma once
 
 #include <cstddef>
@@ -8,8 +8,8 @@
 
 namespace melfast {
 
-// Takes back a block of bytes that this thread gave back, of the same size, or a new one. Asking
-// the system for the same pages again and again took a quarter of the time.
+// Reuses a block of the same size that this thread has released, or allocates a new one. Requesting
+// the same pages from the system again and again took a quarter of the time.
 uint8_t* take_block(size_t size);
 void give_block_back(uint8_t* block, size_t size) noexcept;
 
@@ -23,7 +23,7 @@ struct Recycled {
   Recycled(const Recycled<U>&) {}
   T* allocate(size_t n) { return take_block(n); }
   void deallocate(T* block, size_t n) noexcept { give_block_back(block, n); }
-  // What is about to be written is not cleared first.
+  // Memory that will be overwritten is not cleared first.
   template <class U>
   void construct(U* at) noexcept {
     ::new (static_cast<void*>(at)) U;
@@ -54,7 +54,7 @@ struct Raster {
 };
 
 // f of the values of one or more rasters of one size, pixel by pixel. The pointers are taken out of
-// the rasters, and the result is apart from them, so that the compiler makes vectors of the loop.
+// the rasters, and the result does not overlap them, so that the compiler vectorises the loop.
 template <class F, class... Pointers>
 void map_into(uint8_t* __restrict out, ptrdiff_t n, F f, Pointers... in) {
   for (ptrdiff_t i = 0; i < n; ++i) out[i] = static_cast<uint8_t>(f(in[i]...));
@@ -95,13 +95,13 @@ struct Components {
 };
 Components components_of(const Raster& mask);
 
-// One part of a mask, 1 inside, and where it is.
+// One part of a mask, 1 inside, and its position.
 struct Shape {
   Raster mask;
   Components::Part part;
 };
 
-// What no path outside of the part joins to its surroundings becomes 1 too.
+// Holes, which no path outside the part connects to its surroundings, become 1, too.
 Shape filled(const Components& components, int32_t label, ptrdiff_t height, ptrdiff_t width);
 
 }  // namespace melfast

@@ -29,7 +29,7 @@ constexpr double kGrowth = 2;       // of hair and glare, into MARGIN
 constexpr int kDarkestSkin = 70, kBlack = 12;
 constexpr int kGlareLevel = 235, kGlareAboveSkin = 45;  // of the least channel
 constexpr int kPaperChroma = 14, kSkinChroma = 40;      // differences of channels
-// By how much blue and green lie above red: in ink at all, and in ink more than in the skin.
+// How much blue and green exceed red: in ink, and in ink compared with the skin.
 constexpr int kInkBlue = 10, kInkGreen = 5, kInkViolet = 40, kInkFar = 60;
 constexpr ptrdiff_t kMedianStep = 5;  // pixels from one that is counted to the next
 
@@ -41,7 +41,7 @@ Channels channels_of(const Image& image) {
   Channels out{Raster(image.height, image.width), Raster(image.height, image.width),
                Raster(image.height, image.width)};
   for (ptrdiff_t y = 0; y < image.height; ++y) {
-    // What is written is none of the pointers: without saying so they are read again each time.
+    // The output does not alias the pointers; without this hint they are read again each time.
     uint8_t* __restrict r = out.red.row(y), * __restrict g = out.green.row(y);
     uint8_t* __restrict b = out.blue.row(y);
     const uint8_t* pixel = image.row(y);
@@ -64,7 +64,7 @@ Channels reduced(const Image& image, ptrdiff_t side) {
   return channels_of({pixels.data(), height, width, 3 * width, 3});
 }
 
-// The middle one of every `step`-th value that is wanted; 0 where nothing is.
+// The median of every `step`-th selected value; 0 if none is selected.
 int median(const Raster& values, const Raster& wanted, ptrdiff_t step) {
   std::array<ptrdiff_t, 256> histogram{};
   ptrdiff_t count = 0;
@@ -76,8 +76,8 @@ int median(const Raster& values, const Raster& wanted, ptrdiff_t step) {
   return count ? level : 0;
 }
 
-// The dark corners of a round field of view, or a black frame: what is much darker than the rest
-// and joined to a corner.
+// The dark corners of a round field of view, or a black frame: pixels much darker than the rest
+// and connected to a corner.
 Raster find_vignette(const Channels& image) {
   const ptrdiff_t height = image.red.height, width = image.red.width;
   const Raster brightest =
@@ -99,7 +99,7 @@ Raster find_vignette(const Channels& image) {
   return vignette;
 }
 
-// Thin dark lines: what a closing fills in, long for its area.
+// Thin dark lines: filled by a closing, and long for their area.
 Raster find_hair(const Raster& luma, double scale) {
   const Raster filled = close(luma, std::max<ptrdiff_t>(1, std::lround(kHairRadius * scale)));
   Raster lines =
@@ -126,7 +126,7 @@ struct SkinColour {
   int red, green, blue;
 };
 
-// Mirrors of the lamp: nearly white, or far brighter than the skin where any is seen.
+// Reflections of the lamp: nearly white, or far brighter than the skin if any is visible.
 Raster find_glare(const Channels& image, const SkinColour& skin) {
   const int darkest = std::min({skin.red, skin.green, skin.blue});
   const bool seen = std::max({skin.red, skin.green, skin.blue}) > 0;
@@ -136,7 +136,7 @@ Raster find_glare(const Channels& image, const SkinColour& skin) {
 }
 
 // Ink and stickers that are bluer or greener than any skin, and white or grey paper. Where the skin
-// itself is grey or blue, under a cast, they are told by being far from it alone.
+// itself is grey or blue, under a cast, only the distance from its colour counts.
 Raster find_ruler(const Channels& image, const SkinColour& skin) {
   const int skin_blue = skin.blue - skin.red, skin_green = skin.green - skin.red;
   const bool coloured = -skin_blue > kSkinChroma;
@@ -226,7 +226,7 @@ void resize_mask(const uint8_t* mask, ptrdiff_t height, ptrdiff_t width, uint8_t
   for (ptrdiff_t x = 0; x < out_width; ++x)
     across[static_cast<size_t>(x)] = tap_of(x, width, out_width);
 
-  // Rows of the mask, stretched, 0..255: those that the last row was made of serve the next one.
+  // Stretched rows of the mask, 0..255; those of the last output row are reused for the next.
   std::vector<uint8_t> upper(static_cast<size_t>(out_width)), lower(upper.size());
   ptrdiff_t upper_row = -1, lower_row = -1;
   const auto stretch = [&](ptrdiff_t y, std::vector<uint8_t>& to) {

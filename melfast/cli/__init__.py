@@ -86,7 +86,7 @@ def run() -> None:
     """
     calm_openmp()
     debug = "--debug" in sys.argv
-    # --debug may stand anywhere on the line, but click accepts it only before the subcommand.
+    # --debug may be anywhere on the line, but click accepts it only before the subcommand.
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
     try:
         code = main.main(arguments, prog_name="melfast", standalone_mode=False)
@@ -99,7 +99,7 @@ def run() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("melfast: stopped by Ctrl-C", err=True)
         sys.exit(130)
-    except Exception as error:  # the last place before the user: one line, whatever happened
+    except Exception as error:  # whatever happened, the user sees one line
         if debug:
             traceback.print_exc()
         elif isinstance(error, (InputError, OSError)):

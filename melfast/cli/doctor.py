@@ -46,8 +46,8 @@ def command(ctx: click.Context, as_json: bool) -> None:
         if finding.name == USES[0].name:
             say("would be used by")
         say(f"  {finding.status:<6}  {finding.name:<{width}}  {finding.text}")
-        if finding.mend:
-            say(f"  {'':<6}  {'':<{width}}  {finding.what}: {finding.mend}")
+        if finding.fix:
+            say(f"  {'':<6}  {'':<{width}}  {finding.what}: {finding.fix}")
         if finding.stops:
             stopped.append(finding.name)
     if stopped:

@@ -123,7 +123,7 @@ def command(
     if none:
         say(f"  {none}")
     if kind == "hf" and (beyond := needs(unfolded(classifier, record))):
-        say(f"  what transformers does not do: {'; '.join(beyond)}; README.md in it holds the lines of Python that do")
+        say(f"  not done by transformers: {'; '.join(beyond)}; README.md in the folder has the Python code for it")
     if record.threshold is None:
         say("note: the model has no threshold; melfast predict will use 0.5", err=True)
 
@@ -152,7 +152,7 @@ def default_pictures(manifest: Path, record: "ModelRecord") -> "tuple[Pictures |
     try:
         return pictures_at_hand(manifest, record), ""
     except InputError as error:
-        return None, f"on no image of the run: {error}; --images takes others"
+        return None, f"not checked on images of the run: {error}; use --images"
 
 
 def told_of_int8(found: "Quantised") -> list[str]:
@@ -167,7 +167,7 @@ def told_of_int8(found: "Quantised") -> list[str]:
         return [f"  int8 is not kept, the file is float32: expected AUC within {MAX_AUC_LOSS}, got {numbers}"]
     lines = [f"  int8, calibrated on {found.calibrated} training images: {numbers}"]
     if found.rate_int8 < found.rate_fp32:
-        lines.append("  int8 is slower than float32 on this processor; it is smaller")
+        lines.append("  int8 is slower than float32 on this processor, but smaller")
     return lines
 
 
@@ -211,7 +211,7 @@ def told(
         f"{output}: {num_bytes / 1e6:.1f} MB, {kind} {precision}, {record.backbone}, {takes}",
         *(told_of_int8(quantised) if quantised else []),
         f"  {graph}checked against torch on "
-        f"{sum(CHECK_BATCHES)} drawn images"
+        f"{sum(CHECK_BATCHES)} synthetic images"
         + (f" and {check.pictures}" if check.pictures else "")
         + f", batches of {batches}: probability within {check.probability_error:.1e} "
         f"(of {check.lowest:.3f} to {check.highest:.3f})",

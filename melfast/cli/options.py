@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import os
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -55,6 +56,7 @@ def sweep_options(function: Callable[..., Any]) -> Callable[..., Any]:
     function = click.option(
         "--threads",
         type=click.IntRange(min=1),
+        default=lambda: len(os.sched_getaffinity(0)),
         help="Number of images processed at the same time.  [default: all cores]",
     )(function)
     return click.option(

@@ -11,7 +11,7 @@ from melfast.cli.options import parse_size, tta_option
 from melfast.cli.say import say
 
 SHOWN_FAILURES = 10
-KNOW_GROUPS = "--with-ita measures them, or --images TABLE.csv with a column group states them"
+KNOW_GROUPS = "get them with --with-ita, or from a column group in --images TABLE.csv"
 
 
 @click.command("predict", context_settings=CONTEXT)
@@ -265,4 +265,4 @@ def command(
 
 def passed_over(passed_over: dict[str, str]) -> str:
     reasons = "; ".join(f"{name}: {reason}" for name, reason in passed_over.items())
-    return f"; passed over: {reasons}" if reasons else ""
+    return f"; skipped: {reasons}" if reasons else ""

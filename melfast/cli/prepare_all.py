@@ -1,6 +1,5 @@
 """melfast prepare all."""
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -63,13 +62,7 @@ def _options(function: Any) -> Any:
 @sweep_options
 @click.option("--force", is_flag=True, help="Overwrite existing columns and files.")
 def command(
-    data: Path,
-    output: Path,
-    config_path: Path | None,
-    quarantine: Path | None,
-    threads: int | None,
-    force: bool,
-    **given: Any,
+    data: Path, output: Path, config_path: Path | None, quarantine: Path | None, threads: int, force: bool, **given: Any
 ) -> None:
     """Prepare DATA, a data set or a manifest, for training: all steps, each image decoded once.
 
@@ -104,11 +97,10 @@ def command(
     plan = plan_steps(found.manifest, output, config, force=force)
     with open_output(plan.rows, output, quarantine, "all", plan.settings, plan.folders) as out:
         assert out.journal is not None
-        out.journal.read()  # what it refuses comes before files in the way
+        out.journal.read()  # refuse bad settings before files in the way
         if not force and not out.journal.is_started():  # else the files are ours
             plan.require_new_files()
-        count = threads or len(os.sched_getaffinity(0))
-        prepared = prepare(plan, threads=count, journal=out.journal, bar=progress_bar)
+        prepared = prepare(plan, threads=threads, journal=out.journal, bar=progress_bar)
         for note in prepared.notes:
             say(as_note(note), err=True)
         took = time.monotonic() - begun

@@ -1,6 +1,5 @@
 """melfast prepare check."""
 
-import os
 from pathlib import Path
 
 import click
@@ -14,9 +13,7 @@ from melfast.cli.say import say
 @click.option("--output", type=FILE, help="Write the manifest of the good images, with their sizes.")
 @sweep_options
 @click.pass_context
-def command(
-    ctx: click.Context, manifest: Path, output: Path | None, quarantine: Path | None, threads: int | None
-) -> None:
+def command(ctx: click.Context, manifest: Path, output: Path | None, quarantine: Path | None, threads: int) -> None:
     """Decode every image and mask of MANIFEST in full; put the bad ones aside.
 
     Bad images are listed with reasons in a table (--quarantine); nothing is deleted. The exit code
@@ -25,19 +22,16 @@ def command(
     \b
     Example: melfast prepare check manifest.csv --output good.csv
     """
-    from melfast.cli.progress import progress_bar
     from melfast.cli.quarantine import open_output
     from melfast.data.manifest import read_manifest, write_manifest
     from melfast.io.files import require_other
-    from melfast.prepare.check import check_manifest, manifest_remarks
+    from melfast.prepare.check import CHECK, checked_rows, manifest_remarks
 
     if output:
         require_other(output, manifest)
     rows = read_manifest(manifest)
-    count = threads or len(os.sched_getaffinity(0))
     with open_output(rows, output, quarantine) as out:
-        with progress_bar("checking", len(rows)) as advance:
-            checked = check_manifest(rows, threads=count, progress=advance)
+        checked = checked_rows(rows, out.sweep(CHECK, "checking", threads))
         out.put_aside(checked.bad)
         for note in manifest_remarks(checked.good, checked.profiles):
             say(f"note: {note}", err=True)

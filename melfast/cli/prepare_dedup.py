@@ -1,6 +1,5 @@
 """melfast prepare dedup."""
 
-import os
 from pathlib import Path
 
 import click
@@ -19,18 +18,12 @@ SHOWN = 10
 @sweep_options
 @click.option("--force", is_flag=True, help="Replace the duplicate_group that the manifest has.")
 def command(
-    manifest: Path,
-    output: Path,
-    table: Path | None,
-    drop: bool,
-    quarantine: Path | None,
-    threads: int | None,
-    force: bool,
+    manifest: Path, output: Path, table: Path | None, drop: bool, quarantine: Path | None, threads: int, force: bool
 ) -> None:
     """Find the images of MANIFEST that are copies of one picture.
 
     Copies have the same bytes, the same pixels, or nearly the same picture: turned, mirrored,
-    rescaled, encoded anew, cropped by 5 %. Adds duplicate_group, duplicate_of (the image that is
+    rescaled, re-encoded, cropped by 5 %. Adds duplicate_group, duplicate_of (the image that is
     kept: labelled, then largest, then first) and duplicate_kind (bytes, pixels, near, table). Two
     photographs of one lesion are no copies. A split never separates a group. The same command takes
     up an interrupted run.
@@ -44,6 +37,7 @@ def command(
     from melfast.io.errors import InputError
     from melfast.io.files import require_other
     from melfast.prepare.dedup import (
+        THUMBNAIL,
         contradictions,
         duplicates_summary,
         find_duplicates,
@@ -59,8 +53,8 @@ def command(
         raise InputError(f"{manifest}: {known} images have 'duplicate_group' already; --force replaces it")
     listed, unknown = table_pairs(rows, table) if table else ([], 0)
     with open_output(rows, output, quarantine, "dedup", {"pictures": 1}) as out:
-        cores = len(os.sched_getaffinity(0))
-        copies = find_duplicates(rows, threads=threads or cores, journal=out.journal, bar=progress_bar)
+        swept = out.sweep(THUMBNAIL, "reading", threads)
+        copies = find_duplicates(rows, swept, threads=threads, bar=progress_bar)
         grouped = with_duplicates(rows, copies, listed)
         kept = rows_kept(grouped)
         lines, contrary = duplicates_summary(grouped), contradictions(grouped)

@@ -16,7 +16,7 @@ FOLDER = click.Path(path_type=Path)
 
 
 def show_data_sets(context: click.Context, parameter: click.Parameter, value: bool) -> None:
-    """Prints the known data sets, one a line."""
+    """Prints the known data sets, one per line."""
     if not value or context.resilient_parsing:
         return
     for kind, data_set in DATASETS.items():

@@ -1,6 +1,5 @@
 """melfast prepare ita."""
 
-import os
 from pathlib import Path
 
 import click
@@ -49,7 +48,7 @@ def command(
     fitzpatrick: str,
     min_quality: float,
     quarantine: Path | None,
-    threads: int | None,
+    threads: int,
     force: bool,
 ) -> None:
     """Estimate the skin tone of each image of MANIFEST: ITA, group and Fitzpatrick type.
@@ -63,11 +62,10 @@ def command(
     \b
     Example: melfast prepare ita manifest.csv --output toned.csv --min-quality 0.3
     """
-    from melfast.cli.progress import progress_bar
     from melfast.cli.quarantine import open_output
     from melfast.data.manifest import read_manifest
     from melfast.io.errors import InputError
-    from melfast.prepare.ita import FILLED, ToneSettings, estimate_tones, tones_summary, with_tones
+    from melfast.prepare.ita import FILLED, ToneSettings, tone_step, tones_summary, with_tones
 
     settings = ToneSettings(convention, tone_groups, fitzpatrick, min_quality)  # type: ignore[arg-type]
     rows = read_manifest(manifest)
@@ -75,14 +73,7 @@ def command(
         if (known := int((rows.column(name) != "").sum())) and not force:
             raise InputError(f"{manifest}: {known} images have {name!r} already; --force replaces it")
     with open_output(rows, output, quarantine, "ita", {"ita": convention}) as out:
-        with progress_bar("estimating", len(rows)) as advance:
-            swept = estimate_tones(
-                rows,
-                settings.ita_convention,
-                threads=threads or len(os.sched_getaffinity(0)),
-                journal=out.journal,
-                progress=advance,
-            )
+        swept = out.sweep(tone_step(settings.ita_convention), "estimating", threads)
         toned = with_tones(rows, swept, settings)
         title = f"skin tone of {len(rows) - len(swept.bad):,} images"
         out.finish(swept.bad, toned, title, tones_summary(toned, settings), swept.resumed)

@@ -1,6 +1,5 @@
 """melfast prepare masks."""
 
-import os
 from pathlib import Path
 
 import click
@@ -27,7 +26,7 @@ def command(
     method: str,
     masks_dir: Path | None,
     quarantine: Path | None,
-    threads: int | None,
+    threads: int,
     force: bool,
 ) -> None:
     """Make a mask (PNG, 255 inside) for each image of MANIFEST; add mask_path.
@@ -44,12 +43,11 @@ def command(
     \b
     Example: melfast prepare masks manifest.csv --output masked.csv --method lesion
     """
-    from melfast.cli.progress import progress_bar
     from melfast.cli.quarantine import open_output
     from melfast.data.manifest import read_manifest
     from melfast.io.errors import InputError
     from melfast.io.files import require_new, require_writable
-    from melfast.prepare.masks import make_masks, mask_file, with_masks
+    from melfast.prepare.masks import mask_file, mask_step, with_masks
 
     rows = read_manifest(manifest)
     if (named := int((rows.column("mask_path") != "").sum())) and not force:
@@ -63,15 +61,7 @@ def command(
         assert out.journal is not None
         if not force and not out.journal.is_started():  # else the files are ours
             require_new(folder / mask_file(name) for name in rows.image_names)
-        with progress_bar("masking", len(rows)) as advance:
-            swept = make_masks(
-                rows,
-                folder,
-                method,  # type: ignore[arg-type]
-                threads=threads or len(os.sched_getaffinity(0)),
-                journal=out.journal,
-                progress=advance,
-            )
+        swept = out.sweep(mask_step(rows, folder, method), "masking", threads)  # type: ignore[arg-type]
         masked = with_masks(rows, swept, method)  # type: ignore[arg-type]
         empty = int((masked.column("mask_area") == "0.0").sum())
         title = f"{len(rows) - len(swept.bad):,} {method} masks in {folder}"

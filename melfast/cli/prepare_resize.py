@@ -29,7 +29,7 @@ def command(
     quality: int,
     copies_dir: Path | None,
     quarantine: Path | None,
-    threads: int | None,
+    threads: int,
     force: bool,
 ) -> None:
     """Make a small working copy of each image of MANIFEST, and of its mask, to train from.
@@ -41,11 +41,10 @@ def command(
     \b
     Example: melfast prepare resize manifest.csv --output small.csv --size 288 --quality 95
     """
-    from melfast.cli.progress import progress_bar
     from melfast.cli.quarantine import open_output
     from melfast.data.manifest import read_manifest
     from melfast.io.files import require_new, require_writable
-    from melfast.prepare.resize import copy_files, resize_images, with_resized
+    from melfast.prepare.resize import copy_files, resize_step, with_resized
 
     rows = read_manifest(manifest)
     require_writable(output)
@@ -55,16 +54,7 @@ def command(
         assert out.journal is not None
         if not force and not out.journal.is_started():  # else the files are ours
             require_new(file for name in rows.image_names for file in copy_files(folder, name))
-        with progress_bar("resizing", len(rows)) as advance:
-            swept = resize_images(
-                rows,
-                folder,
-                size,
-                quality,
-                threads=threads or len(os.sched_getaffinity(0)),
-                journal=out.journal,
-                progress=advance,
-            )
+        swept = out.sweep(resize_step(rows, folder, size, quality), "resizing", threads)
         good = [result for result in swept.results if result is not None]
         num_bytes = sum(os.path.getsize(result["path"]) for result in good)
         title = f"{len(good):,} copies in {folder}, {num_bytes / 2**20:,.1f} MiB"

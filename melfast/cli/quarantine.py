@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from melfast.cli.progress import progress_bar
 from melfast.cli.say import say
 from melfast.data.manifest import Manifest, write_manifest
 from melfast.io.errors import InputError
 from melfast.io.files import locked, require_own_table, require_writable
 from melfast.io.journal import Journal
-from melfast.prepare.sweep import BAD_COLUMNS, Bad, write_quarantine
+from melfast.prepare.sweep import BAD_COLUMNS, Bad, Step, SweepResult, run_step, write_quarantine
 
 SHOWN = 5
 
@@ -30,6 +31,11 @@ class Output:
     path: Path | None
     quarantine: Path
     journal: Journal | None = None
+
+    def sweep(self, step: Step, what: str, threads: int) -> SweepResult:
+        """Runs a step on the images, with a progress bar."""
+        with progress_bar(what, len(self.rows)) as advance:
+            return run_step(self.rows, step, threads=threads, journal=self.journal, progress=advance)
 
     def put_aside(self, bad: list[Bad]) -> None:
         """Writes the table of bad images and lists the first few on stderr.

@@ -1,4 +1,4 @@
-"""Say: how commands print, for every line may name a file, a column or a group of somebody else's."""
+"""Say: how commands print; a line may contain names of files, columns or groups from an untrusted source."""
 
 import click
 

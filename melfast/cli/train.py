@@ -91,7 +91,7 @@ def command(
         from melfast.train.slurm import parse_options, submit_training
 
         options = parse_options(slurm)
-        job = submit_training(config, sources, options, going_on=resume)
+        job = submit_training(config, sources, options, resume=resume)
         say(f"job {job.job_id}: {options.nodes} x {options.processes_per_node} processes, log {job.paths.stderr}")
         return
 
@@ -99,4 +99,4 @@ def command(
     from melfast.train.run import run_training
 
     with live_bar() as progress:
-        run_training(config, sources, going_on=resume, progress=progress)
+        run_training(config, sources, resume=resume, progress=progress)

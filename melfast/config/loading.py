@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from melfast.io.errors import InputError
 from melfast.io.schema import described, in_words
 
-Schema = TypeVar("Schema")
+Settings = TypeVar("Settings")
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class Override:
 
 
 def load(
-    schema: type[Schema],
+    schema: type[Settings],
     path: Path | None,
     overrides: Iterable[Override] = (),
     document: Mapping[str, Any] | None = None,
-) -> tuple[Schema, dict[str, str]]:
+) -> tuple[Settings, dict[str, str]]:
     """Defaults, then the YAML file, then the overrides; the last override of a key wins.
 
     Args:

@@ -30,7 +30,7 @@ def _if_on(**keys: Any) -> Translation:
 
 def _two_classes(value: Any, known: Known) -> Keys:
     if value != 2:
-        raise InputError(f"melfast tells malignant from benign: expected 2, got {value}")
+        raise InputError(f"melfast has two classes, benign and malignant: expected 2, got {value}")
     return {}
 
 
@@ -54,7 +54,7 @@ def _no_key(value: Any, known: Known) -> Keys:
 
 def _test(value: Any, known: Known) -> Keys:
     if value:
-        raise InputError("is another command here: melfast evaluate --checkpoint RUN measures")
+        raise InputError("is a command of its own: melfast evaluate --checkpoint RUN")
     return {}
 
 
@@ -62,7 +62,7 @@ def _test(value: Any, known: Known) -> Keys:
 NEEDLESS = {
     "log_dir": "the run's folder, output_dir, holds its logs",
     "distributed": "torchrun starts the processes",
-    "world_size": "torchrun --nproc-per-node N starts so many processes",
+    "world_size": "torchrun --nproc-per-node N starts N processes",
     "dist_url": "torchrun lets the processes find each other",
 }
 
@@ -147,7 +147,7 @@ def translate(flags: Mapping[str, tuple[Any, str]], known: Known) -> list[Overri
             before = sources.get(key)
             if before not in (None, REFINES.get(name)) and values[key] != found:
                 raise InputError(
-                    f"{where}: {before} and {name} contradict each other: one wants "
+                    f"{where}: {before} and {name} contradict each other: one sets "
                     f"{key} {values[key]!r}, the other {found!r}"
                 )
             values[key], sources[key] = found, name

@@ -14,18 +14,18 @@ from melfast.data.loader import LoaderName
 from melfast.data.preprocess import ColourSpace, Mean, Preprocess, Side, Std
 from melfast.data.sampler import Sampler
 from melfast.io.log import logger
-from melfast.io.schema import checked, refused
+from melfast.io.schema import Fraction, checked, refused
 from melfast.metrics.threshold import ThresholdRule
 from melfast.metrics.validation import BestMetric
-from melfast.models.record import Backbone, CalibrationName, Count, Head, Inference, Options, Share
+from melfast.models.record import BackboneName, CalibrationName, Count, GroupInference, Head, Options
 from melfast.prepare.folds import parse_fold
 from melfast.prepare.settings import Fractions, PrepareConfig
 
 Positive = Annotated[int, Field(ge=1)]
 Amount = Annotated[float, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-Part = Annotated[float, Field(gt=0, le=1)]
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
+UpToOne = Annotated[float, Field(gt=0, le=1)]
 
 
 def _fold(text: str) -> str:
@@ -98,16 +98,16 @@ class ModelConfig:
             uses the image's own group if it is known.
     """
 
-    backbone: Backbone = "resnet18"
+    backbone: BackboneName = "resnet18"
     backbone_options: Options = field(default_factory=dict)
     pretrained: bool = False
     in_22k: bool = False
     weights: str = ""
     freeze: bool = False
-    drop_path: Fraction = 0.0
+    drop_path: BelowOne = 0.0
     num_groups: Count = 0
     head: Head = "plain"
-    inference: Inference = "sum"
+    inference: GroupInference = "sum"
 
 
 @checked()
@@ -129,12 +129,12 @@ class LossConfig:
     """
 
     name: Literal["ce", "focal", "ohem", "recall_ce", "group_dro"] = "ce"
-    label_smoothing: Fraction = 0.0
+    label_smoothing: BelowOne = 0.0
     weights: Literal["none", "ifw_class", "ifw_class_group"] = "none"
     focal_gamma: Amount = 2.0
-    ohem_fraction: Part = 0.7
-    recall_strength: Share = 1.0
-    recall_momentum: Fraction = 0.99
+    ohem_fraction: UpToOne = 0.7
+    recall_strength: Fraction = 1.0
+    recall_momentum: BelowOne = 0.99
     dro_rate: Amount = 0.01
 
 
@@ -160,12 +160,12 @@ class OptimConfig:
     lr: Rate = 1e-3
     weight_decay: Amount = 0.05
     weight_decay_end: Amount | None = None
-    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
-    momentum: Fraction = 0.9
-    layer_decay: Part = 1.0
+    betas: tuple[BelowOne, BelowOne] = (0.9, 0.999)
+    momentum: BelowOne = 0.9
+    layer_decay: UpToOne = 1.0
     warmup: Amount = 0.05
     warmup_unit: Literal["fraction", "epochs", "steps"] = "fraction"
-    min_lr_ratio: Share = 0.0
+    min_lr_ratio: Fraction = 0.0
     clip_norm: Amount = 1.0
     sam_rho: Amount = 0.0
 
@@ -216,7 +216,7 @@ class TrainConfig:
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     tf32: bool = False
     compile: bool = False
-    ema: Fraction = 0.0
+    ema: BelowOne = 0.0
     mixup: Amount = 0.0
     cutmix: Amount = 0.0
     best_metric: BestMetric = "auc"
@@ -306,7 +306,7 @@ def load_config(
     for name in flags.keys() & NEEDLESS.keys():
         logger.info(f"{flags[name][1]}: {name} -> nothing: {NEEDLESS[name]}")
     if "batch_size" in flags:
-        logger.info("batch_size is that of a step over all processes here, not of each")
+        logger.info("batch_size is the size of a step over all processes here, not of each")
     for override in translated:
         logger.info(f"{override.source} -> {override.key} = {override.value}")
     return settings.load(Config, path, [*translated, *overrides], rest)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
-from melfast.io.schema import checked, refused
+from melfast.io.schema import Fraction, checked, refused
 
 Geometry = Literal["random", "published"]
 # The variants of a malignant image under published geometry; benign images have only the first.
@@ -16,7 +16,6 @@ IDENTITY = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], dtype=np.float32)
 # Rec. 601 luma, the axis of saturation and hue, and the chroma axes of YIQ.
 _YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 _ERASE_RATIO = 0.3  # height over width of an erased box: from this to its inverse
-Share = Annotated[float, Field(ge=0, le=1)]
 _Part = Annotated[float, Field(gt=0, lt=1)]
 _Ita = Annotated[float, Field(ge=-60, le=75)]
 
@@ -32,7 +31,7 @@ class Augment:
     """Random changes to training images; a strength of 0 switches one off.
 
     Attributes:
-        geometry: `random`: every change below is drawn anew for every image. `published`: a malignant
+        geometry: `random`: every change below is drawn again for every image. `published`: a malignant
             image has five variants (original, both flips, rotation, translation), so the epoch grows;
             a benign image has only the original; flips, scale and crops are not used.
         hflip, vflip: probability of mirroring.
@@ -53,22 +52,22 @@ class Augment:
     """
 
     geometry: Geometry = "random"
-    hflip: Share = 0.5
-    vflip: Share = 0.5
+    hflip: Fraction = 0.5
+    vflip: Fraction = 0.5
     rotation_deg: Annotated[float, Field(ge=0, le=180)] = 15.0
-    translation: Share = 0.1
+    translation: Fraction = 0.1
     scale: Annotated[float, Field(ge=0, le=0.9)] = 0.1
     # Decoding keeps enough detail for crops of up to four times zoom per side.
     crop: Annotated[float, Field(ge=0.05, le=1)] = 1.0
     crop_ratio: Annotated[float, Field(ge=1, le=4)] = 4 / 3
-    brightness: Share = 0.0
-    contrast: Share = 0.0
-    saturation: Share = 0.0
+    brightness: Fraction = 0.0
+    contrast: Fraction = 0.0
+    saturation: Fraction = 0.0
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    erase: Share = 0.0
+    erase: Fraction = 0.0
     erase_area: Annotated[tuple[_Part, _Part], AfterValidator(_rising)] = (0.02, 0.33)
-    mask: Share = 0.0
-    skin_former: dict[str, Share] = field(default_factory=dict)
+    mask: Fraction = 0.0
+    skin_former: dict[str, Fraction] = field(default_factory=dict)
     skin_former_ita: Annotated[tuple[_Ita, _Ita], AfterValidator(_rising)] = (-10.0, 28.0)
 
     @property

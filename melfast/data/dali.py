@@ -119,7 +119,7 @@ class DaliLoader(PlanLoader):
             return None
         except RuntimeError as error:  # a file changed after its check; DALI does not say which
             first = str(error).strip().splitlines()[0]
-            raise InputError(f"DALI cannot go on: {first}; `loader=native` names the file") from None
+            raise InputError(f"DALI failed: {first}; `loader=native` names the file") from None
 
     def _no_images(self) -> Any:
         empty = np.empty((0, self.preprocess.height, self.preprocess.width, 3), self.dtype)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from melfast.data.augment import IDENTITY
 from melfast.data.image_list import ImageList
-from melfast.data.plan import EpochPlan, reaches_out, working_size
+from melfast.data.plan import EpochPlan, reaches_out, size_before_warp
 from melfast.data.preprocess import Preprocess
 from melfast.data.retouch import lesion_plane
 from melfast.io.colour_profiles import is_srgb
@@ -89,7 +89,7 @@ def record_arrays(plan: EpochPlan, records: NDArray[np.int64], height: int, widt
     arrays: dict[str, NDArray[Any]] = {}
     if not (plan.affine == IDENTITY).all():
         affine = plan.affine[records]
-        sizes = [working_size(one, height, width) for one in affine]
+        sizes = [size_before_warp(one, height, width) for one in affine]
         working = np.array(sizes, np.float32).reshape(-1, 2)
         start = ((working >= 3) & reaches_out(affine)[:, None]).astype(np.int32)
         matrix = pixel_matrices(affine, working, height, width)
@@ -202,7 +202,7 @@ class Feed:
         row = self.plan.index[record]
         plane = lesion_plane(self.plan, record, self.images, self.preprocess)
         checked = self.images.checked is not None and bool(self.images.checked[row])
-        working = working_size(self.plan.affine[record], *self.size)
+        working = size_before_warp(self.plan.affine[record], *self.size)
         return _Read(read_whole(self.images.paths[row], working, checked=checked), plane)
 
     def _finished(self, records: slice, jobs: list[Future[_Read]]) -> tuple[Work, list[_Read]]:

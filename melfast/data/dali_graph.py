@@ -79,7 +79,7 @@ def levels(inputs: dict[str, Node], preprocess: Preprocess, device: Device) -> N
         image = fn.slice(image, start=inputs["start"], shape=inputs["inner"], axis_names="HW")
         image = fn.warp_affine(image, matrix=inputs["matrix"], size=size, interp_type=types.INTERP_LINEAR)
     if "end" in inputs:
-        image = moved(image, placed("plane"), placed("end"), placed("k"), placed("m"))
+        image = skin_moved(image, placed("plane"), placed("end"), placed("k"), placed("m"))
     if "jitter" in inputs:
         image = fn.coord_transform(image, MT=inputs["jitter"], dtype=types.UINT8)
     if "floor" in inputs:
@@ -92,7 +92,7 @@ def levels(inputs: dict[str, Node], preprocess: Preprocess, device: Device) -> N
     return image
 
 
-def moved(image: Node, plane: Node, end: Node, k: Node, m: Node) -> Node:
+def skin_moved(image: Node, plane: Node, end: Node, k: Node, m: Node) -> Node:
     """The skin-former: curves of linear light outside the lesion mask."""
     light = looked_up(image, LIGHT_OF_LEVEL)
     light = math.clamp(end * light / (k + m * light), 0.0, 1.0)

@@ -59,7 +59,7 @@ class MelanomaDataset(Dataset[Item]):
         if plan is None:
             plan = evaluation_plan(len(manifest), batch_size=1, masked=preprocess.masked)
         if len(plan.index) and plan.index.max() >= len(manifest):
-            raise ValueError(f"the plan is of {plan.index.max() + 1} rows, got {len(manifest)}")
+            raise ValueError(f"`plan` has {plan.index.max() + 1} rows, the manifest {len(manifest)}")
         self.manifest, self.preprocess, self.plan = manifest, preprocess, plan
         self.group_names = manifest.group_names
         self.images = manifest.images

@@ -54,7 +54,7 @@ def choose_loader(loader: LoaderName, device: str) -> tuple[LoaderName, str]:
         InputError: the requested one cannot be used here.
     """
     if loader == "native":
-        return "native", "as asked for"
+        return "native", "as requested"
     if loader == "auto":
         if device == "cuda":
             return "native", "dali-gpu has not been measured yet: try `loader=dali-gpu`"
@@ -64,7 +64,7 @@ def choose_loader(loader: LoaderName, device: str) -> tuple[LoaderName, str]:
     require_dali("gpu" if loader == "dali-gpu" else "cpu")
     if loader == "dali-gpu" and device != "cuda":
         raise InputError(f"`loader=dali-gpu` needs a CUDA device, the model runs on {device}")
-    return loader, "as asked for"
+    return loader, "as requested"
 
 
 def open_loader(

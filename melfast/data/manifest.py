@@ -230,7 +230,7 @@ class Manifest:
             row = int(empty[0])
             raise InputError(
                 f"{self.path}: {empty.size} of {len(self)} rows have no {name!r}, the first is "
-                f"image {self.column('image_name')[row]!r}: import with the images"
+                f"image {self.column('image_name')[row]!r}: import the table with its images"
             )
         folder = self.path.parent
         return [folder / cell for cell in cells]
@@ -256,8 +256,8 @@ def check_table(table: Table) -> Manifest:
     require_columns(table.path, table.frame.columns, REQUIRED)
     for near, wanted in _misspelt_columns(list(table.frame.columns)):
         raise InputError(
-            f"{table.path}: column {near!r} is none of a manifest's; "
-            f"is {wanted!r} meant? Rename it to that, or to something less like it"
+            f"{table.path}: unknown column {near!r}, did you mean {wanted!r}? Rename it to that, or to a name less "
+            "like it"
         )
     frame = _named_groups(table.frame.copy())
     for name in set(COLUMNS) & set(frame.columns):
@@ -400,8 +400,8 @@ def _require_unrounded(table: Table, name: str, cells: list[str]) -> None:
     if rows := [row for row, cell in enumerate(cells) if cell in repeated]:
         raise table.error(
             rows[0],
-            f"{name} {cells[rows[0]]!r} is in scientific notation and stands in {cells.count(cells[rows[0]])} rows: "
-            "a spreadsheet rounds long numbers, and different ids become one; export the column as text",
+            f"{name} {cells[rows[0]]!r} is in scientific notation, in {cells.count(cells[rows[0]])} rows: a "
+            "spreadsheet rounds long numbers, so different ids become one; export the column as text",
         )
 
 
@@ -412,5 +412,5 @@ def _require_unique(table: Table, names: list[str]) -> None:
             raise table.error(row, "image_name is empty")
         if name in first:
             line = table.lines[first[name]]
-            raise table.error(row, f"image_name {name!r} stands in line {line} already")
+            raise table.error(row, f"image_name {name!r} is already in line {line}")
         first[name] = row

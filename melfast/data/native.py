@@ -21,7 +21,7 @@ from melfast import core
 from melfast.data.batch import Batch
 from melfast.data.image_list import ImageList
 from melfast.data.loader import LoaderOptions, PlanLoader
-from melfast.data.plan import EpochPlan, working_size
+from melfast.data.plan import EpochPlan, size_before_warp
 from melfast.data.preprocess import Preprocess
 from melfast.data.retouch import retouch
 from melfast.io.errors import ImageError
@@ -99,7 +99,7 @@ def load_record(plan: EpochPlan, record: int, images: ImageList, preprocess: Pre
     """
     path, affine = images.paths[plan.index[record]], plan.affine[record]
     changes = retouch(plan, record, images, preprocess)
-    height, width = working_size(affine, preprocess.height, preprocess.width)
+    height, width = size_before_warp(affine, preprocess.height, preprocess.width)
     with scaled(path, lambda *_: (height, width)) as (image, _, extent):
         core.prepare(
             image,

@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 FREE_ZOOM, MOST_ZOOM = 1.25, 4.0
 
 
-class Share(NamedTuple):
+class Rank(NamedTuple):
     """The process that a plan is for, and the number of processes."""
 
     rank: int = 0
     world_size: int = 1
 
 
-ALONE = Share()
+ALONE = Rank()
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class EpochPlan:
         return self.target_ita is not None and not np.isnan(self.target_ita[record])
 
 
-def working_size(affine: NDArray[np.float32], height: int, width: int) -> tuple[int, int]:
+def size_before_warp(affine: NDArray[np.float32], height: int, width: int) -> tuple[int, int]:
     """Size to which an image is resized before `affine` warps it to height x width: larger if the warp
     zooms in, so that detail is kept."""
     shrunk = abs(float(affine[0, 0] * affine[1, 1] - affine[0, 1] * affine[1, 0])) ** 0.5
@@ -158,7 +158,7 @@ def training_plan(
     batch_size: int,
     seed: int,
     epoch: int,
-    share: Share = ALONE,
+    share: Rank = ALONE,
 ) -> EpochPlan:
     """Sampled, augmented records; an incomplete last global batch is dropped.
 
@@ -207,7 +207,7 @@ def training_plan(
     return _dealt(plan, mine)
 
 
-def evaluation_plan(num_images: int, *, batch_size: int, share: Share = ALONE, masked: bool = False) -> EpochPlan:
+def evaluation_plan(num_images: int, *, batch_size: int, share: Rank = ALONE, masked: bool = False) -> EpochPlan:
     """Each image exactly once over all ranks, in order, un-augmented.
 
     Ranks receive whole batches, so a batch holds the same images for any number of ranks.

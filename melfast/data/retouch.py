@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from melfast import core
 from melfast.data.augment import IDENTITY
 from melfast.data.image_list import ImageList
-from melfast.data.plan import EpochPlan, working_size
+from melfast.data.plan import EpochPlan, size_before_warp
 from melfast.data.preprocess import Preprocess
 from melfast.io.errors import ImageError
 from melfast.io.images import read_mask_of, soft_mask
@@ -62,7 +62,7 @@ def read_plane(path: Source, mask: Path, affine: NDArray[np.float32], preprocess
         ImageError: names the image and what is wrong with its mask.
     """
     size = preprocess.height, preprocess.width
-    height, width = working_size(affine, *size)
+    height, width = size_before_warp(affine, *size)
     plane = soft_mask(read_mask_of(path, mask), height, width)
     if (height, width) == size and np.array_equal(affine, IDENTITY):
         return plane

@@ -41,24 +41,24 @@ class Probe:
 
     Attributes:
         what: its purpose, in a few words.
-        mend: the command that installs or fixes it.
+        fix: the command that installs or fixes it.
         needed: training and prediction on the CPU do not work without it.
     """
 
     module: Literal["machine", "libraries"]
     name: str
     what: str
-    mend: str
+    fix: str
     needed: bool = False
 
 
 TORCH = "pip install --force-reinstall torch torchvision"
 # Never by its bare name: melfast is not on a package index, and another package might take the name.
 AGAIN = "pip install --force-reinstall --no-deps melfast-*.whl (in a clone: make clean setup)"
-MEND = f"mend what is broken above, or {AGAIN}"
+FIX = f"fix what is broken above, or {AGAIN}"
 PROBES = (
     Probe("libraries", "core", "compiled core", AGAIN, True),
-    Probe("machine", "system", "room to work", "see the message"),
+    Probe("machine", "system", "memory and disk", "see the message"),
     Probe("machine", "folders", "write permissions", "export TMPDIR=/a/writable/folder"),
     Probe("libraries", "packages", "versions", AGAIN, True),
     Probe("libraries", "images", "decoding", "pip install --force-reinstall simplejpeg pillow", True),
@@ -71,9 +71,9 @@ PROBES = (
         "machine",
         "gpu",
         "NVIDIA driver",
-        "where there is an NVIDIA GPU, install its driver: https://www.nvidia.com/drivers",
+        "if there is an NVIDIA GPU, install its driver: https://www.nvidia.com/drivers",
     ),
-    Probe("libraries", "dali", "loader of choice", "pip install nvidia-dali-cuda130"),
+    Probe("libraries", "dali", "loading with DALI", "pip install nvidia-dali-cuda130"),
     Probe(
         "libraries",
         "tensorrt",
@@ -85,8 +85,8 @@ PROBES = (
 )
 # What would be used; anything that keeps a command from starting shows here.
 USES = (
-    Probe("libraries", "train", "melfast train", MEND, True),
-    Probe("libraries", "predict", "melfast predict", MEND, True),
+    Probe("libraries", "train", "melfast train", FIX, True),
+    Probe("libraries", "predict", "melfast predict", FIX, True),
 )
 
 
@@ -99,7 +99,7 @@ class Finding:
         status: `ok`; `gap`: works, but could be better; `absent`: not installed; `broken`: installed,
             but does not work.
         text: what was found; one line.
-        mend: the command that fixes it; None if it is ok.
+        fix: the command that fixes it; None if it is ok.
         needed: training and prediction on the CPU do not work without it.
         facts: the same in machine-readable form.
     """
@@ -108,7 +108,7 @@ class Finding:
     what: str
     status: Status
     text: str
-    mend: str | None
+    fix: str | None
     needed: bool
     facts: dict[str, Any]
 
@@ -136,14 +136,14 @@ def look(probe: Probe, *, limit_s: float = LIMIT_S) -> Finding:
     """Runs one probe in its own process."""
     said = run_probe(probe, limit_s=limit_s)
     text = " ".join(str(said["text"]).split())
-    mend = said.get("mend")
-    status: Status = said.get("status") or ("gap" if mend else "ok")
+    fix = said.get("fix")
+    status: Status = said.get("status") or ("gap" if fix else "ok")
     if status in ("absent", "broken"):
-        mend = probe.mend
+        fix = probe.fix
         if "MELFAST_ISA" in text:
-            mend = "unset MELFAST_ISA"
+            fix = "unset MELFAST_ISA"
     facts = said.get("facts", {})
-    return Finding(probe.name, probe.what, status, text, mend, probe.needed, facts)
+    return Finding(probe.name, probe.what, status, text, fix, probe.needed, facts)
 
 
 def run_probe(probe: Probe, *, limit_s: float) -> dict[str, Any]:
@@ -172,5 +172,5 @@ def run_probe(probe: Probe, *, limit_s: float) -> dict[str, Any]:
         return said
     if done.returncode < 0:
         return {"status": "broken", "text": f"crashed: {signal.Signals(-done.returncode).name}"}
-    last = (done.stderr.strip().splitlines() or ["says nothing"])[-1]
+    last = (done.stderr.strip().splitlines() or ["no message"])[-1]
     return {"status": "broken", "text": f"ended with code {done.returncode}: {last}"}

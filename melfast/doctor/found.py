@@ -14,12 +14,12 @@ class ProbeResult:
 
     Attributes:
         text: one line.
-        mend: the command that improves it; None: nothing to improve.
+        fix: the command that improves it; None: nothing to improve.
         facts: the same in machine-readable form; plain JSON.
     """
 
     text: str
-    mend: str | None = None
+    fix: str | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
 

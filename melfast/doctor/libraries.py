@@ -31,7 +31,7 @@ def core() -> ProbeResult:
     image = np.full((8, 8, 3), 90, np.uint8)
     out = np.empty((4, 4, 3), np.uint8)
     core.resize(image, out)
-    require(bool((out == 90).all()), f"resize made {out[0, 0]} of a plain image of 90")
+    require(bool((out == 90).all()), f"resize made {out[0, 0]} from a uniform image of 90")
     cpu, flags = cpu_info(Path("/proc/cpuinfo"))
     forced = os.environ.get("MELFAST_ISA")
     text = f"instruction set {core.isa()}{' by MELFAST_ISA' if forced else ''}; {cpu}"
@@ -57,7 +57,7 @@ def packages() -> ProbeResult:
             wrong.append((requirement, version))
     facts = {requirement.name: version_of(requirement.name) for requirement in wanted}
     if not wrong:
-        return ProbeResult(f"all {len(wanted)} that melfast needs, in versions it knows", facts=facts)
+        return ProbeResult(f"all {len(wanted)} required packages, in supported versions", facts=facts)
     text = ", ".join(f"{r.name} {version or 'missing'}, expected {r.specifier or 'any'}" for r, version in wrong)
     names = " ".join(f"'{r.name}{r.specifier}'" for r, _ in wrong)
     return ProbeResult(text, f"pip install {names}", facts)
@@ -103,14 +103,14 @@ def torch() -> ProbeResult:
     text = f"torch {torch.__version__} (built for {build})"
     if not available:
         reason = " ".join(str(caught[-1].message).split())[:160] if caught else "no CUDA device"
-        mend = None
+        fix = None
         if nvidia_hardware():
-            mend = (
-                "bring the NVIDIA driver up to date: https://www.nvidia.com/drivers"
+            fix = (
+                "update the NVIDIA driver: https://www.nvidia.com/drivers"
                 if torch.version.cuda
                 else "pip install --force-reinstall torch torchvision"
             )
-        return ProbeResult(f"{text}, on the CPU: {reason}", mend, facts)
+        return ProbeResult(f"{text}, on the CPU: {reason}", fix, facts)
     for index in range(torch.cuda.device_count()):
         ones = torch.ones(8, 8, device=f"cuda:{index}")
         require(float((ones @ ones).sum()) == 512, f"8x8 product on cuda:{index} is wrong")
@@ -152,21 +152,21 @@ def onnxruntime() -> ProbeResult:
             (out,) = session.run(None, {"x": np.ones(1, np.float32)})
             if session.get_providers()[0] == provider and out[0] == -1:
                 working.append(provider)
-    require("CPUExecutionProvider" in working, f"no session on the CPU, of {', '.join(listed)}")
+    require("CPUExecutionProvider" in working, f"no session on the CPU; providers: {', '.join(listed)}")
     both = version_of("onnxruntime") and version_of("onnxruntime-gpu")
     facts = {"version": onnxruntime.__version__, "listed": listed, "working": working}
     idle = [name for name in listed if name not in working]
     text = f"onnxruntime {onnxruntime.__version__} with {', '.join(working)}"
     text += f"; does not work: {', '.join(idle)}" if idle else ""
-    mend = None
+    fix = None
     if nvidia_hardware() and "CUDAExecutionProvider" not in working:
-        mend = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu"
+        fix = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu"
     if both:
         text += "; onnxruntime and onnxruntime-gpu share one folder"
-        mend = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime" + (
+        fix = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime" + (
             "-gpu" if nvidia_hardware() else ""
         )
-    return ProbeResult(text, mend, facts)
+    return ProbeResult(text, fix, facts)
 
 
 def statistics() -> ProbeResult:
@@ -216,7 +216,7 @@ def dali() -> ProbeResult:
 
 def tensorrt() -> ProbeResult:
     """TensorRT, or TensorRT-RTX; a builder shows whether engines can be built here."""
-    from melfast.engines.tensorrt import MODULES, make_logger
+    from melfast.engines.tensorrt_builder import MODULES, make_logger
 
     for name in MODULES:
         try:

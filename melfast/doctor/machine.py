@@ -39,16 +39,16 @@ def system() -> ProbeResult:
     text = (
         f"{cores} of {os.cpu_count()} cores, {memory_gib:.1f} GiB memory available, {disk_gib:.1f} GiB disk free here"
     )
-    mend = None
+    fix = None
     if quota is not None and quota < cores:
         text += f", CPU time of {quota:g} cores"
-        mend = f"give --threads {max(1, int(quota))} to melfast's commands, or the container more"
+        fix = f"pass --threads {max(1, int(quota))} to melfast's commands, or give the container more CPU time"
     if threads is not None:
         text += f", OMP_NUM_THREADS={threads}"
     if memory_gib < LEAST_MEMORY_GIB:
-        mend = f"free some memory: training wants {LEAST_MEMORY_GIB:g} GiB at least"
+        fix = f"free some memory: training needs at least {LEAST_MEMORY_GIB:g} GiB"
     if disk_gib < LEAST_DISK_GIB:
-        mend = f"free some disk, or work in another folder: a run wants {LEAST_DISK_GIB:g} GiB"
+        fix = f"free some disk space, or work in another folder: a run needs {LEAST_DISK_GIB:g} GiB"
     facts = {
         "cores": cores,
         "cpu_quota": quota,
@@ -56,7 +56,7 @@ def system() -> ProbeResult:
         "disk_gib": disk_gib,
         "omp_num_threads": threads,
     }
-    return ProbeResult(text, mend, facts)
+    return ProbeResult(text, fix, facts)
 
 
 def cpu_quota(path: Path) -> float | None:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from melfast.data.preprocess import ColourSpace
 from melfast.engines.base import BackendName, Engine, UnusableError, file_sha256
-from melfast.engines.foreign import Foreign, Numbers, Output
+from melfast.engines.foreign import Foreign, Numbers, OutputKind
 from melfast.engines.tensorrt_file import is_engine, read_sidecar
 from melfast.io.errors import InputError
 from melfast.io.words import check_words
@@ -33,14 +33,14 @@ def open_engine(
     colour: ColourSpace | None = None,
     mean: Numbers | None = None,
     std: Numbers | None = None,
-    model_output: Output | None = None,
+    model_output: OutputKind | None = None,
 ) -> Engine:
     """Loads a model; `info` of the engine tells what runs it and why nothing faster does.
 
     Args:
         model: an ONNX file, a TensorRT engine, or a run folder or checkpoint.
         backend: `auto` takes the first of RUNS that can run the model here. It uses a TensorRT
-            engine beside the ONNX file but does not build one, which may take minutes. `tensorrt`
+            engine next to the ONNX file but does not build one, which may take minutes. `tensorrt`
             builds it if it is missing or does not fit.
         threads: threads on the CPU; None: one per core that the process may use.
         input_size, colour, mean, std, model_output: for an ONNX file that melfast did not write, see
@@ -87,7 +87,7 @@ def read_model(
     *,
     input_size: tuple[int, int] | None = None,
     colour: ColourSpace | None = None,
-    model_output: Output | None = None,
+    model_output: OutputKind | None = None,
 ) -> ModelFile:
     """Reads the information in a model file, without the GPU or TensorRT that running it may need.
 
@@ -114,9 +114,9 @@ def read_model(
 
 def _fitting_kind(path: Path, foreign: Foreign) -> str:
     kind = model_kind(path)
-    if foreign.said and kind != "onnx":
+    if foreign.given and kind != "onnx":
         raise InputError(
-            f"{path}: {foreign.said} can be said of ONNX files that melfast did not write, this is {KINDS[kind]}"
+            f"{path}: {foreign.given} applies only to ONNX files that melfast did not write, this is {KINDS[kind]}"
         )
     return kind
 
@@ -143,9 +143,9 @@ def _open(name: BackendName, path: Path, kind: str, threads: int | None, foreign
 
         return TorchEngine(path, threads=threads)
     if name == "tensorrt":
-        from melfast.engines.tensorrt_engine import TensorRtEngine
+        from melfast.engines.tensorrt import TensorRtEngine
 
-        if foreign.said:
+        if foreign.given:
             raise UnusableError("melfast did not write the file")
         return TensorRtEngine(path, build=build)
     from melfast.engines.onnx_runtime import OnnxEngine

@@ -20,7 +20,7 @@ from melfast.models.record import ModelRecord
 INPUT, GROUP, OUTPUTS = "images", "group", ("probability", "logits")
 METADATA_KEY = "melfast"
 
-Groups = NDArray[np.int64] | None
+OptionalGroups = NDArray[np.int64] | None
 Outputs = tuple[NDArray[np.float32], NDArray[np.float32]]  # probability [B], logits [B, K]
 BackendName = Literal["tensorrt", "onnx-cuda", "onnx-cpu", "torch"]
 
@@ -32,7 +32,7 @@ class UnusableError(InputError):
 @check_words
 @dataclass(frozen=True)
 class EngineInfo:
-    """What ran a model, to show and to record beside its predictions.
+    """What ran a model, to show and to record next to its predictions.
 
     Attributes:
         backend: the one in use.
@@ -87,7 +87,7 @@ class Engine(Protocol):
     info: EngineInfo
     in_flight: int
 
-    def run(self, images_bhw3: NDArray[np.uint8], group_b: Groups = None) -> Outputs:
+    def run(self, images_bhw3: NDArray[np.uint8], group_b: OptionalGroups = None) -> Outputs:
         """P(malignant) [B] and logits [B, C], float32, owned by the caller.
 
         Args:
@@ -110,7 +110,7 @@ def require_images(images_bhw3: NDArray[np.uint8], record: ModelRecord) -> None:
         )
 
 
-def groups_or_unknown(group_b: Groups, images_bhw3: NDArray[np.uint8]) -> NDArray[np.int64]:
+def groups_or_unknown(group_b: OptionalGroups, images_bhw3: NDArray[np.uint8]) -> NDArray[np.int64]:
     """The tone groups to feed to a model that takes them; raises ValueError for a wrong shape."""
     group_b = np.full(len(images_bhw3), -1) if group_b is None else np.asarray(group_b, np.int64)
     if group_b.shape != images_bhw3.shape[:1]:

@@ -15,7 +15,7 @@ from melfast.io.words import check_words
 from melfast.models.record import ModelRecord
 from melfast.models.running import SLACK
 
-Output = Literal["logits", "probability"]
+OutputKind = Literal["logits", "probability"]
 Numbers = tuple[float, float, float]
 # ONNX Runtime's names of the types that an image may have.
 TYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32, "tensor(float16)": np.float16}
@@ -39,11 +39,11 @@ class Foreign:
     colour: ColourSpace | None = None
     mean: Numbers | None = None
     std: Numbers | None = None
-    output: Output | None = None
+    output: OutputKind | None = None
 
     @property
-    def said(self) -> str:
-        """What is stated, in words."""
+    def given(self) -> str:
+        """Names of the fields that the user stated, in words."""
         return " and ".join(each.name.replace("_", " ") for each in fields(self) if getattr(self, each.name))
 
 
@@ -73,7 +73,7 @@ class Adapter:
             lacking = ["`colour` rgb or cielab"] if foreign.colour is None else []
             lacking += ["`input_size` WxH"] if wanted is None else []
             raise InputError(
-                f"{path}: an ONNX model that melfast export did not write; to use it, say {' and '.join(lacking)}"
+                f"{path}: an ONNX model that melfast export did not write; to use it, give {' and '.join(lacking)}"
             )
         if size is not None and wanted != size:
             raise InputError(
@@ -81,7 +81,7 @@ class Adapter:
                 f"{wanted[0]}x{wanted[1]}"
             )
         if self.dtype == np.uint8 and (foreign.colour != "rgb" or foreign.mean or foreign.std):
-            raise InputError(f"{path}: takes uint8 images, so colour rgb and nothing else; got {foreign.said}")
+            raise InputError(f"{path}: takes uint8 images, so its colour must be rgb; got {foreign.given}")
         usual = Preprocess.for_colour(wanted[1], wanted[0], foreign.colour)
         size_hw = usual.height, usual.width
         self.preprocess = Preprocess(*size_hw, foreign.colour, foreign.mean or usual.mean, foreign.std or usual.std)
@@ -92,7 +92,7 @@ class Adapter:
         answers = np.concatenate([self._columns(self._ask(session, image)) for image in asked])
         if self.kind == "probability" and not _possible(answers).all():
             raise InputError(
-                f"{path}: its output was taken for a probability and is {answers.min():g} to "
+                f"{path}: its output was assumed to be a probability, but is {answers.min():g} to "
                 f"{answers.max():g} for a black and a white image; expected `model_output='logits'`"
             )
         columns = answers.shape[1]
@@ -163,8 +163,8 @@ class Adapter:
         turned = {"logits": "sigmoid" if columns == 1 else "softmax", "probability": "none"}
         return (
             f"input {self.input!r} {size.width}x{size.height} of {values}; output "
-            f"{self.output!r} is {self.kind}, {turned[self.kind]} taken of it{last}"
-            + (f"; {others} more outputs are not looked at" if others else "")
+            f"{self.output!r} is {self.kind}, {turned[self.kind]} applied{last}"
+            + (f"; {others} other outputs are ignored" if others else "")
         )
 
 
@@ -189,7 +189,7 @@ def _image_input(session: Any, path: Path) -> tuple[str, Any, bool, tuple[int, i
     raise InputError(f"{path}: takes {told}; expected one input of images, {TAKEN}")
 
 
-def _ending(path: Path) -> Output:
+def _ending(path: Path) -> OutputKind:
     """Whether the graph ends in a softmax or a sigmoid."""
     import onnx
 

@@ -18,7 +18,7 @@ from melfast.engines.base import (
     METADATA_KEY,
     OUTPUTS,
     EngineInfo,
-    Groups,
+    OptionalGroups,
     Outputs,
     UnusableError,
     file_sha256,
@@ -89,10 +89,10 @@ class OnnxEngine:
         self.adapter: Adapter | None = None
         if METADATA_KEY in self.session.get_modelmeta().custom_metadata_map:
             self.record = read_metadata(self.session, path)
-            if foreign.said:
+            if foreign.given:
                 raise InputError(
-                    f"{path}: melfast export wrote it, it says itself what it takes and gives; "
-                    f"got {foreign.said} besides"
+                    f"{path}: melfast export wrote this file, which records its own input and output; "
+                    f"remove {foreign.given}"
                 )
         else:
             if self.pool:  # it may take one image at a time
@@ -112,7 +112,7 @@ class OnnxEngine:
             assumed=self.adapter.assumed if self.adapter else "",
         )
 
-    def run(self, images_bhw3: NDArray[np.uint8], group_b: Groups = None) -> Outputs:
+    def run(self, images_bhw3: NDArray[np.uint8], group_b: OptionalGroups = None) -> Outputs:
         require_images(images_bhw3, self.record)
         if self.adapter:
             return self.adapter.run(self.session, images_bhw3)
@@ -155,9 +155,9 @@ def require_provider(session: onnxruntime.InferenceSession, device: Device) -> s
     """
     found = session.get_providers()
     if found[:1] != [PROVIDERS[device]]:
-        hint = ": the CUDA or cuDNN libraries that it wants are missing or of another version"
+        hint = ": the CUDA or cuDNN libraries that it needs are missing or of another version"
         raise UnusableError(
-            f"ONNX Runtime took {', '.join(found)} for {PROVIDERS[device]}" + (hint if device == "cuda" else "")
+            f"ONNX Runtime uses {', '.join(found)} instead of {PROVIDERS[device]}" + (hint if device == "cuda" else "")
         )
     return PROVIDERS[device]
 
@@ -182,10 +182,10 @@ def load_session(path: Path, threads: int, device: Device = "cpu") -> onnxruntim
             raise UnusableError(f"ONNX Runtime cannot use the GPU ({reason})") from None
         if newer := re.search(NEWER, reason):
             raise InputError(
-                f"{path}: is of opset {newer[1]}, onnxruntime {onnxruntime.__version__} knows up "
-                f"to {newer[2]}; expected a newer one, or a file of an older opset"
+                f"{path}: has opset {newer[1]}, onnxruntime {onnxruntime.__version__} supports up "
+                f"to {newer[2]}; expected a newer onnxruntime, or a file with an older opset"
             ) from None
-        raise InputError(f"{path}: cannot be loaded as an ONNX file; is it whole? ({reason})") from None
+        raise InputError(f"{path}: cannot be loaded as an ONNX file; is it complete? ({reason})") from None
 
 
 def read_metadata(session: onnxruntime.InferenceSession, path: Path) -> ModelRecord:

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field
 
 from melfast.engines.base import METADATA_KEY, UnusableError, file_sha256
 from melfast.engines.gpu import Gpu, find_gpu
-from melfast.engines.tensorrt import build_engine, find_tensorrt, is_portable
+from melfast.engines.tensorrt_builder import build_engine, find_tensorrt, is_portable
 from melfast.io.errors import InputError
 from melfast.io.files import atomic_path
 from melfast.io.schema import checked, read_json, refused
@@ -42,7 +42,7 @@ def _in_order(batches: tuple[int, int, int]) -> tuple[int, int, int]:
 
 
 Digest = Annotated[str, AfterValidator(_digest)]
-Images = Annotated[int, Field(ge=1, le=65536)]
+NumImages = Annotated[int, Field(ge=1, le=65536)]
 
 
 @checked()
@@ -50,7 +50,7 @@ class Sidecar:
     """What must be known about an engine to run it, or to refuse to run it.
 
     Attributes:
-        source: name of the ONNX file that it was built from, if that was beside it; otherwise ''.
+        source: name of the ONNX file that it was built from, if that was next to it; otherwise ''.
         source_sha256, engine_sha256: hashes of the two files.
         runtime: name and version of the runtime that built it; no other can load it.
         gpu: the GPU that it was built for; no other can run it. None: built without a GPU, for every
@@ -64,7 +64,7 @@ class Sidecar:
     engine_sha256: Digest
     runtime: Name
     gpu: Gpu | None
-    batches: Annotated[tuple[Images, Images, Images], AfterValidator(_in_order)]
+    batches: Annotated[tuple[NumImages, NumImages, NumImages], AfterValidator(_in_order)]
     record: ModelRecord
     melfast_engine_format: Literal[1] = 1
 
@@ -92,7 +92,7 @@ def write_engine(
     """Builds the engine of a file that `melfast export` wrote, and writes it with its sidecar.
 
     TensorRT-RTX needs no GPU, and its engine is for every GPU; an engine of TensorRT is for the GPU
-    that built it. Timings of the build are kept in NAME.timing beside it, for the next build.
+    that built it. Timings of the build are kept in NAME.timing next to it, for the next build.
 
     Args:
         batches, tf32: see build_engine.
@@ -141,7 +141,7 @@ def onnx_record(path: Path) -> ModelRecord:
     try:
         model = onnx.load(path, load_external_data=False)
     except DecodeError:
-        raise InputError(f"{path}: cannot be read as an ONNX file; is it whole?") from None
+        raise InputError(f"{path}: cannot be read as an ONNX file; is it complete?") from None
     for entry in model.metadata_props:
         if entry.key == METADATA_KEY:
             return ModelRecord.from_json(entry.value, f"{path}: metadata {METADATA_KEY!r}")
@@ -158,17 +158,17 @@ def read_sidecar(engine: Path) -> Sidecar:
     """
     path = sidecar_path(engine)
     if not path.exists():
-        raise InputError(f"{engine}: its sidecar {path.name} is missing; expected both that melfast export wrote")
+        raise InputError(f"{engine}: its sidecar {path.name} is missing; expected both files that melfast export wrote")
     sidecar = read_json(Sidecar, path)
     if file_sha256(engine) != sidecar.engine_sha256:
-        raise InputError(f"{engine}: is not the whole engine that {path.name} is about")
+        raise InputError(f"{engine}: is not the engine that {path.name} describes, or is incomplete")
     return sidecar
 
 
 def require_fits(sidecar: Sidecar, engine: Path, trt: ModuleType, gpu: Gpu) -> None:
     """Raises UnusableError if an engine is outdated, or for another version or GPU."""
     if sidecar.runtime != runtime_name(trt):
-        raise UnusableError(f"{engine} was built by {sidecar.runtime}, installed is {runtime_name(trt)}")
+        raise UnusableError(f"{engine} was built by {sidecar.runtime}, but {runtime_name(trt)} is installed")
     if sidecar.gpu not in (None, gpu):
         raise UnusableError(f"{engine} was built for {sidecar.gpu}, found {gpu}")
     source = engine.parent / sidecar.source  # the folder itself where it is ''

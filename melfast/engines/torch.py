@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from melfast.engines.base import EngineInfo, Groups, Outputs, file_sha256, groups_or_unknown, require_images
+from melfast.engines.base import EngineInfo, OptionalGroups, Outputs, file_sha256, groups_or_unknown, require_images
 from melfast.io.errors import InputError
 from melfast.io.words import check_words
 from melfast.models.checkpoint import WEIGHTS, find_checkpoint, load_checkpoint
@@ -40,8 +40,7 @@ class TorchEngine:
         classifier, self.record = load_checkpoint(Path(path))
         if self.record.preprocess.masked:
             raise InputError(
-                f"{path}: the model sees masked images (preprocess.masked), which are not made "
-                "here; melfast evaluate makes them"
+                f"{path}: the model was trained on masked images (preprocess.masked); only melfast evaluate makes them"
             )
         if threads is not None:
             torch.set_num_threads(threads)
@@ -58,7 +57,7 @@ class TorchEngine:
             sha256=file_sha256(weights),
         )
 
-    def run(self, images_bhw3: NDArray[np.uint8], group_b: Groups = None) -> Outputs:
+    def run(self, images_bhw3: NDArray[np.uint8], group_b: OptionalGroups = None) -> Outputs:
         require_images(images_bhw3, self.record)
         # torch.tensor copies, so read-only arrays are accepted.
         images = torch.tensor(images_bhw3, device=self.device)

@@ -12,7 +12,6 @@ from scipy.stats import rankdata
 
 from melfast.data.manifest import read_manifest
 from melfast.evaluate.run import (
-    DEFAULT_THRESHOLD,
     Evaluation,
     claim_output,
     conclude,
@@ -27,6 +26,7 @@ from melfast.io.log import Progress, no_progress
 from melfast.io.words import check_words
 from melfast.models.checkpoint import find_checkpoint
 from melfast.models.infer import DEFAULT
+from melfast.models.record import DEFAULT_THRESHOLD
 from melfast.models.running import InferenceSettings
 from melfast.report.measures import Scored
 from melfast.report.predictions import read_predictions
@@ -108,7 +108,7 @@ def run_ensemble(
     paths, output = [Path(source) for source in sources], Path(output)
     tables = [source.suffix.lower() == ".csv" for source in paths]
     if len(paths) < 2:
-        raise InputError("an ensemble needs two models at least, got 1")
+        raise InputError("an ensemble needs at least two models, got 1")
     if any(tables) and not all(tables):
         raise InputError(
             f"{paths[tables.index(False)]}: expected tables of predictions (.csv) only, or runs and checkpoints only"
@@ -134,7 +134,7 @@ def run_ensemble(
         if settings.tta != "none":
             remarks.append("the thresholds were chosen without test-time augmentation")
         remarks += [
-            f"{a.folder}: its thresholds by tone group are not used, but the one of all images"
+            f"{a.folder}: its thresholds by tone group are not used; the threshold for all images is"
             for a in answers
             if a.record.group_thresholds
         ]
@@ -155,15 +155,15 @@ def finish(
     images = agreed(members)
     score_mn = np.stack([member.scored.score for member in members])
     score, own = combine(score_mn, [member.threshold for member in members], method)
-    source = "as asked for"
+    source = "as requested"
     if threshold is None:
-        threshold, source = own, "what the members' own come to"
+        threshold, source = own, "combined from the members' thresholds"
     if threshold is None and method == "mean":
-        threshold, source = DEFAULT_THRESHOLD, "no member's is known"
+        threshold, source = DEFAULT_THRESHOLD, "no member has one"
     if threshold is None:
         raise InputError(
-            "rank-mean: the members' thresholds are unknown, for their tables hold no calls of "
-            "both kinds; expected `threshold`, a share of the images"
+            "rank-mean: the members' thresholds are unknown, because their tables lack calls of "
+            "both classes; expected `threshold`, a share of the images"
         )
     about = {"members": [m.name for m in members], "method": method, "threshold_rule": source, "threshold": threshold}
     return conclude(
@@ -235,7 +235,7 @@ def read_member(path: Path) -> Member:
     """
     found = read_predictions(path)
     if found.score is None:
-        raise InputError(f"{path}: has calls alone; expected a column of probabilities")
+        raise InputError(f"{path}: has only calls; expected a column of probabilities")
     group_names = tuple(sorted(set(found.groups or ()) - {""}))
     place = {name: i for i, name in enumerate(group_names)} | {"": -1}
     groups = [place[cell] for cell in found.groups or [""] * len(found)]

@@ -46,7 +46,9 @@ def run_explain(
     groups: NDArray[np.int64] | None = None
     if images is not None:
         if record.preprocess.masked:
-            raise InputError(f"{folder}: the model sees masked images; expected a manifest with masks, `data_path`")
+            raise InputError(
+                f"{folder}: the model was trained on masked images; expected a manifest with masks, `data_path`"
+            )
         files = find_images(images)
         labels, found_images = list(files.names), ImageList(files.paths)
         targets = np.full(len(labels), -1)

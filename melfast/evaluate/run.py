@@ -20,13 +20,12 @@ from melfast.io.log import Progress, logger, no_progress
 from melfast.io.words import check_words
 from melfast.models.checkpoint import find_checkpoint, load_checkpoint
 from melfast.models.infer import DEFAULT, infer
-from melfast.models.record import ModelRecord
+from melfast.models.record import DEFAULT_THRESHOLD, ModelRecord
 from melfast.models.running import InferenceSettings
 from melfast.prepare.sources import import_source
 from melfast.report.measures import Scored, measure, write_metrics, write_scored
 from melfast.train.data import MANIFEST
 
-DEFAULT_THRESHOLD = 0.5
 CARD, METRICS, PREDICTIONS = "model_card.md", "metrics.json", "predictions.csv"
 
 
@@ -225,15 +224,9 @@ def read_split(folder: Path, data_path: str | Path | None, split: str) -> Manife
         raise InputError(f"`split` must be {', '.join(SPLITS)} or all, got {split!r}")
     path = Path(data_path or run_of(folder) / MANIFEST)
     if data_path is None and not path.is_file():
-        raise InputError(f"{folder}: is in no run folder with a {MANIFEST}: expected `data_path`")
+        raise InputError(f"{folder}: is not in a run folder with a {MANIFEST}: expected `data_path`")
     manifest = read_manifest(path) if is_manifest(path) else import_source(path)
     if split != "all":
-        if not (manifest.splits == split).any():
-            there = sorted(set(manifest.splits.tolist()) - {""}) or ["none"]
-            raise InputError(
-                f"{path}: no image is of split {split!r}; there are {', '.join(there)}: expected "
-                "`split`, or `data_path` with other images"
-            )
         manifest = manifest.split(split)
     if (manifest.targets < 0).all():
         raise InputError(f"{path}: none of the {len(manifest)} images has a target; 'melfast predict' needs none")
@@ -252,7 +245,7 @@ def evaluation_remarks(answers: SplitPredictions, manifest: Manifest, tta: Tta) 
     if tta != "none":
         found.append("the threshold was chosen without test-time augmentation")
     if answers.record.threshold is None:
-        found.append(f"the checkpoint has no threshold yet (its first epoch was not over): {DEFAULT_THRESHOLD} taken")
+        found.append(f"the checkpoint has no threshold yet (its first epoch was not over): {DEFAULT_THRESHOLD} is used")
     if failures:
         found.append(f"{len(failures)} of {len(manifest)} images left out; the first: {failures[0]}")
     return found

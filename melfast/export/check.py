@@ -14,7 +14,7 @@ from melfast.data.manifest import Manifest, read_manifest
 from melfast.data.native import NativeLoader
 from melfast.data.plan import evaluation_plan
 from melfast.data.preprocess import Preprocess
-from melfast.engines.base import Groups, Outputs
+from melfast.engines.base import OptionalGroups, Outputs
 from melfast.io.errors import InputError
 from melfast.io.folders import list_images
 from melfast.io.words import check_words
@@ -23,7 +23,7 @@ from melfast.models.deploy import Precision
 from melfast.models.record import ModelRecord
 
 # The function of an exported model, see Engine.run.
-Run = Callable[[NDArray[np.uint8], Groups], Outputs]
+Run = Callable[[NDArray[np.uint8], OptionalGroups], Outputs]
 
 CHECK_BATCHES = (1, 2, 7, 32)
 # Files of a class whose existence is checked; a run may have hundreds of thousands on slow storage.
@@ -106,7 +106,7 @@ def read_pictures(source: Path, record: ModelRecord) -> Pictures:
     kinds = _by_class(read_manifest(source), record)
     for kind, name in zip(kinds, record.classes, strict=True):
         if not kind:
-            raise InputError(f"{source}: no {name} image, expected some of each class to check")
+            raise InputError(f"{source}: no {name} image; the check needs images of each class")
     return _read(source, record, kinds, list(record.classes))
 
 
@@ -122,7 +122,7 @@ def pictures_at_hand(source: Path, record: ModelRecord) -> Pictures:
     ]
     for kind, name in zip(kinds, record.classes, strict=True):
         if not kind:
-            raise InputError(f"{source}: no file of a {name} image is there")
+            raise InputError(f"{source}: no file of a {name} image exists")
     return _read(source, record, kinds, list(record.classes))
 
 
@@ -145,7 +145,7 @@ def _read(source: Path, record: ModelRecord, kinds: list[list[Path]], names: lis
     )
     plan = evaluation_plan(len(picked), batch_size=len(picked))
     (batch,) = NativeLoader(picked, record.preprocess, plan, dtype=np.uint8)
-    return Pictures(batch.images.copy(), f"{len(picked)} of {source}" + (f" ({counts})" if counts else ""))
+    return Pictures(batch.images.copy(), f"{len(picked)} from {source}" + (f" ({counts})" if counts else ""))
 
 
 def _in_turn(kinds: list[list[Path]], count: int) -> list[Path]:
@@ -156,7 +156,7 @@ def _in_turn(kinds: list[list[Path]], count: int) -> list[Path]:
 
 
 @check_words
-def compare(
+def compare_outputs(
     run: Run,
     classifier: torch.nn.Module,
     record: ModelRecord,

@@ -11,9 +11,9 @@ from typing import Literal
 import torch
 
 from melfast.engines.base import UnusableError
-from melfast.engines.tensorrt_engine import TensorRtEngine
+from melfast.engines.tensorrt import TensorRtEngine
 from melfast.engines.tensorrt_file import write_engine
-from melfast.export.check import Check, Pictures, Run, compare
+from melfast.export.check import Check, Pictures, Run, compare_outputs
 from melfast.export.hf import logit_names, write_hf
 from melfast.export.onnx import write_onnx
 from melfast.export.torch import write_torch_export, write_torchscript
@@ -25,7 +25,7 @@ from melfast.models.deploy import Precision
 from melfast.models.record import ModelRecord
 
 PLAN_BATCHES = (1, MAX_BATCH // 2, MAX_BATCH)
-Format = Literal["onnx", "torchscript", "torch-export", "hf", "tensorrt", "triton"]
+ExportFormat = Literal["onnx", "torchscript", "torch-export", "hf", "tensorrt", "triton"]
 
 
 def export_onnx(classifier: torch.nn.Module, record: ModelRecord, path: str | Path) -> Check:
@@ -38,7 +38,7 @@ def export_model(
     classifier: torch.nn.Module,
     record: ModelRecord,
     output: str | Path,
-    kind: Format = "onnx",
+    kind: ExportFormat = "onnx",
     *,
     precision: Precision = "fp32",
     pictures: Pictures | None = None,
@@ -66,7 +66,7 @@ def export_model(
     require_exportable(classifier, record, output)
 
     def checked(run: Run) -> Check:
-        check = compare(run, classifier, record, precision, pictures)
+        check = compare_outputs(run, classifier, record, precision, pictures)
         check.require_passed(output)
         return check
 
@@ -123,17 +123,17 @@ def require_exportable(classifier: torch.nn.Module, record: ModelRecord, output:
     assert all(t.device.type == "cpu" for t in tensors), "export of a model that is not on the CPU"
     if record.preprocess.masked:
         raise InputError(
-            f"{output}: the model sees masked images (preprocess.masked), which an exported graph "
-            "cannot make; expected one trained without"
+            f"{output}: the model was trained on masked images (preprocess.masked), which an exported file cannot "
+            "make; expected a model trained without"
         )
 
 
 def _require_full_tensorrt(output: Path) -> None:
-    from melfast.engines.tensorrt import find_tensorrt
+    from melfast.engines.tensorrt_builder import find_tensorrt
 
     name = find_tensorrt().__name__
     if name != "tensorrt":
         raise InputError(
-            f"{output}: Triton runs engines of TensorRT itself, found {name}; "
+            f"{output}: Triton runs only engines of TensorRT itself, got {name}; "
             "pip install tensorrt-cu13, or the ONNX file: `runtime='onnx'`"
         )

@@ -23,7 +23,7 @@ import torch
 import yaml
 from numpy.typing import NDArray
 
-from melfast.engines.base import Groups, Outputs, groups_or_unknown
+from melfast.engines.base import OptionalGroups, Outputs, groups_or_unknown
 from melfast.export.check import Run
 from melfast.export.onnx import by_group_in_words
 from melfast.io.errors import InputError
@@ -250,7 +250,7 @@ def _open(folder: Path, rest: ModelRecord, divisor: float) -> Run:
     card: dict[str, Callable[..., torch.Tensor]] = {}
     exec(code_of(rest), card)  # the record contributes only numbers, as Python literals
 
-    def run(images_bhw3: NDArray[np.uint8], group_b: Groups = None) -> Outputs:
+    def run(images_bhw3: NDArray[np.uint8], group_b: OptionalGroups = None) -> Outputs:
         planes = torch.from_numpy(images_bhw3).permute(0, 3, 1, 2).float() / 255
         with torch.inference_mode():
             logits = network(card["before"]((planes - mean) / std).to(dtype)).float()

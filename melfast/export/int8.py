@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from melfast.data.manifest import Manifest
 from melfast.data.native import NativeLoader
 from melfast.data.plan import evaluation_plan
-from melfast.export.check import Check, Pictures, compare
+from melfast.export.check import Check, Pictures, compare_outputs
 from melfast.export.formats import require_exportable
 from melfast.export.onnx import write_onnx
 from melfast.io.errors import InputError
@@ -119,7 +119,7 @@ def export_int8(
     with atomic_path(output) as temporary, tempfile.TemporaryDirectory() as folder:
         fp32, int8 = Path(folder, "fp32.onnx"), Path(folder, "int8.onnx")
         run = write_onnx(classifier, record, fp32, "fp32")
-        check = compare(run, classifier, record, "fp32", pictures)
+        check = compare_outputs(run, classifier, record, "fp32", pictures)
         check.require_passed(output)
         found = quantise(fp32, int8, split)
         shutil.copyfile(int8 if found.kept else fp32, temporary)

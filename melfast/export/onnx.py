@@ -42,7 +42,7 @@ def write_onnx(
     if num_bytes > MAX_WEIGHT_BYTES:
         raise InputError(
             f"model.backbone {record.backbone!r} has {num_bytes / 2**30:.2f} GiB of weights, "
-            f"expected at most {MAX_WEIGHT_BYTES / 2**30:.2f}: an ONNX file holds no more"
+            f"expected at most {MAX_WEIGHT_BYTES / 2**30:.2f}: an ONNX file cannot hold more"
         )
     model = build_graph(classifier, record, precision)
     if record.takes_group and optional_group:

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from melfast.engines.base import Groups, Outputs, groups_or_unknown
+from melfast.engines.base import OptionalGroups, Outputs, groups_or_unknown
 from melfast.export.check import Run
 from melfast.io.errors import InputError
 from melfast.io.words import check_words
@@ -98,7 +98,7 @@ def _untraceable(record: ModelRecord, kind: str, error: Exception) -> InputError
 
 
 def _run(model: Callable[..., tuple[torch.Tensor, torch.Tensor]], record: ModelRecord) -> Run:
-    def run(images_bhw3: NDArray[np.uint8], group_b: Groups = None) -> Outputs:
+    def run(images_bhw3: NDArray[np.uint8], group_b: OptionalGroups = None) -> Outputs:
         inputs = [torch.from_numpy(images_bhw3)]
         if record.takes_group:
             inputs.append(torch.from_numpy(groups_or_unknown(group_b, images_bhw3)))

@@ -52,7 +52,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise InputError(f"{path}: is there already, expected the name of a new folder")
+        raise InputError(f"{path}: already exists, expected the name of a new folder")
     with _temporary(path, path, folder=True) as temporary:
         yield temporary
 
@@ -127,7 +127,7 @@ def locked(path: str | Path, *, beside: bool = False) -> Iterator[None]:
     """Locks `path` for this process and thread while the block runs.
 
     Args:
-        path: a file, which may not exist yet, or an existing folder. The lock is a file beside the file
+        path: a file, which may not exist yet, or an existing folder. The lock is a file next to the file
             or in the folder, removed at the end; a killed process releases it.
         beside: put the lock beside a folder, too.
     Raises:
@@ -167,7 +167,7 @@ def _lock(path: Path, file: Path) -> int:
             if error.errno not in NO_LOCKS:
                 os.close(descriptor)
                 raise
-            logger.warning("%s: the file system has no locks; no second process may write there", path)
+            logger.warning("%s: the file system has no locks; make sure that no second process writes there", path)
             return descriptor
         with suppress(FileNotFoundError):  # otherwise its holder has just ended and removed it
             if os.path.samestat(os.fstat(descriptor), os.stat(file)):
@@ -208,7 +208,7 @@ class OwnFolder:
             except (ValueError, KeyError, TypeError):
                 raise InputError(f"{path / LEDGER}: is broken; expected a new or empty folder") from None
             if made_by != command:
-                raise InputError(f"{path}: holds what '{made_by}' wrote; expected a new or empty folder")
+                raise InputError(f"{path}: holds the output of '{made_by}'; expected a new or empty folder")
         elif path.is_dir() and not known:
             others = sorted(e.name for e in path.iterdir() if e.name != LOCK and not TEMPORARY.fullmatch(e.name))
             if others:
@@ -228,7 +228,7 @@ class OwnFolder:
         for name in names:
             if name not in self.files and os.path.lexists(self.path / name):
                 raise InputError(
-                    f"{self.path / name}: is there already and '{self.command}' did not write it; "
+                    f"{self.path / name}: already exists and '{self.command}' did not write it; "
                     "move it, or choose another folder"
                 )
         if not (self.path / LEDGER).is_file() or not self.files.issuperset(names):
@@ -280,7 +280,7 @@ def require_own_table(path: Path, header: Iterable[str]) -> None:
     with open(path, "rb") as file:
         first = file.readline(4096).decode("utf-8", "replace").strip()
     if first != ",".join(header):
-        raise InputError(f"{path}: is there already and is not melfast's; move it, or choose another output")
+        raise InputError(f"{path}: already exists and was not written by melfast; move it, or choose another output")
 
 
 def require_writable(path: Path) -> None:
@@ -297,13 +297,13 @@ def require_new(files: Iterable[Path]) -> None:
     """Raises InputError if a command would replace an existing file."""
     for file in files:
         if file.exists():
-            raise InputError(f"{file}: is there already; `force=True` replaces it")
+            raise InputError(f"{file}: already exists; `force=True` replaces it")
 
 
 def require_other(output: Path, read: Path) -> None:
     """Raises InputError if a table with fewer rows would replace its own source."""
     if output.exists() and read.exists() and output.samefile(read):
-        raise InputError(f"{output}: is what is read, and would be replaced; expected another `output`")
+        raise InputError(f"{output}: is the input, and would be replaced; expected another `output`")
 
 
 class _NothingYetError(Exception):
@@ -314,7 +314,7 @@ def _require_file_name(path: Path) -> None:
     if path.is_dir():
         raise InputError(f"{path}: is a folder, expected a file name to write")
     if path.exists() and not path.is_file():
-        raise InputError(f"{path}: is a device or the like, expected a file name to write")
+        raise InputError(f"{path}: is not a regular file, expected a file name to write")
     if path.parent.exists() and not path.parent.is_dir():
         raise InputError(f"{path}: cannot be written: {path.parent} is a file")
 

@@ -1,4 +1,4 @@
-"""Find the images in a folder, and other files beside them."""
+"""Find the images in a folder, and other files next to them."""
 
 import importlib.util
 import os
@@ -22,7 +22,7 @@ LITTER_FOLDERS = ("@eadir", "__macosx")
 LITTER = ("thumbs.db", "desktop.ini")
 MASK_FOLDER = re.compile(r"(^|[_\-. ])(masks?|segmentations?)($|[_\-. ])|_lesion$", re.IGNORECASE)
 MASK_SUFFIX = re.compile(r"_(mask|segmentation)$", re.IGNORECASE)
-# ISIC stores superpixel maps beside the photographs.
+# ISIC stores superpixel maps next to the photographs.
 SUPERPIXELS = re.compile(r"_superpixels?$", re.IGNORECASE)
 
 

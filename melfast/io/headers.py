@@ -16,7 +16,7 @@ from melfast.io.colour_profiles import chromatic_profile
 from melfast.io.errors import UnreadableError
 from melfast.io.words import check_words
 
-Format = Literal["JPEG", "PNG", "WebP", "BMP", "TIFF", "HEIF", "AVIF", "DICOM"]
+ImageFormat = Literal["JPEG", "PNG", "WebP", "BMP", "TIFF", "HEIF", "AVIF", "DICOM"]
 
 HEAD = 1 << 24  # bytes that contain the header of a JPEG, PNG or WebP with its EXIF and profile
 MAX_PIXELS = 100_000_000
@@ -67,7 +67,7 @@ def decoding(what: str) -> Iterator[None]:
     except UnreadableError:
         raise
     except MemoryError:
-        raise UnreadableError(f"found a {what} that there is no memory to decode") from None
+        raise UnreadableError(f"found a {what} that does not fit into the available memory") from None
     except Exception as error:  # KeyError, SyntaxError, struct.error and more
         words = " ".join(str(error).split()) or type(error).__name__
         raise UnreadableError(f"found a truncated or damaged {what} ({words})") from None
@@ -88,7 +88,7 @@ class Header:
         stray: (start, end) of bytes between the segments of a JPEG that belong to none.
     """
 
-    format: Format
+    format: ImageFormat
     height: int
     width: int
     orientation: int = 1
@@ -105,7 +105,7 @@ class Header:
         return (self.width, self.height) if self.orientation >= 5 else (self.height, self.width)
 
 
-def recognise_format(data: bytes) -> Format:
+def recognise_format(data: bytes) -> ImageFormat:
     """The format, judged by the first bytes.
 
     Raises:
@@ -154,7 +154,7 @@ def _jpeg(data: bytes) -> Header:
     for _ in range(MAX_SEGMENTS):
         found = MARKER.search(data, position, position + 0x10000)
         if found is None:
-            raise _damaged("JPEG", "no whole header")
+            raise _damaged("JPEG", "incomplete header")
         gap, marker = data[position : found.start()], data[found.end() - 1]
         if gap.strip(b"\xff"):  # else padding
             stray.append((position, found.start()))
@@ -165,10 +165,10 @@ def _jpeg(data: bytes) -> Header:
             continue
         length = int.from_bytes(data[start : start + 2], "big")
         if marker in (0xD8, 0xD9) or length < 2:
-            raise _damaged("JPEG", "no whole header")
+            raise _damaged("JPEG", "incomplete header")
         position += length
         if position > len(data):
-            raise _damaged("JPEG", "no whole header")
+            raise _damaged("JPEG", "incomplete header")
         body = data[start + 2 : position]
         if marker == 0xDA:
             break
@@ -190,7 +190,7 @@ def _jpeg(data: bytes) -> Header:
     else:
         raise _damaged("JPEG", f"more than {MAX_SEGMENTS:,} segments")
     if frame is None:
-        raise _damaged("JPEG", "no whole header")
+        raise _damaged("JPEG", "incomplete header")
     if profile and sorted(profile) != list(range(1, parts + 1)):
         raise _damaged("JPEG", "parts of its colour profile are missing")
     coding, height, width, components = _frame(*frame)
@@ -258,7 +258,7 @@ def without_stray(data: bytes, header: Header) -> bytes:
 
 def _png(data: bytes) -> Header:
     if len(data) < 33 or data[12:16] != b"IHDR":
-        raise UnreadableError("found a truncated or damaged PNG header, expected a whole PNG")
+        raise UnreadableError("found a truncated or damaged PNG header, expected a complete PNG")
     width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
     chunks: dict[bytes, bytes] = {}
     for name, start, length in png_chunks(data):
@@ -343,7 +343,7 @@ def _webp(data: bytes) -> Header:
         bits = int.from_bytes(lossless[1:5], "little")
         width, height = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
     else:
-        raise _damaged("WebP", "no whole header")
+        raise _damaged("WebP", "incomplete header")
     orientation = tiff_orientation(exif.removeprefix(EXIF_MAGIC))
     return Header("WebP", height, width, orientation, profile=profile)
 
@@ -356,11 +356,11 @@ def _bmp(data: bytes) -> Header:
     elif length >= 40 and len(data) >= 34:
         width, height, _, bits, packing = struct.unpack_from("<iiHHI", data, 18)
     else:
-        raise _damaged("BMP", "no whole header")
+        raise _damaged("BMP", "incomplete header")
     if bits not in (1, 4, 8, 24, 32) or packing not in (0, 1, 3):
         raise UnreadableError(f"found a BMP of {bits} bits a pixel, coding {packing}, {WANTED}")
     if width < 0:
-        raise _damaged("BMP", "no whole header")
+        raise _damaged("BMP", "incomplete header")
     return Header("BMP", abs(height), width)
 
 

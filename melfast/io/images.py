@@ -19,7 +19,7 @@ from melfast.io.colour_profiles import profile_name
 from melfast.io.decoders import MIRRORED_ACROSS, MIRRORED_DOWN, decode_pixels, peak_bytes
 from melfast.io.errors import ImageError, UnreadableError
 from melfast.io.formats import read_header
-from melfast.io.headers import HEAD, Format, Header
+from melfast.io.headers import HEAD, Header, ImageFormat
 from melfast.io.memory import InMemory, Source
 from melfast.io.words import check_words
 
@@ -51,7 +51,7 @@ class ImageInfo:
 
     width: int
     height: int
-    format: Format
+    format: ImageFormat
     profile: str = ""
 
 
@@ -170,7 +170,7 @@ def check_image(path: str | Path) -> ImageInfo:
 
 
 def profile_of(image: ImageFile) -> str:
-    """What its colour profile calls itself; '' where it has none; raises ImageError where it is damaged."""
+    """Name of the colour profile of an image file, '' without one; raises ImageError if it is damaged."""
     with _blamed(image.path):
         return profile_name(image.header.profile)
 

@@ -18,7 +18,7 @@ from melfast.io.files import atomic_path
 
 
 class Journal:
-    """Entries in a file beside the later output; `locked` keeps a second process away.
+    """Entries in a file next to the later output; `locked` keeps a second process away.
 
     Attributes:
         path: path of the file.
@@ -56,7 +56,7 @@ class Journal:
             differ = sorted(key for key in {*found, *self.settings} if found.get(key) != self.settings.get(key))
             raise InputError(
                 f"{self.path}: keeps {len(entries):,} results made with other settings ({', '.join(differ)}); "
-                "expected the same command, or the file deleted to start anew"
+                "expected the same command; to start over, delete the file"
             )
         return about, entries
 

@@ -16,7 +16,7 @@ from melfast.io.memory import InMemory, Source
 
 ACCEPTED = "a path, bytes, an open file, a PIL image, a uint8 array or tensor, or a sequence of these"
 # and torch.Tensor, which is not imported only for its name.
-Picture = str | Path | bytes | IO[bytes] | Image.Image | NDArray[np.uint8] | Any
+ImageLike = str | Path | bytes | IO[bytes] | Image.Image | NDArray[np.uint8] | Any
 
 
 def sources(images: Any) -> tuple[list[Source], bool]:

@@ -16,7 +16,7 @@ from melfast.io.headers import WANTED, Header, cicp_profile, tiff_orientation
 # Colours of Pillow modes; other modes are grey or have their own name.
 RGB_MODES = ("RGB", "RGBA", "RGBX", "RGBa", "P", "PA")
 GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F")
-BITS_PER_SAMPLE, ICC_TAG = 258, 34675
+BITS_PER_SAMPLE = 258
 TIFF_CODINGS = ("raw", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits")
 AVIF_INSTALL = "pip install --upgrade pillow"
 HEIF_INSTALL = "pip install pillow-heif"

@@ -7,15 +7,16 @@ import dataclasses
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar, dataclass_transform
+from typing import Annotated, Any, TypeVar, dataclass_transform
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from melfast.io.errors import InputError
 
 T = TypeVar("T")
+Fraction = Annotated[float, Field(ge=0, le=1)]
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 LARGEST_JSON = 64 * 2**20  # bytes; a record with 100,000 isotonic knots has 5 MB
 SHOWN = 80  # characters shown of a wrong value

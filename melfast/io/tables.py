@@ -29,7 +29,7 @@ NUMBER = re.compile(r"[-+]?\d+([.,]\d+)?([eE][-+]?\d+)?")
 
 
 @dataclass(frozen=True)
-class Cells:
+class TextTable:
     """A CSV file as text, without pandas, which takes a second to import.
 
     Attributes:
@@ -63,7 +63,7 @@ class Table:
     Attributes:
         path: the file.
         frame: every column str, '' for an empty cell; index 0..N-1.
-        lines: see Cells.
+        lines: see TextTable.
     """
 
     path: Path
@@ -71,12 +71,12 @@ class Table:
     lines: NDArray[np.int64]
 
     def error(self, row: int, message: str) -> InputError:
-        """See Cells."""
-        return Cells(self.path, {}, self.lines).error(row, message)
+        """See TextTable."""
+        return TextTable(self.path, {}, self.lines).error(row, message)
 
     def errors(self, rows: Sequence[int], column: str, message: str) -> InputError:
-        """See Cells."""
-        return Cells(self.path, {column: self.frame[column].tolist()}, self.lines).errors(rows, column, message)
+        """See TextTable."""
+        return TextTable(self.path, {column: self.frame[column].tolist()}, self.lines).errors(rows, column, message)
 
 
 def shortened(first: Sequence[str], count: int | None = None) -> str:
@@ -97,7 +97,7 @@ def read_table(path: str | Path, header: Sequence[str] = ()) -> Table:
     return Table(cells.path, pd.DataFrame(cells.columns, dtype=str), cells.lines)
 
 
-def read_cells(path: str | Path, header: Sequence[str] = ()) -> Cells:
+def read_cells(path: str | Path, header: Sequence[str] = ()) -> TextTable:
     """Reads a CSV file, JSON lines, or the first sheet of an Excel workbook (with openpyxl).
 
     The separator is the one in a line `sep=;` of Excel, or else the most frequent of comma, semicolon,
@@ -125,13 +125,13 @@ def read_cells(path: str | Path, header: Sequence[str] = ()) -> Cells:
     rows = _filled(rows)
     names = [" ".join(name.split()) or f"Unnamed: {i}" for i, name in enumerate(rows[0])]  # named as in pandas
     if twice := {name for name in names if names.count(name) > 1}:
-        raise InputError(f"{path}: column {min(twice)!r} stands twice in the header")
+        raise InputError(f"{path}: column {min(twice)!r} appears twice in the header")
     if len(rows) == 1:
-        raise InputError(f"{path}: holds a header and no rows")
+        raise InputError(f"{path}: has a header but no rows")
     columns = dict(zip(names, map(list, zip(*rows[1:], strict=True)), strict=True))
     if separator not in ("", ","):
         columns = {name: _decimal_points(cells) for name, cells in columns.items()}
-    return Cells(path, columns, np.array(lines[1:], np.int64))
+    return TextTable(path, columns, np.array(lines[1:], np.int64))
 
 
 def read_column_names(path: Path) -> list[str]:
@@ -148,7 +148,7 @@ def read_column_names(path: Path) -> list[str]:
     try:
         names = next(csv.reader(io.StringIO(text, newline=""), delimiter=separator), [])
     except csv.Error as error:
-        raise InputError(f"{path}:1: is no CSV: {error}") from None
+        raise InputError(f"{path}:1: is not valid CSV: {error}") from None
     return [" ".join(name.split()) for name in names]
 
 
@@ -250,7 +250,7 @@ def _sheet(path: Path) -> tuple[list[list[str]], list[int]]:
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
         cells = [["" if cell is None else str(cell) for cell in row] for row in book.worksheets[0].values]
     except Exception as error:  # openpyxl passes on exceptions of zipfile and the XML parser
-        raise InputError(f"{path}: is no Excel workbook (.xlsx) that can be read ({error}); save it as CSV") from None
+        raise InputError(f"{path}: cannot be read as an Excel workbook (.xlsx) ({error}); save it as CSV") from None
     sizes = [sum(map(bool, row)) for row in cells]
     longest = max(sizes[:30], default=0)
     if longest == 0:
@@ -269,7 +269,7 @@ def _json_lines(path: Path, text: str) -> tuple[list[list[str]], list[int]]:
             try:
                 found.append(dict(json.loads(line)))
             except (ValueError, TypeError):
-                raise InputError(f"{path}:{number}: is no JSON object") from None
+                raise InputError(f"{path}:{number}: is not a JSON object") from None
             lines.append(number)
     names = list(dict.fromkeys(name for row in found for name in row))
     cells = [["" if row.get(name) is None else str(row[name]) for name in names] for row in found]
@@ -298,7 +298,7 @@ def _parse(path: Path, text: str, separator: str, line: int) -> tuple[list[list[
                 lines.append(line)
             line = before + reader.line_num + 1
     except csv.Error as error:
-        raise InputError(f"{path}:{line}: is no CSV: {error}") from None
+        raise InputError(f"{path}:{line}: is not valid CSV: {error}") from None
     return rows, lines
 
 

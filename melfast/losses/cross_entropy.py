@@ -7,7 +7,7 @@ import torch
 from melfast.models.heads import PLAIN, PlainHead
 
 
-class LogLoss(NamedTuple):
+class CrossEntropyTerms(NamedTuple):
     """The terms of a loss.
 
     Attributes:
@@ -19,14 +19,14 @@ class LogLoss(NamedTuple):
     log_likelihood_b: torch.Tensor
 
 
-def log_loss(
+def cross_entropy_terms(
     logits_bk: torch.Tensor,
     class_b: torch.Tensor,
     group_b: torch.Tensor | None = None,
     *,
     head: PlainHead = PLAIN,
     label_smoothing: float = 0.0,
-) -> LogLoss:
+) -> CrossEntropyTerms:
     """(1 - e) (-ln p_c) + e mean over classes of -ln p, within the image's own group (Szegedy et al. 2016).
 
     Args:
@@ -41,7 +41,7 @@ def log_loss(
     loss_b = -log_likelihood_b
     if label_smoothing:
         loss_b = torch.lerp(loss_b, -head.mean_log_probability(logp_bgc, group_b), label_smoothing)
-    return LogLoss(loss_b, log_likelihood_b)
+    return CrossEntropyTerms(loss_b, log_likelihood_b)
 
 
 def cross_entropy(
@@ -56,13 +56,13 @@ def cross_entropy(
     """Cross-entropy of each image, times its weight: -w ln p; float32 [B].
 
     Args:
-        logits_bk, class_b, group_b, head, label_smoothing: see `log_loss`.
+        logits_bk, class_b, group_b, head, label_smoothing: see `cross_entropy_terms`.
         weights: weight of each group (the last: unknown) and class [G + 1, C], see `cell_weights`; None: 1.
 
     >>> cross_entropy(torch.tensor([[0.0, 0.0]]), torch.tensor([1]))
     tensor([0.6931])
     """
-    loss_b = log_loss(logits_bk, class_b, group_b, head=head, label_smoothing=label_smoothing).loss_b
+    loss_b = cross_entropy_terms(logits_bk, class_b, group_b, head=head, label_smoothing=label_smoothing).loss_b
     return weighted(loss_b, class_b, group_b, weights)
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from melfast.losses.cross_entropy import CrossEntropy, log_loss, weighted
+from melfast.losses.cross_entropy import CrossEntropy, cross_entropy_terms, weighted
 from melfast.models.heads import PLAIN, PlainHead
 
 
@@ -27,7 +27,9 @@ def focal_loss(
     >>> focal_loss(torch.log(torch.tensor([[0.25, 0.75]])), torch.tensor([1]))  # 0.25^2 * 0.288
     tensor([0.0180])
     """
-    loss_b, log_likelihood_b = log_loss(logits_bk, class_b, group_b, head=head, label_smoothing=label_smoothing)
+    loss_b, log_likelihood_b = cross_entropy_terms(
+        logits_bk, class_b, group_b, head=head, label_smoothing=label_smoothing
+    )
     # 1 - P as expm1, kept above 0, where powers below 1 have no finite slope.
     miss_b = (-torch.expm1(log_likelihood_b)).clamp_min(1e-6)
     return weighted(loss_b * miss_b**gamma, class_b, group_b, weights)

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from melfast.losses.cross_entropy import CrossEntropy, log_loss, sums_by_cell, unknown_groups, weighted
+from melfast.losses.cross_entropy import CrossEntropy, cross_entropy_terms, sums_by_cell, unknown_groups, weighted
 from melfast.models.heads import PLAIN, PlainHead
 
 
@@ -30,7 +30,7 @@ def group_dro_loss(
     >>> group_dro_loss(torch.zeros(2, 2), torch.tensor([1, 1]), torch.tensor([0, 1]), group_weights=weights)
     tensor([0.3466, 1.0397])
     """
-    loss_b, _ = log_loss(logits_bk, class_b, group_b, head=head, label_smoothing=label_smoothing)
+    loss_b, _ = cross_entropy_terms(logits_bk, class_b, group_b, head=head, label_smoothing=label_smoothing)
     loss_b = loss_b * group_weights[unknown_groups(class_b) if group_b is None else group_b]
     return weighted(loss_b, class_b, group_b, weights)
 
@@ -68,7 +68,7 @@ class GroupDroLoss(CrossEntropy):
 
     @torch.no_grad()
     def statistics(self, logits_bk: torch.Tensor, class_b: torch.Tensor, group_b: torch.Tensor) -> torch.Tensor:
-        _, log_likelihood_b = log_loss(logits_bk, class_b, group_b, head=self.head)
+        _, log_likelihood_b = cross_entropy_terms(logits_bk, class_b, group_b, head=self.head)
         return sums_by_cell(-log_likelihood_b, group_b % len(self.log_q), len(self.log_q))
 
     def update(self, sums: torch.Tensor) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from melfast.losses.cross_entropy import CrossEntropy, log_loss, weighted
+from melfast.losses.cross_entropy import CrossEntropy, cross_entropy_terms, weighted
 from melfast.models.heads import PLAIN, PlainHead
 
 
@@ -31,7 +31,7 @@ def ohem_loss(
     >>> ohem_loss(logits, torch.tensor([1, 1]), fraction=0.5)  # 2 * -ln 0.25
     tensor([0.0000, 2.7726])
     """
-    loss_b, _ = log_loss(logits_bk, class_b, group_b, head=head, label_smoothing=label_smoothing)
+    loss_b, _ = cross_entropy_terms(logits_bk, class_b, group_b, head=head, label_smoothing=label_smoothing)
     count = max(1, round(fraction * len(loss_b)))
     hardest = loss_b.detach().topk(count).indices
     mask_b = torch.zeros_like(loss_b).index_fill_(0, hardest, len(loss_b) / count)

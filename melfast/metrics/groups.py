@@ -98,7 +98,7 @@ def groups_of_labels(name: str, labels: Iterable[Any]) -> Groups:
     """
     cells = list(labels)
     if any(isinstance(cell, list | tuple | np.ndarray) for cell in cells):
-        raise ValueError("sensitive_features must be one value an image; cross() joins two groupings")
+        raise ValueError("sensitive_features must have one value per image; cross() joins two groupings")
     missing = pd.isna(pd.Series(cells, dtype=object)).tolist()
     known = ["" if gone else str(cell).strip() for cell, gone in zip(cells, missing, strict=True)]
     ordered = _in_order(set(known) - {""})

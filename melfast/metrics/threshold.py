@@ -103,7 +103,7 @@ def require_both_classes(
     notes = []
     if lacking:
         notes.append(
-            f"no validation images of both classes in {', '.join(lacking)}: the threshold of all images is taken there"
+            f"no validation images of both classes in {', '.join(lacking)}: the threshold for all images is used there"
         )
     if few:
         notes.append(

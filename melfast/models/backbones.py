@@ -70,12 +70,12 @@ def timm_model(name: str, height: int, width: int, *, in_22k: bool = False) -> t
     if backbone is None:
         if in_22k:
             raise InputError(
-                f"model.in_22k: {name!r} is timm's own name; expected its tag in the name, as convnext_tiny.fb_in22k"
+                f"model.in_22k: {name!r} is a name of timm; expected the tag in the name, as in convnext_tiny.fb_in22k"
             )
         return name, {}
     if in_22k and backbone.tag_22k is None:
         having = ", ".join(key for key, value in BACKBONES.items() if value.tag_22k)
-        raise InputError(f"model.in_22k: {name} has no weights of ImageNet-22k; there are some of {having}")
+        raise InputError(f"model.in_22k: {name} has no ImageNet-22k weights; expected one of {having}")
     options: dict[str, Any] = {}
     if backbone.patch:  # pictures are padded to whole patches
         whole = tuple(-(-side // backbone.patch) * backbone.patch for side in (height, width))

@@ -115,7 +115,7 @@ def save_checkpoint(
     index = _read_index(run)
     before = index.names
     target = folder / state.name
-    assert target.name not in before, f"{target} is there already"
+    assert target.name not in before, f"{target} already exists"
     # Serialise everything before writing: torch and safetensors report a full disk each
     # in their own way, Python's write as an OSError.
     buffer = io.BytesIO()
@@ -130,7 +130,7 @@ def save_checkpoint(
     try:
         _remove(folder, set(index.old) - before)  # of an interrupted write
         if target.exists():
-            raise InputError(f"{target}: is there already and 'melfast train' did not write it; move it")
+            raise InputError(f"{target}: already exists and 'melfast train' did not write it; move it")
         # Listed before it exists: anything unlisted in the folder belongs to the user.
         write_json(folder / INDEX, asdict(replace(index, old=(target.name,))))
         with atomic_folder(target) as temporary:
@@ -142,7 +142,7 @@ def save_checkpoint(
         write_json(folder / INDEX, asdict(now))
         _remove(folder, now.old)
     except InputError as error:
-        raise InputError(f"{error}; the last whole checkpoint is {_read_index(run).last or 'none'}") from error
+        raise InputError(f"{error}; the last complete checkpoint is {_read_index(run).last or 'none'}") from error
     return target
 
 
@@ -215,7 +215,7 @@ def load_weights(model: torch.nn.Module, path: Path) -> None:
     try:
         found = safetensors.torch.load_file(path)
     except (OSError, safetensors.SafetensorError) as error:
-        raise InputError(f"{path}: not a whole safetensors file: {error}") from None
+        raise InputError(f"{path}: not a complete safetensors file: {error}") from None
     wanted = model.state_dict()
     problems = [
         _listed("missing", [name for name in wanted if name not in found]),
@@ -254,7 +254,7 @@ def load_training(folder: Path, wanted: Sequence[str] = ()) -> dict[str, Any]:
         # The message of torch is long and suggests disabling its safeguard.
         raise InputError(f"{path}: broken, or not written by 'melfast train'") from None
     if missing := [name for name in wanted if name not in training]:
-        raise InputError(f"{path}: written by an older melfast: it lacks {', '.join(missing)}; begin again")
+        raise InputError(f"{path}: written by an older melfast: it lacks {', '.join(missing)}; start a new run")
     return training
 
 

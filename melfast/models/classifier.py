@@ -34,7 +34,8 @@ def build_classifier(record: ModelRecord, *, pretrained: bool = False, in_22k: b
     except Exception as error:  # any error of the hub, the network or the disk
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise InputError(
-            f"model.pretrained: the weights {name} cannot be had ({reason}); without a network: `model.weights=FILE`"
+            f"model.pretrained: the weights {name} cannot be downloaded ({reason}); without a network: "
+            "`model.weights=FILE`"
         ) from error
 
 

@@ -11,11 +11,11 @@ from torch.nn.functional import embedding
 from melfast.io.words import check_words
 from melfast.models.decode import decode
 from melfast.models.record import ModelRecord
+from melfast.skin import light
 
-# IEC 61966-2-1: linear sRGB to XYZ, the D65 white, and CIE 15's break in the lightness curve. The
-# same values as in csrc/kernels/rows.cpp.
-RGB_TO_XYZ = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))
-WHITE_XYZ = (0.95047, 1.0, 1.08883)
+# As plain numbers, which the exporter and the code of a model card can write.
+RGB_TO_XYZ, WHITE_XYZ = light.RGB_TO_XYZ.tolist(), light.WHITE.tolist()
+# CIE 15: the break in the lightness curve, and its slope below.
 LAB_BREAK = (6 / 29) ** 3
 LAB_SLOPE = (29 / 6) ** 2 / 3
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from melfast.data.feed import autocast, feed, open_loader
 from melfast.data.image_list import ImageList
 from melfast.data.loader import Precision
-from melfast.data.plan import Share, evaluation_plan
+from melfast.data.plan import Rank, evaluation_plan
 from melfast.data.preprocess import Preprocess
 from melfast.data.views import require_views
 from melfast.distributed import World
@@ -78,7 +78,7 @@ def infer(
         ImageError: a file cannot be read or its result is not a number, under `on_error="raise"`.
         InputError: this happens for all files.
     """
-    files, share = ImageList.of(images), Share(world.rank, world.size)
+    files, share = ImageList.of(images), Rank(world.rank, world.size)
     plan = evaluation_plan(len(files), batch_size=settings.batch_size, share=share, masked=preprocess.masked)
     views = require_views(settings.tta, preprocess)
     index: list[NDArray[np.int64]] = []

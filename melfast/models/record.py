@@ -19,10 +19,11 @@ from pydantic import AfterValidator, Field, with_config
 from typing_extensions import TypedDict
 
 from melfast.data.preprocess import Preprocess
-from melfast.io.schema import STRICT, checked, from_json, refused
+from melfast.io.schema import STRICT, Fraction, checked, from_json, refused
 
 Head = Literal["plain", "domain_discriminative", "domain_independent"]
-Inference = Literal["sum", "group_conditional"]
+DEFAULT_THRESHOLD = 0.5  # of a model that has none
+GroupInference = Literal["sum", "group_conditional"]
 CalibrationName = Literal["none", "temperature", "sigmoid", "isotonic"]
 # The keywords of timm.create_model that shape a network. `checkpoint_path`, `pretrained_cfg` and others that read files
 # or fetch URLs must never be listed.
@@ -82,10 +83,9 @@ def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-Backbone = Annotated[str, AfterValidator(_architecture)]
+BackboneName = Annotated[str, AfterValidator(_architecture)]
 Options = Annotated[dict[str, Any], AfterValidator(_shaping)]
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
-Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 
 
@@ -127,7 +127,7 @@ class ModelRecord:
         InputError: a value violates its type or bounds, or contradicts another.
     """
 
-    backbone: Backbone
+    backbone: BackboneName
     preprocess: Preprocess
     backbone_options: Options = field(default_factory=dict)
     head: Head = "plain"
@@ -136,14 +136,14 @@ class ModelRecord:
         "malignant",
     )
     groups: Annotated[tuple[Name, ...], Field(max_length=100), AfterValidator(_distinct)] = ()
-    priors: tuple[tuple[Share, ...], ...] = ()
-    inference: Inference = "sum"
+    priors: tuple[tuple[Fraction, ...], ...] = ()
+    inference: GroupInference = "sum"
     temperature: Annotated[float, Field(ge=0.01, le=100)] = 1.0
     offset: Annotated[float, Field(ge=-20, le=20)] = 0.0
-    isotonic: Annotated[tuple[tuple[Share, Share], ...], Field(max_length=100_000), AfterValidator(_rising)] = ()
-    threshold: Share | None = None
+    isotonic: Annotated[tuple[tuple[Fraction, Fraction], ...], Field(max_length=100_000), AfterValidator(_rising)] = ()
+    threshold: Fraction | None = None
     threshold_rule: Annotated[str, Field(max_length=200), AfterValidator(_printable)] = ""
-    group_thresholds: tuple[Share, ...] = ()
+    group_thresholds: tuple[Fraction, ...] = ()
     training: Training = field(default_factory=Training)
     melfast_format: Literal[1] = 1
 
@@ -162,11 +162,11 @@ class ModelRecord:
         if not learnt[self.head]:
             raise refused(f"such that head {self.head} could learn every class", self.priors, "priors")
         if self.isotonic and self.temperature != 1:
-            raise refused("1 beside an isotonic calibration", self.temperature, "temperature")
+            raise refused("1 with an isotonic calibration", self.temperature, "temperature")
         if self.isotonic and self.offset:
-            raise refused("0 beside an isotonic calibration", self.offset, "offset")
+            raise refused("0 with an isotonic calibration", self.offset, "offset")
         if self.group_thresholds and len(self.group_thresholds) != rows:
-            raise refused(f"{rows} thresholds, one a group", list(self.group_thresholds), "group_thresholds")
+            raise refused(f"{rows} thresholds, one per group", list(self.group_thresholds), "group_thresholds")
 
     @property
     def num_logits(self) -> int:

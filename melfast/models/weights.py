@@ -33,7 +33,7 @@ class Loaded:
     shapes: list[str]
 
     def __str__(self) -> str:
-        parts = [f"{self.count} tensors taken"]
+        parts = [f"{self.count} tensors loaded"]
         for what in ("missing", "unexpected", "shapes"):
             names = getattr(self, what)
             if names:
@@ -87,7 +87,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
             f"{path}: holds more than tensors, or no tensors; expected a state_dict (.safetensors or torch.save of one)"
         ) from None
     except (safetensors.SafetensorError, RuntimeError, EOFError, ValueError) as error:
-        raise InputError(f"{path}: no whole file of weights: {error}") from None
+        raise InputError(f"{path}: not a complete file of weights: {error}") from None
     while isinstance(content, dict) and (held := [k for k in HOLDERS if k in content]):
         if isinstance(content[held[0]], torch.Tensor):
             break
@@ -98,7 +98,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         else {}
     )
     if not tensors:
-        raise InputError(f"{path}: holds no tensors by name; expected a state_dict")
+        raise InputError(f"{path}: holds no named tensors; expected a state_dict")
     for prefix in PREFIXES:
         if all(name.startswith(prefix) for name in tensors):
             tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}

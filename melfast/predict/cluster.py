@@ -174,7 +174,7 @@ def _predict_parts(
     made = [about for about in found if about]
     if len(made) < len(parts):
         raise InputError(
-            f"{job.folder}: {len(parts) - len(made)} of {len(parts)} parts are not there; the same command resumes"
+            f"{job.folder}: {len(parts) - len(made)} of {len(parts)} parts are missing; the same command resumes"
         )
     return _gather(job.folder, made, files, len(done))
 
@@ -184,7 +184,7 @@ def part_table(folder: Path, part: int) -> Path:
 
 
 def _about(folder: Path, part: int, files: ImageFiles, settings: dict[str, Any]) -> dict[str, Any] | None:
-    """The JSON beside a part; None if the part is not done."""
+    """The JSON next to a part; None if the part is not done."""
     table = part_table(folder, part)
     unfinished = Partial(table, settings["columns"], settings, {})
     if unfinished.is_made():
@@ -312,11 +312,11 @@ def _share(there: Mapping[str, float], parts: int, job: Job, workers: Workers) -
         most = min(most, gpus)
     count = min(workers.count or most, parts)
     if not 1 <= count <= most:
-        each = f"{workers.threads} processors each"
+        each = f"{workers.threads} processors"
         raise InputError(
             f"`address={workers.address}`: the cluster has {processors} processors and {gpus} "
-            f"GPUs; expected for {max(count, 1)} workers {each}"
-            + (" and a GPU, but for `backend=onnx-cpu`" if gpu else "")
+            f"GPUs; expected {each} for {max(count, 1)} workers"
+            + (", and a GPU each (none with `backend=onnx-cpu`)" if gpu else "")
         )
     return count, 1 if gpu else None
 

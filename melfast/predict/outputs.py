@@ -30,7 +30,7 @@ def _stem(table: Path) -> str:
 
 
 def require_apart(table: Path, files: ImageFiles, engine: Engine) -> None:
-    """Raises InputError if a table, or a file written beside it, would replace an image, the list of
+    """Raises InputError if a table, or a file written next to it, would replace an image, the list of
     images, or the model."""
     written = (table, about_path(table), failed_path(table), partial_path(table))
     there = _there(written)

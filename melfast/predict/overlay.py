@@ -1,4 +1,4 @@
-"""Look: skin tone and lesion of a predicted image, and a picture that shows them."""
+"""Inspection: skin tone and lesion of a predicted image, and a picture that shows them."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -25,7 +25,7 @@ INSTALL_PYARROW = "pip install pyarrow"
 
 
 class Partial:
-    """A table of predictions, and the journal of its rows beside it, named `.partial`.
+    """A table of predictions, and the journal of its rows next to it, named `.partial`.
 
     Each entry is a row, in order of arrival, followed by the path of its image; the first line lists the
     engines that made the rows.
@@ -63,8 +63,8 @@ class Partial:
         """Raises InputError if an earlier run left rows, which a new one would remove."""
         if self.path.is_file() and (count := sum(1 for _ in self.journal.entries())):
             raise InputError(
-                f"{self.path}: keeps {count:,} rows of a run that ended early; expected "
-                "`resume=True`, which goes on from them, or the file deleted, to begin anew"
+                f"{self.path}: keeps {count:,} rows of a run that ended early; `resume=True` resumes it; "
+                "to start over, delete the file"
             )
         self.journal.read()  # never replace a file that is not a journal
 
@@ -85,8 +85,8 @@ class Partial:
             if self.paths.get(name) != path:
                 now = self.paths.get(name, "not among the images")
                 raise InputError(
-                    f"{self.path}: {name} is of {path}, which now is {now}; expected the same "
-                    "images, or the file deleted, to begin anew"
+                    f"{self.path}: {name} was {path}, now it is {now}; expected the same images; "
+                    "to start over, delete the file"
                 )
         self.engines = _counted(about.get("engines", []), len(kept))
         return [row[:-1] for row in kept]
@@ -113,7 +113,7 @@ class Partial:
         self.journal.add(self._entries(rows))
 
     def finish(self, about: Mapping[str, Any]) -> None:
-        """Writes the table and the JSON beside it, and removes the journal.
+        """Writes the table and the JSON next to it, and removes the journal.
 
         Args:
             about: content for the JSON besides the settings, the engines and a hash of the images.
@@ -144,19 +144,20 @@ class Partial:
         self.journal.remove()
 
     def is_made(self) -> bool:
-        """Whether the JSON beside the existing table says that it was made with these settings."""
+        """Whether the JSON next to the existing table says that it was made with these settings."""
         found = read_about(self.about_path)
         return self.output.is_file() and all(found.get(key) == value for key, value in self.settings.items())
 
     def _finished(self) -> tuple[dict[str, Any], list[list[str]]]:
-        """The JSON beside a finished table, and its rows with their current paths, which must not have
+        """The JSON next to a finished table, and its rows with their current paths, which must not have
         changed."""
         rows = list(self._rows_of_table())
         there = [row for row in rows if row[0] in self.paths]
         about = read_about(self.about_path)
         if len(there) < len(rows) or about.get("images") != self._digest(row[0] for row in rows):
             raise InputError(
-                f"{self.output}: was made of other images; expected the same ones and more, or none of `resume=True`"
+                f"{self.output}: was made from other images; expected the same images, and possibly more; "
+                "to start over, leave out `resume=True`"
             )
         return about, [[*row, self.paths[row[0]]] for row in rows]
 
@@ -209,7 +210,7 @@ def write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[object
 
 
 def read_about(path: Path) -> dict[str, Any]:
-    """The JSON beside a table; {} if it is missing or is another file of that name."""
+    """The JSON next to a table; {} if it is missing or is another file of that name."""
     with suppress(OSError, ValueError):
         found = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(found, dict) and {"melfast", "model", "columns"} <= set(found):

@@ -18,16 +18,15 @@ from melfast.data.preprocess import ColourSpace
 from melfast.data.views import Tta, require_views
 from melfast.engines.backends import Backend, open_engine
 from melfast.engines.base import Engine, Outputs
-from melfast.engines.foreign import Numbers, Output
+from melfast.engines.foreign import Numbers, OutputKind
 from melfast.io.errors import ImageError, InputError
 from melfast.io.log import logger
 from melfast.io.memory import Source
-from melfast.io.pictures import Picture, sources
+from melfast.io.pictures import ImageLike, sources
 from melfast.io.words import check_words, require_word
-from melfast.models.record import ModelRecord
+from melfast.models.record import DEFAULT_THRESHOLD, ModelRecord
 from melfast.models.running import Ask, InferenceSettings, run_batches, take_usable
 
-DEFAULT_THRESHOLD = 0.5
 DEFAULT = InferenceSettings(batch_size=32)
 GroupsOf = Callable[[NDArray[np.int64]], NDArray[np.int64]]
 
@@ -60,7 +59,7 @@ def model_threshold(record: ModelRecord, wanted: float | None) -> tuple[float, s
     if wanted is not None:
         if not 0.0 <= wanted <= 1.0:
             raise InputError(f"`threshold` must be in 0..1, got {wanted:g}")
-        return wanted, "as asked for"
+        return wanted, "as requested"
     if record.threshold is None:
         return DEFAULT_THRESHOLD, "the model has none"
     return record.threshold, f"the model's, by {record.threshold_rule or 'an unnamed rule'}"
@@ -75,7 +74,7 @@ def group_index(names: Sequence[str], groups: Sequence[str]) -> NDArray[np.int64
 def unknown_groups_note(count: int, total: int, record: ModelRecord) -> str:
     """A message on images without a tone group, for a model that uses it."""
     given = ["the mean over the groups"] * record.takes_group
-    given += ["the threshold of all images"] * bool(record.group_thresholds)
+    given += ["the threshold for all images"] * bool(record.group_thresholds)
     return (
         f"the tone group of {count:,} of {total:,} images is unknown, and the model uses it: "
         f"they get {' and '.join(given)}"
@@ -160,7 +159,7 @@ class Predictor:
         colour: ColourSpace | None = None,
         mean: Numbers | None = None,
         std: Numbers | None = None,
-        model_output: Output | None = None,
+        model_output: OutputKind | None = None,
     ) -> None:
         """Takes the arguments of `open_engine`."""
         self._path = Path(model).absolute()
@@ -200,7 +199,7 @@ class Predictor:
 
     def __call__(
         self,
-        images: Picture | Iterable[Picture],
+        images: ImageLike | Iterable[ImageLike],
         *,
         groups: Sequence[str | None] | None = None,
         batch_size: int = 32,

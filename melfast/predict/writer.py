@@ -51,7 +51,7 @@ class TableOptions:
         ita: write columns `ita` (degrees), `ita_quality`, `group` like `melfast prepare ita`; a group of
             the model stated in ImageFiles takes precedence.
         overlay: folder for pictures with the outline of the lesion and the results; None: none.
-        threshold_source: where the threshold comes from, for the JSON beside the table.
+        threshold_source: where the threshold comes from, for the JSON next to the table.
         submission: write the published form, only SUBMISSION_COLUMNS.
     """
 
@@ -107,7 +107,7 @@ def header_of(record: ModelRecord, wanted: TableOptions) -> list[str]:
     """
     header = list(SUBMISSION_COLUMNS if wanted.submission else COLUMNS)
     if wanted.submission and (wanted.logits or wanted.groups or wanted.ita):
-        raise InputError("--format submission: holds image_name and target alone; drop the --with- options")
+        raise InputError("--format submission: holds only image_name and target; drop the --with- options")
     if wanted.logits:
         header += [f"logit_{i}" for i in range(record.num_logits)]
     if wanted.groups:
@@ -162,7 +162,7 @@ def write_predictions(
 
     The table is CSV, or Parquet if its name ends in .parquet. Probabilities are written so that their
     float32 can be recovered. Images that cannot be read or predicted are listed in NAME.failed.csv
-    beside the table, which exists only if there are any; NAME.json describes how the table was made.
+    next to the table, which exists only if there are any; NAME.json describes how the table was made.
     Rows are kept in OUTPUT.partial as they come; if stopped, it stays, and `resume` continues from it.
 
     Args:
@@ -172,7 +172,7 @@ def write_predictions(
         progress: called with the number of images of each batch.
     Raises:
         NothingReadError: no image has a row.
-        InputError: a table cannot be written, another process writes it, or a file beside it was not
+        InputError: a table cannot be written, another process writes it, or a file next to it was not
             written by melfast; no file is left half-written.
         ImageError: an image has no row, under `on_error="raise"`.
         Stopped: Ctrl-C, if there are rows to keep. Other errors then have a note.
@@ -358,11 +358,11 @@ def group_probabilities(logits_bk: NDArray[np.float32], record: ModelRecord) -> 
 
 
 def require_own(output: Path) -> None:
-    """Raises InputError if a file beside the table was not written by melfast."""
+    """Raises InputError if a file next to the table was not written by melfast."""
     require_own_table(failed_path(output), FAILED_COLUMNS)
     about = about_path(output)
     if about.exists() and not read_about(about):
-        raise InputError(f"{about}: is there already and is not melfast's; move it, or choose another output")
+        raise InputError(f"{about}: already exists and was not written by melfast; move it, or choose another output")
 
 
 def _number(value: np.float32) -> str:

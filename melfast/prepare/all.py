@@ -1,6 +1,6 @@
-"""All: the steps from an imported table to a manifest to train from, each image decoded once.
+"""All: run the steps from an imported table to a manifest for training, decoding each image once.
 
-The table and the files are those that the single commands make, one after the other.
+The table and the files are the same as those of the single commands, run one after the other.
 """
 
 import os
@@ -14,12 +14,11 @@ from melfast.data.manifest import Manifest, moved
 from melfast.io.files import require_new
 from melfast.io.journal import Journal
 from melfast.prepare import check, dedup, ita, masks, resize
-from melfast.prepare.picture import Picture, open_picture
 from melfast.prepare.settings import STEPS, PrepareConfig, StepName
 from melfast.prepare.split import split_manifest, unused_identities
-from melfast.prepare.sweep import Bad, Bar, Result, SweepResult, no_bar, sweep
+from melfast.prepare.sweep import Bad, Bar, Result, Step, SweepResult, no_bar, run_step
 
-# Columns that a step fills, of which the table may have some already.
+# Columns that a step fills; a table that already has one of them does not need the step.
 FILLED: dict[str, tuple[str, ...]] = {
     "dedup": ("duplicate_group",),
     "masks": ("mask_path",),
@@ -29,26 +28,13 @@ FILLED: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class Step:
-    """What is done to each image.
-
-    Attributes:
-        work: of a row and its picture, to what a journal keeps of it.
-        still_good: whether the files of such a result are still there.
-    """
-
-    work: Callable[[int, Picture], Result]
-    still_good: Callable[[int, Result], bool] = lambda row, result: True
-
-
-@dataclass(frozen=True)
 class Plan:
-    """What is to be done with a table.
+    """The steps to run on a table.
 
     Attributes:
-        rows: as they will lie beside the output.
-        steps: those that are taken, in their order.
-        notes: which are not, and why, a line each.
+        rows: the table, with paths relative to the output.
+        steps: the steps to run, in order.
+        notes: the steps to skip and why, one line each.
     """
 
     rows: Manifest
@@ -68,7 +54,7 @@ class Plan:
 
     @property
     def folders(self) -> list[Path]:
-        """That files are written to."""
+        """The folders that files are written to."""
         each = {"masks": self.masks_folder, "resize": self.copies_folder}
         return [folder for name, folder in each.items() if name in self.steps]
 
@@ -79,7 +65,7 @@ class Plan:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What results of an image depend on, for a journal."""
+        """The settings that the results of an image depend on, for the journal."""
         names = ("mask_method", "convention", "size", "quality")
         steps = [name for name in self.steps if name != "split"]
         return {
@@ -89,7 +75,7 @@ class Plan:
         }
 
     def require_new_files(self) -> None:
-        """Raises InputError where files would be replaced."""
+        """Raises InputError if files would be replaced."""
         names = self.rows.image_names
         if "masks" in self.steps:
             require_new(self.masks_folder / masks.mask_file(name) for name in names)
@@ -101,11 +87,11 @@ class Plan:
 class Prepared:
     """
     Attributes:
-        manifest: what is to be written.
-        bad: the images that were put aside, or, without a check, have no values.
-        resumed: images taken from the journal.
-        summary: (step, what it did) for people.
-        notes: what the user should know of, a line each.
+        manifest: the manifest to write.
+        bad: images that were left out or, without the step `check`, have empty cells.
+        resumed: number of images taken from the journal.
+        summary: (step, what it did) to show.
+        notes: notes for the user, one line each.
     """
 
     manifest: Manifest
@@ -118,11 +104,11 @@ class Prepared:
 def plan_steps(
     rows: Manifest, output: Path, config: PrepareConfig, default: Collection[str] = STEPS, *, force: bool = False
 ) -> Plan:
-    """Which steps are taken.
+    """Chooses the steps to run.
 
     Args:
-        default: those that are, where the config says nothing.
-        force: also where the table has what they give.
+        default: steps to run unless the config says otherwise.
+        force: run steps even if the table already has their columns.
     Raises:
         InputError: the rows cannot be split.
     """
@@ -141,64 +127,52 @@ def plan_steps(
         else:
             chosen.append(name)
     if "split" in chosen:
-        split_manifest(rows, config.fractions, config.seed)  # what it refuses, before the work
+        split_manifest(rows, config.fractions, config.seed)  # raises its errors before the work
     return Plan(moved(rows, output), config, tuple(chosen), notes)
 
 
 def prepare(plan: Plan, *, threads: int = 1, journal: Journal | None = None, bar: Bar = no_bar) -> Prepared:
-    """Takes the steps of a plan.
+    """Runs the steps of a plan.
 
     Args:
-        threads: images at a time.
-        journal: images that it knows are not read again.
+        threads: number of images processed at the same time.
+        journal: images that it contains are not read again.
         bar: as melfast.cli.progress.progress_bar, for each stage.
     Raises:
-        InputError: a file cannot be written, or what is left of the rows cannot be split.
+        InputError: a file cannot be written, or the remaining rows cannot be split.
     """
     rows = plan.rows
     steps = _steps(plan)
-    paths, given = rows.image_paths, rows.mask_paths
-
-    def work(row: int) -> Result:
-        with open_picture(paths[row], given[row]) as picture:
-            return {name: step.work(row, picture) for name, step in steps.items()}
-
-    def still_good(row: int, result: Result) -> bool:
-        return all(step.still_good(row, result[name]) for name, step in steps.items())
-
+    every = Step(
+        lambda row, picture: {name: step.work(row, picture) for name, step in steps.items()},
+        lambda row, result: all(step.still_good(row, result[name]) for name, step in steps.items()),
+    )
     swept = SweepResult([None] * len(rows), [])
     if steps:
         with bar("preparing", len(rows)) as advance:
-            swept = sweep(rows, work, threads=threads, journal=journal, still_good=still_good, progress=advance)
-    return _gather(plan, swept, lambda rows, found: dedup.compare(rows, found, threads=threads, bar=bar))
+            swept = run_step(rows, every, threads=threads, journal=journal, progress=advance)
+    return _gather(plan, swept, lambda rows, found: dedup.find_duplicates(rows, found, threads=threads, bar=bar))
 
 
 def _steps(plan: Plan) -> dict[str, Step]:
-    """What is done to each image, in the order of STEPS: a later step sees the mask of an earlier one."""
-    config, names = plan.config, plan.rows.image_names
-    given = [path is not None for path in plan.rows.mask_paths]
-    files = [plan.masks_folder / masks.mask_file(name) for name in names]
-    places = [resize.copy_files(plan.copies_folder, name) for name in names]
+    """The steps for each image, in the order of STEPS, because a later one uses the mask of an earlier one."""
+    config, rows = plan.config, plan.rows
     every = {
-        "check": Step(lambda row, picture: check.look_over(picture)),
-        "dedup": Step(lambda row, picture: dedup.thumbnail(picture)),
-        "masks": Step(
-            lambda row, picture: masks.write_mask(picture, files[row], config.mask_method),
-            lambda row, result: masks.mask_is_there(result, files[row]),
-        ),
-        "ita": Step(lambda row, picture: ita.tone_result(picture, config.convention)),
-        "resize": Step(
-            lambda row, picture: resize.write_copy(picture, places[row], config.size, config.quality),
-            lambda row, result: resize.copy_is_there(
-                result, places[row], with_mask=given[row] or "masks" in plan.steps
-            ),
+        "check": check.CHECK,
+        "dedup": dedup.THUMBNAIL,
+        "masks": masks.mask_step(rows, plan.masks_folder, config.mask_method),
+        "ita": ita.tone_step(config.convention),
+        "resize": resize.resize_step(
+            rows, plan.copies_folder, config.size, config.quality, masked="masks" in plan.steps
         ),
     }
     return {name: every[name] for name in plan.steps if name in every}
 
 
-def _gather(plan: Plan, swept: SweepResult, compare: Callable[[Manifest, SweepResult], dedup.Duplicates]) -> Prepared:
-    """The table of what was found of each image."""
+def _gather(
+    plan: Plan, swept: SweepResult, find_duplicates: Callable[[Manifest, SweepResult], dedup.Duplicates]
+) -> Prepared:
+    """Combines the results of all images into the table."""
     rows, results, config, steps = plan.rows, swept.results, plan.config, plan.steps
     summary: list[tuple[str, str]] = []
     notes = list(plan.notes)
@@ -217,7 +191,7 @@ def _gather(plan: Plan, swept: SweepResult, compare: Callable[[Manifest, SweepRe
         notes += check.manifest_remarks(rows, checked.profiles)
         summary.append(("check", f"{len(rows):,} images good, {len(swept.bad):,} bad"))
     if "dedup" in steps:
-        rows = dedup.with_duplicates(rows, compare(rows, of("dedup")))
+        rows = dedup.with_duplicates(rows, find_duplicates(rows, of("dedup")))
         notes += [f"targets differ in {line}" for line in dedup.contradictions(rows)]
         kinds = Counter(rows.column("duplicate_kind"))
         told = "; ".join(f"{kind} {kinds[kind]:,}" for kind in dedup.KINDS if kinds[kind])
@@ -252,7 +226,7 @@ def _gather(plan: Plan, swept: SweepResult, compare: Callable[[Manifest, SweepRe
 
 
 def _remove_files(result: Result | None) -> None:
-    """Those made for an image that is left out after all."""
+    """Removes the files of an image that is left out after all."""
     for made in (result or {}).values():
         for name in ("path", "mask_path"):
             if made.get(name):

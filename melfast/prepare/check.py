@@ -1,24 +1,23 @@
-"""Check: every image and mask of a manifest decoded once, to its end, in parallel."""
+"""Check: decode every image and mask of a manifest completely, in parallel."""
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from melfast.data.manifest import Manifest
-from melfast.prepare.picture import Picture, open_picture
-from melfast.prepare.sweep import Bad, Result, SweepResult, sweep
+from melfast.prepare.picture import Picture
+from melfast.prepare.sweep import Bad, Result, Step, SweepResult
 
 NO_PROFILES: Counter[str] = Counter()
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckResult:
     """What a check found.
 
     Attributes:
-        good: the rows that can be used, with their `width` and `height` in pixels.
+        good: the usable rows, with their `width` and `height` in pixels.
         bad: the others.
-        profiles: of the good ones, how many have a colour profile of each name.
+        profiles: number of good images by the name of their colour profile.
     """
 
     good: Manifest
@@ -26,37 +25,16 @@ class Checked:
     profiles: Counter[str]
 
 
-def check_manifest(manifest: Manifest, *, threads: int = 1, progress: Callable[[], None] = lambda: None) -> Checked:
-    """Decodes each image, and its mask where it has one, which must have the image's size.
-
-    A JPEG is decoded at a part of its size: all of its data are read for that, too, and the decoder
-    accepts no damage.
-
-    Args:
-        threads: images at a time.
-        progress: called as each image is done.
-    Raises:
-        InputError: a row has no path.
-    """
-    paths, masks = manifest.image_paths, manifest.mask_paths
-
-    def work(row: int) -> Result:
-        with open_picture(paths[row], masks[row]) as picture:
-            return look_over(picture)
-
-    return checked_rows(manifest, sweep(manifest, work, threads=threads, progress=progress))
-
-
-def checked_rows(manifest: Manifest, swept: SweepResult) -> Checked:
-    """Of the results of `look_over`."""
+def checked_rows(manifest: Manifest, swept: SweepResult) -> CheckResult:
+    """The outcome of a check, from the results of `look_over`."""
     sizes = [size for size in swept.results if size is not None]
     good = manifest.select([row for row, size in enumerate(swept.results) if size is not None])
     good = good.with_columns(width=[size["width"] for size in sizes], height=[size["height"] for size in sizes])
-    return Checked(good, swept.bad, Counter(size["profile"] for size in sizes if size["profile"]))
+    return CheckResult(good, swept.bad, Counter(size["profile"] for size in sizes if size["profile"]))
 
 
 def manifest_remarks(manifest: Manifest, profiles: Counter[str] = NO_PROFILES) -> list[str]:
-    """What a table says that training will stumble over, and the colour profiles of its images."""
+    """Properties of a table that will cause trouble in training, and the colour profiles of its images."""
     targets = manifest.targets
     listed = ", ".join(f"{count:,} {name}" for name, count in profiles.most_common())
     notes = [f"colour profiles, converted to sRGB as images are read: {listed}"] if listed else []
@@ -72,7 +50,13 @@ def manifest_remarks(manifest: Manifest, profiles: Counter[str] = NO_PROFILES) -
 
 
 def look_over(picture: Picture) -> Result:
-    """The image's size; raises ImageError with what is wrong with it or its mask."""
+    """Decodes an image, and its mask if it has one, which must have the size of the image.
+
+    A JPEG is decoded at a fraction of its size, which also reads all of its data and detects any damage.
+
+    Raises:
+        ImageError: the image or its mask is bad.
+    """
     height, width = picture.size
     if picture.mask is not None and picture.mask.shape != (height, width):
         tall, wide = picture.mask.shape
@@ -80,3 +64,6 @@ def look_over(picture: Picture) -> Result:
             f"mask {picture.mask_path}: found {wide} x {tall} pixels, expected {width} x {height} as the image"
         )
     return {"width": width, "height": height, "profile": picture.profile}
+
+
+CHECK = Step(lambda row, picture: look_over(picture))

@@ -1,4 +1,4 @@
-"""Dedup: copies of one picture among the images of a manifest, and which of them is kept."""
+"""Dedup: find copies of the same picture in a manifest, and choose the one to keep."""
 
 import base64
 import hashlib
@@ -21,21 +21,20 @@ from melfast import core
 from melfast.data.manifest import Manifest
 from melfast.io.errors import ImageError
 from melfast.io.images import read_bytes, read_image
-from melfast.io.journal import Journal
 from melfast.io.tables import read_table, require_columns
+from melfast.prepare.alignment import SIDE, aligned_similarity
 from melfast.prepare.lookalike import candidate_pairs, search_steps
-from melfast.prepare.picture import Picture, open_picture
-from melfast.prepare.registration import SIDE, lay_over
-from melfast.prepare.sweep import Bad, Bar, Result, SweepResult, no_bar, sweep
+from melfast.prepare.picture import Picture
+from melfast.prepare.sweep import Bad, Bar, Result, Step, SweepResult, no_bar
 
-# From the surest to the least: a pair is called by the first that holds.
+# From the most to the least certain; a pair gets the first that applies.
 KINDS = ("bytes", "pixels", "near", "table")
 TABLE_COLUMNS = ("image_name_1", "image_name_2")
-# Correlation of fine detail and difference of mean colour (grey levels) of one picture, chosen on
-# HAM10000: copies planted there lie above 0.88 and below 1. Of 6,000 pairs of two lesion_ids three
-# lie above 0.75 (0.84, 0.90, 0.98), and seem to show one lesion. A second photograph of a lesion,
-# registered, comes close in detail, but rarely in colour; above the upper limit most pairs seen are
-# one photograph in another tint.
+# Limits for the correlation of fine detail and the difference of mean colour (grey levels) of copies,
+# chosen on HAM10000: planted copies have a correlation above 0.88 and a difference below 1. Of 6,000
+# pairs with different lesion_ids, three correlate above 0.75 (0.84, 0.90, 0.98), and seem to show the
+# same lesion. A second photograph of a lesion, once aligned, is similar in detail, but rarely in colour;
+# above the upper limit, most pairs are one photograph in two tints.
 _DETAIL, _COLOUR = 0.85, 1.5
 _DETAIL_ANY_COLOUR = 0.98
 _PAIRS_AT_A_TIME = 256
@@ -48,9 +47,9 @@ class Duplicates:
     """What a search found.
 
     Attributes:
-        pairs: rows (the smaller first) that are one picture, and the kind, one of KINDS.
-        sizes: pixels of each image, 0 where it is bad.
-        bad: images that could not be looked at.
+        pairs: rows (the smaller first) that show the same picture, and the kind, one of KINDS.
+        sizes: number of pixels of each image, 0 for a bad one.
+        bad: images that could not be read.
         resumed: images taken from the journal.
     """
 
@@ -60,33 +59,16 @@ class Duplicates:
     resumed: int
 
 
-def find_duplicates(
-    manifest: Manifest, *, threads: int = 1, journal: Journal | None = None, bar: Bar = no_bar
-) -> Duplicates:
+def find_duplicates(manifest: Manifest, swept: SweepResult, *, threads: int = 1, bar: Bar = no_bar) -> Duplicates:
     """Finds images with the same bytes, the same pixels, or nearly the same picture.
 
-    Nearly: turned by any angle, mirrored, rescaled, encoded anew, or cropped by up to 5 % a side.
+    Nearly: turned by any angle, mirrored, rescaled, re-encoded, or cropped by up to 5 % a side.
 
     Args:
-        threads: images at a time.
-        journal: images that it knows are not read again.
-        bar: as melfast.cli.progress.progress_bar, for each of the stages.
-    Raises:
-        InputError: as sweep.
+        swept: results of the step THUMBNAIL.
+        threads: number of threads.
+        bar: as melfast.cli.progress.progress_bar, for each stage.
     """
-    paths = manifest.image_paths
-
-    def work(row: int) -> Result:
-        with open_picture(paths[row]) as picture:
-            return thumbnail(picture)
-
-    with bar("reading", len(manifest)) as advance:
-        swept = sweep(manifest, work, threads=threads, journal=journal, progress=advance)
-    return compare(manifest, swept, threads=threads, bar=bar)
-
-
-def compare(manifest: Manifest, swept: SweepResult, *, threads: int = 1, bar: Bar = no_bar) -> Duplicates:
-    """`find_copies` of the results of `thumbnail`."""
     paths = manifest.image_paths
     good = [row for row, result in enumerate(swept.results) if result is not None]
     results = [result for result in swept.results if result is not None]
@@ -98,7 +80,7 @@ def compare(manifest: Manifest, swept: SweepResult, *, threads: int = 1, bar: Ba
         alike = [(good[a], good[b]) for a, b in _near(results, pool, bar)]
         shapes = {row: (r["height"], r["width"]) for row, r in zip(good, results, strict=True)}
         twins = [pair for pair in alike if shapes[pair[0]] == shapes[pair[1]]]
-        # A picture without detail is like no other: found by its looks alone.
+        # A picture without detail resembles no other, so equal thumbnails are compared, too.
         looks = ((*shapes[row], r["picture"]) for row, r in zip(good, results, strict=True))
         twins += _equal_neighbours(good, looks)
         twins = [pair for pair in dict.fromkeys(twins) if pair not in pairs]
@@ -112,7 +94,7 @@ def table_pairs(manifest: Manifest, path: str | Path) -> tuple[list[Pair], int]:
     """Pairs of a table with the columns image_name_1 and image_name_2.
 
     Returns:
-        The pairs of rows, and how many rows of the table name an image that is not in the manifest.
+        The pairs of rows, and the number of table rows that name an image missing from the manifest.
     Raises:
         InputError: as read_table, or a column is missing.
     """
@@ -131,12 +113,12 @@ def table_pairs(manifest: Manifest, path: str | Path) -> tuple[list[Pair], int]:
 def with_duplicates(manifest: Manifest, copies: Duplicates, listed: Iterable[Pair] = ()) -> Manifest:
     """The manifest with duplicate_group, duplicate_of and duplicate_kind.
 
-    A group is numbered from 1 in the order of its first row; images alone have ''. The row kept of
-    a group is labelled before unlabelled, then has the most pixels, then stands first; the others
-    have its name in duplicate_of, and the surest kind of their pairs in duplicate_kind.
+    Groups are numbered from 1 in the order of their first rows; an image without copies has ''. The
+    row that is kept is labelled if any is, then has the most pixels, then comes first; the others have
+    its name in duplicate_of, and the most certain kind of their pairs in duplicate_kind.
 
     Args:
-        listed: pairs of a table, joined to those found.
+        listed: further pairs, from a table.
     """
     pairs = dict(copies.pairs)
     _add(pairs, listed, "table")
@@ -157,12 +139,12 @@ def with_duplicates(manifest: Manifest, copies: Duplicates, listed: Iterable[Pai
 
 
 def rows_kept(manifest: Manifest) -> Manifest:
-    """The rows that are no copy of another."""
+    """The rows that are not copies of another row."""
     return manifest.select(manifest.column("duplicate_of") == "")
 
 
 def duplicates_summary(manifest: Manifest) -> list[str]:
-    """How many copies of each kind, in how many groups."""
+    """Number of copies of each kind, and of groups."""
     kinds = Counter(manifest.column("duplicate_kind"))
     groups = len(set(manifest.column("duplicate_group")) - {""})
     lines = [f"{kind:6} {kinds[kind]:7,}" for kind in KINDS if kinds[kind]]
@@ -170,7 +152,7 @@ def duplicates_summary(manifest: Manifest) -> list[str]:
 
 
 def contradictions(manifest: Manifest) -> list[str]:
-    """Groups with benign and malignant images, a line each."""
+    """Groups with both benign and malignant images, one line each."""
     members = defaultdict(list)
     for row, group in enumerate(manifest.column("duplicate_group")):
         if group and manifest.targets[row] >= 0:
@@ -184,12 +166,15 @@ def contradictions(manifest: Manifest) -> list[str]:
 
 
 def thumbnail(picture: Picture) -> Result:
-    """The size and a small square picture, itself a JPEG: a journal holds a third as much then."""
+    """The size, and a small square picture as a JPEG, which takes a third of the space in a journal."""
     image, (height, width), extent = picture.decoded(lambda height, width: (2 * SIDE, 2 * SIDE))
     small = np.empty((SIDE, SIDE, 3), np.uint8)
     core.resize(image, small, extent=extent)
     encoded = simplejpeg.encode_jpeg(small, quality=95, colorsubsampling="444")
     return {"height": height, "width": width, "picture": base64.b64encode(encoded).decode()}
+
+
+THUMBNAIL = Step(lambda row, picture: thumbnail(picture))
 
 
 def _near(results: list[Result], pool: ThreadPoolExecutor, bar: Bar) -> list[Pair]:
@@ -203,7 +188,7 @@ def _near(results: list[Result], pool: ThreadPoolExecutor, bar: Bar) -> list[Pai
     chunks = np.array_split(candidates, -(-len(candidates) // _PAIRS_AT_A_TIME))
     near: list[Pair] = []
     with _one_torch_thread(), bar("comparing", len(chunks)) as advance:
-        laid = pool.map(lambda chunk: lay_over(pictures, chunk), chunks)
+        laid = pool.map(lambda chunk: aligned_similarity(pictures, chunk), chunks)
         for chunk, (detail, colour) in zip(chunks, laid, strict=True):
             same = (detail >= _DETAIL_ANY_COLOUR) | ((detail >= _DETAIL) & (colour <= _COLOUR))
             near += [(one, other) for one, other in chunk[same].tolist()]
@@ -213,7 +198,7 @@ def _near(results: list[Result], pool: ThreadPoolExecutor, bar: Bar) -> list[Pai
 
 @contextmanager
 def _one_torch_thread() -> Iterator[None]:
-    """Threads of ours, each with its pairs, instead of torch's, which wait for each other."""
+    """Uses one torch thread per thread of ours, because torch's own threads would wait for each other."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -241,7 +226,7 @@ def _same_pixels(one: Path, other: Path) -> bool:
 
 
 def _equal_neighbours(rows: list[int], keys: Iterable[object]) -> list[Pair]:
-    """Each row with the next of the same key: enough to tie all of them."""
+    """Pairs of consecutive rows with the same key, which is enough to connect all of them."""
     members = defaultdict(list)
     for row, key in zip(rows, keys, strict=True):
         members[key].append(row)
@@ -249,7 +234,7 @@ def _equal_neighbours(rows: list[int], keys: Iterable[object]) -> list[Pair]:
 
 
 def _groups(count: int, pairs: Iterable[Pair]) -> list[list[int]]:
-    """Rows of two and more that pairs tie together, by their first row."""
+    """Groups of rows that are connected by pairs, ordered by their first row."""
     ends = np.array(list(pairs), np.intp).reshape(-1, 2)
     graph = coo_array((np.ones(len(ends), np.int8), (ends[:, 0], ends[:, 1])), shape=(count, count))
     labels = connected_components(graph, directed=False)[1]

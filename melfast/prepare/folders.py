@@ -49,8 +49,8 @@ def folder_table(folder: Path, files: list[str], kind: str, any_class: bool) -> 
         for file, part, word in zip(files, parts, words, strict=True):
             if part and not word and _split(part[0]):
                 raise InputError(
-                    f"{folder / file}: lies in a split's folder but in no class's, expected benign or malignant, or a "
-                    "diagnosis (for other words: `positive=WORD,WORD`)"
+                    f"{folder / file}: is in a split's folder but in no class folder, expected benign or malignant, "
+                    "or a diagnosis (for other words: `positive=WORD,WORD`)"
                 )
         inside = [i for i, word in enumerate(words) if word]
         if left := [file for file, word in zip(files, words, strict=True) if not word]:

@@ -171,7 +171,7 @@ def join_table(table: Table, side: Table) -> Table:
     rows = {key: row for row, key in enumerate(keys)}
     if len(rows) < len(keys):
         row = next(row for row, key in enumerate(keys) if rows[key] != row)
-        raise side.error(row, f"{theirs} {keys[row]!r} stands in line {side.lines[rows[keys[row]]]} too")
+        raise side.error(row, f"{theirs} {keys[row]!r} is already in line {side.lines[rows[keys[row]]]}")
     wanted = [rows.get(image_stem(cell), -1) for cell in left.cells(ours)]
     frame = table.frame.copy()
     for name in side.frame.columns:

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from melfast.prepare.registration import blur
+from melfast.prepare.alignment import blur
 
 # Maximum number of candidate pairs per picture.
 NEIGHBOURS = 8

@@ -1,9 +1,8 @@
-"""Masks: a PNG for every image of a manifest."""
+"""Masks: make a mask (PNG) for every image of a manifest."""
 
 import hashlib
 import struct
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,65 +12,38 @@ from numpy.typing import NDArray
 from melfast.data.manifest import Manifest, relative_folder
 from melfast.io.files import atomic_path
 from melfast.io.headers import PNG_MAGIC
-from melfast.io.journal import Journal
 from melfast.io.words import check_words
-from melfast.prepare.picture import Picture, open_picture, whole
-from melfast.prepare.sweep import Result, SweepResult, stamp, sweep
+from melfast.prepare.picture import Picture, whole
+from melfast.prepare.sweep import Result, Step, SweepResult, stamp
 from melfast.skin.masks import MaskMethod, make_mask, region_mask
 
-# Kept in file names as they are; what separates folders, or has a meaning in URLs, is not.
+# Kept in file names; characters that separate folders or have a meaning in URLs are escaped.
 PLAIN = " !#$&'()+,;=@[]{}~"
-# Of a file name without its suffix; file systems take 255 bytes.
+# Longest file name without its suffix; file systems allow 255 bytes.
 LONGEST = 200
 
 
 @check_words
-def make_masks(
-    manifest: Manifest,
-    folder: Path,
-    method: MaskMethod,
-    *,
-    threads: int = 1,
-    journal: Journal | None = None,
-    progress: Callable[[], None] = lambda: None,
-) -> SweepResult:
-    """Writes folder/IMAGE_NAME.png, uint8 0 or 255, as large as the image, for each row.
-
-    Args:
-        threads: images at a time.
-        journal: images whose mask it knows are not made again, unless the mask's file has changed.
-        progress: called as each image is done.
-    Returns:
-        Results of `mask_path` (as written) and `mask_area` (fraction of the image).
-    Raises:
-        InputError: a mask cannot be written.
-    """
-    paths = manifest.image_paths
+def mask_step(manifest: Manifest, folder: Path, method: MaskMethod) -> Step:
+    """Writes folder/IMAGE_NAME.png for each row, see `write_mask`; a mask whose file has changed is made again."""
     files = [folder / mask_file(name) for name in manifest.image_names]
-
-    def work(row: int) -> Result:
-        with open_picture(paths[row]) as picture:
-            return write_mask(picture, files[row], method)
-
-    return sweep(
-        manifest,
-        work,
-        threads=threads,
-        journal=journal,
-        still_good=lambda row, result: mask_is_there(result, files[row]),
-        progress=progress,
+    return Step(
+        lambda row, picture: write_mask(picture, files[row], method),
+        lambda row, result: bool(result["mask_stamp"] == stamp(files[row])),
     )
 
 
 @check_words
 def write_mask(picture: Picture, file: Path, method: MaskMethod) -> Result:
-    """Writes the mask of an image, which has it from then on.
+    """Writes the mask of an image, uint8 0 or 255, as large as the image, and makes it the mask of `picture`.
 
+    Returns:
+        `mask_path` (as written), `mask_area` (fraction of the image), and the stamp of the file.
     Raises:
         ImageError: the image is bad.
         InputError: the file cannot be written.
     """
-    # `published` looks at every pixel; the others work at a size of their own.
+    # `published` uses every pixel; the other methods work at a fixed size.
     if method == "published":
         mask = make_mask(picture.resized(whole), method)
     else:
@@ -82,15 +54,10 @@ def write_mask(picture: Picture, file: Path, method: MaskMethod) -> Result:
     return {"mask_path": str(file), "mask_area": area, "mask_stamp": stamp(file)}
 
 
-def mask_is_there(result: Result, file: Path) -> bool:
-    """Whether the file is still that of a result of `write_mask`."""
-    return bool(result["mask_stamp"] == stamp(file))
-
-
 def write_png(mask: NDArray[np.uint8], file: Path) -> None:
-    """A greyscale PNG of 8 bits, packed for runs of equal values, which Pillow cannot be asked for."""
+    """Writes an 8-bit greyscale PNG with run-length compression, an option that Pillow lacks."""
     height, width = mask.shape
-    rows = np.zeros((height, width + 1), np.uint8)  # each begins with its filter: none
+    rows = np.zeros((height, width + 1), np.uint8)  # each row starts with its filter type, 0: none
     rows[:, 1:] = mask
     packer = zlib.compressobj(1, strategy=zlib.Z_RLE)
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
@@ -103,7 +70,7 @@ def write_png(mask: NDArray[np.uint8], file: Path) -> None:
 
 @check_words
 def with_masks(manifest: Manifest, swept: SweepResult, method: MaskMethod) -> Manifest:
-    """The manifest with `mask_path`, `mask_area` and `mask_method`, '' where an image is bad."""
+    """The manifest with `mask_path`, `mask_area` and `mask_method`, '' for bad images."""
     results = [result or {} for result in swept.results]
     start = manifest.path.parent.resolve()
     paths = [result.get("mask_path") for result in results]
@@ -115,7 +82,7 @@ def with_masks(manifest: Manifest, swept: SweepResult, method: MaskMethod) -> Ma
 
 
 def seen_from(path: Path, folder: Path) -> str:
-    """A path as a manifest in `folder` (resolved) names it."""
+    """A path as written in a manifest in `folder` (resolved)."""
     return str(Path(relative_folder(str(path.parent.resolve()), folder), path.name))
 
 
@@ -125,8 +92,7 @@ def mask_file(image_name: str) -> str:
 
 
 def file_stem(image_name: str) -> str:
-    """A file name, without suffix, that no other image of the manifest has, inside the folder
-    whatever the name."""
+    """A file name without suffix, unique in the manifest and safe for any image name."""
     plain = quote(image_name, safe=PLAIN)
     if len(plain) > LONGEST:
         digest = hashlib.sha256(image_name.encode()).hexdigest()

@@ -56,7 +56,7 @@ def unpack_images(draft: Draft, packed: list[Path], folder: Path, root: Path) ->
 
 def _write(path: Path, data: bytes) -> None:
     if not data.startswith(JPEG_MAGIC):
-        raise OSError(f"{path.stem} is no JPEG")
+        raise OSError(f"{path.stem} is not a JPEG")
     if not path.is_file():
         with atomic_path(path) as temporary:
             temporary.write_bytes(data)

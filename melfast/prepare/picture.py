@@ -1,7 +1,7 @@
-"""Picture: one image on its way through the steps of preparing, decoded once for all of them.
+"""Picture: an image that is decoded once for all steps of the preparation.
 
-Alone or together the steps see the same pixels: a JPEG at the scale that serves them all at their
-default settings, however few of them run. A step that needs more has a decode of its own.
+Each step sees the same pixels whether it runs alone or with others: a JPEG is always decoded at the scale
+that all steps need at their default settings. A step that needs more detail decodes the image again.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ COPY_SIDE = 288
 class Picture:
     """
     Attributes:
-        mask_path: of the mask of its lesion; None where it has none.
+        mask_path: path of the lesion mask; None if there is none.
     """
 
     def __init__(self, image: ImageFile, mask_path: Path | None, held: ExitStack) -> None:
@@ -33,7 +33,7 @@ class Picture:
         self._decodes: dict[int, Scaled] = {}
 
     def decoded(self, needed: Needed = lambda height, width: (0, 0)) -> Scaled:
-        """As `melfast.io.images.read_scaled`, the pixels to be left as they are.
+        """Like `melfast.io.images.read_scaled`; do not modify the pixels.
 
         Raises:
             ImageError: the image is bad.
@@ -55,11 +55,11 @@ class Picture:
 
     @property
     def profile(self) -> str:
-        """What its colour profile calls itself; '' where it has none."""
+        """Name of the colour profile; '' if there is none."""
         return profile_of(self._image)
 
     def resized(self, size_of: Needed) -> NDArray[np.uint8]:
-        """As `melfast.io.images.read_resized`, the pixels to be left as they are."""
+        """Like `melfast.io.images.read_resized`; do not modify the pixels."""
         image, size, extent = self.decoded(size_of)
         wanted = size_of(*size)
         if image.shape[:2] == wanted:
@@ -80,7 +80,7 @@ class Picture:
 
     @cached_property
     def mask(self) -> NDArray[np.bool_] | None:
-        """Inside of the lesion, by the mask's file; raises ImageError, of the image, where that is bad."""
+        """The lesion mask, from its file; raises ImageError, naming the image, if the file is bad."""
         if self.mask_path is None:
             return None
         return read_mask_of(self._image.path, self.mask_path)
@@ -91,7 +91,7 @@ class Picture:
 
 @contextmanager
 def open_picture(path: Path, mask_path: Path | None = None) -> Iterator[Picture]:
-    """Raises ImageError as read_image; its pixels are there while the block lasts."""
+    """Opens an image; its pixels are valid inside the block. Raises ImageError like read_image."""
     with opened(path) as image, ExitStack() as held:
         yield Picture(image, mask_path, held)
 

@@ -1,70 +1,51 @@
-"""Resize: a working copy of each image of a manifest, small enough to be read again and again."""
+"""Resize: make a small working copy of each image of a manifest, to be read in every epoch."""
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import simplejpeg
-from numpy.typing import NDArray
 
 from melfast.data.manifest import Manifest
 from melfast.io.errors import ImageError
 from melfast.io.files import atomic_path
 from melfast.io.images import check_image, soft_mask
-from melfast.io.journal import Journal
 from melfast.prepare.masks import file_stem, seen_from, write_png
-from melfast.prepare.picture import Picture, copy_size, open_picture
-from melfast.prepare.sweep import Result, SweepResult, stamp, sweep
+from melfast.prepare.picture import Picture, copy_size
+from melfast.prepare.sweep import Result, Step, SweepResult, stamp
 
-# Above half of the mask, a pixel is the lesion's.
+# A pixel belongs to the lesion if at least half of it does.
 HALF = 128
 
 
-def resize_images(
-    manifest: Manifest,
-    folder: Path,
-    side: int,
-    quality: int,
-    *,
-    threads: int = 1,
-    journal: Journal | None = None,
-    progress: Callable[[], None] = lambda: None,
-) -> SweepResult:
-    """Writes folder/images/XX/IMAGE_NAME.jpg for each row, and folder/masks/XX/IMAGE_NAME.png where
-    it has a mask; XX spreads the files over 256 folders.
+def resize_step(manifest: Manifest, folder: Path, side: int, quality: int, *, masked: bool = False) -> Step:
+    """Writes folder/images/XX/IMAGE_NAME.jpg for each row, and folder/masks/XX/IMAGE_NAME.png if it
+    has a mask; XX spreads the files over 256 folders.
 
-    The shorter side becomes `side`, larger images only; upright, antialiased, chroma at full
-    resolution. Each file is decoded again before it takes its name.
+    The shorter side becomes `side`, unless it is smaller; upright, antialiased, chroma at full
+    resolution. A copy whose files have changed is made again.
 
     Args:
-        quality: of the JPEGs, 1..100.
-        threads: images at a time.
-        journal: images that it knows are not made again, unless a file of theirs has changed.
-        progress: called as each image is done.
-    Returns:
-        Results of `path`, `mask_path` (None without a mask), `width` and `height`.
-    Raises:
-        InputError: a file cannot be written.
+        quality: JPEG quality, 1..100.
+        masked: every image has a mask, from an earlier step.
     """
-    paths, masks = manifest.image_paths, manifest.mask_paths
-    places = [copy_files(folder, name) for name in manifest.image_names]
-
-    def work(row: int) -> Result:
-        with open_picture(paths[row], masks[row]) as picture:
-            return write_copy(picture, places[row], side, quality)
-
-    def still_good(row: int, result: Result) -> bool:
-        return copy_is_there(result, places[row], with_mask=masks[row] is not None)
-
-    return sweep(manifest, work, threads=threads, journal=journal, still_good=still_good, progress=progress)
+    files = [copy_files(folder, name) for name in manifest.image_names]
+    has_mask = [masked or path is not None for path in manifest.mask_paths]
+    return Step(
+        lambda row, picture: write_copy(picture, files[row], side, quality),
+        lambda row, result: copy_is_there(result, files[row], with_mask=has_mask[row]),
+    )
 
 
 def write_copy(picture: Picture, files: tuple[Path, Path], side: int, quality: int) -> Result:
-    """Writes the copies of an image and, where it has one, of its mask.
+    """Writes the copies of an image and of its mask, if it has one.
+
+    Each file is decoded again before it gets its final name.
 
     Args:
-        files: of `copy_files`.
+        files: result of `copy_files`.
+    Returns:
+        `path`, `mask_path` (None without a mask), `width`, `height`, and the stamps of the files.
     Raises:
         ImageError: the image or its mask is bad.
         InputError: a file cannot be written.
@@ -84,27 +65,16 @@ def write_copy(picture: Picture, files: tuple[Path, Path], side: int, quality: i
 
 
 def copy_is_there(result: Result, files: tuple[Path, Path], *, with_mask: bool) -> bool:
-    """Whether the files are still those of a result of `write_copy`."""
+    """Whether the files still are the ones that `write_copy` wrote."""
     if result["stamp"] != stamp(files[0]) or with_mask != (result["mask_path"] is not None):
         return False
     return not with_mask or bool(result["mask_stamp"] == stamp(files[1]))
 
 
-def read_small(path: Path, side: int) -> NDArray[np.uint8]:
-    """An image file with its shorter side at most `side`: uint8 [H, W, 3], upright.
-
-    Raises:
-        ImageError: as read_image.
-    """
-
-    with open_picture(path) as picture:
-        return picture.resized(lambda height, width: copy_size(height, width, side))
-
-
 def with_resized(manifest: Manifest, swept: SweepResult) -> Manifest:
-    """The rows whose image is good, pointing to the copies; `original_path` keeps where each was.
+    """The rows with good images, with the paths of the copies; `original_path` holds the earlier ones.
 
-    `width` and `height` are those of the copy; `original_path` that is there already stays.
+    `width` and `height` are those of the copy; an existing `original_path` is kept.
     """
     rows = [row for row, result in enumerate(swept.results) if result is not None]
     results = [result for result in swept.results if result is not None]
@@ -124,14 +94,14 @@ def with_resized(manifest: Manifest, swept: SweepResult) -> Manifest:
 
 
 def copy_files(folder: Path, image_name: str) -> tuple[Path, Path]:
-    """Where the copies of an image and of its mask go."""
+    """Paths of the copies of an image and of its mask."""
     stem = file_stem(image_name)
     part = hashlib.sha256(image_name.encode()).hexdigest()[:2]
     return folder / "images" / part / f"{stem}.jpg", folder / "masks" / part / f"{stem}.png"
 
 
 def _require_copy(temporary: Path, file: Path, width: int, height: int) -> None:
-    """Raises ImageError where what was written cannot be read again as it should."""
+    """Raises ImageError if the written file cannot be read, or has another size."""
     try:
         found = check_image(temporary)
     except ImageError as error:

@@ -4,26 +4,25 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from melfast.io.schema import checked, refused
+from melfast.io.schema import Fraction, checked, refused
 from melfast.prepare.picture import COPY_SIDE
 from melfast.skin.ita import Convention
 from melfast.skin.masks import MaskMethod
 from melfast.skin.tone import FitzpatrickMap, ToneGroups
 
 StepName = Literal["check", "dedup", "masks", "ita", "resize", "split"]
-# In their order.
+# In the order in which they run.
 STEPS: tuple[StepName, ...] = ("check", "dedup", "masks", "ita", "resize", "split")
-_Share = Annotated[float, Field(ge=0, le=1)]
 
 
 def _whole_split(split: tuple[float, ...]) -> tuple[float, ...]:
-    """A validator of fractions."""
+    """Validates that fractions add up to 1."""
     if abs(sum(split) - 1) > 1e-6:  # 0.7 + 0.15 + 0.15 is not 1 in floating point
         raise refused("fractions that add up to 1", list(split))
     return split
 
 
-Fractions = Annotated[tuple[_Share, _Share, _Share], AfterValidator(_whole_split)]
+Fractions = Annotated[tuple[Fraction, Fraction, Fraction], AfterValidator(_whole_split)]
 
 
 @checked()
@@ -31,22 +30,22 @@ class PrepareConfig:
     """Which steps prepare the images of a data set, and how; see `melfast prepare STEP --help`.
 
     Attributes:
-        check, dedup, masks, ita, resize, split: whether to take the step. By default `melfast
-            prepare all` takes all of them, and `melfast train` those that the run needs. What the
-            data set has already stays.
-        drop_copies: leave copies out, but one of each group, instead of marking them.
+        check, dedup, masks, ita, resize, split: whether to run the step. By default `melfast
+            prepare all` runs all of them, and `melfast train` those that the run needs. Columns that
+            the data set already has are kept.
+        drop_copies: keep only one image of each group of copies, instead of marking the copies.
         mask_method: what to mask.
-        masks_dir: folder of the masks; empty: masks-METHOD beside the output.
+        masks_dir: folder of the masks; empty: masks-METHOD next to the output.
         convention: true ITA, or the published method's 8-bit numbers.
         tone_groups: scale of the skin-tone groups.
         fitzpatrick: the source of the map from ITA to Fitzpatrick type.
-        min_quality: leave group and type empty where `ita_quality` is lower.
+        min_quality: leave group and type empty if `ita_quality` is lower.
         size: shorter side of the working copies, pixels; smaller images keep theirs.
-        quality: of their JPEGs.
-        copies_dir: folder of the copies; empty: resized-SIZE beside the output.
-        fractions: of the labelled images for train, valid and test. A training run splits by
+        quality: JPEG quality of the copies.
+        copies_dir: folder of the copies; empty: resized-SIZE next to the output.
+        fractions: fractions of the labelled images for train, valid and test. A training run splits by
             `data.split` and `data.split_seed` instead.
-        seed: of the split.
+        seed: seed of the split.
     """
 
     check: bool | None = None
@@ -61,7 +60,7 @@ class PrepareConfig:
     convention: Convention = "cielab"
     tone_groups: ToneGroups = "six"
     fitzpatrick: FitzpatrickMap = "kinyanjui_groh"
-    min_quality: _Share = 0.0
+    min_quality: Fraction = 0.0
     size: Annotated[int, Field(ge=8)] = COPY_SIDE
     quality: Annotated[int, Field(ge=1, le=100)] = 95
     copies_dir: str = ""

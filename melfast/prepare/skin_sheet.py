@@ -13,7 +13,7 @@ from melfast.io.errors import ImageError, InputError
 from melfast.io.images import read_resized
 from melfast.io.words import check_words
 from melfast.prepare.sweep import Bad
-from melfast.skin.former import shift_skin
+from melfast.skin.former import move_skin
 from melfast.skin.ita import estimate_tone
 from melfast.skin.masks import Region, find_regions, working_size
 
@@ -76,7 +76,7 @@ def sheet_row(
     tone = estimate_tone(work, regions=regions)
     row = [(work, f"ITA {_degrees(tone.ita_deg)}"), (paint(work, regions), "; ".join(tone.doubts))]
     for target in targets_deg:
-        moved = shift_skin(work, target, method=method, tone=tone, regions=regions)
+        moved = move_skin(work, target, method=method, tone=tone, regions=regions)
         row.append((moved.image, f"to {target:g}°: {_degrees(moved.tone.ita_deg)}"))
     return row
 

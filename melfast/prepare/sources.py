@@ -318,8 +318,8 @@ def _target_line(draft: Draft, manifest: Manifest) -> str:
     if not draft.target:
         return ""
     counts = {value: int((manifest.targets == value).sum()) for value in (1, 0, -1)}
-    unknown = f", unlabelled {counts[-1]:,}" if counts[-1] else ""
-    return f"{draft.target}: 1 {counts[1]:,}, 0 {counts[0]:,}{unknown}"
+    unknown = f", {counts[-1]:,} unlabelled" if counts[-1] else ""
+    return f"{draft.target}: {counts[1]:,} positive, {counts[0]:,} negative{unknown}"
 
 
 def _find_images(draft: Draft, root: Path, images: Path | None, on_missing: OnMissing) -> tuple[str, ...]:
@@ -335,7 +335,7 @@ def _find_images(draft: Draft, root: Path, images: Path | None, on_missing: OnMi
         names = [cell or name for cell, name in zip(given, draft.cells("image_name"), strict=True)]
         found = _under_manifest(index, index.find(names), folder)
         if not any(given) and (extra := index.extra(names)):
-            draft.notes.append(f"images in {where} that stand in no row: {extra}")
+            draft.notes.append(f"images in {where} that are in no row: {extra}")
         if index.copies:
             draft.notes.append(f"images in {where} that lie there several times, alike: {len(index.copies)}")
         by_name = sum(1 for cell, here, path in zip(given, paths, found, strict=True) if cell and not here and path)

@@ -44,8 +44,8 @@ def split_manifest(manifest: Manifest, fractions: Sequence[float] = FRACTIONS, s
         if fraction > 0 and not (names == name).any():
             parts = len(set(connected_parts(manifest)[place >= 0].tolist()))
             raise InputError(
-                f"{manifest.path}: split {name!r} comes out empty: {parts} patients, lesions "
-                f"or images cannot be parted {' : '.join(f'{f:g}' for f in wanted)}"
+                f"{manifest.path}: split {name!r} would be empty: {parts} patients, lesions "
+                f"or images cannot be divided {' : '.join(f'{f:g}' for f in wanted)}"
             )
     return manifest.with_columns(split=names)
 
@@ -133,12 +133,12 @@ def unused_identities(manifest: Manifest, columns: Sequence[str] | None = None) 
         in_two = int((there[there["split"] != ""].groupby(cells)["split"].nunique() > 1).sum())
         if torn:
             found = (
-                f"{in_two:,} of its {known.ngroups:,} values stand in more than one split"
+                f"{in_two:,} of its {known.ngroups:,} values are in more than one split"
                 if (rows["split"] != "").any()
-                else f"{torn:,} of its {known.ngroups:,} values have several images, which a split may part"
+                else f"{torn:,} of its {known.ngroups:,} values have several images, which a split may separate"
             )
             warnings.append(
-                f"column {name!r} looks like an identity and is not used: {found}; name it with "
+                f"column {name!r} looks like an id but is not used: {found}; name it with "
                 f"'melfast prepare import --patient-column {name}' (or --lesion-column), or rename it to patient_id"
             )
     return warnings

@@ -1,4 +1,4 @@
-"""Sweep: one function over every image of a manifest, in threads; bad images are put aside."""
+"""Sweep: apply a function to every image of a manifest, in threads; bad images are listed."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -15,12 +15,13 @@ from melfast.io.files import atomic_path
 from melfast.io.journal import Journal
 from melfast.io.log import Progress
 from melfast.io.tables import write_csv
+from melfast.prepare.picture import Picture, open_picture
 
 Result = dict[str, Any]
 # image_name, path and reason of an image that cannot be used.
 Bad = tuple[str, str, str]
 BAD_COLUMNS = ("image_name", "path", "reason")
-# Of a stage and its number of steps: gives a function to call at each.
+# From a stage and its number of steps, makes a function to call after each step.
 Bar = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
 
 
@@ -31,7 +32,7 @@ def no_bar(what: str, total: int) -> Iterator[Callable[[], None]]:
 
 
 def bar_of(progress: Progress) -> Bar:
-    """A Bar that tells of each step."""
+    """A Bar that reports each step to `progress`."""
 
     @contextmanager
     def bar(what: str, total: int) -> Iterator[Callable[[], None]]:
@@ -43,10 +44,10 @@ def bar_of(progress: Progress) -> Bar:
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What a sweep found.
+    """Result of a sweep.
 
     Attributes:
-        results: of each row, None where its image is bad.
+        results: result of each row, None for a bad image.
         bad: the bad images, in the order of the rows.
         resumed: rows whose result came from the journal of an earlier, interrupted sweep.
     """
@@ -68,12 +69,13 @@ def sweep(
     """Calls work(row) for every row.
 
     Args:
-        work: makes the result of a row, which JSON can hold if there is a journal; ImageError is
-            the row's own trouble, any other error ends the sweep. Runs in a thread.
-        threads: rows at a time.
-        journal: where results are kept, and found again; bad images are always tried again.
-        still_good: whether a result found in the journal can be taken as it is.
-        progress: called as each row is done.
+        work: returns the result of a row, JSON values if there is a journal. An ImageError marks
+            the row as bad, any other error ends the sweep. Runs in a thread.
+        threads: number of rows processed at the same time.
+        journal: stores the results, and provides those of an earlier run; bad images are always
+            tried again.
+        still_good: whether a result from the journal can still be used.
+        progress: called after each row.
     Raises:
         InputError: a row has no path; the journal cannot be written.
     """
@@ -101,7 +103,7 @@ def sweep(
         pool = ThreadPoolExecutor(threads)
         try:
             rows = {pool.submit(attempt, row): row for row in todo}
-            # As they are done: one slow image holds back nothing that is kept.
+            # In the order of completion, so that a slow image does not delay storing the others.
             for done in as_completed(rows):
                 row, found = rows[done], done.result()
                 if isinstance(found, str):
@@ -117,16 +119,47 @@ def sweep(
     return SweepResult(results, bad, len(kept))
 
 
+@dataclass(frozen=True)
+class Step:
+    """What a command does with each image of a manifest.
+
+    Attributes:
+        work: maps a row and its picture to the result of the row.
+        still_good: whether a result from the journal can still be used.
+    """
+
+    work: Callable[[int, Picture], Result]
+    still_good: Callable[[int, Result], bool] = lambda row, result: True
+
+
+def run_step(
+    manifest: Manifest,
+    step: Step,
+    *,
+    threads: int = 1,
+    journal: Journal | None = None,
+    progress: Callable[[], None] = lambda: None,
+) -> SweepResult:
+    """A sweep that opens the picture of each row, with its mask if it has one; see `sweep`."""
+    paths, masks = manifest.image_paths, manifest.mask_paths
+
+    def work(row: int) -> Result:
+        with open_picture(paths[row], masks[row]) as picture:
+            return step.work(row, picture)
+
+    return sweep(manifest, work, threads=threads, journal=journal, still_good=step.still_good, progress=progress)
+
+
 def write_quarantine(bad: list[Bad], path: Path) -> None:
-    """Writes image_name, path and reason of each bad image; the header alone if there are none."""
+    """Writes image_name, path and reason of each bad image; only the header if there are none."""
     with atomic_path(path) as temporary:
         write_csv(temporary, BAD_COLUMNS, bad)
 
 
 def stamp(path: Path) -> list[Any]:
-    """What tells one state of a file from another: where it is, its time and size."""
+    """Identifies the state of a file: its path, time and size."""
     try:
         status = os.stat(path)
-    except OSError:  # the work will say so
+    except OSError:  # `work` will report it
         return [str(path)]
     return [str(path.absolute()), status.st_mtime_ns, status.st_size]

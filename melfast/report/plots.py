@@ -96,7 +96,7 @@ def calibration(curves: Mapping[str, Sequence[Mapping[str, Any]]], scores: Mappi
     return figure
 
 
-def decision_curve(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
+def net_benefit(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     """Net benefit of acting on each model's probability, beside treating all or none (Vickers and Elkin 2006).
 
     Args:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from melfast.io.errors import InputError
-from melfast.io.tables import MISSING, Cells, read_cells
+from melfast.io.tables import MISSING, TextTable, read_cells
 
 # The first of these that a table has, in upper or lower case.
 NAME_COLUMNS = ("image_name", "image", "isic_id", "image_id", "filename", "file")
@@ -93,7 +93,7 @@ def read_predictions(path: str | Path, columns: Columns = USUAL) -> Predictions:
     return predictions_of(read_cells(path), columns)
 
 
-def predictions_of(table: Cells, asked: Columns = USUAL) -> Predictions:
+def predictions_of(table: TextTable, asked: Columns = USUAL) -> Predictions:
     """The predictions in a table.
 
     Columns are recognised by their usual names, see NAME_COLUMNS and the others. `target`, `label` and
@@ -229,17 +229,17 @@ def _agree(labels: NDArray[np.int64] | None, truth: NDArray[np.int64]) -> int | 
     return int((labels != truth)[known].sum()) if known.any() else None
 
 
-def _first(table: Cells, usual: Iterable[str], but: Sequence[str] = ()) -> str:
+def _first(table: TextTable, usual: Iterable[str], but: Sequence[str] = ()) -> str:
     there = {column.lower(): column for column in reversed(table.columns) if column not in but}
     return next((there[name] for name in usual if name in there), "")
 
 
-def _is_of_numbers(table: Cells, column: str) -> bool:
+def _is_of_numbers(table: TextTable, column: str) -> bool:
     cells = [cell for cell in table.columns[column] if cell.strip().lower() not in MISSING]
     return column.lower() not in OTHER_COLUMNS and bool(cells) and all(_number(cell) == _number(cell) for cell in cells)
 
 
-def _require_each_once(table: Cells, column: str) -> None:
+def _require_each_once(table: TextTable, column: str) -> None:
     names = table.columns[column]
     if "" in names:
         rows = [row for row, cell in enumerate(names) if not cell]
@@ -259,7 +259,7 @@ def _require_each_once(table: Cells, column: str) -> None:
         raise table.errors(again, column, f"{column} must name each image once{same}")
 
 
-def _numbers(table: Cells, column: str) -> NDArray[np.float64]:
+def _numbers(table: TextTable, column: str) -> NDArray[np.float64]:
     values = np.array([_number(cell) for cell in table.columns[column]])
     if wrong := np.flatnonzero(~((values >= 0) & (values <= 1))).tolist():
         raise table.errors(wrong, column, f"{column} must be a number in 0..1")
@@ -273,7 +273,7 @@ def _number(cell: str) -> float:
         return np.nan
 
 
-def _labels(table: Cells, column: str) -> NDArray[np.int64]:
+def _labels(table: TextTable, column: str) -> NDArray[np.int64]:
     cells = [cell.strip().lower() for cell in table.columns[column]]
     if wrong := [row for row, cell in enumerate(cells) if cell not in LABELS]:
         raise table.errors(wrong, column, f"{column} must be 0, 1, benign, malignant or empty")

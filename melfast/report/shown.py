@@ -110,7 +110,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "")
     body = "".join(
         "<tr>"
         + "".join(
-            f"<th scope=row>{cell}</th>" if i == 0 else f'<td data-label="{text(plain(name))}">{cell}</td>'
+            f"<th scope=row>{cell}</th>" if i == 0 else f'<td data-label="{text(without_tags(name))}">{cell}</td>'
             for i, (name, cell) in enumerate(zip(head, row, strict=True))
         )
         + "</tr>"
@@ -120,7 +120,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "")
     return f"<table class=data>{words}<thead><tr>{header}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def plain(markup: str) -> str:
+def without_tags(markup: str) -> str:
     """The text of a heading without its markup."""
     return html.unescape(re.sub("<[^>]*>", "", markup.split("<br>")[0]))
 

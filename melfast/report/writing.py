@@ -333,7 +333,7 @@ def draw(
         )
         keep(
             "decision-curve",
-            plots.decision_curve({name: of_models[name]["decision_curve"] for name in scores}),
+            plots.net_benefit({name: of_models[name]["decision_curve"] for name in scores}),
             "Net benefit of acting on the model's probability (cancers found, less false alarms weighed by the odds of "
             "the threshold), beside treating all lesions or none.",
         )
@@ -451,7 +451,7 @@ def _model(name: str, table: Predictions, threshold: float | None) -> Model:
         if table.score is None:
             raise InputError(f"{table.path}: has calls alone, for which `threshold` means nothing")
         called = (table.score >= threshold).astype(np.int64)
-        return Model(name, table.score, called, threshold, "as asked for")
+        return Model(name, table.score, called, threshold, "as requested")
     if table.called is None:
         return Model(name, table.score, None, None, "no calls and no threshold")
     if lacking := int((table.called < 0).sum()):

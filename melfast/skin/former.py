@@ -52,7 +52,7 @@ class Shifted:
 
 
 @check_words
-def shift_skin(
+def move_skin(
     image: NDArray[np.uint8],
     target_ita_deg: float,
     *,

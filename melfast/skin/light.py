@@ -5,7 +5,8 @@ from numpy.typing import NDArray
 
 Double = NDArray[np.float64]
 
-WHITE = np.array([0.95047, 1.0, 1.08883])  # D65, 2 degrees
+# IEC 61966-2-1, and the white of D65, 2 degrees; the same values as in csrc/kernels/rows.cpp.
+WHITE = np.array([0.95047, 1.0, 1.08883])
 RGB_TO_XYZ = np.array([[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]])
 _XYZ_TO_RGB = np.linalg.inv(RGB_TO_XYZ)
 

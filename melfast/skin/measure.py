@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
-from melfast.io.pictures import Picture, each
+from melfast.io.pictures import ImageLike, each
 from melfast.io.words import check_words
 from melfast.skin import former
 from melfast.skin.former import FormerMethod
@@ -13,7 +13,7 @@ from melfast.skin.masks import MaskMethod, make_mask
 
 
 @check_words
-def estimate_ita(images: Picture | Iterable[Picture], *, convention: Convention = "cielab") -> Any:
+def estimate_ita(images: ImageLike | Iterable[ImageLike], *, convention: Convention = "cielab") -> Any:
     """Estimates the skin tone of an image: its ITA in degrees, and the quality of the estimate.
 
         >>> import numpy as np
@@ -35,7 +35,7 @@ def estimate_ita(images: Picture | Iterable[Picture], *, convention: Convention 
 
 
 @check_words
-def lesion_mask(images: Picture | Iterable[Picture], *, method: MaskMethod = "lesion") -> Any:
+def lesion_mask(images: ImageLike | Iterable[ImageLike], *, method: MaskMethod = "lesion") -> Any:
     """Segments the lesion of an image (or its hair or clean skin, by `method`).
 
     Args:
@@ -51,12 +51,14 @@ def lesion_mask(images: Picture | Iterable[Picture], *, method: MaskMethod = "le
 
 
 @check_words
-def shift_skin(images: Picture | Iterable[Picture], target_ita_deg: float, *, method: FormerMethod = "exact") -> Any:
+def shift_skin(
+    images: ImageLike | Iterable[ImageLike], target_ita_deg: float, *, method: FormerMethod = "exact"
+) -> Any:
     """Moves the visible skin of an image to another ITA; the lesion is unchanged.
 
     Args:
         images: one or several, see melfast.io.pictures.sources.
-        target_ita_deg, method: see melfast.skin.former.shift_skin.
+        target_ita_deg, method: see melfast.skin.former.move_skin.
     Returns:
         Shifted: `image`, uint8 [H, W, 3], and the `tone` measured on it; a list of them for several
         images.
@@ -64,4 +66,4 @@ def shift_skin(images: Picture | Iterable[Picture], target_ita_deg: float, *, me
         ImageError: an image cannot be read.
         TypeError, ValueError: not an image.
     """
-    return each(lambda image: former.shift_skin(image, target_ita_deg, method=method), images)
+    return each(lambda image: former.move_skin(image, target_ita_deg, method=method), images)

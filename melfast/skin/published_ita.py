@@ -8,6 +8,8 @@ thousand, whose 8-bit CIELAB differs by one level.
 import numpy as np
 from numpy.typing import NDArray
 
+from melfast.skin.light import RGB_TO_XYZ
+
 WORK_HW = (256, 128)
 
 Int = NDArray[np.int64]
@@ -87,11 +89,8 @@ def _root_table() -> Int:
 
 _LINEAR = _linear_table()
 _ROOT = _root_table()
-_XYZ = np.rint(
-    (1 << _XYZ_BITS)
-    * np.array([[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]])
-    / np.array([[0.950456], [1.0], [1.088754]])
-).astype(np.int64)
+# OpenCV's own white.
+_XYZ = np.rint((1 << _XYZ_BITS) * RGB_TO_XYZ / np.array([[0.950456], [1.0], [1.088754]])).astype(np.int64)
 _L_SCALE = (116 * 255 + 50) // 100
 _L_SHIFT = -((16 * 255 * (1 << _ROOT_BITS) + 50) // 100)
 

@@ -39,7 +39,7 @@ class _Train(ModuleType):
         path = None if config is None else Path(config)
         loaded, sources = load_config(path, overrides)
         loaded = with_output(loaded, path)
-        run_training(loaded, sources, going_on=resume)
+        run_training(loaded, sources, resume=resume)
         return Path(loaded.output.dir)
 
 

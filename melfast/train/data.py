@@ -1,4 +1,4 @@
-"""The data of a run: taken in, split and checked once, kept as RUN/manifest.csv."""
+"""The data of a run: imported, split and checked once, and stored as RUN/manifest.csv."""
 
 import hashlib
 import os
@@ -24,7 +24,7 @@ from melfast.prepare.split import require_disjoint, split_manifest, unused_ident
 from melfast.prepare.sweep import bar_of, write_quarantine
 
 MANIFEST = "manifest.csv"
-AS_IT_IS = PrepareConfig()
+DEFAULTS = PrepareConfig()
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class LabelledImages:
     """One split's images that have a target.
 
     Attributes:
-        images: their files, masks and which of them are known to be whole.
+        images: their files and masks, and which files are known to be intact.
         names: their image_name.
-        rows: what a plan is drawn from; targets and groups among it.
+        rows: the input of a plan, with targets and groups.
     """
 
     images: ImageList
@@ -54,14 +54,14 @@ class LabelledImages:
 
     @property
     def digest(self) -> str:
-        """The same for the same images with the same targets in the same order."""
+        """Hash of the names and targets of the images, in order."""
         rows = "\n".join(f"{n},{t}" for n, t in zip(self.names, self.targets, strict=True))
         return hashlib.sha256(rows.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a run trains on and chooses its best checkpoint by."""
+    """The images that a run trains on, and those that select its best checkpoint."""
 
     train: LabelledImages
     valid: LabelledImages
@@ -69,13 +69,13 @@ class TrainingData:
 
 
 def write_run_manifest(settings: Config, run: Path, set_by_user: set[str], progress: Progress = no_progress) -> None:
-    """Reads, or imports and prepares, `data.path`, splits it where it is not, writes RUN/manifest.csv.
+    """Reads or imports `data.path`, prepares and splits it if necessary, and writes RUN/manifest.csv.
 
     Args:
-        progress: told of each image that is prepared.
+        progress: called after each prepared image.
     Raises:
-        InputError: nothing known at the path, splits or classes missing, patients or lesions on
-            both sides of the split, or image files that are not there or bad.
+        InputError: no known data set at the path, splits or classes are missing, patients or lesions
+            are in more than one split, or image files are missing or bad.
     """
     config = settings.data
     if not config.path:
@@ -83,7 +83,7 @@ def write_run_manifest(settings: Config, run: Path, set_by_user: set[str], progr
     source = Path(config.path)
     if source.exists() and (run / MANIFEST).exists() and source.samefile(run / MANIFEST):
         raise InputError(f"{source}: is data.path and would be replaced; expected another `output.dir`")
-    changed = {f"prepare.{name}" for name, value in vars(settings.prepare).items() if value != getattr(AS_IT_IS, name)}
+    changed = {f"prepare.{name}" for name, value in vars(settings.prepare).items() if value != getattr(DEFAULTS, name)}
     unused = set_by_user & (changed | {"data.kind", "data.images"})
     if is_manifest(source) and config.kind == "auto":
         manifest = read_manifest(source)
@@ -115,7 +115,7 @@ def write_run_manifest(settings: Config, run: Path, set_by_user: set[str], progr
 
 
 def _prepare(config: Config, source: Path, output: Path, progress: Progress) -> Manifest:
-    """Imports a data set and takes the steps that the run needs or the config asks for."""
+    """Imports a data set and runs the preparation steps that the run needs or the config requests."""
     found = import_dataset(source, config.data.kind, Path(config.data.images) if config.data.images else None)
     plan = plan_steps(found.manifest, output, replace(config.prepare, split=False), _needed_steps(config))
     journal = Journal.beside(output, "prepare", plan.settings)
@@ -134,12 +134,12 @@ def _prepare(config: Config, source: Path, output: Path, progress: Progress) -> 
     journal.remove()
     done = "; ".join(f"{step}: {text}" for step, text in prepared.summary)
     logger.info(f"{source}: imported {len(plan.rows):,} images" + (f"; {done}" if done else ""))
-    # Errors are told of what the user gave.
+    # Errors should name the path that the user gave.
     return moved(prepared.manifest, found.manifest.path)
 
 
 def _needed_steps(config: Config) -> set[str]:
-    """Steps of preparing without which the run cannot do what its config asks for."""
+    """The preparation steps that the run cannot do without."""
     former = any(config.augment.skin_former.values())
     masked = former or config.preprocess.masked or config.augment.mask > 0
     grouped = (
@@ -162,7 +162,7 @@ def training_data(manifest: Manifest) -> TrainingData:
         InputError: a split is missing, or one of them has one class only.
     """
     train, valid = (labelled(manifest.split(name), name) for name in ("train", "valid"))
-    # All groups of the scale, for the skin-former may make of one what no image is of.
+    # All groups of the scale, because the skin-former may produce a group that no image has.
     scale, names = manifest.tone_scale, manifest.group_names
     return TrainingData(train, valid, scale.names if names and scale else names)
 

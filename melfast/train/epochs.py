@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from melfast.config.schema import Config
-from melfast.data.plan import EpochPlan, Rows, Share, training_plan
+from melfast.data.plan import EpochPlan, Rank, Rows, training_plan
 from melfast.distributed import World
 from melfast.io.errors import InputError
 
@@ -38,7 +38,7 @@ def epoch_plan(config: Config, rows: Rows, epoch: int, world: World) -> EpochPla
         batch_size=train.batch_size // world.size,
         seed=train.seed,
         epoch=epoch,
-        share=Share(world.rank, world.size),
+        share=Rank(world.rank, world.size),
     )
     piece = train.batch_size // world.size // train.accumulate
     bounds = np.arange(0, len(plan.index) + 1, piece, dtype=np.int64)

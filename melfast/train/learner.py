@@ -110,7 +110,7 @@ def build_learner(
     model = build_classifier(record, pretrained=fetched, in_22k=wanted.in_22k)
     if wanted.weights and not restored:
         if wanted.pretrained or wanted.in_22k:
-            logger.info(f"{wanted.weights}: instead of model.pretrained")
+            logger.info(f"{wanted.weights}: used instead of model.pretrained")
         logger.info(f"{wanted.weights}: {load_file(model, wanted.weights)}")
     if wanted.freeze:
         freeze(model)

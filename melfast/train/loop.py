@@ -250,8 +250,8 @@ class Trainer:
             if self.overflows == MOST_OVERFLOWS:
                 self.world.refuse(
                     InputError(
-                        f"the gradient overflowed in {self.overflows} steps on end, the last of them "
-                        f"{self.state.step + 1}, and none was taken; try train.precision bf16 or fp32"
+                        f"the gradient overflowed in {self.overflows} consecutive steps, the last of them "
+                        f"{self.state.step + 1}, and all were skipped; try train.precision bf16 or fp32"
                     )
                 )
             return
@@ -267,9 +267,8 @@ class Trainer:
         what = f"loss is {found[0]}" if found else "gradient is not finite"
         self.world.refuse(
             InputError(
-                f"the {what} in step {self.state.step + 1}, which is not taken, for {len(rows)} "
-                f"images: {names}{', ...' if len(rows) > 5 else ''}; "
-                "try a lower optim.lr, or train.precision fp32"
+                f"the {what} in step {self.state.step + 1}, which is skipped, for {len(rows)} images: {names}"
+                f"{', ...' if len(rows) > 5 else ''}; try a lower optim.lr, or train.precision fp32"
             )
         )
 
@@ -290,7 +289,7 @@ class Trainer:
             self.features[name] = Features(found, len(part), self.world.device)
         count = len(self.features["train"].rows) + len(self.features["valid"].rows)
         logger.info(
-            f"the backbone is frozen and nothing changes the images: its features of {count:,} are computed once"
+            f"the backbone is frozen and there is no augmentation: the features of {count:,} images are computed once"
         )
 
     def report(self, window: "Window", rate: float) -> None:
@@ -377,7 +376,7 @@ class Trainer:
         for failure in failures:
             if failure.path not in self.left_out:
                 self.left_out.add(failure.path)
-                logger.warning(f"left out ({len(self.left_out)} by now): {failure}")
+                logger.warning(f"left out ({len(self.left_out)} so far): {failure}")
 
     def _epoch_line(self, totals: "Window", metrics: dict[str, float], best: bool) -> str:
         return (

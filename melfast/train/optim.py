@@ -23,7 +23,7 @@ def build_optimizer(model: torch.nn.Module, config: OptimConfig) -> torch.optim.
         info = timm.optim.get_optimizer_info(config.name)
     except ValueError:
         raise InputError(
-            f"optim.name must be one of timm's optimizers, as adamw, sgd or lamb, got {config.name!r}"
+            f"optim.name must be one of timm's optimizers, such as adamw, sgd or lamb, got {config.name!r}"
         ) from None
     options: dict[str, Any] = {}
     if info.second_order:
@@ -74,7 +74,7 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float, weight_decay: float)
 
 def _by_layer(model: torch.nn.Module, config: OptimConfig, spared: set[str]) -> list[dict[str, Any]]:
     if not hasattr(model, "group_matcher"):
-        raise InputError("optim.layer_decay: this backbone does not tell its layers; expected 1")
+        raise InputError("optim.layer_decay: this backbone does not name its layers; expected 1")
     groups = timm.optim.param_groups_layer_decay(
         model, config.weight_decay, no_weight_decay_list=spared, layer_decay=config.layer_decay
     )

@@ -62,26 +62,26 @@ FREE = (
 )
 
 
-def run_training(config: Config, sources: dict[str, str], *, going_on: bool, progress: Progress = no_progress) -> None:
+def run_training(config: Config, sources: dict[str, str], *, resume: bool, progress: Progress = no_progress) -> None:
     """Trains into `config.output.dir`; under torchrun every process calls it.
 
     Processes that torchrun restarts after one has died (`--max-restarts`) resume from the last checkpoint
-    of the run that they started, whatever `going_on` is.
+    of the run that they started, whatever `resume` is.
 
     Args:
         sources: where the user set the keys that are not defaults.
-        going_on: resume from the last checkpoint, if there is one.
+        resume: resume from the last checkpoint, if there is one.
         progress: called after each step, in the first process.
     Raises:
         SystemExit: 143, after SIGTERM, with a checkpoint written.
         InputError: the data, the config or the checkpoint cannot be used, or the folder contains a run
-            and `going_on` is False.
+            and `resume` is False.
     """
     run = Path(config.output.dir)
     require_tracker(config.output.tracker)
     with start_world(config.train.device) as world, TextLog() as text, contextlib.ExitStack() as held:
         loader, why = choose_loader(config.data.loader, world.device.type)
-        world.first_does(lambda: prepare_run(config, sources, run, going_on, held, progress))
+        world.first_does(lambda: prepare_run(config, sources, run, resume, held, progress))
         logger.info(f"loader: {loader} ({why})")
         set_threads(config.train.threads, world)
         set_tf32(config.train.tf32)
@@ -153,7 +153,7 @@ def prepare_run(
     config: Config,
     sources: dict[str, str],
     run: Path,
-    going_on: bool,
+    resume: bool,
     held: contextlib.ExitStack,
     progress: Progress = no_progress,
 ) -> None:
@@ -165,14 +165,14 @@ def prepare_run(
     own = held.enter_context(own_folder(run, COMMAND, known=has_checkpoint(run)))
     launch = run / LAUNCH
     if started_again() and launch.is_file() and launch.read_text("utf-8") == launch_id():
-        going_on = True
-    if has_checkpoint(run) and not going_on:
+        resume = True
+    if has_checkpoint(run) and not resume:
         raise InputError(f"{run}: holds a run already; `resume=True` resumes it, or choose another `output.dir`")
     if has_checkpoint(run):
         state = load_state(find_checkpoint(run, "last"))
         compare_configs(settings.dotted(config), state.config, run, set(sources))
-    elif going_on:
-        logger.info(f"{run}: no checkpoint yet, training begins at the beginning")
+    elif resume:
+        logger.info(f"{run}: no checkpoint yet, training starts from the beginning")
     if not has_checkpoint(run):
         own.claim()
         write_run_manifest(config, run, set(sources), progress)

@@ -116,13 +116,13 @@ SLURM_ONLY = (*NAMED_ALIKE, "nodes", "cpus_per_task", "mem_gb", "more")
 
 
 @checked()
-class Schema:
+class SlurmSection:
     slurm: JobOptions = field(default_factory=JobOptions)
 
 
 def parse_options(texts: Iterable[str]) -> JobOptions:
     """Parses the arguments of --slurm, each KEY=VALUE."""
-    hints = settings.key_types(Schema)
+    hints = settings.key_types(SlurmSection)
     overrides = []
     for text in texts:
         name, equals, value = text.partition("=")
@@ -132,7 +132,7 @@ def parse_options(texts: Iterable[str]) -> JobOptions:
         else:
             given = settings.parse_setting(text, "--slurm", "partition=gpu")
             overrides.append(settings.Override(key, given.value, "--slurm"))
-    return settings.load(Schema, None, overrides)[0].slurm
+    return settings.load(SlurmSection, None, overrides)[0].slurm
 
 
 def find_submitit() -> ModuleType:
@@ -144,18 +144,18 @@ def find_submitit() -> ModuleType:
     return found
 
 
-def submit_training(config: Config, sources: dict[str, str], options: JobOptions, *, going_on: bool) -> Any:
+def submit_training(config: Config, sources: dict[str, str], options: JobOptions, *, resume: bool) -> Any:
     """Submits `run_training` with these arguments, and returns submitit's job.
 
     Scripts, logs and submitit's own files go to RUN/slurm.
 
     Raises:
         InputError: submitit is not installed, Slurm is missing or refuses the job, or the folder contains
-            a run or a job and `going_on` is False.
+            a run or a job and `resume` is False.
     """
     submitit = find_submitit()
     run = Path(config.output.dir)
-    if not going_on:
+    if not resume:
         require_unused(run)
     OwnFolder(run, COMMAND, known=has_checkpoint(run)).claim()
     config = with_threads(config, sources, options.cpus_per_task)
@@ -166,7 +166,7 @@ def submit_training(config: Config, sources: dict[str, str], options: JobOptions
         try:
             executor = submitit.AutoExecutor(run / "slurm", cluster=options.cluster, **limit)
             executor.update_parameters(**options.parameters())
-            return executor.submit(TrainJob(config, sources, going_on, options.grace_s))
+            return executor.submit(TrainJob(config, sources, resume, options.grace_s))
         except RuntimeError as error:  # including FailedJobError of submitit
             raise InputError(f"--slurm: {error}") from error
 
@@ -190,7 +190,7 @@ def require_unused(run: Path) -> None:
     if jobs := sorted((run / "slurm").glob("*_submitted.pkl")):
         number = jobs[-1].name.partition("_")[0]
         raise InputError(
-            f"{run}: job {number} was submitted for it already; once that has ended, `resume=True` "
+            f"{run}: job {number} has already been submitted for it; once it has ended, `resume=True` "
             "submits another, or choose another `output.dir`"
         )
 
@@ -205,7 +205,7 @@ class TrainJob:
 
     config: Config
     sources: dict[str, str]
-    going_on: bool
+    resume: bool
     grace_s: float
 
     def __call__(self) -> None:
@@ -220,7 +220,7 @@ class TrainJob:
                 number = signal.Signals[f"SIG{place.USR_SIG}"]
                 requeue = stack.enter_context(Requeue(number, self.grace_s))
             try:
-                run_training(self.config, self.sources, going_on=self.going_on or restarted)
+                run_training(self.config, self.sources, resume=self.resume or restarted)
             except SystemExit as stop:
                 if stop.code != EXIT_CODE:
                     raise
@@ -234,7 +234,7 @@ class TrainJob:
 
     def checkpoint(self) -> Any:
         """The job that submitit queues instead: the same, resuming."""
-        return find_submitit().helpers.DelayedSubmission(dataclasses.replace(self, going_on=True))
+        return find_submitit().helpers.DelayedSubmission(dataclasses.replace(self, resume=True))
 
 
 class Requeue:

@@ -62,7 +62,7 @@ def draw_curves(train: Sequence[dict[str, Any]], valid: Sequence[dict[str, Any]]
     axes = figure.subplots(1, 2 + bool(groups))
     loss, metrics = axes[0], axes[1]
     loss.plot(*_curve(train, "loss"), color=COLOURS[0], label="training loss", linewidth=1)
-    loss.set(ylabel="mean loss an image", ylim=(0, None))
+    loss.set(ylabel="mean loss per image", ylim=(0, None))
     rate = loss.twinx()
     rate.plot(*_curve(train, "lr"), color=COLOURS[7], linewidth=1, linestyle="--")
     rate.set(ylabel="learning rate (dashed)", ylim=(0, None))

@@ -1,4 +1,4 @@
-"""compare.py on made-up files: what is noise, what is the machine, what cannot be compared."""
+"""compare.py on artificial files: noise, differences between machines, and files that cannot be compared."""
 
 import copy
 import json
@@ -60,7 +60,7 @@ def test_verdicts(tmp_path, subject, peer, verdict, code):
 
 
 def test_a_wide_spread_is_noise(tmp_path):
-    """The medians are 20 % apart, as the runs of each are."""
+    """The medians are 20 % apart, but so are the runs of each file."""
     old = record([8, 9, 10, 10, 10, 12, 14])
     new = record([9, 10, 12, 12, 12, 13, 15])
     assert compared(tmp_path, old, new).exit_code == 0
@@ -99,7 +99,7 @@ def test_what_only_one_file_holds_is_said(tmp_path):
     assert found.exit_code == 2
     assert "not compared: loader: to 224 px: in the old file only" in found.output
     assert "not compared: ita: to 224 px: in the new file only" in found.output
-    assert "nothing to compare: no comparison stands in both files" in found.output
+    assert "nothing to compare: no comparison is in both files" in found.output
 
 
 def test_other_samples_are_not_compared(tmp_path):

@@ -1,4 +1,4 @@
-"""Figures of drawn images: the script's own, of two images by hand."""
+"""Accuracy on synthetic images: the figures of the script, and two images by hand."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Suite gpu, small: on the CPU up to the call of the device, and as it is where a GPU is."""
+"""Suite gpu in small: on the CPU up to the call of the device, and on a GPU if there is one."""
 
 from dataclasses import replace
 from io import StringIO
@@ -55,7 +55,7 @@ def test_on_the_cpu(quiet: Run) -> None:
     assert half.title == "inference resnet10t, 16 bits, batches of 4"
     assert [(timing.name, timing.target) for timing in half.timings] == [("torch, eager, bf16", None)]
     (apart,) = [check.found for check in quiet.checks if "bf16" in check.what]
-    assert 1e-5 < apart <= 5e-2  # less than that is no bfloat16
+    assert 1e-5 < apart <= 5e-2  # a smaller difference would not be bfloat16
     for batch, comparison in zip((1, 4), inference, strict=True):
         names = [timing.name for timing in comparison.timings]
         assert names == ["ONNX Runtime cpu", "torch cpu"]
@@ -78,7 +78,7 @@ HALF = [("TensorRT, fp16", None), ("torch.compile, bf16", 1.3), ("torch, eager, 
 
 
 def test_tensorrt_in_fp16_beside_torch_compile(quiet: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a GPU, with ONNX Runtime for TensorRT and torch as it is for what it compiles."""
+    """As on a GPU, with ONNX Runtime in place of TensorRT, and eager torch in place of compiled torch."""
     files: list[Path] = []
 
     def stand_in(path: Path, batch: int) -> Any:

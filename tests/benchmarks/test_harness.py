@@ -1,4 +1,4 @@
-"""The harness: turns, ratios, checks, what is printed and written; suite loader on small files."""
+"""The harness: turns, ratios, checks, output; and the suite loader on small files."""
 
 import json
 import re
@@ -37,7 +37,7 @@ def printed(found: Run) -> str:
 
 
 def test_ratio_is_taken_repeat_by_repeat() -> None:
-    """A machine that slows down by half in the middle leaves the ratios as they are."""
+    """If the machine becomes half as fast in the middle, the ratios stay the same."""
     subject = Timing("new", None, items=10, seconds=[1.0, 2.0, 4.0])
     peer = Timing("old", 2.0, items=10, seconds=[2.0, 4.0, 12.0])
     comparison = Comparison("race", "images/s", [subject, peer])
@@ -106,9 +106,9 @@ def test_points_of_curves_and_numbers_that_are_no_rates() -> None:
 @pytest.mark.parametrize(
     ("found", "limits", "message"),
     [
-        (39.0, {"at_least": 40}, "wrong result: PSNR: 39 (wanted >= 40)"),
-        (3.0, {"at_most": 2.5}, "wrong result: PSNR: 3 (wanted <= 2.5)"),
-        (float("nan"), {"at_least": 0, "at_most": 1}, "wrong result: PSNR: nan (wanted >= 0 and <= 1)"),
+        (39.0, {"at_least": 40}, "wrong result: PSNR: 39 (expected >= 40)"),
+        (3.0, {"at_most": 2.5}, "wrong result: PSNR: 3 (expected <= 2.5)"),
+        (float("nan"), {"at_least": 0, "at_most": 1}, "wrong result: PSNR: nan (expected >= 0 and <= 1)"),
     ],
 )
 def test_check_outside_its_limits(found: float, limits: dict[str, float], message: str) -> None:
@@ -174,9 +174,9 @@ def test_json_has_every_sample_and_what_it_was_measured_with(two_suites: None, t
 def test_a_wrong_result_is_exit_code_1_and_the_others_still_run(two_suites: None, tmp_path: Path) -> None:
     code, _, errors = invoke("all", "--repeats", 1, "--json", tmp_path / "a.json")
     assert code == 1
-    assert "error: bad: wrong result: ten: 9 (wanted >= 10)" in errors
+    assert "error: bad: wrong result: ten: 9 (expected >= 10)" in errors
     suites = json.loads((tmp_path / "a.json").read_text())["suites"]
-    assert suites["bad"]["failure"] == "wrong result: ten: 9 (wanted >= 10)"
+    assert suites["bad"]["failure"] == "wrong result: ten: 9 (expected >= 10)"
     assert suites["good"]["failure"] is None
     assert invoke("good", "--repeats", 1)[0] == 0
 
@@ -215,7 +215,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def melfast_only(wrong: Callable[[Any], Any]) -> tuple[loader.Entry, ...]:
-    """The native loader, and a peer that spoils what it gives."""
+    """The native loader, and a peer that returns wrong images."""
 
     @contextmanager
     def spoilt(*arguments: Any) -> Iterator[Epoch]:
@@ -283,7 +283,7 @@ def test_images_are_drawn_where_there_are_no_real_ones(tmp_path: Path, monkeypat
     monkeypatch.setenv("MELFAST_TEST_DATA", str(tmp_path))
     monkeypatch.setattr(images, "DRAWN", {images.LARGE: (1, 30, 1600), images.SMALL: (2, 30, 40)})
     with images.groups(None) as (source, groups):
-        assert source == "drawn images"
+        assert source == "synthetic images"
         assert {name: len(paths) for name, paths in groups.items()} == {images.LARGE: 1, images.SMALL: 2}
         kept = groups[images.LARGE][0]
         assert images.by_size([*groups[images.SMALL], kept]) == groups
@@ -302,7 +302,7 @@ def test_drawn_images_are_taken_where_they_are_asked_for(tmp_path: Path, monkeyp
     with images.groups(None) as (source, groups):
         assert source == "real dermoscopic images"
     with images.groups("drawn") as (source, groups):
-        assert source == "drawn images"
+        assert source == "synthetic images"
         assert len(groups[images.SMALL]) == 2
 
 

@@ -1,4 +1,4 @@
-"""Suite inference, small: every line of it runs, on drawn images."""
+"""Suite inference in small: every line runs, on synthetic images."""
 
 from io import StringIO
 from pathlib import Path
@@ -19,7 +19,7 @@ def quiet_run() -> Run:
 
 def test_inference_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inference, "MOST_SECONDS", 0.01)
-    # To a small network of random weights, three drawings are more alike than 8 bits tell apart.
+    # For a small network with random weights, three synthetic images differ by less than INT8 resolves.
     monkeypatch.setattr(inference, "INT8_SAME_ORDER", -1)
     files = images.draw(tmp_path, 3, 150, 200)
     found = quiet_run()
@@ -39,7 +39,7 @@ def test_inference_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         "melfast predict, float32",
         "ONNX Runtime",
         "torch, eager",
-        "0.01 s, the most that is wanted",
+        "0.01 s, the limit",
     }
     assert all(ratio > 0 for ratio in ratios.values())
     # A start that takes too long is marked as any missed target is.
@@ -58,7 +58,7 @@ def test_agreement_is_of_margins() -> None:
 
 @pytest.mark.parametrize(("seconds", "met"), [(2.9, True), (3.1, False)])
 def test_the_limit_of_the_start(seconds: float, met: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a clock of its own."""
+    """Measured with its own clock."""
     now = 0.0
 
     def wait(duration: float) -> None:

@@ -1,4 +1,4 @@
-"""Pipelines by hand, by the laws of queues, and formula against simulation."""
+"""Pipelines by hand, by queueing theory, and the formula against the simulation."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from benchmarks.pipeline import Pipeline, Resource, Stage, closed_form, expected
 
 
 def apart(*works: float, **more: float) -> Pipeline:
-    """Stages that each have a machine of their own."""
+    """Stages that each have their own machine."""
     stages = [Stage(f"s{i}", f"r{i}", work) for i, work in enumerate(works)]
     return Pipeline(tuple(stages), {f"r{i}": Resource(1) for i in range(len(works))}, 10, **more)
 
@@ -68,7 +68,7 @@ def test_one_seed_gives_one_course():
     assert simulate(pipe, 50, seed=1) != simulate(pipe, 50, seed=2)
 
 
-# By what is known of queues.
+# Known results for queues.
 
 
 @pytest.mark.parametrize("room", [0, 1, 3])

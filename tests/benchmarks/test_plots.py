@@ -1,4 +1,4 @@
-"""The curves of suite scaling: from numbers by hand, and from the committed file."""
+"""The curves of suite scaling, from numbers by hand and from the committed file."""
 
 import json
 from pathlib import Path
@@ -46,7 +46,7 @@ def test_committed_curves_are_drawn(tmp_path: Path):
     assert found.exit_code == 0, found.output
     assert sorted(path.stem for path in tmp_path.iterdir()) == sorted(plots.FIGURES)
     for path in tmp_path.iterdir():
-        # The pictures of the page are of this file: as large, and there.
+        # The pictures on the page come from this file and have the same size.
         with Image.open(path) as drawn, Image.open(plots.FOLDER / path.name) as kept:
             assert drawn.size == kept.size
             assert len(drawn.convert("RGB").getcolors(2**20) or []) > 50

@@ -1,4 +1,4 @@
-"""Suite scaling, small: every line of it runs; the committed curves are drawn."""
+"""Suite scaling in small: every line runs; the committed curves are drawn."""
 
 import os
 from contextlib import nullcontext
@@ -29,7 +29,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scaling, "COPIED", 2**16)
     monkeypatch.setattr(scaling, "available_cores", lambda: 1)
     monkeypatch.setattr(scaling, "apart", lambda function, *arguments: function(*arguments))
-    # Peers that start processes are tried in suite loader.
+    # Peers that start processes are tested in suite loader.
     peers = {name: peer for name, peer in scaling.PEERS.items() if "DataLoader" not in name}
     monkeypatch.setattr(scaling, "PEERS", peers)
 

@@ -1,4 +1,4 @@
-"""The scaling plan: its arithmetic by hand, against what was measured, and as the page has it."""
+"""The scaling predictions: arithmetic by hand, comparison with measurements, and the page."""
 
 import dataclasses
 import json
@@ -24,7 +24,7 @@ def measured() -> tuple[Results, dict[str, Results]]:
 
 def test_all_reduce_by_hand():
     assert machine_models.all_reduce(1, middle) == 0
-    # Half of: 2 (n - 1) / n of 28 million float32 over the link, and 20 us a doubling.
+    # Half of 2 (n - 1) / n of 28 million float32 over the link, plus 20 us per doubling.
     assert machine_models.all_reduce(8, middle) == pytest.approx((2 * 7 / 8 * 112e6 / 380e9 + 3 * 20e-6) / 2)
     # Eight ports of 47 GB/s a node, less than NVLink.
     assert machine_models.all_reduce(16, middle) == pytest.approx((2 * 15 / 16 * 112e6 / 376e9 + 4 * 20e-6) / 2)
@@ -114,7 +114,7 @@ def test_constants_say_where_they_are_from():
         )
 
 
-# Formula, simulation and what was measured.
+# Formula, simulation and measurements.
 
 
 def test_plants_by_formula_and_by_simulation(measured):
@@ -139,7 +139,7 @@ def test_predictions_hold_against_what_was_measured(measured):
 
 
 def test_a_prediction_from_a_wrong_constant_does_not_hold(measured):
-    """Half a stage's work, and every prediction is off by more than it may be."""
+    """With half the work of a stage, every prediction is outside its tolerance."""
     for check in machine_models.checks(*measured):
         stages = check.pipe.stages
         slowest = max(stages, key=lambda stage: stage.work / stage.width)

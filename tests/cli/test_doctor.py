@@ -1,4 +1,4 @@
-"""melfast doctor, as it is called."""
+"""melfast doctor, from the command line."""
 
 import json
 from collections.abc import Iterator
@@ -12,9 +12,9 @@ from melfast.doctor.examine import PROBES, USES, Finding, Probe
 
 
 def finding(probe: Probe, status: examine.Status = "ok") -> Finding:
-    mend = None if status == "ok" else f"mend {probe.name}"
+    fix = None if status == "ok" else f"fix {probe.name}"
     text = f"text {probe.name}"
-    return Finding(probe.name, probe.what, status, text, mend, probe.needed, {"is": probe.name})
+    return Finding(probe.name, probe.what, status, text, fix, probe.needed, {"is": probe.name})
 
 
 def doctor(monkeypatch: pytest.MonkeyPatch, statuses: dict[str, examine.Status], *words: str) -> Result:
@@ -46,7 +46,7 @@ def test_gaps_are_shown_with_what_mends_them_and_do_not_fail(monkeypatch):
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
     at = lines.index("  gap     folders      text folders")
-    assert lines[at + 1] == " " * 23 + "write permissions: mend folders"
+    assert lines[at + 1] == " " * 23 + "write permissions: fix folders"
     assert "  absent  dali         text dali" in lines
     assert "  broken  tensorrt     text tensorrt" in lines
 
@@ -72,7 +72,7 @@ def test_json(monkeypatch):
         "what": "training",
         "status": "broken",
         "text": "text torch",
-        "mend": "mend torch",
+        "fix": "fix torch",
         "needed": True,
         "facts": {"is": "torch"},
     }

@@ -1,4 +1,4 @@
-"""melfast evaluate, as a user types it."""
+"""melfast evaluate, from the command line."""
 
 import csv
 import json
@@ -36,7 +36,7 @@ def run(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "output.dir": str(folder),
     }
     config, _ = load_config(None, [Override(k, v, "test") for k, v in values.items()])
-    run_training(config, {}, going_on=False)
+    run_training(config, {}, resume=False)
     return folder
 
 
@@ -81,7 +81,7 @@ def test_calls_by_group_where_recall_is_to_be_equal(run: Path, tiny_data: Path, 
         "train.epochs": 1,
     }
     config, _ = load_config(run / "config.yaml", [Override(k, v, "t") for k, v in values.items()])
-    run_training(config, {}, going_on=False)
+    run_training(config, {}, resume=False)
     record = read_record(find_checkpoint(tmp_path / "run"))
     assert record.threshold_rule == "equal_recall 0.75"
     assert len(set(record.group_thresholds)) == 2
@@ -205,15 +205,16 @@ def test_errors(run: Path, tiny_data: Path, tmp_path: Path) -> None:
     )
     alone = tmp_path / "alone"
     shutil.copytree(find_checkpoint(run), alone)
-    assert message("--checkpoint", alone) == (f"{alone}: is in no run folder with a manifest.csv: expected --data-path")
+    assert message("--checkpoint", alone) == (
+        f"{alone}: is not in a run folder with a manifest.csv: expected --data-path"
+    )
     table = tmp_path / "t.csv"
     table.write_text(f"image_name,path\na,{tiny_data.parent}/t00.png\n")
     assert message("--checkpoint", run, "--data-path", table, "--split", "all") == (
         f"{table}: none of the 1 images has a target; 'melfast predict' needs none"
     )
-    assert "no image is of split 'test'; there are none: expected --split" in message(
-        "--checkpoint", run, "--data-path", table
-    )
+    wanted = f"{table}: no image in split 'test' (images by split: none: 1)"
+    assert message("--checkpoint", run, "--data-path", table) == wanted
 
 
 def test_checkpoint_without_a_threshold(run: Path, tiny_data: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""melfast export, from a checkpoint to a file that melfast predict answers with."""
+"""melfast export, from a checkpoint to a file that melfast predict can use."""
 
 import csv
 from collections.abc import Callable
@@ -70,10 +70,10 @@ def test_export_then_predict(run: Path, tmp_path: Path, capfd: pytest.CaptureFix
     size = f"{model.stat().st_size / 1e6:.1f} MB"
     first, second, third = printed.out.splitlines()
     assert first == f"{model}: {size}, onnx fp32, resnet10t, input uint8 RGB [B, 24, 32, 3]"
-    assert "checked against torch on 42 drawn images, batches of 1" in second
-    wanted = f"  on no image of the run: {run / 'manifest.csv'}: no such file"
+    assert "checked against torch on 42 synthetic images, batches of 1" in second
+    wanted = f"  not checked on images of the run: {run / 'manifest.csv'}: no such file"
     assert third.startswith(wanted)
-    assert third.endswith("; --images takes others")
+    assert third.endswith("; use --images")
 
     melfast("predict", "--model", model, "--images", photos, "--output", output)
     with open(output, newline="") as file:
@@ -116,9 +116,9 @@ def test_says_that_there_is_no_threshold(
     assert printed.err == "note: the model has no threshold; melfast predict will use 0.5\n"
     assert printed.out == (
         f"{tmp_path / 'model.onnx'}: 2.0 MB, onnx fp32, resnet10t, input uint8 RGB [B, 24, 32, 3]\n"
-        "  checked against torch on 42 drawn images, batches of 1, 2, 7, 32: probability within "
+        "  checked against torch on 42 synthetic images, batches of 1, 2, 7, 32: probability within "
         "1.2e-07 (of 0.250 to 0.750)\n"
-        f"  on no image of the run: {run / 'manifest.csv'}: no such file; --images takes others\n"
+        f"  not checked on images of the run: {run / 'manifest.csv'}: no such file; use --images\n"
     )
 
 
@@ -142,13 +142,13 @@ def test_images_of_a_manifest(run: Path, tiny_data: Path, tmp_path: Path, capfd:
     assert f"{output}: " in printed.out
     assert "torchscript fp16" in printed.out
     assert (
-        f"checked against torch on 42 drawn images and 42 of {tiny_data} (21 benign, "
+        f"checked against torch on 42 synthetic images and 42 from {tiny_data} (21 benign, "
         "21 malignant), batches of 1, 2, 7, 32: probability within "
     ) in printed.out
 
 
 def test_images_of_the_run(run: Path, tiny_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Without --images: its manifest's, as far as the files are there."""
+    """Without --images: those of the run's manifest, if the files exist."""
     table = read_manifest(tiny_data)
     manifest, output = run / "manifest.csv", tmp_path / "model.pt"
     words = ("export", "--checkpoint", run, "--format", "torchscript", "--output", output)
@@ -156,14 +156,14 @@ def test_images_of_the_run(run: Path, tiny_data: Path, tmp_path: Path, capfd: py
     write_manifest(table.with_columns(path=[*paths[:6], *["gone.png"] * 74]), manifest)
     melfast(*words)
     printed = capfd.readouterr().out
-    assert f"42 drawn images and 6 of {manifest} (3 benign, 3 malignant), batches" in printed
-    assert "on no image of the run" not in printed
+    assert f"42 synthetic images and 6 from {manifest} (3 benign, 3 malignant), batches" in printed
+    assert "not checked on images" not in printed
     write_manifest(table.with_columns(path=["gone.png"] * 80), manifest)
     melfast(*words)
     printed = capfd.readouterr().out
-    assert "checked against torch on 42 drawn images, batches" in printed
+    assert "checked against torch on 42 synthetic images, batches" in printed
     assert printed.endswith(
-        f"  on no image of the run: {manifest}: no file of a benign image is there; --images takes others\n"
+        f"  not checked on images of the run: {manifest}: no file of a benign image exists; use --images\n"
     )
 
 
@@ -171,7 +171,7 @@ def test_images_of_the_run(run: Path, tiny_data: Path, tmp_path: Path, capfd: py
 def test_the_engine_itself_is_not_run(run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     melfast("export", "--checkpoint", run, "--format", "tensorrt", "--output", tmp_path / "m.plan")
     printed = capfd.readouterr().out
-    assert "\n  its ONNX graph checked against torch on 42 drawn images" in printed
+    assert "\n  its ONNX graph checked against torch on 42 synthetic images" in printed
     assert "\n  the engine itself was not run: no GPU (cuda" in printed
     assert sorted(path.name for path in tmp_path.glob("m.*")) == ["m.plan", "m.plan.json"]
 
@@ -187,8 +187,8 @@ def test_transformers_folder(run: Path, tmp_path: Path, capfd: pytest.CaptureFix
     printed = capfd.readouterr().out
     assert "input pixel_values [B, 3, 24, 32]" in printed
     assert (
-        "what transformers does not do: before the network its RGB pixels are converted to CIELAB; "
-        "README.md in it holds the lines of Python that do"
+        "not done by transformers: before the network its RGB pixels are converted to CIELAB; "
+        "README.md in the folder has the Python code for it"
     ) in printed
     assert "# Ours" in (tmp_path / "hf" / "README.md").read_text()
 
@@ -223,7 +223,7 @@ def test_int8(
     assert first == f"{output}: {size}, onnx int8, resnet10t, input uint8 RGB [B, 24, 32, 3]"
     assert second.startswith("  int8, calibrated on 32 training images: AUC 0.")
     assert " in float32 on 24 validation images; " in second
-    assert others[-1].startswith("  before that, in float32, checked against torch on 42 drawn ")
+    assert others[-1].startswith("  before that, in float32, checked against torch on 42 synthetic ")
     assert precision_of(output) == "int8"
     melfast("predict", "--model", output, "--images", tiny_data, "--output", tmp_path / "p.csv")
     assert len((tmp_path / "p.csv").read_text().splitlines()) == 81
@@ -263,7 +263,7 @@ def test_int8_without_the_images_it_needs(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It is found before anything is exported, and the file that was there stays."""
+    """The error comes before the export, and the existing file stays."""
     monkeypatch.setattr(export_int8, "write_onnx", None)
     table = read_manifest(tiny_data)
     rows = np.array([kept(s, str(t)) for s, t in zip(table.splits, table.targets, strict=True)])

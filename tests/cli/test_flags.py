@@ -1,4 +1,4 @@
-"""The library names parameters; the command line shows its flags, in errors and in what is reported."""
+"""The library names parameters; the command line shows its flags, in errors and in messages."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,7 @@ from melfast.io.errors import ImageError, InputError
 from melfast.io.log import logger
 
 PACKAGE = Path(melfast.__file__).parent
-GENERATED = "export/triton.py"  # a program of its own that is written out
+GENERATED = "export/triton.py"  # a separate program, written to a file
 
 
 @click.command()
@@ -96,6 +96,6 @@ def test_only_the_command_line_knows_click_and_the_terminal() -> None:
 
 
 def test_all_that_is_reported_goes_to_one_logger() -> None:
-    """Other loggers are named to silence other libraries alone."""
+    """Other loggers are used only to silence other libraries."""
     found = [where for where, line in lines_of_the_library() if "getLogger(" in line]
     assert [where.partition(":")[0] for where in found] == ["export/int8.py", "io/log.py", "predict/cluster.py"], found

@@ -1,4 +1,4 @@
-"""What is the user's stays, and one process writes an output at a time: asked of every command."""
+"""Files of the user stay, and only one process at a time writes an output: tested for every command."""
 
 import json
 import os
@@ -138,7 +138,8 @@ def test_a_table_of_the_users_is_no_quarantine(
     (tmp_path / "output.bad.csv").write_text("image_name,my notes\n")
     done = run(*FILES[name].split(), tmp_path / "output.csv")
     assert str(done.exception) == (
-        f"{tmp_path / 'output.bad.csv'}: is there already and is not melfast's; move it, or choose another output"
+        f"{tmp_path / 'output.bad.csv'}: already exists and was not written by melfast; move it, or choose another "
+        "output"
     )
     assert tree(tmp_path) == {tmp_path / "output.bad.csv": b"image_name,my notes\n"}
 
@@ -168,7 +169,7 @@ def test_synth_keeps_a_labels_table_of_the_users(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("mine")
     done = run("synth", tmp_path, "--images", 2, "--size", "64x64", "--threads", 1, "--overwrite")
     assert str(done.exception) == (
-        f"{tmp_path / 'labels.csv'}: is there already and 'melfast synth' did not write it; move it"
+        f"{tmp_path / 'labels.csv'}: already exists and 'melfast synth' did not write it; move it"
     )
     assert (tmp_path / "labels.csv").read_text() == "mine"
 

@@ -1,4 +1,4 @@
-"""melfast predict as a user sees it: what it prints, writes, imports and returns."""
+"""melfast predict from the command line: what it prints, writes, imports and returns."""
 
 import json
 import os
@@ -62,7 +62,7 @@ def test_auto_says_what_it_passed_over(folder: Path) -> None:
     assert info["backend"] in ("tensorrt", "onnx-cuda", "onnx-cpu")
     if info["backend"] == "onnx-cpu":
         line = done.stdout.splitlines()[1]
-        assert line.startswith("  backend onnx-cpu; passed over: tensorrt: ")
+        assert line.startswith("  backend onnx-cpu; skipped: tensorrt: ")
         assert "; onnx-cuda: " in line
         assert list(info["passed_over"]) == ["tensorrt", "onnx-cuda"]
 
@@ -70,7 +70,7 @@ def test_auto_says_what_it_passed_over(folder: Path) -> None:
 def test_options_with_dashes_and_underscores(folder: Path) -> None:
     words = ("--batch_size", 1, "--on_error", "raise", "--backend", "onnx-cpu", "--threads", 1)
     done = predict(folder, *words, "--threshold", 0.1)
-    assert "threshold 0.1 (as asked for)" in done.stdout
+    assert "threshold 0.1 (as requested)" in done.stdout
     assert (folder / "p.csv").read_text() == "image_name,prediction,probability\na,1,0.2\nb,1,0.8\n"
 
 
@@ -109,7 +109,7 @@ def test_model_without_a_threshold(folder: Path, red_model: RedModel) -> None:
     ("words", "message"),
     [
         (("--model", "no.onnx"), "no.onnx: no such file, expected a model that melfast export wrote"),
-        (("--model", "photos/a.png"), "photos/a.png: cannot be loaded as an ONNX file; is it whole?"),
+        (("--model", "photos/a.png"), "photos/a.png: cannot be loaded as an ONNX file; is it complete?"),
         (("--images", "no"), "no: no such file or folder of images"),
         (("--images", "*.jpg"), "*.jpg: matches no image (.jpg, .jpeg, .jpe, .jfif, .png, .webp, .bmp, .tif, .tiff)"),
         (("--threshold", "1.5"), "--threshold must be in 0..1, got 1.5"),
@@ -151,7 +151,7 @@ def test_needs_neither_torch_nor_pandas(folder: Path) -> None:
 
 
 def test_starts_within_three_seconds(folder: Path) -> None:
-    # Processor time: what the clock on the wall shows depends on what else runs.
+    # CPU time, because wall time depends on what else runs.
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert predict(folder, "--threads", 1).returncode == 0
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -224,7 +224,7 @@ def test_an_early_end_says_in_one_line_what_is_kept(folder: Path, cause: str) ->
     ]
     command = [sys.executable, "-m", "melfast", "predict", *usual, *words]
     room = 8000 if cause == "full disk" else resource.RLIM_INFINITY
-    # What coverage writes at the end would not fit on the disk either.
+    # The data of coverage would not fit on the disk either.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_")}
     done = subprocess.run(
         command,
@@ -262,7 +262,7 @@ def test_options_that_do_not_go_together(folder: Path) -> None:
 def test_a_ray_cluster_is_asked_by_a_machine_that_could_not_run_the_model(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No GPU is here; the workers may have one."""
+    """This machine has no GPU, but the workers may have one."""
     jobs: list[Job] = []
 
     def predict_on_ray(model: ModelFile, job: Job, files: ImageFiles, *_: Any, **__: Any) -> Summary:
@@ -280,7 +280,7 @@ def test_a_ray_cluster_is_asked_by_a_machine_that_could_not_run_the_model(
         "model.onnx: red, 6x4 rgb, threshold 0.25 (the model's, by youden), on a Ray cluster\n"
         "parts: 3 images, 1 called malignant, 0 failed\n"
         "  2 images on TensorRT on H100\n"
-        "  1 images on CPU; passed over: tensorrt: no GPU\n"
+        "  1 images on CPU; skipped: tensorrt: no GPU\n"
     )
     assert [job.backend for job in jobs] == ["tensorrt"]
 
@@ -302,8 +302,8 @@ def test_shards_of_a_table(folder: Path) -> None:
 def test_thresholds_by_group_need_the_tone(folder: Path, red_model: RedModel) -> None:
     red_model(folder / "model.onnx", groups=("light", "dark"), group_thresholds=(0.1, 0.2))
     assert predict(folder).stderr == (
-        "note: the tone group of 2 of 2 images is unknown, and the model uses it: they get the threshold of all "
-        "images; --with-ita measures them, or --images TABLE.csv with a column group states them\n"
+        "note: the tone group of 2 of 2 images is unknown, and the model uses it: they get the threshold for all "
+        "images; get them with --with-ita, or from a column group in --images TABLE.csv\n"
     )
     done = predict(folder, "--with-ita")
     assert "threshold 0.25 (the model's, by youden; by tone group where it is known)" in done.stdout
@@ -312,7 +312,7 @@ def test_thresholds_by_group_need_the_tone(folder: Path, red_model: RedModel) ->
 
 
 def test_memory_does_not_grow_with_the_folder(folder: Path) -> None:
-    """20,000 files against 500: what is more is names and paths, no images."""
+    """20,000 files against 500: the difference is names and paths, not images."""
     code = (
         "import resource, sys\n"
         "from melfast.cli import main\n"

@@ -42,7 +42,7 @@ def test_import_check_split(data: Path, tmp_path: Path) -> None:
     assert imported.stdout == (
         "out/m.csv: imported data as csv\n"
         "  images    60\n"
-        "  target    'target': 1 15, 0 45\n"
+        "  target    'target': 15 positive, 45 negative\n"
         "  patients  20\n"
         "  masks     30\n"
         "  columns   image_name, target, patient_id\n"
@@ -122,7 +122,7 @@ def test_what_is_read_is_not_replaced_by_less(words: str, table: str, data: Path
     done = melfast(*words.split(), cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     output = words.split()[words.split().index("--output") + 1]
-    assert f"melfast: error: {Path(output)}: is what is read, and would be replaced" in done.stderr
+    assert f"melfast: error: {Path(output)}: is the input, and would be replaced" in done.stderr
     assert (tmp_path / table).read_text() == before
 
 

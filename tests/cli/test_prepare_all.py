@@ -1,4 +1,4 @@
-"""prepare all: what the single commands make, by one decode of each image."""
+"""prepare all: the same results as the single commands, decoding each image once."""
 
 import signal
 import subprocess
@@ -126,7 +126,7 @@ def test_what_is_printed(data: Path) -> None:
     assert result.stderr.splitlines()[-1].startswith(f"bad: cut: {reason}")
     lines = result.stdout.splitlines()
     assert lines[0] == "all/manifest.csv: 16 images of data"
-    assert lines[1].startswith("  import  folder; images 17; target 'target': 1 8, 0 9; ")
+    assert lines[1].startswith("  import  folder; images 17; target 'target': 8 positive, 9 negative; ")
     assert lines[2] == "  check   16 images good, 1 bad"
     assert lines[3] == "  dedup   2 copies marked: bytes 1; near 1"
     assert lines[4] == "  masks   16 lesion masks in all/masks-lesion"
@@ -165,7 +165,7 @@ def test_a_second_run_has_nothing_to_do(data: Path) -> None:
     done(*ALL)
     before = tree(data / "all")
     refused = melfast(*ALL)
-    assert str(refused.exception).endswith("is there already; --force replaces it")
+    assert str(refused.exception).endswith("already exists; --force replaces it")
     done(*ALL, "--force")
     assert tree(data / "all") == before
 
@@ -259,5 +259,5 @@ def test_images_that_cannot_be_split_are_not_read(data: Path) -> None:
         place.mkdir(parents=True)
         (place / f"{place.name[0]}.jpg").write_bytes((data / "data" / "benign" / "i02.jpg").read_bytes())
     result = melfast("all", "few", "--output", "all/manifest.csv")
-    assert "few/manifest.csv: split 'valid' comes out empty: 2 patients, lesions or images" in str(result.exception)
+    assert "few/manifest.csv: split 'valid' would be empty: 2 patients, lesions or images" in str(result.exception)
     assert not list(data.glob("all/*"))

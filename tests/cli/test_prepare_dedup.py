@@ -1,4 +1,4 @@
-"""prepare dedup, as typed."""
+"""melfast prepare dedup, from the command line."""
 
 import subprocess
 import sys

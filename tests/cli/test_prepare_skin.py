@@ -1,4 +1,4 @@
-"""prepare masks, ita and sheet, as typed."""
+"""melfast prepare masks, ita and sheet, from the command line."""
 
 import os
 import signal
@@ -85,7 +85,7 @@ def test_lesion_masks_meet_the_truth(data: Path, drawn: Path) -> None:
 
 
 def test_masks_pass_the_check(data: Path) -> None:
-    """`prepare check` wants masks of the images' sizes."""
+    """`prepare check` expects masks with the sizes of the images."""
     melfast("masks", "m.csv", "--output", "masked.csv", cwd=data)
     checked = melfast("check", "masked.csv", "--output", "good.csv", cwd=data)
     assert checked.stdout.startswith(f"masked.csv: {IMAGES} images good, 1 bad")
@@ -109,7 +109,7 @@ def test_masks_are_not_replaced_unasked(data: Path) -> None:
         "--force replaces it (the files it names stay)\n"
     )
     again = melfast("masks", "m.csv", "--output", "again.csv", cwd=data)
-    assert again.stderr == ("melfast: error: masks-lesion/s1.png: is there already; --force replaces it\n")
+    assert again.stderr == ("melfast: error: masks-lesion/s1.png: already exists; --force replaces it\n")
     assert not (data / "again.csv").exists()
     forced = melfast("masks", "masked.csv", "--output", "again.csv", "--force", cwd=data)
     assert forced.returncode == 0
@@ -137,7 +137,7 @@ def test_all_bad_is_an_error(data: Path, command: str) -> None:
         ),
         (("--output", "."), ".: is a folder, expected a file name to write"),
         (("--output", "m.csv/x.csv"), "m.csv/x.csv: cannot be written: m.csv is a file"),
-        (("--output", "q.csv", "--quarantine", "pipe"), "pipe: is a device or the like, expected a file name to write"),
+        (("--output", "q.csv", "--quarantine", "pipe"), "pipe: is not a regular file, expected a file name to write"),
     ],
 )
 @pytest.mark.parametrize("command", ["masks", "ita", "check"])
@@ -226,8 +226,8 @@ def test_truth_is_not_replaced_unasked(drawn: Path, tmp_path: Path) -> None:
     assert melfast("ita", drawn / "truth.csv", "--output", "t.csv", "--force", cwd=tmp_path).returncode == 0
 
 
-def test_an_interrupted_run_goes_on(data: Path, drawn: Path) -> None:
-    """Ctrl-C in the middle, the same command again: the same manifest as without."""
+def test_an_interrupted_run_resumes(data: Path, drawn: Path) -> None:
+    """Ctrl-C in the middle, then the same command again, gives the same manifest as an uninterrupted run."""
     lines = ["image_name,path"]
     for i in range(400):
         lines.append(f"s{i},{drawn}/data/images/SYN_{i % IMAGES + 1:07d}.jpg")
@@ -254,7 +254,7 @@ def test_an_interrupted_run_goes_on(data: Path, drawn: Path) -> None:
 
 
 def write_journal(data: Path, output: str, method: str) -> None:
-    """What an interrupted `prepare masks` leaves behind: all masks made, the manifest not yet."""
+    """The journal of a `prepare masks` that was interrupted after the last mask, before the manifest."""
     folder = data / "masks"
     journal = Journal.beside(data / output, "masks", {"masks": method, "folder": str(folder.absolute())})
     made = read_manifest(data / "whole.csv")
@@ -280,7 +280,7 @@ def test_a_journal_of_another_method_excuses_nothing(data: Path) -> None:
     melfast("masks", "m.csv", "--output", "whole.csv", "--masks-dir", "masks", cwd=data)
     write_journal(data, "again.csv", "hair")
     done = melfast("masks", "m.csv", "--output", "again.csv", "--masks-dir", "masks", cwd=data)
-    assert done.stderr == ("melfast: error: masks/s1.png: is there already; --force replaces it\n")
+    assert done.stderr == ("melfast: error: masks/s1.png: already exists; --force replaces it\n")
 
 
 def test_a_known_type_is_not_replaced_unasked(data: Path) -> None:
@@ -327,5 +327,5 @@ def test_resize(data: Path) -> None:
     assert not list((data / "small").glob("*.partial"))
     again = melfast(*words, cwd=data)
     assert again.returncode == 1
-    assert again.stderr.endswith(".jpg: is there already; --force replaces it\n")
+    assert again.stderr.endswith(".jpg: already exists; --force replaces it\n")
     assert melfast(*words, "--force", cwd=data).returncode == 0

@@ -1,4 +1,4 @@
-"""What commands print: names from tables and folders never steer the terminal."""
+"""What commands print: names from tables and folders never control the terminal."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ def test_a_line_stays_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_commands_print_by_say_alone() -> None:
-    """But for YAML and JSON, which escape by themselves."""
+    """Except YAML and JSON, which escape by themselves."""
     for file in sorted((ROOT / "melfast/cli").glob("*.py")):
         if file.name not in ("say.py", "progress.py", "__init__.py"):
             for call in re.findall(r"(?:click\.echo|\bprint|\bsecho)\(.*", file.read_text()):

@@ -1,4 +1,4 @@
-"""melfast show, as typed."""
+"""melfast show, from the command line."""
 
 import subprocess
 import sys

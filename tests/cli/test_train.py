@@ -1,4 +1,4 @@
-"""melfast train, as a user types it."""
+"""melfast train, from the command line."""
 
 import json
 import os

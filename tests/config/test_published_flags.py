@@ -1,4 +1,4 @@
-"""The published system's flags: what each becomes, and what none can become."""
+"""The published system's flags: the keys that they set, and values that are refused."""
 
 from pathlib import Path
 from typing import Any
@@ -127,10 +127,13 @@ def test_what_each_becomes(flags: dict[str, Any], keys: dict[str, Any]) -> None:
     [
         (
             {"ohem": True, "focal_loss": True},
-            "command line: ohem and focal_loss contradict each other: one wants loss.name 'ohem', the other 'focal'",
+            "command line: ohem and focal_loss contradict each other: one sets loss.name 'ohem', the other 'focal'",
         ),
-        ({"num_classes": 3}, "command line: num_classes: melfast tells malignant from benign: expected 2, got 3"),
-        ({"test": True}, "command line: test: is another command here: melfast evaluate --checkpoint RUN measures"),
+        (
+            {"num_classes": 3},
+            "command line: num_classes: melfast has two classes, benign and malignant: expected 2, got 3",
+        ),
+        ({"test": True}, "command line: test: is a command of its own: melfast evaluate --checkpoint RUN"),
         ({"min_lr": "low"}, "command line: min_lr: expected a number, got 'low'"),
         ({"cielab": True, "mixup": "much"}, "command line: mixup: train.mixup must be a number, got 'much'"),
     ],

@@ -1,4 +1,4 @@
-"""The config: precedence, types, and every error in one line that names file, key and way out."""
+"""The config: precedence, types, and errors of one line that name the file, the key and the fix."""
 
 import re
 from pathlib import Path

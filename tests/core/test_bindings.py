@@ -1,4 +1,4 @@
-"""What the border to Python takes and refuses, and that it lets go of the GIL."""
+"""The bindings: which arguments they accept and refuse, and that they release the GIL."""
 
 import sys
 import threading
@@ -178,7 +178,7 @@ def test_threads_agree():
 
 @pytest.fixture
 def no_switching() -> Iterator[None]:
-    """No thread is made to hand the GIL on: another one runs only when it is let go of."""
+    """Disables thread switching: another thread runs only when the GIL is released."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(60)
     yield
@@ -203,7 +203,7 @@ def test_other_threads_run_meanwhile(name):
 
 
 def runs_during(call: Callable[[], object]) -> bool:
-    """Whether this thread gets a turn while another one is inside of `call`."""
+    """Whether this thread can run while another one is inside `call`."""
     inside = False
 
     def work() -> None:
@@ -213,7 +213,7 @@ def runs_during(call: Callable[[], object]) -> bool:
         inside = False
 
     worker = threading.Thread(target=work)
-    worker.start()  # returns when this thread gets its first turn
+    worker.start()  # returns when this thread first runs
     seen = inside
     worker.join()
     return seen

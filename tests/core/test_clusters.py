@@ -22,7 +22,7 @@ def blobs(count: int, seed: int, places: int = 6, spread: float = 3) -> NDArray[
 
 
 def test_three_colours_by_hand():
-    """Each colour is a centre; nothing is left over for k > 3."""
+    """Each colour is a centre; there are none left for k > 3."""
     colours = np.float32([[60, 10, 20], [30, 5, 5], [60, 10, 20], [90, 0, 0], [60, 10, 20]])
     inertias, centres, counts = core.cluster_colours(colours)
     assert (inertias == 0).all()
@@ -68,7 +68,7 @@ def test_all_colours_equal(count):
 
 @pytest.mark.parametrize("count", [*range(2, 20), 63, 64, 65, 127, 129, 500])
 def test_the_result_is_consistent(count):
-    """Counts, centres and inertias belong to one assignment, here made anew in float64."""
+    """Counts, centres and inertias belong to the same assignment, recomputed here in float64."""
     colours = blobs(count, count)
     inertias, centres, counts = core.cluster_colours(colours, epsilon=0)
     for k, inertia, centre, number in zip(KS, inertias, centres, counts, strict=True):

@@ -11,7 +11,7 @@ from melfast import core
 
 ALL = ("baseline", "avx2", "avx512")
 
-# Prints a digest of everything the core makes from images of many sizes.
+# Prints a digest of the results of the core for images of many sizes.
 SCRIPT = """
 import hashlib
 import numpy as np
@@ -75,7 +75,7 @@ def run(isa: str | None, script: str = SCRIPT) -> subprocess.CompletedProcess[st
 
 
 def has(isa: str) -> bool:
-    """What the operating system says of the processor, not what the core says."""
+    """Features of the processor according to the operating system, not the core."""
     flags = {"avx2": {"avx2", "fma", "f16c"}, "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl"}}
     found = Path("/proc/cpuinfo").read_text().split()
     return flags.get(isa, set()) <= set(found)

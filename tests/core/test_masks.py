@@ -23,7 +23,7 @@ def iou(found: NDArray[np.uint8], wanted: NDArray[np.uint8]) -> float:
 
 
 def dermoscopic(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
-    """Skin with a dark blot, hairs, uneven light and noise: what the method was made for."""
+    """Skin with a dark spot, hairs, uneven light and noise: the intended input of the method."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width] / max(height, width, 1)
     skin = np.array([214.0, 164, 142]) * (1.05 - 0.3 * np.hypot(x - 0.5, y - 0.4))[..., None]
@@ -46,7 +46,7 @@ def dermoscopic(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
     ],
 )
 def test_real_images(folder, step, real_data):
-    """OpenCV takes most of the time: of the large images every seventh, of the many a fifth."""
+    """OpenCV takes most of the time, so only every seventh large image and a fifth of the others are used."""
 
     def compare(path: Path) -> float:
         image = read_image(path)
@@ -108,7 +108,7 @@ def test_wrong_arguments():
         core.published_mask(np.zeros((4, 4), np.uint8))
 
 
-# Prints by how many bytes a pixel the peak of the process grows, and what stays of it.
+# Prints the peak growth of the process in bytes per pixel, and how much of it stays.
 MEMORY = """
 import resource
 import numpy as np
@@ -130,7 +130,7 @@ print(left / 1024 / before)
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux says how much is in use")
 def test_memory():
-    """At most 3 bytes a pixel beside the image, the mask included; nothing large stays."""
+    """At most 3 bytes per pixel in addition to the image, including the mask; no large memory stays allocated."""
     result = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
     grown, left = map(float, result.stdout.split())
     assert grown < 3

@@ -1,4 +1,4 @@
-"""core.prepare is its parts, one after the other."""
+"""core.prepare gives the same result as its parts, one after the other."""
 
 import numpy as np
 import pytest
@@ -53,7 +53,7 @@ def test_is_its_parts(in_size, size, dtype, colour, affine, guarded):
 
 
 def test_a_drawn_frame_is_not_repeated():
-    """A warp that uncovers what lies beyond the edge shows the picture's colour there."""
+    """Where a warp reaches beyond the edge, it shows the colour of the picture."""
     image = np.full((30, 40, 3), 200, np.uint8)
     image[[0, -1]] = image[:, [0, -1]] = 10
     flipped = np.array([[-1, 0, 0], [0, 1, 0]], np.float32)
@@ -67,7 +67,7 @@ def test_a_drawn_frame_is_not_repeated():
 
 
 def test_scratch_of_another_call_does_not_show():
-    """Sizes that grow and shrink in one thread: memory used again still holds other images."""
+    """Sizes that grow and shrink in one thread: reused memory still contains other images."""
     small, large = random_image(20, 30, 1), random_image(400, 500, 2)
     fresh = [np.empty((16, 16, 3), np.float32) for _ in range(2)]
     core.prepare(small, AFFINE, fresh[0], "cielab", MEAN, STD)

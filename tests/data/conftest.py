@@ -1,4 +1,4 @@
-"""Images with all that a plan may ask for, and one plan for each thing that an executor does."""
+"""Images with everything that a plan may need, and one plan for each feature of an executor."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Pictures:
-    """Files of one kind with their masks, and what a plan draws from."""
+    """Files of one kind with their masks, and the input of a plan."""
 
     paths: list[Path]
     masks: list[Path | None]
@@ -64,7 +64,7 @@ class Pictures:
 
 @pytest.fixture(params=EXECUTORS)
 def executor(request: pytest.FixtureRequest) -> Executor:
-    """Each of them in turn; all are held to the same."""
+    """Each executor in turn; all must give the same results."""
     return EXECUTORS[request.param]
 
 
@@ -81,7 +81,7 @@ def drawn_jpegs(drawn_manifest: Manifest) -> Pictures:
 
 @pytest.fixture(scope="session")
 def drawn_pngs(drawn_manifest: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Pictures:
-    """The same pixels without the loss: every executor starts from the same."""
+    """The same pixels without loss, so that every executor starts from the same."""
     folder, paths = tmp_path_factory.mktemp("png"), []
     for path in drawn_manifest.image_paths:
         paths.append(folder / f"{path.stem}.png")

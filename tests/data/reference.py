@@ -1,4 +1,4 @@
-"""The records of a plan carried out in float64, slowly: what both executors are held to."""
+"""The records of a plan, executed slowly in float64: the reference for both executors."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from skimage.color import rgb2lab
 
-from melfast.data.plan import EpochPlan, working_size
+from melfast.data.plan import EpochPlan, size_before_warp
 from melfast.data.preprocess import Preprocess
 
 Double = NDArray[np.float64]
@@ -17,7 +17,7 @@ def reference(path: Path, plan: EpochPlan, record: int, preprocess: Preprocess, 
     """The image of a record [H, W, 3], normalised; nothing is rounded to 8 bits on the way."""
     size = preprocess.height, preprocess.width
     affine = plan.affine[record].astype(np.float64)
-    working = working_size(plan.affine[record], *size)
+    working = size_before_warp(plan.affine[record], *size)
     with Image.open(path) as file:
         pixels = np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
 

@@ -1,6 +1,6 @@
-"""DaliLoader: parity with the native executor, the same contract, and nothing left behind.
+"""DaliLoader: parity with the native executor, the same contract, and no leaks.
 
-What it makes of each kind of record is held to the reference in test_records.
+Each kind of record is compared with the reference in test_records.
 """
 
 import gc
@@ -108,7 +108,7 @@ def images_of(executor: Executor, pictures: Pictures, plan: EpochPlan, preproces
 
 
 def apart_from_native(pictures: Pictures, plan: EpochPlan, preprocess: Preprocess) -> list[float]:
-    """Of each record's image."""
+    """Differences for the image of each record."""
     found, wanted = (images_of(executor, pictures, plan, preprocess) for executor in (DaliLoader, NativeLoader))
     return [levels_apart(a, b, preprocess) for a, b in zip(found, wanted, strict=True)]
 
@@ -134,7 +134,7 @@ def test_from_jpegs(kind: str, colour: str, drawn_jpegs: Pictures) -> None:
 
 @pytest.fixture(scope="module")
 def real_jpegs(real_data: Path, drawn_manifest: Manifest) -> Pictures:
-    """Half of them large, which the native executor decodes at a part of their size."""
+    """Half of them are large, so that the native executor decodes them at a reduced size."""
     paths = [
         *sorted((real_data / "isic_fullres" / "images").glob("*.jpg"))[::12],
         *sorted((real_data / "ham10000" / "images").glob("*.jpg"))[::1500],
@@ -247,7 +247,7 @@ def test_parts_of_the_graph_are_those_that_the_plan_needs(drawn_pngs: Pictures) 
 @pytest.mark.parametrize("colour", COLOURS)
 @pytest.mark.parametrize("dtype", ["float32", "float16", "uint8"])
 def test_every_operator_has_a_side_for_the_gpu(colour: str, dtype: str) -> None:
-    """The whole graph is defined on one; to build it takes the device."""
+    """The whole graph can be defined without a GPU; building it needs the device."""
     names = [
         "encoded",
         "plane",
@@ -309,7 +309,7 @@ def test_start_gives_the_rest_of_the_epoch(files: list[Path]) -> None:
 def test_memory_is_left_alone_while_in_use(files: list[Path]) -> None:
     for batch in eval_loader(files, prefetch=3):
         before = batch.images.copy()
-        time.sleep(0.05)  # DALI fills what it may fill
+        time.sleep(0.05)  # DALI fills all its buffers
         assert np.array_equal(batch.images, before)
 
 
@@ -464,7 +464,7 @@ def test_python_ends_with_an_iterator_under_way(files: list[Path]) -> None:
     assert "Traceback" not in errors
 
 
-# What is missing.
+# Missing libraries and devices.
 
 
 def test_dali_is_not_installed(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""MelanomaDataset: items for a training loop of one's own."""
+"""MelanomaDataset: items for your own training loop."""
 
 from pathlib import Path
 
@@ -106,7 +106,7 @@ def test_bad_arguments(tiny_data: Path) -> None:
     with pytest.raises(InputError, match="no image in split 'x'"):
         MelanomaDataset(tiny_data, SIZES[0], split="x")
     plan = evaluation_plan(33, batch_size=1)
-    with pytest.raises(ValueError, match="the plan is of 33 rows, got 32"):
+    with pytest.raises(ValueError, match="`plan` has 33 rows, the manifest 32"):
         MelanomaDataset(tiny_data, SIZES[0], split="train", plan=plan)
 
 

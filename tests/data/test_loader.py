@@ -1,4 +1,4 @@
-"""Which executor is used, and the word for why."""
+"""Which executor is used, and the reason shown."""
 
 import importlib.util
 from typing import Any
@@ -12,8 +12,8 @@ from melfast.io.errors import InputError
 @pytest.mark.parametrize(
     ("wanted", "device", "name", "why"),
     [
-        ("native", "cpu", "native", "as asked for"),
-        ("dali-cpu", "cpu", "dali-cpu", "as asked for"),
+        ("native", "cpu", "native", "as requested"),
+        ("dali-cpu", "cpu", "dali-cpu", "as requested"),
         ("auto", "cpu", "native", "3 times as fast as dali-cpu where measured"),
         ("auto", "cuda", "native", "dali-gpu has not been measured yet: try `loader=dali-gpu`"),
     ],

@@ -78,7 +78,7 @@ def test_numbers_as_other_programs_write_them(tmp_path: Path) -> None:
         ("image_name,path,split\na,a,val\n", "m.csv:2: split must be train, valid, test or empty, got 'val'"),
         ("image_name,path,ita\na,a,3x\n", "m.csv:2: ita must be degrees in -180..180 or empty, got '3x'"),
         ("image_name,path,ita\na,a,inf\n", "m.csv:2: ita must be degrees in -180..180 or empty, got 'inf'"),
-        ("image_name,path\na,1\nb,2\na,3\n", "m.csv:4: image_name 'a' stands in line 2 already"),
+        ("image_name,path\na,1\nb,2\na,3\n", "m.csv:4: image_name 'a' is already in line 2"),
         ("image_name,path\na,1\n,2\n", "m.csv:3: image_name is empty"),
         ("image_name,path\na,1,2\n", "m.csv:2: found 3 cells, expected 2 as in the header"),
     ],

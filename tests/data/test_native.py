@@ -1,4 +1,4 @@
-"""NativeLoader: what is in a batch, in which order, and that threads and files never leak."""
+"""NativeLoader: the content and order of batches, and that threads and files never leak."""
 
 import gc
 import os
@@ -24,7 +24,7 @@ from melfast.data import native
 from melfast.data.augment import Augment
 from melfast.data.batch import Batch
 from melfast.data.native import NativeLoader
-from melfast.data.plan import EpochPlan, Rows, evaluation_plan, training_plan, working_size
+from melfast.data.plan import EpochPlan, Rows, evaluation_plan, size_before_warp, training_plan
 from melfast.data.preprocess import Preprocess
 from melfast.io.errors import ImageError
 from melfast.io.images import Needed, read_scaled
@@ -141,7 +141,7 @@ def test_png_is_pillows_resize(files: list[Path]) -> None:
 
 
 def test_exif_orientation(tmp_path: Path) -> None:
-    """A large file, stored lying on its side, is decoded at a reduced scale and stood up."""
+    """A large file that is stored rotated is decoded at a reduced scale and turned upright."""
     y, x = np.mgrid[0:240, 0:320] / 320
     upright = Image.fromarray((np.stack([x, y, x * y], axis=-1) * 255).astype(np.uint8))
     exif = Image.Exif()
@@ -209,7 +209,7 @@ def test_each_image_gets_its_own_affine(colour: Literal["rgb", "cielab"], files:
     for batch in NativeLoader(files, how, plan, threads=3):
         for index, image in zip(batch.index, batch.images, strict=True):
             wanted = np.empty((12, 16, 3), np.float32)
-            size = working_size(plan.affine[record], 12, 16)
+            size = size_before_warp(plan.affine[record], 12, 16)
             pixels, _, extent = read_scaled(files[index], lambda *_, size=size: size)
             core.prepare(pixels, plan.affine[record], wanted, colour, how.mean, how.std, extent=extent, working=size)
             assert index == plan.index[record]
@@ -262,7 +262,7 @@ def test_memory_is_reused_and_left_alone_while_in_use(files: list[Path]) -> None
     for batch in eval_loader(files, prefetch=2):
         seen.add(batch.images.ctypes.data)
         before = batch.images.copy()
-        time.sleep(0.02)  # the workers fill what they may fill
+        time.sleep(0.02)  # the workers fill all buffers
         assert np.array_equal(batch.images, before)
     assert len(seen) == 3
 

@@ -1,4 +1,4 @@
-"""EpochPlan: who sees which image when, and how it is turned."""
+"""EpochPlan: which rank sees which image when, and with which augmentation."""
 
 import re
 import sys
@@ -12,7 +12,7 @@ import pytest
 
 from melfast.data.augment import IDENTITY, Augment
 from melfast.data.manifest import read_manifest
-from melfast.data.plan import EpochPlan, Rows, Share, evaluation_plan, reaches_out, training_plan, working_size
+from melfast.data.plan import EpochPlan, Rank, Rows, evaluation_plan, reaches_out, size_before_warp, training_plan
 from melfast.data.preprocess import Preprocess
 from melfast.data.sampler import Sampler
 from melfast.io.errors import InputError
@@ -67,8 +67,8 @@ def test_every_image_once_in_whole_batches() -> None:
 
 
 def test_evaluation_deals_whole_batches_to_ranks() -> None:
-    first = evaluation_plan(10, batch_size=3, share=Share(0, 2))
-    second = evaluation_plan(10, batch_size=3, share=Share(1, 2))
+    first = evaluation_plan(10, batch_size=3, share=Rank(0, 2))
+    second = evaluation_plan(10, batch_size=3, share=Rank(1, 2))
     assert [first.index[s].tolist() for s in first.batches()] == [[0, 1, 2], [6, 7, 8]]
     assert [second.index[s].tolist() for s in second.batches()] == [[3, 4, 5], [9]]
     assert np.array_equal(second.affine, np.broadcast_to(IDENTITY, (4, 2, 3)))
@@ -147,7 +147,7 @@ def test_switching_one_part_off_leaves_the_others() -> None:
 def test_ranks_together_see_the_batches_of_one_process(world_size: int) -> None:
     whole = plan_of(Augment(), benign(103), seed=1, epoch=2)
     ranks = [
-        plan_of(Augment(), benign(103), batch_size=8 // world_size, seed=1, epoch=2, share=Share(rank, world_size))
+        plan_of(Augment(), benign(103), batch_size=8 // world_size, seed=1, epoch=2, share=Rank(rank, world_size))
         for rank in range(world_size)
     ]
     assert {plan.num_batches for plan in [whole, *ranks]} == {103 // 8}
@@ -167,7 +167,7 @@ def test_another_epoch_uses_what_one_left_out() -> None:
 @pytest.mark.parametrize("num_images", [0, 1, 7, 8, 9, 100])
 @pytest.mark.parametrize("world_size", [1, 2, 3, 16])
 def test_evaluation_sees_each_image_once(num_images: int, world_size: int) -> None:
-    plans = [evaluation_plan(num_images, batch_size=4, share=Share(rank, world_size)) for rank in range(world_size)]
+    plans = [evaluation_plan(num_images, batch_size=4, share=Rank(rank, world_size)) for rank in range(world_size)]
     assert sorted(np.concatenate([plan.index for plan in plans]).tolist()) == list(range(num_images))
     for plan in plans:
         assert plan.bounds[0] == 0
@@ -181,8 +181,8 @@ def test_evaluation_sees_each_image_once(num_images: int, world_size: int) -> No
 def test_batch_larger_than_the_data() -> None:
     message = "batch of 12 images (6 x 2 processes) is larger than the epoch of 11 training images: `batch_size`"
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
-        plan_of(Augment(), benign(11), batch_size=6, share=Share(0, 2))
-    assert plan_of(Augment(), benign(12), batch_size=6, share=Share(0, 2)).num_batches == 1
+        plan_of(Augment(), benign(11), batch_size=6, share=Rank(0, 2))
+    assert plan_of(Augment(), benign(12), batch_size=6, share=Rank(0, 2)).num_batches == 1
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_strength_out_of_range(parts: dict[str, float], message: str) -> None:
         Augment(**parts)
 
 
-# What an epoch is made of beside geometry.
+# Other parts of an epoch than geometry.
 
 EVERYTHING = Augment(
     crop=0.3,
@@ -272,7 +272,7 @@ def test_any_number_of_ranks_gives_the_same_records(name: Any, geometry: Any, wo
     augment = replace(EVERYTHING, geometry=geometry)
     whole = plan_of(augment, toned(), sampler=Sampler(name), batch_size=16)
     ranks = [
-        plan_of(augment, toned(), sampler=Sampler(name), batch_size=16 // world_size, share=Share(rank, world_size))
+        plan_of(augment, toned(), sampler=Sampler(name), batch_size=16 // world_size, share=Rank(rank, world_size))
         for rank in range(world_size)
     ]
     for field in FIELDS:
@@ -328,7 +328,7 @@ def test_a_masked_model_masks_every_record() -> None:
 
 
 def test_the_rows_are_not_looped_over() -> None:
-    """As few calls for 33,126 rows as for 400, with everything on."""
+    """The same number of calls for 33,126 rows as for 400, with everything on."""
 
     def calls(count: int) -> int:
         rows, counted = toned(count), 0
@@ -445,7 +445,7 @@ def test_what_reaches_out_of_the_image(affine: list[list[float]], outside: bool)
 def test_an_image_is_resized_larger_only_for_a_zoom_that_shows() -> None:
     for shrunk, wanted in ((1.2, 100), (1.0, 100), (0.81, 100), (0.4, 200), (0.01, 400)):
         affine = np.array([[shrunk, 0, 0], [0, shrunk, 0]], np.float32)
-        assert working_size(affine, 100, 50) == (wanted, wanted // 2)
+        assert size_before_warp(affine, 100, 50) == (wanted, wanted // 2)
         turned = affine.copy()  # by an angle of 3 : 4 : 5
         turned[:, :2] = affine[:, :2] @ np.array([[0.8, -0.6], [0.6, 0.8]])
-        assert working_size(turned, 100, 50) == (wanted, wanted // 2)
+        assert size_before_warp(turned, 100, 50) == (wanted, wanted // 2)

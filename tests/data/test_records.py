@@ -1,4 +1,4 @@
-"""Every executor against the float64 reference, whatever a record asks for."""
+"""Every executor against the float64 reference, for all kinds of records."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def test_is_the_reference(kind: str, colour: str, executor: Executor, drawn_pngs
 
 
 def test_each_kind_changes_the_picture(drawn_pngs: Pictures) -> None:
-    """The parity above would hold of an executor and a reference that both do nothing."""
+    """The parity above would also hold if executor and reference both did nothing."""
     preprocess = COLOURS["rgb"]
     plain = drawn_pngs.plan(KINDS["plain"], preprocess)
     for kind in set(KINDS) - {"plain"}:
@@ -44,7 +44,7 @@ def test_each_kind_changes_the_picture(drawn_pngs: Pictures) -> None:
 
 
 def test_uint8_has_all_but_the_colour_conversion(executor: Executor, drawn_pngs: Pictures) -> None:
-    """What is shown to people is what the model sees."""
+    """Previews show what the model sees."""
     preprocess = COLOURS["cielab"]
     plan = drawn_pngs.plan(KINDS["everything"], preprocess)
     as_rgb = Preprocess(48, 64, mean=(0, 0, 0), std=(1, 1, 1))

@@ -1,4 +1,4 @@
-"""Samplers: who is in an epoch, how often, and whether every rank agrees."""
+"""Samplers: which records are in an epoch, how often, and whether all ranks agree."""
 
 from itertools import pairwise
 

@@ -73,7 +73,7 @@ class Block:
 
     @property
     def prompted(self) -> list["Line"]:
-        """What stands after a `$ ` in a block that shows what was printed."""
+        """Commands after `$ ` in a block that shows output."""
         return [
             Line(f"{self.page.name}:{self.line + number}", line.removeprefix("$ "))
             for number, line in enumerate(self.code.splitlines())
@@ -83,7 +83,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Line:
-    """A line of shell, and where it stands."""
+    """A line of shell, and its place."""
 
     place: str
     text: str
@@ -107,7 +107,7 @@ def read_blocks(page: Path) -> list[Block]:
 
 
 def read_inline(page: Path) -> list[Line]:
-    """What stands between backticks in the text of a page, tables included."""
+    """Text between backticks on a page, including tables."""
     tokens = MarkdownIt().enable("table").parse(page.read_text(encoding="utf-8"))
     return [
         Line(f"{page.name}:{token.map[0] + 1}", child.content)
@@ -119,7 +119,7 @@ def read_inline(page: Path) -> list[Line]:
 
 
 def looks_like(code: str) -> str:
-    """What an indented block is, by its first word: `python`, `sh`, or else `text`."""
+    """The language of an indented block, by its first word: `python`, `sh`, or otherwise `text`."""
     lines = [line for line in code.splitlines() if line.strip() and not line.startswith("#")]
     first = lines[0].split()[0] if lines else ""
     if first in ("import", "from"):
@@ -154,7 +154,7 @@ def without_comment(tokens: Any) -> list[str]:
 
 
 def calls_in(words: list[str]) -> list[list[str]]:
-    """What follows `melfast` in a command that is one, or that starts one."""
+    """The words after `melfast` in a command that is, or starts, one of ours."""
     if words[:1] == ["sbatch"] and "--wrap" in words:
         return melfast_commands(words[words.index("--wrap") + 1])
     starter = bool(words) and (words[0] in ("torchrun", "python", "srun") or "=" in words[0])
@@ -167,10 +167,10 @@ def calls_in(words: list[str]) -> list[list[str]]:
 
 
 def parse(words: list[str]) -> click.Context | None:
-    """Has click read the words without running the command; None where they ask for help.
+    """Lets click parse the words without running the command; None if they request help.
 
     Raises:
-        click.UsageError: there is no such command or option, or a value is none of the choices.
+        click.UsageError: no such command or option, or a value that is not one of the choices.
     """
     command: click.Command = main
     context = click.Context(main, info_name="melfast", **main.context_settings)

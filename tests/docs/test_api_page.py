@@ -1,5 +1,7 @@
 """docs/api/index.md: its examples run one after another, and show each name that `import melfast` offers."""
 
+import ast
+import importlib
 import re
 from pathlib import Path
 
@@ -8,7 +10,8 @@ import torch
 
 import melfast
 
-PAGE = (Path(__file__).parents[2] / "docs" / "api" / "index.md").read_text()
+API = Path(__file__).parents[2] / "docs" / "api"
+PAGE = (API / "index.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.M | re.S)
 
 
@@ -34,3 +37,20 @@ def test_each_name_is_shown() -> None:
 
 def test_examples_are_short() -> None:
     assert max(len(block.splitlines()) for block in BLOCKS) <= 12
+
+
+def test_each_documented_name_exists() -> None:
+    for page in sorted(API.glob("*.md")):
+        for module, members in re.findall(r"automodule:: (\S+)\n(?:   :members: (.+)\n)?", page.read_text()):
+            for name in filter(None, members.split(", ")):
+                assert hasattr(importlib.import_module(module), name), (page.name, module, name)
+
+
+def test_a_name_means_one_thing() -> None:
+    """No two modules define a function or class of the same name (but each command has its `command`)."""
+    places: dict[str, list[str]] = {}
+    for file in sorted(Path(melfast.__file__).parent.rglob("*.py")):
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(file.stem)
+    assert {name: found for name, found in places.items() if len(found) > 1 and name != "command"} == {}

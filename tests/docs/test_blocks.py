@@ -1,8 +1,8 @@
 """Every block of code in README, features.md, the tutorial and howto/training.md runs, or is listed here.
 
-The pages run from top to bottom, each in a folder of its own, beside small drawn data under the
+The pages run from top to bottom, each in a folder of its own, next to small synthetic data under the
 names that the text uses. On the other pages every melfast command is read by click without being
-run, so that a renamed option or command is found wherever it is spoken of.
+run, so that a renamed option or command is found wherever it is mentioned.
 """
 
 import ast
@@ -37,9 +37,9 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
-# Put in another's place in a line that runs.
+# Replacements in lines that run.
 SUBSTITUTES = {
-    "find /data ": "find photos ",  # a folder that is there
+    "find /data ": "find photos ",  # an existing folder
     "--shard 3/64": "--shard 1/2",  # there are fewer than 64 images
     "for k in 1 2 3 4 5;": "for k in 1 2 3;",  # as many folds as the next line combines
     "--n 32": "--n 4",
@@ -47,10 +47,10 @@ SUBSTITUTES = {
     "--images 200 --size 300x225": "--images 80 --size 96x72",
 }
 
-# Lines of these pages that do not run here, by how they begin, and why.
+# Lines of these pages that do not run here, by their beginning, and why.
 NOT_RUN = {
     "make demo": "minutes; it is the steps below on more images",
-    "make test": "it is what runs this",
+    "make setup": "it sets up the environment that runs this",
     "pip install ": "needs a network; tests/test_wheel.py installs the wheel",
     "isic ": "needs a network, and isic-cli, which is no part of melfast",
     "torchrun --nproc-per-node 8": "eight GPUs; tests/train/test_distributed.py runs two processes",
@@ -63,13 +63,13 @@ NOT_RUN = {
 # Between backticks, and not to be parsed.
 NOT_COMMANDS = {"melfast COMMAND --help": "any command"}
 
-# Config files of commands that are not in the repository, and what is taken in their place.
+# Config files that are not in the repository, and their replacements.
 CONFIGS = {
     "CONFIG": ROOT / "configs" / "quickstart.yaml",  # the user's own
     "/opt/melfast/configs/ham10000.yaml": ROOT / "configs" / "ham10000.yaml",  # in the container
 }
 
-# Laid over the configs that the pages name: the same recipes, small.
+# Overrides for the configs that the pages name: the same recipes, but small.
 TINY: dict[str, dict[str, Any]] = {
     "preprocess": {"height": 24, "width": 32},
     "model": {
@@ -84,7 +84,7 @@ TINY: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Drawn images, and two tables of them as users have theirs: no tone, no masks."""
+    """Synthetic images, and two tables like those of users: without tone and masks."""
     folder = tmp_path_factory.mktemp("drawn")
     settings = SynthSettings(images=64, size=(96, 72), malignant=0.4)
     manifest = synthesize(folder / "drawn", settings, workers=1)
@@ -119,7 +119,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def stand(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder, with what every page may speak of."""
+    """The working folder, with everything that the pages mention."""
     for name in ("DATA", "ham10000", "isic2020", "photos"):
         shutil.copytree(drawn / name, tmp_path / name)
     (tmp_path / "configs").mkdir()
@@ -146,7 +146,7 @@ def split_manifest(folder: Path) -> None:
 
 
 def empty_folder(folder: Path) -> None:
-    """With the configs alone, as the section says."""
+    """Only the configs, as the section says."""
     for path in folder.iterdir():
         if path.is_dir() and path.name != "configs":
             shutil.rmtree(path)
@@ -154,7 +154,7 @@ def empty_folder(folder: Path) -> None:
             path.unlink()
 
 
-# What must stand there before a section's first block.
+# What a section needs before its first block.
 BEFORE: dict[tuple[Path, str], Callable[[Path], None]] = {
     (FEATURES, "Features"): nobody_s_predictions,
     (TRAINING, "Training"): split_manifest,
@@ -177,7 +177,7 @@ def in_a_process(command: list[str], place: str) -> None:
 
 
 def written_out(line: str) -> list[str]:
-    """A line with its substitutes; a `for` loop as the lines that it runs."""
+    """A line after replacements; a `for` loop as the lines that it runs."""
     for old, new in SUBSTITUTES.items():
         line = line.replace(old, new)
     loop = re.fullmatch(r"for (\w+) in ([^;]+); do (.*); done", line)
@@ -286,7 +286,7 @@ def test_every_command_is_known(page: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def parse_shortened(words: list[str]) -> None:
-    """As `parse`, of a command of which the text names as much as it speaks of."""
+    """Like `parse`, for a command that the text shortens."""
     try:
         parse(words)
     except click.MissingParameter:
@@ -310,7 +310,7 @@ def test_every_command_between_backticks_is_known(page: Path) -> None:
 
 @each_page
 def test_every_command_stands_in_a_block(page: Path) -> None:
-    """Indented by four under a list, it would be a paragraph of the list, on GitHub as well."""
+    """A block indented by four spaces below a list would be a paragraph of the list, also on GitHub."""
     lines = page.read_text().splitlines()
     inside = {block.line + number for block in read_blocks(page) for number in range(len(block.code.splitlines()))}
     for number, line in enumerate(lines, start=1):

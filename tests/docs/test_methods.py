@@ -1,4 +1,4 @@
-"""docs/methods and docs/howto: examples run as they stand, tables are the code's, links lead on."""
+"""docs/methods and docs/howto: the examples run, the tables match the code, the links work."""
 
 import doctest
 import re
@@ -31,7 +31,7 @@ def examples(text: str) -> str:
 
 
 def failures(text: str, name: str) -> tuple[int, int, str]:
-    """How many examples fail, of how many, and what is said of them."""
+    """The number of failing examples, the number of examples, and the messages."""
     test = doctest.DocTestParser().get_doctest(examples(text), {}, name, name, 0)
     said: list[str] = []
     runner = doctest.DocTestRunner(verbose=False, optionflags=FLAGS)
@@ -86,10 +86,9 @@ def test_what_the_published_table_becomes(real_data: Path) -> None:
     (brown, dark), (brown_before, _) = (found[4:] for found in counts)
     text = " ".join((DOCS / "methods" / "ita.md").read_text().split())
     said = (
-        f"Of the {len(table):,} images of the published ISIC 2020 table, "
-        f"{np.mean(true != before):.0%} change their group of six when the same stored colours are "
-        f"read in true CIELAB; {brown:,} are brown and {dark} dark then, of which the table has "
-        f"{brown_before} and none."
+        f"The published ISIC 2020 table has {len(table):,} images. If its stored colours are read in true CIELAB, "
+        f"{np.mean(true != before):.0%} of the images change their group of six: {brown:,} become brown and {dark} "
+        f"dark, compared with {brown_before} and none in the table."
     )
     assert said.replace("%", " %") in text
 
@@ -108,7 +107,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @each_page
 def test_form(page: Path) -> None:
-    """One title, no page too long, and it ends with where to read on; toctrees name all pages."""
+    """One title, a limited length, a section with links at the end; toctrees name all pages."""
     text = page.read_text()
     prose = re.sub(r"^```.*?^```", "", text, flags=re.S | re.M)
     assert len(re.findall(r"^# ", prose, re.M)) == 1

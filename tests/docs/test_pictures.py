@@ -1,4 +1,4 @@
-"""docs/pictures.py: every picture that the pages show is drawn, and is of something."""
+"""docs/pictures.py: every picture on the pages is drawn, and is not blank."""
 
 import importlib.util
 import re
@@ -33,7 +33,7 @@ def drawn(pictures: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def small(path: Path) -> np.ndarray:
-    """What is left of a picture where neither a pixel nor a letter matters: [24, 24, 3]."""
+    """A picture reduced to 24 x 24 pixels, where single pixels and letters do not matter: [24, 24, 3]."""
     with Image.open(path) as picture:
         blurred = picture.convert("RGB").resize((24, 24), Image.Resampling.BOX)
         return np.asarray(blurred, dtype=float)

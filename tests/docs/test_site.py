@@ -16,7 +16,7 @@ DOCS = ROOT / "docs"
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site as `make docs` builds it, but for the notebooks, which have a test of their own."""
+    """The site as built by `make docs`, without the notebooks, which have their own test."""
     folder = tmp_path_factory.mktemp("site")
     options = ["--fail-on-warning", "--keep-going", "--nitpicky", "--quiet", "--builder", "html"]
     command = [sys.executable, "-m", "sphinx", *options, "--doctree-dir", str(folder / "trees")]
@@ -68,7 +68,7 @@ def test_docstrings_are_told(site: Path) -> None:
     assert 'id="melfast.skin.ita.estimate_tone"' in (site / "api" / "skin.html").read_text()
     skin = text_of(site / "api" / "skin.html")
     assert "estimate_tone(image: NDArray[uint8], *, convention: Literal['cielab', " in skin
-    # What stands before a colon is not taken for a type.
+    # Text before a colon is not read as a type.
     assert "Return type" not in skin
     learning = text_of(site / "api" / "learning.html")
     assert "property num_logits: int¶ Outputs of the network: a logit a class" in learning
@@ -79,7 +79,7 @@ def test_docstrings_are_told(site: Path) -> None:
 
 
 def test_the_site_needs_no_network(site: Path) -> None:
-    """No script, style or font of somebody else's; formulas are MathML."""
+    """No third-party script, style or font; formulas are MathML."""
     pages = list(site.rglob("*.html"))
     for page in pages:
         text = page.read_text()

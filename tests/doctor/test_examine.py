@@ -16,7 +16,7 @@ BY_NAME = {probe.name: probe for probe in PROBES + USES}
 
 @pytest.fixture
 def pretend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A function that puts a package of a name and a code before the real one."""
+    """A function that puts a package with a given name and code in front of the real one."""
 
     def put(name: str, code: str) -> None:
         folder = tmp_path / "pretend" / name
@@ -35,12 +35,12 @@ def test_every_probe_is_a_function():
     modules = {"machine": machine, "libraries": libraries}
     for probe in PROBES + USES:
         assert callable(getattr(modules[probe.module], probe.name)), probe
-        assert probe.mend
+        assert probe.fix
     assert len(BY_NAME) == len(PROBES + USES)
 
 
 def test_nothing_sends_to_a_package_index_for_melfast():
-    """It is on none: whoever takes its name there would be installed."""
+    """melfast is not on a package index; whoever takes its name there would be installed."""
     by_name = re.compile(r"pip install\b.*[\s'\"]melfast(?![\w./:*-])")
     package = Path(examine.__file__).parents[1]
     pages = [package.parent / "README.md", *(package.parent / "docs").rglob("*.md")]
@@ -51,7 +51,7 @@ def test_nothing_sends_to_a_package_index_for_melfast():
 
 def test_what_works_is_ok():
     finding = look(BY_NAME["core"])
-    assert (finding.status, finding.mend, finding.stops) == ("ok", None, False)
+    assert (finding.status, finding.fix, finding.stops) == ("ok", None, False)
     assert finding.facts["isa"] in finding.text
 
 
@@ -59,14 +59,14 @@ def test_a_missing_package_is_absent(pretend):
     pretend("simplejpeg", missing("simplejpeg"))
     finding = look(BY_NAME["images"])
     assert (finding.status, finding.text) == ("absent", "No module named 'simplejpeg'")
-    assert finding.mend == "pip install --force-reinstall simplejpeg pillow"
+    assert finding.fix == "pip install --force-reinstall simplejpeg pillow"
     assert finding.stops
 
 
 def test_a_missing_package_that_is_not_needed_stops_nothing(pretend):
     pretend("submitit", missing("submitit"))
     finding = look(BY_NAME["slurm"])
-    assert (finding.status, finding.mend) == ("absent", "pip install submitit")
+    assert (finding.status, finding.fix) == ("absent", "pip install submitit")
     assert not finding.stops
 
 
@@ -152,7 +152,7 @@ def test_a_file_in_the_current_folder_is_no_library(tmp_path, monkeypatch):
 def test_an_unknown_instruction_set_says_how_to_go_on(monkeypatch):
     monkeypatch.setenv("MELFAST_ISA", "sse9")
     finding = look(BY_NAME["core"])
-    assert (finding.status, finding.mend) == ("broken", "unset MELFAST_ISA")
+    assert (finding.status, finding.fix) == ("broken", "unset MELFAST_ISA")
     assert "got 'sse9'" in finding.text
     assert finding.stops
 
@@ -164,7 +164,7 @@ def test_a_gap_stops_nothing(tmp_path, monkeypatch):
     finding = look(BY_NAME["folders"])
     assert finding.status == "gap"
     assert finding.text == f"cannot be written: pretrained weights ({folder / 'hub'})"
-    assert finding.mend == "export HF_HOME=/a/writable/folder"
+    assert finding.fix == "export HF_HOME=/a/writable/folder"
     assert not finding.stops
 
 
@@ -193,7 +193,7 @@ def test_predict_needs_no_torch(pretend):
 def test_findings_come_in_the_order_of_the_probes(monkeypatch):
     child = "import sys, time; time.sleep(0.4 * (sys.argv[2] == 'a')); print('melfast-doctor ' + "
     monkeypatch.setattr(examine, "CHILD", child + "'{\"text\": \"' + sys.argv[2] + '\"}')")
-    probes = tuple(Probe("machine", name, "what", "mend") for name in "abc")
+    probes = tuple(Probe("machine", name, "what", "fix") for name in "abc")
     assert [finding.text for finding in examine.examine(probes)] == ["a", "b", "c"]
 
 

@@ -1,4 +1,4 @@
-"""Probes of libraries where something is amiss, in this process with stand-ins."""
+"""Probes of broken libraries, in this process with stand-ins."""
 
 import sys
 import warnings
@@ -27,21 +27,21 @@ def test_packages_missing_old_and_of_extras(monkeypatch):
     assert found.text == (
         "numpy 1.26.4, expected >=2.2, kneed missing, expected >=0.8.5, torchvision missing, expected any"
     )
-    assert found.mend == "pip install 'numpy>=2.2' 'kneed>=0.8.5' 'torchvision'"
+    assert found.fix == "pip install 'numpy>=2.2' 'kneed>=0.8.5' 'torchvision'"
     assert found.facts == {"numpy": "1.26.4", "kneed": None, "torchvision": None}
 
 
 def test_packages_all_there(monkeypatch):
     versions(monkeypatch, ["numpy>=2.2", "torch>=2.9"], {"numpy": "2.2", "torch": "2.15.0a1+cu132"})
     found = libraries.packages()
-    assert (found.text, found.mend) == ("all 2 that melfast needs, in versions it knows", None)
+    assert (found.text, found.fix) == ("all 2 required packages, in supported versions", None)
 
 
 def test_onnxruntime_gpu_stands_in_for_onnxruntime(monkeypatch):
     versions(monkeypatch, ["onnxruntime>=1.23"], {"onnxruntime-gpu": "1.31.1"})
-    assert libraries.packages().mend is None
+    assert libraries.packages().fix is None
     versions(monkeypatch, ["onnxruntime>=1.23"], {"onnxruntime-gpu": "1.20"})
-    assert libraries.packages().mend == "pip install 'onnxruntime-gpu>=1.23'"
+    assert libraries.packages().fix == "pip install 'onnxruntime-gpu>=1.23'"
 
 
 def test_two_onnxruntimes_in_one_folder(monkeypatch):
@@ -50,7 +50,7 @@ def test_two_onnxruntimes_in_one_folder(monkeypatch):
     found = libraries.onnxruntime()
     assert found.text.endswith("; onnxruntime and onnxruntime-gpu share one folder")
     remove = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install "
-    assert found.mend == remove + "onnxruntime"
+    assert found.fix == remove + "onnxruntime"
 
 
 def test_a_gpu_that_onnxruntime_cannot_use(monkeypatch):
@@ -64,7 +64,7 @@ def test_a_gpu_that_onnxruntime_cannot_use(monkeypatch):
         found = libraries.onnxruntime()
     assert "with CPUExecutionProvider; does not work: CUDAExecutionProvider" in found.text
     remove = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install "
-    assert found.mend == remove + "onnxruntime-gpu"
+    assert found.fix == remove + "onnxruntime-gpu"
 
 
 def test_the_onnx_file_is_the_negation():
@@ -87,12 +87,12 @@ def test_torch_on_the_cpu_beside_a_gpu_says_why(monkeypatch):
     monkeypatch.setattr(torch.version, "cuda", "13.2")
     found = libraries.torch()
     assert found.text.endswith(", on the CPU: The NVIDIA driver on your system is too old")
-    assert found.mend == "bring the NVIDIA driver up to date: https://www.nvidia.com/drivers"
+    assert found.fix == "update the NVIDIA driver: https://www.nvidia.com/drivers"
     monkeypatch.setattr(torch.version, "cuda", None)
     assert "(built for CPU only)" in libraries.torch().text
-    assert libraries.torch().mend == "pip install --force-reinstall torch torchvision"
+    assert libraries.torch().fix == "pip install --force-reinstall torch torchvision"
     monkeypatch.setattr(libraries, "nvidia_hardware", lambda: False)
-    assert libraries.torch().mend is None
+    assert libraries.torch().fix is None
 
 
 @pytest.mark.gpu
@@ -114,10 +114,10 @@ def test_no_tensorrt_of_any_name(monkeypatch):
 
 
 def test_a_tensorrt_that_complains_is_broken(monkeypatch):
-    from melfast.engines import tensorrt
+    from melfast.engines import tensorrt_builder
 
     logger = SimpleNamespace(errors=["CUDA initialization failure with error: 35"])
-    monkeypatch.setattr(tensorrt, "make_logger", lambda trt: logger)
+    monkeypatch.setattr(tensorrt_builder, "make_logger", lambda trt: logger)
     fake = SimpleNamespace(Builder=lambda logger: None, __version__="11.4")
     monkeypatch.setitem(sys.modules, "tensorrt", fake)
     with pytest.raises(RuntimeError, match=r"^CUDA initialization failure with error: 35$"):

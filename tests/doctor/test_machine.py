@@ -1,4 +1,4 @@
-"""What Linux says of a machine, from files of known content."""
+"""What Linux reports about a machine, from files with known content."""
 
 import math
 import shutil
@@ -41,7 +41,7 @@ def test_available_memory_is_the_least_of_machine_and_container(tmp_path):
     write(group / "memory.current", "400000\n")
     assert available_memory(meminfo, group) == 600_000
     write(group / "memory.stat", "anon 100\ninactive_anon 7\ninactive_file 300000\nactive_file 9\n")
-    assert available_memory(meminfo, group) == 900_000  # a cache of images is no gap
+    assert available_memory(meminfo, group) == 900_000  # a cache of images is not a problem
     write(group / "memory.stat", "inactive_file 500000\n")  # read later than memory.current
     assert available_memory(meminfo, group) == 1_000_000
     write(group / "memory.stat", "anon 100\n")
@@ -53,19 +53,19 @@ def test_a_quota_is_a_gap(monkeypatch):
     monkeypatch.setattr(machine, "cpu_quota", lambda path: 0.5)
     found = machine.system()
     assert found.text.count("CPU time of 0.5 cores") == 1
-    assert found.mend == "give --threads 1 to melfast's commands, or the container more"
+    assert found.fix == "pass --threads 1 to melfast's commands, or give the container more CPU time"
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "mend"),
+    ("name", "value", "fix"),
     [
-        ("LEAST_MEMORY_GIB", 1e9, "free some memory: training wants 1e+09 GiB at least"),
-        ("LEAST_DISK_GIB", 1e9, "free some disk, or work in another folder: a run wants 1e+09 GiB"),
+        ("LEAST_MEMORY_GIB", 1e9, "free some memory: training needs at least 1e+09 GiB"),
+        ("LEAST_DISK_GIB", 1e9, "free some disk space, or work in another folder: a run needs 1e+09 GiB"),
     ],
 )
-def test_too_little_is_a_gap(monkeypatch, name, value, mend):
+def test_too_little_is_a_gap(monkeypatch, name, value, fix):
     monkeypatch.setattr(machine, name, value)
-    assert machine.system().mend == mend
+    assert machine.system().fix == fix
 
 
 def test_writable(tmp_path):
@@ -85,8 +85,8 @@ def test_compiled_statistics_may_lie_in_the_package_or_in_the_cache(tmp_path, mo
     monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
     monkeypatch.delenv("HF_HOME", raising=False)
     monkeypatch.delenv("HF_HUB_CACHE", raising=False)
-    mend = "export HF_HOME=/a/writable/folder && export NUMBA_CACHE_DIR=/a/writable/folder"
-    assert machine.folders().mend == mend
+    fix = "export HF_HOME=/a/writable/folder && export NUMBA_CACHE_DIR=/a/writable/folder"
+    assert machine.folders().fix == fix
 
 
 def test_nvidia_hardware(tmp_path):

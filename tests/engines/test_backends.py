@@ -1,4 +1,4 @@
-"""open_engine: which backend is taken, why the others are not, and what each one loads."""
+"""open_engine: which backend is used, why the others are not, and what each one loads."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from melfast.data.preprocess import Preprocess
-from melfast.engines import gpu, onnx_runtime, tensorrt, tensorrt_engine
+from melfast.engines import gpu, onnx_runtime, tensorrt, tensorrt_builder
 from melfast.engines.backends import ModelFile, open_engine, read_model
 from melfast.engines.base import UnusableError, file_sha256
 from melfast.engines.gpu import Gpu
@@ -30,7 +30,7 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     def find() -> Gpu:
         raise UnusableError(NO_GPU)
 
-    for module in (onnx_runtime, tensorrt_engine):
+    for module in (onnx_runtime, tensorrt):
         monkeypatch.setattr(module, "find_gpu", find)
 
 
@@ -118,23 +118,23 @@ def test_read_model_needs_no_gpu(model: Path, run: Path) -> None:
     assert (found[0].record.backbone, found[0].record.threshold) == ("red", 0.25)
     assert open_engine(model).info.origin == digest
     assert read_model(run) == ModelFile(RECORD, open_engine(run).info.origin)
-    with pytest.raises(InputError, match="colour can be said of ONNX files that melfast did not"):
+    with pytest.raises(InputError, match="colour applies only to ONNX files that melfast did not"):
         read_model(run, colour="rgb")
 
 
 def test_auto_does_not_build(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tensorrt_engine, "find_gpu", lambda: Gpu("drawn", "9.0"))
+    monkeypatch.setattr(tensorrt, "find_gpu", lambda: Gpu("drawn", "9.0"))
     monkeypatch.setattr(onnx_runtime, "find_gpu", lambda: Gpu("drawn", "9.0"))
     monkeypatch.setattr(onnx_runtime.onnxruntime, "get_available_providers", list)
     info = open_engine(model).info
     assert info.passed_over == {
-        "tensorrt": "no model.engine beside it: backend tensorrt builds it, once",
+        "tensorrt": "no model.engine next to it: `backend=tensorrt` builds it once",
         "onnx-cuda": f"onnxruntime-gpu is not installed: {onnx_runtime.INSTALL}",
     }
     assert not model.with_suffix(".engine").exists()
-    monkeypatch.setattr(tensorrt, "MODULES", ("no_such_tensorrt",))
+    monkeypatch.setattr(tensorrt_builder, "MODULES", ("no_such_tensorrt",))
     reason = open_engine(model).info.passed_over["tensorrt"]
-    assert reason == f"TensorRT is not installed: {tensorrt.INSTALL}"
+    assert reason == f"TensorRT is not installed: {tensorrt_builder.INSTALL}"
 
 
 def test_what_is_broken_is_not_passed_over(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_flags_for_other_files(run: Path) -> None:
     with pytest.raises(InputError) as caught:
         open_engine(run, input_size=(6, 4))
     assert str(caught.value) == (
-        f"{run}: input size can be said of ONNX files that melfast did not write, this is a checkpoint"
+        f"{run}: input size applies only to ONNX files that melfast did not write, this is a checkpoint"
     )
 
 
@@ -162,7 +162,7 @@ def test_masked_models_are_refused(tmp_path: Path) -> None:
     record = RECORD.replace(preprocess=Preprocess(32, 48, masked=True))
     weights = build_classifier(record).state_dict()
     save_checkpoint(tmp_path, weights, record, State(epoch=1), {}, best=True)
-    with pytest.raises(InputError, match="the model sees masked images"):
+    with pytest.raises(InputError, match="the model was trained on masked images"):
         open_engine(tmp_path)
 
 
@@ -178,11 +178,11 @@ def test_torch_threads(run: Path) -> None:
 
 
 def test_no_torch_is_loaded(model: Path) -> None:
-    """Seconds of every start, and gigabytes of every image of a server."""
+    """torch would cost seconds at every start, and gigabytes in every server image."""
     code = (
         "import sys, numpy as np\n"
         "from melfast.engines.backends import open_engine\n"
-        "import melfast.engines.tensorrt_engine\n"
+        "import melfast.engines.tensorrt\n"
         f"engine = open_engine({str(model)!r})\n"
         "engine.run(np.zeros((1, 4, 6, 3), np.uint8))\n"
         "print(sorted({'torch', 'timm', 'pandas'} & set(sys.modules)))"

@@ -1,4 +1,4 @@
-"""ONNX files that melfast did not write: by hand, what is assumed, and what is refused."""
+"""ONNX files that melfast did not write: results by hand, assumptions, and refusals."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,7 @@ PLANES = ["n", 3, 4, 6]
 def write(
     path: Path, shape: list[Any], *, dtype: int = FLOAT, channels: tuple[int, ...] = (1, 0), last: str = ""
 ) -> Path:
-    """A file whose answers are the means of some channels; `last` is a final operator."""
+    """A file whose outputs are the means of some channels; `last` is a final operator."""
     planes = shape[1] == 3
     nodes = [
         helper.make_node("Cast", ["x"], ["float"], to=FLOAT),
@@ -65,7 +65,7 @@ def test_rgb_by_hand(shape: list[Any], dtype: int, tmp_path: Path, images: np.nd
     assert (engine.record.preprocess.height, engine.record.preprocess.width) == (4, 6)
     assert engine.info.assumed == (
         "input 'x' 6x4 of rgb less mean (0.485, 0.456, 0.406) over std (0.229, 0.224, 0.225); "
-        "output 'y' is logits, softmax taken of it, malignant is the last of 2 classes"
+        "output 'y' is logits, softmax applied, malignant is the last of 2 classes"
     )
 
 
@@ -88,7 +88,7 @@ def test_uint8_is_passed_on(tmp_path: Path, images: np.ndarray) -> None:
     ):
         with pytest.raises(InputError) as caught:
             OnnxEngine(path, foreign=wrong)
-        assert str(caught.value) == (f"{path}: takes uint8 images, so colour rgb and nothing else; got {got}")
+        assert str(caught.value) == f"{path}: takes uint8 images, so its colour must be rgb; got {got}"
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_no_probability_is_found(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         OnnxEngine(path, foreign=Foreign(colour="rgb", output="probability"))
     assert str(caught.value) == (
-        f"{path}: its output was taken for a probability and is 0 to 255 for a black and a white "
+        f"{path}: its output was assumed to be a probability, but is 0 to 255 for a black and a white "
         "image; expected `model_output='logits'`"
     )
 
@@ -188,7 +188,7 @@ def test_no_probability_is_found_for_some_images(tmp_path: Path) -> None:
 def test_what_is_lacking(tmp_path: Path, red_model: Callable[..., Path]) -> None:
     fixed = write(tmp_path / "fixed.onnx", PLANES)
     open_size = write(tmp_path / "open.onnx", ["n", 3, "h", "w"])
-    begin = "an ONNX model that melfast export did not write; to use it, say"
+    begin = "an ONNX model that melfast export did not write; to use it, give"
     cases: list[tuple[Path, Foreign, str]] = [
         (fixed, Foreign(), f"{begin} `colour` rgb or cielab"),
         (open_size, Foreign(), f"{begin} `colour` rgb or cielab and `input_size` WxH"),
@@ -203,7 +203,7 @@ def test_what_is_lacking(tmp_path: Path, red_model: Callable[..., Path]) -> None
         (
             red_model(tmp_path / "ours.onnx"),
             Foreign(colour="rgb"),
-            "melfast export wrote it, it says itself what it takes and gives; got colour besides",
+            "melfast export wrote this file, which records its own input and output; remove colour",
         ),
     ]
     for path, foreign, message in cases:

@@ -1,4 +1,4 @@
-"""OnnxEngine: numbers worked by hand, and every file that is no model of ours."""
+"""OnnxEngine: numbers by hand, and files that are not models of ours."""
 
 import hashlib
 from collections.abc import Callable
@@ -77,7 +77,7 @@ def test_missing_or_folder(tmp_path: Path) -> None:
 def test_no_onnx_file(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
-    with pytest.raises(InputError, match="cannot be loaded as an ONNX file; is it whole") as caught:
+    with pytest.raises(InputError, match="cannot be loaded as an ONNX file; is it complete") as caught:
         OnnxEngine(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
@@ -102,7 +102,7 @@ def test_not_ours(model: Path) -> None:
     with pytest.raises(InputError) as caught:
         OnnxEngine(model)
     assert str(caught.value) == (
-        f"{model}: an ONNX model that melfast export did not write; to use it, say `colour` rgb or cielab"
+        f"{model}: an ONNX model that melfast export did not write; to use it, give `colour` rgb or cielab"
     )
 
 
@@ -131,7 +131,7 @@ def test_another_provider_is_no_silent_matter(model: Path, monkeypatch: pytest.M
     monkeypatch.setattr(onnxruntime.InferenceSession, "get_providers", lambda self: ["Other"])
     with pytest.raises(UnusableError) as caught:
         OnnxEngine(model)
-    assert str(caught.value) == "ONNX Runtime took Other for CPUExecutionProvider"
+    assert str(caught.value) == "ONNX Runtime uses Other instead of CPUExecutionProvider"
 
 
 def test_what_it_was_is_told(model: Path) -> None:
@@ -154,7 +154,7 @@ def test_unknown_opset_is_one_line(model: Path) -> None:
 
     edit(model, newer)
     with pytest.raises(
-        InputError, match=r"model\.onnx: is of opset 999, onnxruntime .* knows up to \d+; expected a newer"
+        InputError, match=r"model\.onnx: has opset 999, onnxruntime .* supports up to \d+; expected a newer"
     ):
         OnnxEngine(model)
 
@@ -171,13 +171,13 @@ def test_cuda_where_there_is_none(model: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.filterwarnings("ignore:Specified provider")
 def test_a_silent_fallback_is_found(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The CPU's ONNX Runtime, made to think that it has CUDA, takes the CPU without an error."""
+    """ONNX Runtime for the CPU, made to believe that it has CUDA, silently uses the CPU."""
     monkeypatch.setattr(onnx_runtime, "require_cuda", lambda: None)
     with pytest.raises(UnusableError) as caught:
         OnnxEngine(model, device="cuda")
     assert str(caught.value) == (
-        "ONNX Runtime took CPUExecutionProvider for CUDAExecutionProvider: the CUDA or cuDNN "
-        "libraries that it wants are missing or of another version"
+        "ONNX Runtime uses CPUExecutionProvider instead of CUDAExecutionProvider: the CUDA or cuDNN "
+        "libraries that it needs are missing or of another version"
     )
 
 

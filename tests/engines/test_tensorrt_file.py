@@ -12,8 +12,8 @@ import pytest
 from melfast.engines import tensorrt_file
 from melfast.engines.base import UnusableError, file_sha256
 from melfast.engines.gpu import Gpu
-from melfast.engines.tensorrt import find_tensorrt
-from melfast.engines.tensorrt_engine import find_engine
+from melfast.engines.tensorrt import find_engine
+from melfast.engines.tensorrt_builder import find_tensorrt
 from melfast.engines.tensorrt_file import Sidecar, read_sidecar, require_fits, runtime_name, sidecar_path, write_engine
 from melfast.io.errors import InputError
 from melfast.io.schema import from_json
@@ -55,7 +55,7 @@ def test_the_source_is_known_beside_the_engine_alone(model: Path, tmp_path: Path
     engine = tmp_path / "there" / "m.engine"
     sidecar = read_sidecar(engine)
     assert sidecar.source == ""
-    # As melfast export leaves it: there is nothing that it could be stale against.
+    # As written by melfast export: there is no source that it could be older than.
     require_fits(sidecar, engine, find_tensorrt(), sidecar.gpu or GPU)
 
 
@@ -64,7 +64,7 @@ def test_stale_and_foreign(engine: Path, model: Path) -> None:
     other = replace(sidecar, runtime="tensorrt 1.0")
     with pytest.raises(UnusableError) as caught:
         require_fits(other, engine, trt, GPU)
-    assert str(caught.value) == (f"{engine} was built by tensorrt 1.0, installed is {runtime_name(trt)}")
+    assert str(caught.value) == f"{engine} was built by tensorrt 1.0, but {runtime_name(trt)} is installed"
     other = replace(sidecar, gpu=Gpu("other", "8.6"))
     with pytest.raises(UnusableError, match="was built for") as caught:
         require_fits(other, engine, trt, GPU)
@@ -83,7 +83,7 @@ def test_stale_and_foreign(engine: Path, model: Path) -> None:
 
 def test_found_beside_the_model_or_built(model: Path) -> None:
     trt, path = find_tensorrt(), model.with_suffix(".engine")
-    with pytest.raises(UnusableError, match=r"^no model\.engine beside it"):
+    with pytest.raises(UnusableError, match=r"^no model\.engine next to it"):
         find_engine(model, trt, GPU, build=False)
     found, first = find_engine(model, trt, GPU, build=True)
     assert (found, first.batches) == (path, (1, 32, 64))
@@ -100,7 +100,7 @@ def test_found_beside_the_model_or_built(model: Path) -> None:
     _, second = find_engine(model, trt, GPU, build=True)
     assert second.source_sha256 == file_sha256(model) != first.source_sha256
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(UnusableError, match="is not the whole engine"):
+    with pytest.raises(UnusableError, match="is not the engine that"):
         find_engine(model, trt, GPU, build=False)
     find_engine(model, trt, GPU, build=True)
     read_sidecar(path)
@@ -141,19 +141,19 @@ def test_engines_that_are_not_whole(engine: Path) -> None:
         engine.write_bytes(content)
         with pytest.raises(InputError) as caught:
             read_sidecar(engine)
-        assert str(caught.value) == (f"{engine}: is not the whole engine that model.engine.json is about")
+        assert str(caught.value) == f"{engine}: is not the engine that model.engine.json describes, or is incomplete"
     sidecar_path(engine).unlink()
     with pytest.raises(InputError) as caught:
         read_sidecar(engine)
     assert str(caught.value) == (
-        f"{engine}: its sidecar model.engine.json is missing; expected both that melfast export wrote"
+        f"{engine}: its sidecar model.engine.json is missing; expected both files that melfast export wrote"
     )
 
 
 def test_both_or_none(engine: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {path.name: path.read_bytes() for path in engine.parent.iterdir()}
     model.write_bytes(b"no model")
-    with pytest.raises(InputError, match="cannot be read as an ONNX file; is it whole"):
+    with pytest.raises(InputError, match="cannot be read as an ONNX file; is it complete"):
         write_engine(model, engine)
     model.write_bytes(before["model.onnx"])
 

@@ -1,4 +1,4 @@
-"""Ensembles: what several models come to, by hand, and tables that do not go together."""
+"""Ensembles: combined scores by hand, and tables that do not match."""
 
 import csv
 import json
@@ -38,7 +38,7 @@ def test_mean_by_hand() -> None:
 
 
 def test_rank_mean_by_hand() -> None:
-    """The second member's scores are a hundredth of the first's, and it says the same."""
+    """The scores of the second member are a hundredth of the first's, in the same order."""
     score_mn = np.array([[0.1, 0.9, 0.5, 0.5], [0.001, 0.009, 0.005, 0.003]])
     score, threshold = combine(score_mn, [0.6, 0.004], "rank-mean")
     np.testing.assert_allclose(score, [1 / 8, 7 / 8, (4 / 8 + 5 / 8) / 2, (4 / 8 + 3 / 8) / 2])
@@ -114,7 +114,7 @@ def test_what_does_not_go_together(tmp_path: Path) -> None:
     other = table(tmp_path / "3.csv", scores, target={"a": 1, "b": 1, "c": 1, "d": 1})
     uncalled = table(tmp_path / "4.csv", scores, threshold=0.95)
     wrong: list[tuple[list[Path], dict, str]] = [
-        ([one], {}, "an ensemble needs two models at least, got 1"),
+        ([one], {}, "an ensemble needs at least two models, got 1"),
         ([one, few], {}, f"{few}: lacks 2 images of {one}: b, c"),
         ([few, one], {}, f"{few}: lacks 2 images of {one}: b, c"),
         ([one, other], {}, f"{one} and {other} disagree on the truth of 'b' (0 and 1), and of 1 more"),
@@ -124,7 +124,7 @@ def test_what_does_not_go_together(tmp_path: Path) -> None:
             [one, uncalled],
             {"method": "rank-mean"},
             "rank-mean: the members' thresholds are unknown"
-            ", for their tables hold no calls of both kinds; expected `threshold`, a share of the "
+            ", because their tables lack calls of both classes; expected `threshold`, a share of the "
             "images",
         ),
     ]

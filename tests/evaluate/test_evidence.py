@@ -1,4 +1,4 @@
-"""Maps of evidence: where a lesion is, and not where the weights mean nothing."""
+"""Maps of evidence: on the lesion, and different for random weights."""
 
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ def trained(request: pytest.FixtureRequest) -> tuple[torch.nn.Module, ModelRecor
 
 
 def share_inside(maps: np.ndarray, inside: torch.Tensor) -> tuple[float, float]:
-    """Part of the maps' mass that lies on the blobs and 8 pixels around, and that area's part."""
+    """Fraction of the maps on the blobs and 8 pixels around them, and the fraction of that area."""
     wide = functional.max_pool2d(inside[:, None].float(), 17, stride=1, padding=8)[:, 0]
     return float((maps * wide.numpy()).sum() / maps.sum()), float(wide.mean())
 

@@ -1,4 +1,4 @@
-"""The check of an export: what it finds, what passes, and which images it takes."""
+"""The check of an export: what it finds, what passes, and which images it uses."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from melfast.data.preprocess import Preprocess
-from melfast.export.check import Check, compare, draw_images, pictures_at_hand, read_pictures
+from melfast.export.check import Check, compare_outputs, draw_images, pictures_at_hand, read_pictures
 from melfast.io.errors import InputError
 from melfast.models.record import ModelRecord
 
@@ -35,10 +35,10 @@ def means(
 
 
 def test_by_hand() -> None:
-    check = compare(means, Means(), RECORD)
+    check = compare_outputs(means, Means(), RECORD)
     assert (check.images, check.pictures) == (42, "")
     assert check.probability_error < 1e-6
-    off = compare(lambda images, groups: means(images, groups, off=0.25), Means(), RECORD)
+    off = compare_outputs(lambda images, groups: means(images, groups, off=0.25), Means(), RECORD)
     assert off.probability_error == pytest.approx(0.25, abs=1e-5)
     assert off.logit_error == pytest.approx(1.0, abs=1e-5)
     assert not off.passed
@@ -49,7 +49,7 @@ def test_what_passes() -> None:
     assert not Check(10, 1.1e-5, 0.0, 0.0, 1.0).passed
     assert Check(10, 5e-3, 2e-2, 0.0, 1.0, "fp16").passed
     assert not Check(10, 5.1e-3, 0.0, 0.0, 1.0, "fp16").passed
-    # What a saturated probability hides, the logits tell.
+    # The logits show what a saturated probability hides.
     assert not Check(10, 0.0, 1e-3, 1.0, 1.0).passed
     assert not Check(10, float("nan"), 0.0, 0.5, 0.5).passed
     with pytest.raises(InputError) as caught:
@@ -63,7 +63,7 @@ def test_what_passes() -> None:
 def test_pictures_of_each_class(tiny_data: Path) -> None:
     pictures = read_pictures(tiny_data, RECORD)
     assert pictures.images_nhw3.shape == (42, 4, 6, 3)
-    assert pictures.description == f"42 of {tiny_data} (21 benign, 21 malignant)"
+    assert pictures.description == f"42 from {tiny_data} (21 benign, 21 malignant)"
     seen: list[NDArray[np.uint8]] = []
 
     def watched(
@@ -72,7 +72,7 @@ def test_pictures_of_each_class(tiny_data: Path) -> None:
         seen.append(images)
         return means(images, groups)
 
-    check = compare(watched, Means(), RECORD, pictures=pictures)
+    check = compare_outputs(watched, Means(), RECORD, pictures=pictures)
     assert [len(images) for images in seen] == [1, 2, 7, 32, 1, 2, 7, 32]
     np.testing.assert_array_equal(np.concatenate(seen[4:]), pictures.images_nhw3)
     assert (check.images, check.pictures) == (84, pictures.description)
@@ -83,9 +83,9 @@ def test_a_few_pictures_serve_several_times(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("RGB", (6, 4), (int(name[2]), 0, 0)).save(tmp_path / name)
     pictures = read_pictures(tmp_path, RECORD)
-    assert pictures.description == f"4 of {tmp_path}"
+    assert pictures.description == f"4 from {tmp_path}"
     assert pictures.images_nhw3[:, 0, 0, 0].tolist() == [1, 4, 2, 3]  # the folders in turn
-    assert compare(means, Means(), RECORD, pictures=pictures).images == 84
+    assert compare_outputs(means, Means(), RECORD, pictures=pictures).images == 84
 
 
 def test_a_class_without_pictures(tmp_path: Path) -> None:
@@ -94,13 +94,13 @@ def test_a_class_without_pictures(tmp_path: Path) -> None:
     manifest.write_text("image_name,path,target\na,a.png,0\n")
     with pytest.raises(InputError) as caught:
         read_pictures(manifest, RECORD)
-    assert str(caught.value) == f"{manifest}: no malignant image, expected some of each class to check"
+    assert str(caught.value) == f"{manifest}: no malignant image; the check needs images of each class"
     with pytest.raises(InputError, match=r"none: (no such file|cannot be read)"):
         read_pictures(tmp_path / "none", RECORD)
 
 
 def test_pictures_that_are_there(tmp_path: Path) -> None:
-    """Of each class, from all over the table; files that are gone are passed over."""
+    """From each class, spread over the table; missing files are skipped."""
     manifest = tmp_path / "m.csv"
     lines = ["image_name,path,target"]
     for i in range(900):
@@ -109,13 +109,13 @@ def test_pictures_that_are_there(tmp_path: Path) -> None:
             Image.new("RGB", (6, 4), (i // 4, 0, i % 2)).save(tmp_path / f"{i}.png")
     manifest.write_text("\n".join(lines) + "\n")
     pictures = pictures_at_hand(manifest, RECORD)
-    assert pictures.description == f"42 of {manifest} (21 benign, 21 malignant)"
+    assert pictures.description == f"42 from {manifest} (21 benign, 21 malignant)"
     corners = pictures.images_nhw3[:, 0, 0]
     assert corners[:, 2].tolist() == [0, 1] * 21
     manifest.write_text("\n".join([lines[0], lines[2], "x,gone.png,0"]) + "\n")
     with pytest.raises(InputError) as caught:
         pictures_at_hand(manifest, RECORD)
-    assert str(caught.value) == f"{manifest}: no file of a benign image is there"
+    assert str(caught.value) == f"{manifest}: no file of a benign image exists"
     with pytest.raises(InputError, match=r"none\.csv"):
         pictures_at_hand(tmp_path / "none.csv", RECORD)
 

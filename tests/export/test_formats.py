@@ -1,4 +1,4 @@
-"""Every format: heads and colours through it and back, what it says, what it leaves behind."""
+"""Every format: heads and colours survive it; its messages; no files are left behind."""
 
 import functools
 import json
@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from melfast.data.preprocess import ColourSpace, Preprocess
-from melfast.engines import tensorrt
+from melfast.engines import tensorrt_builder
 from melfast.engines.onnx_runtime import OnnxEngine
 from melfast.engines.tensorrt_file import read_sidecar, write_engine
 from melfast.export import formats as export
@@ -229,7 +229,7 @@ def test_torch_alone_runs_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["onnx", "torchscript", "torch-export", "hf", "triton", "tensorrt"])
 def test_what_differs_is_not_kept(kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, record = model_of("plain", "rgb")
-    monkeypatch.setattr(export, "compare", lambda run, *_: Check(42, 2e-5, 0.0, 0.0, 1.0, "fp32"))
+    monkeypatch.setattr(export, "compare_outputs", lambda run, *_: Check(42, 2e-5, 0.0, 0.0, 1.0, "fp32"))
     if kind in ("onnx", "triton", "tensorrt"):  # seconds, for a file that is thrown away
         monkeypatch.setattr(export, "write_onnx", lambda *_, **options: None)
     with pytest.raises(InputError) as caught:
@@ -242,7 +242,7 @@ def test_what_differs_is_not_kept(kind: Any, tmp_path: Path, monkeypatch: pytest
 
 
 class Sorting(torch.nn.Module):
-    """Its answer to an image hangs on the others of the batch."""
+    """A network whose output for an image depends on the other images of the batch."""
 
     def __init__(self, inner: torch.nn.Module) -> None:
         super().__init__()
@@ -280,7 +280,7 @@ def test_a_network_that_torch_export_cannot_trace(tmp_path: Path) -> None:
 def test_masked_models_stay(tmp_path: Path) -> None:
     model, record = model_of("plain", "rgb")
     masked = record.replace(preprocess=Preprocess(24, 32, masked=True))
-    with pytest.raises(InputError, match="the model sees masked images"):
+    with pytest.raises(InputError, match="the model was trained on masked images"):
         export_model(model, masked, tmp_path / "m.pt", "torchscript")
 
 
@@ -291,7 +291,7 @@ def test_a_folder_that_is_there_stays(kind: Any, tmp_path: Path) -> None:
     for output in (tmp_path, tmp_path / "file"):
         with pytest.raises(InputError) as caught:
             export_model(model, record, output, kind)
-        assert str(caught.value) == f"{output}: is there already, expected the name of a new folder"
+        assert str(caught.value) == f"{output}: already exists, expected the name of a new folder"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
@@ -305,12 +305,12 @@ def test_place_of_an_engine_is_tried_before_the_work(tmp_path: Path, monkeypatch
 
 def test_engines_for_triton_are_of_tensorrt_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, record = model_of("plain", "rgb")
-    monkeypatch.setattr(tensorrt, "MODULES", ("tensorrt_rtx", "tensorrt_rtx_bindings"))
+    monkeypatch.setattr(tensorrt_builder, "MODULES", ("tensorrt_rtx", "tensorrt_rtx_bindings"))
     with pytest.raises(InputError) as caught:
         export_model(model, record, tmp_path / "repo", "triton", runtime="tensorrt")
-    found = tensorrt.find_tensorrt().__name__
+    found = tensorrt_builder.find_tensorrt().__name__
     assert str(caught.value) == (
-        f"{tmp_path / 'repo'}: Triton runs engines of TensorRT itself, found {found}; pip install "
+        f"{tmp_path / 'repo'}: Triton runs only engines of TensorRT itself, got {found}; pip install "
         "tensorrt-cu13, or the ONNX file: `runtime='onnx'`"
     )
     assert not list(tmp_path.iterdir())
@@ -361,18 +361,20 @@ def test_the_tone_group_through_onnx_and_tensorrt(tmp_path: Path) -> None:
     np.testing.assert_allclose(session.run(None, one)[0], decode(logits, record, torch.full((5,), 1)), atol=1e-5)
     np.testing.assert_allclose(session.run(None, {"images": images})[0], decode(logits, record), atol=1e-5)
     # TensorRT would take an input with a default for a constant.
-    trt = tensorrt.find_tensorrt()
+    trt = tensorrt_builder.find_tensorrt()
     write_engine(tmp_path / "model.onnx", tmp_path / "model.plan")
-    built = trt.Runtime(tensorrt.make_logger(trt)).deserialize_cuda_engine((tmp_path / "model.plan").read_bytes())
+    built = trt.Runtime(tensorrt_builder.make_logger(trt)).deserialize_cuda_engine(
+        (tmp_path / "model.plan").read_bytes()
+    )
     if built is not None:  # None: without a GPU
         assert [built.get_tensor_name(i) for i in range(2)] == ["images", "group"]
-    content = onnx.load_from_string(tensorrt.without_defaults((tmp_path / "model.onnx").read_bytes()))
+    content = onnx.load_from_string(tensorrt_builder.without_defaults((tmp_path / "model.onnx").read_bytes()))
     assert "group" not in [each.name for each in content.graph.initializer]
     assert [each.name for each in content.graph.input] == ["images", "group"]
 
 
 def test_a_file_without_the_input_is_refused(tmp_path: Path) -> None:
-    """As an older melfast wrote it: its probabilities are of no group."""
+    """As written by an older melfast, whose probabilities do not depend on the group."""
     model, record = model_of("domain_independent", "rgb")
     export_model(model, record, tmp_path / "model.onnx")
     file = onnx.load(tmp_path / "model.onnx")

@@ -1,4 +1,4 @@
-"""The folder for transformers: loaded by transformers, with its image processor and its card."""
+"""The folder for transformers, loaded by transformers, with its image processor and the card."""
 
 import json
 import re
@@ -24,7 +24,7 @@ from melfast.models.record import ModelRecord
 OPTIONS = {"channels": [8, 8, 8, 8], "stem_width": 8}
 GROUPS: dict[str, Any] = {"groups": ("light", "tan", "dark"), "priors": ((0.5, 0.1), (0.3, 0.05), (0.05, 0.0))}
 ISOTONIC = ((0.1, 0.05), (0.4, 0.3), (0.4, 0.5), (0.9, 0.95))
-# What there is of heads, colours and calibrations, each at least once.
+# Each head, colour space and calibration at least once.
 RECORDS: dict[str, dict[str, Any]] = {
     "plain": {},
     "plain-temperature": {"temperature": 1.7},
@@ -80,7 +80,7 @@ def card_code(folder: Path) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]
 
 @pytest.mark.parametrize("name", list(RECORDS))
 def test_transformers_gives_our_probability(name: str, tmp_path: Path, transformers: Any) -> None:
-    """Through its own processor and classes, and the card's lines."""
+    """With the processor and classes of transformers, and the code of the card."""
     model, record = make(**RECORDS[name])
     folder = tmp_path / "hf"
     check = export_model(model, record, folder, "hf")
@@ -133,7 +133,7 @@ def test_config(tmp_path: Path, transformers: Any) -> None:
         "dark benign",
         "dark malignant",
     ]
-    # The processor leaves RGB in 0..1 where the card's lines go on to CIELAB.
+    # The processor returns RGB in 0..1 if the code of the card converts it to CIELAB.
     assert config.pretrained_cfg["mean"] == [0, 0, 0]
     assert config.pretrained_cfg["std"] == [1, 1, 1]
 
@@ -186,7 +186,7 @@ def test_decoding_of_groups_by_hand() -> None:
     _, record = make(**RECORDS["independent"])
     names: dict[str, Any] = {}
     exec(code_of(record), names)
-    # The third group had no malignant image: its logits say nothing. Means 0 and 1 of the others.
+    # The third group had no malignant image, so its logits mean nothing. Means 0 and 1 of the others.
     logits = torch.tensor([[1.0, 0.0, -1.0, 2.0, 50.0, 0.0]])
     assert names["after"](logits).item() == pytest.approx(1 / (1 + np.exp(-1)))
 

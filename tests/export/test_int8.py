@@ -64,7 +64,7 @@ def test_smaller_and_near(exported: Path, manifest: Manifest, tmp_path: Path) ->
 
 
 def test_convolutions_are_computed_in_int8(exported: Path, manifest: Manifest, tmp_path: Path) -> None:
-    """ONNX Runtime on x86 leaves some of signed activations in float32, in silence."""
+    """With signed activations, ONNX Runtime on x86 silently leaves some convolutions in float32."""
     model, optimised = tmp_path / "int8.onnx", tmp_path / "optimised.onnx"
     quantise(exported, model, calibration_split(manifest))
     options = onnxruntime.SessionOptions()
@@ -78,7 +78,7 @@ def test_convolutions_are_computed_in_int8(exported: Path, manifest: Manifest, t
 
 
 def test_no_two_products_overflow_16_bits(exported: Path, manifest: Manifest, tmp_path: Path) -> None:
-    """Processors without VNNI add products of uint8 and int8 by twos, and saturate in silence."""
+    """Processors without VNNI add pairs of products of uint8 and int8, and saturate silently."""
     model = tmp_path / "int8.onnx"
     quantise(exported, model, calibration_split(manifest))
     graph = onnx.load(model).graph

@@ -21,7 +21,7 @@ from melfast.data.plan import evaluation_plan
 from melfast.data.preprocess import ColourSpace, Preprocess
 from melfast.engines.onnx_runtime import OnnxEngine
 from melfast.export import onnx as module
-from melfast.export.check import Check, compare, draw_images
+from melfast.export.check import Check, compare_outputs, draw_images
 from melfast.export.formats import export_model, export_onnx
 from melfast.export.onnx import build_graph
 from melfast.io.errors import InputError
@@ -238,7 +238,7 @@ def small_graph(small: tuple[torch.nn.Module, ModelRecord]) -> onnx.ModelProto:
 
 
 def spoil(graph: onnx.ModelProto, value: float) -> onnx.ModelProto:
-    """The graph with something added to the bias of the malignant class."""
+    """The graph with a changed bias of the malignant class."""
     spoilt = onnx.ModelProto()
     spoilt.CopyFrom(graph)
     (gemm,) = (node for node in spoilt.graph.node if node.op_type == "Gemm")
@@ -289,8 +289,8 @@ def test_the_comparison_feeds_torch_as_training_does(
     onnx.helper.set_model_props(graph, {"melfast": other.to_json()})
     onnx.save(graph, tmp_path / "model.onnx")
     engine = OnnxEngine(tmp_path / "model.onnx")
-    assert compare(engine.run, classifier, record).passed
-    assert not compare(engine.run, classifier, engine.record).passed
+    assert compare_outputs(engine.run, classifier, record).passed
+    assert not compare_outputs(engine.run, classifier, engine.record).passed
 
 
 def test_too_large_for_one_file(small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,7 +298,7 @@ def test_too_large_for_one_file(small: Small, tmp_path: Path, monkeypatch: pytes
     with pytest.raises(InputError) as caught:
         export_onnx(*small, tmp_path / "model.onnx")
     assert str(caught.value) == (
-        "model.backbone 'resnet10t' has 0.00 GiB of weights, expected at most 0.00: an ONNX file holds no more"
+        "model.backbone 'resnet10t' has 0.00 GiB of weights, expected at most 0.00: an ONNX file cannot hold more"
     )
     assert not list(tmp_path.iterdir())
 
@@ -354,7 +354,7 @@ def test_heads_of_groups_are_decoded_in_the_graph(head: Any, tmp_path: Path) -> 
     wanted = decode(torch.from_numpy(logits), record)
     np.testing.assert_allclose(probability, wanted, atol=1e-6)
     plain = torch.from_numpy(logits).view(5, 3, 2).softmax(2)[:, 0, 1]
-    assert np.abs(probability - plain.numpy()).max() > 0.01  # no one group's own
+    assert np.abs(probability - plain.numpy()).max() > 0.01  # not the result of any single group
 
 
 @pytest.fixture(scope="module", params=["test_convnext", "test_vit_relpos"])

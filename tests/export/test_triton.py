@@ -1,4 +1,4 @@
-"""The model repository: read by Triton's own schema; its client against a server of its kind."""
+"""The model repository, read with Triton's own schema; its client against a simulated server."""
 
 import subprocess
 import sys
@@ -58,7 +58,7 @@ def test_files(repository: Path) -> None:
 
 def test_config_agrees_with_the_model(repository: Path) -> None:
     config = parse(repository / "melfast" / "config.pbtxt")
-    assert config.name == "melfast"  # Triton wants the folder's name
+    assert config.name == "melfast"  # Triton requires the name of the folder
     assert (config.backend, config.default_model_filename) == ("onnxruntime", "model.onnx")
     session = OnnxEngine(repository / "melfast" / "1" / "model.onnx").session
     kinds = {"tensor(uint8)": model_config_pb2.TYPE_UINT8, "tensor(float)": model_config_pb2.TYPE_FP32}
@@ -67,7 +67,7 @@ def test_config_agrees_with_the_model(repository: Path) -> None:
     for value, told in zip(found, [*config.input, *config.output], strict=True):
         assert told.name == value.name
         assert told.data_type == kinds[value.type]
-        # The batch is not told of; a reshape says what the model gives of what clients see.
+        # The batch is not part of the shape; a reshape maps the outputs of the model to what clients see.
         own = told.reshape.shape if told.HasField("reshape") else told.dims
         assert ["batch", *own] == value.shape
     assert config.output[0].dims == [1]

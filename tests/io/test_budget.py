@@ -1,4 +1,4 @@
-"""Memory: the peaks of decoders stay under what the budget counts."""
+"""Memory: the peaks of decoders stay below what the budget counts."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Colour profiles: what every format carries becomes sRGB."""
+"""Colour profiles: images of every format become sRGB."""
 
 import io
 import struct

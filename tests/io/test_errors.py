@@ -1,4 +1,4 @@
-"""What is printed cannot steer a terminal, whatever a file is called."""
+"""Printed text cannot control a terminal, whatever the name of a file."""
 
 import pickle
 import sys

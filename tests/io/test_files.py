@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, from one process at a time, and not over the user's."""
+"""Files and folders: complete or absent, written by one process at a time, and never over files of the user."""
 
 import fcntl
 import json
@@ -54,7 +54,7 @@ def test_what_is_there_stays(tmp_path: Path) -> None:
     for place in (tmp_path / "full", tmp_path / "full" / "file"):
         with pytest.raises(InputError) as caught, atomic_folder(place):
             pytest.fail("the work began")
-        assert str(caught.value) == f"{place}: is there already, expected the name of a new folder"
+        assert str(caught.value) == f"{place}: already exists, expected the name of a new folder"
     assert (tmp_path / "full" / "file").read_text() == "as it was"
 
 
@@ -78,7 +78,7 @@ def test_a_file_is_written_through_a_link(tmp_path: Path) -> None:
 
 @pytest.fixture
 def untidied() -> Iterator[None]:
-    """As in a process that has just begun."""
+    """As in a process that has just started."""
     before = set(files._tidied)
     files._tidied.clear()
     yield
@@ -210,7 +210,7 @@ def test_a_file_system_without_locks(
     with locked(tmp_path / "output"), atomic_path(tmp_path / "output") as temporary:
         temporary.write_text("content")
     assert caplog.messages == [
-        f"{tmp_path / 'output'}: the file system has no locks; no second process may write there"
+        f"{tmp_path / 'output'}: the file system has no locks; make sure that no second process writes there"
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["output"]
 
@@ -243,13 +243,13 @@ def test_own_files_alone_are_replaced_and_removed(tmp_path: Path) -> None:
             own.claim("notes")
         own.remove(["old.png", "notes", "../new"])
     assert str(caught.value) == (
-        f"{folder / 'notes'}: is there already and 'melfast report' did not write it; move it, or choose another folder"
+        f"{folder / 'notes'}: already exists and 'melfast report' did not write it; move it, or choose another folder"
     )
     assert sorted(path.name for path in folder.iterdir()) == [LEDGER, "notes", "page"]
     assert json.loads((folder / LEDGER).read_text()) == {"command": "melfast report", "files": ["new.png", "page"]}
     with pytest.raises(InputError) as caught, own_folder(folder, "melfast explain"):
         pytest.fail("the work began")
-    assert str(caught.value) == f"{folder}: holds what 'melfast report' wrote; expected a new or empty folder"
+    assert str(caught.value) == f"{folder}: holds the output of 'melfast report'; expected a new or empty folder"
     (folder / LEDGER).write_text("[]")
     with pytest.raises(InputError, match=r"\.melfast\.json: is broken; expected a new or empty folder"):
         OwnFolder(folder, "melfast report")
@@ -269,4 +269,6 @@ def test_tables_beside_an_output(tmp_path: Path) -> None:
     table.write_text("image_name,path,why\n")
     with pytest.raises(InputError) as caught:
         require_own_table(table, ("image_name", "path", "reason"))
-    assert str(caught.value) == (f"{table}: is there already and is not melfast's; move it, or choose another output")
+    assert str(caught.value) == (
+        f"{table}: already exists and was not written by melfast; move it, or choose another output"
+    )

@@ -1,4 +1,4 @@
-"""Headers of pictures: what is decoded, what is refused before any decoder sees it."""
+"""Headers of pictures: which files are decoded, and which are refused before any decoder sees them."""
 
 import base64
 import io
@@ -151,7 +151,7 @@ def test_stray_bytes_between_segments_are_passed_over() -> None:
 
 
 def test_png_checksums_are_compared() -> None:
-    """A bit that flipped in the pixels of a PNG stored without compression: nothing else would tell."""
+    """A flipped bit in the pixels of an uncompressed PNG: only the checksum reveals it."""
     data = bytearray(encoded("PNG", compress_level=0))
     data[len(data) // 2] ^= 16
     assert reason(bytes(data)) == "found a truncated or damaged PNG (wrong checksum in its 'IDAT' chunk)"

@@ -24,9 +24,9 @@ REASONS = {
     "empty.jpg": "found an empty file, expected a JPEG, PNG, WebP, BMP or TIFF",
     "zeros.jpg": "found only zero bytes, expected a JPEG, PNG, WebP, BMP or TIFF",
     "truncated.jpg": "found a truncated or damaged JPEG (Premature end of JPEG file)",
-    "header.jpg": "found a truncated or damaged JPEG (no whole header)",
+    "header.jpg": "found a truncated or damaged JPEG (incomplete header)",
     "truncated.png": "found a truncated or damaged PNG (image file is truncated",
-    "header.png": "found a truncated or damaged PNG header, expected a whole PNG",
+    "header.png": "found a truncated or damaged PNG header, expected a complete PNG",
     "html.jpg": "found an HTML page, expected a JPEG, PNG, WebP, BMP or TIFF",
     "text.png": "found a text file, expected a JPEG, PNG, WebP, BMP or TIFF",
     "gif.jpg": "found a GIF, expected a JPEG, PNG, WebP, BMP or TIFF",
@@ -71,7 +71,7 @@ def test_png_of_two_pixels_by_hand(tmp_path: Path) -> None:
 def test_jpeg_as_pillow_decodes_it(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jpg", encode(gradient(), "JPEG", quality=95))
     want = np.asarray(Image.open(path))
-    # Two builds of one decoder: a unit apart at most.
+    # Two builds of one decoder differ by at most one level.
     assert np.abs(read_image(path).astype(int) - want).max() <= 1
     assert np.abs(read_image(path).astype(int) - gradient()).mean() < 3
 

@@ -58,13 +58,13 @@ def test_commas_in_quotes_and_tabs(tmp_path: Path) -> None:
     [
         (b"", "t.csv: is empty, expected a CSV file with a header"),
         (b" \n\n", "t.csv: is empty, expected a CSV file with a header"),
-        (b"a,b\n", "t.csv: holds a header and no rows"),
+        (b"a,b\n", "t.csv: has a header but no rows"),
         (b"a,b\n1,2\n1,2,3\n", "t.csv:3: found 3 cells, expected 2 as in the header"),
         (b"a,b\n1,2\n1\n", "t.csv:3: found 1 cells, expected 2 as in the header"),
-        (b"a,b,a\n1,2,3\n", "t.csv: column 'a' stands twice in the header"),
+        (b"a,b,a\n1,2,3\n", "t.csv: column 'a' appears twice in the header"),
         (b"a,b\nx,1\n\xe9,2\n", "t.csv:3: is not UTF-8 (byte 0xe9); save as UTF-8"),
         ("a,b\n1,2\n".encode("utf-16")[:-1], "t.csv:2: is not UTF-8 (byte 0x0a); save as UTF-8"),
-        (b'a,b\nx,1\n"y,2\n', "t.csv:3: is no CSV: unexpected end of data"),
+        (b'a,b\nx,1\n"y,2\n', "t.csv:3: is not valid CSV: unexpected end of data"),
     ],
 )
 def test_bad_files(tmp_path: Path, text: bytes, message: str) -> None:
@@ -105,7 +105,7 @@ def test_json_lines(tmp_path: Path) -> None:
     assert table.frame.to_dict("list") == {"file_name": ["a.jpg", "b.jpg"], "label": ["1", ""], "text": ["", ""]}
     assert table.lines.tolist() == [1, 3]
     path.write_text('{"file_name": "a.jpg"}\n[1]\n')
-    with pytest.raises(InputError, match=r"metadata\.jsonl:2: is no JSON object$"):
+    with pytest.raises(InputError, match=r"metadata\.jsonl:2: is not a JSON object$"):
         read_table(path)
 
 

@@ -1,4 +1,4 @@
-"""Losses, heads and weights: each by hand, then together."""
+"""Losses, heads and weights: each by hand, then combined."""
 
 import math
 from itertools import product
@@ -108,7 +108,7 @@ def test_ohem_by_hand() -> None:
     found = criterion(logits, ints(1, 1, 0, 0), ints(0, 0, 0, 0))
     assert found[0] == 0
     torch.testing.assert_close(found[2], torch.tensor(2 * math.log(4)))
-    assert sorted(found.tolist())[:2] == [0, 0]  # of two alike one is taken
+    assert sorted(found.tolist())[:2] == [0, 0]  # one of two equal losses is used
 
 
 def test_ohem_takes_one_at_least() -> None:
@@ -134,7 +134,7 @@ def test_recall_ce_by_hand() -> None:
     torch.testing.assert_close(criterion.recall_weights(), expected)
     after = criterion(logits, classes, groups)
     torch.testing.assert_close(after, before * expected[0][classes])
-    criterion.update(torch.zeros(2, 2, dtype=torch.float64))  # half is forgotten
+    criterion.update(torch.zeros(2, 2, dtype=torch.float64))  # half of the counts is forgotten
     fnr = torch.tensor([[(2.5 - 2 + 1) / 3.5, (1.5 - 0.5 + 1) / 2.5]])
     expected = fnr / (0.75 * fnr[0, 0] + 0.25 * fnr[0, 1])
     torch.testing.assert_close(criterion.recall_weights(), expected)
@@ -207,12 +207,12 @@ def test_half_precision_logits_lose_nothing_more() -> None:
     torch.testing.assert_close(found, expected, atol=0, rtol=1e-2)
 
 
-# All with all.
+# All combinations.
 
 
 @pytest.mark.parametrize(("loss", "head", "weights"), [*product(LOSSES, HEADS, WEIGHTS)])
 def test_every_combination_has_a_right_gradient(loss: Any, head: Any, weights: Any) -> None:
-    """In float64, against finite differences; a running state that has learnt something."""
+    """In float64, against finite differences, with a state after some updates."""
     criterion = build_loss(LossConfig(loss, 0.1, weights, ohem_fraction=0.5), CELLS, head).double()
     classes, groups = labels_of(12)
     logits = logits_of(12, head, dtype=torch.float64)

@@ -125,7 +125,7 @@ def test_refused() -> None:
         disparities(TRUE, CALLED[:5], sensitive_features=TONE)
     with pytest.raises(ValueError, match=r"^there are 6 images and 5 groups$"):
         disparities(TRUE, CALLED, sensitive_features=list("aabba"))
-    with pytest.raises(ValueError, match=r"^sensitive_features must be one value an image; cross\(\) joins two"):
+    with pytest.raises(ValueError, match=r"^sensitive_features must have one value per image; cross\(\) joins two"):
         disparities(TRUE, CALLED, sensitive_features=[["a", "b"]] * 6)
 
 

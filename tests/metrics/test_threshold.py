@@ -109,7 +109,7 @@ def test_groups_that_have_no_threshold_of_their_own() -> None:
     often = np.tile(true, 10), np.tile(groups, 10)
     assert require_both_classes(*often, ("light",)) == ""
     assert require_both_classes(true, groups, ("light", "tan", "dark")) == (
-        rule + "no validation images of both classes in tan, dark: the threshold of all images is taken there; " + few
+        rule + "no validation images of both classes in tan, dark: the threshold for all images is used there; " + few
     )
     with pytest.raises(InputError, match="needs a tone group with images of both classes in the "):
         require_both_classes(true, groups - 1, ("light",))

@@ -1,4 +1,4 @@
-"""Backbones: the table against timm itself; no weights are fetched."""
+"""Backbones: the table against timm itself, without downloading weights."""
 
 import pytest
 import timm
@@ -43,9 +43,9 @@ def test_tags(name: str, in_22k: bool, wanted: str) -> None:
 
 
 def test_22k_where_there_is_none() -> None:
-    with pytest.raises(InputError, match="dinov2_vit_small has no weights of ImageNet-22k; there"):
+    with pytest.raises(InputError, match="dinov2_vit_small has no ImageNet-22k weights; expected one of"):
         timm_model("dinov2_vit_small", 224, 224, in_22k=True)
-    with pytest.raises(InputError, match="'resnet18' is timm's own name; expected its tag"):
+    with pytest.raises(InputError, match="'resnet18' is a name of timm; expected the tag"):
         timm_model("resnet18", 224, 224, in_22k=True)
 
 
@@ -75,6 +75,6 @@ def test_pretrained_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError) as raised:
         build_classifier(record, pretrained=True)
     assert str(raised.value) == (
-        "model.pretrained: the weights convnextv2_atto.fcmae_ft_in1k cannot be had (Network is "
+        "model.pretrained: the weights convnextv2_atto.fcmae_ft_in1k cannot be downloaded (Network is "
         "unreachable); without a network: `model.weights=FILE`"
     )

@@ -1,4 +1,4 @@
-"""Checkpoints: what comes back, what an interrupted write leaves, and what is refused."""
+"""Checkpoints: round trip, interrupted writes, and refusals."""
 
 import errno
 import json
@@ -95,7 +95,7 @@ def test_training_state_of_an_older_melfast(tmp_path: Path, model: torch.nn.Modu
     with pytest.raises(InputError) as caught:
         load_training(folder, ["optimizer", "scaler", "criterion"])
     assert str(caught.value) == (
-        f"{folder}/training.pt: written by an older melfast: it lacks scaler, criterion; begin again"
+        f"{folder}/training.pt: written by an older melfast: it lacks scaler, criterion; start a new run"
     )
 
 
@@ -114,7 +114,7 @@ def test_what_can_be_named(tmp_path: Path, model: torch.nn.Module) -> None:
 
 @contextmanager
 def full_disk(monkeypatch: pytest.MonkeyPatch, after: int) -> Iterator[None]:
-    """Lets `after` files be written and then says that the disk is full."""
+    """Allows `after` files to be written, then reports a full disk."""
     write, count = Path.write_bytes, 0
 
     def write_bytes(path: Path, content: bytes) -> int:
@@ -140,7 +140,7 @@ def test_full_disk_leaves_the_last_checkpoint(
         save(tmp_path, model, 2)
     assert str(caught.value) == (
         f"{tmp_path}/checkpoints/epoch-002: cannot be written: "
-        "No space left on device; the last whole checkpoint is epoch-001"
+        "No space left on device; the last complete checkpoint is epoch-001"
     )
     assert tree(tmp_path) == before
     load_checkpoint(tmp_path)
@@ -166,7 +166,7 @@ def test_file_size_limit(tmp_path: Path, model: torch.nn.Module) -> None:
 
 
 class Killed(BaseException):
-    """Stands for SIGKILL: nothing may be tidied up after it."""
+    """Simulates SIGKILL, after which nothing can be cleaned up."""
 
 
 @pytest.mark.parametrize(
@@ -232,8 +232,8 @@ def test_a_folder_of_the_users_in_the_way_of_a_checkpoint(tmp_path: Path, model:
     with pytest.raises(InputError) as caught:
         save(tmp_path, model, 2)
     assert str(caught.value) == (
-        f"{mine}: is there already and 'melfast train' did not write it; move it; "
-        "the last whole checkpoint is epoch-001"
+        f"{mine}: already exists and 'melfast train' did not write it; move it; "
+        "the last complete checkpoint is epoch-001"
     )
     save(tmp_path, model, 3)
     assert (mine / "file").read_text() == "mine"
@@ -260,7 +260,7 @@ def test_no_permission(tmp_path: Path, model: torch.nn.Module, monkeypatch: pyte
     with pytest.raises(InputError) as caught:
         save(tmp_path, model, 1)
     assert str(caught.value) == (
-        f"{tmp_path}/checkpoints/index.json: cannot be written: Permission denied; the last whole checkpoint is none"
+        f"{tmp_path}/checkpoints/index.json: cannot be written: Permission denied; the last complete checkpoint is none"
     )
 
 
@@ -300,7 +300,7 @@ def test_weights_of_another_model(tmp_path: Path, model: torch.nn.Module) -> Non
 def test_broken_weights(tmp_path: Path, model: torch.nn.Module, content: bytes | None) -> None:
     path = save(tmp_path, model, 1) / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-7] if content is None else content)
-    with pytest.raises(InputError, match="not a whole safetensors file: "):
+    with pytest.raises(InputError, match="not a complete safetensors file: "):
         load_checkpoint(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Inference: each image exactly once, in order, whatever the batches and the processes."""
+"""Inference: each image exactly once, in order, for any batches and processes."""
 
 from pathlib import Path
 
@@ -49,7 +49,7 @@ def test_same_as_one_batch(model: torch.nn.Module, tiny_data: Path) -> None:
 
 
 class Rank(World):
-    """One of several processes that answers what the others would."""
+    """One of several processes, which simulates the others."""
 
     def gather(self, value: object) -> list[object]:
         gathered.append(value)

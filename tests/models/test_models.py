@@ -121,7 +121,7 @@ def test_the_record_knows_of_heads_without_torch(name: Head) -> None:
     record = GROUPED.replace(head=name)
     assert record.by_group == head_of(record).by_group
     assert record.num_logits == (6 if record.by_group else 2)
-    # What the record takes is what changes the result, and nothing else.
+    # `takes_group` is set exactly if the group changes the result.
     logits, group = torch.randn(8, record.num_logits), torch.arange(8) % 4 - 1
     for inference in ("sum", "group_conditional"):
         own = record.replace(inference=inference)

@@ -1,4 +1,4 @@
-"""Records from strangers: what is no model, names a file or a host, or is out of bounds is refused in one line."""
+"""Untrusted records: anything that names a file or a host, is out of bounds or not a model is refused in one line."""
 
 import json
 import os
@@ -42,14 +42,14 @@ PLAIN = "must be numbers up to 8,192 or plain words, got "
         ({"temperature": True}, "temperature must be a number, got true"),
         (
             {"temperature": 2, "isotonic": [[0, 0], [1, 1]]},
-            "temperature must be 1 beside an isotonic calibration, got 2.0",
+            "temperature must be 1 with an isotonic calibration, got 2.0",
         ),
         ({"offset": 30}, "offset must be <= 20, got 30"),
-        ({"offset": -1, "isotonic": [[0, 0], [1, 1]]}, "offset must be 0 beside an isotonic calibration, got -1.0"),
+        ({"offset": -1, "isotonic": [[0, 0], [1, 1]]}, "offset must be 0 with an isotonic calibration, got -1.0"),
         ({"threshold": float("nan")}, "threshold must be a finite number, got nan"),
         ({"threshold": 1e9}, "threshold must be <= 1, got 1000000000.0"),
         ({"threshold": "0.5"}, "threshold must be a number, got '0.5'"),
-        ({"group_thresholds": [0.5]}, "group_thresholds must be 0 thresholds, one a group, got [0.5]"),
+        ({"group_thresholds": [0.5]}, "group_thresholds must be 0 thresholds, one per group, got [0.5]"),
         ({"isotonic": [[0, 0, 1]]}, "isotonic.0 must be a list of at most 2, got [0, 0, 1]"),
         (
             {"isotonic": [0, 0, 1]},
@@ -84,7 +84,7 @@ PLAIN = "must be numbers up to 8,192 or plain words, got "
         ({"training.versions": "1"}, "training.versions must be a mapping by name, got '1'"),
         ({"training.more": 1}, "training.more: unknown key"),
         ({"melfast_format": 2}, "melfast_format must be 1, got 2"),
-        # What timm would take for a file, a host or a folder.
+        # Names that timm would interpret as a file, a host or a folder.
         ({"backbone": "hf-hub:someone/model"}, ARCHITECTURE + "'hf-hub:someone/model'"),
         ({"backbone": "hf_hub:someone/model"}, ARCHITECTURE + "'hf_hub:someone/model'"),
         ({"backbone": "local-dir:/tmp/model"}, ARCHITECTURE + "'local-dir:/tmp/model'"),

@@ -1,4 +1,4 @@
-"""Weights from a file: what fits is taken, the rest is told, nothing else is run."""
+"""Weights from a file: matching tensors are loaded, the others are reported, and no code is run."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def test_every_form(form: str, tmp_path: Path) -> None:
         torch.save({"model": {f"module.{name}": value for name, value in tensors.items()}}, path)
     model = model_of(2)
     found = load_file(model, path)
-    assert str(found) == f"{len(tensors)} tensors taken"
+    assert str(found) == f"{len(tensors)} tensors loaded"
     for name, value in model.state_dict().items():
         assert torch.equal(value, tensors[name]), name
 
@@ -51,7 +51,7 @@ def test_what_does_not_fit_is_told(tmp_path: Path) -> None:
     assert (found.missing, found.unexpected) == (["bn1.weight"], ["extra"])
     assert found.shapes == ["fc.weight", "fc.bias"]
     assert str(found).endswith(
-        "tensors taken; 1 missing (bn1.weight); 1 unexpected (extra); 2 of another shape (fc.weight, fc.bias)"
+        "tensors loaded; 1 missing (bn1.weight); 1 unexpected (extra); 2 of another shape (fc.weight, fc.bias)"
     )
     assert torch.equal(model.state_dict()["fc.weight"], before)
 
@@ -69,7 +69,7 @@ def test_files_that_are_no_weights(tmp_path: Path, capsys: pytest.CaptureFixture
         load_file(model, path)
     assert capsys.readouterr().out == ""
     torch.save({"epoch": 3}, path)
-    with pytest.raises(InputError, match=r"a\.pth: holds no tensors by name"):
+    with pytest.raises(InputError, match=r"a\.pth: holds no named tensors"):
         load_file(model, path)
     torch.save({"a": torch.zeros(1), "b": torch.zeros(2)}, path)
     with pytest.raises(InputError, match="none of its 2 tensors fits the network; it has a, b"):

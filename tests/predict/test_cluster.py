@@ -1,4 +1,4 @@
-"""Prediction on a Ray cluster: a local one with two workers."""
+"""Prediction on a local Ray cluster with two workers."""
 
 import csv
 import json
@@ -71,7 +71,7 @@ def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "all")
             self.note = folder / f"{os.getpid()} on {gpu}"
             self.note.touch()
-            # Neither takes parts before the other could.
+            # Neither starts before the other is ready.
             until = time.monotonic() + 60
             while len(list(folder.iterdir())) < 2 and time.monotonic() < until:
                 time.sleep(0.05)
@@ -166,7 +166,7 @@ RECORD = ModelRecord("red", Preprocess(4, 6))
 def test_whole_again_without_a_cluster(
     model: Path, files: ImageFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, provider: str
 ) -> None:
-    """All parts are there, whatever engine of the model made them: no cluster is asked for."""
+    """If all parts exist, whatever engine of the model made them, no cluster is needed."""
     folder = tmp_path / "parts"
     engine, files = open_engine(model), files.select([0, 1, 2, 3, 5, 6, 7, 8])
     # TensorRT's engine is another file, and every machine may build its own.
@@ -206,15 +206,17 @@ def test_whole_again_without_a_cluster(
             "onnx-cuda",
             {"CPU": 16},
             0,
-            "16 processors and 0 GPUs; expected for 1 workers 4 processors each and a GPU, but for `backend=onnx-cpu`",
+            "16 processors and 0 GPUs; expected 4 processors for 1 workers, and a GPU each (none with "
+            "`backend=onnx-cpu`)",
         ),
         (
             "auto",
             {"CPU": 16, "GPU": 1},
             2,
-            "16 processors and 1 GPUs; expected for 2 workers 4 processors each and a GPU, but for `backend=onnx-cpu`",
+            "16 processors and 1 GPUs; expected 4 processors for 2 workers, and a GPU each (none with "
+            "`backend=onnx-cpu`)",
         ),
-        ("onnx-cpu", {"CPU": 7, "GPU": 8}, 2, "7 processors and 8 GPUs; expected for 2 workers 4 processors each"),
+        ("onnx-cpu", {"CPU": 7, "GPU": 8}, 2, "7 processors and 8 GPUs; expected 4 processors for 2 workers"),
     ],
 )
 def test_what_is_asked_of_a_cluster(

@@ -30,7 +30,7 @@ from melfast.predict.sources import find_images
 
 GROUPS = ("light", "tan", "dark")
 STATED = ["light", "tan", "dark", "", "light", "tan", "dark", ""]
-# The third group had no malignant image: its logits say nothing.
+# The third group had no malignant image, so its logits mean nothing.
 THRESHOLDS = (0.3, 0.7, 0.45)
 PRIORS = ((0.5, 0.1), (0.3, 0.05), (0.05, 0.0))
 
@@ -132,18 +132,18 @@ def test_by_hand() -> None:
 
 
 def test_unknown_tones_are_told(exported: dict[str, Path], manifest: Path, tmp_path: Path) -> None:
-    given = "the model uses it: they get the mean over the groups and the threshold of all images"
+    given = "the model uses it: they get the mean over the groups and the threshold for all images"
     found = predict(exported["domain_independent"], manifest, tmp_path / "p.csv")
     assert f"note: the tone group of 2 of 8 images is unknown, and {given}\n" in found.output
     found = predict(exported["domain_independent"], manifest.parent, tmp_path / "q.csv")
     assert (
         f"note: the tone group of 8 of 8 images is unknown, and {given}; "
-        "--with-ita measures them, or --images TABLE.csv with a column group states them\n"
+        "get them with --with-ita, or from a column group in --images TABLE.csv\n"
     ) in found.output
     assert found.output.count("note: the tone group") == 1
     # A plain head has its thresholds alone by group.
     found = predict(exported["plain"], manifest.parent, tmp_path / "r.csv")
-    assert "the model uses it: they get the threshold of all images; --with-ita" in found.output
+    assert "the model uses it: they get the threshold for all images; get them with --with-ita" in found.output
     told = predict(exported["plain"], manifest.parent, tmp_path / "r.csv", "--threshold", "0.5").output
     assert "tone group" not in told
 

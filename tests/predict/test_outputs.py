@@ -1,4 +1,4 @@
-"""What predictions are written to: never the images, the list of them or the model."""
+"""Outputs of predictions never replace the images, the list of images or the model."""
 
 import json
 import os
@@ -92,7 +92,7 @@ def test_files_of_the_users_beside_the_table_stay(
 ) -> None:
     (tmp_path / name).write_text(content)
     assert refused(engine, photos, tmp_path / "p.csv", None) == (
-        f"{tmp_path / name}: is there already and is not melfast's; move it, or choose another output"
+        f"{tmp_path / name}: already exists and was not written by melfast; move it, or choose another output"
     )
     assert (tmp_path / name).read_text() == content
     assert not (tmp_path / "p.csv").exists()

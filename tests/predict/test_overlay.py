@@ -1,4 +1,4 @@
-"""Overlays of pictures of any shape."""
+"""Overlays for pictures of any shape."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Images to predictions.csv: by hand with a model whose probability is mean red / 255."""
+"""Images to predictions.csv, by hand with a model whose probability is mean red / 255."""
 
 import csv
 import io
@@ -22,7 +22,7 @@ from PIL import Image
 import melfast
 from melfast.data import native
 from melfast.data.preprocess import Preprocess
-from melfast.engines.base import Engine, EngineInfo, Groups
+from melfast.engines.base import Engine, EngineInfo, OptionalGroups
 from melfast.engines.onnx_runtime import OnnxEngine
 from melfast.io import images as images_module
 from melfast.io.errors import ImageError, InputError
@@ -96,7 +96,7 @@ def test_target_is_one_at_or_above_the_threshold(
 
 
 class FixedEngine:
-    """Gives the probabilities it is told, whatever the images."""
+    """Returns given probabilities, whatever the images."""
 
     record = ModelRecord("fixed", Preprocess(4, 6))
     provider = "none"
@@ -107,7 +107,7 @@ class FixedEngine:
         self.probability, self.calls = probability, 0
 
     def run(
-        self, images_bhw3: NDArray[np.uint8], group_b: Groups = None
+        self, images_bhw3: NDArray[np.uint8], group_b: OptionalGroups = None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         first = self.calls
         self.calls += len(images_bhw3)
@@ -323,10 +323,10 @@ def test_a_name_that_is_not_utf8(engine: OnnxEngine, tmp_path: Path) -> None:
 def test_choose_threshold() -> None:
     record = ModelRecord("red", Preprocess(4, 6))
     assert model_threshold(record, None) == (0.5, "the model has none")
-    assert model_threshold(record, 0.0) == (0.0, "as asked for")
+    assert model_threshold(record, 0.0) == (0.0, "as requested")
     record = record.replace(threshold=0.1, threshold_rule="f1")
     assert model_threshold(record, None) == (0.1, "the model's, by f1")
-    assert model_threshold(record, 1.0) == (1.0, "as asked for")
+    assert model_threshold(record, 1.0) == (1.0, "as requested")
     for wrong, shown in ((-0.1, "-0.1"), (1.01, "1.01"), (float("nan"), "nan")):
         with pytest.raises(InputError) as caught:
             model_threshold(record, wrong)
@@ -354,14 +354,14 @@ def test_predictor_of_a_file_that_melfast_did_not_write(model: Path, photos: Pat
     said: dict[str, Any] = {"input_size": (6, 4), "colour": "rgb", "model_output": "probability"}
     found = Predictor(model, **said)([photos / "p1.png", photos / "p4.png"])
     np.testing.assert_allclose(found, [0.2, 0.8], rtol=1e-6)
-    with pytest.raises(InputError, match="to use it, say `colour` rgb or cielab"):
+    with pytest.raises(InputError, match="to use it, give `colour` rgb or cielab"):
         Predictor(model)
-    with pytest.raises(InputError, match=r"colour rgb and nothing else; got colour and mean$"):
+    with pytest.raises(InputError, match=r"its colour must be rgb; got colour and mean$"):
         Predictor(model, colour="rgb", mean=(0.5, 0.5, 0.5))
 
 
 def test_predictor_takes_images_in_any_form(model: Path, photos: Path) -> None:
-    """The same JPEG, PNG or pixels give the same probability, whatever they come in; one or several."""
+    """The same JPEG, PNG or pixels give the same probability in any form, alone or with others."""
     predict = Predictor(model, threads=1)
     file = photos / "p3.png"
     array = np.array(Image.open(file))
@@ -423,7 +423,7 @@ def test_predictor_is_pickled_by_its_path(model: Path, photos: Path, monkeypatch
 
 
 def test_a_used_predictor_works_in_a_forked_process(model: Path, photos: Path) -> None:
-    """gunicorn --preload and multiprocessing fork; the threads of an engine do not live on."""
+    """gunicorn --preload and multiprocessing fork; the threads of an engine do not survive that."""
     code = f"""
 import os, sys
 from melfast import Predictor

@@ -1,4 +1,4 @@
-"""Images to predict: where they are found, and what they are called."""
+"""Images to predict: where they are found, and their names."""
 
 import os
 from pathlib import Path
@@ -18,7 +18,7 @@ def test_find_images(tmp_path: Path) -> None:
     assert files.names == ["two", "three", "one"]
     assert files.notes == ("not read: 1 .txt",)
 
-    one = find_images(str(tmp_path / "notes.txt"))  # whoever names a file means it
+    one = find_images(str(tmp_path / "notes.txt"))  # a file named explicitly is used
     assert one.names == ["notes"]
 
     matched = find_images(f"{tmp_path}/**/t*")
@@ -97,7 +97,7 @@ def test_table_with_paths(tmp_path: Path) -> None:
         ),
         ("image_name,path\na,x.jpg\nb,\n", ":3: path must name a file, got ''"),
         ("image_name,path\na,x.jpg\na,y.jpg\n", ":3: image_name must name each image once, got 'a'"),
-        ("image_name,path\n", ": holds a header and no rows"),
+        ("image_name,path\n", ": has a header but no rows"),
     ],
 )
 def test_bad_table(tmp_path: Path, text: str, message: str) -> None:

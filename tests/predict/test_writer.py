@@ -1,4 +1,4 @@
-"""The table of predictions: its columns, its formats, and runs that are stopped and go on."""
+"""The table of predictions: its columns, its formats, and runs that are stopped and resumed."""
 
 import contextlib
 import csv
@@ -19,7 +19,7 @@ from PIL import Image
 
 from melfast.cli import one_line
 from melfast.data.preprocess import Preprocess
-from melfast.engines.base import EngineInfo, Groups
+from melfast.engines.base import EngineInfo, OptionalGroups
 from melfast.engines.onnx_runtime import OnnxEngine
 from melfast.io import journal
 from melfast.io.errors import ImageError, InputError
@@ -32,7 +32,8 @@ from melfast.predict.overlay import inspect_image, outline, scale_of
 from melfast.predict.partial import Partial
 from melfast.predict.sources import ImageFiles, find_images
 from melfast.predict.writer import Stopped, TableOptions, group_probabilities, write_predictions
-from melfast.prepare.ita import read_tone
+from melfast.prepare.ita import tone_of
+from melfast.prepare.picture import open_picture
 from melfast.prepare.synth.draw import draw_sample
 
 TWO = InferenceSettings(batch_size=2, on_error="skip")
@@ -54,7 +55,7 @@ class Engine:
         self.seen, self.stop_after = 0, stop_after
 
     def run(
-        self, images_bhw3: NDArray[np.uint8], group_b: Groups = None
+        self, images_bhw3: NDArray[np.uint8], group_b: OptionalGroups = None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         if self.seen >= self.stop_after:
             raise KeyboardInterrupt
@@ -119,8 +120,7 @@ def test_rows_that_are_kept_are_not_lost_without_resume(photos: ImageFiles, tmp_
     with pytest.raises(InputError) as caught:
         write_predictions(engine, photos, output, TableOptions(0.5))
     assert str(caught.value) == (
-        f"{kept}: keeps 4 rows of a run that ended early; expected `resume=True`, which goes on from "
-        "them, or the file deleted, to begin anew"
+        f"{kept}: keeps 4 rows of a run that ended early; `resume=True` resumes it; to start over, delete the file"
     )
     assert (engine.seen, kept.read_bytes()) == (0, before)
     # The first line alone, of a run that was killed before its first row, is nothing to keep.
@@ -138,7 +138,7 @@ def test_what_is_kept_is_told_whatever_ends_the_run(
     output, png = tmp_path / "p.parquet", Path(photos.paths[5])
 
     class Broken(Engine):
-        def run(self, images_bhw3: NDArray[np.uint8], group_b: Groups = None) -> Any:
+        def run(self, images_bhw3: NDArray[np.uint8], group_b: OptionalGroups = None) -> Any:
             if self.seen:
                 raise RuntimeError("CUDA error")
             return super().run(images_bhw3, group_b)
@@ -173,7 +173,7 @@ def test_a_full_disk_keeps_the_rows_before(photos: ImageFiles, tmp_path: Path, m
     room = 3 * row
 
     def write(descriptor: int, content: memoryview) -> int:
-        """Room for three rows of batches of two."""
+        """A disk with room for three rows, with batches of two."""
         nonlocal room
         if room <= 0:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
@@ -284,14 +284,17 @@ def test_resume_with_other_images_of_the_same_names(photos: ImageFiles, tmp_path
         Image.new("RGB", (6, 4), (0, 0, 0)).save(other / Path(path).name)
     with pytest.raises(InputError) as caught:
         write_predictions(Engine(), find_images(str(other)), output, TableOptions(0.5), resume=True)
-    message = f"{output}: was made of other images; expected the same ones and more, or none of `resume=True`"
+    message = (
+        f"{output}: was made from other images; expected the same images, and possibly more; "
+        "to start over, leave out `resume=True`"
+    )
     if not finished:
         message = (
-            f"{output}.partial: p0 is of {photos.paths[0]}, which now is {other}/p0.png; "
-            "expected the same images, or the file deleted, to begin anew"
+            f"{output}.partial: p0 was {photos.paths[0]}, now it is {other}/p0.png; "
+            "expected the same images; to start over, delete the file"
         )
     assert str(caught.value) == message
-    with pytest.raises(InputError, match=r"was made of other images|p0 is of .* not among the images"):
+    with pytest.raises(InputError, match=r"was made from other images|p0 was .*, now it is not among the images"):
         write_predictions(Engine(), photos.select([1, 2]), output, TableOptions(0.5), resume=True)
 
 
@@ -309,7 +312,7 @@ def test_resume_with_other_settings(photos: ImageFiles, tmp_path: Path) -> None:
         write_predictions(Engine(), photos, tmp_path / "p.csv", TableOptions(0.4, logits=True), resume=True)
     assert str(caught.value) == (
         f"{tmp_path / 'p.csv.partial'}: keeps 4 results made with other settings (columns, threshold); expected "
-        "the same command, or the file deleted to start anew"
+        "the same command; to start over, delete the file"
     )
 
 
@@ -320,7 +323,7 @@ def test_the_published_submission_form(photos: ImageFiles, tmp_path: Path) -> No
     assert header == "image_name,prediction,probability"
     calls = [",".join(row.split(",")[:2]) for row in rows]
     assert (tmp_path / "s.csv").read_text().splitlines() == ["image_name,target", *calls]
-    message = "--format submission: holds image_name and target alone; drop the --with- options"
+    message = "--format submission: holds only image_name and target; drop the --with- options"
     with pytest.raises(InputError, match=f"^{message}$"):
         write_predictions(Engine(GROUPED), photos, tmp_path / "t.csv", TableOptions(0.5, logits=True, submission=True))
 
@@ -395,7 +398,8 @@ def test_tone_and_thresholds_by_group(skins: ImageFiles, tmp_path: Path) -> None
     summary = write_predictions(Engine(), skins, tmp_path / "p.csv", wanted)
     rows = rows_of(tmp_path / "p.csv")
     for row, path in zip(rows, skins.paths, strict=True):
-        tone = read_tone(Path(path))
+        with open_picture(Path(path)) as picture:
+            tone = tone_of(picture, "cielab")
         known = np.isfinite(tone.ita_deg)
         assert row["ita"] == (f"{tone.ita_deg:.4f}" if known else "")
     assert [row["group"] for row in rows] == ["very light", "dark", ""]

@@ -1,6 +1,7 @@
 import csv
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,14 +11,18 @@ from PIL import Image
 from melfast.data.manifest import Manifest
 from melfast.io.colour_profiles import chromatic_profile
 from melfast.prepare import check
-from melfast.prepare.check import check_manifest, manifest_remarks
+from melfast.prepare.check import CHECK, CheckResult, checked_rows, manifest_remarks
 from melfast.prepare.picture import Picture
-from melfast.prepare.sweep import Result, write_quarantine
+from melfast.prepare.sweep import Result, run_step, write_quarantine
 
 
 def manifest_of(folder: Path, paths: dict[str, str], **columns: list[str]) -> Manifest:
     table = pd.DataFrame({"image_name": list(paths), "path": list(paths.values()), **columns})
     return Manifest(folder / "m.csv", table)
+
+
+def check_manifest(manifest: Manifest, **options: Any) -> CheckResult:
+    return checked_rows(manifest, run_step(manifest, CHECK, **options))
 
 
 def picture(path: Path, width: int, height: int, value: int = 128) -> None:

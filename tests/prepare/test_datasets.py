@@ -1,4 +1,4 @@
-"""Every data set of the table, in small: its true columns, files and folders, with drawn pixels."""
+"""Every known data set in small: its real columns, files and folders, with synthetic pixels."""
 
 import io
 import subprocess
@@ -28,7 +28,7 @@ SIIM = "image_name,patient_id,sex,age_approx,anatom_site_general_challenge"
 
 @dataclass(frozen=True)
 class Layout:
-    """A data set as its publishers lay it out, and what of it a manifest should hold.
+    """A data set as distributed, and the expected manifest.
 
     Attributes:
         files: table or text by path; images are made for `images`.
@@ -491,10 +491,10 @@ TABLE = "photo,dx,who,image\nx,mel,1,a\ny,psoriasis,1,b\nz,,2,c\n"
 @pytest.mark.parametrize(
     ("choice", "targets", "said"),
     [
-        (Choice(target="dx", positive=("MEL",)), ["1", "0", ""], "'dx': 1 1, 0 1, unlabelled 1"),
-        (Choice(positive=("mel", "psoriasis")), ["1", "1", ""], "'dx': 1 2, 0 0, unlabelled 1"),
-        (Choice(target="map.yaml"), ["1", "0", ""], "map.yaml, of 'dx': 1 1, 0 1, unlabelled 1"),
-        (Choice(target="who", positive=("2",)), ["0", "0", "1"], "'who': 1 1, 0 2"),
+        (Choice(target="dx", positive=("MEL",)), ["1", "0", ""], "'dx': 1 positive, 1 negative, 1 unlabelled"),
+        (Choice(positive=("mel", "psoriasis")), ["1", "1", ""], "'dx': 2 positive, 0 negative, 1 unlabelled"),
+        (Choice(target="map.yaml"), ["1", "0", ""], "map.yaml, of 'dx': 1 positive, 1 negative, 1 unlabelled"),
+        (Choice(target="who", positive=("2",)), ["0", "0", "1"], "'who': 1 positive, 2 negative"),
     ],
 )
 def test_targets_to_choose(
@@ -540,7 +540,7 @@ def test_malignant_by_diagnosis(tmp_path: Path) -> None:
     path = simple(tmp_path, "image,dx\na,bcc\nb,ak\nc,nv\n")
     found = import_dataset(path, choice=Choice(target="malignant"), require_images=False)
     assert found.manifest.targets.tolist() == [1, -1, 0]
-    assert found.target == "malignant, by 'dx': 1 1, 0 1, unlabelled 1"
+    assert found.target == "malignant, by 'dx': 1 positive, 1 negative, 1 unlabelled"
     assert found.notes == ["images unlabelled, for their diagnosis leaves malignant open: 1"]
 
 
@@ -567,16 +567,14 @@ def test_an_identity_that_is_not_used_is_a_warning(tmp_path: Path) -> None:
     path = simple(tmp_path, "image,target,Sujeto,who,patient_age,lesion_side\n" + lines)
     found = import_dataset(path, require_images=False)
     said = (
-        "column 'Sujeto' looks like an identity and is not used: 3 of its 3 values have several images, "
-        "which a split "
-        "may part; name it with 'melfast prepare import --patient-column Sujeto' (or --lesion-column), or "
-        "rename it to "
-        "patient_id"
+        "column 'Sujeto' looks like an id but is not used: 3 of its 3 values have several images, which a split may "
+        "separate; name it with 'melfast prepare import --patient-column Sujeto' (or --lesion-column), or rename it "
+        "to patient_id"
     )
-    assert [note for note in found.notes if "identity" in note] == [f"warning: {said}"]
+    assert [note for note in found.notes if "looks like an id" in note] == [f"warning: {said}"]
     split = split_manifest(found.manifest, (0.5, 0.25, 0.25))
     assert unused_identities(split) == [
-        said.replace("have several images, which a split may part", "stand in more than one split")
+        said.replace("have several images, which a split may separate", "are in more than one split")
     ]
     found = import_dataset(path, choice=Choice(patient="Sujeto"), require_images=False)
     assert unused_identities(found.manifest) == []
@@ -595,7 +593,7 @@ def test_an_identity_that_is_not_used_is_a_warning(tmp_path: Path) -> None:
         ("device", [f"HX-{i % 3:04}" for i in range(30)], False),
     ],
 )
-def test_what_looks_like_an_identity(column: str, values: list[str], looks: bool) -> None:
+def test_what_looks_like_an_id(column: str, values: list[str], looks: bool) -> None:
     frame = pd.DataFrame({"image_name": [str(i) for i in range(len(values))], column: values}, dtype=str)
     assert bool(unused_identities(Manifest(Path("m.csv"), frame))) == looks
 
@@ -638,9 +636,8 @@ def test_rounded_ids_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         import_dataset(path, require_images=False)
     assert str(caught.value) == (
-        f"{path}:2: patient_id '1.23457E+11' is in scientific notation and stands in 2 rows: a spreadsheet "
-        "rounds long "
-        "numbers, and different ids become one; export the column as text"
+        f"{path}:2: patient_id '1.23457E+11' is in scientific notation, in 2 rows: a spreadsheet "
+        "rounds long numbers, so different ids become one; export the column as text"
     )
     path.write_text("image,target,patient\na,0,1e5\nb,1,1.2E+11\n")
     assert len(import_dataset(path, require_images=False).manifest) == 2

@@ -1,4 +1,4 @@
-"""Copies of one picture: planted ones found, other pictures left alone."""
+"""Copies of one picture: planted copies are found, other pictures are not."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,19 +12,19 @@ from PIL import Image
 from melfast.data.manifest import Manifest
 from melfast.io.errors import InputError
 from melfast.io.journal import Journal
-from melfast.prepare.dedup import (
-    contradictions,
-    duplicates_summary,
-    find_duplicates,
-    rows_kept,
-    table_pairs,
-    with_duplicates,
-)
+from melfast.prepare import dedup
+from melfast.prepare.dedup import contradictions, duplicates_summary, rows_kept, table_pairs, with_duplicates
 from melfast.prepare.split import connected_parts
-from melfast.prepare.sweep import Bar
+from melfast.prepare.sweep import Bar, no_bar, run_step
 from melfast.prepare.synth import SynthSettings, synthesize
 
 PICTURES = 40
+
+
+def find_duplicates(manifest, journal=None, bar=no_bar, threads=1):
+    with bar("reading", len(manifest)) as advance:
+        swept = run_step(manifest, dedup.THUMBNAIL, threads=threads, journal=journal, progress=advance)
+    return dedup.find_duplicates(manifest, swept, threads=threads, bar=bar)
 
 
 def counting(found: dict[str, list[int]]) -> Bar:

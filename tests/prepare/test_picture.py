@@ -1,4 +1,4 @@
-"""Pictures: one decode for all steps, which misses no damage that a full one finds."""
+"""Pictures: one decode for all steps, which finds the same damage as a full decode."""
 
 import io
 from pathlib import Path

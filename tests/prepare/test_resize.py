@@ -1,4 +1,4 @@
-"""Working copies: what they look like, where they go, and what is made again."""
+"""Working copies: their content, their paths, and which are made again."""
 
 import io
 from dataclasses import replace
@@ -12,7 +12,9 @@ from PIL import Image, ImageOps
 from melfast.data.manifest import Manifest, read_manifest, write_manifest
 from melfast.io.images import check_image, read_image, read_mask
 from melfast.io.journal import Journal
-from melfast.prepare.resize import copy_files, read_small, resize_images, with_resized
+from melfast.prepare.picture import copy_size, open_picture
+from melfast.prepare.resize import copy_files, resize_step, with_resized
+from melfast.prepare.sweep import run_step
 from melfast.prepare.synth import SynthSettings, synthesize
 
 SIDE, QUALITY = 100, 95
@@ -34,8 +36,13 @@ def drawn(tmp_path_factory) -> Manifest:
     return synthesize(folder, SynthSettings(6, size=(320, 240)), workers=1)
 
 
-def run(manifest, folder, **options):
-    return resize_images(manifest, folder, SIDE, QUALITY, threads=2, **options)
+def read_small(path, side):
+    with open_picture(path) as picture:
+        return picture.resized(lambda height, width: copy_size(height, width, side))
+
+
+def run(manifest, folder, threads=2, **options):
+    return run_step(manifest, resize_step(manifest, folder, SIDE, QUALITY), threads=threads, **options)
 
 
 def test_copies_are_the_images_smaller(drawn, tmp_path):
@@ -146,7 +153,7 @@ def test_a_copy_that_cannot_be_read_is_not_kept(drawn, tmp_path, monkeypatch):
 def test_bytes_are_the_same_on_any_number_of_threads(drawn, tmp_path):
     files = []
     for threads in (1, 3):
-        swept = resize_images(drawn, tmp_path / str(threads), SIDE, QUALITY, threads=threads)
+        swept = run(drawn, tmp_path / str(threads), threads)
         files.append([Path(result["path"]).read_bytes() for result in swept.results])
     assert files[0] == files[1]
     assert io.BytesIO(files[0][0]).read(2) == b"\xff\xd8"

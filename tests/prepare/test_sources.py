@@ -116,7 +116,7 @@ def test_kaggle_with_images_elsewhere(tmp_path: Path) -> None:
         found = import_dataset(source, images=tmp_path / "jpeg")
         assert found.kind == "kaggle"
         beside = [] if source.is_file() else ["tables not used: test.csv"]
-        assert found.notes == [*beside, f"images in {tmp_path / 'jpeg'} that stand in no row: 1"]
+        assert found.notes == [*beside, f"images in {tmp_path / 'jpeg'} that are in no row: 1"]
         assert found.manifest.targets.tolist() == [0, 1]
         assert found.manifest.column("path")[0] == "../jpeg/train/ISIC_1.jpg"
         assert found.manifest.image_paths[0].is_file()
@@ -174,7 +174,7 @@ def test_published_table_holds_an_image_twice(tmp_path: Path) -> None:
     assert found.manifest.column("ita").tolist() == ["43.86", "29.22"]
     # The same name with another patient is no repetition but a mistake.
     table(tmp_path, FULL + again.replace("IP_2", "IP_3"))
-    with pytest.raises(InputError, match=r":4: image_name 'ISIC_2' stands in line 3 already$"):
+    with pytest.raises(InputError, match=r":4: image_name 'ISIC_2' is already in line 3$"):
         import_dataset(path, require_images=False)
 
 
@@ -219,8 +219,7 @@ def test_paths_of_a_table_under_the_images_folder(tmp_path: Path) -> None:
         ("image_nam,target\na,1\n", "no column 'image_name'; columns are image_nam, target; did you mean 'image_nam'?"),
         (
             "image_name,taget\na,1\n",
-            "column 'taget' is none of a manifest's; is 'target' meant? Rename it to that, or to something "
-            "less like it",
+            "unknown column 'taget', did you mean 'target'? Rename it to that, or to a name less like it",
         ),
         ("x,y\na,1\n", "no column 'image_name'; columns are x, y"),
     ],
@@ -239,8 +238,7 @@ def test_column_nearly_one_of_ours_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         import_dataset(path)
     assert str(caught.value) == (
-        f"{path}: column 'patients_id' is none of a manifest's; is 'patient_id' meant? "
-        "Rename it to that, or to something less like it"
+        f"{path}: unknown column 'patients_id', did you mean 'patient_id'? Rename it to that, or to a name less like it"
     )
 
 
@@ -252,7 +250,7 @@ def test_column_nearly_one_of_ours_is_refused(tmp_path: Path) -> None:
             ":3: target must be 0 or 1, benign or malignant, or empty, got 'mel' "
             "(for other words: `target=target` `positive=WORD,WORD`)",
         ),
-        ("image_name,target\na,1\na.jpg,1\n", ":3: image_name 'a' stands in line 2 already"),
+        ("image_name,target\na,1\na.jpg,1\n", ":3: image_name 'a' is already in line 2"),
         ("image_name,ita\na,4O\n", ":2: ita must be degrees in -180..180 or empty, got '4O'"),
         ("image_name,split\na,fold1\n", ":2: split must be train, valid, test or empty, got 'fold1'"),
     ],
@@ -397,8 +395,8 @@ def test_folder_layout_gone_wrong(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         import_dataset(tmp_path)
     assert str(caught.value) == (
-        f"{tmp_path}/train/naevus/b.jpg: lies in a split's folder but in no class's, expected benign or malignant, "
-        "or a diagnosis (for other words: `positive=WORD,WORD`)"
+        f"{tmp_path}/train/naevus/b.jpg: is in a split's folder but in no class folder, expected benign or "
+        "malignant, or a diagnosis (for other words: `positive=WORD,WORD`)"
     )
     (tmp_path / "train/naevus/b.jpg").unlink()
     put(tmp_path, "val/malignant/a.png", "masks/val/malignant/a_mask.png")
@@ -494,7 +492,7 @@ def test_summary(tmp_path: Path) -> None:
     found = import_dataset(table(tmp_path, FULL), require_images=False)
     assert import_summary(found, found.manifest) == [
         ("images", "2"),
-        ("target", "'target': 1 1, 0 1"),
+        ("target", "'target': 1 positive, 1 negative"),
         ("patients", "2"),
         ("groups", "Light 1, Intermediate 1"),
         ("splits", "train 1, valid 1"),

@@ -138,7 +138,7 @@ def test_what_cannot_be_split() -> None:
     with pytest.raises(InputError) as caught:
         split_manifest(tied)
     assert str(caught.value) == (
-        "m.csv: split 'valid' comes out empty: 2 patients, lesions or images cannot be parted 0.7 : 0.15 : 0.15"
+        "m.csv: split 'valid' would be empty: 2 patients, lesions or images cannot be divided 0.7 : 0.15 : 0.15"
     )
 
 

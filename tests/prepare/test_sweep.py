@@ -1,4 +1,4 @@
-"""The walk over a manifest's images, and its journal."""
+"""The sweep over the images of a manifest, and its journal."""
 
 import errno
 import json
@@ -54,7 +54,7 @@ def test_results_by_row_and_bad_ones_aside(rows, tmp_path, threads):
 
 
 def test_as_many_at_a_time_as_threads(rows):
-    meet = threading.Barrier(3, timeout=30)  # breaks unless three rows are worked on together
+    meet = threading.Barrier(3, timeout=30)  # raises unless three rows are processed at the same time
     assert sweep(rows, lambda row: {"met": meet.wait() < 3}, threads=3).bad == []
 
 
@@ -106,7 +106,7 @@ def test_what_is_no_journal_stays(rows, stopped, text):
     assert stopped.path.read_text() == text
 
 
-def test_an_empty_journal_is_started_anew(rows, stopped):
+def test_an_empty_journal_is_replaced(rows, stopped):
     stopped.path.write_text("")
     assert resumed(rows, stopped)[1] == list(range(9))
 
@@ -117,11 +117,11 @@ def test_results_of_other_settings_are_not_thrown_away(rows, stopped):
     with pytest.raises(InputError) as caught:
         resumed(rows, other)
     assert str(caught.value) == (
-        f"{stopped.path}: keeps 4 results made with other settings (method); expected the same command, "
-        "or the file deleted to start anew"
+        f"{stopped.path}: keeps 4 results made with other settings (method); expected the same command; "
+        "to start over, delete the file"
     )
     assert resumed(rows, stopped)[1] == [2, 5, 6, 7, 8]
-    # Where there is no result to lose, other settings start anew.
+    # Where there is no result to lose, other settings start over.
     stopped.path.write_text(stopped.path.read_text().splitlines(keepends=True)[0])
     assert resumed(rows, other)[1] == list(range(9))
 

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from melfast.data.manifest import read_manifest
 from melfast.io.errors import InputError
 from melfast.prepare.sources import import_source
-from melfast.prepare.synth import Sample, SynthSettings, draw_sample, synthesize, write_sheet
+from melfast.prepare.synth import SynthSample, SynthSettings, draw_sample, synthesize, write_sheet
 from melfast.prepare.synth.cohort import make_case
 from melfast.prepare.synth.colour import SkinColour, draw_skin_colour, lab_to_linear, linear_to_srgb
 from melfast.prepare.synth.fields import lowpass, random_field
@@ -23,7 +23,7 @@ COUNT = 160
 
 
 @pytest.fixture(scope="module")
-def samples() -> list[Sample]:
+def samples() -> list[SynthSample]:
     return [draw_sample(3, index, SIZE) for index in range(COUNT)]
 
 
@@ -58,7 +58,7 @@ def test_field_is_the_same_at_any_resolution() -> None:
     assert np.abs(small - large[::4, ::4]).max() < 0.02
 
 
-def test_true_ita_is_that_of_clean_skin(samples: list[Sample]) -> None:
+def test_true_ita_is_that_of_clean_skin(samples: list[SynthSample]) -> None:
     """In float64 scikit-image, over undisturbed pixels, with all shading and texture on them."""
     errors, shares = [], []
     for sample in samples:
@@ -71,7 +71,7 @@ def test_true_ita_is_that_of_clean_skin(samples: list[Sample]) -> None:
     assert np.std([s.image[s.skin].std() for s in samples]) > 0.5  # the skin is not flat
 
 
-def test_ita_covers_the_human_range(samples: list[Sample]) -> None:
+def test_ita_covers_the_human_range(samples: list[SynthSample]) -> None:
     ita = np.array([sample.ita_deg for sample in samples])
     assert -60 <= ita.min() < -45
     assert 65 < ita.max() <= 75
@@ -79,7 +79,7 @@ def test_ita_covers_the_human_range(samples: list[Sample]) -> None:
     assert groups.min() >= 0.06 * COUNT
 
 
-def test_mask_is_the_lesion(samples: list[Sample]) -> None:
+def test_mask_is_the_lesion(samples: list[SynthSample]) -> None:
     """One piece without holes; disjoint from clean skin; darker or bluer than the skin it is on."""
     darker = []
     for sample in samples:

@@ -1,4 +1,4 @@
-"""Names of others in the model card are shown, not obeyed."""
+"""Untrusted names in the model card are escaped."""
 
 from melfast.data.preprocess import Preprocess
 from melfast.models.record import ModelRecord

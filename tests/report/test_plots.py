@@ -34,7 +34,7 @@ def test_calibration_and_decision_curves_are_those_of_the_document() -> None:
     assert len(axis.collections) == 1
     assert below.patches[0].get_data().values.sum() == 50  # type: ignore[attr-defined]
     curve = {"threshold": [0.1, 0.2], "model": [0.05, 0.04], "treat_all": [0.03, -0.5], "treat_none": [0.0, 0.0]}
-    (axis,) = plots.decision_curve({"m": curve}).axes
+    (axis,) = plots.net_benefit({"m": curve}).axes
     assert [line.get_label() for line in axis.lines] == ["m", "treat all", "treat none"]
     assert axis.get_ylim()[0] > -0.1  # where the model is seen, not where treating all ends
 

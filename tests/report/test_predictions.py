@@ -1,4 +1,4 @@
-"""Tables of predictions as people have them."""
+"""Tables of predictions in their usual forms."""
 
 import subprocess
 import sys
@@ -179,7 +179,7 @@ def test_threshold_between_the_calls(tmp_path: Path) -> None:
             "y_score, y_prob) or calls (prediction, predicted, target_predicted, predicted_label, call, pred, y_pred); "
             "there are image, b; of numbers: b; melfast report takes them by --score-column and --call-column",
         ),
-        ("image,score\n", ": holds a header and no rows"),
+        ("image,score\n", ": has a header but no rows"),
         ("image,score\nx,0.1\nx,0.2\n", ":3: image must name each image once, got 'x'"),
         ("image,score\nx,0.1\n,0.2\n", ":3: image must name an image, got ''"),
         (

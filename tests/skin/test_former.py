@@ -1,4 +1,4 @@
-"""The skin-former: by hand, exactness where the truth is known, and what it leaves alone."""
+"""The skin-former: by hand, accuracy where the truth is known, and what stays unchanged."""
 
 import math
 
@@ -11,7 +11,7 @@ from melfast.io.folders import list_images
 from melfast.prepare.synth import draw_sample
 from melfast.skin import locus
 from melfast.skin.curves import destinations, level_curves, light_gains
-from melfast.skin.former import shift_skin, skin_weights
+from melfast.skin.former import move_skin, skin_weights
 from melfast.skin.ita import estimate_tone
 from melfast.skin.light import lab_to_light
 from melfast.skin.masks import Region
@@ -83,7 +83,7 @@ def test_a_person_keeps_what_is_their_own_the_more_the_nearer():
 @pytest.mark.parametrize("target", TARGETS)
 def test_measures_the_target(target):
     image, regions = picture()
-    moved = shift_skin(image, target, regions=regions)
+    moved = move_skin(image, target, regions=regions)
     assert moved.tone.ita_deg == pytest.approx(target, abs=1)
     assert moved.tone == estimate_tone(moved.image, regions=regions)
     skin = moved.image[regions == 0]
@@ -93,7 +93,7 @@ def test_measures_the_target(target):
 def test_the_lesion_is_kept():
     image, regions = picture()
     for target in TARGETS:
-        moved = shift_skin(image, target, regions=regions).image
+        moved = move_skin(image, target, regions=regions).image
         inside = slice(36, 55), slice(51, 70)
         assert (moved[inside] == image[inside]).all()
         lesion = regions != 0
@@ -101,11 +101,11 @@ def test_the_lesion_is_kept():
 
 
 def test_no_rim_of_old_skin_is_left():
-    """A mask that is too large: what looks like skin at its border goes with the skin."""
+    """With a mask that is too large, pixels at its border that look like skin move with the skin."""
     image, _ = picture()
     y, x = np.mgrid[:90, :120]
     regions = (np.hypot(y - 45, x - 60) < 26).astype(np.uint8) * Region.LESION.value
-    moved = shift_skin(image, -30, regions=regions).image
+    moved = move_skin(image, -30, regions=regions).image
     rim = (np.hypot(y - 45, x - 60) > 23) & (regions != 0)
     far = np.hypot(y - 45, x - 60) > 40
     lightness = rgb2lab(moved)[..., 0]
@@ -130,7 +130,7 @@ def test_regions_at_working_size():
     large = image.repeat(8, axis=0).repeat(8, axis=1)
     rows, columns = np.mgrid[:384, :512]
     small = regions[rows * 90 // 384, columns * 120 // 512]
-    moved = shift_skin(large, 0, regions=small)
+    moved = move_skin(large, 0, regions=small)
     assert moved.image.shape == large.shape
     assert moved.tone.ita_deg == pytest.approx(0, abs=1)
 
@@ -139,14 +139,14 @@ def test_regions_at_working_size():
 def test_regions_of_another_image(shape):
     image, _ = picture()
     with pytest.raises(ValueError, match=r"regions must have shape \(.*\) for this image, got"):
-        shift_skin(image, 0, regions=np.zeros(shape, np.uint8))
+        move_skin(image, 0, regions=np.zeros(shape, np.uint8))
 
 
 def test_published_by_hand():
     """From ITA 50.19 to 10.19: 40 degrees, L - 4.8, b + 20, on skin pixels and no others."""
     image, regions = picture(noise=0)
     before = estimate_tone(image, regions=regions)
-    moved = shift_skin(image, before.ita_deg - 40, method="published", regions=regions)
+    moved = move_skin(image, before.ita_deg - 40, method="published", regions=regions)
     expected = rgb2lab(image) + np.array([-4.8, 0, 20])
     skin = regions == 0
     levels = 255 * lab2rgb(expected)
@@ -157,11 +157,11 @@ def test_published_by_hand():
 
 def test_published_does_not_wrap_around():
     image, regions = picture(skin=(97, 2, 4), noise=0)
-    lighter = shift_skin(image, 75, method="published", regions=regions).image
-    darker = shift_skin(image, -60, method="published", regions=regions).image
+    lighter = move_skin(image, 75, method="published", regions=regions).image
+    darker = move_skin(image, -60, method="published", regions=regions).image
     assert lighter[0, 0].min() > 220  # blue falls by 5 b*
     assert darker[0, 0, 2] < lighter[0, 0, 2]
-    assert np.diff(darker[0, 0].astype(int)).max() < 0  # yellow, and no channel begins anew
+    assert np.diff(darker[0, 0].astype(int)).max() < 0  # yellow, and no channel wraps around
 
 
 @pytest.mark.parametrize("method", ["exact", "published"])
@@ -169,7 +169,7 @@ def test_published_does_not_wrap_around():
 @pytest.mark.parametrize("level", [0, 255])
 def test_without_skin_nothing_is_moved(shape, level, method):
     image = np.full((*shape, 3), level, np.uint8)
-    moved = shift_skin(image, 20, method=method)
+    moved = move_skin(image, 20, method=method)
     assert math.isnan(moved.tone.ita_deg)
     assert moved.image is image
     assert moved.tone.doubts
@@ -177,7 +177,7 @@ def test_without_skin_nothing_is_moved(shape, level, method):
 
 def test_all_lesion():
     image, regions = picture()
-    moved = shift_skin(image, 20, regions=np.full_like(regions, Region.LESION))
+    moved = move_skin(image, 20, regions=np.full_like(regions, Region.LESION))
     assert math.isnan(moved.tone.ita_deg)
     assert moved.image is image
 
@@ -186,32 +186,32 @@ def test_all_lesion():
 def test_colours_of_no_skin_do_no_harm(level):
     image = np.full((60, 80, 3), level, np.uint8)
     for target in (-60, 75):
-        assert shift_skin(image, target).image.shape == image.shape
+        assert move_skin(image, target).image.shape == image.shape
 
 
 @pytest.mark.parametrize("target", [math.nan, math.inf, -60.1, 76])
 def test_refuses_a_target(target):
     image, regions = picture()
     with pytest.raises(ValueError, match=r"^target_ita_deg must be within -60\.\.75 degrees, got"):
-        shift_skin(image, target, regions=regions)
+        move_skin(image, target, regions=regions)
 
 
 def test_refuses():
     image, regions = picture()
     with pytest.raises(ValueError, match=r"^method: got 'fast', expected exact or published$"):
-        shift_skin(image, 0, method="fast", regions=regions)
+        move_skin(image, 0, method="fast", regions=regions)
     with pytest.raises(TypeError, match=r"uint8"):
-        shift_skin(image / 255, 0, regions=regions)
+        move_skin(image / 255, 0, regions=regions)
 
 
 def test_synthetic_images():
-    """Targets reached on drawn images, measured over their true skin."""
+    """Accuracy on synthetic images, measured over their true skin."""
     missed = []
     for index in range(8):
         sample = draw_sample(5, index, SIZE)
         regions = np.where(sample.mask, Region.LESION, 0) | np.where(sample.skin, 0, Region.MARGIN)
         for target in TARGETS:
-            tone = shift_skin(sample.image, target, regions=regions.astype(np.uint8)).tone
+            tone = move_skin(sample.image, target, regions=regions.astype(np.uint8)).tone
             missed.append(abs(tone.ita_deg - target))
     assert np.mean(np.array(missed) <= 2) >= 0.95
 
@@ -221,5 +221,5 @@ def test_real_images(real_data):
     missed = []
     for path in files[:: len(files) // 12]:
         image = np.asarray(Image.open(path).convert("RGB"))
-        missed += [abs(shift_skin(image, t).tone.ita_deg - t) for t in TARGETS]
+        missed += [abs(move_skin(image, t).tone.ita_deg - t) for t in TARGETS]
     assert np.mean(np.array(missed) <= 2) >= 0.95

@@ -1,4 +1,4 @@
-"""ITA by hand, on drawn images whose ITA is known, against OpenCV and the published table."""
+"""ITA by hand, on synthetic images with known ITA, against OpenCV and the published table."""
 
 import csv
 import os
@@ -32,7 +32,7 @@ def all_skin(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def test_one_colour():
-    """Every number can be checked: the colour is the skin's."""
+    """Every number can be checked, because the image has a single colour."""
     image = plain()
     tone = estimate_tone(image, regions=all_skin(image))
     lab = core.srgb_to_lab(np.uint8(SKIN))
@@ -45,7 +45,7 @@ def test_one_colour():
 
 
 def test_only_skin_counts():
-    """Three quarters of the image are something else, of which the regions know."""
+    """Three quarters of the image are not skin, according to the regions."""
     image, regions = plain((40, 90, 160)), np.ones((90, 120), np.uint8)
     image[30:75, 20:80], regions[30:75, 20:80] = SKIN, 0
     tone = estimate_tone(image, regions=regions)
@@ -168,7 +168,7 @@ def test_refuses_a_convention():
 
 
 def errors(count: int, oracle: bool) -> NDArray[np.float64]:
-    """Of the ITA of drawn images, through JPEG."""
+    """Errors of the ITA of synthetic images after JPEG compression."""
     found = []
     for index in range(count):
         sample = draw_sample(21, index)
@@ -185,7 +185,7 @@ def test_drawn_images_with_their_true_skin():
 
 
 def test_drawn_images():
-    """Lesion, hair, vignette and rulers are there to be found."""
+    """The images have lesions, hair, vignettes and rulers."""
     error = errors(40, oracle=False)
     assert error.mean() <= 1.5
     assert (error <= 4).mean() >= 0.95
@@ -215,7 +215,7 @@ def test_distinct_by_hand():
 
 
 def test_published_table(real_data):
-    """The two images of the table that are at hand."""
+    """The two images of the table that are available."""
     with open(real_data / "isic2020" / "ISIC_2020_full.csv", encoding="utf-8") as file:
         table = {row["image_name"]: row for row in csv.DictReader(file, delimiter=";")}
     for name in ("ISIC_0052212.jpg", "ISIC_0081956.jpg"):

@@ -1,4 +1,4 @@
-"""Regions and masks: drawn scenes by hand, experts' masks, synthetic truth, sizes, bad input."""
+"""Regions and masks: drawn scenes, experts' masks, synthetic truth, sizes, bad input."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,7 +23,7 @@ def iou(a: NDArray, b: NDArray) -> float:
 
 
 def encloses(mask: NDArray, truth: NDArray) -> bool:
-    """Covers it all, and as little more as experts leave around a lesion."""
+    """Whether a mask covers everything, and little more than experts draw."""
     return bool(mask[truth].all()) and iou(mask, truth) > 0.75
 
 
@@ -124,7 +124,7 @@ def test_synthetic_lesions_of_every_tone():
 
 
 def test_skin_is_skin_on_every_tone():
-    """The median colour of what is called skin is the skin's, within what mottling allows."""
+    """The median colour of the detected skin is that of the skin, up to mottling."""
     off = []
     for index in range(60):
         sample = draw_sample(12, index, (400, 300))
@@ -274,7 +274,7 @@ def test_what_is_bright_does_not_make_all_else_a_lesion():
 
 def test_glare_is_nearly_white_where_no_skin_is_seen():
     image = np.full((64, 64, 3), 120, np.uint8)
-    image[:, :, 1:] = 60  # one colour: nothing tells lesion from skin
+    image[:, :, 1:] = 60  # one colour: lesion and skin cannot be distinguished
     regions = find_regions(image)
     assert not (regions & Region.GLARE).any()
 
@@ -296,7 +296,7 @@ def test_hair_of_every_direction_and_width():
 
 
 def test_what_is_called_skin_is_skin():
-    """Against the truth of drawn images: nearly all of it, and most of what there is."""
+    """Against the truth of synthetic images: high precision and recall of skin."""
     scores = []
     for index in range(24):
         sample = draw_sample(13, index, (300, 225))

@@ -1,4 +1,4 @@
-"""A run small enough for a second."""
+"""A run that takes about a second."""
 
 from collections.abc import Callable
 from pathlib import Path

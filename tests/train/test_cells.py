@@ -1,4 +1,4 @@
-"""Cells: what an epoch shows of each tone group and class."""
+"""Cells: how many images of each tone group and class an epoch shows."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a run refuses to train on, and what it says of what it takes in."""
+"""The data of a run: what is refused, and what is reported about the import."""
 
 import os
 from collections.abc import Callable
@@ -17,7 +17,7 @@ MakeConfig = Callable[..., Config]
 
 
 def taken_in(config: Config, tmp_path: Path, *set_by_user: str) -> list[str]:
-    """What is reported while the data of a config are taken in."""
+    """Messages while the data of a config are imported."""
     (tmp_path / "run").mkdir(exist_ok=True)
     with TextLog() as log:
         write_run_manifest(config, tmp_path / "run", set(set_by_user))
@@ -64,8 +64,7 @@ def test_an_identity_that_is_not_used_is_a_warning(tiny_config: MakeConfig, tiny
     path = edited(tiny_data, tmp_path, who)
     (said,) = taken_in(tiny_config(data__path=path), tmp_path)
     assert said.startswith(
-        "warning: column 'Paciente' looks like an identity and is not used: 7 of its 7 values stand in more "
-        "than one split; "
+        "warning: column 'Paciente' looks like an id but is not used: 7 of its 7 values are in more than one split; "
     )
 
 
@@ -178,7 +177,7 @@ def test_digest_is_of_names_targets_and_order(tiny_data: Path, tmp_path: Path) -
 
 @pytest.fixture
 def photographs(tmp_path: Path) -> Path:
-    """A folder that no command has seen: 40 images by class, one of them twice, one cut short."""
+    """An unprepared folder: 40 images by class, with one copy and one truncated file."""
     truth = synthesize(tmp_path / "synth", SynthSettings(40, size=(128, 96), malignant=0.5), workers=1)
     folder = tmp_path / "photographs"
     for path, target in zip(truth.image_paths, truth.targets, strict=True):

@@ -1,4 +1,4 @@
-"""Features of a frozen backbone: the same training, with the images seen once."""
+"""Features of a frozen backbone: the same training, but each image is read only once."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -57,11 +57,11 @@ def test_when(tiny_config: MakeConfig) -> None:
 
 def test_training_is_the_same(tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     changes = {"model__freeze": True, "loss__name": "recall_ce", "train__accumulate": 2, "train__ema": 0.5, **STILL}
-    run_training(tiny_config(**changes, output__dir=str(tmp_path / "once")), {}, going_on=False)
+    run_training(tiny_config(**changes, output__dir=str(tmp_path / "once")), {}, resume=False)
     said = (tmp_path / "once" / "training.log").read_text()
-    assert "nothing changes the images: its features of 56 are computed once" in said
+    assert "there is no augmentation: the features of 56 images are computed once" in said
     monkeypatch.setattr("melfast.train.learner.sees_the_same", lambda config: False)
-    run_training(tiny_config(**changes, output__dir=str(tmp_path / "each")), {}, going_on=False)
+    run_training(tiny_config(**changes, output__dir=str(tmp_path / "each")), {}, resume=False)
     assert "computed once" not in (tmp_path / "each" / "training.log").read_text()
     for kind, key in (("train", "loss"), ("valid", "auc"), ("valid", "threshold")):
         once, each = ([line[key] for line in log_of(tmp_path / n, kind)] for n in ("once", "each"))
@@ -73,7 +73,7 @@ def test_training_is_the_same(tiny_config: MakeConfig, tmp_path: Path, monkeypat
 
 def test_resumes(tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     changes = {"model__freeze": True, "train__checkpoint_minutes": 1e-9, **STILL}
-    run_training(tiny_config(**changes, output__dir=str(tmp_path / "whole")), {}, going_on=False)
+    run_training(tiny_config(**changes, output__dir=str(tmp_path / "whole")), {}, resume=False)
     step = loop.seed_step
 
     def stop(seed: int, at: int, rank: int) -> None:
@@ -84,8 +84,8 @@ def test_resumes(tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.Mo
     with monkeypatch.context() as patch:
         patch.setattr(loop, "seed_step", stop)
         with pytest.raises(KeyError):
-            run_training(tiny_config(**changes), {}, going_on=False)
-    run_training(tiny_config(**changes), {}, going_on=True)
+            run_training(tiny_config(**changes), {}, resume=False)
+    run_training(tiny_config(**changes), {}, resume=True)
     expected, found = weights_of(tmp_path / "whole"), weights_of(tmp_path / "run")
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 

@@ -1,6 +1,6 @@
-"""The golden loss curve: 60 steps that come out the same after every refactoring of the loop.
+"""The golden loss curve: 60 steps that stay the same after every refactoring of the loop.
 
-A change that moves it says why in its commit, and writes it anew:
+A commit that changes it explains why, and writes the new curve:
 MELFAST_WRITE_GOLDEN=1 python -m pytest tests/train/test_golden.py
 """
 
@@ -38,7 +38,7 @@ METHODS = {
 def test_sixty_steps(name: str, tiny_config: Callable[..., Config], tmp_path: Path) -> None:
     torch.set_num_threads(1)
     config = tiny_config(train__epochs=15, train__log_every=1, **METHODS[name])
-    run_training(config, {}, going_on=False)
+    run_training(config, {}, resume=False)
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if line["kind"] == "train"]
     assert len(losses) == 60
@@ -46,6 +46,6 @@ def test_sixty_steps(name: str, tiny_config: Callable[..., Config], tmp_path: Pa
     if "MELFAST_WRITE_GOLDEN" in os.environ:
         curves[name] = [round(loss, 6) for loss in losses]
         CURVES.write_text(json.dumps(curves, indent=1) + "\n")
-    # Processors round sums in other orders, which grows from step to step.
+    # Processors sum in different orders, and the rounding differences grow from step to step.
     np.testing.assert_allclose(losses[:10], curves[name][:10], rtol=1e-3)
     np.testing.assert_allclose(losses, curves[name], rtol=0.05)

@@ -1,4 +1,4 @@
-"""The loop: the same as steps written out by hand, on any number of pieces, processes and parts."""
+"""The loop: the same as steps written by hand, for any number of pieces, processes and parts of a run."""
 
 import json
 import os
@@ -192,7 +192,7 @@ def test_the_same_images_however_they_are_dealt(tiny_config: MakeConfig) -> None
 
 def test_a_run(tiny_config: MakeConfig, tmp_path: Path) -> None:
     config = tiny_config(train__epochs=8, optim__lr=0.03)
-    run_training(config, {}, going_on=False)
+    run_training(config, {}, resume=False)
     run = tmp_path / "run"
     assert {path.name for path in run.iterdir()} == {
         ".melfast.json",
@@ -266,7 +266,7 @@ def test_a_resumed_run_is_bitwise_the_run(
     options = {"channels": [4, 4, 8, 8], "stem_width": 4, "drop_rate": 0.5}
     changes = {"model__backbone_options": options, "train__checkpoint_minutes": 1e-9}
     changes |= method
-    run_training(tiny_config(**changes), {}, going_on=False)
+    run_training(tiny_config(**changes), {}, resume=False)
     whole, other = tmp_path / "run", tmp_path / "other"
 
     config = tiny_config(**changes, output__dir=str(other))
@@ -280,9 +280,9 @@ def test_a_resumed_run_is_bitwise_the_run(
     with monkeypatch.context() as patch:
         patch.setattr(loop, "seed_step", stop)
         with pytest.raises(StoppedError):
-            run_training(config, {}, going_on=False)
+            run_training(config, {}, resume=False)
     assert load_state(find_checkpoint(other, "last")).step == stop_at
-    run_training(config, {}, going_on=True)
+    run_training(config, {}, resume=True)
 
     expected, found = weights_of(whole), weights_of(other)
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
@@ -300,7 +300,7 @@ SAMPLERS = ("shuffle", "balanced_batch", "undersample", "oversample", "group_bal
 def test_killed_at_random_steps(
     tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: str, precision: str
 ) -> None:
-    """Again and again, with the average of the weights and mixed precision on: the same bits."""
+    """Repeatedly, with EMA and mixed precision: bitwise the same result."""
     changes = {
         "sampler__name": sampler,
         "train__precision": precision,
@@ -308,7 +308,7 @@ def test_killed_at_random_steps(
         "train__checkpoint_minutes": 1e-9,
         "train__epochs": 3,
     }
-    run_training(tiny_config(**changes, output__dir=str(tmp_path / "whole")), {}, going_on=False)
+    run_training(tiny_config(**changes, output__dir=str(tmp_path / "whole")), {}, resume=False)
     rng = np.random.default_rng([SAMPLERS.index(sampler), precision == "fp16"])
     step = loop.seed_step
     steps_left = 0
@@ -326,7 +326,7 @@ def test_killed_at_random_steps(
     for attempt in range(20):
         steps_left = int(rng.integers(1, 5))
         try:
-            run_training(config, {}, going_on=attempt > 0)
+            run_training(config, {}, resume=attempt > 0)
             break
         except StoppedError:
             kills += 1
@@ -338,9 +338,9 @@ def test_killed_at_random_steps(
 
 
 def test_killed_by_the_system(tiny_config: MakeConfig, tmp_path: Path) -> None:
-    """SIGKILL at any moment of a process: what there is of the run goes on to the same end."""
+    """SIGKILL at any moment of a process: the run resumes to the same result."""
     changes = {"train__checkpoint_minutes": 1e-9, "train__epochs": 30}
-    run_training(tiny_config(**changes, output__dir=str(tmp_path / "whole")), {}, going_on=False)
+    run_training(tiny_config(**changes, output__dir=str(tmp_path / "whole")), {}, resume=False)
     (tmp_path / "config.yaml").write_text(tiny_config(**changes).to_yaml())
     command = [sys.executable, "-m", "melfast", "train", "--config", "config.yaml", "--resume"]
     log = tmp_path / "run" / "log.jsonl"
@@ -352,7 +352,7 @@ def test_killed_by_the_system(tiny_config: MakeConfig, tmp_path: Path) -> None:
                     process.kill()
                 time.sleep(0.001)
         assert process.returncode == -signal.SIGKILL
-    run_training(tiny_config(**changes), {}, going_on=True)
+    run_training(tiny_config(**changes), {}, resume=True)
     expected, found = weights_of(tmp_path / "whole"), weights_of(tmp_path / "run")
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
     assert [line["step"] for line in log_of(tmp_path / "run", "train")] == list(range(1, 121))
@@ -385,12 +385,12 @@ def test_compile(tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.Mo
 def test_loss_that_is_not_finite_stops_the_run(tiny_config: MakeConfig, tmp_path: Path) -> None:
     config = tiny_config(optim__lr=1e30, optim__clip_norm=0.0, optim__warmup=0.0, train__log_every=100)
     with pytest.raises(InputError) as caught:
-        run_training(config, {}, going_on=False)
+        run_training(config, {}, resume=False)
     found = str(caught.value)
-    assert found.startswith("the loss is nan in step 2, which is not taken, for 8 images: t")
+    assert found.startswith("the loss is nan in step 2, which is skipped, for 8 images: t")
     assert found.endswith(", ...; try a lower optim.lr, or train.precision fp32")
     log = (tmp_path / "run" / "training.log").read_text()
-    assert "stopped by InputError: the loss is nan in step 2, which is not taken" in log
+    assert "stopped by InputError: the loss is nan in step 2, which is skipped" in log
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
@@ -403,7 +403,7 @@ def test_gradient_that_is_not_finite_stops_before_the_step(tiny_config: MakeConf
     with (
         trainer.open_batches() as batches,
         pytest.raises(
-            InputError, match=r"^the gradient is not finite in step 1, which is not taken, for 8 images: t\d\d"
+            InputError, match=r"^the gradient is not finite in step 1, which is skipped, for 8 images: t\d\d"
         ),
     ):
         trainer.take_step(batches, Window())
@@ -413,7 +413,7 @@ def test_gradient_that_is_not_finite_stops_before_the_step(tiny_config: MakeConf
 def test_resume_in_another_precision(tiny_config: MakeConfig, tmp_path: Path) -> None:
     before = make_trainer(tiny_config(), tmp_path / "a").learner.training_state()
     assert before["scaler"] == {}
-    run_training(tiny_config(train__epochs=1), {}, going_on=False)
+    run_training(tiny_config(train__epochs=1), {}, resume=False)
     again = tiny_config(train__epochs=1, train__precision="fp16")
     cells = np.ones((3, 2))
     build_learner(again, load_checkpoint(tmp_path / "run")[1], World(), cells).restore(
@@ -443,7 +443,7 @@ def test_batch_that_does_not_fit(tiny_config: MakeConfig, changes: dict[str, Any
 
 
 def copied(tiny_data: Path, folder: Path) -> Path:
-    """The tiny data where it may be spoilt."""
+    """A copy of the tiny data that may be changed."""
     folder.mkdir()
     for file in tiny_data.parent.iterdir():
         os.link(file, folder / file.name)
@@ -459,12 +459,12 @@ def test_unreadable_images(
     bad.write_bytes(b"no image")
     config = tiny_config(data__path=str(manifest))
     with pytest.raises(InputError, match=r"t03.png: "):
-        run_training(config, {}, going_on=False)
+        run_training(config, {}, resume=False)
     config = tiny_config(data__path=str(manifest), data__on_error="skip")
-    run_training(config, {}, going_on=False)
+    run_training(config, {}, resume=False)
     lines = [line_of(record) for record in caplog.records if "left out" in record.getMessage()]
     assert len(lines) == 1  # once, not once an epoch
-    assert lines[0].startswith("warning: left out (1 by now): ")
+    assert lines[0].startswith("warning: left out (1 so far): ")
     assert "/data/t03.png: " in lines[0]
 
 
@@ -485,7 +485,7 @@ def test_report_is_of_all_processes(tiny_config: MakeConfig, tmp_path: Path, cap
     other = Window([torch.tensor([0.0])], [np.array([2])], gradient_norms=[torch.tensor(1.0)])
     trainer.report(other, rate=0.1)
     assert (window.images, window.loss) == (4, 1.5)
-    assert [line_of(record) for record in caplog.records] == ["warning: left out (1 by now): other.png: is broken"]
+    assert [line_of(record) for record in caplog.records] == ["warning: left out (1 so far): other.png: is broken"]
     assert trainer.stopped
     assert not trainer.stop.wanted
 
@@ -497,16 +497,16 @@ def test_batch_without_an_image(tiny_config: MakeConfig, tiny_data: Path, tmp_pa
         (tmp_path / "data" / f"t{i:02d}.png").write_bytes(b"no image")
     config = tiny_config(data__path=str(manifest), data__on_error="skip")
     with pytest.raises(InputError, match=r"none of the 8 images of step 1 can be read: .*png: "):
-        run_training(config, {}, going_on=False)
+        run_training(config, {}, resume=False)
 
 
 def test_pieces_without_an_image(tiny_config: MakeConfig, tiny_data: Path, tmp_path: Path) -> None:
-    """One image of 32 cannot be read; the piece that it is all of adds nothing."""
+    """One image of 32 cannot be read; the piece that consists of it contributes nothing."""
     manifest = copied(tiny_data, tmp_path / "data")
     (tmp_path / "data" / "t03.png").unlink()
     changes = {"data__path": str(manifest), "data__on_error": "skip", "train__accumulate": 8}
     config = tiny_config(**changes, **NO_BATCH_NORM)
-    run_training(config, {}, going_on=False)
+    run_training(config, {}, resume=False)
     assert len(log_of(tmp_path / "run", "train")) == 8
 
 
@@ -523,7 +523,7 @@ def test_second_gradient_of_sam_is_checked_too(tiny_config: MakeConfig, tmp_path
     before = {k: v.clone() for k, v in trainer.learner.model.named_parameters()}
     with (
         trainer.open_batches() as batches,
-        pytest.raises(InputError, match="the gradient is not finite in step 1, which is not taken"),
+        pytest.raises(InputError, match="the gradient is not finite in step 1, which is skipped"),
     ):
         trainer.take_step(batches, Window())
     assert len(passes) == (1 if first else 2)
@@ -536,7 +536,7 @@ def test_half_precision_that_always_overflows(
     monkeypatch.setattr(loop, "MOST_OVERFLOWS", 3)
     trainer = make_trainer(tiny_config(train__precision="fp16"), tmp_path)
     trainer.learner.model.fc.weight.register_hook(lambda gradient: gradient * torch.inf)
-    with pytest.raises(InputError, match="overflowed in 3 steps on end, the last of them 3, and"):
+    with pytest.raises(InputError, match="overflowed in 3 consecutive steps, the last of them 3, and"):
         trainer.train(Stop())
 
 
@@ -545,10 +545,10 @@ def test_linear_probing_trains_the_head_alone(tiny_config: MakeConfig, tmp_path:
     trainer = make_trainer(tiny_config(), tmp_path)
     torch.save(trainer.learner.model.state_dict(), tmp_path / "a.pth")
     changes = {"model__freeze": True, "model__weights": str(tmp_path / "a.pth")}
-    run_training(tiny_config(train__epochs=1, **changes), {}, going_on=False)
+    run_training(tiny_config(train__epochs=1, **changes), {}, resume=False)
     told = (tmp_path / "run" / "training.log").read_text()
     assert "a.pth: " in told
-    assert "tensors taken" in told
+    assert "tensors loaded" in told
     found, before = weights_of(tmp_path / "run"), trainer.learner.model.state_dict()
     changed = {name for name, tensor in found.items() if not torch.equal(tensor, before[name])}
     assert changed == {"fc.weight", "fc.bias"}

@@ -101,7 +101,7 @@ def test_others_by_name(name: str) -> None:
 def test_what_there_is_not() -> None:
     with pytest.raises(InputError, match=r"optim\.name must be one of timm's .* got 'adamv'"):
         build_optimizer(small_model(), OptimConfig(name="adamv"))
-    with pytest.raises(InputError, match="this backbone does not tell its layers"):
+    with pytest.raises(InputError, match="this backbone does not name its layers"):
         build_optimizer(small_model(), OptimConfig(layer_decay=0.8))
 
 

@@ -1,4 +1,4 @@
-"""Previews: the sheet of an epoch's images."""
+"""Previews: the sheet of the images of an epoch."""
 
 from pathlib import Path
 

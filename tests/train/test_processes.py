@@ -1,4 +1,4 @@
-"""Several processes: the same curve on any number of them, and what becomes of a dead one."""
+"""Several processes: the same curve for any number of them, and recovery when one dies."""
 
 import json
 import subprocess
@@ -114,12 +114,12 @@ def die(seed, at, rank):
 loop.seed_step = die
 logging.basicConfig(level=logging.INFO)
 torch.set_num_threads(1)
-run_training(load_config(Path(sys.argv[1]))[0], {}, going_on=False)
+run_training(load_config(Path(sys.argv[1]))[0], {}, resume=False)
 """
 
 
 def test_a_process_dies_and_torchrun_starts_all_again(tiny_config: MakeConfig, tmp_path: Path) -> None:
-    """From the last checkpoint; in the end all is as if nothing had happened."""
+    """They resume from the last checkpoint, and the result is the same."""
     for name in ("died", "whole"):
         config = tiny_config(output__dir=str(tmp_path / name), train__checkpoint_minutes=1e-9)
         (tmp_path / f"{name}.yaml").write_text(config.to_yaml())
@@ -141,15 +141,15 @@ def test_a_dead_process_ends_the_run(tiny_config: MakeConfig, tmp_path: Path) ->
     (tmp_path / "dies.py").write_text(DIES_ONCE)
     done = torchrun(tmp_path, 2, "dies.py", "died.yaml")
     assert done.returncode == 1
-    assert "InputError: another process of the run has ended, so this one cannot go" in done.stderr
+    assert "InputError: another process of the run has ended, so this one stops" in done.stderr
     assert "stopped by InputError: another" in (tmp_path / "run" / "training.log").read_text()
-    run_training(config, {}, going_on=True)
+    run_training(config, {}, resume=True)
     assert find_checkpoint(tmp_path / "run", "last").name == "epoch-002"
 
 
 def test_restarts_do_not_go_on_with_a_run_of_before(tiny_config: MakeConfig, tmp_path: Path) -> None:
     config = tiny_config(train__epochs=1)
-    run_training(config, {}, going_on=False)
+    run_training(config, {}, resume=False)
     before = find_checkpoint(tmp_path / "run", "last").stat()
     (tmp_path / "config.yaml").write_text(tiny_config(train__epochs=2).to_yaml())
     done = torchrun(tmp_path, 2, "--max-restarts", "1", "-m", "melfast", "train", "--config", "config.yaml")
@@ -165,4 +165,4 @@ def test_a_loss_that_is_not_finite_stops_all(tiny_config: MakeConfig, tmp_path: 
     assert done.returncode == 1
     said = [line for line in done.stderr.splitlines() if line.startswith("melfast: ")]
     assert len(said) == 1
-    assert said[0].startswith("melfast: error: the loss is nan in step 2, which is not taken, for ")
+    assert said[0].startswith("melfast: error: the loss is nan in step 2, which is skipped, for ")

@@ -1,4 +1,4 @@
-"""The configs that are shipped: each trains, made small."""
+"""The configs in the repository: each trains in a small version."""
 
 import json
 from pathlib import Path
@@ -49,7 +49,7 @@ def test_each_trains(path: Path, tiny_data: Path, tmp_path: Path) -> None:
     if config.model.backbone in SMALL:
         changes["model.backbone_options"] = SMALL[config.model.backbone]
     config, _ = load_config(path, [Override(k, v, "test") for k, v in changes.items()])
-    run_training(config, {}, going_on=False)
+    run_training(config, {}, resume=False)
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if line["kind"] == "train"] == [1, 2]
     assert [line["step"] for line in lines if line["kind"] == "valid"] == [2]

@@ -73,7 +73,7 @@ def test_pieces_give_the_same_step(tiny_config: MakeConfig, tmp_path: Path) -> N
 
 
 def test_a_run(tiny_config: MakeConfig) -> None:
-    run_training(tiny_config(optim__sam_rho=0.05, train__precision="bf16"), {}, going_on=False)
+    run_training(tiny_config(optim__sam_rho=0.05, train__precision="bf16"), {}, resume=False)
 
 
 def test_bad_input(tiny_config: MakeConfig) -> None:

@@ -1,4 +1,4 @@
-"""Jobs: what is asked for, what each process is told, and pre-emption, with submitit's own local
+"""Jobs: requested resources, variables of each process, and pre-emption, with submitit's local
 executor and with a Slurm that is four small scripts."""
 
 import contextlib
@@ -114,26 +114,26 @@ def test_options_that_need_slurm(text: str, message: str) -> None:
 def test_without_submitit(tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(InputError) as caught:
-        submit_training(tiny_config(), {}, LOCAL, going_on=False)
+        submit_training(tiny_config(), {}, LOCAL, resume=False)
     assert str(caught.value) == "submitit is not installed: pip install submitit"
 
 
 def test_without_slurm(tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(InputError, match=r'^--slurm: Could not detect "srun"'):
-        submit_training(tiny_config(), {}, JobOptions(), going_on=False)
+        submit_training(tiny_config(), {}, JobOptions(), resume=False)
 
 
 def test_a_run_or_a_job_is_there_already(tiny_config: MakeConfig, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    run_training(tiny_config(train__epochs=1), {}, going_on=False)
+    run_training(tiny_config(train__epochs=1), {}, resume=False)
     with pytest.raises(InputError, match=rf"^{run}: holds a run already; `resume=True` resumes it"):
-        submit_training(tiny_config(), {}, LOCAL, going_on=False)
+        submit_training(tiny_config(), {}, LOCAL, resume=False)
     (tmp_path / "other" / "slurm").mkdir(parents=True)
     (tmp_path / "other" / "slurm" / "17_submitted.pkl").touch()
     other = tiny_config(output__dir=str(tmp_path / "other"))
-    with pytest.raises(InputError, match=r"other: job 17 was submitted for it already; once that"):
-        submit_training(other, {}, LOCAL, going_on=False)
+    with pytest.raises(InputError, match=r"other: job 17 has already been submitted for it; once it"):
+        submit_training(other, {}, LOCAL, resume=False)
 
 
 SLURM = {
@@ -167,7 +167,7 @@ def test_torchruns_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Queued(BaseException):
-    """Stands for submitit's handler, which ends the process."""
+    """Simulates submitit's handler, which ends the process."""
 
 
 @contextlib.contextmanager
@@ -181,7 +181,7 @@ def inside_job(work: Callable[..., None], **variables: str) -> Iterator[TrainJob
     environment = SLURM | {"SLURM_PROCID": "0"} | variables
     try:
         with mock.patch.dict(os.environ, environment), mock.patch.object(slurm, "run_training", work):
-            yield TrainJob(Config(), {}, going_on=False, grace_s=0.1)
+            yield TrainJob(Config(), {}, resume=False, grace_s=0.1)
         assert signal.getsignal(signal.SIGUSR2) is queue
     finally:
         signal.signal(signal.SIGUSR2, before[0])
@@ -246,10 +246,10 @@ def test_another_end_is_its_own() -> None:
 def test_goes_on_when_slurm_itself_starts_it_again() -> None:
     asked = []
     for count in ("0", "1"):
-        with inside_job(lambda *_, going_on: asked.append(going_on), SLURM_RESTART_COUNT=count) as job:
+        with inside_job(lambda *_, resume: asked.append(resume), SLURM_RESTART_COUNT=count) as job:
             job()
     assert asked == [False, True]
-    assert job.checkpoint().function == TrainJob(Config(), {}, going_on=True, grace_s=0.1)
+    assert job.checkpoint().function == TrainJob(Config(), {}, resume=True, grace_s=0.1)
 
 
 def test_requeue_puts_the_handlers_back() -> None:
@@ -310,7 +310,7 @@ def test_script(tiny_config: MakeConfig, tmp_path: Path, slurm_bin: Path) -> Non
             "mem_gb=64",
         ]
     )
-    job = submit_training(tiny_config(), {}, options, going_on=False)
+    job = submit_training(tiny_config(), {}, options, resume=False)
     assert (job.job_id, job.num_tasks) == ("32769", 8)
     lines = (slurm_bin / "script").read_text().splitlines()
     asked = {line.removeprefix("#SBATCH --") for line in lines if line.startswith("#SBATCH")}
@@ -352,7 +352,7 @@ def test_refused_by_sbatch(tiny_config: MakeConfig, slurm_bin: Path, capsys: pyt
     said = "sbatch: error: invalid partition specified: gpo"
     (slurm_bin / "sbatch").write_text(f'#!/bin/sh\necho "{said}" >&2; exit 1\n')
     with pytest.raises(InputError) as caught:
-        submit_training(tiny_config(), {}, JobOptions(partition="gpo"), going_on=False)
+        submit_training(tiny_config(), {}, JobOptions(partition="gpo"), resume=False)
     assert str(caught.value) == f"--slurm: {said}"
     assert capsys.readouterr().err == ""
 
@@ -373,7 +373,7 @@ class LocalMachine:
     options = LOCAL
 
     def start(self, config: Config) -> None:
-        self.job = submit_training(config, {}, self.options, going_on=False)
+        self.job = submit_training(config, {}, self.options, resume=False)
         self.pid = int(self.job.job_id)
 
     def wait(self) -> str:
@@ -391,7 +391,7 @@ class FakeSlurm:
         self.folder = folder
 
     def start(self, config: Config) -> None:
-        self.job = submit_training(config, {}, self.options, going_on=False)
+        self.job = submit_training(config, {}, self.options, resume=False)
         self.run_script(restarts=0)
 
     def run_script(self, restarts: int) -> None:
@@ -486,7 +486,7 @@ def test_out_of_time_too_often(tiny_config: MakeConfig, tmp_path: Path) -> None:
     # So near its end every signal is a time-out, to submitit.
     options = JobOptions(cluster="local", timeout_min=2, max_timeouts=0)
     config = tiny_config(train__epochs=200)
-    job = submit_training(config, {}, options, going_on=False)
+    job = submit_training(config, {}, options, resume=False)
     run = tmp_path / "run"
     wait_for_steps(run, 2)
     for child in psutil.Process(int(job.job_id)).children():
@@ -498,7 +498,7 @@ def test_out_of_time_too_often(tiny_config: MakeConfig, tmp_path: Path) -> None:
 
 
 def test_sigterm_ends_a_local_job(tiny_config: MakeConfig, tmp_path: Path) -> None:
-    job = submit_training(tiny_config(train__epochs=200), {}, LOCAL, going_on=False)
+    job = submit_training(tiny_config(train__epochs=200), {}, LOCAL, resume=False)
     wait_for_steps(tmp_path / "run", 2)
     os.kill(int(job.job_id), signal.SIGTERM)
     job.task(0).wait()
@@ -508,6 +508,6 @@ def test_sigterm_ends_a_local_job(tiny_config: MakeConfig, tmp_path: Path) -> No
 
 
 def test_a_bad_input_is_in_the_log(tiny_config: MakeConfig, tmp_path: Path) -> None:
-    job = submit_training(tiny_config(data__path="nowhere"), {}, LOCAL, going_on=False)
+    job = submit_training(tiny_config(data__path="nowhere"), {}, LOCAL, resume=False)
     job.wait()
     assert "melfast.io.errors.InputError: " in job.task(0).stderr()

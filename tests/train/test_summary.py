@@ -1,4 +1,4 @@
-"""What a run leaves to look at, and who else is told."""
+"""Curves and tables of a run, and trackers."""
 
 import json
 import sys
@@ -29,7 +29,7 @@ def one_thread() -> None:
 
 
 def test_pictures_table_and_scalars(tiny_config: MakeConfig, tmp_path: Path, caplog: Capture) -> None:
-    run_training(tiny_config(), {}, going_on=False)
+    run_training(tiny_config(), {}, resume=False)
     run = tmp_path / "run"
     with Image.open(run / "curves.png") as image:
         assert image.size == (1800, 432)  # three panels, for there are tone groups
@@ -70,7 +70,7 @@ def test_table_by_hand() -> None:
 
 
 class FakeMlflow:
-    """Stands in for the package, and remembers."""
+    """Replaces the package, and records the calls."""
 
     def __init__(self) -> None:
         self.params: dict[str, str] = {}
@@ -113,11 +113,11 @@ def test_mlflow(tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.Mon
     with monkeypatch.context() as patch:
         patch.setattr(loop, "seed_step", stop)
         with pytest.raises(KeyError):
-            run_training(tiny_config(**changes), {}, going_on=False)
-    run_training(tiny_config(**changes), {}, going_on=True)
+            run_training(tiny_config(**changes), {}, resume=False)
+    run_training(tiny_config(**changes), {}, resume=True)
     assert fake.calls[0] == ("start", None, "run")
     assert ("end", "FAILED") in fake.calls
-    assert ("start", "id-7", None) in fake.calls  # goes on in the same
+    assert ("start", "id-7", None) in fake.calls  # continues the same run
     assert fake.calls[-2:] == [("artifact", "curves.png"), ("end", "FINISHED")]
     assert fake.params["optim.lr"] == "0.01"
     train, valid = read_log(tmp_path / "run")
@@ -151,7 +151,7 @@ class FakeWandb:
 def test_wandb(tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeWandb()
     installed(monkeypatch, "wandb", fake)
-    run_training(tiny_config(output__tracker="wandb", train__epochs=1), {}, going_on=False)
+    run_training(tiny_config(output__tracker="wandb", train__epochs=1), {}, resume=False)
     assert fake.options["resume"] == "allow"
     assert fake.options["config"]["optim.lr"] == 0.01
     assert (tmp_path / "run" / "tracker.txt").read_text() == "w1\n"
@@ -163,12 +163,12 @@ def test_wandb(tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_tracker_that_is_not_there(tiny_config: MakeConfig, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
-        run_training(tiny_config(output__tracker="wandb"), {}, going_on=False)
+        run_training(tiny_config(output__tracker="wandb"), {}, resume=False)
     assert str(caught.value) == ("output.tracker is 'wandb', which is not installed: pip install wandb")
     assert not (tmp_path / "run").exists()
 
 
 def test_log_is_json(tiny_config: MakeConfig, tmp_path: Path) -> None:
-    run_training(tiny_config(train__epochs=1), {}, going_on=False)
+    run_training(tiny_config(train__epochs=1), {}, resume=False)
     for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines():
         json.loads(line, parse_constant=lambda word: pytest.fail(word))

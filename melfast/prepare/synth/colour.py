@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from melfast.prepare.synth.fields import Float
 from melfast.skin import locus
+from melfast.skin.tone import ita_degrees
 
 # CIELAB to linear sRGB, D65: IEC 61966-2-1; white (0.95047, 1, 1.08883).
 _XYZ_TO_RGB = (
@@ -27,7 +28,7 @@ class SkinColour:
 
     @property
     def ita_deg(self) -> float:
-        return float(np.rad2deg(np.arctan2(self.l - 50.0, self.b)))
+        return float(ita_degrees((self.l, self.a, self.b)))
 
 
 def draw_skin_colour(rng: np.random.Generator, ita_deg: float, redness: float) -> SkinColour:

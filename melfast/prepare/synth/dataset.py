@@ -21,7 +21,7 @@ from melfast.data.manifest import Manifest, write_manifest
 from melfast.io.errors import InputError
 from melfast.io.files import LOCK, atomic_path, own_folder
 from melfast.io.words import check_words
-from melfast.prepare.synth.draw import DEFAULT_MALIGNANT, DEFAULT_SIZE, Sample, draw_sample
+from melfast.prepare.synth.draw import DEFAULT_MALIGNANT, DEFAULT_SIZE, SynthSample, draw_sample
 from melfast.skin.tone import FITZPATRICK, TONE_GROUPS, ToneGroups, classify
 
 LABELS = "labels.csv"
@@ -118,7 +118,7 @@ def _claim(folder: Path, settings: SynthSettings, overwrite: bool) -> None:
             _require_same(folder, settings)
         drawn = _drawn_before(record)
         if not drawn and (folder / LABELS).exists():
-            raise InputError(f"{folder / LABELS}: is there already and 'melfast synth' did not write it; move it")
+            raise InputError(f"{folder / LABELS}: already exists and 'melfast synth' did not write it; move it")
         (folder / "images").mkdir(parents=True, exist_ok=True)
         (folder / "masks").mkdir(exist_ok=True)
         (folder / LABELS).unlink(missing_ok=True)
@@ -208,7 +208,7 @@ def _write_image(folder: Path, settings: SynthSettings, index: int) -> dict[str,
     return {"image_name": name, "path": image, "mask_path": mask, **_truth(sample, settings)}
 
 
-def _truth(sample: Sample, settings: SynthSettings) -> dict[str, Any]:
+def _truth(sample: SynthSample, settings: SynthSettings) -> dict[str, Any]:
     scale = TONE_GROUPS[settings.groups]
     fitzpatrick = FITZPATRICK["kinyanjui_groh"]
     group = int(classify(sample.ita_deg, scale))

@@ -29,7 +29,7 @@ _SURFACE = np.float32(0.005)  # reflection of the surface, even over a black les
 
 
 @dataclass(frozen=True)
-class Sample:
+class SynthSample:
     """An image and its truth.
 
     Attributes:
@@ -60,7 +60,7 @@ class Sample:
 
 def draw_sample(
     seed: int, index: int, size: tuple[int, int] = DEFAULT_SIZE, malignant: float = DEFAULT_MALIGNANT
-) -> Sample:
+) -> SynthSample:
     """Draws image number `index` (from 0) of the endless data set given by `seed`.
 
     Args:
@@ -92,7 +92,7 @@ def draw_sample(
     _paint_pigment(rgb[view.box], lesion.pigment, view, smoothstep(-1, 1, ramp), colour.l)
     for layer in layers:
         layer.paint(rgb)
-    return Sample(linear_to_srgb(rgb), mask, skin, colour, case.target, case.patient, case.lesion, artefacts)
+    return SynthSample(linear_to_srgb(rgb), mask, skin, colour, case.target, case.patient, case.lesion, artefacts)
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,6 @@ from melfast.prepare.synth.canvas import REACH, blotches, canvas_field
 from melfast.prepare.synth.fields import Float, bandpass, random_field, sigmoid, smoothstep
 from melfast.prepare.synth.traits import Traits, lesion_radius
 
-# Frequencies of the colours of patches.
-_PATCHES = {"dark": 0.42, "light": 0.27, "red": 0.18, "grey": 0.08, "white": 0.05}
-
 
 @dataclass(frozen=True)
 class Pigment:

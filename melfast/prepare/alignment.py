@@ -30,7 +30,9 @@ _OVERLAP = 0.6
 _DISC = 0.95
 
 
-def lay_over(pictures: NDArray[np.uint8], pairs: NDArray[np.intp]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def aligned_similarity(
+    pictures: NDArray[np.uint8], pairs: NDArray[np.intp]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Similarity of two pictures after alignment.
 
     The rotation comes from the angular correlation of rings, for the picture and its mirror image; the
