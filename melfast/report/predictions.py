@@ -6,7 +6,7 @@ other slow libraries, so that a bad table is refused at once.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -218,7 +218,8 @@ def threshold_between(score: NDArray[np.float64] | None, labels: NDArray[np.int6
 
 def image_key(name: str) -> str:
     """The name without an image suffix."""
-    return str(PurePath(name).with_suffix("")) if PurePath(name).suffix.lower() in IMAGE_SUFFIXES else name
+    stem, dot, suffix = name.rpartition(".")
+    return stem if stem and stem[-1] != "/" and dot + suffix.lower() in IMAGE_SUFFIXES else name
 
 
 def _agree(labels: NDArray[np.int64] | None, truth: NDArray[np.int64]) -> int | None:
@@ -244,6 +245,8 @@ def _require_each_once(table: Cells, column: str) -> None:
     if "" in names:
         rows = [row for row, cell in enumerate(names) if not cell]
         raise table.errors(rows, column, f"{column} must name an image")
+    if len(set(map(image_key, names))) == len(names):
+        return
     seen: dict[str, set[str]] = {}
     again = []
     for row, name in enumerate(names):
