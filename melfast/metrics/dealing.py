@@ -120,7 +120,7 @@ def _permute(seed, images, group, edges, loads, prior, found):  # type: ignore[n
 
 
 def cells_of(sample: Sample, group: Ints) -> Ints:
-    """A number for each image's cell, a patient's images of one group [N]; each image is one if patients are unknown."""
+    """A number for each image's cell [N]: a patient's images of one group; an image alone if patients are unknown."""
     if sample.patient is None:
         return np.arange(len(group))
     return np.unique(sample.patient * (int(group.max(initial=0)) + 1) + group, return_inverse=True)[1]
