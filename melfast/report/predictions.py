@@ -21,7 +21,9 @@ CALL_COLUMNS = ("prediction", "predicted", "target_predicted", "predicted_label"
 TRUTH_COLUMNS = ("target", "truth", "label", "y_true", "ground_truth", "benign_malignant")
 # Never a prediction of a model, although they may contain numbers.
 OTHER_COLUMNS = frozenset({"group", "ita", "ita_quality", "fitzpatrick", "patient_id", "lesion_id", "age_approx"})
-LABELS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "benign": 0, "malignant": 1} | dict.fromkeys(MISSING, -1)
+LABELS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1, "benign": 0, "malignant": 1} | dict.fromkeys(
+    MISSING, -1
+)
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".dcm"})
 
 
@@ -106,8 +108,8 @@ def predictions_of(table: Cells, asked: Columns = USUAL) -> Predictions:
     """
     found = {
         "image": asked.image or _first(table, NAME_COLUMNS),
-        "probability": asked.score or _first(table, SCORE_COLUMNS),
-        "prediction": asked.call or _first(table, CALL_COLUMNS),
+        "probability": asked.score or _first(table, SCORE_COLUMNS, but=(asked.call, asked.truth)),
+        "prediction": asked.call or _first(table, CALL_COLUMNS, but=(asked.score, asked.truth)),
         "target": asked.truth or _first(table, TRUTH_COLUMNS, but=(asked.score, asked.call)),
     }
     for wanted in filter(None, (asked.image, asked.score, asked.call, asked.truth)):

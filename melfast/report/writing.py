@@ -24,7 +24,7 @@ from melfast.report import plots
 from melfast.report.analysis import Images, Model, Settings, analyse
 from melfast.report.measures import write_metrics
 from melfast.report.page import write_page
-from melfast.report.predictions import TRUTH_COLUMNS, Predictions, image_key, odd, settle
+from melfast.report.predictions import TRUTH_COLUMNS, Predictions, image_key, odd, settle, threshold_between
 from melfast.report.shown import title_of
 from melfast.skin.tone import TONE_GROUPS, classify
 
@@ -541,6 +541,15 @@ def _own_truth(tables: Sequence[Predictions]) -> NDArray[np.int64]:
         )
     truth = told[0].truth
     assert truth is not None
+    enough = min(int((truth == target).sum()) for target in (0, 1)) >= FEW
+    perfect = [table for table in tables if table.called is None and threshold_between(table.score, truth) is not None]
+    if perfect and enough and not told[0].asked.truth:
+        table = perfect[0]
+        raise InputError(
+            f"{table.path}: a threshold on column {table.columns['probability']!r} gives column "
+            f"{told[0].columns['target']!r} for every image, so it seems to hold the model's calls and not the truth; "
+            "expected --manifest, or --truth-column if it is the truth"
+        )
     for table in told[1:]:
         assert table.truth is not None
         if wrong := int((table.truth != truth).sum()):
