@@ -192,7 +192,7 @@ def align(
         groupings = groups_of(manifest, wanted.by, wanted.crossed)
         patients = _patients(manifest)
         ita = np.array([float(cell or "nan") for cell in manifest.column("ita")])
-        paths = manifest.column("path")
+        paths = manifest.column("path").tolist()
     remarks += [_remark("scores", line) for table in aligned for line in odd(table, truth)]
     if unlabelled := [first.names[i] for i in np.flatnonzero(truth < 0)]:
         line = f"{len(unlabelled):,} images are of unknown class: left out: {shortened(unlabelled)}"
