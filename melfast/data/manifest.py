@@ -16,7 +16,7 @@ from melfast.data.image_list import ImageList
 from melfast.io.columns import nearest
 from melfast.io.errors import InputError
 from melfast.io.files import atomic_path
-from melfast.io.tables import MISSING, Table, read_table, require_columns, write_csv
+from melfast.io.tables import MISSING, Table, read_column_names, read_table, require_columns, write_csv
 from melfast.skin.tone import TONE_GROUPS, ToneScale
 
 REQUIRED = ("image_name", "path")
@@ -238,7 +238,7 @@ class Manifest:
 
 def is_manifest(path: Path) -> bool:
     """Whether a path is a table with the columns of a manifest."""
-    return path.is_file() and set(REQUIRED) <= set(read_table(path).frame.columns)
+    return path.is_file() and set(REQUIRED) <= set(read_column_names(path))
 
 
 def read_manifest(path: str | Path) -> Manifest:

@@ -2,10 +2,12 @@
 
 import codecs
 import csv
+import gc
 import io
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -97,6 +99,19 @@ def read_table(path: str | Path, header: Sequence[str] = ()) -> Table:
     return Table(cells.path, pd.DataFrame(cells.columns, dtype=str), cells.lines)
 
 
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """No garbage collection, which would visit all rows again and again while a million are read."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@_without_collector()
 def read_cells(path: str | Path, header: Sequence[str] = ()) -> TextTable:
     """Reads a CSV file, JSON lines, or the first sheet of an Excel workbook (with openpyxl).
 
@@ -119,7 +134,7 @@ def read_cells(path: str | Path, header: Sequence[str] = ()) -> TextTable:
     else:
         text, separator, skipped = _dialect(_read_text(path))
         rows, lines = _parse(path, text, separator, skipped)
-    rows = [list(map(with_formula, row)) for row in rows]
+    rows = [[with_formula(cell) if cell[:1] == "'" else cell for cell in row] for row in rows]
     if header:
         rows, lines = [list(header), *rows], [0, *lines]
     rows = _filled(rows)

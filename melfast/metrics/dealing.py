@@ -16,6 +16,7 @@ from melfast.metrics.scores import PRIOR_FREEDOM, USUAL_CORRELATION, Sample
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 compiled = numba.njit(nogil=True, cache=True, error_model="numpy")
+MOST_CELLS = (300, 1000)  # of a group that are dealt out: with a malignant image, and without
 # SplitMix64 (Steele, Lea and Flood 2014).
 STEP, FIRST, SECOND = (np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 S27, S30, S31, S32 = (np.uint64(n) for n in (27, 30, 31, 32))
@@ -118,6 +119,31 @@ def _permute(seed, images, group, edges, loads, prior, found):  # type: ignore[n
         _aucs(images, dealt, loads, prior, found[b])
 
 
+def cells_of(sample: Sample, group: Ints) -> Ints:
+    """A number for each image's cell [N]: a patient's images of one group; an image alone if patients are unknown."""
+    if sample.patient is None:
+        return np.arange(len(group))
+    return np.unique(sample.patient * (int(group.max(initial=0)) + 1) + group, return_inverse=True)[1]
+
+
+def part_of(sample: Sample, group: Ints, rng: np.random.Generator) -> Ints:
+    """Rows of a random part of each group: at most MOST_CELLS cells with a malignant image, and without one.
+
+    With so many the studentised difference of two AUCs is distributed as with all, but for its scale.
+    """
+    cell = cells_of(sample, group)
+    kind = np.zeros(int(cell.max()) + 1, np.int64)
+    kind[cell] = 2 * group
+    kind[cell[sample.malignant]] += 1
+    order = rng.permutation(len(kind))
+    order = order[np.argsort(kind[order], kind="stable")]
+    sizes = np.bincount(kind)
+    place = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # within its kind
+    kept = np.empty(len(order), np.bool_)
+    kept[order] = place < np.where(kind[order] % 2, *MOST_CELLS)
+    return np.flatnonzero(kept[cell])
+
+
 def permuted_aucs(
     sample: Sample, group: Ints, num_groups: int, *, permutations: int, seed: int
 ) -> tuple[Floats, Floats]:
@@ -134,9 +160,7 @@ def permuted_aucs(
         AUC and worth (`scores.Auc`), [1 + permutations, G] each; the first as they are.
     """
     assert sample.score is not None
-    cell = np.arange(len(group))
-    if sample.patient is not None:
-        cell = np.unique(sample.patient * num_groups + group, return_inverse=True)[1]
+    cell = cells_of(sample, group)
     counts = np.bincount(2 * cell + sample.malignant, minlength=2 * int(cell.max() + 1)).reshape(-1, 2)
     kind = (counts > 0) @ np.array([1, 2])
     order = np.argsort(kind, kind="stable")  # cells of one kind side by side

@@ -30,7 +30,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 EQUALIZED_ODDS = "equalized_odds"
 DIGITS = 7  # of a statistic, beyond which equal ones differ by rounding
-MOST_DEALT = 200_000_000  # images in all permutations of an AUC: 5 to 10 seconds
+MOST_DEALT = 50_000_000  # images in all permutations of an AUC: a second or two
 FEWEST_DEALT = 999
 FEWEST = 10  # images of the kind that a metric counts; groups with fewer are left out
 
@@ -242,23 +242,22 @@ class Gaps:
         return _Null(shares.value, shares.worth, *shares.permuted(self.permutations, rng))
 
     def _null_of_aucs(self, chosen: Ints) -> _Null:
-        """Of more images than can be dealt out in seconds normal errors, each with its AUC's variance."""
-        rows = np.flatnonzero(np.isin(self.groups.index, chosen))
-        permutations = min(self.permutations, max(FEWEST_DEALT, MOST_DEALT // len(rows)))
-        if len(rows) * permutations > MOST_DEALT:
-            value = np.array([self.aucs[g].estimate.value for g in chosen])
-            worth = np.array([self.aucs[g].worth for g in chosen])
-            rng = np.random.default_rng([self.seed, list(COUNTED).index("auc")])
-            common = float(np.average(value, weights=worth))
-            errors = rng.standard_normal((self.permutations, len(value))) * np.sqrt(common * (1 - common) / worth)
-            return _Null(value, worth, np.clip(common + errors, 0, 1), np.broadcast_to(worth, errors.shape))
+        """Of large groups a random part is dealt out, and the errors are scaled to the worth of the whole groups."""
         # numba takes a second to load: only where an AUC is tested.
-        from melfast.metrics.dealing import permuted_aucs
+        from melfast.metrics.dealing import part_of, permuted_aucs
 
+        rows = np.flatnonzero(np.isin(self.groups.index, chosen))
         group = np.searchsorted(chosen, self.groups.index[rows])
+        part = part_of(self.sample.select(rows), group, np.random.default_rng([self.seed, list(COUNTED).index("auc")]))
+        permutations = min(self.permutations, max(FEWEST_DEALT, MOST_DEALT // len(part)))
         options = {"permutations": permutations, "seed": self.seed}
-        value, worth = permuted_aucs(self.sample.select(rows), group, len(chosen), **options)
-        return _Null(value[0], worth[0], value[1:], worth[1:])
+        value, worth = permuted_aucs(self.sample.select(rows[part]), group[part], len(chosen), **options)
+        if len(part) == len(rows):
+            return _Null(value[0], worth[0], value[1:], worth[1:])
+        whole = np.array([self.aucs[g].worth for g in chosen])
+        times, centre = whole / worth[0], value[1:].mean(axis=0)
+        drawn = np.clip(centre + (value[1:] - centre) / np.sqrt(times), 0, 1)
+        return _Null(np.array([self.aucs[g].estimate.value for g in chosen]), whole, drawn, worth[1:] * times)
 
     def _by_estimates(self, metric: str) -> Gap:
         """The gap of a metric that is not tested: from the interval of each group (MOVER)."""

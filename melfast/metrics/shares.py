@@ -59,7 +59,13 @@ class Cells:
             return Cells(counts, np.repeat(np.arange(num_groups), 4), times, num_groups)
         cell, place = np.unique(patient[known] * num_groups + mine, return_inverse=True)
         counts = np.bincount(4 * place + kind, minlength=4 * len(cell)).reshape(-1, 4)
-        return Cells(counts, cell % num_groups if len(cell) else cell, np.ones(len(cell), np.int64), num_groups)
+        mine = cell % num_groups if len(cell) else cell
+        width = float(counts.max(initial=0) + 1)
+        if width**4 * num_groups > 2**62:  # patients of tens of thousands of images
+            return Cells(counts, mine, np.ones(len(cell), np.int64), num_groups)
+        key = mine * int(width) ** 4 + counts @ int(width) ** np.arange(4)
+        _, first, times = np.unique(key, return_index=True, return_counts=True)
+        return Cells(counts[first], mine[first], times, num_groups)
 
     @cached_property
     def by_group(self) -> NDArray[np.int64]:

@@ -30,7 +30,7 @@ LABELS = "labels.csv"
 MISSING_COLUMNS = ("image_name", "reason")  # of the list of images without a file
 TABLE_DEPTH = 3  # depth of folders below the source that are searched for tables
 
-OnMissing = Literal["error", "drop"]
+OnMissing = Literal["error", "drop", "keep"]
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,8 @@ def import_dataset(
         masks: folder of the lesion masks of a table; by default `masks/` beside the table, or folders
             and files among the images with such names.
         require_images: False imports only the table, with an empty `path`.
-        on_missing: what to do with listed images that have no file.
+        on_missing: what to do with listed images that have no file; `keep` leaves their `path` empty and looks for no
+            masks.
         choice: what the user states about the columns.
         unpack: folder for images that are packed in an HDF5 file beside the table (ISIC 2024).
     Raises:
@@ -126,7 +127,8 @@ def import_dataset(
         if images is None and unpack and (packed := sorted(root.glob("*.hdf5"))):
             unpack_images(draft, packed, unpack, root)
         dropped = _find_images(draft, root, images, on_missing)
-        _find_masks(draft, root, images, masks)
+        if on_missing != "keep":
+            _find_masks(draft, root, images, masks)
     manifest = check_table(draft.table)
     draft.notes += [f"warning: {line}" for line in unused_identities(manifest, draft.unused)]
     return Imported(found.kind, manifest, dropped, draft.notes, _target_line(draft, manifest), draft.used, draft.unused)
@@ -344,7 +346,7 @@ def _find_images(draft: Draft, root: Path, images: Path | None, on_missing: OnMi
         paths = [here or path for here, path in zip(paths, found, strict=True)]
     draft.set("path", paths)
     missing = np.array([not path for path in paths])
-    if not missing.any():
+    if not missing.any() or on_missing == "keep":
         return ()
     names = [str(name) for name in draft.table.frame["image_name"].to_numpy()[missing]]
     listed = shortened(names)

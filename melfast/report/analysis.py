@@ -152,7 +152,6 @@ class _Analysed:
         self.groupings = [Groups(g.name, g.index[order], g.names) for g in images.groupings]
         self.gaps = []
         for groups in self.groupings:
-            logger.info(f"{model.name}: gaps by {groups.name}, {settings.permutations:,} permutations")
             options = {"permutations": settings.permutations, "seed": settings.seed, "level": settings.level}
             self.gaps.append(Gaps.of(self.sample, groups, **options))  # type: ignore[arg-type]
 
@@ -176,7 +175,8 @@ class _Analysed:
         return document if model.called is not None else _without_calls(document)
 
     def _grouping(self, gaps: Gaps) -> dict[str, Any]:
-        logger.info(f"{self.model.name}: by {gaps.groups.name}")
+        place = f"{self.groupings.index(gaps.groups) + 1} of {len(self.groupings)}"
+        logger.info(f"{self.model.name}: by {gaps.groups.name} ({place}), {gaps.permutations:,} permutations")
         groups, of_calls = gaps.groups, call_estimates(gaps.cells)
         found = {}
         for g, name in enumerate(groups.names):

@@ -6,7 +6,7 @@ other slow libraries, so that a bad table is refused at once.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,9 @@ CALL_COLUMNS = ("prediction", "predicted", "target_predicted", "predicted_label"
 TRUTH_COLUMNS = ("target", "truth", "label", "y_true", "ground_truth", "benign_malignant")
 # Never a prediction of a model, although they may contain numbers.
 OTHER_COLUMNS = frozenset({"group", "ita", "ita_quality", "fitzpatrick", "patient_id", "lesion_id", "age_approx"})
-LABELS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "benign": 0, "malignant": 1} | dict.fromkeys(MISSING, -1)
+LABELS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1, "benign": 0, "malignant": 1} | dict.fromkeys(
+    MISSING, -1
+)
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".dcm"})
 
 
@@ -106,8 +108,8 @@ def predictions_of(table: TextTable, asked: Columns = USUAL) -> Predictions:
     """
     found = {
         "image": asked.image or _first(table, NAME_COLUMNS),
-        "probability": asked.score or _first(table, SCORE_COLUMNS),
-        "prediction": asked.call or _first(table, CALL_COLUMNS),
+        "probability": asked.score or _first(table, SCORE_COLUMNS, but=(asked.call, asked.truth)),
+        "prediction": asked.call or _first(table, CALL_COLUMNS, but=(asked.score, asked.truth)),
         "target": asked.truth or _first(table, TRUTH_COLUMNS, but=(asked.score, asked.call)),
     }
     for wanted in filter(None, (asked.image, asked.score, asked.call, asked.truth)):
@@ -218,7 +220,8 @@ def threshold_between(score: NDArray[np.float64] | None, labels: NDArray[np.int6
 
 def image_key(name: str) -> str:
     """The name without an image suffix."""
-    return str(PurePath(name).with_suffix("")) if PurePath(name).suffix.lower() in IMAGE_SUFFIXES else name
+    stem, dot, suffix = name.rpartition(".")
+    return stem if stem and stem[-1] != "/" and dot + suffix.lower() in IMAGE_SUFFIXES else name
 
 
 def _agree(labels: NDArray[np.int64] | None, truth: NDArray[np.int64]) -> int | None:
@@ -244,6 +247,8 @@ def _require_each_once(table: TextTable, column: str) -> None:
     if "" in names:
         rows = [row for row, cell in enumerate(names) if not cell]
         raise table.errors(rows, column, f"{column} must name an image")
+    if len(set(map(image_key, names))) == len(names):
+        return
     seen: dict[str, set[str]] = {}
     again = []
     for row, name in enumerate(names):

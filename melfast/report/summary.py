@@ -137,6 +137,10 @@ def _sure(document: Document) -> str:
     ]
     doubts = [remark for kind in DOUBTS for remark in about["remarks"] if remark["kind"] == kind]
     points += [_sentence(remark["text"]) for remark in doubts[:DOUBTS_SHOWN]]
+    if not about["manifest"]:
+        columns = {t["columns"]["target"] for t in about["predictions"] if "target" in t["columns"]}
+        named = " and ".join(map(name, sorted(columns)))
+        points.append(f"The truth is column {named} of the table with the predictions; no other source confirms it.")
     rest = len(about["remarks"]) - len(doubts[:DOUBTS_SHOWN])
     if rest > 0:
         points.append(f"<a href=#notes>{rest} more note{'s' if rest > 1 else ''}</a>")
@@ -161,8 +165,13 @@ def notes(document: Document) -> str:
         passed = ", ".join(map(name, table["passed_over"]))
         over = f" Columns of numbers passed over: {passed}." if passed else ""
         lines["tables"].append(f"{text(table['path'])}: {read}.{over}")
-    truth = text(about["manifest"] or "the same tables")
-    lines["tables"].append(f"Truth and groups: {truth}.")
+    if about["manifest"]:
+        lines["tables"].append(f"Truth and groups: {text(about['manifest'])}.")
+    else:
+        lines["tables"].append(
+            "<b>No manifest: the truth is what these tables say it is.</b> If that column holds a model's calls, every "
+            "number on this page is wrong."
+        )
     sections = [
         f"<section><h3>{text(NOTE_TITLES.get(kind, kind))}</h3><ul><li>{'</li><li>'.join(said)}</li></ul></section>"
         for kind, said in lines.items()

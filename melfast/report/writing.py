@@ -24,7 +24,7 @@ from melfast.report import plots
 from melfast.report.analysis import Images, Model, Settings, analyse
 from melfast.report.measures import write_metrics
 from melfast.report.page import write_page
-from melfast.report.predictions import TRUTH_COLUMNS, Predictions, image_key, odd, settle
+from melfast.report.predictions import TRUTH_COLUMNS, Predictions, image_key, odd, settle, threshold_between
 from melfast.report.shown import title_of
 from melfast.skin.tone import TONE_GROUPS, classify
 
@@ -65,13 +65,14 @@ class Data:
 
     Attributes:
         ita: [N] degrees, NaN unknown.
-        paths: paths of the image files, None if there is none.
+        paths: [N], paths of the image files, relative to `folder`; '' if there is none.
         remarks: pairs of a kind (see `melfast.report.summary.NOTE_TITLES`) and a text.
     """
 
     images: Images
     ita: NDArray[np.float64]
-    paths: list[Path | None]
+    paths: Sequence[str]
+    folder: Path
     remarks: list[dict[str, str]]
 
 
@@ -151,8 +152,8 @@ def read_any_manifest(path: Path) -> Manifest:
     if not path.is_file():
         return import_dataset(path).manifest
     try:
-        return import_dataset(path).manifest
-    except InputError:  # an error in the table itself occurs again
+        return import_dataset(path, on_missing="keep").manifest
+    except InputError:  # an error in the table itself occurs again; an image name with two files does not
         return import_dataset(path, require_images=False).manifest
 
 
@@ -175,7 +176,7 @@ def align(
         rows = np.flatnonzero(truth >= 0)
         groupings = [_own_groups(t, rows) for t in aligned if t.groups is not None][:1]
         patients, ita = None, np.full(len(rows), math.nan)
-        paths: list[Path | None] = [None] * len(rows)
+        paths: Sequence[str] = [""] * len(rows)
     else:
         manifest, rest = _rows_of(first, manifest)
         if rest:
@@ -191,8 +192,7 @@ def align(
         groupings = groups_of(manifest, wanted.by, wanted.crossed)
         patients = _patients(manifest)
         ita = np.array([float(cell or "nan") for cell in manifest.column("ita")])
-        folder = manifest.path.parent
-        paths = [folder / cell if cell else None for cell in manifest.column("path")]
+        paths = manifest.column("path").tolist()
     remarks += [_remark("scores", line) for table in aligned for line in odd(table, truth)]
     if unlabelled := [first.names[i] for i in np.flatnonzero(truth < 0)]:
         line = f"{len(unlabelled):,} images are of unknown class: left out: {shortened(unlabelled)}"
@@ -216,7 +216,8 @@ def align(
         )
     names = [first.names[i] for i in rows]
     images = Images(names, truth[rows], groupings, patients)
-    return Data(images, ita, paths, remarks), [table.select(rows) for table in aligned]
+    folder = first.path.parent if manifest is None else manifest.path.parent
+    return Data(images, ita, paths, folder, remarks), [table.select(rows) for table in aligned]
 
 
 def groups_of(manifest: Manifest, by: Sequence[str], crossed: Sequence[tuple[str, str]]) -> list[Groups]:
@@ -261,6 +262,8 @@ def seen_in_training(manifest: Manifest, trained_on: Manifest, names: Sequence[s
         names: names of the reported images, as in the predictions.
     """
     training = trained_on.select(trained_on.splits == "train")
+    if not len(training):
+        return []
     own = set(map(image_key, training.image_names))
     reported = manifest.select(np.array(_places(names, manifest.image_names)))
     trained = np.array([image_key(name) in own for name in reported.image_names])
@@ -389,8 +392,8 @@ def draw_worst(data: Data, model: Model, path: Path) -> int:
     missed = np.flatnonzero((data.images.y_true == 1) & (called == 0))
     pictures: list[tuple[NDArray[np.uint8], str]] = []
     for row in missed[np.argsort(model.score[missed], kind="stable")]:
-        file = data.paths[row]
-        if len(pictures) == WORST_SHOWN or file is None or not file.is_file():
+        file = data.folder / data.paths[row]
+        if len(pictures) == WORST_SHOWN or not file.is_file():
             continue
         try:
             picture, _ = read_resized(file, _shown_size)
@@ -538,6 +541,15 @@ def _own_truth(tables: Sequence[Predictions]) -> NDArray[np.int64]:
         )
     truth = told[0].truth
     assert truth is not None
+    enough = min(int((truth == target).sum()) for target in (0, 1)) >= FEW
+    perfect = [table for table in tables if table.called is None and threshold_between(table.score, truth) is not None]
+    if perfect and enough and not told[0].asked.truth:
+        table = perfect[0]
+        raise InputError(
+            f"{table.path}: a threshold on column {table.columns['probability']!r} gives column "
+            f"{told[0].columns['target']!r} for every image, so it seems to hold the model's calls and not the truth; "
+            "expected --manifest, or --truth-column if it is the truth"
+        )
     for table in told[1:]:
         assert table.truth is not None
         if wrong := int((table.truth != truth).sum()):

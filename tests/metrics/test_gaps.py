@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from melfast.metrics.dealing import permuted_aucs
+from melfast.metrics.dealing import cells_of, part_of, permuted_aucs
 from melfast.metrics.gaps import EQUALIZED_ODDS, FEWEST, Gap, Gaps
 from melfast.metrics.groups import Groups
 from melfast.metrics.intervals import pair_statistics
@@ -225,20 +225,54 @@ def test_the_same_numbers_on_any_number_of_threads(monkeypatch: pytest.MonkeyPat
     assert (other[0][1:] != found[0][0][1:]).mean() > 0.9
 
 
-def test_too_many_images_to_deal_are_tested_by_normal_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+def large(seed: int, patients: bool) -> tuple[Sample, np.ndarray]:
+    """A small group of 20 malignant images beside two large ones; three images a patient."""
+    rng = np.random.default_rng(seed)
+    true = np.concatenate([np.repeat([True, False], sizes) for sizes in ((20, 1000), (500, 3000), (400, 2000))])
+    group = np.repeat(np.arange(3), (1020, 3500, 2400))
+    score = np.round(rng.normal(size=len(true)) + 1.3 * true - 0.35 * true * (group == 0), 3)
+    patient = 3000 * group + rng.integers(0, np.array([340, 1167, 800])[group])
+    return Sample(true, score > 1, score, np.unique(patient, return_inverse=True)[1] if patients else None), group
+
+
+@pytest.mark.parametrize("patients", [False, True])
+def test_dealing_a_part_of_large_groups_agrees_with_dealing_all(
+    patients: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample, index = large(2, patients)
+    groups = Groups("g", index, ("a", "b", "c"))
+    part = Gaps.of(sample, groups).of_metric("auc")
+    monkeypatch.setattr("melfast.metrics.dealing.MOST_CELLS", (10_000, 10_000))
+    every = Gaps.of(sample, groups, permutations=4000).of_metric("auc")
+    assert part.gap == every.gap
+    assert 0.01 < every.p_value < 0.3
+    assert part.p_value == pytest.approx(every.p_value, abs=0.02)
+    assert (part.low, part.high) == pytest.approx((every.low, every.high), abs=0.005)
+    assert (part.mean, part.upper) == pytest.approx((every.mean, every.upper), abs=0.003)
+
+
+@pytest.mark.parametrize("patients", [False, True])
+def test_the_part_that_is_dealt_is_of_whole_patients(patients: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("melfast.metrics.dealing.MOST_CELLS", (30, 50))
+    sample, group = large(0, patients)
+    rows = part_of(sample, group, np.random.default_rng(0))
+    cell = cells_of(sample, group)
+    assert (np.diff(rows) > 0).all()
+    assert np.isin(cell, cell[rows]).sum() == len(rows)
+    for g, malignant in enumerate((20, 30, 30)):
+        mine = np.unique(cell[rows][group[rows] == g])
+        assert len(mine) == malignant + 50
+        assert np.isin(mine, cell[sample.malignant]).sum() == malignant
+
+
+def test_fewer_permutations_of_many_images(monkeypatch: pytest.MonkeyPatch) -> None:
     sample, index = scored(3, True)
     groups = Groups("g", index, ("a", "b", "c"))
     dealt = Gaps.of(sample, groups).of_metric("auc")
     monkeypatch.setattr("melfast.metrics.gaps.MOST_DEALT", 240 * 2000)
     fewer = Gaps.of(sample, groups).of_metric("auc")
-    assert 1 / fewer.p_value != 1 / dealt.p_value
-    monkeypatch.setattr("melfast.metrics.gaps.MOST_DEALT", 1000)
-    monkeypatch.setattr("melfast.metrics.dealing.permuted_aucs", None)
-    normal = Gaps.of(sample, groups).of_metric("auc")
-    for found in (fewer, normal):
-        assert found.gap == dealt.gap
-        assert found.p_value == pytest.approx(dealt.p_value, abs=0.06)
-        assert found.high == pytest.approx(dealt.high, abs=0.04)
+    assert 2 * 2001 * fewer.p_value == pytest.approx(round(2 * 2001 * fewer.p_value))
+    assert fewer.p_value == pytest.approx(dealt.p_value, abs=0.06)
 
 
 def test_the_upper_end_needs_no_correction_for_many_pairs() -> None:

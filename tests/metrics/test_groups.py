@@ -66,8 +66,8 @@ def test_two_columns_crossed() -> None:
 
 
 def test_refused() -> None:
-    with pytest.raises(InputError, match=r"m.csv: no column 'sx'; .*did you mean 'sex'"):
-        group_by(manifest(sex=["a"]), "sx")
+    with pytest.raises(InputError, match=r"m.csv: no column 'sexx'; .*did you mean 'sex'"):
+        group_by(manifest(sex=["a"]), "sexx")
     many = [f"i{i}" for i in range(1234)]
     with pytest.raises(InputError, match=f"'name' has 1,234 different .* most {MOST_GROUPS} gr"):
         group_by(manifest(name=many), "name")

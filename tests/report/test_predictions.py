@@ -3,12 +3,14 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from melfast.io.errors import InputError
 from melfast.report.predictions import Columns, Predictions, odd, read_predictions, settle
+from melfast.report.writing import ReportOptions, align
 
 
 def read(tmp_path: Path, text: str, **columns: str) -> Predictions:
@@ -207,3 +209,35 @@ def test_bad_input(tmp_path: Path, text: str, message: str) -> None:
 def test_column_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"p.csv: no column 'p'; there are image, score$"):
         read(tmp_path, "image,score\nx,0.5\n", score="p")
+
+
+def drawn(tmp_path: Path, **columns: list[Any]) -> Path:
+    path = tmp_path / "p.csv"
+    rows = zip(*columns.values(), strict=True)
+    path.write_text("\n".join([",".join(columns), *(",".join(map(str, row)) for row in rows)]) + "\n")
+    return path
+
+
+def test_calls_that_look_like_the_truth_are_refused_without_a_manifest(tmp_path: Path) -> None:
+    """`target` is 1 where the probability is 0.5 or more: AUC would be 1."""
+    score = [i / 40 for i in range(40)]
+    names, target = [f"i{i}" for i in range(40)], [int(s >= 0.5) for s in score]
+    path = drawn(tmp_path, image_name=names, target=target, probability=score)
+    with pytest.raises(InputError) as error:
+        align([read_predictions(path)], None, ReportOptions())
+    assert str(error.value) == (
+        f"{path}: a threshold on column 'probability' gives column 'target' for every image, so it seems to hold the "
+        "model's calls and not the truth; expected --manifest, or --truth-column if it is the truth"
+    )
+    data, _ = align([read_predictions(path, Columns(truth="target"))], None, ReportOptions())
+    assert "separates the classes without one error" in data.remarks[0]["text"]
+
+
+def test_a_named_column_is_not_read_as_something_else(tmp_path: Path) -> None:
+    """`pred` holds fractions: not the calls too."""
+    path = drawn(tmp_path, image_name=["a", "b"], pred=[0.2, 0.7], target=["True", "False"])
+    found = read_predictions(path, Columns(score="pred"))
+    assert found.called is None
+    assert found.score is not None
+    assert found.truth is not None
+    assert (found.score.tolist(), found.truth.tolist()) == ([0.2, 0.7], [1, 0])
