@@ -16,7 +16,7 @@ from melfast.io.journal import Journal
 from melfast.prepare import check, dedup, ita, masks, resize
 from melfast.prepare.picture import Picture, open_picture
 from melfast.prepare.settings import STEPS, PrepareConfig, StepName
-from melfast.prepare.split import split_manifest, unused_identities
+from melfast.prepare.split import complete_split, lacks_validation, unused_identities
 from melfast.prepare.sweep import Bad, Bar, Result, SweepResult, no_bar, sweep
 
 # Columns that a step fills, of which the table may have some already.
@@ -136,12 +136,17 @@ def plan_steps(
         column, count = next(((column, count) for column, count in have.items() if count), ("", 0))
         if name == "split" and (rows.targets < 0).all():
             notes.append("split left out: no image is labelled")
+        elif name == "split" and lacks_validation(rows) and not force:
+            notes.append("split: the data set has no validation images; they are drawn from train")
+            chosen.append(name)
         elif count and not force:
             notes.append(f"{name} left out: {count:,} of {len(rows):,} images have {column!r} already")
         else:
             chosen.append(name)
     if "split" in chosen:
-        split_manifest(rows, config.fractions, config.seed)  # what it refuses, before the work
+        if force:
+            rows = rows.with_columns(split=[""] * len(rows))
+        complete_split(rows, config.fractions, config.seed)  # what it refuses, before the work
     return Plan(moved(rows, output), config, tuple(chosen), notes)
 
 
@@ -243,7 +248,7 @@ def _gather(plan: Plan, swept: SweepResult, compare: Callable[[Manifest, SweepRe
         num_bytes = sum(os.path.getsize(path) for path in rows.image_paths)
         summary.append(("resize", f"{len(rows):,} copies in {plan.copies_folder}, {num_bytes / 2**20:,.1f} MiB"))
     if "split" in steps:
-        rows = split_manifest(rows, config.fractions, config.seed)
+        rows = complete_split(rows, config.fractions, config.seed)
         notes += [f"warning: {line}" for line in unused_identities(rows)]
         splits = Counter(rows.splits.tolist())
         told = ", ".join(f"{name} {splits[name]:,}" for name in ("train", "valid", "test") if splits[name])

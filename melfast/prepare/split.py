@@ -50,6 +50,28 @@ def split_manifest(manifest: Manifest, fractions: Sequence[float] = FRACTIONS, s
     return manifest.with_columns(split=names)
 
 
+def lacks_validation(manifest: Manifest) -> bool:
+    """Whether a data set is split into images to train on and images to test on alone."""
+    splits = set(manifest.splits)
+    return "train" in splits and "valid" not in splits
+
+
+def complete_split(manifest: Manifest, fractions: Sequence[float] = FRACTIONS, seed: int = 0) -> Manifest:
+    """`split_manifest`; if the manifest only lacks validation images, draws these from train and keeps the rest.
+
+    Raises:
+        InputError: as split_manifest.
+    """
+    if not lacks_validation(manifest):
+        return split_manifest(manifest, fractions, seed)
+    train, valid, _ = _require_fractions(fractions)
+    rows = np.flatnonzero(manifest.splits == "train")
+    splits = manifest.splits.copy()
+    shares = (train / (train + valid), valid / (train + valid), 0.0)
+    splits[rows] = split_manifest(manifest.select(rows), shares, seed).splits
+    return manifest.with_columns(split=splits)
+
+
 def deal(manifest: Manifest, fractions: NDArray[np.float64], seed: int = 0) -> NDArray[np.intp]:
     """Distributes the labelled images, stratified by target and group.
 
