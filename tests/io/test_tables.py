@@ -2,7 +2,6 @@ import codecs
 import os
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -143,22 +142,31 @@ def test_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_workbook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Book:  # openpyxl's face, as far as it is used: a title, a legend and a table below
-        values = (("PH2", None), (None,), ("name", "Melanoma\n(X)", None), (7, "X", None), (None, None), (8, None, 2.5))
-
-        def __init__(self, path: Path, **options: bool) -> None:
-            assert options == {"read_only": True, "data_only": True}
-            self.worksheets = [self]
-
-    path = table_file(tmp_path, b"PK").rename(tmp_path / "t.xlsx")
-    monkeypatch.setitem(sys.modules, "openpyxl", SimpleNamespace(load_workbook=Book))
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    # A title, a legend and a table below, as PH2's; its second sheet is not read.
+    for row in (("PH2", None), (None,), ("name", "Melanoma\n(X)", None), (7, "X", None), (None, None), (8, None, 2.5)):
+        book.active.append(row)
+    book.create_sheet("legend").append(("x", "y"))
+    path = tmp_path / "t.xlsx"
+    book.save(path)
     table = read_table(path)
     assert table.frame.to_dict("list") == {"name": ["7", "8"], "Melanoma (X)": ["X", ""], "Unnamed: 2": ["", "2.5"]}
     assert table.lines.tolist() == [4, 6]
+    path.write_bytes(path.read_bytes()[:900])
+    with pytest.raises(
+        InputError, match=r"t\.xlsx: is no Excel workbook \(\.xlsx\) that can be read \(.*\); save it as CSV$"
+    ):
+        read_table(path)
     monkeypatch.setitem(sys.modules, "openpyxl", None)
     with pytest.raises(InputError) as caught:
         read_table(path)
     assert str(caught.value) == f"{path}: is an Excel workbook: pip install openpyxl, or save it as CSV"
+    path.write_bytes(b"\xd0\xcf\x11\xe0")
+    with pytest.raises(
+        InputError, match=r"t\.xlsx: is an Excel workbook of before 2007 \(\.xls\); save it as \.xlsx or CSV$"
+    ):
+        read_table(path)
 
 
 def test_no_file(tmp_path: Path) -> None:

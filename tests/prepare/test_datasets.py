@@ -6,8 +6,8 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -820,34 +820,29 @@ def test_hints_at_names(tmp_path: Path, file: str, hint: str) -> None:
 
 
 def test_images_packed_in_hdf5(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    h5py = pytest.importorskip("h5py")
     picture = io.BytesIO()
     Image.new("RGB", (8, 6), (9, 9, 9)).save(picture, "JPEG")
-
-    class Archive(dict[str, dict[tuple[()], bytes]]):  # h5py's face: a scalar of bytes under each name
-        def __init__(self, path: Path, mode: str) -> None:
-            super().__init__({"A": {(): picture.getvalue()}})
-
-        def __enter__(self) -> "Archive":
-            return self
-
-        def __exit__(self, *error: object) -> None:
-            pass
-
     path = simple(tmp_path, f"{ISIC2024}A,1,P,3D: XP,20.2,,Malignant,Malignant,,\n", name="train-metadata.csv")
-    (tmp_path / "train-image.hdf5").touch()
+    with h5py.File(tmp_path / "train-image.hdf5", "w") as archive:  # a scalar of bytes under each name, as on Kaggle
+        archive["A"] = np.void(picture.getvalue())
+    for _ in range(2):  # the second time from the files
+        found = import_dataset(path, unpack=tmp_path / "m.images")
+        assert rows(found.manifest, "path") == [("A", "1", "m.images/A.jpg")]
+    assert (tmp_path / "m.images/A.jpg").read_bytes() == picture.getvalue()
+    (tmp_path / "m.images/A.jpg").unlink()
+    with pytest.raises(InputError, match=r"they may be in train-image\.hdf5: 'melfast prepare import' unpacks it"):
+        import_dataset(path)
+    with h5py.File(tmp_path / "train-image.hdf5", "w") as archive:
+        archive["A"] = np.void(b"GIF89a")
+    with pytest.raises(InputError, match=r"train-image\.hdf5: cannot be unpacked into .*m\.images: A is no JPEG$"):
+        import_dataset(path, unpack=tmp_path / "m.images")
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(InputError) as caught:
         import_dataset(path, unpack=tmp_path / "m.images")
     assert str(caught.value) == (
         f"{tmp_path / 'train-image.hdf5'}: holds 1 of the listed images in HDF5: pip install h5py reads it"
     )
-    with pytest.raises(InputError, match=r"they may be in train-image\.hdf5: 'melfast prepare import' unpacks it"):
-        import_dataset(path)
-    monkeypatch.setitem(sys.modules, "h5py", SimpleNamespace(File=Archive))
-    for _ in range(2):  # the second time from the files
-        found = import_dataset(path, unpack=tmp_path / "m.images")
-        assert rows(found.manifest, "path") == [("A", "1", "m.images/A.jpg")]
-    assert (tmp_path / "m.images/A.jpg").read_bytes() == picture.getvalue()
 
 
 def test_tables_are_not_read_before_one_is_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
