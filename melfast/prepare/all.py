@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from melfast.data.manifest import Manifest, moved
+from melfast.io.errors import InputError
 from melfast.io.files import require_new
 from melfast.io.journal import Journal
 from melfast.prepare import check, dedup, ita, masks, resize
@@ -91,10 +92,15 @@ class Plan:
     def require_new_files(self) -> None:
         """Raises InputError where files would be replaced."""
         names = self.rows.image_names
-        if "masks" in self.steps:
-            require_new(self.masks_folder / masks.mask_file(name) for name in names)
-        if "resize" in self.steps:
-            require_new(file for name in names for file in resize.copy_files(self.copies_folder, name))
+        option = "masks_dir"
+        try:
+            if "masks" in self.steps:
+                require_new(self.masks_folder / masks.mask_file(name) for name in names)
+            option = "copies_dir"
+            if "resize" in self.steps:
+                require_new(file for name in names for file in resize.copy_files(self.copies_folder, name))
+        except InputError as error:  # of another data set, perhaps
+            raise InputError(f"{error}, `{option}=FOLDER` names another folder") from None
 
 
 @dataclass(frozen=True)
@@ -241,7 +247,7 @@ def _gather(plan: Plan, swept: SweepResult, compare: Callable[[Manifest, SweepRe
     if "ita" in steps:
         rows = ita.with_tones(rows, of("ita"), plan.tones)
         groups = Counter(rows.column("group_str"))
-        names = [*(name for name in ita.TONE_GROUPS[config.tone_groups].names if groups[name]), ""]
+        names = [name for name in (*ita.TONE_GROUPS[config.tone_groups].names, "") if groups[name]]
         summary.append(("ita", ", ".join(f"{name or 'no group'} {groups[name]:,}" for name in names)))
     if "resize" in steps:
         rows = resize.with_resized(rows, of("resize"))

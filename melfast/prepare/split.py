@@ -22,7 +22,7 @@ IDENTITY = re.compile(
     r" ?(id|ids|uid|no|nr|num|number|nummer|numero|code|codigo|key|ref|hash|name|index)?$|^(id|pid|uid|mrn)$"
 )
 NUMBERED = re.compile(r"[A-Za-z]+[ _-]?\d{3,}")
-FLAGS = {"0", "1", "0.0", "1.0", "yes", "no", "true", "false", "y", "n"}
+FLAGS = {"0", "1", "0.0", "1.0", "yes", "no", "true", "false", "y", "n", "x"}
 # Images that share one of these stay in one split; duplicate_group comes from 'melfast prepare dedup'.
 IDS = {"patient_id": "patient", "lesion_id": "lesion", "duplicate_group": "duplicate group"}
 

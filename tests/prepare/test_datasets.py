@@ -660,6 +660,7 @@ def test_an_identity_that_is_not_used_is_a_warning(tmp_path: Path) -> None:
         ("patient age", ["1", "1", "2"], False),
         ("lesion", ["yes", "yes", "no"], False),
         ("patient", ["1", "2", "3"], False),
+        ("Common Nevus", ["X", "", "X"], False),
         ("code", [f"HX-{i // 2:04}" for i in range(30)], True),
         ("device", [f"HX-{i % 3:04}" for i in range(30)], False),
     ],
