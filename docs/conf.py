@@ -79,7 +79,7 @@ napoleon_use_ivar = True
 # pages at hand, and none is fetched.
 nitpick_ignore_regex = [
     ("py:.*", r"(?!melfast\b).*"),
-    ("py:.*", r"melfast\.metrics\.design\..*"),  # internal
+    ("py:.*", r"melfast\.(.*\.)?_.*"),  # internal
     ("py:.*", r"melfast\.config\.loading\.Schema"),  # a type variable
 ]
 
@@ -98,7 +98,7 @@ pygments_style = "default"
 pygments_dark_style = "monokai"
 
 # Pages whose text stands outside of docs/; the file of the page itself is a link there, for GitHub.
-OUTSIDE = {"contributing": "CONTRIBUTING.md", "changelog": "CHANGELOG.md"}
+OUTSIDE = {"contributing": "CONTRIBUTING.md", "changelog": "CHANGELOG.md", "security": "SECURITY.md"}
 
 
 def lead_inside(app: Sphinx, page: str, source: list[str]) -> None:

@@ -137,19 +137,20 @@ def race(run: Run, files: list[Path], paths: list[Path], threads: int, what: str
 
 def services(run: Run, what: str, files: list[Path]) -> None:
     """From the page cache into the batch on one core, image by image."""
+    from melfast.data.image_list import ImageList
     from melfast.data.native import load_record
     from melfast.data.plan import evaluation_plan
     from melfast.data.preprocess import Preprocess
 
     plan = evaluation_plan(len(files), batch_size=BATCH)
     out = np.empty((SIDE, SIDE, 3), np.float32)
-    preprocess = Preprocess(SIDE, SIDE)
+    preprocess, photographs = Preprocess(SIDE, SIDE), ImageList.of(files)
     seconds = []
 
     def one_by_one() -> int:
         for record in range(len(files)):
             begin = time.perf_counter()
-            load_record(plan, record, files, None, preprocess, out)
+            load_record(plan, record, photographs, preprocess, out)
             seconds.append(time.perf_counter() - begin)
         return len(files)
 

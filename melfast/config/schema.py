@@ -19,7 +19,7 @@ from melfast.metrics.threshold import ThresholdRule
 from melfast.metrics.validation import BestMetric
 from melfast.models.record import Backbone, CalibrationName, Count, Head, Inference, Options, Share
 from melfast.prepare.folds import parse_fold
-from melfast.prepare.settings import PrepareConfig, whole_split
+from melfast.prepare.settings import Fractions, PrepareConfig
 
 Positive = Annotated[int, Field(ge=1)]
 Amount = Annotated[float, Field(ge=0)]
@@ -54,7 +54,7 @@ class DataConfig:
     path: str = ""
     kind: str = "auto"
     images: str = ""
-    split: Annotated[tuple[Share, Share, Share], AfterValidator(whole_split)] = (0.7, 0.15, 0.15)
+    split: Fractions = (0.7, 0.15, 0.15)
     split_seed: int = 0
     fold: Annotated[str, AfterValidator(_fold)] = ""
     allow_overlap: bool = False
@@ -251,6 +251,8 @@ class OutputConfig:
 
 @checked()
 class Config:
+    """All settings of a training run, one section each."""
+
     data: DataConfig = field(default_factory=DataConfig)
     prepare: PrepareConfig = field(default_factory=PrepareConfig)
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)

@@ -14,6 +14,7 @@ from typing import Literal
 
 from melfast.io.colour_profiles import chromatic_profile
 from melfast.io.errors import UnreadableError
+from melfast.io.words import check_words
 
 Format = Literal["JPEG", "PNG", "WebP", "BMP", "TIFF", "HEIF", "AVIF", "DICOM"]
 
@@ -72,6 +73,7 @@ def decoding(what: str) -> Iterator[None]:
         raise UnreadableError(f"found a truncated or damaged {what} ({words})") from None
 
 
+@check_words
 @dataclass(frozen=True)
 class Header:
     """Content of a header.

@@ -21,6 +21,7 @@ from melfast.io.errors import ImageError, UnreadableError
 from melfast.io.formats import read_header
 from melfast.io.headers import HEAD, Format, Header
 from melfast.io.memory import InMemory, Source
+from melfast.io.words import check_words
 
 FILE_VARIABLE = "MELFAST_MAX_FILE_BYTES"
 MAX_FILE_BYTES = 512 << 20
@@ -38,6 +39,7 @@ Needed = Callable[[int, int], tuple[int, int]]
 Scaled = tuple[NDArray[np.uint8], tuple[int, int], Extent]
 
 
+@check_words
 @dataclass(frozen=True)
 class ImageInfo:
     """Result of a full decode.

@@ -4,7 +4,8 @@ import difflib
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from melfast.io.errors import InputError
 
@@ -51,4 +52,6 @@ def words_of(annotation: Any) -> tuple[str, ...]:
     """The words of a Literal, or of a Literal in a union with None."""
     if get_origin(annotation) is Literal:
         return tuple(word for word in get_args(annotation) if isinstance(word, str))
+    if get_origin(annotation) not in (Union, UnionType):
+        return ()
     return next((found for each in get_args(annotation) if (found := words_of(each))), ())

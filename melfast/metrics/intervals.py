@@ -158,7 +158,7 @@ def pair_statistics(share: Floats, images: Floats) -> Floats:
     Args:
         share, images: of each group [..., G]; the images as many as they are worth.
     Returns:
-        [...], |difference| by its standard error where the two groups are alike.
+        [...], the absolute difference by its standard error where the two groups are alike.
     """
     most = np.zeros(share.shape[:-1])
     for i in range(share.shape[-1]):

@@ -78,6 +78,7 @@ def read_tone(path: Path, convention: Convention = "cielab") -> SkinTone:
         return tone_of(picture, convention)
 
 
+@check_words
 def tone_of(picture: Picture, convention: Convention) -> SkinTone:
     """The skin tone of an image."""
     if convention == "published":
@@ -136,6 +137,7 @@ def _named(ita: np.ndarray, scale: ToneScale) -> tuple[list[int | None], list[st
     return classes, [None if index is None else scale.names[index] for index in classes]
 
 
+@check_words
 def tone_result(picture: Picture, convention: Convention) -> Result:
     """`tone_of` as the journal keeps it: JSON's numbers, rounded to what the manifest shows."""
     tone = tone_of(picture, convention)

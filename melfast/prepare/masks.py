@@ -63,6 +63,7 @@ def make_masks(
     )
 
 
+@check_words
 def write_mask(picture: Picture, file: Path, method: MaskMethod) -> Result:
     """Writes the mask of an image, which has it from then on.
 

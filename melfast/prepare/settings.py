@@ -16,11 +16,14 @@ STEPS: tuple[StepName, ...] = ("check", "dedup", "masks", "ita", "resize", "spli
 _Share = Annotated[float, Field(ge=0, le=1)]
 
 
-def whole_split(split: tuple[float, ...]) -> tuple[float, ...]:
+def _whole_split(split: tuple[float, ...]) -> tuple[float, ...]:
     """A validator of fractions."""
     if abs(sum(split) - 1) > 1e-6:  # 0.7 + 0.15 + 0.15 is not 1 in floating point
         raise refused("fractions that add up to 1", list(split))
     return split
+
+
+Fractions = Annotated[tuple[_Share, _Share, _Share], AfterValidator(_whole_split)]
 
 
 @checked()
@@ -62,5 +65,5 @@ class PrepareConfig:
     size: Annotated[int, Field(ge=8)] = COPY_SIDE
     quality: Annotated[int, Field(ge=1, le=100)] = 95
     copies_dir: str = ""
-    fractions: Annotated[tuple[_Share, _Share, _Share], AfterValidator(whole_split)] = (0.7, 0.15, 0.15)
+    fractions: Fractions = (0.7, 0.15, 0.15)
     seed: int = 0

@@ -79,6 +79,7 @@ def make_mask(
     return mask if mask.shape == (height, width) else core.resize_mask(mask, height, width)
 
 
+@check_words
 def region_mask(regions: NDArray[np.uint8], method: MaskMethod, height: int, width: int) -> NDArray[np.uint8]:
     """`make_mask` of an image's regions, but for "published"."""
     parts = {"lesion": Region.LESION, "hair": Region.HAIR}

@@ -5,12 +5,14 @@ from functools import partial
 from typing import Any
 
 from melfast.io.pictures import Picture, each
+from melfast.io.words import check_words
 from melfast.skin import former
 from melfast.skin.former import FormerMethod
 from melfast.skin.ita import Convention, estimate_tone
 from melfast.skin.masks import MaskMethod, make_mask
 
 
+@check_words
 def estimate_ita(images: Picture | Iterable[Picture], *, convention: Convention = "cielab") -> Any:
     """Estimates the skin tone of an image: its ITA in degrees, and the quality of the estimate.
 
@@ -32,6 +34,7 @@ def estimate_ita(images: Picture | Iterable[Picture], *, convention: Convention 
     return each(partial(estimate_tone, convention=convention), images)
 
 
+@check_words
 def lesion_mask(images: Picture | Iterable[Picture], *, method: MaskMethod = "lesion") -> Any:
     """Segments the lesion of an image (or its hair or clean skin, by `method`).
 
@@ -47,6 +50,7 @@ def lesion_mask(images: Picture | Iterable[Picture], *, method: MaskMethod = "le
     return each(lambda image: make_mask(image, method).astype(bool), images)
 
 
+@check_words
 def shift_skin(images: Picture | Iterable[Picture], target_ita_deg: float, *, method: FormerMethod = "exact") -> Any:
     """Moves the visible skin of an image to another ITA; the lesion is unchanged.
 

@@ -34,8 +34,8 @@ def test_dedup(data: Path) -> None:
         "  bytes        1",
         "  table        1",
         "  groups       2",
-        "t.csv: 1 pairs joined",
         "out.bad.csv lists the 1 bad images",
+        "t.csv: 1 pairs joined",
     ]
     assert done.stderr.splitlines() == [
         "bad: i5: found an empty file, expected a JPEG, PNG, WebP, BMP or TIFF",

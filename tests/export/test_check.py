@@ -24,7 +24,9 @@ class Means(torch.nn.Module):
         return images.mean((2, 3))[:, [1, 0]]
 
 
-def means(images: NDArray[np.uint8], *, off: float = 0.0) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def means(
+    images: NDArray[np.uint8], groups: NDArray[np.int64] | None = None, *, off: float = 0.0
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     logits = images.mean((1, 2))[:, [1, 0]].astype(np.float32) / 255
     probability = 1 / (1 + np.exp(logits[:, 0] - logits[:, 1]))
     logits[-1] += 4 * off
@@ -36,7 +38,7 @@ def test_by_hand() -> None:
     check = compare(means, Means(), RECORD)
     assert (check.images, check.pictures) == (42, "")
     assert check.probability_error < 1e-6
-    off = compare(lambda images: means(images, off=0.25), Means(), RECORD)
+    off = compare(lambda images, groups: means(images, groups, off=0.25), Means(), RECORD)
     assert off.probability_error == pytest.approx(0.25, abs=1e-5)
     assert off.logit_error == pytest.approx(1.0, abs=1e-5)
     assert not off.passed
@@ -64,9 +66,11 @@ def test_pictures_of_each_class(tiny_data: Path) -> None:
     assert pictures.description == f"42 of {tiny_data} (21 benign, 21 malignant)"
     seen: list[NDArray[np.uint8]] = []
 
-    def watched(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def watched(
+        images: NDArray[np.uint8], groups: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         seen.append(images)
-        return means(images)
+        return means(images, groups)
 
     check = compare(watched, Means(), RECORD, pictures=pictures)
     assert [len(images) for images in seen] == [1, 2, 7, 32, 1, 2, 7, 32]

@@ -102,14 +102,14 @@ def test_every_route_says_the_same(head: str, exported: dict[str, Path], manifes
     run_evaluation(run, manifest, "all", tmp_path / "e", InferenceSettings(threads=1))
     evaluated = rows(tmp_path / "e" / "predictions.csv")
     probability = np.array([float(row["probability"]) for row in evaluated])
-    called = [row["target_predicted"] for row in evaluated]
+    called = [row["prediction"] for row in evaluated]
 
     for source in (run, exported[head]):
         predict(source, manifest, tmp_path / "p.csv")
         predicted = rows(tmp_path / "p.csv")
         assert [row["image_name"] for row in predicted] == [row["image_name"] for row in evaluated]
         np.testing.assert_allclose([float(row["probability"]) for row in predicted], probability, atol=1e-5)
-        assert [row["target"] for row in predicted] == called
+        assert [row["prediction"] for row in predicted] == called
         (tmp_path / "p.csv").unlink()
 
     files = [manifest.parent / f"i{i}.png" for i in range(8)]
@@ -140,11 +140,12 @@ def test_unknown_tones_are_told(exported: dict[str, Path], manifest: Path, tmp_p
         f"note: the tone group of 8 of 8 images is unknown, and {given}; "
         "--with-ita measures them, or --images TABLE.csv with a column group states them\n"
     ) in found.output
-    assert found.output.count("note: ") == 1
+    assert found.output.count("note: the tone group") == 1
     # A plain head has its thresholds alone by group.
     found = predict(exported["plain"], manifest.parent, tmp_path / "r.csv")
     assert "the model uses it: they get the threshold of all images; --with-ita" in found.output
-    assert "note: " not in predict(exported["plain"], manifest.parent, tmp_path / "r.csv", "--threshold", "0.5").output
+    told = predict(exported["plain"], manifest.parent, tmp_path / "r.csv", "--threshold", "0.5").output
+    assert "tone group" not in told
 
 
 def test_with_ita_measures_what_no_table_states(
@@ -169,7 +170,7 @@ def test_with_ita_measures_what_no_table_states(
     probability = [float(row["probability"]) for row in found]
     np.testing.assert_allclose(probability, predictor(files, groups=groups, tta="flips"), atol=1e-6)
     limits = dict(zip((*GROUPS, ""), (*THRESHOLDS, 0.5), strict=True))
-    assert [row["target"] for row in found] == [
+    assert [row["prediction"] for row in found] == [
         str(int(p >= limits[group])) for p, group in zip(probability, groups, strict=True)
     ]
 

@@ -35,7 +35,7 @@ def test_the_pictures_are_those_that_are_trained_on(
     monkeypatch.setattr(preview, "write_grid", lambda pictures, *_: drawn.extend(p for p, _ in pictures))
     manifest, config = read_manifest(tiny_data), config_of(**SMALL, preprocess__colour="cielab")
     assert draw_preview(manifest, config, tmp_path / "s.png", epoch=3, images=20) == (20, [])
-    train = labelled(manifest.split("train"), "train", print)
+    train = labelled(manifest.split("train"), "train")
     plan = epoch_plan(config, train.rows, 3, World())
     loader = NativeLoader(train.images, config.preprocess.resolve(), plan, dtype=np.uint8)
     wanted = np.concatenate([batch.images.copy() for batch in loader])
@@ -69,7 +69,7 @@ def test_captions_say_class_group_and_ita(drawn: Manifest) -> None:
         **{name: [50, 12, 18][i] * np.ones(24) for i, name in enumerate(("skin_l", "skin_a"))},
         skin_b=np.full(24, 18.0),
     )
-    plan = epoch_plan(config, labelled(drawn, "train", print).rows, 0, World())
+    plan = epoch_plan(config, labelled(drawn, "train").rows, 0, World())
     row = plan.index[0]
     kind = ("benign", "malignant")[drawn.targets[row]]
     ita = float(drawn.column("ita")[row])

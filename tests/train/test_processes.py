@@ -96,7 +96,7 @@ def test_the_same_curve_on_one_two_and_four_processes(tiny_config: MakeConfig, t
 
 
 DIES_ONCE = """
-import os, signal, sys
+import logging, os, signal, sys
 from pathlib import Path
 import torch
 from melfast.config.schema import load_config
@@ -112,6 +112,7 @@ def die(seed, at, rank):
     step(seed, at, rank)
 
 loop.seed_step = die
+logging.basicConfig(level=logging.INFO)
 torch.set_num_threads(1)
 run_training(load_config(Path(sys.argv[1]))[0], {}, going_on=False)
 """

@@ -77,7 +77,7 @@ def test_a_run(tiny_config: MakeConfig) -> None:
 
 
 def test_bad_input(tiny_config: MakeConfig) -> None:
-    with pytest.raises(InputError, match=r"optim.sam_rho must be >= 0, got -1"):
+    with pytest.raises(InputError, match=r"OptimConfig: sam_rho must be >= 0, got -1"):
         OptimConfig(sam_rho=-1)
     with pytest.raises(InputError) as caught:
         tiny_config(optim__sam_rho=0.05, train__precision="fp16")
