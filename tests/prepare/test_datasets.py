@@ -591,7 +591,7 @@ def test_targets_to_choose(
             "`target=dx` `positive=WORD,WORD`)",
         ),
         (Choice(target="dx", positive=("mell",)), ": `positive` 'mell' is in no row of 'dx'; there are mel, psoriasis"),
-        (Choice(target="dxx"), ": no column 'dxx'; columns are photo, dx, who, image"),
+        (Choice(target="dxx"), ": no column 'dxx'; columns are photo, dx, who, image; did you mean 'dx'?"),
         (Choice(target="map.yaml"), ":3: dx 'psoriasis' is not in map.yaml"),
         (Choice(patient="whom"), ": no column 'whom'; columns are photo, dx, who, image; did you mean 'who'?"),
     ],
