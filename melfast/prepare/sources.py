@@ -303,16 +303,18 @@ def _one_of_each(paths: list[Path]) -> list[Path]:
 def _nothing(source: Path, tables: dict[Path, str | None], images: list[str]) -> str:
     """The error that nothing was recognised, and what was found instead."""
     reasons = []
+    said = [path for path, kind in tables.items() if kind]
     for path in tables:
         try:
             read_column_names(path)
         except InputError as error:
             reasons.append(str(error).replace(f"{path}: ", f"{path.name} "))
-    if unknown := _names(source, tables, [path for path, kind in tables.items() if kind]):
+            said.append(path)
+    if unknown := _names(source, tables, said):
         reasons.append(f"tables without a column of images that is known: {shortened(unknown)}")
     if images:
-        places = Counter(os.path.dirname(file) for file in images)
-        reasons.append(shortened([f"{place}: {count:,}" for place, count in sorted(places.items())]))
+        places = Counter((os.path.dirname(file), os.path.splitext(file)[1].lower()) for file in images)
+        reasons.append(shortened([f"{place}: {count:,} {suffix}" for (place, suffix), count in sorted(places.items())]))
         return (
             f"{source}: holds images in folders that name no class ({'; '.join(reversed(reasons))}); expected "
             f"{LABELS} or another table, or benign/ and malignant/ folders (`positive=WORD,WORD` names the folders of "

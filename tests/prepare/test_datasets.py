@@ -691,10 +691,10 @@ def test_columns_by_other_names(tmp_path: Path, header: str, choice: Choice) -> 
         (
             {"who.csv": "case,patient\n1,2\n"},
             ("train/Melanoma Nevi and Moles/a.jpg", "train/Eczema/b.jpg"),
-            "holds images in folders that name no class (train/Eczema: 1, train/Melanoma Nevi and Moles: 1; tables "
-            "without a column of images that is known: who.csv); expected labels.csv or another table, or benign/ and "
-            "malignant/ folders (`positive=WORD,WORD` names the folders of the positive class, `unlabelled=True` "
-            "imports without labels)",
+            "holds images in folders that name no class (train/Eczema: 1 .jpg, train/Melanoma Nevi and Moles: 1 .jpg; "
+            "tables without a column of images that is known: who.csv); expected labels.csv or another table, or "
+            "benign/ and malignant/ folders (`positive=WORD,WORD` names the folders of the positive class, "
+            "`unlabelled=True` imports without labels)",
         ),
         (
             {"ham.zip": "x", "readme": "y"},
