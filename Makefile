@@ -25,8 +25,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt $(CORE_SOURCES) | $(BIN)/python
 demo: setup
 	rm -rf demo
 	$(MELFAST) synth demo/data --images 2000 --size 300x225 --sheet demo/sheet.png
-	$(MELFAST) prepare import demo/data --output demo/imported.csv
-	$(MELFAST) prepare split demo/imported.csv --output demo/manifest.csv
+	$(MELFAST) prepare all demo/data --output demo/manifest.csv --no-dedup --no-resize
 	$(MELFAST) train --config configs/quickstart.yaml --data-path demo/manifest.csv --output-dir demo/run
 	$(MELFAST) evaluate --checkpoint demo/run --split valid
 	$(MELFAST) evaluate --checkpoint demo/run --split test

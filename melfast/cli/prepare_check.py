@@ -14,7 +14,7 @@ from melfast.cli.say import say
 @sweep_options
 @click.pass_context
 def command(ctx: click.Context, manifest: Path, output: Path | None, quarantine: Path | None, threads: int) -> None:
-    """Decode every image and mask of MANIFEST in full; put the bad ones aside.
+    """Decode every image and mask of MANIFEST to its end; put the bad ones aside.
 
     Bad images are listed with reasons in a table (--quarantine); nothing is deleted. The exit code
     is 0 when all images are good, or when the good ones were written to --output; else 1.

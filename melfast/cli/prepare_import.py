@@ -57,6 +57,12 @@ def import_options(function: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option("--positive", metavar="WORD,WORD", help="Name the words of the target's column that mean 1."),
             click.option(
+                "--image-column",
+                "image",
+                metavar="COLUMN",
+                help="Name the column of image names or files.  [default: image_name, isic_id, file, …]",
+            ),
+            click.option(
                 "--patient-column",
                 metavar="COLUMN",
                 help="Name the column of patients.  [default: patient_id, Patient, …]",
@@ -85,6 +91,7 @@ def import_from(source: Path, output: Path, options: dict[str, Any]) -> "Importe
     choice = Choice(
         options.pop("target"),
         tuple(word.strip() for word in (options.pop("positive") or "").split(",") if word.strip()),
+        options.pop("image"),
         options.pop("patient_column"),
         options.pop("lesion_column"),
         options.pop("unlabelled"),

@@ -22,14 +22,15 @@ def command(manifest: Path, output: Path, fractions: str, seed: int, force: bool
 
     Images that share a patient, a lesion or a duplicate group stay together; targets and skin-tone
     groups are spread as evenly as that allows. The same seed gives the same split, whatever the
-    order of the rows. Unlabelled images get no split.
+    order of the rows. Unlabelled images get no split. If MANIFEST has training images and none for
+    validation, these are drawn from the training images, and its test images stay.
 
     \b
     Example: melfast prepare split manifest.csv --output split.csv --fractions 0.8,0.1,0.1
     """
     from melfast.data.manifest import read_manifest, write_manifest
     from melfast.io.errors import InputError
-    from melfast.prepare.split import balance, split_manifest, unused_identities
+    from melfast.prepare.split import balance, complete_split, lacks_validation, split_manifest, unused_identities
 
     try:
         wanted = [float(word) for word in fractions.split(",")]
@@ -38,9 +39,9 @@ def command(manifest: Path, output: Path, fractions: str, seed: int, force: bool
             f"expected three numbers as 0.7,0.15,0.15, got {fractions!r}", param_hint="--fractions"
         ) from None
     rows = read_manifest(manifest)
-    if (rows.splits != "").any() and not force:
+    if (rows.splits != "").any() and not (force or lacks_validation(rows)):
         raise InputError(f"{manifest}: has a split already; --force draws a new one")
-    split = split_manifest(rows, wanted, seed)
+    split = (split_manifest if force else complete_split)(rows, wanted, seed)
     lines = balance(split)
     write_manifest(split, output)
     for line in unused_identities(split):

@@ -96,12 +96,13 @@ class Adapter:
                 f"{answers.max():g} for a black and a white image; expected `model_output='logits'`"
             )
         columns = answers.shape[1]
-        classes = tuple(f"class {i}" for i in range(max(columns, 2) - 1))
-        self.record = ModelRecord(
-            re.sub(r"[^A-Za-z0-9_]", "_", path.stem)[:80],
-            self.preprocess,
-            classes=(*classes, "malignant") if columns > 2 else ("benign", "malignant"),
-        )
+        if columns > 2:
+            raise InputError(
+                f"{path}: its output {self.output!r} has {columns} classes, and which of them are malignant is not "
+                "known; expected one output, P(malignant) or its logit, or two, benign and malignant"
+            )
+        name = re.sub(r"[^A-Za-z0-9_]", "_", path.stem)[:80]
+        self.record = ModelRecord(name, self.preprocess, classes=("benign", "malignant"))
         self.assumed = self._in_words(session, columns)
 
     def run(self, session: Any, images_bhw3: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

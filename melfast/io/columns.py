@@ -11,7 +11,8 @@ def canonical(name: str) -> str:
 
 
 def nearest(name: str, present: Iterable[str]) -> str | None:
-    """The column that a name probably misspells, differing by at most one letter in length; None if none is close."""
+    """The column that a name probably misspells, at most one letter longer or shorter, with its first; None if none."""
     spelt = {canonical(column): column for column in present}
-    near = difflib.get_close_matches(canonical(name), spelt, n=3, cutoff=0.85)
-    return next((spelt[word] for word in near if abs(len(word) - len(canonical(name))) <= 1), None)
+    near = difflib.get_close_matches(canonical(name), spelt, n=3, cutoff=0.8)
+    wanted = canonical(name)
+    return next((spelt[word] for word in near if word[0] == wanted[0] and abs(len(word) - len(wanted)) <= 1), None)

@@ -4,7 +4,7 @@ import importlib.util
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,13 +17,19 @@ PLAIN_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".t
 # Suffixes that need a library, and that library.
 RARE_SUFFIXES = {".heic": HEIF_INSTALL, ".heif": HEIF_INSTALL, ".dcm": DICOM_INSTALL, ".avif": AVIF_INSTALL}
 IMAGE_SUFFIXES = (*PLAIN_SUFFIXES, *RARE_SUFFIXES)
-# Folders with thumbnails and archive metadata, from Synology disks and macOS.
-LITTER_FOLDERS = ("@eadir", "__macosx")
+# Folders with thumbnails, archive metadata and deleted files, from network disks, macOS and Windows.
+LITTER_FOLDERS = ("@eadir", "__macosx", "#recycle", "@recycle", "$recycle.bin", "system volume information")
 LITTER = ("thumbs.db", "desktop.ini")
 MASK_FOLDER = re.compile(r"(^|[_\-. ])(masks?|segmentations?)($|[_\-. ])|_lesion$", re.IGNORECASE)
-MASK_SUFFIX = re.compile(r"_(mask|segmentation)$", re.IGNORECASE)
-# ISIC stores superpixel maps next to the photographs.
-SUPERPIXELS = re.compile(r"_superpixels?$", re.IGNORECASE)
+MASK_SUFFIX = re.compile(r"[_\-.](lesion_)?(mask|segmentation|seg|gt)$", re.IGNORECASE)
+# In a folder of masks: PH2, the ISIC Archive of before 2022, and others.
+MASK_AFFIX = re.compile(r"^mask[_\-]|_lesion$|_expert$|_novice$", re.IGNORECASE)
+# Maps that lie beside the photographs: superpixels and attributes (ISIC 2017, 2018), colours (PH2).
+MAPS = {
+    "superpixel maps": re.compile(r"_superpixels?$", re.IGNORECASE),
+    "attribute maps": re.compile(r"_attribute_\w+$", re.IGNORECASE),
+    "colour maps": re.compile(r"_r\d+_label\d+$", re.IGNORECASE),
+}
 
 
 @dataclass(frozen=True)
@@ -108,7 +114,11 @@ def sort_files(files: Iterable[str]) -> Scan:
             images.append(file)
         else:
             others[os.path.splitext(name)[1] or "without a suffix"] += 1
-    return _without(Scan(sorted(images), others), "superpixel maps", lambda file: bool(SUPERPIXELS.search(_stem(file))))
+    found = Scan(sorted(images), others)
+    for kind, suffix in MAPS.items():
+        maps = {file: suffix.sub("", _stem(file)) for file in found.files if suffix.search(_stem(file))}
+        found = _without(found, kind, maps)
+    return found
 
 
 def separate_masks(files: Iterable[str]) -> tuple[list[str], list[str]]:
@@ -126,8 +136,12 @@ def separate_masks(files: Iterable[str]) -> tuple[list[str], list[str]]:
 
 def without_masks(found: Scan) -> Scan:
     """Drops the masks of other images in the list."""
-    masks = set(separate_masks(found.files)[1])
-    return _without(found, "masks", masks.__contains__)
+    return _without(found, "masks", {file: masked_stem(_stem(file)) for file in separate_masks(found.files)[1]})
+
+
+def masked_stem(stem: str) -> str:
+    """The stem of the image that a mask belongs to: x of `x_mask`, `x_segmentation`, `mask_x` and others."""
+    return MASK_AFFIX.sub("", MASK_SUFFIX.sub("", stem))
 
 
 def named_in_utf8(found: Scan) -> Scan:
@@ -136,13 +150,10 @@ def named_in_utf8(found: Scan) -> Scan:
     return Scan(files, found.others + Counter({"whose names are not UTF-8": len(found.files) - len(files)}))
 
 
-def _without(found: Scan, kind: str, is_map: Callable[[str], bool]) -> Scan:
-    """Drops maps of other images, whose names are those of the images plus a suffix."""
-    maps = {file for file in found.files if is_map(file)}
-    if not maps:
-        return found
+def _without(found: Scan, kind: str, maps: Mapping[str, str]) -> Scan:
+    """Drops maps (or masks) of images that are there, given by the stem of their image."""
     photographs = {_stem(file) for file in found.files if file not in maps}
-    left = {file for file in maps if MASK_SUFFIX.sub("", SUPERPIXELS.sub("", _stem(file))) in photographs}
+    left = {file for file, stem in maps.items() if stem in photographs}
     counts = Counter({kind: len(left)}) if left else Counter()
     return Scan([file for file in found.files if file not in left], found.others + counts)
 

@@ -31,7 +31,7 @@ JPEG_MAGIC = b"\xff\xd8\xff"
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 EXIF_MAGIC = b"Exif\0\0"
 ICC_MAGIC = b"ICC_PROFILE\0"
-ORIENTATION_TAG = 0x0112
+ORIENTATION_TAG, EXIF_TAG, INTEROPERABILITY_TAG = 0x0112, 0x8769, 0xA005
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1", b"hevc")
 AVIF_BRANDS = (b"avif", b"avis")
 
@@ -150,6 +150,7 @@ def _jpeg(data: bytes) -> Header:
     """Walks the segments like libjpeg, up to the first scan."""
     frame: tuple[int, bytes] | None = None
     orientation, adobe, jfif, stray, position = 1, -1, False, [], 2
+    exif = b""
     profile: dict[int, bytes] = {}
     for _ in range(MAX_SEGMENTS):
         found = MARKER.search(data, position, position + 0x10000)
@@ -179,6 +180,7 @@ def _jpeg(data: bytes) -> Header:
         elif marker == 0xE0 and body.startswith(b"JFIF\0"):
             jfif = True
         elif marker == 0xE1 and orientation == 1 and body.startswith(EXIF_MAGIC):
+            exif = exif or body[len(EXIF_MAGIC) :]
             orientation = tiff_orientation(body[len(EXIF_MAGIC) :])
         elif marker == 0xE2 and body.startswith(ICC_MAGIC) and len(body) > 14:
             profile[body[12]] = body[14:]
@@ -202,7 +204,7 @@ def _jpeg(data: bytes) -> Header:
         width,
         orientation,
         _jpeg_colour(ids, adobe, jfif),
-        b"".join(profile[part] for part in sorted(profile)),
+        b"".join(profile[part] for part in sorted(profile)) or exif_profile(exif),
         progressive="progressive" in coding,
         scalable=len(ids) == 1 or (luma in NAMED_SAMPLINGS and chroma == {(1, 1)}),
         # A sequential picture whose first scan has all components ends with it.
@@ -368,20 +370,38 @@ PARSERS: dict[str, Callable[[bytes], Header]] = {"JPEG": _jpeg, "PNG": _png, "We
 
 
 def tiff_orientation(tiff: bytes) -> int:
-    """The orientation tag of the first directory of a TIFF structure (Exif 2.32, 4.6.2); 1 if it cannot be read, as
-    in viewers."""
-    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
-    if order is None or len(tiff) < 8:
-        return 1
-    (start,) = struct.unpack_from(order + "I", tiff, 4)
-    if start + 2 > len(tiff):
-        return 1
-    (count,) = struct.unpack_from(order + "H", tiff, start)
-    for entry in range(start + 2, min(start + 2 + 12 * count, len(tiff) - 11), 12):
-        tag, _, _, value = struct.unpack_from(order + "HHIH", tiff, entry)
-        if tag == ORIENTATION_TAG:
-            return value if 1 <= value <= 8 else 1
-    return 1
+    """The orientation tag of a TIFF structure (Exif 2.32, 4.6.2); 1 if it cannot be read, as in viewers."""
+    order, tags = _tiff_tags(tiff)
+    (value,) = struct.unpack_from(order + "H", tags.get(ORIENTATION_TAG, bytes(4)))
+    return value if 1 <= value <= 8 else 1
+
+
+def exif_profile(tiff: bytes) -> bytes:
+    """The profile of Adobe RGB if EXIF alone says so, as cameras write it (DCF 2.0, optional file); b'' otherwise."""
+    index = _tiff_tags(tiff, EXIF_TAG, INTEROPERABILITY_TAG)[1].get(1, b"")
+    return chromatic_profile("Adobe RGB (1998)", gamma=256 / 563) if index == b"R03\0" else b""
+
+
+def _tiff_tags(tiff: bytes, *path: int) -> tuple[str, dict[int, bytes]]:
+    """The byte order, and the 4 bytes of each tag's value; no tags if they cannot be read.
+
+    Args:
+        path: tags that lead from the first directory to another.
+    """
+    order = {b"II": "<", b"MM": ">"}.get(tiff[:2], "")
+    place = tiff[4:8] if order else b""
+    tags: dict[int, bytes] = {}
+    for step in (*path, None):
+        start = struct.unpack(order + "I", place)[0] if len(place) == 4 else 0
+        if not 8 <= start <= len(tiff) - 2:
+            return order or "<", {}
+        (count,) = struct.unpack_from(order + "H", tiff, start)
+        entries = range(start + 2, min(start + 2 + 12 * count, len(tiff) - 11), 12)
+        tags = {}
+        for entry in entries:
+            tags.setdefault(struct.unpack_from(order + "H", tiff, entry)[0], tiff[entry + 8 : entry + 12])
+        place = b"" if step is None else tags.get(step, b"")
+    return order, tags
 
 
 def _describe(data: bytes) -> str:

@@ -3,6 +3,8 @@
 Their headers may be anywhere in the file; the readers used here decode pixels only on request.
 """
 
+import struct
+import warnings
 from collections.abc import Callable
 from io import BytesIO
 from typing import Any, BinaryIO
@@ -11,7 +13,7 @@ from PIL import AvifImagePlugin, Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 from melfast.io.errors import UnreadableError
-from melfast.io.headers import WANTED, Header, cicp_profile, tiff_orientation
+from melfast.io.headers import HEAD, WANTED, Header, cicp_profile, tiff_orientation
 
 # Colours of Pillow modes; other modes are grey or have their own name.
 RGB_MODES = ("RGB", "RGBA", "RGBX", "RGBa", "P", "PA")
@@ -23,6 +25,7 @@ HEIF_INSTALL = "pip install pillow-heif"
 DICOM_INSTALL = "pip install pydicom"
 # Transfer syntaxes (DICOM PS3.5, 10 and A.4).
 UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
+DICOM_NEEDED = ("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation")
 JPEGS = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
 
 
@@ -74,8 +77,39 @@ def heif_header(file: BinaryIO) -> Header:
 
 def avif_header(file: BinaryIO) -> Header:
     image = open_avif(file)
+    if getattr(image, "n_frames", 1) > 1:
+        raise UnreadableError("found an animated AVIF, expected one picture")
+    properties = _avif_properties(file)
+    if (depth := max(properties.get(b"pixi", b"")[5:], default=8)) > 8:
+        raise UnreadableError(f"found a {depth}-bit AVIF, {WANTED}")
+    profile = image.info.get("icc_profile") or b""
+    if not profile and (colour := properties.get(b"colr", b"")).startswith(b"nclx"):
+        profile = cicp_profile("AVIF", *struct.unpack_from(">HH", colour, 4))
     orientation = tiff_orientation(image.info.get("exif", b"").removeprefix(b"Exif\0\0"))
-    return _header("AVIF", image, image.info.get("icc_profile") or b"", orientation)
+    return _header("AVIF", image, profile, orientation)
+
+
+def _avif_properties(file: BinaryIO) -> dict[bytes, bytes]:
+    """The first item property of each kind (ISO/IEC 14496-12, 8.11.14), which Pillow does not give."""
+    file.seek(0)
+    data = file.read(HEAD)
+    for name, skipped in ((b"meta", 4), (b"iprp", 0), (b"ipco", 0)):
+        data = _boxes(data).get(name, b"")[skipped:]
+    return _boxes(data)
+
+
+def _boxes(data: bytes) -> dict[bytes, bytes]:
+    found: dict[bytes, bytes] = {}
+    position = 0
+    while position + 8 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, position)
+        start, length = (16, int.from_bytes(data[position + 8 : position + 16], "big")) if length == 1 else (8, length)
+        length = length or len(data) - position  # 0: to the end
+        if length < start:
+            break
+        found.setdefault(name, data[position + start : position + length])
+        position += length
+    return found
 
 
 def _header(kind: Any, image: Image.Image, profile: bytes, orientation: int = 1) -> Header:
@@ -130,7 +164,12 @@ def _dicom(file: BinaryIO, **options: bool) -> Any:
         import pydicom
     except ImportError:
         raise UnreadableError(f"found a DICOM, which needs a library: {DICOM_INSTALL}") from None
-    return pydicom.dcmread(file, **options)
+    warnings.filterwarnings("ignore", module=r"pydicom\b")  # what is wrong with a file is told as its error
+    dataset = pydicom.dcmread(file, **options)
+    needed = (*DICOM_NEEDED, *(() if options.get("stop_before_pixels") else ("PixelData",)))
+    if lacking := [name for name in needed if name not in dataset]:
+        raise UnreadableError(f"found a truncated or damaged DICOM (no {lacking[0]})")
+    return dataset
 
 
 HEADERS: dict[str, Callable[[BinaryIO], Header]] = {

@@ -71,7 +71,8 @@ def find_images(images: str, lines: Iterable[str] = ()) -> ImageFiles:
         InputError: there are no images, or two have the same name.
     """
     if images == STDIN:
-        return _named([line.rstrip("\r\n") for line in lines if line.strip()], "standard input")
+        listed = [line.rstrip("\r\n").removeprefix("\ufeff") for line in lines]  # of Windows' editors
+        return _named([line for line in listed if line.strip()], "standard input")
     if os.path.isdir(images):  # not Path(images): '' would be the current folder
         folder = without_masks(scan(images))
         if not folder.files:

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from melfast.data.manifest import Manifest, moved
+from melfast.io.errors import InputError
 from melfast.io.files import require_new
 from melfast.io.journal import Journal
 from melfast.prepare import check, dedup, ita, masks, resize
 from melfast.prepare.settings import STEPS, PrepareConfig, StepName
-from melfast.prepare.split import split_manifest, unused_identities
+from melfast.prepare.split import complete_split, lacks_validation, unused_identities
 from melfast.prepare.sweep import Bad, Bar, Result, Step, SweepResult, no_bar, run_step
 
 # Columns that a step fills; a table that already has one of them does not need the step.
@@ -77,10 +78,15 @@ class Plan:
     def require_new_files(self) -> None:
         """Raises InputError if files would be replaced."""
         names = self.rows.image_names
-        if "masks" in self.steps:
-            require_new(self.masks_folder / masks.mask_file(name) for name in names)
-        if "resize" in self.steps:
-            require_new(file for name in names for file in resize.copy_files(self.copies_folder, name))
+        option = "masks_dir"
+        try:
+            if "masks" in self.steps:
+                require_new(self.masks_folder / masks.mask_file(name) for name in names)
+            option = "copies_dir"
+            if "resize" in self.steps:
+                require_new(file for name in names for file in resize.copy_files(self.copies_folder, name))
+        except InputError as error:  # of another data set, perhaps
+            raise InputError(f"{error}, `{option}=FOLDER` names another folder") from None
 
 
 @dataclass(frozen=True)
@@ -122,12 +128,17 @@ def plan_steps(
         column, count = next(((column, count) for column, count in have.items() if count), ("", 0))
         if name == "split" and (rows.targets < 0).all():
             notes.append("split left out: no image is labelled")
+        elif name == "split" and lacks_validation(rows) and not force:
+            notes.append("split: the data set has no validation images; they are drawn from train")
+            chosen.append(name)
         elif count and not force:
             notes.append(f"{name} left out: {count:,} of {len(rows):,} images have {column!r} already")
         else:
             chosen.append(name)
     if "split" in chosen:
-        split_manifest(rows, config.fractions, config.seed)  # raises its errors before the work
+        if force:
+            rows = rows.with_columns(split=[""] * len(rows))
+        complete_split(rows, config.fractions, config.seed)  # raises its errors before the work
     return Plan(moved(rows, output), config, tuple(chosen), notes)
 
 
@@ -210,14 +221,14 @@ def _gather(
     if "ita" in steps:
         rows = ita.with_tones(rows, of("ita"), plan.tones)
         groups = Counter(rows.column("group_str"))
-        names = [*(name for name in ita.TONE_GROUPS[config.tone_groups].names if groups[name]), ""]
+        names = [name for name in (*ita.TONE_GROUPS[config.tone_groups].names, "") if groups[name]]
         summary.append(("ita", ", ".join(f"{name or 'no group'} {groups[name]:,}" for name in names)))
     if "resize" in steps:
         rows = resize.with_resized(rows, of("resize"))
         num_bytes = sum(os.path.getsize(path) for path in rows.image_paths)
         summary.append(("resize", f"{len(rows):,} copies in {plan.copies_folder}, {num_bytes / 2**20:,.1f} MiB"))
     if "split" in steps:
-        rows = split_manifest(rows, config.fractions, config.seed)
+        rows = complete_split(rows, config.fractions, config.seed)
         notes += [f"warning: {line}" for line in unused_identities(rows)]
         splits = Counter(rows.splits.tolist())
         told = ", ".join(f"{name} {splits[name]:,}" for name in ("train", "valid", "test") if splits[name])

@@ -29,14 +29,13 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "mask_path": ("maskpath",),
 }
 # Columns that may contain the label; the first in which all cells are understood is used.
-TARGET_COLUMNS = ("target", "label", "class", "melanoma", "groundtruth", "y")
-MALIGNANT_COLUMNS = ("malignant", "benignmalignant", "malignancy", "benignormalignant")
-
+TARGET_COLUMNS = ("target", "label", "class", "melanoma", "ismelanoma", "groundtruth", "y")
+MALIGNANT_COLUMNS = ("malignant", "ismalignant", "benignmalignant", "malignancy", "benignormalignant")
 
 TARGET_WORDS = {
-    **dict.fromkeys(("0", "0.0", "benign", "false", "no", "non-neoplastic"), "0"),
+    **dict.fromkeys(("0", "0.0", "benign", "false", "no", "negative", "non-neoplastic"), "0"),
     **dict.fromkeys(("not melanoma", "notmelanoma", "non-melanoma", "nonmelanoma", "no melanoma"), "0"),
-    **dict.fromkeys(("1", "1.0", "malignant", "true", "yes"), "1"),
+    **dict.fromkeys(("1", "1.0", "malignant", "true", "yes", "positive"), "1"),
 }
 SPLIT_WORDS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -170,7 +169,11 @@ DATASETS: dict[str, DataSet] = {
         diagnosis=("diagnosis",),
     ),
     "isic2024-truth": DataSet(
-        "ISIC 2024, challenge", ("isic_id", "malignant"), target="", joins=(("GroundTruth", "Supplement"),)
+        "ISIC 2024, challenge",
+        ("isic_id", "malignant"),
+        diagnosis=("iddx_1", "iddx_2", "iddx_3"),
+        target="malignant",
+        joins=(("GroundTruth", "Supplement"),),
     ),
     "csv": DataSet("any other table with a column of image names or files", target=""),
     "folder": DataSet("folders of classes, with or without train, valid and test above them"),

@@ -13,6 +13,7 @@ from melfast.io.tables import MISSING
 # For names that no list can enumerate: `acral nevus`, `melanoma, acral lentiginous`.
 MELANOMA = re.compile(r"(?<!non )(?<!no )(?<!not )\bmelanomas?\b")
 NEVUS = re.compile(r"\b(nevus|nevi|naevus|naevi)\b")
+NEVI = re.compile(r"\b(nevi|naevi|moles)\b")  # beside melanomas, not where one grew: `melanoma, nevi and moles`
 # Levels 1 and 2 of the ISIC Archive.
 ARCHIVE_CLASSES = {"Benign": "0", "Malignant": "1", "Indeterminate": "", "": ""}
 ARCHIVE_MELANOMA = "Malignant melanocytic proliferations (Melanoma)"
@@ -43,7 +44,7 @@ def find_diagnosis(word: str, *, exact: bool = False) -> Diagnosis | None:
     if word in known or exact:
         return known.get(word)
     if MELANOMA.search(word):
-        return known["melanoma"]
+        return None if NEVI.search(word) else known["melanoma"]
     return known["nevus"] if NEVUS.search(word) else None
 
 

@@ -39,18 +39,27 @@ def folder_table(folder: Path, files: list[str], kind: str, any_class: bool) -> 
     Returns:
         The table (located in the folder) with path, split and class, and notes for the user.
     Raises:
-        InputError: no image is in a class folder, or one is in a split folder but not in a class folder.
+        InputError: no image is in a class folder, or one is in a split folder or beside folders of diagnoses but not
+            in a class folder.
     """
     notes: list[str] = []
     parts = _parts(files)
     columns = {"path": files}
     if kind == "folder":
         words = [part[-1] if part else "" for part in parts] if any_class else find_classes(files)
+        beside = (
+            set()
+            if set(words) & set(TARGET_WORDS)
+            else {_parent(file) for file, word in zip(files, words, strict=True) if word}
+        )
         for file, part, word in zip(files, parts, words, strict=True):
-            if part and not word and _split(part[0]):
+            if word or not part:
+                continue
+            unknown = _parent(file) in beside and find_diagnosis(part[-1]) is None
+            if where := "in a split's folder" if _split(part[0]) else "beside folders of classes" if unknown else "":
                 raise InputError(
-                    f"{folder / file}: is in a split's folder but in no class folder, expected benign or malignant, "
-                    "or a diagnosis (for other words: `positive=WORD,WORD`)"
+                    f"{folder / file}: is {where} but in no class folder, expected benign or malignant, or a diagnosis "
+                    "(for other words: `positive=WORD,WORD`)"
                 )
         inside = [i for i, word in enumerate(words) if word]
         if left := [file for file, word in zip(files, words, strict=True) if not word]:
@@ -69,6 +78,11 @@ def folder_table(folder: Path, files: list[str], kind: str, any_class: bool) -> 
         raise InputError(f"{folder}: nothing to import, expected class folders with images")
     frame = pd.DataFrame(columns, dtype=str)
     return Table(folder / "manifest.csv", frame, np.arange(2, len(frame) + 2)), notes
+
+
+def _parent(file: str) -> str:
+    """The folder that holds the folder of a file."""
+    return os.path.dirname(os.path.dirname(file))
 
 
 def _parts(files: list[str]) -> list[list[str]]:

@@ -4,7 +4,7 @@ Columns are renamed, normalised and completed according to the entry of the data
 checked. Other columns are passed through unchanged.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
@@ -46,12 +46,14 @@ class Choice:
     Attributes:
         target: melanoma, malignant, a column, or a YAML file that maps a diagnosis to 0, 1 or nothing.
         positive: words in the target column that mean 1; all others mean 0.
+        image: column of image names or files.
         patient, lesion: columns with ids.
         unlabelled: whether a table may be without labels.
     """
 
     target: str | None = None
     positive: tuple[str, ...] = ()
+    image: str | None = None
     patient: str | None = None
     lesion: str | None = None
     unlabelled: bool = True
@@ -98,20 +100,38 @@ class Draft:
         return [cell.strip() for cell in self.table.frame[name].to_numpy(dtype=object)]
 
     def find(self, *names: str) -> str | None:
-        """The first of some columns that exists, in any spelling."""
-        present = {canonical(column): column for column in reversed(self.table.frame.columns)}
+        """The first of some columns that exists, in any spelling; `name` comes before `dataset.name`."""
+        columns = sorted(map(str, self.table.frame), key=lambda name: "." in name)
+        present = {canonical(column): column for column in reversed(columns)}
         return next((present[name] for name in map(canonical, names) if name in present), None)
 
     def require(self, name: str) -> str:
         """Like `find`, but raises InputError if the column does not exist."""
         if (found := self.find(name)) is None:
-            require_columns(self.table.path, self.table.frame.columns, (name,))
+            require_columns(self.table.path, self.given, (name,))
         return found or name
+
+    @property
+    def given(self) -> list[str]:
+        """The columns that the table had, by its own names."""
+        return [self.used.get(name, name) for name in map(str, self.table.frame) if name not in self.made]
 
     @property
     def unused(self) -> list[str]:
         sources = {name for names in self.used.values() for name in names.split(", ")}
         return [name for name in map(str, self.table.frame) if name not in {*self.used, *sources, *self.made, *COLUMNS}]
+
+
+@dataclass(frozen=True)
+class DiagnosisWords:
+    """The column (or columns) of the diagnoses, its words and their meaning; nothing if there is none."""
+
+    source: str = ""
+    words: list[str] = field(default_factory=list)
+    found: list[Diagnosis | None] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[tuple[str, Diagnosis | None]]:
+        return zip(self.words, self.found, strict=True)
 
 
 def convert_table(table: Table, kind: str, choice: Choice | None = None) -> Draft:
@@ -125,7 +145,7 @@ def convert_table(table: Table, kind: str, choice: Choice | None = None) -> Draf
     draft = Draft(table)
     for name in data_set.header:
         draft.require(name)
-    for old, new in (((choice.patient, "patient_id")), (choice.lesion, "lesion_id")):
+    for old, new in ((choice.image, "path"), (choice.patient, "patient_id"), (choice.lesion, "lesion_id")):
         if old:
             draft.rename(draft.require(old), new)
     for old, new in data_set.columns.items():
@@ -133,6 +153,8 @@ def convert_table(table: Table, kind: str, choice: Choice | None = None) -> Draf
             draft.rename(column, new)
     taken = set(draft.used.values())
     for new, aliases in ALIASES.items():
+        if new == "image_name" and choice.image:
+            continue
         found = next((name for name in map(draft.find, (new, *aliases)) if name and name not in taken), None)
         if found and canonical(found) == "name" and draft.find(*ALIASES["path"]):
             continue  # of the patient, perhaps: the files have theirs
@@ -219,7 +241,10 @@ def shared_folders(paths: Sequence[Sequence[str]]) -> int:
 def _name_images(draft: Draft) -> None:
     frame = draft.table.frame
     if "image_name" not in frame and "path" not in frame:
-        require_columns(draft.table.path, frame.columns, ("image_name",))
+        try:
+            draft.require("image_name")
+        except InputError as error:
+            raise InputError(f"{error} (`image=COLUMN` names it)") from None
     if "image_name" not in frame:
         draft.set("image_name", unique_names(draft.cells("path")))
         draft.used["image_name"] = draft.used["path"]
@@ -247,31 +272,29 @@ def _leave_repeats_out(draft: Draft, kind: str) -> None:
 
 def _label(draft: Draft, data_set: DataSet, choice: Choice) -> None:
     """Sets `diagnosis` and `target` if they can be derived, and notes their source."""
-    source, words, found = _diagnoses(draft, data_set)
+    words = _diagnoses(draft, data_set)
     malignant = draft.find(*MALIGNANT_COLUMNS)
-    if malignant and (values := _understood(draft, malignant)) and malignant == "malignant":
+    if malignant == "malignant" and (values := _understood(draft, malignant)):
         draft.set("malignant", values)
-    rule = _rule(draft, data_set, choice, source, bool(found))
-    if rule:
-        draft.target, values = _targets(draft, rule, choice, source, words, found)
+    if rule := _rule(draft, data_set, choice, words):
+        draft.target, values = _targets(draft, rule, choice, words)
         draft.set("target", values)
-    if not found or "diagnosis_source" in draft.table.frame:  # a manifest has both already
+    if not words.found or "diagnosis_source" in draft.table.frame:  # a manifest has both already
         return
-    if source == "diagnosis":
+    if words.source == "diagnosis":
         draft.rename("diagnosis", "diagnosis_source")
         del draft.used["diagnosis_source"]
         draft.made.add("diagnosis_source")
     else:
-        draft.set("diagnosis_source", words)
-    draft.used["diagnosis"] = source
+        draft.set("diagnosis_source", words.words)
+    draft.used["diagnosis"] = words.source
     # Unrecognised words are kept unchanged.
-    draft.set("diagnosis", [each.name if each else word for word, each in zip(words, found, strict=True)])
+    draft.set("diagnosis", [each.name if each else word for word, each in words])
     if not malignant:
-        draft.set("malignant", [each.malignant if each else "" for each in found])
+        draft.set("malignant", [each.malignant if each else "" for each in words.found])
 
 
-def _diagnoses(draft: Draft, data_set: DataSet) -> tuple[str, list[str], list[Diagnosis | None]]:
-    """The column of the diagnoses, their words and their meaning; nothing if there are none."""
+def _diagnoses(draft: Draft, data_set: DataSet) -> DiagnosisWords:
     columns = data_set.diagnosis or (LEVELS if draft.find(LEVELS[0]) else ())
     present = [column for column in map(draft.find, columns) if column]
     if len(columns) > 1 and present:
@@ -281,18 +304,16 @@ def _diagnoses(draft: Draft, data_set: DataSet) -> tuple[str, list[str], list[Di
                 wanted = ", ".join(word for word in ARCHIVE_CLASSES if word)
                 raise draft.table.error(row, f"{present[0]} must be {wanted} or empty, got {levels[0]!r}")
         words = [next((level for level in reversed(levels) if level), "") for levels in rows]
-        return ", ".join(present), words, [archive_diagnosis(levels) for levels in rows]
+        return DiagnosisWords(", ".join(present), words, list(map(archive_diagnosis, rows)))
     one_hot = [name for name in map(str, draft.table.frame) if find_diagnosis(name, exact=True)]
     if not present and len(one_hot) > 1 and (words := _one_hot(draft, one_hot, data_set)):
-        return ", ".join(one_hot), words, [find_diagnosis(word) for word in words]
+        return DiagnosisWords(", ".join(one_hot), words, list(map(find_diagnosis, words)))
     column = present[0] if present else draft.find(*DIAGNOSIS_COLUMNS)
     if column is None:
-        return "", [], []
+        return DiagnosisWords()
     words = draft.cells(column)
     known = {word: find_diagnosis(data_set.words.get(word, word)) for word in set(words)}
-    if not any(known.values()):  # no diagnoses at all: numbers, another language
-        return column, words, [None] * len(words) if any(words) else []
-    return column, words, [known[word] for word in words]
+    return DiagnosisWords(column, words, [known[word] for word in words] if any(words) else [])
 
 
 def _one_hot(draft: Draft, columns: Sequence[str], data_set: DataSet) -> list[str]:
@@ -320,49 +341,41 @@ def _understood(draft: Draft, column: str) -> list[str]:
     return values if any(values) else []
 
 
-def _rule(draft: Draft, data_set: DataSet, choice: Choice, source: str, diagnosed: bool) -> str:
+def _rule(draft: Draft, data_set: DataSet, choice: Choice, words: DiagnosisWords) -> str:
     """The source of the target: melanoma, malignant, a column or a YAML file; '' for none."""
     if choice.target:
         return choice.target
     if choice.positive:
-        if not (column := source or draft.find(*TARGET_COLUMNS)):
-            require_columns(draft.table.path, draft.table.frame.columns, ("diagnosis",))
-        return column or ""
-    if data_set.target and (diagnosed or data_set.target in draft.table.frame):
+        return words.source or draft.find(*TARGET_COLUMNS) or draft.require("diagnosis")
+    if data_set.target and (words.found or data_set.target in draft.table.frame):
         return data_set.target
-    labels = [column for column in (draft.find(name) for name in TARGET_COLUMNS) if column]
-    if sure := next((column for column in labels if _understood(draft, column)), None):
-        return sure
-    if diagnosed:
-        return "melanoma"
-    if malignant := draft.find(*MALIGNANT_COLUMNS):
-        return malignant
-    return next((column for column in labels if any(draft.cells(column))), "")
+    labels = [column for column in map(draft.find, TARGET_COLUMNS) if column]
+    return (
+        next((column for column in labels if _understood(draft, column)), "")
+        or ("melanoma" if words.found else draft.find(*MALIGNANT_COLUMNS))
+        or next((column for column in labels if any(draft.cells(column))), "")
+    )
 
 
-def _targets(
-    draft: Draft, rule: str, choice: Choice, source: str, words: list[str], found: list[Diagnosis | None]
-) -> tuple[str, list[str]]:
+def _targets(draft: Draft, rule: str, choice: Choice, words: DiagnosisWords) -> tuple[str, list[str]]:
     """The name of the target, and its values."""
     if rule.lower().endswith((".yaml", ".yml")):
-        return f"{Path(rule).name}, of {source!r}", _mapped(draft, Path(rule), source, words, found)
-    if not choice.positive and rule in ("melanoma", "malignant") and rule not in draft.table.frame and found:
-        if rule == "malignant" and (column := draft.find(*MALIGNANT_COLUMNS)):
-            return f"{column!r}", _from_column(draft, column)
-        return f"{rule}, by {source!r}", _from_diagnoses(draft, rule, source, words, found)
+        return f"{Path(rule).name}, of {words.source!r}", _mapped(draft, Path(rule), words)
     if rule == "malignant":
         rule = draft.find(*MALIGNANT_COLUMNS) or rule
-    column = rule if rule == source else draft.require(rule)
-    return f"{column!r}", _from_column(draft, column, choice.positive, words if rule == source else None)
+    if rule in ("melanoma", "malignant") and rule not in draft.table.frame and words.found and not choice.positive:
+        return f"{rule}, by {words.source!r}", _from_diagnoses(draft, rule, words)
+    column = rule if rule == words.source else draft.require(rule)
+    return f"{column!r}", _from_column(draft, column, choice.positive, words.words if rule == words.source else None)
 
 
-def _from_diagnoses(draft: Draft, rule: str, source: str, words: list[str], found: list[Diagnosis | None]) -> list[str]:
+def _from_diagnoses(draft: Draft, rule: str, words: DiagnosisWords) -> list[str]:
     values = []
-    for row, (word, each) in enumerate(zip(words, found, strict=True)):
+    for row, (word, each) in enumerate(words):
         if each is None:
             raise draft.table.error(
                 row,
-                f"{source} {word!r} is no diagnosis that is known: say with `positive` which of its words are "
+                f"{words.source} {word!r} is no diagnosis that is known: say with `positive` which of its words are "
                 "the positive class, or give a table of them with `target=MAP.yaml`",
             )
         values.append(each.melanoma if rule == "melanoma" else each.malignant)
@@ -395,21 +408,21 @@ def _from_column(
     return [TARGET_WORDS.get(word, "") for word in words]
 
 
-def _mapped(draft: Draft, path: Path, source: str, words: list[str], found: list[Diagnosis | None]) -> list[str]:
+def _mapped(draft: Draft, path: Path, words: DiagnosisWords) -> list[str]:
     try:
         table = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
     if not isinstance(table, dict) or not set(table.values()) <= {0, 1, None}:
         raise InputError(f"{path}: expected lines as `melanoma: 1`, `nevus: 0`, or nothing for unlabelled")
-    if not words:
+    if not words.words:
         draft.require("diagnosis")
     known = {str(word).lower(): "" if value is None else str(int(value)) for word, value in table.items()}
     values = []
-    for row, (word, each) in enumerate(zip(words, found, strict=True)):
+    for row, (word, each) in enumerate(words):
         name = each.name if each else ""
         keys = [key for key in (word.lower(), name.lower()) if key in known]
         if not keys and word.lower() not in MISSING:
-            raise draft.table.error(row, f"{source} {word!r} is not in {path}")
+            raise draft.table.error(row, f"{words.source} {word!r} is not in {path}")
         values.append(known[keys[0]] if keys else "")
     return values

@@ -2,17 +2,14 @@
 
 import filecmp
 import os
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from melfast.io.errors import InputError
-from melfast.io.folders import MASK_SUFFIX
+from melfast.io.folders import masked_stem
 from melfast.prepare.importers import image_stem, shared_folders
-
-PH2_SUFFIX = re.compile(r"_lesion$")
 
 
 @dataclass(frozen=True)
@@ -92,7 +89,7 @@ def index_images(folder: str, files: Iterable[str]) -> FileIndex:
 
 
 def index_masks(folder: str, files: Iterable[str]) -> FileIndex:
-    """Masks by the stem of their image: `x.png`, `x_mask.jpg` and `x_segmentation.png` are x's."""
+    """Masks by the stem of their image: `x.png`, `x_mask.jpg`, `mask_x.png` and `x_segmentation.png` are x's."""
     return FileIndex(folder, _by_stem(files, masks=True), "masks")
 
 
@@ -101,7 +98,7 @@ def _by_stem(files: Iterable[str], masks: bool = False) -> dict[str, list[str]]:
     for file in files:
         stem = _stem(file)
         if masks:
-            stem = PH2_SUFFIX.sub("", MASK_SUFFIX.sub("", stem))
+            stem = masked_stem(stem)
         found.setdefault(stem, []).append(file)
     return found
 

@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -15,7 +16,7 @@ from melfast.io.errors import InputError
 from melfast.io.files import atomic_path
 from melfast.io.folders import named_in_utf8, none_found, scan, scan_images, separate_masks
 from melfast.io.log import logger
-from melfast.io.tables import TABLE_SUFFIXES, Table, read_column_names, read_table, shortened, write_csv
+from melfast.io.tables import TABLE_SUFFIXES, Table, read_column_names, read_table, record_files, shortened, write_csv
 from melfast.io.words import check_words
 from melfast.prepare.datasets import DATASETS, FOLDER_KINDS, HEADERLESS, SPLIT_WORDS, recognise_dataset
 from melfast.prepare.folders import find_classes, folder_table
@@ -28,6 +29,7 @@ KINDS = ("auto", *DATASETS)
 # Among several tables in a folder, the one with this name is used.
 LABELS = "labels.csv"
 MISSING_COLUMNS = ("image_name", "reason")  # of the list of images without a file
+ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"}
 TABLE_DEPTH = 3  # depth of folders below the source that are searched for tables
 
 OnMissing = Literal["error", "drop", "keep"]
@@ -58,10 +60,11 @@ class Imported:
 
 @dataclass(frozen=True)
 class SourceLayout:
-    """Tables of one kind, or none for a folder of images or classes."""
+    """Tables of one kind, or none for a folder of images or classes; each table may be one split."""
 
     kind: str
     tables: tuple[Path, ...] = ()
+    splits: tuple[str, ...] = ()
     unused: list[str] = field(default_factory=list)
 
 
@@ -157,21 +160,21 @@ def _table_draft(source: Path, found: SourceLayout, choice: Choice) -> Draft:
         if splits := _beside(path, DATASETS[found.kind].row_splits):
             table = split_rows(table, splits)
         drafts.append(convert_table(table, found.kind, choice))
-    pairs = [(path, draft) for path, draft in zip(found.tables, drafts, strict=True)]
-    pairs = [(path, draft) for path, draft in pairs if draft.target] or pairs
-    if left := [os.path.relpath(path, source) for path in found.tables if path not in dict(pairs)]:
-        found.unused.extend(left)
-    if len(pairs) == 1:
-        return pairs[0][1]
-    for path, draft in pairs:
+    several = list(zip(found.tables, drafts, found.splits or [""], strict=True))
+    several = [each for each in several if each[1].target] or several
+    used = {path for path, *_ in several}
+    found.unused.extend(os.path.relpath(path, source) for path in found.tables if path not in used)
+    if len(several) == 1:
+        return several[0][1]
+    for path, draft, split in several:
         prefix = relative_folder(str(path.parent.resolve()), source.resolve())
         draft.set("path", [os.path.join(prefix, cell) if cell else "" for cell in draft.cells("path")])
-        draft.set("split", [_split_of(path, source)] * len(draft.table.frame))
+        draft.set("split", [split] * len(draft.table.frame))
         draft.notes[:] = [f"{path.name}: {note}" for note in draft.notes]
-    drafts = [draft for _, draft in pairs]
+    drafts = [draft for _, draft, _ in several]
     frame = pd.concat([draft.table.frame for draft in drafts], ignore_index=True).fillna("")
     lines = np.concatenate([draft.table.lines for draft in drafts])
-    joined = shortened([os.path.relpath(path, source) for path, _ in pairs])
+    joined = shortened([os.path.relpath(path, source) for path, *_ in several])
     notes = [f"tables joined: {joined}", *(note for draft in drafts for note in draft.notes)]
     both = Draft(Table(source / "manifest.csv", frame, lines), notes, drafts[0].target, drafts[0].used, drafts[0].made)
     if any(both.cells("path")) and both.table.frame["image_name"].duplicated().any():
@@ -190,10 +193,18 @@ def _side_tables(path: Path, kind: str) -> list[Path]:
 
 
 def _beside(path: Path, names: Sequence[str]) -> list[Path]:
-    """The files with the given names in the folder of a table or beside it; [] if one is missing."""
-    places = (path.parent, path.parent.parent, *sorted(path.parent.parent.glob("*/")))
+    """The files with the given names in the folder of a table, below or beside it; [] if one is missing."""
+    places = [place for near in (path.parent, path.parent.parent) for place in (near, *sorted(near.glob("*/")))]
     found = [next((place / name for place in places if (place / name).is_file()), None) for name in names]
     return [file for file in found if file] if all(found) else []
+
+
+def _splits(kind: str, paths: Sequence[Path], source: Path) -> tuple[str, ...]:
+    """The splits that some tables of one data set are; () if they are not."""
+    splits = [_split_of(path, source) for path in paths]
+    if kind != "csv" and splits.count("") == 1 and "train" not in splits:
+        splits[splits.index("")] = "train"  # HAM10000, beside the test set of ISIC 2018
+    return tuple(splits) if len(paths) > 1 and all(splits) and len(set(splits)) == len(splits) else ()
 
 
 def _split_of(path: Path, source: Path) -> str:
@@ -213,36 +224,43 @@ def _find(source: Path, kind: str, choice: Choice) -> SourceLayout:
     if kind in FOLDER_KINDS:
         return SourceLayout(kind)
     tables = dict(_tables(source))
-    kinds: dict[str, list[Path]] = {}
-    for path, known in tables.items():
-        if known and (known == kind or (kind == "auto" and known != "csv")):
-            kinds.setdefault(known, []).append(path)
-    if (source / LABELS).is_file():
-        kinds = {(tables.get(source / LABELS) or "csv") if kind == "auto" else kind: [source / LABELS]}
-    labelled = {each: paths for each, paths in kinds.items() if DATASETS[each].labelled}
-    kinds = labelled or kinds
     images, _ = separate_masks(scan_images(source))
-    if kind == "auto" and source / LABELS not in tables:
-        classes = any(find_classes(images)) or bool(choice.positive and not kinds and not tables)
-        if classes:
-            kinds["folder"] = []
-        elif not kinds and (plain := [path for path, known in tables.items() if known == "csv" and _plausible(path)]):
-            # A manifest was made of another table, if there is one.
-            kinds["csv"] = [path for path in plain if not set(REQUIRED) <= set(read_column_names(path))] or plain
-    kinds = {each: _one_of_each(paths) for each, paths in kinds.items()}
-    listed = [f"{os.path.relpath(path, source)} ({each})" for each, paths in kinds.items() for path in paths]
-    if "folder" in kinds:
-        listed.append("class folders (folder)")
+    kinds = _candidates(source, kind, tables, any(find_classes(images)) or bool(choice.positive and not tables))
     name, paths = next(iter(kinds.items()), ("", []))
-    if len(kinds) == 1 and (len(listed) == 1 or _splits(paths, source)):
+    splits = _splits(name, paths, source)
+    if len(kinds) == 1 and (len(paths) < 2 or splits):
         sides = [file for path in paths for file in _side_tables(path, name)]
         sides += _beside(paths[0], DATASETS[name].row_splits) if paths else []
-        return SourceLayout(name, tuple(paths), _names(source, tables, [*paths, *sides]))
-    if listed:
+        return SourceLayout(name, tuple(paths), splits, _names(source, tables, [*paths, *sides]))
+    if kinds:
+        listed = [f"{os.path.relpath(path, source)} ({each})" for each, paths in kinds.items() for path in paths]
+        listed += ["class folders (folder)"] if "folder" in kinds else []
         raise InputError(f"{source}: holds {' and '.join(listed)}: name one as SOURCE, or its kind by `kind`")
-    if any(os.path.dirname(file) in ("", "images") for file in images):
-        return SourceLayout("images", (), _names(source, tables, []))
+    if images and (choice.unlabelled or any(os.path.dirname(file) in ("", "images") for file in images)):
+        return SourceLayout("images", unused=_names(source, tables, []))
     raise InputError(_nothing(source, tables, images))
+
+
+def _candidates(source: Path, kind: str, tables: dict[Path, str | None], classes: bool) -> dict[str, list[Path]]:
+    """The kinds that a folder may be imported as, with their tables; none for `folder`."""
+    labels = source / LABELS
+    if labels.is_file():
+        return {(tables.get(labels) or "csv") if kind == "auto" else kind: [labels]}
+    if kind == "auto":
+        known = [(each, path) for path, each in tables.items() if each and each != "csv"]
+    else:
+        known = [(kind, path) for path, each in tables.items() if each == kind]
+    found: dict[str, list[Path]] = {}
+    for each, path in [pair for pair in known if DATASETS[pair[0]].labelled] or known:
+        found.setdefault(each, []).append(path)
+    if kind == "auto" and classes:
+        found["folder"] = []
+    elif (
+        kind == "auto" and not found and (plain := [p for p, each in tables.items() if each == "csv" and _plausible(p)])
+    ):
+        # A manifest was made of another table, if there is one.
+        found["csv"] = [path for path in plain if not set(REQUIRED) <= set(read_column_names(path))] or plain
+    return {each: _one_of_each(paths) for each, paths in found.items()}
 
 
 def _names(source: Path, tables: dict[Path, str | None], used: Sequence[Path]) -> list[str]:
@@ -256,13 +274,21 @@ def _tables(folder: Path) -> Iterator[tuple[Path, str | None]]:
     for root, folders, names in os.walk(folder):
         depth = len(Path(root).relative_to(folder).parts)
         folders[:] = sorted(name for name in folders if not name.startswith(".") and depth < TABLE_DEPTH)
-        for path in (Path(root, name) for name in sorted(names)):
-            # Harvard Dataverse provides HAM10000_metadata without a suffix.
-            if path.suffix.lower() in TABLE_SUFFIXES or path.name == "HAM10000_metadata":
-                try:
-                    yield path, recognise_dataset(read_column_names(path))
-                except InputError:
-                    yield path, None
+        tables = [path for path in (Path(root, name) for name in sorted(names)) if _is_table(path)]
+        for path in [Path(root), *tables] if record_files(Path(root)) else tables:
+            try:
+                yield path, recognise_dataset(read_column_names(path))
+            except InputError:
+                yield path, None
+
+
+def _is_table(path: Path) -> bool:
+    """Judges a file by its name; a JSON file is one if it is a list."""
+    if path.suffix.lower() == ".json":
+        with suppress(OSError), open(path, "rb") as file:
+            return file.read(64).lstrip().startswith(b"[")
+    # Harvard Dataverse provides HAM10000_metadata without a suffix.
+    return path.suffix.lower() in TABLE_SUFFIXES or path.name == "HAM10000_metadata"
 
 
 def _plausible(path: Path) -> bool:
@@ -276,25 +302,33 @@ def _one_of_each(paths: list[Path]) -> list[Path]:
     return sorted(first.values())
 
 
-def _splits(paths: list[Path], source: Path) -> bool:
-    """Whether some tables are the splits of one data set."""
-    splits = [_split_of(path, source) for path in paths]
-    return len(paths) > 1 and all(splits) and len(set(splits)) == len(splits)
-
-
 def _nothing(source: Path, tables: dict[Path, str | None], images: list[str]) -> str:
     """The error that nothing was recognised, and what was found instead."""
     reasons = []
+    said = [path for path, kind in tables.items() if kind]
     for path in tables:
         try:
             read_column_names(path)
         except InputError as error:
             reasons.append(str(error).replace(f"{path}: ", f"{path.name} "))
-    suffixes = Counter(path.suffix.lower() for path in source.rglob("*") if path.is_file() and path.suffix)
+            said.append(path)
+    if unknown := _names(source, tables, said):
+        reasons.append(f"tables without a column of images that is known: {shortened(unknown)}")
+    if images:
+        places = Counter((os.path.dirname(file), os.path.splitext(file)[1].lower()) for file in images)
+        reasons.append(shortened([f"{place}: {count:,} {suffix}" for (place, suffix), count in sorted(places.items())]))
+        return (
+            f"{source}: holds images in folders that name no class ({'; '.join(reversed(reasons))}); expected "
+            f"{LABELS} or another table, or benign/ and malignant/ folders (`positive=WORD,WORD` names the folders of "
+            "the positive class, `unlabelled=True` imports without labels)"
+        )
+    suffixes = Counter(path.suffix.lower() or "without a suffix" for path in source.rglob("*") if path.is_file())
     there = shortened([f"{count:,} {suffix}" for suffix, count in suffixes.most_common()]) or "nothing"
+    packed = "; unpack the archives" if set(suffixes) & ARCHIVES else ""
     return (
-        f"{source}: nothing known found ({'; '.join([f'it holds {there}', *reasons])}); expected {LABELS} or another "
-        "table, benign/ and malignant/ folders, or images (melfast prepare import --list tells the known data sets)"
+        f"{source}: nothing known found ({'; '.join([f'it holds {there}{packed}', *reasons])}); expected {LABELS} or "
+        "another table, benign/ and malignant/ folders, or images (melfast prepare import --list tells the known data "
+        "sets)"
     )
 
 
@@ -308,9 +342,8 @@ def _require_labels(source: Path, found: SourceLayout, draft: Draft, unlabelled:
                 f"{source}: holds images without labels, and tables that were not used: {shortened(found.unused)}; "
                 "name one as SOURCE, or say `unlabelled=True`"
             )
-        columns = ", ".join(name for name in map(str, draft.table.frame) if name not in draft.made)
         raise InputError(
-            f"{draft.table.path}: no column 'target'; columns are {columns} "
+            f"{draft.table.path}: no column 'target'; columns are {', '.join(draft.given)} "
             "(`target=COLUMN` names it, `unlabelled=True` imports without)"
         )
     draft.notes.append("no labels: all images are unlabelled")
@@ -331,7 +364,8 @@ def _find_images(draft: Draft, root: Path, images: Path | None, on_missing: OnMi
     paths = _existing([_under(images, folder, cell) for cell in given], folder)
     where = str(images or root)
     if not all(paths):
-        index, left = _image_index(root, images)
+        records = draft.table.path.is_dir() or draft.table.path.suffix.lower() == ".json"
+        index, left = _image_index(root, images, [".json"] if records else [])
         draft.notes += left
         where = index.folder
         names = [cell or name for cell, name in zip(given, draft.cells("image_name"), strict=True)]
@@ -355,6 +389,7 @@ def _find_images(draft: Draft, root: Path, images: Path | None, on_missing: OnMi
         packed = sorted(root.glob("*.hdf5"))
         hint = index.hint([cell for cell, path in zip(cells, paths, strict=True) if not path])
         hint = f"; they may be in {packed[0].name}: 'melfast prepare import' unpacks it" if packed else hint
+        hint += "".join(f"; {line}" for line in left)
         raise InputError(
             f"{draft.table.path}: {len(names)} of {len(paths)} listed images are not in {where}: {listed}{hint} "
             "(`images` names another folder, `on_missing=drop` leaves them out)"
@@ -393,12 +428,12 @@ def _require_masks(draft: Draft) -> None:
         raise InputError(f"{draft.table.path}: {len(missing)} listed masks are missing: {shortened(missing)}")
 
 
-def _image_index(root: Path, images: Path | None) -> tuple[FileIndex, tuple[str, ...]]:
-    """The images, and a note on files that are none; tables are not counted among these."""
+def _image_index(root: Path, images: Path | None, tables: Sequence[str]) -> tuple[FileIndex, tuple[str, ...]]:
+    """The images, and a note on files that are none; those of tables are not counted among these."""
     folder = images or (root / "images" if (root / "images").is_dir() else root)
     found = scan(folder)
     return index_images(str(folder), separate_masks(found.files)[0]), found.notes(
-        *TABLE_SUFFIXES, ".hdf5", "without a suffix"
+        *TABLE_SUFFIXES, *tables, ".hdf5", "without a suffix"
     )
 
 

@@ -22,7 +22,7 @@ IDENTITY = re.compile(
     r" ?(id|ids|uid|no|nr|num|number|nummer|numero|code|codigo|key|ref|hash|name|index)?$|^(id|pid|uid|mrn)$"
 )
 NUMBERED = re.compile(r"[A-Za-z]+[ _-]?\d{3,}")
-FLAGS = {"0", "1", "0.0", "1.0", "yes", "no", "true", "false", "y", "n"}
+FLAGS = {"0", "1", "0.0", "1.0", "yes", "no", "true", "false", "y", "n", "x"}
 # Images that share one of these stay in one split; duplicate_group comes from 'melfast prepare dedup'.
 IDS = {"patient_id": "patient", "lesion_id": "lesion", "duplicate_group": "duplicate group"}
 
@@ -48,6 +48,28 @@ def split_manifest(manifest: Manifest, fractions: Sequence[float] = FRACTIONS, s
                 f"or images cannot be divided {' : '.join(f'{f:g}' for f in wanted)}"
             )
     return manifest.with_columns(split=names)
+
+
+def lacks_validation(manifest: Manifest) -> bool:
+    """Whether a data set is split into images to train on and images to test on alone."""
+    splits = set(manifest.splits)
+    return "train" in splits and "valid" not in splits
+
+
+def complete_split(manifest: Manifest, fractions: Sequence[float] = FRACTIONS, seed: int = 0) -> Manifest:
+    """`split_manifest`; if the manifest only lacks validation images, draws these from train and keeps the rest.
+
+    Raises:
+        InputError: as split_manifest.
+    """
+    if not lacks_validation(manifest):
+        return split_manifest(manifest, fractions, seed)
+    train, valid, _ = _require_fractions(fractions)
+    rows = np.flatnonzero(manifest.splits == "train")
+    splits = manifest.splits.copy()
+    shares = (train / (train + valid), valid / (train + valid), 0.0)
+    splits[rows] = split_manifest(manifest.select(rows), shares, seed).splits
+    return manifest.with_columns(split=splits)
 
 
 def deal(manifest: Manifest, fractions: NDArray[np.float64], seed: int = 0) -> NDArray[np.intp]:

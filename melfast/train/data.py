@@ -20,7 +20,7 @@ from melfast.prepare.all import plan_steps, prepare
 from melfast.prepare.folds import fold_manifest
 from melfast.prepare.settings import PrepareConfig
 from melfast.prepare.sources import import_dataset
-from melfast.prepare.split import require_disjoint, split_manifest, unused_identities
+from melfast.prepare.split import complete_split, lacks_validation, require_disjoint, unused_identities
 from melfast.prepare.sweep import bar_of, write_quarantine
 
 MANIFEST = "manifest.csv"
@@ -96,10 +96,11 @@ def write_run_manifest(settings: Config, run: Path, set_by_user: set[str], progr
         _warn_unused(set_by_user & {"data.split"}, f"data.fold {config.fold} splits")
         manifest = fold_manifest(manifest, config.fold, config.split_seed)
         logger.info(f"{source}: fold {config.fold}, drawn with seed {config.split_seed}")
-    elif (manifest.splits == "").all():
-        manifest = split_manifest(manifest, config.split, config.split_seed)
+    elif (manifest.splits == "").all() or lacks_validation(manifest):
         shares = " : ".join(f"{share:g}" for share in config.split)
-        logger.info(f"{source}: split {shares} with seed {config.split_seed}")
+        drawn = "validation images drawn from train" if lacks_validation(manifest) else f"split {shares}"
+        manifest = complete_split(manifest, config.split, config.split_seed)
+        logger.info(f"{source}: {drawn} with seed {config.split_seed}")
     else:
         unused = set_by_user & {"data.split", "data.split_seed"}
         _warn_unused(unused, f"{source} has a split already")

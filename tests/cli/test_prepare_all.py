@@ -165,7 +165,8 @@ def test_a_second_run_has_nothing_to_do(data: Path) -> None:
     done(*ALL)
     before = tree(data / "all")
     refused = melfast(*ALL)
-    assert str(refused.exception).endswith("already exists; --force replaces it")
+    hint = "already exists; --force replaces it, --masks-dir FOLDER names another folder"
+    assert str(refused.exception).endswith(hint)
     done(*ALL, "--force")
     assert tree(data / "all") == before
 

@@ -147,6 +147,16 @@ def test_a_size_that_the_graph_does_not_bear(tmp_path: Path) -> None:
         OnnxEngine(path, foreign=Foreign((8, 8), "rgb"))
 
 
+def test_classes_that_nobody_names_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.onnx", PLANES, channels=(0, 1, 2))
+    with pytest.raises(InputError) as caught:
+        OnnxEngine(path, foreign=Foreign(colour="rgb"))
+    assert str(caught.value) == (
+        f"{path}: its output 'y' has 3 classes, and which of them are malignant is not known; expected one output, "
+        "P(malignant) or its logit, or two, benign and malignant"
+    )
+
+
 def normal(images: np.ndarray) -> np.ndarray:
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     return ((images / 255 - mean) / std).transpose(0, 3, 1, 2).astype(np.float32)

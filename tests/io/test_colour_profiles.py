@@ -130,3 +130,34 @@ def test_ita_of_a_wide_photograph(real_data: Path) -> None:
             plain = np.asarray(image)
         one, other = estimate_tone(plain).ita_deg, estimate_tone(decode_image(buffer.getvalue())).ita_deg
         assert abs(one - other) < 0.3
+
+
+def interoperability(order: str, index: bytes) -> bytes:
+    """EXIF with an interoperability index in a directory of the EXIF directory, which Pillow does not write."""
+    entries = ((0x8769, 4, struct.pack(order + "I", 26)), (0xA005, 4, struct.pack(order + "I", 44)), (1, 2, index))
+    tiff = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(order + "I", 8)
+    for tag, kind, value in entries:
+        count = 4 if kind == 2 else 1
+        tiff += struct.pack(order + "HHHI", 1, tag, kind, count) + value + bytes(4)
+    return b"Exif\0\0" + tiff
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_adobe_rgb_that_a_camera_states_in_exif_alone(order: str) -> None:
+    skin = skin_rgb(96, 128)
+
+    def jpeg(index: bytes, **options: object) -> np.ndarray:
+        buffer = io.BytesIO()
+        exif = interoperability(order, index)
+        Image.fromarray(skin).save(buffer, "JPEG", quality=97, subsampling=0, exif=exif, **options)
+        return decode_image(buffer.getvalue()).astype(int)
+
+    assert np.abs(jpeg(b"R98\0") - skin).mean() < 1
+    assert np.abs(jpeg(b"R03\0") - as_srgb(skin, "Adobe RGB (1998)", 256 / 563)).mean() < 1
+    # A profile is surer.
+    assert (
+        np.abs(
+            jpeg(b"R03\0", icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()) - skin
+        ).mean()
+        < 1
+    )

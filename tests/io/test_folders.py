@@ -19,6 +19,7 @@ def test_what_is_not_read_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyP
     images = ("a.jpg", "b.JPE", "c.jfif", "d.webp", "e.bmp", "f.tif", "g/h.TIFF")
     fill(tmp_path, *images, "i.HEIC", "j/k.heic", "l.dcm", "m.psd", "README")
     fill(tmp_path, ".hidden", "Thumbs.db", "@eaDir/a.jpg/SYNOPHOTO_THUMB_S.jpg", "__MACOSX/._a.jpg")
+    fill(tmp_path, "#recycle/a.jpg", "@Recycle/a.jpg", "$RECYCLE.BIN/S-1/a.jpg", "System Volume Information/a.jpg")
     found = scan(tmp_path)
     assert found.files == sorted(images)
     hint = "(to read them: pip install pillow-heif; pip install pydicom)"
@@ -42,12 +43,24 @@ def test_maps_of_photographs_are_no_photographs(tmp_path: Path) -> None:
         "x_segmentation.png",
         "masks/x.png",
         "y_mask.png",
+        "x_attribute_milia_like_cyst.png",
+        "x_roi/x_R1_Label4.bmp",
+        "x_lesion/x_lesion.bmp",
+        "masks/mask-x.png",
+        "x-seg.png",
+        "masks/x_lesion_mask.png",
     )
     found = scan(tmp_path)
-    assert found.files == ["alone_superpixels.png", "masks/x.png", "x.jpg", "x_segmentation.png", "y_mask.png"]
+    alone, masks = (
+        ["alone_superpixels.png", "y_mask.png"],
+        ["masks/mask-x.png", "masks/x.png", "masks/x_lesion_mask.png"],
+    )
+    assert found.notes() == ("not read: 1 attribute maps, 1 colour maps, 1 superpixel maps",)
+    of_x = ["x-seg.png", "x_lesion/x_lesion.bmp", "x_segmentation.png"]
+    assert found.files == sorted([*alone, *masks, *of_x, "x.jpg"])
     photographs = without_masks(found)
     assert photographs.files == ["alone_superpixels.png", "x.jpg", "y_mask.png"]
-    assert photographs.notes() == ("not read: 2 masks, 1 superpixel maps",)
+    assert photographs.notes() == ("not read: 6 masks, 1 attribute maps, 1 colour maps, 1 superpixel maps",)
 
 
 def test_a_folder_of_other_files_alone(tmp_path: Path) -> None:

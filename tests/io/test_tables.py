@@ -2,8 +2,8 @@ import codecs
 import os
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 
 from melfast.io.columns import nearest
@@ -65,6 +65,11 @@ def test_commas_in_quotes_and_tabs(tmp_path: Path) -> None:
         (b"a,b\nx,1\n\xe9,2\n", "t.csv:3: is not UTF-8 (byte 0xe9); save as UTF-8"),
         ("a,b\n1,2\n".encode("utf-16")[:-1], "t.csv:2: is not UTF-8 (byte 0x0a); save as UTF-8"),
         (b'a,b\nx,1\n"y,2\n', "t.csv:3: is not valid CSV: unexpected end of data"),
+        (b",,\n,\n", "t.csv: is empty, expected a header"),
+        (b"a\n1,2\n", "t.csv:2: found 2 cells, expected 1 as in the header"),
+        (b"PK\3\4..", "t.csv: is a ZIP archive or an OpenDocument sheet; unpack it, or save it as CSV"),
+        (b"\x1f\x8b..", "t.csv: is a gzip archive; unpack it"),
+        (b"\xd0\xcf\x11\xe0..", "t.csv: is an Excel workbook of before 2007 (.xls); save it as .xlsx or CSV"),
     ],
 )
 def test_bad_files(tmp_path: Path, text: bytes, message: str) -> None:
@@ -85,6 +90,9 @@ def test_bad_files(tmp_path: Path, text: bytes, message: str) -> None:
         ("a\tb\r\n1\t2\r\n".encode("utf-16"), [2]),
         (codecs.BOM_UTF16_BE + "a\tb\n1\t2\n".encode("utf-16-be"), [2]),
         ("|| a  ||  b ||\n|| 1 || 2 ||\n\na: what it means\n", [2]),
+        ('"A study, of skin",,,,\n\na,b,,,\n1,2,,,,\n', [4]),
+        ("Study;\na;b\n1;2\n", [3]),
+        ("# exported\na\tb\n1\t2\n", [3]),
     ],
 )
 def test_dialects(tmp_path: Path, text: str | bytes, lines: list[int]) -> None:
@@ -109,23 +117,56 @@ def test_json_lines(tmp_path: Path) -> None:
         read_table(path)
 
 
+def test_json_list(tmp_path: Path) -> None:
+    path = tmp_path / "labels.json"
+    path.write_text('[\n {"file": "a.jpg", "by": {"who": "x", "year": 5}},\n {"file": "b.jpg"}\n]\n')
+    table = read_table(path)
+    assert table.frame.to_dict("list") == {"file": ["a.jpg", "b.jpg"], "by.who": ["x", ""], "by.year": ["5", ""]}
+    assert table.lines.tolist() == [2, 3]
+    assert read_column_names(path) == ["file", "by.who", "by.year"]
+    path.write_text('[\n {"file": "a.jpg"},\n {"file": \n')
+    with pytest.raises(InputError, match=r"labels\.json:3: is no JSON object$"):
+        read_table(path)
+
+
+def test_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "t.parquet"
+    pd.DataFrame({"image": ["a", "b"], "target": [1, None]}).to_parquet(path)
+    assert read_table(path).frame.to_dict("list") == {"image": ["a", "b"], "target": ["1.0", ""]}
+    path.write_bytes(b"PAR1")
+    with pytest.raises(InputError, match=r"t\.parquet: is no Parquet file that can be read \(.*\); save it as CSV$"):
+        read_table(path)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(InputError, match=r"t\.parquet: is a Parquet file: pip install pyarrow, or save it as CSV$"):
+        read_table(path)
+
+
 def test_a_workbook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Book:  # openpyxl's face, as far as it is used: a title, a legend and a table below
-        values = (("PH2", None), (None,), ("name", "Melanoma\n(X)", None), (7, "X", None), (None, None), (8, None, 2.5))
-
-        def __init__(self, path: Path, **options: bool) -> None:
-            assert options == {"read_only": True, "data_only": True}
-            self.worksheets = [self]
-
-    path = table_file(tmp_path, b"PK").rename(tmp_path / "t.xlsx")
-    monkeypatch.setitem(sys.modules, "openpyxl", SimpleNamespace(load_workbook=Book))
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    # A title, a legend and a table below, as PH2's; its second sheet is not read.
+    for row in (("PH2", None), (None,), ("name", "Melanoma\n(X)", None), (7, "X", None), (None, None), (8, None, 2.5)):
+        book.active.append(row)
+    book.create_sheet("legend").append(("x", "y"))
+    path = tmp_path / "t.xlsx"
+    book.save(path)
     table = read_table(path)
     assert table.frame.to_dict("list") == {"name": ["7", "8"], "Melanoma (X)": ["X", ""], "Unnamed: 2": ["", "2.5"]}
     assert table.lines.tolist() == [4, 6]
+    path.write_bytes(path.read_bytes()[:900])
+    with pytest.raises(
+        InputError, match=r"t\.xlsx: is no Excel workbook \(\.xlsx\) that can be read \(.*\); save it as CSV$"
+    ):
+        read_table(path)
     monkeypatch.setitem(sys.modules, "openpyxl", None)
     with pytest.raises(InputError) as caught:
         read_table(path)
     assert str(caught.value) == f"{path}: is an Excel workbook: pip install openpyxl, or save it as CSV"
+    path.write_bytes(b"\xd0\xcf\x11\xe0")
+    with pytest.raises(
+        InputError, match=r"t\.xlsx: is an Excel workbook of before 2007 \(\.xls\); save it as \.xlsx or CSV$"
+    ):
+        read_table(path)
 
 
 def test_no_file(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_no_images(tmp_path: Path) -> None:
 
 
 def test_list_of_lines() -> None:
-    files = find_images("-", ["a/x.jpg\n", "\n", "b/y z.png\r\n"])
+    files = find_images("-", ["\ufeffa/x.jpg\n", "\n", "b/y z.png\r\n"])
     assert files.paths == ["a/x.jpg", "b/y z.png"]
     assert files.names == ["x", "y z"]
     twice = find_images("-", ["/d/a/x.jpg", "/d/b/x.jpg"])

@@ -1,12 +1,13 @@
 """Every known data set in small: its real columns, files and folders, with synthetic pixels."""
 
 import io
+import json
 import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -433,6 +434,74 @@ LAYOUTS = {
         ("split", "path"),
         kind="csv",
     ),
+    "Harvard's tables, with the test set of ISIC 2018": Layout(
+        {
+            "HAM10000_metadata.tab": "lesion_id\timage_id\tdx\tdx_type\nH_1\tA\tmel\thisto\nH_2\tB\tnv\thisto\n",
+            "ISIC2018_Task3_Test_GroundTruth.tab": "lesion_id\timage_id\tdx\tdx_type\nH_3\tC\tnv\thisto\n",
+        },
+        ("HAM10000_images_part_1/A.jpg", "HAM10000_images_part_2/B.jpg", "ISIC2018_Task3_Test_Images/C.jpg"),
+        [("A", "1", "train"), ("B", "0", "train"), ("C", "0", "test")],
+        ("split",),
+        kind="ham10000",
+    ),
+    "ISIC 2017, metadata among the images": Layout(
+        {
+            "ISIC-2017_Training_Part3_GroundTruth.csv": "image_id,melanoma,seborrheic_keratosis\nA,1.0,0.0\n",
+            "ISIC-2017_Training_Data/ISIC-2017_Training_Data_metadata.csv": "image_id,age_approximate,sex\nA,5,male\n",
+            "ISIC-2017_Training_Part2_GroundTruth/A_features.json": "{}",
+        },
+        ("ISIC-2017_Training_Data/A.jpg", "ISIC-2017_Training_Data/A_superpixels.png"),
+        [("A", "1", "male")],
+        ("sex",),
+        kind="isic2017",
+    ),
+    "ISIC 2018, tasks 1 and 2": Layout(
+        {},
+        (
+            "ISIC2018_Task1-2_Training_Input/A.jpg",
+            "ISIC2018_Task1_Training_GroundTruth/A_segmentation.png",
+            "ISIC2018_Task2_Training_GroundTruth_v3/A_attribute_milia_like_cyst.png",
+        ),
+        [("A", "", "ISIC2018_Task1_Training_GroundTruth/A_segmentation.png")],
+        ("mask_path",),
+        kind="images",
+    ),
+    "archive's JSON files before 2022": Layout(
+        {
+            f"Data/Descriptions/ISIC_{number}": json.dumps(
+                {
+                    "dataset": {"name": "UDA-1"},
+                    "name": f"ISIC_{number}",
+                    "meta": {"clinical": {"benign_malignant": "x", "diagnosis": word, "patient_id": f"P{number}"}},
+                }
+            )
+            for number, word in ((1, "melanoma"), (2, "nevus"))
+        },
+        ("Data/Images/ISIC_1.jpeg", "Data/Images/ISIC_2.jpeg", "Data/Segmentation/ISIC_2_expert.png"),
+        [("ISIC_1", "1", "P1", ""), ("ISIC_2", "0", "P2", "../Data/Segmentation/ISIC_2_expert.png")],
+        ("patient_id", "mask_path"),
+        kind="csv",
+    ),
+    "a list in JSON": Layout(
+        {
+            "train/_annotations.coco.json": "{}",
+            "table.json": '[{"file": "a.jpg", "label": "benign"},\n {"file": "b.jpg"}]',
+        },
+        ("train/a.jpg", "train/b.jpg"),
+        [("a", "0"), ("b", "")],
+        kind="csv",
+    ),
+    "Roboflow": Layout(
+        {
+            "README.roboflow.txt": "x",
+            "train/_classes.csv": "filename, benign, malignant\na.jpg, 1, 0\nb.jpg, 0, 1\n",
+            "valid/_classes.csv": "filename, benign, malignant\nc.jpg, 1, 0\n",
+        },
+        ("train/a.jpg", "train/b.jpg", "valid/c.jpg"),
+        [("a", "0", "train"), ("b", "1", "train"), ("c", "0", "valid")],
+        ("split",),
+        kind="csv",
+    ),
     "archive's API before 2022": Layout(
         {
             "metadata.csv": "_id,name,meta.clinical.benign_malignant,meta.clinical.diagnosis,"
@@ -522,7 +591,7 @@ def test_targets_to_choose(
             "`target=dx` `positive=WORD,WORD`)",
         ),
         (Choice(target="dx", positive=("mell",)), ": `positive` 'mell' is in no row of 'dx'; there are mel, psoriasis"),
-        (Choice(target="dxx"), ": no column 'dxx'; columns are photo, dx, who, image_name, path"),
+        (Choice(target="dxx"), ": no column 'dxx'; columns are photo, dx, who, image; did you mean 'dx'?"),
         (Choice(target="map.yaml"), ":3: dx 'psoriasis' is not in map.yaml"),
         (Choice(patient="whom"), ": no column 'whom'; columns are photo, dx, who, image; did you mean 'who'?"),
     ],
@@ -589,6 +658,7 @@ def test_an_identity_that_is_not_used_is_a_warning(tmp_path: Path) -> None:
         ("patient age", ["1", "1", "2"], False),
         ("lesion", ["yes", "yes", "no"], False),
         ("patient", ["1", "2", "3"], False),
+        ("Common Nevus", ["X", "", "X"], False),
         ("code", [f"HX-{i // 2:04}" for i in range(30)], True),
         ("device", [f"HX-{i % 3:04}" for i in range(30)], False),
     ],
@@ -598,13 +668,78 @@ def test_what_looks_like_an_id(column: str, values: list[str], looks: bool) -> N
     assert bool(unused_identities(Manifest(Path("m.csv"), frame))) == looks
 
 
+@pytest.mark.parametrize(
+    ("header", "choice"),
+    [
+        ("scan,target", Choice(image="scan")),
+        ("scan,is_melanoma", Choice(image="scan")),
+        ("image_file,isMalignant", Choice()),
+        ("scan,label,image", Choice(image="scan")),
+    ],
+)
+def test_columns_by_other_names(tmp_path: Path, header: str, choice: Choice) -> None:
+    ends = ",z" if header.endswith("image") else ""
+    path = simple(tmp_path, f"{header}\na.jpg,positive{ends}\nb.jpg,Negative{ends}\n", "a.jpg", "b.jpg")
+    assert rows(import_dataset(path, choice=choice).manifest, "path") == [("a", "1", "a.jpg"), ("b", "0", "b.jpg")]
+
+
+@pytest.mark.parametrize(
+    ("files", "images", "message"),
+    [
+        (
+            {"who.csv": "case,patient\n1,2\n"},
+            ("train/Melanoma Nevi and Moles/a.jpg", "train/Eczema/b.jpg"),
+            "holds images in folders that name no class (train/Eczema: 1 .jpg, train/Melanoma Nevi and Moles: 1 .jpg; "
+            "tables without a column of images that is known: who.csv); expected labels.csv or another table, or "
+            "benign/ and malignant/ folders (`positive=WORD,WORD` names the folders of the positive class, "
+            "`unlabelled=True` imports without labels)",
+        ),
+        (
+            {"ham.zip": "x", "readme": "y"},
+            (),
+            "nothing known found (it holds 1 .zip, 1 without a suffix; unpack the archives); expected labels.csv or "
+            "another table, benign/ and malignant/ folders, or images (melfast prepare import --list tells the known "
+            "data sets)",
+        ),
+    ],
+)
+def test_folders_that_cannot_be(tmp_path: Path, files: dict[str, str], images: tuple[str, ...], message: str) -> None:
+    lay_out(tmp_path, files, images)
+    with pytest.raises(InputError) as caught:
+        import_dataset(tmp_path, choice=Choice(unlabelled=False))
+    assert str(caught.value) == f"{tmp_path}: {message}"
+
+
+def test_a_class_beside_diagnoses_does_not_vanish(tmp_path: Path) -> None:
+    lay_out(tmp_path, {}, ("data/melanoma/a.jpg", "data/dysplastic/b.jpg", "data/lipoma/c.jpg"))
+    with pytest.raises(InputError) as caught:
+        import_dataset(tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path / 'data/lipoma/c.jpg'}: lies beside folders of classes but in no class's, expected benign or "
+        "malignant, or a diagnosis (for other words: `positive=WORD,WORD`)"
+    )
+    found = import_dataset(tmp_path, choice=Choice(positive=("melanoma",)))
+    assert rows(found.manifest) == [("b", "0"), ("c", "0"), ("a", "1")]
+
+
+def test_missing_images_are_named_with_what_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("melfast.io.folders.readable_suffixes", lambda: (".jpg",))
+    path = simple(tmp_path, "image,target\nA,1\n", "A.dcm")
+    with pytest.raises(InputError) as caught:
+        import_dataset(path)
+    assert str(caught.value) == (
+        f"{path}: 1 of 1 listed images are not in {tmp_path}: A; not read: 1 .dcm (to read them: pip install pydicom) "
+        "(`images` names another folder, `on_missing=drop` leaves them out)"
+    )
+
+
 def test_no_labels_is_a_question(tmp_path: Path) -> None:
     path = simple(tmp_path, "image,age\na,40\n", "a.jpg")
     ask = Choice(unlabelled=False)
     with pytest.raises(InputError) as caught:
         import_dataset(path, choice=ask)
     assert str(caught.value) == (
-        f"{path}: no column 'target'; columns are image_name, age (`target=COLUMN` names it, "
+        f"{path}: no column 'target'; columns are image, age (`target=COLUMN` names it, "
         "`unlabelled=True` imports without)"
     )
     assert import_dataset(path).notes == ["no labels: all images are unlabelled"]
@@ -683,34 +818,29 @@ def test_hints_at_names(tmp_path: Path, file: str, hint: str) -> None:
 
 
 def test_images_packed_in_hdf5(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    h5py = pytest.importorskip("h5py")
     picture = io.BytesIO()
     Image.new("RGB", (8, 6), (9, 9, 9)).save(picture, "JPEG")
-
-    class Archive(dict[str, dict[tuple[()], bytes]]):  # h5py's face: a scalar of bytes under each name
-        def __init__(self, path: Path, mode: str) -> None:
-            super().__init__({"A": {(): picture.getvalue()}})
-
-        def __enter__(self) -> "Archive":
-            return self
-
-        def __exit__(self, *error: object) -> None:
-            pass
-
     path = simple(tmp_path, f"{ISIC2024}A,1,P,3D: XP,20.2,,Malignant,Malignant,,\n", name="train-metadata.csv")
-    (tmp_path / "train-image.hdf5").touch()
+    with h5py.File(tmp_path / "train-image.hdf5", "w") as archive:  # a scalar of bytes under each name, as on Kaggle
+        archive["A"] = np.void(picture.getvalue())
+    for _ in range(2):  # the second time from the files
+        found = import_dataset(path, unpack=tmp_path / "m.images")
+        assert rows(found.manifest, "path") == [("A", "1", "m.images/A.jpg")]
+    assert (tmp_path / "m.images/A.jpg").read_bytes() == picture.getvalue()
+    (tmp_path / "m.images/A.jpg").unlink()
+    with pytest.raises(InputError, match=r"they may be in train-image\.hdf5: 'melfast prepare import' unpacks it"):
+        import_dataset(path)
+    with h5py.File(tmp_path / "train-image.hdf5", "w") as archive:
+        archive["A"] = np.void(b"GIF89a")
+    with pytest.raises(InputError, match=r"train-image\.hdf5: cannot be unpacked into .*m\.images: A is no JPEG$"):
+        import_dataset(path, unpack=tmp_path / "m.images")
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(InputError) as caught:
         import_dataset(path, unpack=tmp_path / "m.images")
     assert str(caught.value) == (
         f"{tmp_path / 'train-image.hdf5'}: holds 1 of the listed images in HDF5: pip install h5py reads it"
     )
-    with pytest.raises(InputError, match=r"they may be in train-image\.hdf5: 'melfast prepare import' unpacks it"):
-        import_dataset(path)
-    monkeypatch.setitem(sys.modules, "h5py", SimpleNamespace(File=Archive))
-    for _ in range(2):  # the second time from the files
-        found = import_dataset(path, unpack=tmp_path / "m.images")
-        assert rows(found.manifest, "path") == [("A", "1", "m.images/A.jpg")]
-    assert (tmp_path / "m.images/A.jpg").read_bytes() == picture.getvalue()
 
 
 def test_tables_are_not_read_before_one_is_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -738,6 +868,8 @@ def test_tables_are_not_read_before_one_is_chosen(tmp_path: Path, monkeypatch: p
         ("#N/A", ""),
         ("unknown", ""),
         ("non-melanoma", None),
+        ("nevus-associated melanoma", "Melanoma, NOS"),
+        ("melanoma, nevi and moles", None),
         ("psoriasis", None),
     ],
 )

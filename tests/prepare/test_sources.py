@@ -216,12 +216,16 @@ def test_paths_of_a_table_under_the_images_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("image_nam,target\na,1\n", "no column 'image_name'; columns are image_nam, target; did you mean 'image_nam'?"),
+        (
+            "image_nam,target\na,1\n",
+            "no column 'image_name'; columns are image_nam, target; did you mean 'image_nam'? "
+            "(`image=COLUMN` names it)",
+        ),
         (
             "image_name,taget\na,1\n",
             "unknown column 'taget', did you mean 'target'? Rename it to that, or to a name less like it",
         ),
-        ("x,y\na,1\n", "no column 'image_name'; columns are x, y"),
+        ("x,y\na,1\n", "no column 'image_name'; columns are x, y (`image=COLUMN` names it)"),
     ],
 )
 def test_misspelt_columns(tmp_path: Path, text: str, message: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 from melfast.data.manifest import SPLITS, Manifest
 from melfast.io.errors import InputError
 from melfast.prepare.sources import import_dataset
-from melfast.prepare.split import balance, connected_parts, require_disjoint, shared_ids, split_manifest
+from melfast.prepare.split import balance, complete_split, connected_parts, require_disjoint, shared_ids, split_manifest
 
 
 def manifest_of(count: int, **columns: list[str]) -> Manifest:
@@ -127,6 +127,16 @@ def test_fractions_that_are_none(fractions: tuple[float, ...], got: str) -> None
     with pytest.raises(InputError) as caught:
         split_manifest(manifest_of(10, target=["0"] * 10), fractions)
     assert str(caught.value) == (f"fractions must be three for train, valid, test with sum 1, got {got}")
+
+
+def test_validation_is_drawn_from_train_where_it_lacks() -> None:
+    rows = population(3)
+    dealt = split_manifest(rows, (0.8, 0.0, 0.2))
+    found = complete_split(dealt, (0.6, 0.2, 0.2))
+    assert ((found.splits == "test") == (dealt.splits == "test")).all()
+    assert abs((found.splits == "valid").sum() / (dealt.splits == "train").sum() - 0.25) < 0.01
+    require_disjoint(found)
+    assert (complete_split(rows, seed=2).splits == split_manifest(rows, seed=2).splits).all()
 
 
 def test_what_cannot_be_split() -> None:

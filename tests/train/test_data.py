@@ -116,12 +116,20 @@ def test_one_class_only(
 
 
 def test_no_validation_split(tiny_config: MakeConfig, tiny_data: Path, tmp_path: Path) -> None:
-    def all_train(rows: list[list[str]]) -> None:
-        for row in rows[1:]:
-            row[4] = "train"
+    def all_in(split: str) -> str:
+        def relabel(rows: list[list[str]]) -> None:
+            for row in rows[1:]:
+                row[4] = split
 
-    path = edited(tiny_data, tmp_path, all_train)
-    with pytest.raises(InputError, match=r"no image in split 'valid' \(images by split: train: 80"):
+        return edited(tiny_data, tmp_path, relabel)
+
+    path = all_in("train")
+    lines = taken_in(tiny_config(data__path=path), tmp_path)
+    assert f"{path}: validation images drawn from train with seed 0" in lines
+    splits = read_manifest(tmp_path / "run" / MANIFEST).splits
+    assert ((splits == "train").sum(), (splits == "valid").sum()) == (66, 14)
+    path = all_in("test")
+    with pytest.raises(InputError, match=r"no image in split 'train' \(images by split: test: 80"):
         taken_in(tiny_config(data__path=path), tmp_path)
 
 
