@@ -159,14 +159,14 @@ def dicom_frame(data: bytes) -> bytes | Image.Image:
     return Image.frombytes(mode, size, pixels[: 3 * count])
 
 
-def _dicom(file: BinaryIO, **options: bool) -> Any:
+def _dicom(file: BinaryIO, stop_before_pixels: bool = False) -> Any:
     try:
         import pydicom
     except ImportError:
         raise UnreadableError(f"found a DICOM, which needs a library: {DICOM_INSTALL}") from None
     warnings.filterwarnings("ignore", module=r"pydicom\b")  # what is wrong with a file is told as its error
-    dataset = pydicom.dcmread(file, **options)
-    needed = (*DICOM_NEEDED, *(() if options.get("stop_before_pixels") else ("PixelData",)))
+    dataset = pydicom.dcmread(file, stop_before_pixels=stop_before_pixels)
+    needed = (*DICOM_NEEDED, *(() if stop_before_pixels else ("PixelData",)))
     if lacking := [name for name in needed if name not in dataset]:
         raise UnreadableError(f"found a truncated or damaged DICOM (no {lacking[0]})")
     return dataset

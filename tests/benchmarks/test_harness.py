@@ -251,7 +251,7 @@ def test_loader_suite_with_all_its_peers(folder: Path, monkeypatch: pytest.Monke
         (lambda batch: batch[..., ::-1], "wrong result: spoilt: median PSNR in dB"),
         (lambda batch: np.roll(batch, 1, axis=0), "wrong result: spoilt: median PSNR in dB"),
         (lambda batch: batch * 1.05, "wrong result: spoilt: median PSNR in dB"),
-        (lambda batch: batch[:-1], "spoilt gave 8 images, wanted 10"),
+        (lambda batch: batch[:-1], "spoilt gave 8 images, expected 10"),
     ],
 )
 def test_loader_suite_finds_what_is_wrong(

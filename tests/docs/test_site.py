@@ -45,7 +45,7 @@ def test_every_page_is_built(site: Path) -> None:
 def test_pages_that_stand_elsewhere_are_taken_in(site: Path) -> None:
     """And links between them, and to them, stay on the site."""
     contributing = (site / "contributing.html").read_text()
-    assert "What proof a change needs" in contributing
+    assert "The proof each change needs" in contributing
     assert 'href="changelog.html"' in contributing
     assert 'href="contributing.html"' in (site / "install.html").read_text()
     assert "Keep a Changelog" in (site / "changelog.html").read_text()
@@ -71,7 +71,7 @@ def test_docstrings_are_told(site: Path) -> None:
     # Text before a colon is not read as a type.
     assert "Return type" not in skin
     learning = text_of(site / "api" / "learning.html")
-    assert "property num_logits: int¶ Outputs of the network: a logit a class" in learning
+    assert "property num_logits: int¶ Number of outputs of the network: one per class" in learning
     # Types are as short as the code has them.
     for page in (site / "api").glob("*.html"):
         found = re.findall(r"ndarray\[|_NestedSequence|_DTypeDict|~\w+\.", text_of(page))

@@ -125,7 +125,7 @@ def test_json_list(tmp_path: Path) -> None:
     assert table.lines.tolist() == [2, 3]
     assert read_column_names(path) == ["file", "by.who", "by.year"]
     path.write_text('[\n {"file": "a.jpg"},\n {"file": \n')
-    with pytest.raises(InputError, match=r"labels\.json:3: is no JSON object$"):
+    with pytest.raises(InputError, match=r"labels\.json:3: is not a JSON object$"):
         read_table(path)
 
 
@@ -134,7 +134,7 @@ def test_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pd.DataFrame({"image": ["a", "b"], "target": [1, None]}).to_parquet(path)
     assert read_table(path).frame.to_dict("list") == {"image": ["a", "b"], "target": ["1.0", ""]}
     path.write_bytes(b"PAR1")
-    with pytest.raises(InputError, match=r"t\.parquet: is no Parquet file that can be read \(.*\); save it as CSV$"):
+    with pytest.raises(InputError, match=r"t\.parquet: cannot be read as a Parquet file \(.*\); save it as CSV$"):
         read_table(path)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(InputError, match=r"t\.parquet: is a Parquet file: pip install pyarrow, or save it as CSV$"):
@@ -155,7 +155,7 @@ def test_a_workbook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert table.lines.tolist() == [4, 6]
     path.write_bytes(path.read_bytes()[:900])
     with pytest.raises(
-        InputError, match=r"t\.xlsx: is no Excel workbook \(\.xlsx\) that can be read \(.*\); save it as CSV$"
+        InputError, match=r"t\.xlsx: cannot be read as an Excel workbook \(\.xlsx\) \(.*\); save it as CSV$"
     ):
         read_table(path)
     monkeypatch.setitem(sys.modules, "openpyxl", None)

@@ -715,7 +715,7 @@ def test_a_class_beside_diagnoses_does_not_vanish(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         import_dataset(tmp_path)
     assert str(caught.value) == (
-        f"{tmp_path / 'data/lipoma/c.jpg'}: lies beside folders of classes but in no class's, expected benign or "
+        f"{tmp_path / 'data/lipoma/c.jpg'}: is beside folders of classes but in no class folder, expected benign or "
         "malignant, or a diagnosis (for other words: `positive=WORD,WORD`)"
     )
     found = import_dataset(tmp_path, choice=Choice(positive=("melanoma",)))
@@ -833,7 +833,7 @@ def test_images_packed_in_hdf5(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         import_dataset(path)
     with h5py.File(tmp_path / "train-image.hdf5", "w") as archive:
         archive["A"] = np.void(b"GIF89a")
-    with pytest.raises(InputError, match=r"train-image\.hdf5: cannot be unpacked into .*m\.images: A is no JPEG$"):
+    with pytest.raises(InputError, match=r"train-image\.hdf5: cannot be unpacked into .*m\.images: A is not a JPEG$"):
         import_dataset(path, unpack=tmp_path / "m.images")
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(InputError) as caught:
