@@ -139,12 +139,13 @@ def locked(path: str | Path, *, beside: bool = False) -> Iterator[None]:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         descriptor = _lock(path, file)
-        os.ftruncate(descriptor, 0)
-        since = time.strftime("%Y-%m-%d %H:%M:%S %z")
-        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()} since {since}\n".encode(), 0)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror}") from error
     try:
+        try:
+            _sign(descriptor)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be written: {error.strerror}") from error
         yield
     finally:
         with suppress(OSError):
@@ -173,6 +174,12 @@ def _lock(path: Path, file: Path) -> int:
             if os.path.samestat(os.fstat(descriptor), os.stat(file)):
                 return descriptor
         os.close(descriptor)
+
+
+def _sign(descriptor: int) -> None:
+    os.ftruncate(descriptor, 0)
+    since = time.strftime("%Y-%m-%d %H:%M:%S %z")
+    os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()} since {since}\n".encode(), 0)
 
 
 def _holder(descriptor: int) -> str:

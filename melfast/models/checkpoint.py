@@ -13,6 +13,7 @@ import pickle
 import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -133,9 +134,14 @@ def save_checkpoint(
             raise InputError(f"{target}: already exists and 'melfast train' did not write it; move it")
         # Listed before it exists: anything unlisted in the folder belongs to the user.
         write_json(folder / INDEX, asdict(replace(index, old=(target.name,))))
-        with atomic_folder(target) as temporary:
-            for name, content in files.items():
-                (temporary / name).write_bytes(content)
+        try:
+            with atomic_folder(target) as temporary:
+                for name, content in files.items():
+                    (temporary / name).write_bytes(content)
+        except InputError:  # nothing was left, so a later folder of this name is the user's
+            with suppress(InputError):
+                write_json(folder / INDEX, asdict(replace(index, old=())))
+            raise
         newest = (*index.kept, target.name)[-keep_last:]
         now = Index(target.name, target.name if best else index.best, newest)
         now = replace(now, old=tuple(sorted(before - now.names)))

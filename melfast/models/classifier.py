@@ -27,6 +27,11 @@ def build_classifier(record: ModelRecord, *, pretrained: bool = False, in_22k: b
         model = _create(name, options)
     except (RuntimeError, TypeError, AssertionError, ValueError) as error:
         raise InputError(f"model.backbone {record.backbone!r}: {error}") from error
+    except (LookupError, ArithmeticError) as error:  # timm computes with options as they are: their text says little
+        raise InputError(
+            f"model.backbone {record.backbone!r}: cannot be built with backbone_options {record.backbone_options} "
+            f"({type(error).__name__}: {error})"
+        ) from error
     if not pretrained:
         return model
     try:

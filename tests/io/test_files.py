@@ -1,5 +1,6 @@
 """Files and folders: complete or absent, written by one process at a time, and never over files of the user."""
 
+import errno
 import fcntl
 import json
 import os
@@ -170,6 +171,20 @@ def test_a_second_process_is_told_who_writes(tmp_path: Path, kind: str) -> None:
         pass
     left = tmp_path / "output" if kind == "folder" else tmp_path
     assert not [entry.name for entry in left.iterdir() if entry.name.endswith("lock")]
+
+
+def test_a_lock_on_a_full_disk_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        with pytest.raises(InputError) as caught, locked(tmp_path / "output"):
+            pytest.fail("locked")
+    assert str(caught.value) == f"{tmp_path / 'output'}: cannot be written: No space left on device"
+    assert not list(tmp_path.iterdir())
+    with locked(tmp_path / "output"):  # nor is it still held
+        pass
 
 
 def test_one_of_many_threads_at_a_time(tmp_path: Path) -> None:

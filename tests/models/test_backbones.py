@@ -78,3 +78,18 @@ def test_pretrained_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
         "model.pretrained: the weights convnextv2_atto.fcmae_ft_in1k cannot be downloaded (Network is "
         "unreachable); without a network: `model.weights=FILE`"
     )
+
+
+@pytest.mark.parametrize(
+    ("backbone", "options", "reason"),
+    [
+        ("resnet18", {"act_layer": "exec"}, "KeyError: 'exec'"),
+        ("convnext_tiny", {"depths": [1, 1]}, "IndexError: list index out of range"),
+        ("vit_tiny_patch16_224", {"patch_size": [0, 0]}, "ZeroDivisionError: "),
+    ],
+)
+def test_options_that_break_timm(backbone: str, options: dict[str, object], reason: str) -> None:
+    with pytest.raises(InputError) as caught:
+        build_classifier(ModelRecord(backbone, Preprocess(64, 64), options))
+    start = f"model.backbone {backbone!r}: cannot be built with backbone_options {options} ({reason}"
+    assert str(caught.value).startswith(start)

@@ -143,6 +143,8 @@ def test_full_disk_leaves_the_last_checkpoint(
         "No space left on device; the last complete checkpoint is epoch-001"
     )
     assert tree(tmp_path) == before
+    index = json.loads((tmp_path / "checkpoints" / "index.json").read_text())
+    assert index["old"] == []  # a folder epoch-002 from now on is the user's
     load_checkpoint(tmp_path)
     save(tmp_path, model, 2)  # and there is room again
     assert find_checkpoint(tmp_path).name == "epoch-002"
