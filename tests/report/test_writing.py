@@ -267,7 +267,7 @@ def test_calls_alone_and_names_with_suffixes(data: Path) -> None:
     page = (data / "r" / "report.html").read_text()
     area = 'AUC<small>chance that a malignant image scores above a benign one</small></th><td data-label="calls">'
     assert f"{area}not available</td>" in page
-    assert "calls: calls alone, so no AUC, calibration or anything else that needs probabilities" in page
+    assert "calls: only calls, so no AUC, calibration or anything else that needs probabilities" in page
     assert not (data / "r" / "roc.png").exists()
 
 
@@ -526,7 +526,7 @@ def bad_cases(data: Path) -> list[tuple[list[object], str]]:
         ),
         (
             [data / "calls.csv", "--threshold", 0.5, "--manifest", manifest, "--output", "r"],
-            f"{data / 'calls.csv'}: has calls alone, for which --threshold means nothing",
+            f"{data / 'calls.csv'}: has only calls, for which --threshold means nothing",
         ),
     ]
 
