@@ -183,7 +183,8 @@ def align(
         require_distinct(first)
         truth = _own_truth(aligned)
         rows = np.flatnonzero(truth >= 0)
-        groupings = [_own_groups(t, rows) for t in aligned if t.groups is not None][:1]
+        own = (_own_groups(table, rows) for table in aligned if table.groups is not None)
+        groupings = [groups for groups in own if groups.known.any()][:1]
         patients, ita = None, np.full(len(rows), math.nan)
         paths: Sequence[str] = [""] * len(rows)
     else:

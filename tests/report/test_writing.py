@@ -538,6 +538,30 @@ def test_bad_input(data: Path) -> None:
         assert not Path("r").exists()
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("threshold", [[], ["--threshold", 0.5]])
+@pytest.mark.parametrize("count", [1, 20])
+@pytest.mark.parametrize("target", [0, 1])
+def test_one_class_is_reported_and_never_perfect(
+    target: int, count: int, threshold: list[object], tmp_path: Path
+) -> None:
+    rows = [f"im{i},{target},{i / 20},{'ab'[i % 2]}" for i in range(count)]
+    (tmp_path / "p.csv").write_text("\n".join(["image,target,probability,group", *rows]) + "\n")
+    found = report(tmp_path / "p.csv", "--output", tmp_path / "r", "--permutations", 100, *threshold)
+    assert found.exit_code == 0, found.output
+    (model,) = json.loads((tmp_path / "r" / "metrics.json").read_text())["models"]
+    assert (model["overall"]["auc"]["value"], model["overall"]["average_precision"]["value"]) == (None, None)
+    assert "there is only one class" in (tmp_path / "r" / "report.html").read_text()
+
+
+def test_an_empty_column_of_groups_is_no_grouping(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("image,target,probability,group\na,0,0.1,\nb,1,0.2,\nc,0,0.3,\n")
+    found = report(tmp_path / "p.csv", "--output", tmp_path / "r", "--permutations", 100)
+    assert found.exit_code == 0, found.output
+    (model,) = json.loads((tmp_path / "r" / "metrics.json").read_text())["models"]
+    assert model["groupings"] == {}
+
+
 def test_shown_numbers() -> None:
     assert number("auc", 0.91234) == "0.9123"
     assert number("recall", 0.91234) == "91.2 %"
