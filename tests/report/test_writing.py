@@ -242,7 +242,7 @@ def test_several_models_with_the_same_images(data: Path) -> None:
         own = [m["groupings"]["sex"]["gaps"][found_gap["metric"]]["gap"] for m in document["models"]]
         assert (found_gap["first"], found_gap["second"]) == pytest.approx(own)
         assert found_gap["low"] <= found_gap["value"] <= found_gap["high"]
-    assert "<bdi>A</bdi> less <bdi>B</bdi>" in (data / "r" / "report.html").read_text()
+    assert "<bdi>A</bdi> minus <bdi>B</bdi>" in (data / "r" / "report.html").read_text()
 
 
 def test_pictures_of_an_earlier_report_do_not_stay(data: Path) -> None:
