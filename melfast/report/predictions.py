@@ -329,5 +329,5 @@ def _number(cell: str) -> float:
 def _labels(table: TextTable, column: str) -> NDArray[np.int64]:
     cells = [cell.strip().lower() for cell in table.columns[column]]
     if wrong := [row for row, cell in enumerate(cells) if cell not in LABELS]:
-        raise table.errors(wrong, column, f"{column} must be 0, 1, benign, malignant or empty")
+        raise table.errors(wrong, column, f"{column} must be 0, 1, true, false, benign, malignant or empty")
     return np.array([LABELS[cell] for cell in cells], dtype=np.int64)

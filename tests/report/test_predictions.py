@@ -196,7 +196,7 @@ def test_threshold_between_the_calls(tmp_path: Path) -> None:
         ),
         ("image,score\nx,1.1\n", ":2: score must be a number in 0..1, got '1.1'"),
         ("image,score\nx,nan\n", ":2: score must be a number in 0..1, got 'nan'"),
-        ("image,pred\nx,2\n", ":2: pred must be 0, 1, benign, malignant or empty, got '2'"),
+        ("image,pred\nx,2\n", ":2: pred must be 0, 1, true, false, benign, malignant or empty, got '2'"),
         ("image,target\nx,naevus\n", ":2: target must be a number in 0..1, got 'naevus'"),
     ],
 )
