@@ -80,7 +80,7 @@ napoleon_use_ivar = True
 nitpick_ignore_regex = [
     ("py:.*", r"(?!melfast\b).*"),
     ("py:.*", r"melfast\.(.*\.)?_.*"),  # internal
-    ("py:.*", r"melfast\.config\.loading\.Schema"),  # a type variable
+    ("py:.*", r"melfast\.config\.loading\.Settings"),  # a type variable
 ]
 
 smartquotes = False  # options begin with two dashes
