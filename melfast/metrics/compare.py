@@ -70,8 +70,8 @@ def mcnemar(y_true: ArrayLike, called: ArrayLike, other: ArrayLike) -> tuple[int
     """McNemar's exact test (1947) of two models' calls on the same images.
 
     Returns:
-        Images that the first alone calls rightly, those that the second alone does, and the
-        two-sided p-value; 1 where there are none of either.
+        Number of images that only the first calls correctly, that only the second does, and the
+        two-sided p-value; 1 if there are none of either.
     """
     malignant, first = checked_calls(y_true, called)
     _, second = checked_calls(y_true, other)
@@ -121,7 +121,7 @@ def gap_difference(metric: str, gaps: tuple[Gaps, Gaps], samples: tuple[Sample, 
 
     The two are correlated as the differences of the groups that are furthest apart. Of few patients
     that is a guess: it is shrunk, which makes the interval wider. Without a p-value: that the
-    interval leaves out 0 is the test.
+    interval excludes 0 is the test.
 
     Args:
         metric: of GAP_METRICS.

@@ -1,4 +1,4 @@
-"""Compiled loops: the AUC of each group with whole patients dealt out again among the groups.
+"""Compiled loops: the AUC of each group with whole patients permuted among the groups.
 
 Each permutation has a generator of its own, seeded by its number: results do not depend on how many
 threads share the work. Importing this module loads numba; compiled code is cached on disk.
@@ -16,7 +16,7 @@ from melfast.metrics.scores import PRIOR_FREEDOM, USUAL_CORRELATION, Sample
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 compiled = numba.njit(nogil=True, cache=True, error_model="numpy")
-MOST_CELLS = (300, 1000)  # of a group that are dealt out: with a malignant image, and without
+MOST_CELLS = (300, 1000)  # cells of a group that are permuted: with a malignant image, and without
 # SplitMix64 (Steele, Lea and Flood 2014).
 STEP, FIRST, SECOND = (np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 S27, S30, S31, S32 = (np.uint64(n) for n in (27, 30, 31, 32))
@@ -45,15 +45,15 @@ def _deal(state, group, edges):  # type: ignore[no-untyped-def]
 
 @compiled
 def _aucs(images_of, group, loads, prior, found):  # type: ignore[no-untyped-def]
-    """AUC of each group, and the images that it is worth, as of `scores.auc`.
+    """AUC and effective number of images of each group, as of `scores.auc`.
 
     Args:
         images_of: class and cell of each image, the highest score first [N], and one past the last
             image of each run of equal scores.
         group: of each cell [C].
         loads: what each cell adds to the variance of a share of its benign, malignant images [C, 2].
-        prior: degrees of freedom of the variance by the value alone.
-        found: AUC and worth of each group [2, G].
+        prior: degrees of freedom of the variance predicted from the AUC.
+        found: AUC and effective number of each group [2, G].
     """
     malignant, cell, ends = images_of
     value, worth = found
@@ -147,17 +147,17 @@ def part_of(sample: Sample, group: Ints, rng: np.random.Generator) -> Ints:
 def permuted_aucs(
     sample: Sample, group: Ints, num_groups: int, *, permutations: int, seed: int
 ) -> tuple[Floats, Floats]:
-    """AUC of each group, and the images that it is worth, as they are and with the groups dealt out again.
+    """AUC and effective number of images of each group, as observed and with the groups permuted.
 
-    A cell, a patient's images of one group, stays whole. Cells are dealt out among those of their
-    kind, with malignant images alone, with benign ones alone, with both: every group keeps its
-    number of each.
+    A cell, a patient's images of one group, stays whole. Cells are permuted within their
+    kind: with only malignant images, only benign ones, or both. Every group keeps its number of
+    each kind.
 
     Args:
         sample: with scores.
         group: of each image, 0..num_groups - 1 [N]; each has images of both classes.
     Returns:
-        AUC and worth (`scores.Auc`), [1 + permutations, G] each; the first as they are.
+        AUC and effective number (`scores.Auc`), [1 + permutations, G] each; the first as observed.
     """
     assert sample.score is not None
     cell = cells_of(sample, group)

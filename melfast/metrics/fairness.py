@@ -1,9 +1,9 @@
 """How a classifier's metrics differ between groups of images, called as fairlearn's metrics are.
 
 `f(y_true, y_pred, *, sensitive_features)` with lists, arrays and Series alike. fairlearn's MetricFrame
-takes the metrics apart by group and compares the groups; the metrics are ours, since to a group
-without malignant images fairlearn's give a recall of 0, here it has none. A gap says nothing without
-what chance alone makes of it: see `gaps.Gaps`.
+computes metrics by group and compares the groups. The metrics are ours, because fairlearn's give a
+group without malignant images a recall of 0; here it is NaN. A gap means little without its size by
+chance: see `gaps.Gaps`.
 """
 
 import math
@@ -80,7 +80,7 @@ def confusions(y_true: ArrayLike, y_pred: ArrayLike, *, sensitive_features: Sens
 def demographic_parity_difference(
     y_true: ArrayLike, y_pred: ArrayLike, *, sensitive_features: SensitiveFeatures
 ) -> float:
-    """Largest less smallest share of images that are called malignant, whatever they are.
+    """Largest minus smallest share of images that are called malignant, of either class.
 
     It is not 0 for a perfect classifier where the share of malignant images differs.
     """

@@ -1,14 +1,13 @@
-"""Gaps between groups: how large they may be, and what chance alone makes of them.
+"""Gaps between groups: how large they are, how large they may be, and how much may be chance.
 
-One statistic gives the p-value and the interval of a gap: the largest score statistic of all pairs
-of groups (Miettinen and Nurminen 1985), each group counted as the independent images that it is
-worth. Its distribution where groups are alike comes from dealing out whole patients again among the
-groups (max-t: Westfall and Young 1993), so that the interval leaves out 0 exactly where p is at
-most 1 - level.
+One statistic gives the p-value and the interval of a gap: the largest score statistic over all pairs
+of groups (Miettinen and Nurminen 1985), with each group's effective number of images. Its null
+distribution comes from permuting whole patients among the groups (max-t: Westfall and Young 1993),
+so the interval excludes 0 exactly if p is at most 1 - level.
 
-The true gap is one pair's difference, so that the largest upper end of the pairs' own intervals lies
-above it as surely as that pair's does: no correction for many pairs is due. Its lower end is: of all
-pairs, or of those alone that may be the largest (Andrews and Soares 2010).
+The true gap is the difference of a single pair, so the largest upper limit of the pairs' intervals
+covers it as surely as that pair's: no correction for the number of pairs is needed. The lower limit
+is corrected: for all pairs, or for those that may be the largest (Andrews and Soares 2010).
 """
 
 import itertools
@@ -32,7 +31,7 @@ EQUALIZED_ODDS = "equalized_odds"
 DIGITS = 7  # of a statistic, beyond which equal ones differ by rounding
 MOST_DEALT = 50_000_000  # images in all permutations of an AUC: a second or two
 FEWEST_DEALT = 999
-FEWEST = 10  # images of the kind that a metric counts; groups with fewer are left out
+FEWEST = 10  # images in a metric's denominator; groups with fewer are left out
 
 # What each gap counts, and the columns of the counts that it needs ten of.
 COUNTED: dict[str, tuple[str, tuple[Sequence[int], ...]]] = {
@@ -55,15 +54,15 @@ class Gap:
     """How far groups are apart in a metric.
 
     Attributes:
-        gap, ratio: largest less, and smallest through, largest value of a group; NaN where fewer
-            than two groups count.
+        gap, ratio: the largest value of a group minus the smallest, and the smallest divided by the
+            largest; NaN if fewer than two groups are compared.
         low, high: of the gap.
         lowest, highest: the groups of the smallest and largest value; None as for the gap, and of
             equalized odds, whose two rates may differ in that.
         worst: which of the two fares worse; None also where neither more nor less is better.
-        left_out: groups with fewer than FEWEST images of the kind that is counted, and how many.
-        counted: that kind, in words.
-        mean, upper: of the gaps that chance alone makes, their mean and the one that 5 % exceed.
+        left_out: groups with fewer than FEWEST images in the denominator, and how many.
+        counted: the images in the denominator, in words.
+        mean, upper: mean and 95th percentile of the gaps under permutation.
         p_value: NaN where there is no test.
         reason: why there is none, in words.
     """
@@ -85,10 +84,10 @@ class Gap:
 
 @dataclass(frozen=True)
 class _Null:
-    """What is observed of groups [G], beside what chance makes of them [B, G].
+    """Observed values of the groups [G], and their values under permutation [B, G].
 
     Attributes:
-        value, worth: of a metric, and the independent images that a group is worth.
+        value, worth: of a metric, and the effective number of images.
     """
 
     value: Floats
@@ -242,7 +241,7 @@ class Gaps:
         return _Null(shares.value, shares.worth, *shares.permuted(self.permutations, rng))
 
     def _null_of_aucs(self, chosen: Ints) -> _Null:
-        """Of large groups a random part is dealt out, and the errors are scaled to the worth of the whole groups."""
+        """Large groups are subsampled, and the deviations scaled to the effective numbers of the whole groups."""
         # numba takes a second to load: only where an AUC is tested.
         from melfast.metrics.dealing import part_of, permuted_aucs
 

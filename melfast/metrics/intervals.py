@@ -156,7 +156,7 @@ def pair_statistics(share: Floats, images: Floats) -> Floats:
     """Largest of the score statistics (Miettinen and Nurminen 1985) of all pairs of groups.
 
     Args:
-        share, images: of each group [..., G]; the images as many as they are worth.
+        share, images: of each group [..., G]; the effective number of images.
     Returns:
         [...], the absolute difference by its standard error where the two groups are alike.
     """
@@ -175,7 +175,7 @@ def pair_statistics(share: Floats, images: Floats) -> Floats:
 def pair_interval(share: Ends, images: Ends, z: float) -> Ends:
     """Miettinen and Nurminen's interval (1985) of the difference of two shares.
 
-    It leaves out 0 where, and only where, the pair's statistic is above z.
+    It excludes 0 if and only if the pair's statistic is above z.
 
     Args:
         share, images: of the two groups.

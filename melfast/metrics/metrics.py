@@ -89,10 +89,10 @@ def average_precision(y_true: ArrayLike, score: ArrayLike) -> float:
     """Sum over thresholds of precision times the step in recall.
 
     Returns:
-        NaN where no image is malignant.
+        NaN where only one class is present: without benign images it would be 1 for any scores.
     """
     malignant, score = _checked(y_true, score)
-    if not malignant.any():
+    if not malignant.any() or malignant.all():
         return math.nan
     step = steps(malignant, score)
     recall_step = np.diff(step.tp, prepend=0) / step.tp[-1]

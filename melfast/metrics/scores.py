@@ -65,7 +65,7 @@ def patients_with(images: Bools, patient: Ints | None) -> int:
 
 
 def worth_of(images: Bools, patient: Ints | None, correlation: float = USUAL_CORRELATION) -> float:
-    """How many independent images some are worth with a correlation of those of one patient."""
+    """Effective number of the images, with a given correlation between images of one patient."""
     if patient is None:
         return float(images.sum())
     sizes = np.bincount(patient[images]).astype(float)
@@ -74,10 +74,10 @@ def worth_of(images: Bools, patient: Ints | None, correlation: float = USUAL_COR
 
 @dataclass(frozen=True)
 class Auc:
-    """An AUC, and the images that it is worth.
+    """An AUC and its effective number of images.
 
     Attributes:
-        worth: a share of so many independent images would be as sure: A (1 - A) / variance.
+        worth: number of independent images whose share would have the same variance: A (1 - A) / variance.
     """
 
     estimate: Estimate

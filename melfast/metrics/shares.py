@@ -1,7 +1,7 @@
-"""Shares of images, such as recall, by group: how many independent images they are worth.
+"""Shares of images, such as recall, by group, with effective numbers of images.
 
-Images of one patient are alike. Of n images a patient, with an intra-class correlation r, each is
-worth 1 / (1 + (n - 1) r) of an independent one (Kish 1965; Rao and Scott 1992).
+Images of one patient are correlated. With n images a patient and an intra-class correlation r, each
+counts as 1 / (1 + (n - 1) r) independent images (Kish 1965; Rao and Scott 1992).
 """
 
 import math
@@ -140,7 +140,7 @@ class Shares:
 
     @cached_property
     def worth(self) -> Floats:
-        """How many independent images the images of each group are worth [G]."""
+        """The effective number of images of each group [G]."""
         with np.errstate(invalid="ignore"):
             return self.sizes**2 / (self.load @ self.table)
 
@@ -150,7 +150,7 @@ class Shares:
         return self.table.sum(0)
 
     def estimate(self, group: int = 0) -> Estimate:
-        """The share in one group, with Wilson's interval of the images that they are worth."""
+        """The share in one group, with Wilson's interval for the effective number of images."""
         share, worth = float(self.value[group]), float(self.worth[group])
         if math.isnan(share):
             return UNDEFINED
@@ -167,7 +167,7 @@ class Shares:
         return Shares(self.hits[there], self.images[there], table[there])
 
     def permuted(self, number: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
-        """Shares and worths with the cells dealt out again among the groups [number, G] each.
+        """Shares and effective numbers with the cells permuted among the groups [number, G] each.
 
         Every group gets as many cells as it has. A cell stays whole: a patient moves with all the
         images counted here.

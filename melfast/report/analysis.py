@@ -1,6 +1,6 @@
 """Analysis: how good, for whom, how sure; all numbers of a report, as one JSON document.
 
-The page and the tables of a report show what stands in this document and nothing else. Its keys:
+The page and the tables of a report show only what this document contains. Its keys:
 
 - `about`: what the caller gives, and `images`, `malignant`, `patients` (None: unknown), and
   `intervals`: `level`, `permutations`, `seed`, `clusters` (what is independent: `patients` or
@@ -284,7 +284,7 @@ def _adjust(documents: Sequence[dict[str, Any]], level: float) -> int:
 
 
 def _compared(one: _Analysed, other: _Analysed, level: float) -> dict[str, Any]:
-    """The first model less the second, image by image."""
+    """The first model minus the second, image by image."""
     back = np.argsort(other.order)[one.order]  # the second's images in the order of the first
     samples = one.sample, other.sample.select(back)
     calls = one.model.called is not None and other.model.called is not None

@@ -174,7 +174,7 @@ def _groups(model: Mapping[str, Any]) -> list[str]:
         else:
             lines += [
                 "",
-                f"Gap in recall {number('recall', gap['gap'])}; chance alone gives "
+                f"Gap in recall {number('recall', gap['gap'])}; by chance it would be "
                 f"{number('recall', null['mean'])} on average, p = "
                 f"{'–' if _missing(null['p_value']) else format(null['p_value'], '.3f')}.",
                 "",

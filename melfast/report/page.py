@@ -17,6 +17,8 @@ from melfast.report.shown import (
     p_of,
     p_value,
     p_words,
+    percent,
+    points,
     stands,
     table,
     text,
@@ -79,14 +81,14 @@ def _headline(document: Document) -> str:
     patients = f", {about['patients']:,} patients" if about["patients"] is not None else ""
     share = about["malignant"] / about["images"]
     return (
-        f"{about['images']:,} images, {about['malignant']:,} malignant ({share:.1%}){patients}. "
-        "A research report, not a medical device: no clinical decision may depend on it."
+        f"{about['images']:,} images, {about['malignant']:,} malignant ({100 * share:.1f} %){patients}. "
+        "For research, not a medical device: do not base clinical decisions on it."
     )
 
 
 def _forests(model: Mapping[str, Any], several: bool, document: Document) -> str:
     metric = "auc" if model["confusion"] is None else "recall"
-    level = f"{document['about']['intervals']['level']:.0%}"
+    level = percent(document["about"]["intervals"]["level"])
     parts = []
     for column, grouping in model["groupings"].items():
         title = f"{title_of(metric)} by {name(column)}" + (f": {name(model['name'])}" if several else "")
@@ -134,9 +136,10 @@ def _verdict(grouping: Mapping[str, Any], metric: str) -> str:
     gap, pair = grouping["gaps"].get(metric), extremes(grouping, metric)
     if gap is None or pair is None or missing(gap["gap"]):
         return "No gap: fewer than two groups have enough images to be compared."
-    size = number(metric, gap["gap"]).replace(" %", " points")
     between = interval(metric, gap)
-    said = f"Gap between {name(pair[1])} and {name(pair[0])}: {size}" + (f" ({between})" if between else "")
+    said = f"Gap between {name(pair[1])} and {name(pair[0])}: {points(metric, gap['gap'])}" + (
+        f" ({between})" if between else ""
+    )
     if missing(p_of(gap)):
         reason = (gap.get("null") or {}).get("reason")
         return f"{said}. {text(reason) if reason else 'Whether it is chance cannot be tested.'}"
@@ -166,7 +169,7 @@ def _overall(document: Document) -> str:
             counts = [model["confusion"] for model in models]
             rows.append([words, *("–" if c is None else " / ".join(f"{c[key]:,}" for key in keys) for c in counts)])
     head = ["metric", *(_model_head(model) for model in models)]
-    return table(head, rows, f"Over all images, with {level:.0%} intervals.")
+    return table(head, rows, f"Over all images, with {percent(level)} intervals.")
 
 
 def _model_head(model: Mapping[str, Any]) -> str:
@@ -191,7 +194,7 @@ def _operating_points(document: Document) -> str:
                 with_interval("recall", value) if isinstance(value, Mapping) else number("recall", value)
                 for value in values
             ]
-            rows.append([f"{words} {float(least):.0%}", *shown])
+            rows.append([f"{words} {percent(float(least))}", *shown])
     head = ["at another threshold", *(name(model["name"]) for model in models)]
     return table(head, rows, "What other thresholds would give on these images.")
 
@@ -225,9 +228,9 @@ def _reading_the_gaps(document: Document) -> str:
     if not document["models"][0]["groupings"]:
         return "<p>No groups to compare: the images have none.</p>"
     return (
-        "<p>A gap is the largest value in a group less the smallest. Small groups differ by chance alone, so each gap "
-        "is tested: the p-value says how often the same images, dealt out again among the groups, are as clearly "
-        "apart. A small p-value says that the groups do differ.</p>"
+        "<p>A gap is the highest value of a group minus the lowest. Small groups differ by chance, so each gap is "
+        "tested: the p-value is the share of random regroupings of the same patients or images that differ at least as "
+        "clearly. A small p-value is evidence of a real difference.</p>"
     )
 
 
@@ -286,7 +289,7 @@ def _gaps(grouping: Mapping[str, Any]) -> str:
         "ratio",
     ]
     words = (
-        "Of the selection rate: the demographic parity difference and ratio; of sensitivity: the equal-opportunity "
+        "For the selection rate: the demographic parity difference and ratio; for sensitivity: the equal opportunity "
         "difference. A worst group is named only where the gap is more than chance explains."
     )
     left_out = {
@@ -295,7 +298,7 @@ def _gaps(grouping: Mapping[str, Any]) -> str:
         if gap.get("left_out")
     }
     if left_out:
-        words += f" Left out of the gaps, with fewer than ten images of a kind: {'; '.join(sorted(left_out))}."
+        words += f" Not compared, with fewer than ten images of the class: {'; '.join(sorted(left_out))}."
     return table(head, rows, words)
 
 
@@ -308,8 +311,8 @@ def _comparisons(document: Document) -> str:
             rows.append(
                 [title_of(metric), with_interval(metric, found), p_value(found["p_value"]), "yes" if real else "no"]
             )
-        parts.append(f"<h3>{name(pair['first'])} less {name(pair['second'])}</h3>")
-        head = ["metric", "difference", "p", "interval leaves out 0"]
+        parts.append(f"<h3>{name(pair['first'])} minus {name(pair['second'])}</h3>")
+        head = ["metric", "difference", "p", "interval excludes 0"]
         parts.append(table(head, rows, "Both models on the same images."))
         rows = [
             [
@@ -321,8 +324,8 @@ def _comparisons(document: Document) -> str:
             for gap in pair.get("gaps") or ()
         ]
         if rows:
-            head = ["gap between groups", name(pair["first"]), name(pair["second"]), "first less second"]
-            parts.append(table(head, rows, "Whether one model treats the groups more alike than the other."))
+            head = ["gap between groups", name(pair["first"]), name(pair["second"]), "first minus second"]
+            parts.append(table(head, rows, "Whether the gaps of one model are smaller than those of the other."))
         tests = []
         if pair["delong"] is not None:
             found = pair["delong"]
@@ -332,8 +335,8 @@ def _comparisons(document: Document) -> str:
             tests.append(
                 [
                     "McNemar, calls",
-                    f"{found['first_alone_right']:,} right by the first alone, "
-                    f"{found['second_alone_right']:,} by the second alone",
+                    f"only the first is right: {found['first_alone_right']:,} images; "
+                    f"only the second: {found['second_alone_right']:,}",
                     p_value(found["p_value"]),
                 ]
             )
@@ -356,11 +359,11 @@ def _plots(pictures: Sequence[tuple[Path, str]]) -> str:
 def _method(document: Document) -> str:
     intervals = document["about"]["intervals"]
     lines = [
-        "Intervals: Wilson's of shares, each image counted as the part of an independent one that it is worth; a score "
-        "interval by DeLong's variance of the AUC; linearised variances of the others. Independent are "
-        f"{intervals['clusters']}. Of gaps, from intervals of all differences between two groups that hold at once.",
+        "Intervals: Wilson's for proportions, with the effective number of images; a score interval with DeLong's "
+        "variance for the AUC; linearised variances for the other metrics. The independent units are "
+        f"{intervals['clusters']}. For gaps: combined from the intervals of all pairs of groups.",
         f"Tests of gaps: {intervals['permutations']:,} permutations of whole {intervals['clusters']} among the groups, "
-        f"seed {intervals['seed']}; adjusted p by Holm over {intervals['family']:,} gaps.",
+        f"seed {intervals['seed']}; p-values adjusted by Holm's method over {intervals['family']:,} gaps.",
         f"melfast {document['melfast']}; every number on this page is in metrics.json.",
     ]
     return "<ul class=soft>" + "".join(f"<li>{text(line)}</li>" for line in lines) + "</ul>"

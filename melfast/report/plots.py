@@ -1,6 +1,7 @@
 """Plots of a report: one function a figure, from arrays and from the report's own numbers."""
 
 import functools
+import itertools
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -38,7 +39,7 @@ def roc(y_true: Bools, scores: Mapping[str, Floats], overall: Mapping[str, Mappi
         overall: metrics of each model, of the report's document.
     """
     figure, (axis,) = _figure(1)
-    for (name, score), colour in zip(scores.items(), _colours(), strict=False):
+    for (name, score), colour in zip(scores.items(), itertools.cycle(COLOURS), strict=False):
         fpr, tpr = roc_points(y_true, score)
         axis.plot(fpr, tpr, color=colour, label=name, linewidth=1.5)
         _cross(axis, overall[name], ("fpr", "recall"), colour)
@@ -57,7 +58,7 @@ def roc(y_true: Bools, scores: Mapping[str, Floats], overall: Mapping[str, Mappi
 def precision_recall(y_true: Bools, scores: Mapping[str, Floats], overall: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Precision over recall of each model, as `roc`; dotted: chance."""
     figure, (axis,) = _figure(1)
-    for (name, score), colour in zip(scores.items(), _colours(), strict=False):
+    for (name, score), colour in zip(scores.items(), itertools.cycle(COLOURS), strict=False):
         recall, precision = pr_points(y_true, score)
         axis.plot(recall, precision, color=colour, label=name, linewidth=1.5)
         _cross(axis, overall[name], ("recall", "precision"), colour)
@@ -81,7 +82,7 @@ def calibration(curves: Mapping[str, Sequence[Mapping[str, Any]]], scores: Mappi
         scores: of each model.
     """
     figure, (axis, below) = _figure(2, rows=2, heights=(3, 1), size=(5, 5))
-    for (name, bins), colour in zip(curves.items(), _colours(), strict=False):
+    for (name, bins), colour in zip(curves.items(), itertools.cycle(COLOURS), strict=False):
         mean, share, low, high = (
             np.array([b[key] for b in bins], np.float64) for key in ("predicted", "observed", "low", "high")
         )
@@ -104,7 +105,7 @@ def net_benefit(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     """
     figure, (axis,) = _figure(1)
     highest = 0.0
-    for (name, curve), colour in zip(curves.items(), _colours(), strict=False):
+    for (name, curve), colour in zip(curves.items(), itertools.cycle(COLOURS), strict=False):
         axis.plot(curve["threshold"], curve["model"], color=colour, linewidth=1.5, label=name)
         highest = max(highest, *curve["model"])
     axis.plot(curve["threshold"], curve["treat_all"], color="grey", linewidth=0.8, label="treat all")
@@ -159,19 +160,21 @@ def forest(grouping: Mapping[str, Any], overall: Mapping[str, Any], metric: str,
             axis.plot([found["low"], found["high"]], [row, row], color=COLOURS[0], linewidth=1.5)
         axis.plot(found["value"], row, "o", color=COLOURS[0], markersize=5)
     whole = overall[metric]["value"]
-    axis.axvline(whole, color="black", linewidth=0.8, linestyle="--", label="all images")
+    if not _missing(whole):
+        axis.axvline(whole, color="black", linewidth=0.8, linestyle="--", label="all images")
     null = grouping["gaps"].get(metric, {}).get("null", {})
-    if null and not _missing(null["mean"]):
+    if null and not _missing(null["mean"]) and not _missing(whole):
         half = null["mean"] / 2
         span = max(0, whole - half), min(1, whole + half)
-        axis.axvspan(*span, color="grey", alpha=0.2, linewidth=0, label="mean gap by chance alone")
+        axis.axvspan(*span, color="grey", alpha=0.2, linewidth=0, label="mean gap by chance")
     labels = [f"{n} ({grouping['groups'][n]['malignant']:,} of {grouping['groups'][n]['images']:,})" for n in names]
     axis.set_yticks(range(len(names)), labels)
     axis.set(xlabel=f"{metric.replace('_', ' ')}, with interval", xlim=(-0.015, 1.015), ylim=(len(names) - 0.5, -0.5))
     # Over the whole figure: centred on the axis a long column name is cut off.
     title = f"{metric.replace('_', ' ')} by {by}\n(malignant of all images)"
     figure.suptitle(title, fontsize="medium")
-    figure.legend(loc="outside lower center", fontsize="small", ncols=2)
+    if axis.get_legend_handles_labels()[0]:
+        figure.legend(loc="outside lower center", fontsize="small", ncols=2)
     return figure
 
 
@@ -230,11 +233,12 @@ def ita_histogram(y_true: Bools, ita: Floats) -> Figure:
 
 
 def threshold_sweep(y_true: Bools, score: Floats, groups: Groups, threshold: float | None) -> Figure:
-    """Recall and false positive rate of each group over the threshold."""
+    """Recall and false positive rate over the threshold, of as many of the largest groups as there are colours."""
     figure, (recalls, rates) = _figure(2, columns=2, size=(9, 3.8))
     thresholds = np.linspace(0, 1, 201)
-    present = [i for i in range(len(groups.names)) if (groups.index == i).any()]
-    for place, colour in zip(present, _colours(), strict=False):
+    images = np.bincount(groups.index[groups.known], minlength=len(groups.names))
+    largest = np.sort(np.argsort(-images, kind="stable")[: len(COLOURS)])
+    for place, colour in zip(largest[images[largest] > 0], COLOURS, strict=False):
         for axis, malignant in ((recalls, True), (rates, False)):
             chosen = np.sort(score[(groups.index == place) & (y_true == malignant)])
             if len(chosen):
@@ -242,14 +246,16 @@ def threshold_sweep(y_true: Bools, score: Floats, groups: Groups, threshold: flo
                 axis.plot(
                     thresholds, share, color=colour, linewidth=1.2, label=f"{groups.names[place]} ({len(chosen):,})"
                 )
+    if (images > 0).sum() > len(COLOURS):
+        figure.suptitle(f"The {len(COLOURS)} largest groups", fontsize="medium")
     recalls.set(ylabel="recall", title="Malignant images called so")
     rates.set(ylabel="false positive rate", title="Benign images called malignant")
     for axis in (recalls, rates):
         axis.set(xlabel="threshold on P(malignant)", xlim=(0, 1), ylim=(0, 1.005))
-        if threshold is not None:
-            axis.axvline(threshold, color="black", linewidth=0.8, linestyle="--")
         if axis.lines:
             axis.legend(fontsize="small")
+        if threshold is not None:
+            axis.axvline(threshold, color="black", linewidth=0.8, linestyle="--")
     return figure
 
 
@@ -328,10 +334,6 @@ def _figure(
         axis.grid(alpha=0.25)
         axis.set_axisbelow(True)
     return figure, flat
-
-
-def _colours() -> tuple[str, ...]:
-    return COLOURS * 8
 
 
 def _missing(value: float | None) -> bool:

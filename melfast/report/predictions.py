@@ -4,6 +4,7 @@
 other slow libraries, so that a bad table is refused at once.
 """
 
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -104,7 +105,8 @@ def predictions_of(table: TextTable, asked: Columns = USUAL) -> Predictions:
     published submission form.
 
     Raises:
-        InputError: no column of names or predictions, an invalid value, or a repeated image.
+        InputError: no column of names or predictions, two columns that contradict each other, an invalid
+            value, or a repeated image.
     """
     found = {
         "image": asked.image or _first(table, NAME_COLUMNS),
@@ -112,7 +114,8 @@ def predictions_of(table: TextTable, asked: Columns = USUAL) -> Predictions:
         "prediction": asked.call or _first(table, CALL_COLUMNS, but=(asked.score, asked.truth)),
         "target": asked.truth or _first(table, TRUTH_COLUMNS, but=(asked.score, asked.call)),
     }
-    for wanted in filter(None, (asked.image, asked.score, asked.call, asked.truth)):
+    named = [column for column in (asked.image, asked.score, asked.call, asked.truth) if column]
+    for wanted in named:
         if wanted not in table.columns:
             raise InputError(f"{table.path}: no column {wanted!r}; there are {', '.join(table.columns)}")
     if not found["image"]:
@@ -120,6 +123,10 @@ def predictions_of(table: TextTable, asked: Columns = USUAL) -> Predictions:
             f"{table.path}: no column of image names ({', '.join(NAME_COLUMNS)}); there are "
             f"{', '.join(table.columns)}; melfast report takes it by --image-column"
         )
+    _require_no_rival(table, found["prediction"], CALL_COLUMNS, named, "model's calls; name them by --call-column")
+    _require_no_rival(
+        table, found["target"], TRUTH_COLUMNS, named, "truth; name it by --truth-column, or calls by --call-column"
+    )
     if found["target"] and not asked.truth and not found["probability"] and not found["prediction"]:
         labels = {cell.strip().lower() for cell in table.columns[found["target"]]} <= LABELS.keys()
         found["prediction" if labels else "probability"] = found["target"]
@@ -224,6 +231,39 @@ def image_key(name: str) -> str:
     return stem if stem and stem[-1] != "/" and dot + suffix.lower() in IMAGE_SUFFIXES else name
 
 
+def repeated(names: Sequence[str]) -> list[int]:
+    """Rows that name an image of an earlier row, with or without its suffix."""
+    if len(set(map(image_key, names))) == len(names):
+        return []
+    seen: dict[str, set[str]] = {}
+    again = []
+    for row, name in enumerate(names):
+        key = image_key(name)
+        others = seen.setdefault(key, set())
+        # a.jpg and a.png are two files; a may be either.
+        if name in others or (others and (name == key or key in others)):
+            again.append(row)
+        others.add(name)
+    return again
+
+
+def require_distinct(table: Predictions) -> None:
+    """Refuses names that differ only in case or in how accents are encoded.
+
+    Raises:
+        InputError: naming the first two.
+    """
+    alike = [unicodedata.normalize("NFC", name.casefold()) for name in table.names]
+    if again := repeated(alike):
+        key = image_key(alike[again[0]])
+        first = next(name for name, form in zip(table.names, alike, strict=True) if image_key(form) == key)
+        more = f"; {len(again):,} such names" if len(again) > 1 else ""
+        raise InputError(
+            f"{table.path}: {first!r} and {table.names[again[0]]!r} may be one image{more}; if they are different "
+            "images, expected --manifest with both"
+        )
+
+
 def _agree(labels: NDArray[np.int64] | None, truth: NDArray[np.int64]) -> int | None:
     """Number of images with known class that have a different label; None if none can be compared."""
     if labels is None:
@@ -237,6 +277,25 @@ def _first(table: TextTable, usual: Iterable[str], but: Sequence[str] = ()) -> s
     return next((there[name] for name in usual if name in there), "")
 
 
+def _require_no_rival(table: TextTable, column: str, usual: Sequence[str], named: Sequence[str], meaning: str) -> None:
+    """Refuses a column that was found by its name if another one of the usual names has other labels."""
+    if not column or column in named:
+        return
+    rivals = [c for c in table.columns if c.lower() in usual and c != column and c not in named]
+    for rival in rivals:
+        pairs = [
+            [LABELS.get(cell.strip().lower()) for cell in cells]
+            for cells in zip(table.columns[column], table.columns[rival], strict=True)
+        ]
+        if any(None in pair for pair in pairs):  # words or fractions: no labels
+            continue
+        if wrong := sum(one != other and -1 not in (one, other) for one, other in pairs):
+            raise InputError(
+                f"{table.path}: columns {column!r} and {rival!r} differ in {wrong:,} images, and either may be the "
+                f"{meaning}"
+            )
+
+
 def _is_of_numbers(table: TextTable, column: str) -> bool:
     cells = [cell for cell in table.columns[column] if cell.strip().lower() not in MISSING]
     return column.lower() not in OTHER_COLUMNS and bool(cells) and all(_number(cell) == _number(cell) for cell in cells)
@@ -247,20 +306,9 @@ def _require_each_once(table: TextTable, column: str) -> None:
     if "" in names:
         rows = [row for row, cell in enumerate(names) if not cell]
         raise table.errors(rows, column, f"{column} must name an image")
-    if len(set(map(image_key, names))) == len(names):
-        return
-    seen: dict[str, set[str]] = {}
-    again = []
-    for row, name in enumerate(names):
-        key = image_key(name)
-        others = seen.setdefault(key, set())
-        # a.jpg and a.png are two files; a may be either.
-        if name in others or (others and (name == key or key in others)):
-            again.append(row)
-        others.add(name)
-    if again:
+    if again := repeated(names):
         first = next(name for name in names if image_key(name) == image_key(names[again[0]]))
-        same = "" if first == names[again[0]] else f" ({first!r} stands above)"
+        same = "" if first == names[again[0]] else f" ({first!r} comes first)"
         raise table.errors(again, column, f"{column} must name each image once{same}")
 
 
@@ -281,5 +329,5 @@ def _number(cell: str) -> float:
 def _labels(table: TextTable, column: str) -> NDArray[np.int64]:
     cells = [cell.strip().lower() for cell in table.columns[column]]
     if wrong := [row for row, cell in enumerate(cells) if cell not in LABELS]:
-        raise table.errors(wrong, column, f"{column} must be 0, 1, benign, malignant or empty")
+        raise table.errors(wrong, column, f"{column} must be 0, 1, true, false, benign, malignant or empty")
     return np.array([LABELS[cell] for cell in cells], dtype=np.int64)

@@ -50,6 +50,16 @@ def number(metric: str, value: float | None) -> str:
     return f"{shown} %" if percent else shown
 
 
+def percent(share: float) -> str:
+    """`95 %`, `99.9 %`."""
+    return f"{100 * share:.4g} %"
+
+
+def points(metric: str, difference: float | None) -> str:
+    """A formatted difference: `26.2 points` of a percentage."""
+    return number(metric, difference).replace(" %", " points")
+
+
 def interval(metric: str, found: Mapping[str, Any], join: str = " to ") -> str:
     """`64.2 to 79.3`, or nothing."""
     if missing(found["low"]) or missing(found["high"]):

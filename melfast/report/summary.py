@@ -3,7 +3,20 @@
 from collections.abc import Mapping
 from typing import Any
 
-from melfast.report.shown import extremes, interval, missing, name, number, p_of, p_words, stands, text
+from melfast.report.shown import (
+    extremes,
+    interval,
+    missing,
+    name,
+    number,
+    p_of,
+    p_value,
+    p_words,
+    percent,
+    points,
+    stands,
+    text,
+)
 
 Document = Mapping[str, Any]
 TONE = "group"
@@ -42,7 +55,7 @@ def _titled(model: Mapping[str, Any], words: str, several: bool) -> str:
 def _good(model: Mapping[str, Any], brief: bool) -> str:
     counts, overall = model["confusion"], model["overall"]
     if counts is None:
-        lead = "Without a threshold nobody can say which cancers it misses: the table holds probabilities alone."
+        lead = "Without a threshold nobody can say which cancers it misses: the table has only probabilities."
     else:
         lead = (
             f"It misses <b>{counts['fn']:,} of {counts['fn'] + counts['tp']:,}</b> cancers and raises a false alarm "
@@ -93,7 +106,8 @@ def _whom(model: Mapping[str, Any], brief: bool) -> str:
         few = f"<p>Too few cancers to judge: {listed}{more}.</p>"
     if gap is None or pair is None or missing(gap["gap"]):
         return (
-            f"<p class=lead>Cannot be said by {what}: fewer than two groups have enough images of both kinds.</p>" + few
+            f"<p class=lead>Cannot be judged by {what}: fewer than two groups have enough "
+            f"{'cancers' if metric == 'recall' else 'images of both kinds'}.</p>{few}"
         )
     lowest = pair[0]
     does = "finds the smallest share of cancers" if metric == "recall" else "tells cancers apart worst"
@@ -108,12 +122,16 @@ def _whom(model: Mapping[str, Any], brief: bool) -> str:
         f"<dt>{name(g)}</dt><dd>{_of_group(grouping['groups'][g], metric)}</dd>" for g in pair[: 1 if brief else 2]
     )
     between = interval(metric, gap)
-    size = number(metric, gap["gap"]).replace(" %", " points")
-    rows += f"<dt>Gap</dt><dd><b>{size}</b>" + (f" <span class=soft>({between})</span>" if between else "") + "</dd>"
-    chance = (gap.get("null") or {}).get("mean")
-    if not stands(gap) and not missing(chance):
-        made = number(metric, chance).replace(" %", " points")
-        few = f"<p>Chance alone makes a gap of {made} on average between groups this small.</p>" + few
+    rows += f"<dt>Gap</dt><dd><b>{points(metric, gap['gap'])}</b>"
+    rows += f" <span class=soft>({between})</span></dd>" if between else "</dd>"
+    null = gap.get("null") or {}
+    if not stands(gap) and not missing(null.get("mean")):
+        size = points(metric, null["mean"])
+        said = "" if brief else f"By chance alone, groups of this size differ by {size} on average. "
+        if not missing(gap["low"]) and gap["low"] > 0:
+            alone = p_value(null["p_value"])
+            said += f"Tested alone, this gap would be clear (p = {alone}), but not among all gaps tested here."
+        few = f"<p>{said.strip()}</p>{few}" if said else few
     return f"<p class=lead>{lead}</p><dl>{rows}</dl>{few}"
 
 
@@ -129,11 +147,11 @@ def _of_group(group: Mapping[str, Any], metric: str) -> str:
 
 def _sure(document: Document) -> str:
     about = document["about"]
-    level = f"{about['intervals']['level']:.0%}"
+    level = percent(about["intervals"]["level"])
     patients = f" of {about['patients']:,} patients" if about["patients"] is not None else ""
     points = [
-        f"It rests on <b>{about['malignant']:,} cancers</b> among {about['images']:,} images{patients}. "
-        f"The ranges in brackets hold the true value with {level} confidence."
+        f"These numbers come from <b>{about['malignant']:,} cancers</b> among {about['images']:,} images{patients}. "
+        f"The ranges in brackets show how far chance may have moved them ({level} confidence)."
     ]
     doubts = [remark for kind in DOUBTS for remark in about["remarks"] if remark["kind"] == kind]
     points += [_sentence(remark["text"]) for remark in doubts[:DOUBTS_SHOWN]]
@@ -144,14 +162,14 @@ def _sure(document: Document) -> str:
     rest = len(about["remarks"]) - len(doubts[:DOUBTS_SHOWN])
     if rest > 0:
         points.append(f"<a href=#notes>{rest} more note{'s' if rest > 1 else ''}</a>")
-    points.append("Other clinics, cameras and patients give other numbers.")
+    points.append("Expect other numbers with other clinics, cameras and patients.")
     return "<ul>" + "".join(f"<li>{point}</li>" for point in points) + "</ul>"
 
 
 def _sentence(words: str) -> str:
     """Capitalises a sentence, unless it begins with a name and a colon."""
     first = words if words.split(" ", 1)[0].endswith(":") else f"{words[0].upper()}{words[1:]}"
-    return text(f"{first}.")
+    return text(first if first.endswith("...") else f"{first}.")
 
 
 def notes(document: Document) -> str:
@@ -163,13 +181,13 @@ def notes(document: Document) -> str:
     for table in about["predictions"]:
         read = ", ".join(f"{what} from column {name(column)}" for what, column in table["columns"].items())
         passed = ", ".join(map(name, table["passed_over"]))
-        over = f" Columns of numbers passed over: {passed}." if passed else ""
+        over = f" Columns of numbers not used: {passed}." if passed else ""
         lines["tables"].append(f"{text(table['path'])}: {read}.{over}")
     if about["manifest"]:
         lines["tables"].append(f"Truth and groups: {text(about['manifest'])}.")
     else:
         lines["tables"].append(
-            "<b>No manifest: the truth is what these tables say it is.</b> If that column holds a model's calls, every "
+            "<b>No manifest: the truth is taken from these tables.</b> If that column holds a model's calls, every "
             "number on this page is wrong."
         )
     sections = [

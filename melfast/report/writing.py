@@ -24,7 +24,15 @@ from melfast.report import plots
 from melfast.report.analysis import Images, Model, Settings, analyse
 from melfast.report.measures import write_metrics
 from melfast.report.page import write_page
-from melfast.report.predictions import TRUTH_COLUMNS, Predictions, image_key, odd, settle, threshold_between
+from melfast.report.predictions import (
+    TRUTH_COLUMNS,
+    Predictions,
+    image_key,
+    odd,
+    require_distinct,
+    settle,
+    threshold_between,
+)
 from melfast.report.shown import title_of
 from melfast.skin.tone import TONE_GROUPS, classify
 
@@ -172,9 +180,11 @@ def align(
     if manifest is None:
         if wanted.by or wanted.crossed:
             raise InputError("`by` and `crossed` name columns of a manifest; expected `manifest`")
+        require_distinct(first)
         truth = _own_truth(aligned)
         rows = np.flatnonzero(truth >= 0)
-        groupings = [_own_groups(t, rows) for t in aligned if t.groups is not None][:1]
+        own = (_own_groups(table, rows) for table in aligned if table.groups is not None)
+        groupings = [groups for groups in own if groups.known.any()][:1]
         patients, ita = None, np.full(len(rows), math.nan)
         paths: Sequence[str] = [""] * len(rows)
     else:
@@ -202,7 +212,7 @@ def align(
     malignant = int(truth[rows].sum())
     if malignant in (0, len(rows)):
         remarks.append(
-            _remark("images", f"{malignant:,} of the {len(rows):,} images are malignant: there is one class alone")
+            _remark("images", f"{malignant:,} of the {len(rows):,} images are malignant: there is only one class")
         )
     else:
         remarks += [_remark("groups", line) for groups in groupings for line in _too_few(groups, truth[rows])]
@@ -288,7 +298,7 @@ def _on_scores(model: dict[str, Any]) -> list[dict[str, str]]:
     """Remarks on a model without calls or without scores, or with inverted scores."""
     name, auc = model["name"], model["overall"].get("auc")
     if auc is None:
-        line = f"{name}: calls alone, so no AUC, calibration or anything else that needs probabilities"
+        line = f"{name}: only calls, so no AUC, calibration or anything else that needs probabilities"
         return [_remark("lacking", line)]
     remarks = []
     if auc["high"] < 0.5:
@@ -350,7 +360,7 @@ def draw(
                 f"forest-{_file_name(groups.name)}{suffix}",
                 figure,
                 f"{title_of(metric)} by {groups.name}{of}, with {level} intervals; dashed: over all images; "
-                "grey: as wide as the gap that chance alone makes on average.",
+                "grey: as wide as the gap that chance makes on average.",
             )
         if model.called is not None:
             parts = {"all": found["confusion"]}
@@ -452,7 +462,7 @@ def write_tables(path: Path, document: dict[str, Any]) -> None:
 def _model(name: str, table: Predictions, threshold: float | None) -> Model:
     if threshold is not None:
         if table.score is None:
-            raise InputError(f"{table.path}: has calls alone, for which `threshold` means nothing")
+            raise InputError(f"{table.path}: has only calls, for which `threshold` means nothing")
         called = (table.score >= threshold).astype(np.int64)
         return Model(name, table.score, called, threshold, "as requested")
     if table.called is None:

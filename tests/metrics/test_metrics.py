@@ -181,7 +181,7 @@ def test_any_float_type_gives_the_same() -> None:
     [
         ([0, 0], [0.1, 0.2], {"auc", "average_precision", "recall", "precision", "f1", "balanced_accuracy"}),
         ([0, 0], [0.1, 0.9], {"auc", "average_precision", "recall", "precision", "f1", "balanced_accuracy"}),
-        ([1, 1], [0.1, 0.9], {"auc", "specificity", "balanced_accuracy", "precision", "f1"}),
+        ([1, 1], [0.1, 0.9], {"auc", "average_precision", "specificity", "balanced_accuracy", "precision", "f1"}),
         ([0, 1], [0.1, 0.2], {"precision"}),
         ([], [], {"auc", "average_precision", "recall", "precision", "f1", "specificity", "balanced_accuracy"}),
     ],

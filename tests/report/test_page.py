@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from melfast.report.page import write_page
+from melfast.report.shown import percent
 
 GROUPS = {
     "very light": (15, 17),
@@ -127,7 +128,7 @@ def test_the_first_screen_says_what_is_missed_for_whom_and_how_sure() -> None:
         "light finds 36 of 58: 62.1 %",
         "very light finds 15 of 17: 88.2 %",
         "Gap 26.2 points (0.0 to 50.0)",
-        "Chance alone makes a gap of 18.0 points on average between groups this small.",
+        "By chance alone, groups of this size differ by 18.0 points on average.",
         "Too few cancers to judge: 日本 العربية हिन्दी (2).",
         "1,689 of the 1,691 reported patients also have images in the training split",
         "2 more notes",
@@ -135,10 +136,24 @@ def test_the_first_screen_says_what_is_missed_for_whom_and_how_sure() -> None:
         assert part in words, part
 
 
+def test_a_gap_that_is_clear_only_on_its_own_is_explained() -> None:
+    found = document()
+    gap = found["models"][0]["groupings"]["group"]["gaps"]["recall"]
+    gap |= {"low": 0.041, "null": gap["null"] | {"p_value": 0.006}}
+    words = first_screen(found)
+    assert "may be chance (adjusted p = 0.160)." in words
+    assert "Tested alone, this gap would be clear (p = 0.006), but not among all gaps tested here." in words
+    assert "Tested alone" not in first_screen(document())
+
+
+def test_shares_in_percent() -> None:
+    assert (percent(0.95), percent(0.57), percent(0.999)) == ("95 %", "57 %", "99.9 %")
+
+
 def test_a_gap_that_stands_is_called_more_than_chance() -> None:
     words = first_screen(document(0.002, True))
     assert "in light skin, more than chance explains (adjusted p = 0.002)." in words
-    assert "Chance alone" not in words
+    assert "By chance alone" not in words
     assert '<td data-label="worst group"><bdi>light</bdi></td>' in write_page(document(0.002, True), [])
     assert '<td data-label="worst group">–</td>' in write_page(document(), [])
 
@@ -159,7 +174,7 @@ def test_without_calls_scores_or_groups_the_first_screen_says_so() -> None:
     gap_of = found["models"][0]["groupings"]["group"]["gaps"]["recall"]
     gap_of |= {"gap": None, "low": None, "high": None, "lowest_group": None, "highest_group": None}
     gap_of["left_out"] = dict.fromkeys(GROUPS, 2)
-    assert "Cannot be said by skin tone: fewer than two groups have enough images" in first_screen(found)
+    assert "Cannot be judged by skin tone: fewer than two groups have enough cancers" in first_screen(found)
 
 
 def test_every_model_has_its_answers() -> None:
@@ -172,10 +187,10 @@ def test_every_model_has_its_answers() -> None:
     assert words.count("light finds 36 of 58: 62.1 %") == 2
 
 
-def test_columns_read_and_passed_over_stand_on_the_page() -> None:
+def test_columns_read_and_not_used_are_on_the_page() -> None:
     page = re.sub(r"<[^>]+>", "", write_page(document(), []))
     assert "image from column image_name, probability from column score, prediction from column call." in page
-    assert "Columns of numbers passed over: resnet." in page
+    assert "Columns of numbers not used: resnet." in page
 
 
 def test_the_checklist_names_items_covered_and_left_to_the_authors() -> None:

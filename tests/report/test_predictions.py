@@ -145,7 +145,7 @@ def test_one_image_twice(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         read(tmp_path, "image,score\nim0,0.1\nim1,0.3\nim0.jpg,0.2\nim1.PNG,0.2\n")
     assert str(caught.value) == (
-        f"{tmp_path / 'p.csv'}:4: image must name each image once ('im0' stands above), got 'im0.jpg'; 2 such rows: "
+        f"{tmp_path / 'p.csv'}:4: image must name each image once ('im0' comes first), got 'im0.jpg'; 2 such rows: "
         "lines 4 'im0.jpg', 5 'im1.PNG'"
     )
     # Two files of one name, and a dot that begins no suffix.
@@ -196,7 +196,7 @@ def test_threshold_between_the_calls(tmp_path: Path) -> None:
         ),
         ("image,score\nx,1.1\n", ":2: score must be a number in 0..1, got '1.1'"),
         ("image,score\nx,nan\n", ":2: score must be a number in 0..1, got 'nan'"),
-        ("image,pred\nx,2\n", ":2: pred must be 0, 1, benign, malignant or empty, got '2'"),
+        ("image,pred\nx,2\n", ":2: pred must be 0, 1, true, false, benign, malignant or empty, got '2'"),
         ("image,target\nx,naevus\n", ":2: target must be a number in 0..1, got 'naevus'"),
     ],
 )
@@ -241,3 +241,50 @@ def test_a_named_column_is_not_read_as_something_else(tmp_path: Path) -> None:
     assert found.score is not None
     assert found.truth is not None
     assert (found.score.tolist(), found.truth.tolist()) == ([0.2, 0.7], [1, 0])
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (
+            "image,score,label,y_true",
+            "columns 'label' and 'y_true' differ in 2 images, and either may be the truth; name it by --truth-column, "
+            "or calls by --call-column",
+        ),
+        (
+            "image,score,y_pred,call",
+            "columns 'call' and 'y_pred' differ in 2 images, and either may be the model's calls; name them by "
+            "--call-column",
+        ),
+    ],
+)
+def test_two_columns_that_contradict_each_other_are_refused(tmp_path: Path, header: str, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        read(tmp_path, f"{header}\na,0.1,0,1\nb,0.8,1,1\nc,0.2,1,0\nd,0.9,1,\n")
+    assert str(caught.value) == f"{tmp_path / 'p.csv'}: {message}"
+
+
+def test_two_columns_of_the_truth_that_agree_or_are_told_apart(tmp_path: Path) -> None:
+    table = "image,score,label,y_true\na,0.1,{},0\nb,0.8,{},1\n"
+    assert read(tmp_path, table.format("benign", "malignant")).columns["target"] == "label"
+    contradicting = table.format(1, 1)
+    found = read(tmp_path, contradicting, truth="y_true")
+    assert (found.columns["target"], found.called) == ("y_true", None)
+    found = read(tmp_path, contradicting, call="label")
+    assert (found.columns["target"], found.columns["prediction"]) == ("y_true", "label")
+
+
+@pytest.mark.parametrize(("first", "second"), [("im0", "IM0"), ("im0.jpg", "Im0"), ("caf\u00e9", "cafe\u0301")])
+def test_names_that_differ_only_in_case_are_refused_without_a_manifest(tmp_path: Path, first: str, second: str) -> None:
+    table = read(tmp_path, f"image,score,target\n{first},0.1,0\n{second},0.8,1\nim1,0.2,1\n")
+    with pytest.raises(InputError) as caught:
+        align([table], None, ReportOptions())
+    assert str(caught.value) == (
+        f"{table.path}: {first!r} and {second!r} may be one image; if they are different images, expected --manifest "
+        "with both"
+    )
+
+
+def test_two_files_of_one_name_are_two_images_without_a_manifest(tmp_path: Path) -> None:
+    table = read(tmp_path, "image,score,target\nim0.jpg,0.1,0\nim0.png,0.8,1\nim1,0.2,1\n")
+    assert len(align([table], None, ReportOptions())[0].images.names) == 3

@@ -242,7 +242,7 @@ def test_several_models_with_the_same_images(data: Path) -> None:
         own = [m["groupings"]["sex"]["gaps"][found_gap["metric"]]["gap"] for m in document["models"]]
         assert (found_gap["first"], found_gap["second"]) == pytest.approx(own)
         assert found_gap["low"] <= found_gap["value"] <= found_gap["high"]
-    assert "<bdi>A</bdi> less <bdi>B</bdi>" in (data / "r" / "report.html").read_text()
+    assert "<bdi>A</bdi> minus <bdi>B</bdi>" in (data / "r" / "report.html").read_text()
 
 
 def test_pictures_of_an_earlier_report_do_not_stay(data: Path) -> None:
@@ -267,7 +267,7 @@ def test_calls_alone_and_names_with_suffixes(data: Path) -> None:
     page = (data / "r" / "report.html").read_text()
     area = 'AUC<small>chance that a malignant image scores above a benign one</small></th><td data-label="calls">'
     assert f"{area}not available</td>" in page
-    assert "calls: calls alone, so no AUC, calibration or anything else that needs probabilities" in page
+    assert "calls: only calls, so no AUC, calibration or anything else that needs probabilities" in page
     assert not (data / "r" / "roc.png").exists()
 
 
@@ -526,7 +526,7 @@ def bad_cases(data: Path) -> list[tuple[list[object], str]]:
         ),
         (
             [data / "calls.csv", "--threshold", 0.5, "--manifest", manifest, "--output", "r"],
-            f"{data / 'calls.csv'}: has calls alone, for which --threshold means nothing",
+            f"{data / 'calls.csv'}: has only calls, for which --threshold means nothing",
         ),
     ]
 
@@ -536,6 +536,30 @@ def test_bad_input(data: Path) -> None:
         found = report(*arguments)
         assert str(found.exception) == message
         assert not Path("r").exists()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("threshold", [[], ["--threshold", 0.5]])
+@pytest.mark.parametrize("count", [1, 20])
+@pytest.mark.parametrize("target", [0, 1])
+def test_one_class_is_reported_and_never_perfect(
+    target: int, count: int, threshold: list[object], tmp_path: Path
+) -> None:
+    rows = [f"im{i},{target},{i / 20},{'ab'[i % 2]}" for i in range(count)]
+    (tmp_path / "p.csv").write_text("\n".join(["image,target,probability,group", *rows]) + "\n")
+    found = report(tmp_path / "p.csv", "--output", tmp_path / "r", "--permutations", 100, *threshold)
+    assert found.exit_code == 0, found.output
+    (model,) = json.loads((tmp_path / "r" / "metrics.json").read_text())["models"]
+    assert (model["overall"]["auc"]["value"], model["overall"]["average_precision"]["value"]) == (None, None)
+    assert "there is only one class" in (tmp_path / "r" / "report.html").read_text()
+
+
+def test_an_empty_column_of_groups_is_no_grouping(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("image,target,probability,group\na,0,0.1,\nb,1,0.2,\nc,0,0.3,\n")
+    found = report(tmp_path / "p.csv", "--output", tmp_path / "r", "--permutations", 100)
+    assert found.exit_code == 0, found.output
+    (model,) = json.loads((tmp_path / "r" / "metrics.json").read_text())["models"]
+    assert model["groupings"] == {}
 
 
 def test_shown_numbers() -> None:
