@@ -94,7 +94,9 @@ BAD = {
     "image_name,probability\nx,0.5\nx,0.6\n": ":3: image_name must name each image once, got 'x'",
     "image_name,probability\nx,1.5\n": ":2: probability must be a number in 0..1, got '1.5'",
     "image_name,probability\nx,\n": ":2: probability must be a number in 0..1, got ''",
-    "image_name,probability,target\nx,0.5,mel\n": ":2: target must be 0, 1, true, false, benign, malignant or empty, got 'mel'",
+    "image_name,probability,target\nx,0.5,mel\n": (
+        ":2: target must be 0, 1, true, false, benign, malignant or empty, got 'mel'"
+    ),
 }
 
 
