@@ -139,7 +139,7 @@ def test_images_are_of_two_stages_for_nobody_special(name):
     stages = [rest for word, rest in lines if word == "FROM"]
     assert len(stages) == 2
     base = stages[1]
-    assert re.fullmatch(r"python:3\.1[123]-slim-[a-z]+", base)  # a tag, not latest
+    assert re.fullmatch(r"python:3\.1[123]-slim-[a-z]+@sha256:[0-9a-f]{64}", base)  # a tag, not latest
     assert stages[0] == f"{base} AS build"  # the environment is copied with its links to Python
     last = dict(lines[words.index("FROM", 1) :])
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", last["USER"])
