@@ -149,21 +149,21 @@ def _sure(document: Document) -> str:
     about = document["about"]
     level = percent(about["intervals"]["level"])
     patients = f" of {about['patients']:,} patients" if about["patients"] is not None else ""
-    points = [
+    lines = [
         f"These numbers come from <b>{about['malignant']:,} cancers</b> among {about['images']:,} images{patients}. "
         f"The ranges in brackets show how far chance may have moved them ({level} confidence)."
     ]
     doubts = [remark for kind in DOUBTS for remark in about["remarks"] if remark["kind"] == kind]
-    points += [_sentence(remark["text"]) for remark in doubts[:DOUBTS_SHOWN]]
+    lines += [_sentence(remark["text"]) for remark in doubts[:DOUBTS_SHOWN]]
     if not about["manifest"]:
         columns = {t["columns"]["target"] for t in about["predictions"] if "target" in t["columns"]}
         named = " and ".join(map(name, sorted(columns)))
-        points.append(f"The truth is column {named} of the table with the predictions; no other source confirms it.")
+        lines.append(f"The truth is column {named} of the table with the predictions; no other source confirms it.")
     rest = len(about["remarks"]) - len(doubts[:DOUBTS_SHOWN])
     if rest > 0:
-        points.append(f"<a href=#notes>{rest} more note{'s' if rest > 1 else ''}</a>")
-    points.append("Expect other numbers with other clinics, cameras and patients.")
-    return "<ul>" + "".join(f"<li>{point}</li>" for point in points) + "</ul>"
+        lines.append(f"<a href=#notes>{rest} more note{'s' if rest > 1 else ''}</a>")
+    lines.append("Expect other numbers with other clinics, cameras and patients.")
+    return "<ul>" + "".join(f"<li>{line}</li>" for line in lines) + "</ul>"
 
 
 def _sentence(words: str) -> str:

@@ -18,6 +18,7 @@ from melfast.io.files import OwnFolder, atomic_path, own_folder
 from melfast.io.images import read_resized
 from melfast.io.log import logger
 from melfast.io.tables import shortened, write_csv
+from melfast.metrics.gaps import FEWEST
 from melfast.metrics.groups import MOST_GROUPS, Groups, cross, group_by
 from melfast.prepare.sources import import_dataset
 from melfast.report import plots
@@ -39,7 +40,6 @@ from melfast.skin.tone import TONE_GROUPS, classify
 PAGE, DOCUMENT, TABLES = "report.html", "metrics.json", "tables.csv"
 COMMAND = "melfast report"  # as the folder's list of files says it
 DEFAULT_COLUMNS = ("group", "sex", "age_approx", "anatom_site_general_challenge")
-FEW = 10  # malignant images of a group
 TONE_TABLE = "six"  # makes tone groups of a bare ITA
 WORST_SHOWN, WORST_WIDTH = 24, 240  # images of the sheet, and their pixels
 DEFAULT_SETTINGS = Settings()
@@ -479,10 +479,10 @@ def _too_few(groups: Groups, y_true: NDArray[np.int64]) -> list[str]:
     """One line each about groups with few or no malignant images, and without benign ones."""
     lines = []
     malignant = np.bincount(groups.index[(y_true == 1) & groups.known], minlength=len(groups.names))
-    few = [f"{name} ({count})" for name, count in zip(groups.names, malignant, strict=True) if 0 < count < FEW]
+    few = [f"{name} ({count})" for name, count in zip(groups.names, malignant, strict=True) if 0 < count < FEWEST]
     if few:
         lines.append(
-            f"{groups.name}: fewer than {FEW} malignant images in {', '.join(few)}: recall, AUC and their "
+            f"{groups.name}: fewer than {FEWEST} malignant images in {', '.join(few)}: recall, AUC and their "
             "intervals say little there"
         )
     for target, lacking, undefined in ((1, "malignant", "recall"), (0, "benign", "specificity")):
@@ -551,7 +551,7 @@ def _own_truth(tables: Sequence[Predictions]) -> NDArray[np.int64]:
         )
     truth = told[0].truth
     assert truth is not None
-    enough = min(int((truth == target).sum()) for target in (0, 1)) >= FEW
+    enough = min(int((truth == target).sum()) for target in (0, 1)) >= FEWEST
     perfect = [table for table in tables if table.called is None and threshold_between(table.score, truth) is not None]
     if perfect and enough and not told[0].asked.truth:
         table = perfect[0]

@@ -12,9 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from melfast.io.files import atomic_path
+from melfast.report.plots import COLOURS
 
-# Okabe and Ito 2008: also distinguishable for colour-blind people.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 SHOWN = ("auc", "average_precision", "balanced_accuracy")
 WITHOUT_ROW = ("kind", "step", "epoch")
 

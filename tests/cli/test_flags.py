@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import click
 import pytest
@@ -99,3 +100,14 @@ def test_all_that_is_reported_goes_to_one_logger() -> None:
     """Other loggers are used only to silence other libraries."""
     found = [where for where, line in lines_of_the_library() if "getLogger(" in line]
     assert [where.partition(":")[0] for where in found] == ["export/int8.py", "io/log.py", "predict/cluster.py"], found
+
+
+def test_choices_are_those_of_the_library() -> None:
+    """The command line repeats these words, so that help loads no library."""
+    from melfast.cli import export, predict
+    from melfast.engines.base import BackendName
+    from melfast.export.formats import ExportFormat
+
+    assert get_args(ExportFormat) == export.FORMATS
+    (backend,) = (option for option in predict.command.params if option.name == "backend")
+    assert backend.type.choices == ("auto", *get_args(BackendName))  # type: ignore[attr-defined]
